@@ -1,0 +1,51 @@
+"""What a prompt holds beside its session: rules and similar training sessions."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from routedk.errors import SettingError
+from routedk.types import Session
+
+NeighbourStyle = Literal["demos", "blocks"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbour:
+    """A training session shown with its gold bundles.
+
+    Args:
+        session: The training session; its ``bundles`` are its gold.
+        thought: Why they are bundles; empty shows none.
+    """
+
+    session: Session
+    thought: str = ""
+
+    def __post_init__(self) -> None:
+        if self.session.bundles is None:
+            raise SettingError(f"session {self.session.id!r} has no gold: it cannot be a neighbour")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptContext:
+    """The knowledge in one prompt.
+
+    Args:
+        rules: Rules, in the order shown, at the end of the system message.
+        neighbours: Similar training sessions, in the order shown.
+        style: ``demos`` shows neighbours as complete user and assistant turns, ``blocks`` as
+            compact blocks in front of the session's items.
+    """
+
+    rules: tuple[str, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()
+    style: NeighbourStyle = "demos"
+
+    def __post_init__(self) -> None:
+        if self.style not in get_args(NeighbourStyle):
+            raise SettingError(
+                f"neighbour style {self.style!r}: allowed are {', '.join(get_args(NeighbourStyle))}"
+            )
+
+
+NO_CONTEXT = PromptContext()

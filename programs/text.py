@@ -1,0 +1,55 @@
+"""Untrusted text made harmless before it enters a prompt or leaves an answer."""
+
+import re
+import unicodedata
+
+TITLE_WORDS = 12
+INTENT_WORDS = 12
+RULE_WORDS = 32
+THOUGHT_WORDS = 48
+
+# A word of a catalogue is rarely longer; text without spaces is capped by this, too.
+_CHARACTERS_PER_WORD = 12
+
+# "|" ends the numbers of an answer, and with "<", "[" and "{" gone no special token
+# (<|im_start|>, <s>, [INST], [[ ## field ## ]], {{template}}) can be written.
+_MARKUP = str.maketrans({"|": "/", "<": " ", ">": " ", "[": "(", "]": ")", "{": "(", "}": ")"})
+_ROLE = re.compile(
+    r"\b(system|user|assistant|human|developer|tool|thought|rules?|bundles?)\s*:(?:\s*:)*",
+    re.IGNORECASE,
+)
+_DROPPED_CATEGORIES = frozenset({"Cf", "Cs", "Co", "Cn"})
+
+
+def _visible(text: str) -> str:
+    """Text without invisible characters; control characters and line ends become spaces."""
+    kept: list[str] = []
+    for character in text:
+        category = unicodedata.category(character)
+        if category in ("Cc", "Zl", "Zp"):
+            kept.append(" ")
+        elif category not in _DROPPED_CATEGORIES:
+            kept.append(character)
+    return "".join(kept)
+
+
+def neutralise(text: str, max_words: int = TITLE_WORDS) -> str:
+    """Make foreign text one harmless line of at most ``max_words`` words.
+
+    Control characters, line ends, bidirectional and zero-width characters go; characters that
+    special tokens and this package's own layout are written with are replaced; a role marker
+    such as ``assistant:`` loses its colon; white space is collapsed.
+
+    Args:
+        text: Anything.
+        max_words: Words kept, at least 1; characters are capped at 12 times as many.
+
+    Returns:
+        One line, perhaps empty, without leading or trailing space.
+    """
+    limit = max_words * _CHARACTERS_PER_WORD
+    # Only the head can survive; NFKC expands one character to at most 18.
+    head = _visible(text[: 4 * limit + 1000])
+    plain = _visible(unicodedata.normalize("NFKC", head)).translate(_MARKUP)
+    words = _ROLE.sub(r"\1", " ".join(plain.split())).split()
+    return " ".join(words[:max_words])[:limit].strip()
