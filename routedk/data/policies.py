@@ -1,0 +1,89 @@
+"""The gold and untitled-item policies, and the titles a caller may require."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from routedk.data.options import DataOptions
+from routedk.errors import DataError
+from routedk.types import Bundle, Item, Session
+
+
+def apply_policies(sessions: Iterable[Session], options: DataOptions) -> list[Session]:
+    """Sessions under the untitled-item policy, then the gold policy.
+
+    With ``untitled="drop"`` a session left with fewer than two items goes, and a gold bundle left
+    with fewer than two items too.
+    """
+    kept = list(sessions)
+    if options.untitled == "drop":
+        kept = [session for session in map(drop_untitled, kept) if session is not None]
+    if options.gold == "minimal":
+        kept = [
+            session
+            if not session.bundles
+            else replace(session, bundles=minimal_bundles(session.bundles))
+            for session in kept
+        ]
+    return kept
+
+
+def minimal_bundles(bundles: Sequence[Bundle]) -> tuple[Bundle, ...]:
+    """Bundles without exact duplicates (the first stays) and without strict supersets."""
+    first: dict[frozenset[str], Bundle] = {}
+    for bundle in bundles:
+        first.setdefault(bundle.items, bundle)
+    return tuple(
+        bundle for items, bundle in first.items() if not any(other < items for other in first)
+    )
+
+
+def drop_untitled(session: Session) -> Session | None:
+    """The session without its untitled items; None when fewer than two items are left."""
+    items = tuple(item for item in session.items if has_title(item))
+    if len(items) < 2:
+        return None
+    if len(items) == len(session.items):
+        return session
+    if session.bundles is None:
+        return replace(session, items=items)
+    left = {item.id for item in items}
+    cut = (
+        (tuple(item_id for item_id in bundle.item_ids if item_id in left), bundle.intent)
+        for bundle in session.bundles
+    )
+    bundles = tuple(Bundle(item_ids, intent) for item_ids, intent in cut if len(item_ids) > 1)
+    return replace(session, items=items, bundles=bundles)
+
+
+def fill_titles(sessions: Iterable[Session], titles: Mapping[str, str]) -> list[Session]:
+    """Sessions whose untitled items have the title given for their id, where there is one."""
+    filled = []
+    for session in sessions:
+        if any(not has_title(item) and item.id in titles for item in session.items):
+            items = tuple(
+                item if has_title(item) else replace(item, title=titles.get(item.id, item.title))
+                for item in session.items
+            )
+            session = replace(session, items=items)
+        filled.append(session)
+    return filled
+
+
+def require_titles(sessions: Iterable[Session]) -> None:
+    """Check that every item has a title, which the student needs.
+
+    Raises:
+        DataError: When items have none; it says how many and what to do.
+    """
+    items = {item.id: item for session in sessions for item in session.items}
+    untitled = [item.id for item in items.values() if not has_title(item)]
+    if untitled:
+        raise DataError(
+            f"{len(untitled)} of {len(items)} items have no title, e.g. {untitled[0]!r}",
+            hint="give their titles with --extra-titles FILE, or remove them with --untitled drop",
+        )
+
+
+def has_title(item: Item) -> bool:
+    """Whether the item has a title that is more than blanks."""
+    return bool(item.title.strip())

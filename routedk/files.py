@@ -1,0 +1,185 @@
+"""Reading and writing files so that a broken one is named and a cut write leaves nothing half."""
+
+import json
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+from routedk.errors import DataError
+
+_ENCODING_HINT = "save the file as UTF-8"
+
+
+@contextmanager
+def atomic_write(path: str | Path, *, binary: bool = False) -> Iterator[IO[Any]]:
+    """Open a file for writing that appears under its name only once it is complete.
+
+    Missing parent folders are made. Text is UTF-8 with ``\\n`` line ends.
+
+    Args:
+        path: Where the finished file shall stand; an existing file is replaced.
+        binary: Whether bytes are written instead of text.
+
+    Yields:
+        The open temporary file. On an exception it is removed and the old file stays.
+
+    Raises:
+        DataError: When the place cannot be written to.
+    """
+    target = Path(path).resolve()
+    if target.exists() and not target.is_file():
+        raise DataError("cannot write: not a regular file", path=path, hint="name another file")
+    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle: IO[Any] = (
+            temporary.open("xb") if binary else temporary.open("x", encoding="utf-8", newline="\n")
+        )
+    except OSError as error:
+        raise DataError(
+            f"cannot write: {error.strerror or error}", path=path, hint="name another file"
+        ) from error
+    try:
+        with handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        DataError: When it is missing, a folder, or not readable.
+    """
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise DataError("no such file", path=path, hint="check the path") from None
+    except OSError as error:
+        raise DataError(
+            f"cannot read: {error.strerror or error}", path=path, hint="check the path"
+        ) from error
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a UTF-8 file, without a byte order mark, line ends as they are.
+
+    Raises:
+        DataError: When it cannot be read, or is not UTF-8 (with the line).
+    """
+    raw = read_bytes(path)
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"byte 0x{raw[error.start]:02x} is not UTF-8", path=path, line=line, hint=_ENCODING_HINT
+        ) from None
+
+
+def read_json(path: str | Path) -> object:
+    """The value of a JSON file.
+
+    Raises:
+        DataError: When it cannot be read or is not JSON; NaN and Infinity are not.
+    """
+    return parse_json(read_text(path), path=path)
+
+
+def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a JSONL file with their line numbers, counted from 1.
+
+    Empty lines are passed over.
+
+    Raises:
+        DataError: When the file cannot be read, or a line is not UTF-8 or not a JSON object.
+    """
+    return parse_jsonl(read_bytes(path).split(b"\n"), path=path)
+
+
+def parse_jsonl(
+    lines: Iterable[bytes], *, path: str | Path
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of JSONL lines from anywhere, e.g. ``sys.stdin.buffer``, one at a time.
+
+    Args:
+        lines: Lines with or without their line ends.
+        path: Name of the source in error messages, e.g. ``<stdin>``.
+
+    Raises:
+        DataError: When a line is not UTF-8 or not a JSON object.
+    """
+    for number, raw in enumerate(lines, start=1):
+        try:
+            text = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"byte 0x{raw[error.start]:02x} is not UTF-8",
+                path=path,
+                line=number,
+                hint=_ENCODING_HINT,
+            ) from None
+        if not text:
+            continue
+        record = parse_json(text, path=path, line=number)
+        if not isinstance(record, dict):
+            raise DataError(
+                f"expected a JSON object, found {type(record).__name__}",
+                path=path,
+                line=number,
+                hint="JSONL holds one object {...} a line",
+            )
+        yield number, record
+
+
+def parse_json(text: str, *, path: str | Path, line: int | None = None) -> object:
+    """The value of a JSON text.
+
+    Args:
+        text: The JSON.
+        path: Name of the source in error messages.
+        line: Line the text stands on; None for a whole file.
+
+    Raises:
+        DataError: When it is not JSON; NaN and Infinity are not.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"invalid JSON: {error.msg} at column {error.colno}",
+            path=path,
+            line=error.lineno if line is None else line,
+            hint="mend or remove it",
+        ) from None
+    except (ValueError, RecursionError) as error:
+        problem = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise DataError(
+            f"invalid JSON: {problem}", path=path, line=line, hint="mend or remove it"
+        ) from None
+
+
+def write_jsonl_records(path: str | Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write objects as JSONL, atomically, keys in their order, non-ASCII letters as they are."""
+    with atomic_write(path) as file:
+        for record in records:
+            file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_json(path: str | Path, value: object) -> None:
+    """Write a value as indented JSON, atomically."""
+    with atomic_write(path) as file:
+        json.dump(value, file, ensure_ascii=False, allow_nan=False, indent=2)
+        file.write("\n")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number; use null where a value is unknown")

@@ -1,0 +1,176 @@
+"""The words of RouteDK as immutable types. Nothing heavy is imported here."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from routedk.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item of a session.
+
+    Args:
+        id: Identifier, unique within its session.
+        title: Title as shown to the shopper; empty where the catalogue has none.
+        categories: Category path from general to special, e.g. ``("Electronics", "Camera")``.
+        price: Price in the catalogue's currency, or None where unknown.
+    """
+
+    id: str
+    title: str
+    categories: tuple[str, ...] = ()
+    price: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A set of at least two items of one session and the intent that ties them.
+
+    Args:
+        item_ids: Distinct item ids, in the order they were given.
+        intent: What the shopper wants with them; may be empty.
+
+    Raises:
+        DataError: With fewer than two items, or an item twice.
+    """
+
+    item_ids: tuple[str, ...]
+    intent: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.item_ids) < 2:
+            raise DataError(f"a bundle has {list(self.item_ids)}: it needs at least two items")
+        if len(set(self.item_ids)) != len(self.item_ids):
+            raise DataError(f"a bundle names an item twice: {list(self.item_ids)}")
+
+    @property
+    def items(self) -> frozenset[str]:
+        """The items as a set, which is what evaluation compares."""
+        return frozenset(self.item_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The items one shopper looked at together, with gold bundles where they are known.
+
+    Args:
+        id: Identifier, unique within its data set.
+        items: At least one item, ids distinct.
+        bundles: Gold bundles; empty for "no bundle found"; None where nobody annotated.
+
+    Raises:
+        DataError: Without items, with an item id twice, or with a bundle of foreign items.
+    """
+
+    id: str
+    items: tuple[Item, ...]
+    bundles: tuple[Bundle, ...] | None = None
+    _index: dict[str, Item] = field(init=False, repr=False, compare=False, hash=False)
+
+    def __post_init__(self) -> None:
+        index = {item.id: item for item in self.items}
+        if not index:
+            raise DataError(f"session {self.id!r} has no items")
+        if len(index) != len(self.items):
+            raise DataError(f"session {self.id!r} has an item id twice")
+        for bundle in self.bundles or ():
+            foreign = bundle.items - index.keys()
+            if foreign:
+                raise DataError(
+                    f"session {self.id!r}: a bundle names {sorted(foreign)}, not in the session"
+                )
+        object.__setattr__(self, "_index", index)
+
+    def item(self, item_id: str) -> Item:
+        """The item with this id.
+
+        Raises:
+            DataError: When the session has no such item.
+        """
+        try:
+            return self._index[item_id]
+        except KeyError:
+            raise DataError(f"session {self.id!r} has no item {item_id!r}") from None
+
+    def number(self, item_id: str) -> int:
+        """The item's number in prompts: its place in the session, counted from 1."""
+        return self.items.index(self.item(item_id)) + 1
+
+    @property
+    def gold(self) -> list[frozenset[str]]:
+        """Gold bundles as item sets; empty where there are none."""
+        return [bundle.items for bundle in self.bundles or ()]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Who made a piece of knowledge, from what, and at what cost.
+
+    Args:
+        teacher: Name of the teacher, e.g. ``annotation`` or a LiteLLM model name.
+        sessions: Ids of the sessions it was made from.
+        prompt_hash: Hash of the teacher's prompt; empty for a teacher without one.
+        tokens: Tokens the teacher read and wrote.
+        cost: Cost in US dollars.
+    """
+
+    teacher: str
+    sessions: tuple[str, ...] = ()
+    prompt_hash: str = ""
+    tokens: int = 0
+    cost: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pattern:
+    """Categories that are often bundled together.
+
+    Args:
+        categories: At least two category names.
+        support: Share of training bundles that hold all of them, in [0, 1].
+        confidence: Largest P(rest | one of them) over its members, in [0, 1].
+        lift: Support over the product of the members' supports; above 1 is attraction.
+        provenance: Where it comes from.
+    """
+
+    categories: tuple[str, ...]
+    support: float
+    confidence: float
+    lift: float
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """High-level knowledge: one sentence that holds for many sessions."""
+
+    text: str
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thought:
+    """Fine-grained knowledge: why the items of this session form its bundles."""
+
+    session_id: str
+    text: str
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnowledgeBase:
+    """What a teacher distilled: patterns, rules and thoughts, in a stable order."""
+
+    patterns: tuple[Pattern, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    thoughts: tuple[Thought, ...] = ()
+
+    def thought_of(self, session_id: str) -> Thought | None:
+        """The thought of one training session, or None."""
+        return next((t for t in self.thoughts if t.session_id == session_id), None)
+
+
+def bundle_sets(bundles: Iterable[Bundle]) -> list[frozenset[str]]:
+    """Bundles as item sets, order kept."""
+    return [bundle.items for bundle in bundles]
