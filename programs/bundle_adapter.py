@@ -1,0 +1,88 @@
+"""The layout as a ``dspy.Adapter``: what DSPy sends is what ``routedk.programs.layout`` makes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dspy
+
+from routedk.programs import layout
+from routedk.programs.answers import split_thought
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    return str(fields.get(name) or "")
+
+
+class BundleLayout(dspy.ChatAdapter):  # type: ignore[misc]
+    """Renders ``GenerateBundles`` and ``VerifyBundle`` (or signatures with their field names).
+
+    Rules stand in the system message of the request, similar sessions, items and the candidate
+    in the user message; demos are complete user and assistant turns. Parsing cuts a thought
+    off and accepts anything: whether an answer is valid depends on its session, which an
+    adapter does not know. ``format_finetune_data`` of the base class uses the same rendering.
+    """
+
+    def __init__(self) -> None:
+        """No options: a layout with switches would not be one layout."""
+        super().__init__(use_json_adapter_fallback=False)
+
+    def format(
+        self, signature: Any, demos: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]
+    ) -> list[layout.Message]:
+        """All messages of one request; the rules of ``inputs`` end the system message."""
+        system = layout.system_content(
+            self.format_system_message(signature), _text(inputs, "rules")
+        )
+        user = self.format_user_message_content(signature, dict(inputs), main_request=True)
+        return [
+            {"role": "system", "content": system},
+            *self.format_demos(signature, list(demos)),
+            {"role": "user", "content": user},
+        ]
+
+    def format_system_message(self, signature: Any) -> str:
+        """The signature's instructions and nothing else."""
+        return str(signature.instructions)
+
+    def format_user_message_content(
+        self,
+        signature: Any,
+        inputs: Mapping[str, Any],
+        prefix: str = "",
+        suffix: str = "",
+        main_request: bool = False,
+    ) -> str:
+        """The user message; DSPy's framing texts are not shown."""
+        return layout.user_content(
+            _text(inputs, "session"), _text(inputs, "similar"), _text(inputs, "candidate")
+        )
+
+    def format_assistant_message_content(
+        self,
+        signature: Any,
+        outputs: Mapping[str, Any],
+        missing_field_message: str | None = None,
+    ) -> str:
+        """The assistant message: the verdict, or an optional thought and the bundles."""
+        if "verdict" in signature.output_fields:
+            return _text(outputs, "verdict")
+        return layout.assistant_content(_text(outputs, "bundles"), _text(outputs, "thought"))
+
+    def parse(self, signature: Any, completion: str) -> dict[str, str]:
+        """Split a completion into the signature's output fields; never fails.
+
+        `completion_of` puts them together again, up to white space around the completion.
+        """
+        text = completion.strip()
+        if "verdict" in signature.output_fields:
+            return {"verdict": text}
+        thought, bundles = split_thought(text)
+        fields = {"thought": thought, "bundles": bundles}
+        # An answer in another form is left whole, so that nothing of it is lost.
+        return fields if completion_of(fields) == text else {"thought": "", "bundles": text}
+
+
+def completion_of(fields: Mapping[str, Any]) -> str:
+    """The completion that `BundleLayout.parse` split, as the language model wrote it."""
+    thought, bundles = _text(fields, "thought"), _text(fields, "bundles")
+    return f"{layout.THOUGHT_PREFIX} {thought}\n{bundles}".strip() if thought else bundles

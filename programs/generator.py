@@ -1,0 +1,130 @@
+"""`BundleGenerator`: a DSPy program from a session to its bundles."""
+
+from pathlib import Path
+from typing import Any
+
+import dspy
+from dspy.utils.exceptions import AdapterParseError
+
+from routedk.errors import AnswerError
+from routedk.programs import layout
+from routedk.programs.answers import parse_answer
+from routedk.programs.bundle_adapter import BundleLayout, completion_of
+from routedk.programs.knowledge import NO_KNOWLEDGE, CompiledKnowledge
+from routedk.programs.signatures import GenerateBundles
+from routedk.types import Session
+
+
+class BundleGenerator(dspy.Module):  # type: ignore[misc]
+    """Takes a `Session`, gives bundles, with any ``dspy.LM``.
+
+    The prediction has ``bundles`` (list of `Bundle`), ``thought``, ``dropped`` (what the parser
+    did not use), ``none`` (the student states that there is no bundle), ``raw`` (the answer as
+    written) and ``error``. An unparsable answer is data: no bundles, and ``error`` says why. A
+    failing LM raises.
+
+    Args:
+        knowledge: Rules and neighbours for the prompt; none by default.
+
+    Attributes:
+        trials: What a compilation tried, candidates with their scores; empty before one.
+    """
+
+    def __init__(self, knowledge: CompiledKnowledge = NO_KNOWLEDGE) -> None:
+        """A program around one predictor, ``generate``."""
+        super().__init__()
+        self.knowledge = knowledge
+        self.generate = dspy.Predict(GenerateBundles)
+        self.trials: list[dict[str, Any]] = []
+        self._layout = BundleLayout()
+
+    def request(self, session: Session) -> dict[str, Any]:
+        """What the predictor is called with for one session: its inputs and demos."""
+        context = self.knowledge.context(session)
+        demos: list[Any] = list(self.generate.demos)
+        similar = ""
+        if context.style == "demos":
+            for neighbour in context.neighbours:
+                shown = neighbour.session
+                answer = layout.render_answer(shown, shown.bundles or ())
+                items = layout.render_items(shown)
+                fields = {"rules": "", "similar": "", "session": items}
+                demos.append({**fields, "thought": neighbour.thought, "bundles": answer})
+        else:
+            similar = layout.render_similar(context.neighbours)
+        return {
+            "rules": layout.render_rules(context.rules),
+            "similar": similar,
+            "session": layout.render_items(session),
+            "demos": demos,
+        }
+
+    def messages(self, session: Session) -> list[layout.Message]:
+        """The chat messages that would be sent for one session."""
+        inputs = self.request(session)
+        demos = inputs.pop("demos")
+        return self._layout.format(self.generate.signature, demos, inputs)
+
+    def forward(self, session: Session, config: dict[str, Any] | None = None) -> dspy.Prediction:
+        """Generate the bundles of one session.
+
+        Args:
+            session: The session; its gold bundles are not looked at.
+            config: Options of this call for the LM, e.g. ``{"temperature": 0.7}``.
+        """
+        with dspy.context(adapter=self._layout):
+            try:
+                answer = self.generate(**self.request(session), config=config or {})
+            except AdapterParseError as error:
+                return _unparsed(error.lm_response, "the answer is empty")
+        return _read(answer, session)
+
+    async def aforward(
+        self, session: Session, config: dict[str, Any] | None = None
+    ) -> dspy.Prediction:
+        """As `forward`, without blocking."""
+        with dspy.context(adapter=self._layout):
+            try:
+                answer = await self.generate.acall(**self.request(session), config=config or {})
+            except AdapterParseError as error:
+                return _unparsed(error.lm_response, "the answer is empty")
+        return _read(answer, session)
+
+    def save(self, path: str | Path) -> None:
+        """Write the program as one JSON file, see `routedk.programs.program_file`."""
+        from routedk.programs.program_file import save_generator
+
+        save_generator(self, path)
+
+    def load(self, path: str | Path) -> None:
+        """Take over knowledge, instruction, demos and trials of a saved program.
+
+        Raises:
+            ArtifactError: The file is missing, damaged, or of another kind or version.
+        """
+        from routedk.programs.program_file import load_generator
+
+        loaded = load_generator(path)
+        self.knowledge, self.trials = loaded.knowledge, loaded.trials
+        self.generate.signature = loaded.generate.signature
+        self.generate.demos = loaded.generate.demos
+
+
+def _unparsed(raw: str, error: str) -> dspy.Prediction:
+    return dspy.Prediction(bundles=[], thought="", dropped=(), none=False, raw=raw, error=error)
+
+
+def _read(answer: dspy.Prediction, session: Session) -> dspy.Prediction:
+    raw = completion_of(answer)
+    try:
+        parsed = parse_answer(raw, session)
+    except AnswerError as error:
+        return _unparsed(raw, str(error))
+    return dspy.Prediction(
+        bundles=list(parsed.bundles),
+        thought=parsed.thought,
+        dropped=parsed.dropped,
+        none=parsed.none,
+        raw=raw,
+        error=None,
+    )

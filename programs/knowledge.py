@@ -1,0 +1,74 @@
+"""The knowledge that a program is compiled with, and the context it makes of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from routedk.errors import SettingError
+from routedk.programs.context import Neighbour, NeighbourStyle, PromptContext
+from routedk.programs.neighbours import RETRIEVERS, Retriever
+from routedk.types import Session
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompiledKnowledge:
+    """Rules and neighbours to show; the default shows nothing.
+
+    Args:
+        rules: Rules in the order shown.
+        k: Number of nearest training sessions shown, at least 0.
+        sessions: Training sessions with gold, the neighbours are among them; ids distinct.
+        thoughts: Thought of a training session by its id.
+        show_thoughts: Neighbours are shown with their thoughts.
+        style: How neighbours are shown, ``demos`` or ``blocks``.
+        retriever: Name of the retriever, see ``RETRIEVERS``.
+
+    Raises:
+        SettingError: A value is not allowed, or a session has no gold.
+    """
+
+    rules: tuple[str, ...] = ()
+    k: int = 0
+    sessions: tuple[Session, ...] = ()
+    thoughts: Mapping[str, str] = field(default_factory=dict)
+    show_thoughts: bool = False
+    style: NeighbourStyle = "demos"
+    retriever: str = "tfidf"
+    _index: Retriever | None = field(init=False, repr=False, compare=False, default=None)
+
+    def __post_init__(self) -> None:
+        """Check the values and build the index."""
+        if self.k < 0:
+            raise SettingError(f"k={self.k}: it must be at least 0")
+        if self.style not in get_args(NeighbourStyle):
+            allowed = ", ".join(get_args(NeighbourStyle))
+            raise SettingError(f"neighbour style {self.style!r}: allowed are {allowed}")
+        if self.retriever not in RETRIEVERS:
+            allowed = ", ".join(RETRIEVERS)
+            raise SettingError(f"retriever {self.retriever!r}: allowed are {allowed}")
+        for session in self.sessions:
+            if session.bundles is None:
+                raise SettingError(f"session {session.id!r} has no gold: it cannot be a neighbour")
+        if self.k and not self.sessions:
+            raise SettingError(f"k={self.k} without training sessions to choose from")
+        if self.k:
+            object.__setattr__(self, "_index", RETRIEVERS[self.retriever](self.sessions))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "CompiledKnowledge":
+        """Immutable: copies of a program share it."""
+        return self
+
+    def context(self, session: Session) -> PromptContext:
+        """What to show for one session; the nearest neighbour is shown last."""
+        found = self._index.nearest(session, self.k) if self._index else []
+        neighbours = tuple(
+            Neighbour(
+                session=other,
+                thought=self.thoughts.get(other.id, "") if self.show_thoughts else "",
+            )
+            for other in reversed(found)
+        )
+        return PromptContext(rules=self.rules, neighbours=neighbours, style=self.style)
+
+
+NO_KNOWLEDGE = CompiledKnowledge()

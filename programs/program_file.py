@@ -1,0 +1,154 @@
+"""A compiled program on disk: one ``program.json`` with state and architecture, without its LM."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from routedk.data.records import session_from_record, session_to_record
+from routedk.errors import ArtifactError, DataError, SettingError
+from routedk.files import read_json, write_json
+from routedk.programs.context import NeighbourStyle
+from routedk.programs.generator import BundleGenerator
+from routedk.programs.knowledge import CompiledKnowledge
+from routedk.programs.layout import layout_hash
+from routedk.programs.signatures import GenerateBundles
+from routedk.types import Item, Session
+
+KIND = "routedk.program"
+SCHEMA_VERSION = 1
+_FIELDS = tuple(GenerateBundles.fields)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Knowledge(_Strict):
+    rules: list[str]
+    k: int = Field(ge=0)
+    style: NeighbourStyle
+    show_thoughts: bool
+    retriever: str
+    sessions: list[dict[str, Any]]
+    thoughts: dict[str, str]
+
+
+class _Program(_Strict):
+    kind: Literal["routedk.program"]
+    schema_version: Literal[1]
+    layout: str
+    fields: list[str]
+    instruction: str
+    demos: list[dict[str, str]]
+    knowledge: _Knowledge
+    trials: list[dict[str, JsonValue]]
+
+
+def _shown(session: Session) -> dict[str, Any]:
+    """The record of a session with what a prompt shows of it: titles and gold."""
+    items = tuple(Item(id=item.id, title=item.title) for item in session.items)
+    return session_to_record(Session(session.id, items, session.bundles))
+
+
+def _demo(demo: Any) -> dict[str, str]:
+    values = dict(demo.items())
+    return {name: str(values[name]) for name in _FIELDS if values.get(name) is not None}
+
+
+def save_generator(generator: BundleGenerator, path: str | Path) -> None:
+    """Write a program as JSON, atomically.
+
+    Saved are its knowledge, instruction, demos and trials; never its LM. Training sessions and
+    thoughts that it does not show are left out.
+
+    Args:
+        generator: The program.
+        path: Where to; an existing file is replaced.
+    """
+    knowledge = generator.knowledge
+    sessions = knowledge.sessions if knowledge.k else ()
+    known = {session.id for session in sessions} if knowledge.show_thoughts else set()
+    program = _Program(
+        kind="routedk.program",
+        schema_version=1,
+        layout=layout_hash(),
+        fields=list(generator.generate.signature.fields),
+        instruction=generator.generate.signature.instructions,
+        demos=[_demo(demo) for demo in generator.generate.demos],
+        knowledge=_Knowledge(
+            rules=list(knowledge.rules),
+            k=knowledge.k,
+            style=knowledge.style,
+            show_thoughts=knowledge.show_thoughts,
+            retriever=knowledge.retriever,
+            sessions=[_shown(session) for session in sessions],
+            thoughts={name: text for name, text in knowledge.thoughts.items() if name in known},
+        ),
+        trials=generator.trials,
+    )
+    write_json(path, program.model_dump())
+
+
+def load_generator(path: str | Path) -> BundleGenerator:
+    """Read a program; give it an LM with ``dspy.context(lm=...)`` or ``set_lm``.
+
+    Raises:
+        ArtifactError: The file is missing, damaged, of another kind or schema version, or was
+            compiled for another prompt layout or signature.
+    """
+    try:
+        record = read_json(path)
+    except DataError as error:
+        raise ArtifactError(str(error)) from None
+    program = _checked(record, path)
+    stored = program.knowledge
+    try:
+        knowledge = CompiledKnowledge(
+            rules=tuple(stored.rules),
+            k=stored.k,
+            sessions=tuple(session_from_record(record, path=path) for record in stored.sessions),
+            thoughts=stored.thoughts,
+            show_thoughts=stored.show_thoughts,
+            style=stored.style,
+            retriever=stored.retriever,
+        )
+    except (DataError, SettingError) as error:
+        raise ArtifactError(f"{path}: the program is damaged: {error}") from None
+    generator = BundleGenerator(knowledge)
+    predictor = generator.generate
+    predictor.signature = predictor.signature.with_instructions(program.instruction)
+    predictor.demos = list(program.demos)
+    generator.trials = list(program.trials)
+    return generator
+
+
+def _checked(record: object, path: str | Path) -> _Program:
+    found = record.get("kind") if isinstance(record, dict) else None
+    if not isinstance(record, dict) or found != KIND:
+        raise ArtifactError(
+            f"{path}: not a program: its kind is {found!r}, not {KIND!r} "
+            "(name a file that `routedk compile` wrote)"
+        )
+    if record.get("schema_version") != SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{path}: schema version {record.get('schema_version')!r}, this version of routedk "
+            f"reads {SCHEMA_VERSION} (compile the program again)"
+        )
+    try:
+        program = _Program.model_validate(record)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ArtifactError(f"{path}: the program is damaged: {place}: {first['msg']}") from None
+    if program.fields != list(_FIELDS):
+        raise ArtifactError(
+            f"{path}: compiled for a signature with the fields {program.fields}, this one has "
+            f"{list(_FIELDS)} (compile the program again)"
+        )
+    if program.layout != layout_hash():
+        raise ArtifactError(
+            f"{path}: compiled for prompt layout {program.layout}, this version renders "
+            f"{layout_hash()} (compile the program again)"
+        )
+    return program
