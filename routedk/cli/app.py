@@ -1,0 +1,56 @@
+"""The application: every command by its name, and the one place where errors are shown."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+import routedk
+from routedk.cli.data import convert, describe
+from routedk.cli.info import info
+from routedk.errors import RouteDKError
+
+_HELP = "Turn shopping sessions into bundles with a small language model."
+
+app = typer.Typer(help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False)
+data = typer.Typer(help="Look at sessions and convert them.", no_args_is_help=True)
+app.add_typer(data, name="data", epilog="Example: routedk data describe demo")
+
+data.command(epilog="Example: routedk data describe demo --json")(describe)
+data.command(epilog="Example: routedk data convert bundlerec/clothing clothing.jsonl")(convert)
+app.command(epilog="Example: routedk info --json")(info)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; an error of RouteDK's is one line on stderr and exit code 2.
+
+    Args:
+        arguments: Instead of the process's arguments.
+    """
+    # litellm otherwise asks the network for a price list at import, with retries.
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="routedk")
+    except RouteDKError as error:
+        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        sys.exit(2)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"routedk {routedk.__version__}")
+        raise typer.Exit
+
+
+@app.callback(epilog="Example: routedk data describe demo")
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and leave."
+        ),
+    ] = False,
+) -> None:
+    """Turn shopping sessions into bundles with a small language model."""

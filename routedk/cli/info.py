@@ -1,0 +1,54 @@
+"""``routedk info``: what is installed, and where things are kept."""
+
+import platform
+from importlib import metadata
+from typing import Annotated
+
+import typer
+
+import routedk
+from routedk.cache import cache_folder
+from routedk.cli.output import print_json, print_table
+
+_LIBRARIES = (
+    "torch",
+    "transformers",
+    "peft",
+    "trl",
+    "dspy",
+    "optuna",
+    "datasets",
+    "sentence-transformers",
+    "scikit-learn",
+    "numpy",
+)
+
+
+def info(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Show versions, the license and where the cache is."""
+    facts = {
+        "routedk": routedk.__version__,
+        "license": "Apache-2.0",
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cache": str(cache_folder()),
+    }
+    versions = library_versions()
+    if as_json:
+        print_json({**facts, "versions": versions})
+        return
+    print_table("RouteDK", ("what", "value"), [*facts.items(), *versions.items()])
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the main libraries, without importing them."""
+    return {name: _version(name) for name in _LIBRARIES}
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"

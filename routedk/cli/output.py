@@ -1,0 +1,40 @@
+"""Tables and JSON on stdout."""
+
+import json
+from collections.abc import Iterable, Sequence
+
+import typer
+
+
+def print_json(value: object) -> None:
+    """Print a value as indented JSON, without colours."""
+    typer.echo(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table; numbers stand to the right, text is taken literally."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(
+            *(
+                Text(_shown(cell), justify="right" if isinstance(cell, int | float) else "left")
+                for cell in row
+            )
+        )
+    console = Console()
+    console.print(Text(title, style="bold"))
+    console.print(table)
+
+
+def _shown(cell: object) -> str:
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    if isinstance(cell, int):
+        return f"{cell:,}".replace(",", " ")
+    return f"{cell:.3f}" if isinstance(cell, float) else str(cell)
