@@ -1,0 +1,24 @@
+"""What all tests share: no network, no caches of others, and BundleRec where it is at hand."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Set before any test module imports the libraries that read them.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+_ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def bundlerec() -> Path:
+    """The folder with BundleRec's domains; tests that need it are skipped without it."""
+    default = _ROOT.parent / "shared" / "data" / "bundlerec"
+    folder = Path(os.environ.get("ROUTEDK_BUNDLEREC", default))
+    if not (folder / "electronic" / "session_item.csv").is_file():
+        pytest.skip("BundleRec is not here: name its folder in ROUTEDK_BUNDLEREC")
+    return folder

@@ -1,0 +1,159 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from routedk import Bundle, DataError, Item, Session
+from routedk.data import (
+    DataOptions,
+    has_title,
+    load_sessions,
+    read_extra_titles,
+    require_titles,
+    select_split,
+    split_sessions,
+)
+from routedk.data.bundlerec import first_path
+
+TABLES = {
+    "session_item": "session ID,item ID\n2,10\n2,11\n1,10\n1,12\n1,13\n",
+    "session_bundle": "session ID,bundle ID\n1,0\n1,1\n",
+    "bundle_item": "bundle ID,item ID\n0,10\n0,12\n1,10\n1,12\n1,13\n",
+    "bundle_intent": "bundle ID,intent\n0,tea &amp; cake\n1,2\n",
+    "item_titles": 'item ID,titles\n10,"Mug, 12&quot;\nblue ""big"""\n12,Caf\u00e9 &amp; Bar\n'
+    "11,C\n",
+    "item_categories": 'item ID,categories\n10,"[[A &amp; B, C,D],[E]]"\n12,[[F]]\n',
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, text in TABLES.items():
+        (tmp_path / f"{name}.csv").write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def test_folder_is_read_as_published(folder: Path) -> None:
+    mug = Item("10", 'Mug, 12"\nblue "big"', ("A & B, C", "D"))
+    bar = Item("12", "Café & Bar", ("F",))
+    assert load_sessions(folder, DataOptions(gold="all")) == [
+        Session("2", (mug, Item("11", "C")), ()),
+        Session(
+            "1",
+            (mug, bar, Item("13", "")),
+            (Bundle(("10", "12"), "tea & cake"), Bundle(("10", "12", "13"), "2")),
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("table", "text", "message"),
+    [
+        ("session_item", "session,item\n1,2\n", r"session_item\.csv:1: no column 'session ID'"),
+        ("session_item", "", r"session_item\.csv:1: no column 'session ID' among \[\]"),
+        ("session_item", "session ID,item ID\n1,2\n1,2\n", r":3: session '1' has item '2' twice"),
+        ("session_item", "session ID,item ID\n1\n", r":2: 1 fields, the header has 2 \(quote"),
+        ("session_item", "session ID,item ID\n,5\n", r":2: 'session ID' is empty \(fill it in"),
+        ("session_bundle", "session ID,bundle ID\n9,0\n", r":2: session '9' is not in session_"),
+        ("session_bundle", "session ID,bundle ID\n1,9\n", r":2: bundle '9' is not in bundle_item"),
+        ("session_bundle", "session ID,bundle ID\n2,0\n", r"bundle '0' names \['12'\], not in"),
+        ("bundle_item", "bundle ID,item ID\n0,10\n1,10\n", r":2: bundle '0': .* at least two"),
+        ("bundle_item", "bundle ID,item ID\n0,10\n0,10\n", r":2: bundle '0': .* an item twice"),
+        ("bundle_intent", "bundle ID,intent\n0,a\n0,b\n", r"intent\.csv:3: '0' came before"),
+        ("item_titles", "item ID,titles\n1,a, b\n", r":2: 3 fields, the header has 2 \(quote"),
+        ("item_titles", 'item ID,titles\n1,"a\n', r":2: invalid CSV: .* \(mend the quotes"),
+        ("item_titles", "item ID,titles\n1,\udcff\n", r":2: byte 0xff is not UTF-8"),
+        ("item_categories", "item ID,categories\n1,A\n", r":2: item '1': categories are not of"),
+        ("item_categories", None, r"item_categories\.csv: no such file \(check the path"),
+    ],
+)
+def test_broken_table_names_file_and_line(
+    folder: Path, table: str, text: str | None, message: str
+) -> None:
+    path = folder / f"{table}.csv"
+    path.unlink() if text is None else path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(DataError, match=message):
+        load_sessions(folder)
+
+
+NAMES = st.lists(
+    st.sampled_from(["Shoes", "Clothing, Shoes & Jewelry", "X: Y", "Novelty, Costumes & More"]),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(st.lists(NAMES, min_size=1, max_size=3))
+def test_first_path_of_bracketed_categories(paths: list[list[str]]) -> None:
+    text = "[" + ",".join("[" + ",".join(names) + "]" for names in paths) + "]"
+    assert first_path(text) == tuple(paths[0])
+
+
+@given(st.text("[],ab &;", max_size=12))
+def test_first_path_of_anything_is_a_path_or_a_value_error(text: str) -> None:
+    try:
+        assert all(first_path(text))
+    except ValueError:
+        assert not (text.strip().startswith("[[") and text.strip().endswith("]]"))
+
+
+def test_extra_titles_fill_only_what_is_missing(folder: Path, tmp_path: Path) -> None:
+    extra = tmp_path / "extra.csv"
+    extra.write_text("item ID,titles\n13,Tea &amp; Pot\n10,other\n99,none\n")
+    assert read_extra_titles(extra)["13"] == "Tea & Pot"
+    session = load_sessions(folder, DataOptions(extra_titles=extra))[1]
+    assert [item.title for item in session.items] == [
+        'Mug, 12"\nblue "big"',
+        "Café & Bar",
+        "Tea & Pot",
+    ]
+
+
+def test_required_titles_say_what_to_do(folder: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"1 of 4 items have no title, e\.g\. '13' .*--extra-titles"
+    ):
+        require_titles(load_sessions(folder))
+    require_titles(load_sessions(folder, DataOptions(untitled="drop")))
+
+
+@pytest.mark.parametrize(
+    ("domain", "counts"),
+    [("clothing", (1181, 968, 1488, 1910)), ("electronic", (1145, 893, 1346, 1750))],
+)
+def test_published_counts(bundlerec: Path, domain: str, counts: tuple[int, ...]) -> None:
+    minimal = load_sessions(bundlerec / domain)
+    given_ = load_sessions(bundlerec / domain, DataOptions(gold="all"))
+    assert counts == (
+        len(minimal),
+        sum(bool(session.bundles) for session in minimal),
+        sum(len(session.gold) for session in minimal),
+        sum(len(session.gold) for session in given_),
+    )
+    assert not any("&amp;" in item.title for session in minimal for item in session.items)
+
+
+def test_untitled_items_are_never_gold(bundlerec: Path) -> None:
+    kept = load_sessions(bundlerec / "electronic")
+    dropped = load_sessions(bundlerec / "electronic", DataOptions(untitled="drop"))
+    assert sum(len(session.gold) for session in kept) == sum(len(s.gold) for s in dropped)
+    assert all(has_title(item) for session in dropped for item in session.items)
+
+
+def test_electronic_is_whole_with_split_and_extra_titles(bundlerec: Path) -> None:
+    folder = bundlerec / "electronic"
+    options = DataOptions(
+        extra_titles=folder / "item_titles_extra.csv", split_file=folder / "split_aicl.json"
+    )
+    sessions = load_sessions(folder, options)
+    parts = split_sessions(sessions, options)
+    assert {part: len(those) for part, those in parts.items()} == {
+        "train": 623,
+        "val": 90,
+        "test": 180,
+    }
+    for those in parts.values():
+        require_titles(those)
+        assert all(session.bundles for session in those)
+    assert select_split(sessions, options, "test")[:3] == parts["test"][:3]

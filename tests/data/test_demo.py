@@ -1,0 +1,100 @@
+from collections import defaultdict
+from collections.abc import Iterable
+from itertools import permutations
+from statistics import mean
+
+from routedk import Session
+from routedk.data import DataOptions, demo_sessions, load_sessions, require_titles, select_split
+from routedk.data.demo import catalogue
+
+SESSIONS = load_sessions("demo")
+ANNOTATED = [session for session in SESSIONS if session.bundles]
+THEMES = {
+    item.id: kind.themes for domain in catalogue() for kind in domain.kinds for item in kind.items
+}
+
+
+def matched_f1(predicted: list[frozenset[str]], gold: list[frozenset[str]]) -> float:
+    """Matched F1 by trying every assignment; enough for a handful of bundles."""
+    few, many = sorted((predicted, gold), key=len)
+    best = max(
+        sum(len(a & b) / len(a | b) for a, b in zip(few, order, strict=True))
+        for order in permutations(many, len(few))
+    )
+    return 2 * best / (len(predicted) + len(gold))
+
+
+def groups(session: Session, keys: Iterable[Iterable[object]]) -> list[frozenset[str]]:
+    """Groups of at least two items with a common key; the whole session where there is none."""
+    found = defaultdict(set)
+    for item, of_item in zip(session.items, keys, strict=True):
+        for key in of_item:
+            found[key].add(item.id)
+    several = [frozenset(ids) for ids in found.values() if len(ids) > 1]
+    return several or [frozenset(item.id for item in session.items)]
+
+
+def category_f1(depth: int) -> float:
+    return mean(
+        matched_f1(groups(s, ([i.categories[:depth]] for i in s.items)), s.gold) for s in ANNOTATED
+    )
+
+
+def test_the_set_is_the_same_every_time() -> None:
+    assert demo_sessions() == SESSIONS
+    assert demo_sessions(seed=1) != SESSIONS
+    assert demo_sessions(count=10) == SESSIONS[:10]
+    first = SESSIONS[0]
+    assert [item.title for item in first.items[:2]] == [
+        "Quillon Magnetic Controller Charging Dock",
+        "Pixen Surround Gaming Soundbar",
+    ]
+
+
+def test_shape() -> None:
+    assert len(SESSIONS) == 300
+    assert len(catalogue()) >= 3
+    assert {len(session.items) for session in SESSIONS} == {4, 5, 6, 7, 8}
+    require_titles(SESSIONS)
+    items = [item for session in SESSIONS for item in session.items]
+    assert all(item.price and item.price > 0 and len(item.categories) == 3 for item in items)
+    assert all(len({item.categories[0] for item in s.items}) == 1 for s in SESSIONS)
+    assert all(bundle.intent for session in ANNOTATED for bundle in session.bundles or ())
+    assert all(2 <= len(gold) <= 5 for session in ANNOTATED for gold in session.gold)
+
+
+def test_some_overlap_some_have_none_most_have_distractors() -> None:
+    none = sum(session.bundles == () for session in SESSIONS)
+    overlapping = sum(len(s.gold) == 2 and bool(s.gold[0] & s.gold[1]) for s in SESSIONS)
+    distracted = sum(set().union(*s.gold) < {item.id for item in s.items} for s in ANNOTATED)
+    assert 0.06 < none / 300 < 0.14
+    assert 0.08 < overlapping / 300 < 0.18
+    assert distracted / len(ANNOTATED) > 0.9
+
+
+def test_categories_do_not_solve_it() -> None:
+    whole = category_f1(0)
+    assert 0.4 < whole < 0.6
+    assert category_f1(2) < whole
+    assert category_f1(3) < whole
+
+
+def test_knowing_what_items_are_for_solves_it() -> None:
+    def solved(session: Session) -> float:
+        return matched_f1(groups(session, (THEMES[i.id] for i in session.items)), session.gold)
+
+    assert mean(map(solved, ANNOTATED)) == 1
+
+
+def test_minimal_rule_changes_nothing() -> None:
+    assert load_sessions("demo", DataOptions(gold="all")) == SESSIONS
+
+
+def test_what_the_test_split_asks_was_taught() -> None:
+    taught = {
+        theme
+        for session in select_split(SESSIONS, DataOptions(), "train")
+        for item in session.items
+        for theme in THEMES[item.id]
+    }
+    assert taught == {theme for domain in catalogue() for theme in domain.intents}

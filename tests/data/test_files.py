@@ -1,0 +1,90 @@
+from pathlib import Path
+
+import pytest
+
+from routedk import DataError
+from routedk.files import atomic_write, parse_jsonl, read_json, read_jsonl, write_json
+
+
+def test_atomic_write_makes_folders_and_leaves_no_temporary(tmp_path: Path) -> None:
+    target = tmp_path / "a" / "b.txt"
+    with atomic_write(target) as file:
+        file.write("Käse\n")
+        assert not target.exists()
+    assert target.read_bytes() == "Käse\n".encode()
+    assert [path.name for path in target.parent.iterdir()] == ["b.txt"]
+
+
+def test_atomic_write_keeps_the_old_file_when_cut(tmp_path: Path) -> None:
+    target = tmp_path / "b.txt"
+    target.write_text("old")
+    with pytest.raises(KeyboardInterrupt), atomic_write(target) as file:  # noqa: PT012
+        file.write("new")
+        raise KeyboardInterrupt
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["b.txt"]
+
+
+def test_atomic_write_refuses_what_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot write: not a regular file"), atomic_write(tmp_path):
+        pass
+
+
+def test_atomic_write_says_why_it_cannot(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(DataError, match=r"cannot write: .*name another file"),
+        atomic_write(tmp_path / "file" / "b.txt"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"a": 1}\n\n{"a": }\n', r"f\.jsonl:3: invalid JSON: Expecting value at column 7"),
+        (b'{"a": NaN}\n', r"f\.jsonl:1: invalid JSON: NaN is not a JSON number; use null"),
+        (b'{"a": -Infinity}\n', r"f\.jsonl:1: invalid JSON: -Infinity is not a JSON number"),
+        (b'{"a": 1}\n{"b": "\xff"}\n', r"f\.jsonl:2: byte 0xff is not UTF-8 \(save the file as"),
+        (b"[1]\n", r"f\.jsonl:1: expected a JSON object, found list"),
+        (b"[" * 100_000, r"f\.jsonl:1: invalid JSON: nested too deeply"),
+        (b'{"a": ' + b"9" * 5000 + b"}", r"f\.jsonl:1: invalid JSON: .*4300"),
+    ],
+)
+def test_read_jsonl_names_file_and_line(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "f.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        list(read_jsonl(path))
+
+
+def test_read_jsonl_passes_over_byte_order_mark_and_empty_lines(tmp_path: Path) -> None:
+    path = tmp_path / "f.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n\r\n{"a": 2}')
+    assert list(read_jsonl(path)) == [(1, {"a": 1}), (3, {"a": 2})]
+
+
+def test_parse_jsonl_reads_one_line_at_a_time() -> None:
+    lines = iter([b'{"a": 1}\n', b"broken\n"])
+    records = parse_jsonl(lines, path="<stdin>")
+    assert next(records) == (1, {"a": 1})
+    assert next(lines) == b"broken\n"
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no such file \(check the path\)"):
+        read_json(tmp_path / "none.json")
+    with pytest.raises(DataError, match="cannot read"):
+        read_json(tmp_path)
+
+
+def test_read_json_names_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "f.json"
+    write_json(path, {"a": [1, "ä"]})
+    assert read_json(path) == {"a": [1, "ä"]}
+    path.write_text('{\n"a": 1,\n}')
+    with pytest.raises(DataError, match=r"f\.json:3: invalid JSON"):
+        read_json(path)
+    path.write_bytes(b'{\n"\xff": 1}')
+    with pytest.raises(DataError, match=r"f\.json:2: byte 0xff is not UTF-8"):
+        read_json(path)
