@@ -1,0 +1,49 @@
+"""Metrics, protocols, baselines and evaluation of bundles.
+
+Importing this package is light; encoders and solvers are imported where they are used.
+"""
+
+from routedk.eval.baselines import Baseline
+from routedk.eval.bootstrap import Interval
+from routedk.eval.candidates import dendrogram_candidates, dendrogram_cuts
+from routedk.eval.embeddings import MiniLMEncoder, TfidfEncoder, TitleEncoder, default_encoder
+from routedk.eval.evaluate import EvaluationResult, evaluate, predict_baseline
+from routedk.eval.matched import matched_f1
+from routedk.eval.predictions import (
+    Answer,
+    Predictions,
+    make_answer,
+    read_predictions,
+    write_predictions,
+)
+from routedk.eval.protocols import METRICS, PROTOCOLS
+from routedk.eval.report import Report, System
+from routedk.eval.suite import BASELINES, BaselineData, evaluate_baselines, make_baseline
+
+__all__ = [
+    "BASELINES",
+    "METRICS",
+    "PROTOCOLS",
+    "Answer",
+    "Baseline",
+    "BaselineData",
+    "EvaluationResult",
+    "Interval",
+    "MiniLMEncoder",
+    "Predictions",
+    "Report",
+    "System",
+    "TfidfEncoder",
+    "TitleEncoder",
+    "default_encoder",
+    "dendrogram_candidates",
+    "dendrogram_cuts",
+    "evaluate",
+    "evaluate_baselines",
+    "make_answer",
+    "make_baseline",
+    "matched_f1",
+    "predict_baseline",
+    "read_predictions",
+    "write_predictions",
+]

@@ -1,0 +1,38 @@
+"""Candidate bundles and candidate answers of a session, from its titles' dendrogram."""
+
+from routedk.eval.dendrogram import Dendrogram
+from routedk.eval.embeddings import TitleEncoder
+from routedk.types import Session
+
+
+def session_dendrogram(session: Session, encoder: TitleEncoder) -> Dendrogram:
+    """The average-linkage dendrogram of a session's titles by cosine distance."""
+    titles = [item.title for item in session.items]
+    return Dendrogram([item.id for item in session.items], encoder.encode(titles))
+
+
+def dendrogram_candidates(session: Session, encoder: TitleEncoder) -> list[frozenset[str]]:
+    """Candidate bundles: every node of the dendrogram with at least two items.
+
+    Args:
+        session: A session whose items have titles.
+        encoder: Encoder of the titles.
+
+    Returns:
+        Distinct item sets, from the most similar pair to the whole session; n items have n - 1.
+    """
+    return session_dendrogram(session, encoder).nodes()
+
+
+def dendrogram_cuts(session: Session, encoder: TitleEncoder) -> list[list[frozenset[str]]]:
+    """Candidate answers: every flat cut of the dendrogram.
+
+    Args:
+        session: A session whose items have titles.
+        encoder: Encoder of the titles.
+
+    Returns:
+        Distinct answers of at least one bundle, from the finest cut to the whole session;
+        clusters of one item are dropped.
+    """
+    return session_dendrogram(session, encoder).cuts()

@@ -1,0 +1,70 @@
+"""Baselines that cluster titles: simple, strong, and the bar for a student."""
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from routedk.errors import SettingError
+from routedk.eval.baselines import whole
+from routedk.eval.candidates import session_dendrogram
+from routedk.eval.embeddings import TitleEncoder
+from routedk.eval.matched import matched_f1
+from routedk.types import Session
+
+TITLE_THRESHOLDS = (0.80, 0.85, 0.90, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995)
+EMBEDDING_THRESHOLDS = (0.40, 0.45, 0.50, 0.55, 0.60, 0.65, 0.70, 0.75, 0.80, 0.85, 0.90)
+
+
+class Clusters:
+    """Clusters of similar titles are the bundles.
+
+    Average linkage on cosine distance, cut at a threshold; clusters of one item are dropped; the
+    whole session where none is left.
+
+    Args:
+        encoder: Encoder of the titles.
+        threshold: Cosine distance at which the dendrogram is cut.
+    """
+
+    def __init__(self, encoder: TitleEncoder, threshold: float) -> None:
+        self.encoder = encoder
+        self.threshold = threshold
+
+    def predict(self, session: Session) -> list[frozenset[str]]:
+        """Bundle one session; see `Baseline.predict`."""
+        return session_dendrogram(session, self.encoder).cut(self.threshold) or whole(session)
+
+
+def tune_clusters(
+    encoder: TitleEncoder, sessions: Sequence[Session], thresholds: Sequence[float]
+) -> Clusters:
+    """Clusters with the threshold that is best on some sessions.
+
+    Args:
+        encoder: Encoder of the titles.
+        sessions: Sessions to choose on, usually the validation split; those without gold
+            bundles are passed over.
+        thresholds: Thresholds to choose among.
+
+    Returns:
+        Clusters with the highest mean matched F1; the smallest threshold among equals.
+
+    Raises:
+        SettingError: When no session has gold bundles.
+    """
+    known = [session for session in sessions if session.gold]
+    if not known:
+        raise SettingError(
+            "the clusters' threshold is chosen on validation sessions with gold bundles, and "
+            "there are none: give a split that has some"
+        )
+    # One call for all titles: an encoder is much faster on many texts than on few.
+    encoder.encode([item.title for session in known for item in session.items])
+    trees = [session_dendrogram(session, encoder) for session in known]
+
+    def score(threshold: float) -> float:
+        return fmean(
+            matched_f1(session.gold, tree.cut(threshold) or whole(session))
+            for session, tree in zip(known, trees, strict=True)
+        )
+
+    return Clusters(encoder, max(sorted(thresholds), key=score))

@@ -1,0 +1,95 @@
+"""How good predicted intents are: like the gold intent, and short."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from routedk.eval.bootstrap import Interval, bootstrap
+from routedk.eval.embeddings import TitleEncoder
+from routedk.eval.matched import matched_pairs
+from routedk.eval.predictions import NO_ANSWER, Predictions
+from routedk.eval.score import UNCOUNTED, Score
+from routedk.types import Session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntentScores:
+    """Scores of intents.
+
+    Args:
+        similarity: Cosine similarity (at least 0) of a predicted intent to the gold intent of the
+            bundle it is matched with.
+        length: Words of a predicted intent.
+        pairs: Matched bundles of which both have an intent.
+    """
+
+    similarity: Interval
+    length: Interval
+    pairs: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in a results file."""
+        return {
+            "similarity": self.similarity.to_dict(),
+            "length": self.length.to_dict(),
+            "pairs": self.pairs,
+        }
+
+
+def score_intents(
+    sessions: Sequence[Session],
+    predictions: Predictions,
+    encoder: TitleEncoder,
+    *,
+    seed: int,
+    resamples: int,
+) -> IntentScores | None:
+    """Score intents: each session first, then the mean over sessions that have any.
+
+    Bundles are matched as in the `matched` protocol. A bundle without a match, or without an
+    intent on either side, says nothing about similarity.
+
+    Args:
+        sessions: Sessions with gold bundles.
+        predictions: Answers by session id.
+        encoder: Encoder of intents.
+        seed: Seed of the bootstrap.
+        resamples: Number of bootstrap resamples.
+
+    Returns:
+        None when no predicted bundle has an intent.
+    """
+    predicted = [predictions.get(session.id, NO_ANSWER).bundles for session in sessions]
+    lengths = [
+        [len(b.intent.split()) for b in bundles if b.intent.strip()] for bundles in predicted
+    ]
+    if not any(lengths):
+        return None
+    pairs: list[list[tuple[str, str]]] = []
+    for session, bundles in zip(sessions, predicted, strict=True):
+        matches = matched_pairs(session.gold, [bundle.items for bundle in bundles])
+        texts = [((session.bundles or ())[g].intent, bundles[p].intent) for g, p, _ in matches]
+        pairs.append([pair for pair in texts if all(text.strip() for text in pair)])
+    # One call for all: an encoder is much faster on many texts than on few.
+    encoder.encode([text for some in pairs for pair in some for text in pair])
+    similarities = [[_similarity(encoder, *pair) for pair in some] for some in pairs]
+    rows = [(_mean(a), _mean(b)) for a, b in zip(similarities, lengths, strict=True)]
+    similarity, length = bootstrap(
+        np.array([[score.value for score in row] for row in rows]),
+        np.array([[score.weight for score in row] for row in rows]),
+        seed=seed,
+        resamples=resamples,
+    )
+    return IntentScores(similarity=similarity, length=length, pairs=sum(map(len, pairs)))
+
+
+def _similarity(encoder: TitleEncoder, gold: str, predicted: str) -> float:
+    left, right = encoder.encode([gold, predicted])
+    return min(1.0, max(0.0, float(left @ right)))
+
+
+def _mean(values: Sequence[float]) -> Score:
+    return Score(fmean(values)) if values else UNCOUNTED
