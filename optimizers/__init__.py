@@ -1,0 +1,1 @@
+"""Teleprompters: they put distilled knowledge into programs, chosen by score on validation."""

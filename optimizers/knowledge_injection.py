@@ -1,0 +1,219 @@
+"""`KnowledgeInjection`: compiles distilled knowledge into a program's prompt."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from statistics import fmean
+from typing import Any
+
+from dspy import Example
+from dspy.teleprompt import Teleprompter
+
+from routedk.errors import SettingError
+from routedk.eval.matched import matched_f1
+from routedk.optimizers.choices import KnowledgeChoice, KnowledgeSpace, propose
+from routedk.programs.batch import generate_all
+from routedk.programs.context import NeighbourStyle
+from routedk.programs.generator import BundleGenerator
+from routedk.programs.knowledge import CompiledKnowledge
+from routedk.types import KnowledgeBase, Session, bundle_sets
+
+Trial = dict[str, Any]
+
+
+def as_examples(sessions: Sequence[Session]) -> list[Any]:
+    """Sessions as DSPy examples with the input ``session``; gold is inside the session."""
+    return [Example(session=session).with_inputs("session") for session in sessions]
+
+
+def matched_f1_metric(example: Any, prediction: Any, trace: object = None) -> float:
+    """Matched F1 of one prediction, in [0, 1]: the metric for DSPy's optimizers and Evaluate."""
+    return matched_f1(example.session.gold, bundle_sets(prediction.bundles))
+
+
+class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
+    """Chooses which rules and how many neighbours a program shows, and whether with thoughts.
+
+    Every candidate is scored by mean matched F1 on the validation set. The student as it was
+    given is always the first candidate, and stays where nothing scores higher. Of candidates
+    with equal scores the one with the shorter prompt wins.
+
+    Args:
+        knowledge: What a teacher distilled from training sessions.
+        evaluations: Number of candidates scored, the student included; at least 1.
+        ks: Numbers of neighbours to try, each at least 1.
+        styles: Ways of showing neighbours to try.
+        num_threads: Calls to the LM under way at once.
+        max_validation: Most validation sessions scored, a seeded sample; None takes all.
+        seed: Seed of all chance.
+        on_trial: Called after each evaluation with its trial, e.g. to show progress.
+
+    Raises:
+        SettingError: A value is out of its range.
+    """
+
+    def __init__(
+        self,
+        knowledge: KnowledgeBase,
+        *,
+        evaluations: int = 12,
+        ks: Sequence[int] = (1, 2, 4),
+        styles: Sequence[NeighbourStyle] = ("demos", "blocks"),
+        num_threads: int = 16,
+        max_validation: int | None = None,
+        seed: int = 0,
+        on_trial: Callable[[Trial], None] | None = None,
+    ) -> None:
+        """Check and keep the settings."""
+        super().__init__()
+        if evaluations < 1:
+            raise SettingError(f"evaluations={evaluations}: it must be at least 1")
+        if num_threads < 1:
+            raise SettingError(f"num_threads={num_threads}: it must be at least 1")
+        if any(k < 1 for k in ks):
+            raise SettingError(f"ks={list(ks)}: each must be at least 1")
+        if not styles:
+            raise SettingError("styles is empty: it needs at least one of demos, blocks")
+        if max_validation is not None and max_validation < 1:
+            raise SettingError(f"max_validation={max_validation}: it must be at least 1")
+        self._knowledge = knowledge
+        self._evaluations = evaluations
+        self._ks = tuple(dict.fromkeys(ks))
+        self._styles = tuple(dict.fromkeys(styles))
+        self._num_threads = num_threads
+        self._max_validation = max_validation
+        self._seed = seed
+        self._on_trial = on_trial
+
+    def compile(
+        self,
+        student: BundleGenerator,
+        *,
+        trainset: Sequence[Any],
+        teacher: Any = None,
+        valset: Sequence[Any] | None = None,
+    ) -> BundleGenerator:
+        """Return a copy of the student with the best knowledge in its prompt.
+
+        The LM is that of the student or of the surrounding ``dspy.context(lm=...)``. Without a
+        validation set a fifth of the training set is held out; rules distilled from it are then
+        scored on sessions that their teacher saw.
+
+        Args:
+            student: The program; it is not changed.
+            trainset: Examples whose sessions may be shown as neighbours.
+            teacher: Not used; DSPy's interface names it.
+            valset: Examples to score on. None of them may be in the training set or have been
+                used to distil the knowledge.
+
+        Returns:
+            The compiled program; its ``trials`` say what was tried, with scores.
+
+        Raises:
+            SettingError: The sets overlap, or no validation session has gold.
+        """
+        rng = random.Random(self._seed)
+        training, validation = self._sets(trainset, valset, rng)
+        thoughts = {t.session_id: t.text for t in self._knowledge.thoughts}
+        space = KnowledgeSpace(
+            rules=len(self._knowledge.rules),
+            ks=tuple(k for k in self._ks if k <= len(training)),
+            thoughts=any(session.id in thoughts for session in training),
+            styles=self._styles,
+        )
+        programs = [student.deepcopy()]
+        choices: list[KnowledgeChoice | None] = [None]
+        trials = [self._score(programs[0], None, 0, validation)]
+
+        def best() -> int:
+            return min(range(len(trials)), key=lambda n: _rank(trials[n]))
+
+        def best_choice() -> KnowledgeChoice:
+            return choices[best()] or KnowledgeChoice()
+
+        proposals = propose(space, best_choice, rng)
+        while len(trials) < self._evaluations and (choice := next(proposals, None)):
+            program = student.deepcopy()
+            program.knowledge = self._compiled(choice, training, thoughts)
+            programs.append(program)
+            choices.append(choice)
+            trials.append(self._score(program, choice, len(trials), validation))
+        chosen = best()
+        compiled = programs[chosen]
+        compiled.trials = [{**trial, "chosen": n == chosen} for n, trial in enumerate(trials)]
+        return compiled
+
+    def _sets(
+        self, trainset: Sequence[Any], valset: Sequence[Any] | None, rng: random.Random
+    ) -> tuple[tuple[Session, ...], list[Session]]:
+        """Training sessions with gold, and the validation sessions to score on."""
+        training = [e.session for e in trainset if e.session.bundles is not None]
+        if valset is None:
+            shuffled = rng.sample(training, len(training))
+            held_out = -(-len(shuffled) // 5)
+            validation, training = shuffled[:held_out], shuffled[held_out:]
+        else:
+            validation = [e.session for e in valset]
+            names = {session.id for session in validation}
+            _refuse_overlap("the training set", names & {e.session.id for e in trainset})
+            _refuse_overlap("what the knowledge was made from", names & _sources(self._knowledge))
+        validation = [session for session in validation if session.bundles is not None]
+        if not validation:
+            raise SettingError("no validation session has gold: there is nothing to score on")
+        if self._max_validation is not None and len(validation) > self._max_validation:
+            validation = rng.sample(validation, self._max_validation)
+        return tuple(training), validation
+
+    def _compiled(
+        self, choice: KnowledgeChoice, training: tuple[Session, ...], thoughts: dict[str, str]
+    ) -> CompiledKnowledge:
+        return CompiledKnowledge(
+            rules=tuple(self._knowledge.rules[place].text for place in choice.rules),
+            k=choice.k,
+            sessions=training if choice.k else (),
+            thoughts=thoughts if choice.show_thoughts else {},
+            show_thoughts=choice.show_thoughts,
+            style=choice.style,
+        )
+
+    def _score(
+        self,
+        program: BundleGenerator,
+        choice: KnowledgeChoice | None,
+        number: int,
+        validation: Sequence[Session],
+    ) -> Trial:
+        answers = generate_all(program, validation, num_threads=self._num_threads)
+        examples = as_examples(validation)
+        scores = map(matched_f1_metric, examples, answers)
+        words = (len(m["content"].split()) for s in validation for m in program.messages(s))
+        shown = None if choice is None else {**asdict(choice), "rules": list(choice.rules)}
+        trial: Trial = {
+            "number": number,
+            "choice": shown,
+            "matched_f1": fmean(scores),
+            "prompt_words": sum(words) / len(validation),
+            "unparsable": sum(answer.error is not None for answer in answers),
+            "sessions": len(validation),
+        }
+        if self._on_trial:
+            self._on_trial(trial)
+        return trial
+
+
+def _rank(trial: Trial) -> tuple[float, float, int]:
+    return (-round(trial["matched_f1"], 9), trial["prompt_words"], trial["number"])
+
+
+def _sources(knowledge: KnowledgeBase) -> set[str]:
+    pieces = (*knowledge.patterns, *knowledge.rules, *knowledge.thoughts)
+    return {name for piece in pieces for name in piece.provenance.sessions}
+
+
+def _refuse_overlap(what: str, names: set[str]) -> None:
+    if names:
+        shown = ", ".join(sorted(names)[:5])
+        raise SettingError(
+            f"{len(names)} validation sessions are in {what}, e.g. {shown}: "
+            "scores on them would mean nothing (split again, or distil from the training split)"
+        )
