@@ -60,6 +60,10 @@ def read_bundlerec(folder: str | Path) -> list[Session]:
         members[item_id] = Item(
             item_id, html.unescape(titles.get(item_id, "")), categories.get(item_id, ())
         )
+    if not items:
+        raise DataError(
+            "holds no session", path=folder / "session_item.csv", hint="expected one item a line"
+        )
     bundles = _bundles(tables, folder, items)
     return [
         Session(session_id, tuple(members.values()), tuple(bundles.get(session_id, ())))

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from routedk import Bundle, DataError, Item, Session
@@ -51,6 +51,7 @@ def test_folder_is_read_as_published(folder: Path) -> None:
     ("table", "text", "message"),
     [
         ("session_item", "session,item\n1,2\n", r"session_item\.csv:1: no column 'session ID'"),
+        ("session_item", "session ID,item ID\n", r"session_item\.csv: holds no session"),
         ("session_item", "", r"session_item\.csv:1: no column 'session ID' among \[\]"),
         ("session_item", "session ID,item ID\n1,2\n1,2\n", r":3: session '1' has item '2' twice"),
         ("session_item", "session ID,item ID\n1\n", r":2: 1 fields, the header has 2 \(quote"),
@@ -96,6 +97,26 @@ def test_first_path_of_anything_is_a_path_or_a_value_error(text: str) -> None:
         assert all(first_path(text))
     except ValueError:
         assert not (text.strip().startswith("[[") and text.strip().endswith("]]"))
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.sampled_from(sorted(TABLES)), st.integers(0, 60), st.binary(max_size=4))
+def test_a_damaged_table_is_read_or_a_data_error(
+    folder: Path, table: str, place: int, damage: bytes
+) -> None:
+    whole = TABLES[table].encode()
+    path = folder / f"{table}.csv"
+    path.write_bytes(whole[:place] + damage + whole[place + 1 :])
+    try:
+        assert load_sessions(folder)
+    except DataError as error:
+        message = str(error)
+    else:
+        message = f"{path}:"
+    path.write_bytes(whole)
+    assert ".csv" in message
 
 
 def test_extra_titles_fill_only_what_is_missing(folder: Path, tmp_path: Path) -> None:
