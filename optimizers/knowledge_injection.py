@@ -6,29 +6,19 @@ from dataclasses import asdict
 from statistics import fmean
 from typing import Any
 
-from dspy import Example
 from dspy.teleprompt import Teleprompter
 
 from routedk.errors import SettingError
-from routedk.eval.matched import matched_f1
 from routedk.optimizers.choices import KnowledgeChoice, KnowledgeSpace, propose
+from routedk.optimizers.metric import as_examples, matched_f1_metric
 from routedk.programs.batch import generate_all
 from routedk.programs.context import NeighbourStyle
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge import CompiledKnowledge
-from routedk.types import KnowledgeBase, Session, bundle_sets
+from routedk.programs.knowledge_file import sources_of
+from routedk.types import KnowledgeBase, Session
 
 Trial = dict[str, Any]
-
-
-def as_examples(sessions: Sequence[Session]) -> list[Any]:
-    """Sessions as DSPy examples with the input ``session``; gold is inside the session."""
-    return [Example(session=session).with_inputs("session") for session in sessions]
-
-
-def matched_f1_metric(example: Any, prediction: Any, trace: object = None) -> float:
-    """Matched F1 of one prediction, in [0, 1]: the metric for DSPy's optimizers and Evaluate."""
-    return matched_f1(example.session.gold, bundle_sets(prediction.bundles))
 
 
 class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
@@ -121,7 +111,7 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
             thoughts=any(session.id in thoughts for session in training),
             styles=self._styles,
         )
-        programs = [student.deepcopy()]
+        programs: list[BundleGenerator] = [student.deepcopy()]
         choices: list[KnowledgeChoice | None] = [None]
         trials = [self._score(programs[0], None, 0, validation)]
 
@@ -139,7 +129,7 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
             choices.append(choice)
             trials.append(self._score(program, choice, len(trials), validation))
         chosen = best()
-        compiled = programs[chosen]
+        compiled: BundleGenerator = programs[chosen]
         compiled.trials = [{**trial, "chosen": n == chosen} for n, trial in enumerate(trials)]
         return compiled
 
@@ -156,7 +146,7 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
             validation = [e.session for e in valset]
             names = {session.id for session in validation}
             _refuse_overlap("the training set", names & {e.session.id for e in trainset})
-            _refuse_overlap("what the knowledge was made from", names & _sources(self._knowledge))
+            _refuse_overlap("what the knowledge was made from", names & sources_of(self._knowledge))
         validation = [session for session in validation if session.bundles is not None]
         if not validation:
             raise SettingError("no validation session has gold: there is nothing to score on")
@@ -203,11 +193,6 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
 
 def _rank(trial: Trial) -> tuple[float, float, int]:
     return (-round(trial["matched_f1"], 9), trial["prompt_words"], trial["number"])
-
-
-def _sources(knowledge: KnowledgeBase) -> set[str]:
-    pieces = (*knowledge.patterns, *knowledge.rules, *knowledge.thoughts)
-    return {name for piece in pieces for name in piece.provenance.sessions}
 
 
 def _refuse_overlap(what: str, names: set[str]) -> None:

@@ -32,20 +32,20 @@ def generate_all(
     errors: list[Exception] = []
 
     def call(session: Session) -> Any:
+        if errors:
+            return None
         try:
             return program(session=session)
         except Exception as error:
+            # Kept and raised below: DSPy would log the whole session and raise something else.
             errors.append(error)
-            raise
+            return None
 
     # timeout=0: a slow call is never sent a second time.
     parallel = dspy.Parallel(
         num_threads=num_threads, max_errors=1, timeout=0, disable_progress_bar=True
     )
-    pairs = [(call, {"session": session}) for session in sessions]
-    try:
-        return list(parallel(pairs))
-    except Exception:
-        if errors:
-            raise errors[0] from None
-        raise
+    answers = list(parallel([(call, {"session": session}) for session in sessions]))
+    if errors:
+        raise errors[0]
+    return answers

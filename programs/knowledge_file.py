@@ -70,6 +70,13 @@ def _records(knowledge: KnowledgeBase) -> Iterator[dict[str, Any]]:
         yield {"kind": "thought", **asdict(thought)}
 
 
+def sources_of(knowledge: KnowledgeBase) -> frozenset[str]:
+    """Ids of all sessions that any piece of knowledge was made from."""
+    pieces: tuple[Pattern | Rule | Thought, ...]
+    pieces = (*knowledge.patterns, *knowledge.rules, *knowledge.thoughts)
+    return frozenset(name for piece in pieces for name in piece.provenance.sessions)
+
+
 def write_knowledge(knowledge: KnowledgeBase, path: str | Path) -> None:
     """Write a knowledge base as JSONL, atomically: patterns, then rules, then thoughts."""
     write_jsonl_records(path, _records(knowledge))

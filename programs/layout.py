@@ -23,6 +23,7 @@ Message: TypeAlias = dict[str, str]
 NO_BUNDLE = "none"
 UNTITLED = "untitled"
 THOUGHT_PREFIX = "Thought:"
+CANDIDATE_PREFIX = "Bundle:"
 YES, NO = "yes", "no"
 
 
@@ -67,7 +68,7 @@ def render_answer(session: Session, bundles: Sequence[Bundle]) -> str:
 
 def render_candidate(session: Session, item_ids: Iterable[str]) -> str:
     """One candidate bundle as the verification prompt shows it, after the session's items."""
-    return f"Bundle: {render_numbers(session, item_ids)}"
+    return f"{CANDIDATE_PREFIX} {render_numbers(session, item_ids)}"
 
 
 def render_rules(rules: Sequence[str]) -> str:

@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 import routedk
+from routedk.cli.compile import compile
 from routedk.cli.data import convert, describe
+from routedk.cli.distill import distill
 from routedk.cli.info import info
 from routedk.errors import RouteDKError
 
@@ -20,6 +22,11 @@ app.add_typer(data, name="data", epilog="Example: routedk data describe demo")
 
 data.command(epilog="Example: routedk data describe demo --json")(describe)
 data.command(epilog="Example: routedk data convert bundlerec/clothing clothing.jsonl")(convert)
+app.command(epilog="Example: routedk distill --data demo --output knowledge")(distill)
+app.command(
+    epilog="Example: routedk compile --data demo --knowledge knowledge/knowledge.jsonl "
+    "--lm openai/gpt-4o-mini --output program.json"
+)(compile)
 app.command(epilog="Example: routedk info --json")(info)
 
 

@@ -1,0 +1,129 @@
+"""``routedk compile``: knowledge into a program's prompt, chosen by score on validation."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from routedk.cli.lm import Experts, LmName, Student, lm_errors, resolve_lm
+from routedk.cli.options import SessionSource, takes_sessions
+from routedk.cli.output import print_table
+from routedk.errors import SettingError
+from routedk.types import KnowledgeBase, Session
+
+
+@takes_sessions(split="train")
+def compile(
+    source: SessionSource,
+    knowledge: Annotated[
+        Path,
+        typer.Option("--knowledge", metavar="FILE", help="The knowledge.jsonl of distill."),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", metavar="FILE", help="Where the program goes, as JSON.")
+    ],
+    lm: LmName = None,
+    experts: Experts = None,
+    student: Student = None,
+    evaluations: Annotated[
+        int, typer.Option(min=1, help="Candidates scored, the plain program among them.")
+    ] = 12,
+    validation: Annotated[
+        int, typer.Option(min=1, help="Most validation sessions a candidate is scored on.")
+    ] = 32,
+    threads: Annotated[int, typer.Option(min=1, help="Calls to the model at once.")] = 16,
+) -> None:
+    """Choose rules and similar training sessions for the prompt by matched F1 on validation.
+
+    Neighbours come from the training split, scores from the validation split; the test split is
+    not looked at. The plain program stays where no knowledge helps.
+    """
+    from routedk.programs.knowledge_file import read_knowledge
+
+    if source.split != "train":
+        raise SettingError(
+            f"split is {source.split!r}: compile takes neighbours from train and scores on val, "
+            "leave --split out"
+        )
+    base = read_knowledge(knowledge)
+    parts = source.load_parts()
+    _refuse_test_sessions(base, parts["test"], knowledge)
+    program = _compile(
+        base,
+        parts["train"],
+        parts["val"],
+        resolve_lm(lm=lm, experts=experts, student=student),
+        {
+            "evaluations": evaluations,
+            "max_validation": validation,
+            "num_threads": threads,
+            "seed": source.options.seed,
+        },
+    )
+    program.save(output)
+    columns = ("candidate", "rules", "neighbours", "matched F1", "words", "unparsable", "chosen")
+    print_table("Candidates", columns, [_row(trial) for trial in program.trials])
+    typer.echo(f"Program: {output}")
+
+
+def _compile(
+    base: KnowledgeBase,
+    training: list[Session],
+    validation: list[Session],
+    model: Any,
+    settings: dict[str, Any],
+) -> Any:
+    import dspy
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from routedk.optimizers.knowledge_injection import KnowledgeInjection
+    from routedk.optimizers.metric import as_examples
+    from routedk.programs.generator import BundleGenerator
+
+    with Progress(console=Console(stderr=True), transient=True) as progress, lm_errors():
+        task = progress.add_task("Scoring candidates", total=settings["evaluations"])
+
+        def advance(trial: dict[str, Any]) -> None:
+            progress.update(task, advance=1)
+
+        teleprompter = KnowledgeInjection(base, **settings, on_trial=advance)
+        with dspy.context(lm=model):
+            return teleprompter.compile(
+                BundleGenerator(),
+                trainset=as_examples(training),
+                valset=as_examples(validation),
+            )
+
+
+def _refuse_test_sessions(base: KnowledgeBase, test: list[Session], path: Path) -> None:
+    from routedk.programs.knowledge_file import sources_of
+
+    names = sorted(sources_of(base) & {session.id for session in test})
+    if names:
+        raise SettingError(
+            f"{path}: made from {len(names)} test sessions, e.g. {names[0]!r}: distil from the "
+            "training split, with the same --split-file and --seed"
+        )
+
+
+def _row(trial: dict[str, Any]) -> tuple[object, ...]:
+    choice = trial["choice"]
+    shown = (
+        ("as given", "", "")
+        if choice is None
+        else (
+            str(trial["number"]),
+            str(len(choice["rules"])),
+            f"{choice['k']} {choice['style']}{' + thoughts' * choice['show_thoughts']}"
+            if choice["k"]
+            else "0",
+        )
+    )
+    return (
+        *shown,
+        trial["matched_f1"],
+        round(trial["prompt_words"]),
+        trial["unparsable"],
+        trial["chosen"],
+    )
