@@ -47,7 +47,7 @@ def propose(
     """Candidates, none twice, until the space or the patience is exhausted.
 
     First one decision after the other, each on top of the best so far: neighbours, rules (all,
-    the first third), thoughts, style. Then small random changes of the best so far.
+    the first third), thoughts, style. Then random changes of the best so far, small ones first.
 
     Args:
         space: What may be chosen from.
@@ -75,9 +75,12 @@ def _stream(
     for style in space.styles[1:]:
         if best().k:
             yield replace(best(), style=style)
-    # A small space is exhausted long before; a large one outlasts any number of evaluations.
-    for _ in range(1000):
-        yield _changed(best(), space, rng)
+    # The longer nothing new turns up, the farther from the best.
+    for attempt in range(1000):
+        choice = best()
+        for _ in range(1 + attempt // 50):
+            choice = _changed(choice, space, rng)
+        yield choice
 
 
 def _changed(choice: KnowledgeChoice, space: KnowledgeSpace, rng: random.Random) -> KnowledgeChoice:

@@ -51,5 +51,5 @@ def neutralise(text: str, max_words: int = TITLE_WORDS) -> str:
     # Only the head can survive; NFKC expands one character to at most 18.
     head = _visible(text[: 4 * limit + 1000])
     plain = _visible(unicodedata.normalize("NFKC", head)).translate(_MARKUP)
-    words = _ROLE.sub(r"\1", " ".join(plain.split())).split()
+    words = _ROLE.sub(r"\1 ", " ".join(plain.split())).split()
     return " ".join(words[:max_words])[:limit].strip()

@@ -1,0 +1,162 @@
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from routedk.cli import main
+from routedk.cli.lm import resolve_lm
+
+os.environ.setdefault("DSPY_CACHEDIR", tempfile.mkdtemp(prefix="routedk-dspy-"))
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as caught:
+        main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return int(caught.value.code or 0), out, err
+
+
+@pytest.fixture(scope="module")
+def knowledge(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("knowledge")
+    with pytest.raises(SystemExit):
+        main(["distill", "--data", "demo", "--output", str(folder)])
+    return folder / "knowledge.jsonl"
+
+
+@pytest.fixture
+def lm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A student that answers well only with neighbours in its prompt."""
+    from routedk.programs.testing import scripted_lm
+
+    model, _ = scripted_lm(lambda messages: "1 2 3" if len(messages) > 2 else "none")
+
+    def resolve(**options: Any) -> Any:
+        return model
+
+    monkeypatch.setattr("routedk.cli.compile.resolve_lm", resolve)
+
+
+@pytest.mark.usefixtures("lm")
+def test_compile_the_demo(
+    capsys: pytest.CaptureFixture[str], knowledge: Path, tmp_path: Path
+) -> None:
+    from routedk.programs.program_file import load_generator
+
+    output = tmp_path / "program.json"
+    options = ("--evaluations", "4", "--validation", "6", "--threads", "2")
+    code, out, _ = run(
+        capsys,
+        "compile",
+        "--data",
+        "demo",
+        "--knowledge",
+        knowledge,
+        "--lm",
+        "x",
+        "--output",
+        output,
+        *options,
+    )
+    assert code == 0
+    assert "as given" in out
+    program = load_generator(output)
+    assert program.knowledge.k >= 1
+    assert [trial["sessions"] for trial in program.trials] == [6] * 4
+
+
+@pytest.mark.usefixtures("lm")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--split", "test"], "compile takes neighbours from train and scores on val"),
+        (["--seed", "5"], "test sessions, e.g. 'demo-"),
+    ],
+)
+def test_test_sessions_are_never_seen(
+    options: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    knowledge: Path,
+    tmp_path: Path,
+) -> None:
+    output = tmp_path / "program.json"
+    code, _, err = run(
+        capsys, "compile", "--data", "demo", "--knowledge", knowledge, "--output", output, *options
+    )
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
+    assert not output.exists()
+
+
+def test_a_language_model_is_needed(
+    capsys: pytest.CaptureFixture[str], knowledge: Path, tmp_path: Path
+) -> None:
+    arguments: list[str | Path]
+    arguments = ["compile", "--data", "demo", "--knowledge", knowledge, "--output", tmp_path / "p"]
+    code, _, err = run(capsys, *arguments)
+    assert code == 2
+    assert "which language model? give --lm NAME, or --experts DIR or --student" in err
+    code, _, err = run(capsys, *arguments, "--lm", "x", "--student", "default")
+    assert code == 2
+    assert "which language model?" in err
+
+
+def test_an_lm_that_cannot_be_reached_is_one_line(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    knowledge: Path,
+    tmp_path: Path,
+) -> None:
+    from routedk.programs.testing import scripted_lm
+
+    def fail(messages: object) -> str:
+        raise OSError("connection refused")
+
+    monkeypatch.setattr("routedk.cli.compile.resolve_lm", lambda **_: scripted_lm(fail)[0])
+    code, _, err = run(
+        capsys,
+        "compile",
+        "--data",
+        "demo",
+        "--knowledge",
+        knowledge,
+        "--output",
+        tmp_path / "p",
+    )
+    assert code == 2
+    assert err.strip().count("\n") == 0
+    assert "error: the language model failed:" in err
+    assert "connection refused" in err
+
+
+def test_litellm_name() -> None:
+    lm = resolve_lm(lm="openai/gpt-4o-mini")
+    assert lm.model == "openai/gpt-4o-mini"
+    assert lm.kwargs["temperature"] == 0.0
+
+
+def test_the_student_comes_from_the_adapters(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import routedk.adapters
+
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        routedk.adapters, "student_lm", lambda **options: asked.append(options), raising=False
+    )
+    resolve_lm(experts=tmp_path, student="default")
+    resolve_lm(student="some/model")
+    assert asked == [
+        {"experts": tmp_path, "student": None},
+        {"experts": None, "student": "some/model"},
+    ]
+
+
+def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "compile", "--help")
+    assert code == 0
+    assert "Example: routedk compile --data demo --knowledge" in out

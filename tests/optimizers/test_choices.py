@@ -1,0 +1,45 @@
+import random
+from itertools import islice
+
+from routedk.optimizers.choices import KnowledgeChoice, KnowledgeSpace, propose
+
+SPACE = KnowledgeSpace(rules=4, ks=(1, 2), thoughts=True, styles=("demos", "blocks"))
+
+
+def first(
+    space: KnowledgeSpace, best: KnowledgeChoice, count: int, seed: int = 0
+) -> list[KnowledgeChoice]:
+    return list(islice(propose(space, lambda: best, random.Random(seed)), count))
+
+
+def test_one_decision_after_the_other_on_top_of_the_best() -> None:
+    best = KnowledgeChoice(k=2)
+    assert first(SPACE, best, 6) == [
+        KnowledgeChoice(k=1),
+        KnowledgeChoice(k=2),
+        KnowledgeChoice(k=2, rules=(0, 1, 2, 3)),
+        KnowledgeChoice(k=2, rules=(0, 1)),
+        KnowledgeChoice(k=2, show_thoughts=True),
+        KnowledgeChoice(k=2, style="blocks"),
+    ]
+
+
+def test_none_twice_none_empty_and_seeded() -> None:
+    best = KnowledgeChoice(rules=(1,), k=1)
+    choices = first(SPACE, best, 15)
+    assert len(set(choices)) == len(choices) == 15
+    assert KnowledgeChoice() not in choices
+    assert choices == first(SPACE, best, 15)
+    assert choices != first(SPACE, best, 15, seed=1)
+
+
+def test_without_neighbours_nothing_is_decided_about_them() -> None:
+    for choice in first(SPACE, KnowledgeChoice(), 50):
+        assert choice.k or (choice.style == "demos" and not choice.show_thoughts)
+
+
+def test_an_empty_space_ends() -> None:
+    empty = KnowledgeSpace(rules=0, ks=(), thoughts=False, styles=("demos",))
+    assert first(empty, KnowledgeChoice(), 5) == []
+    small = KnowledgeSpace(rules=1, ks=(1,), thoughts=False, styles=("demos",))
+    assert len(first(small, KnowledgeChoice(k=1), 50)) == 3

@@ -1,0 +1,205 @@
+import threading
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+
+from routedk.errors import SettingError
+from routedk.optimizers.knowledge_injection import KnowledgeInjection
+from routedk.optimizers.metric import as_examples, matched_f1_metric
+from routedk.programs.generator import BundleGenerator
+from routedk.programs.knowledge import CompiledKnowledge
+from routedk.programs.program_file import load_generator
+from routedk.programs.testing import scripted_lm
+from routedk.types import Bundle, Item, KnowledgeBase, Provenance, Rule, Session, Thought
+
+MADE = Provenance(teacher="annotation", sessions=("train-0", "train-1"))
+
+
+def sessions(prefix: str, count: int) -> list[Session]:
+    made = []
+    for n in range(count):
+        items = tuple(Item(f"{prefix}-{n}-{i}", f"thing {i} word{n}") for i in range(4))
+        made.append(Session(f"{prefix}-{n}", items, (Bundle((items[0].id, items[1].id), "x"),)))
+    return made
+
+
+TRAIN, VAL = as_examples(sessions("train", 6)), as_examples(sessions("val", 4))
+KNOWLEDGE = KnowledgeBase(
+    rules=(
+        Rule(text="useless", provenance=MADE),
+        Rule(text="the magic rule", provenance=MADE),
+        Rule(text="useless, too", provenance=MADE),
+    ),
+    thoughts=(Thought(session_id="train-0", text="deep thought", provenance=MADE),),
+)
+
+
+def compiled(
+    script: Any, student: BundleGenerator | None = None, **settings: Any
+) -> BundleGenerator:
+    lm, _ = scripted_lm(script)
+    with dspy.context(lm=lm):
+        return KnowledgeInjection(KNOWLEDGE, **settings).compile(
+            student or BundleGenerator(), trainset=TRAIN, valset=VAL
+        )
+
+
+def helped_by(*marks: str) -> Any:
+    """A student that is right only where its prompt holds all marks."""
+
+    def script(messages: list[dict[str, str]]) -> str:
+        prompt = "\n".join(message["content"] for message in messages)
+        return "1 2" if all(mark in prompt for mark in marks) else "3 4"
+
+    return script
+
+
+def test_a_rule_that_helps_is_chosen() -> None:
+    program = compiled(helped_by("the magic rule"), evaluations=30)
+    assert program.knowledge.rules == ("the magic rule",)
+    assert program.knowledge.k == 0
+    best = next(trial for trial in program.trials if trial["chosen"])
+    assert best["matched_f1"] == 1.0
+    assert best["choice"]["rules"] == [1]
+
+
+def test_neighbours_that_help_are_chosen() -> None:
+    program = compiled(helped_by("1 2 | x"), evaluations=4)
+    assert program.knowledge.k == 1
+    assert {session.id for session in program.knowledge.sessions} == {
+        f"train-{n}" for n in range(6)
+    }
+
+
+def test_the_student_stays_where_nothing_helps() -> None:
+    program = compiled(lambda messages: "1 2 3", evaluations=8)
+    assert program.knowledge == BundleGenerator().knowledge
+    assert [trial["chosen"] for trial in program.trials] == [True] + [False] * 7
+    assert len({trial["matched_f1"] for trial in program.trials}) == 1
+
+
+def test_a_student_with_knowledge_is_the_first_candidate() -> None:
+    student = BundleGenerator(CompiledKnowledge(rules=("my own rule",)))
+    program = compiled(helped_by("my own rule"), student, evaluations=5)
+    assert program.knowledge.rules == ("my own rule",)
+    assert program is not student
+    assert student.trials == []
+
+
+@pytest.mark.parametrize("evaluations", [1, 3, 7])
+def test_the_number_of_evaluations_is_kept(evaluations: int) -> None:
+    lm, engine = scripted_lm(lambda messages: "1 2")
+    seen: list[dict[str, Any]] = []
+    teleprompter = KnowledgeInjection(KNOWLEDGE, evaluations=evaluations, on_trial=seen.append)
+    with dspy.context(lm=lm):
+        program = teleprompter.compile(BundleGenerator(), trainset=TRAIN, valset=VAL)
+    assert len(engine.requests) == evaluations * len(VAL)
+    assert len(program.trials) == len(seen) == evaluations
+    assert program.trials[0]["choice"] is None
+
+
+def test_seeded() -> None:
+    trials = [compiled(helped_by("magic"), evaluations=14, seed=3).trials for _ in range(2)]
+    assert trials[0] == trials[1]
+
+
+def test_validation_is_sampled() -> None:
+    program = compiled(lambda messages: "1 2", evaluations=1, max_validation=2)
+    assert program.trials[0]["sessions"] == 2
+
+
+def test_without_a_validation_set_a_fifth_is_held_out() -> None:
+    lm, _ = scripted_lm(helped_by("1 2 | x"))
+    with dspy.context(lm=lm):
+        program = KnowledgeInjection(KNOWLEDGE, evaluations=2).compile(
+            BundleGenerator(), trainset=TRAIN
+        )
+    assert program.trials[0]["sessions"] == 2
+    assert len(program.knowledge.sessions) == 4
+
+
+def test_unparsable_answers_are_counted_and_score_nothing() -> None:
+    [trial] = compiled(lambda messages: "blah", evaluations=1).trials
+    assert trial["unparsable"] == 4
+    assert trial["matched_f1"] == 0.0
+
+
+def test_calls_run_at_the_same_time() -> None:
+    together = threading.Barrier(4, timeout=20)
+
+    def script(messages: object) -> str:
+        together.wait()
+        return "1 2"
+
+    compiled(script, evaluations=1, num_threads=4)
+
+
+def test_trials_are_saved(tmp_path: Path) -> None:
+    program = compiled(helped_by("deep thought"), evaluations=10)
+    program.save(tmp_path / "program.json")
+    loaded = load_generator(tmp_path / "program.json")
+    assert loaded.trials == program.trials
+    assert loaded.messages(VAL[0].session) == program.messages(VAL[0].session)
+
+
+def test_a_failing_lm_raises() -> None:
+    def script(messages: object) -> str:
+        raise OSError("no power")
+
+    with pytest.raises(dspy.LMError, match="no power"):
+        compiled(script)
+
+
+def test_no_session_is_both_shown_and_scored() -> None:
+    with pytest.raises(SettingError, match="1 validation sessions are in the training set"):
+        KnowledgeInjection(KNOWLEDGE).compile(
+            BundleGenerator(), trainset=TRAIN, valset=[*VAL, TRAIN[5]]
+        )
+    with pytest.raises(SettingError, match=r"in what the knowledge was made from, e\.g\. train-0"):
+        KnowledgeInjection(KNOWLEDGE).compile(BundleGenerator(), trainset=VAL, valset=TRAIN)
+
+
+def test_validation_needs_gold() -> None:
+    blind = [Session(example.session.id, example.session.items) for example in VAL]
+    with pytest.raises(SettingError, match="no validation session has gold"):
+        KnowledgeInjection(KNOWLEDGE).compile(
+            BundleGenerator(), trainset=TRAIN, valset=as_examples(blind)
+        )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"evaluations": 0}, "evaluations=0: it must be at least 1"),
+        ({"num_threads": 0}, "num_threads=0: it must be at least 1"),
+        ({"ks": (0,)}, r"ks=\[0\]: each must be at least 1"),
+        ({"styles": ()}, "styles is empty"),
+        ({"max_validation": 0}, "max_validation=0: it must be at least 1"),
+    ],
+)
+def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        KnowledgeInjection(KNOWLEDGE, **settings)
+
+
+def test_metric_by_hand_and_in_evaluate() -> None:
+    lm, _ = scripted_lm(lambda messages: "1 2 3")
+    evaluate = dspy.Evaluate(devset=VAL, metric=matched_f1_metric, num_threads=2)
+    with dspy.context(lm=lm):
+        result = evaluate(BundleGenerator())
+    assert [score for *_, score in result.results] == pytest.approx([2 / 3] * 4)
+
+
+def test_works_inside_better_together() -> None:
+    lm, _ = scripted_lm(helped_by("1 2 | x"))
+    optimizer = dspy.BetterTogether(
+        metric=matched_f1_metric, k=KnowledgeInjection(KNOWLEDGE, evaluations=2)
+    )
+    student = BundleGenerator()
+    student.set_lm(lm)
+    with dspy.context(lm=lm):
+        program = optimizer.compile(student, trainset=TRAIN, valset=VAL, strategy="k")
+    assert not program.flag_compilation_error_occurred
+    assert program.knowledge.k == 1

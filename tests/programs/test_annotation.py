@@ -1,0 +1,158 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from routedk.data import DataOptions, demo_sessions, load_sessions, split_sessions
+from routedk.errors import SettingError
+from routedk.programs.annotation import AnnotationTeacher, compose_thought
+from routedk.programs.knowledge_file import sources_of
+from routedk.programs.text import RULE_WORDS, THOUGHT_WORDS
+from routedk.programs.wording import Kinds, intent_words, plain_intent, short_title, stem
+from routedk.types import Item, KnowledgeBase, Session
+
+
+@pytest.fixture(scope="module")
+def demo() -> KnowledgeBase:
+    return AnnotationTeacher().distill(demo_sessions())
+
+
+def test_deterministic_and_independent_of_other_sessions(demo: KnowledgeBase) -> None:
+    assert AnnotationTeacher().distill(demo_sessions()) == demo
+
+
+def test_provenance_is_the_sessions_given() -> None:
+    training = demo_sessions()[:60]
+    knowledge = AnnotationTeacher().distill(training)
+    assert sources_of(knowledge) == {session.id for session in training}
+    assert all(t.provenance.sessions == (t.session_id,) for t in knowledge.thoughts)
+    assert {r.provenance.teacher for r in knowledge.rules} == {"annotation"}
+
+
+def test_rules_name_what_goes_together(demo: KnowledgeBase) -> None:
+    texts = [rule.text for rule in demo.rules]
+    assert len(texts) == len(set(texts)) == 12
+    assert all(len(text.split()) <= RULE_WORDS for text in texts)
+    coffee = next(text for text in texts if "coffee" in text)
+    assert coffee.startswith("For ")
+    assert "kettle" in coffee
+    assert any("stay out" in text for text in texts)
+
+
+@pytest.mark.parametrize("most", [0, 1, 5])
+def test_rules_are_bounded(most: int) -> None:
+    assert len(AnnotationTeacher(max_rules=most).distill(demo_sessions()).rules) == most
+    with pytest.raises(SettingError, match="max_rules=-1: it must be at least 0"):
+        AnnotationTeacher(max_rules=-1)
+
+
+def test_rules_from_titles_where_there_are_no_categories(make: Callable[..., Session]) -> None:
+    kettle, filters = "Acme Gooseneck Kettle", "Bolt Paper Filter"
+    drive, cable = "Acme Hard Drive", "Bolt Data Cable"
+    sessions = [
+        make(f"s{n}", [f"{one} {n}", f"{other} {n}", f"Sock {n}"], [((1, 2), intent)])
+        for n, (one, other, intent) in enumerate(
+            [(kettle, filters, "brewing coffee"), (drive, cable, "backing up")] * 3
+        )
+    ]
+    texts = [rule.text for rule in AnnotationTeacher().distill(sessions).rules]
+    assert "For brewing coffee, bundle gooseneck kettle with paper filter." in texts
+
+
+def test_junk_intents_make_no_rule(make: Callable[..., Session]) -> None:
+    sessions = [
+        make(f"s{n}", ["Red Kettle", "Tea Mug"], [((1, 2), intent)])
+        for n, intent in enumerate(["2", "nice", "", "nice", "good items", "2"])
+    ]
+    assert not [r for r in AnnotationTeacher().distill(sessions).rules if r.text.startswith("For")]
+
+
+def test_thought_is_facts_intent_composition(make: Callable[..., Session]) -> None:
+    session = make(
+        "s",
+        ["Acme Gooseneck Kettle 1L", "Bolt Coffee Dripper, white", "Phone Case for iPhone"],
+        [((1, 2), "Brewing coffee at home.")],
+    )
+    assert compose_thought(session, Kinds([session])) == (
+        "1 gooseneck kettle, 2 coffee dripper serve brewing coffee at home; 3 phone case stays out"
+    )
+
+
+def test_thought_without_bundles_or_intent(make: Callable[..., Session]) -> None:
+    none = make("s", ["Kettle", "Sock"], [])
+    assert compose_thought(none, Kinds([none])) == "1 kettle, 2 sock share no intent"
+    junk = make("s", ["Kettle", "Sock"], [((1, 2), "2")])
+    assert compose_thought(junk, Kinds([junk])) == "1 kettle, 2 sock go together"
+
+
+def test_thoughts_are_short_and_of_their_session(demo: KnowledgeBase) -> None:
+    sessions = {session.id: session for session in demo_sessions()}
+    kinds = Kinds(list(sessions.values()))
+    assert set(sessions) == {thought.session_id for thought in demo.thoughts}
+    for thought in demo.thoughts:
+        session = sessions[thought.session_id]
+        assert len(thought.text.split()) <= THOUGHT_WORDS
+        assert thought.text == compose_thought(session, kinds)
+
+
+def test_sessions_nobody_annotated_add_nothing(make: Callable[..., Session]) -> None:
+    assert AnnotationTeacher().distill([make("s", ["a", "b"])]) == KnowledgeBase()
+    assert AnnotationTeacher().distill([]) == KnowledgeBase()
+
+
+def test_sense_on_real_data(bundlerec: Path) -> None:
+    folder = bundlerec / "electronic"
+    options = DataOptions(
+        extra_titles=folder / "item_titles_extra.csv", split_file=folder / "split_aicl.json"
+    )
+    training = split_sessions(load_sessions(folder, options), options)["train"]
+    texts = [rule.text for rule in AnnotationTeacher().distill(training).rules]
+    assert any("desktop" in text and "memory" in text for text in texts)
+    assert any("camera" in text for text in texts)
+    assert not any("nice" in text for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("intent", "words", "phrase"),
+    [
+        ("Camera Accessories", ("camera",), "camera accessories"),
+        ("watching TV with iPad", ("watching", "tv", "ipad"), "watching TV with iPad"),
+        ("batteries.", ("battery",), "batteries"),
+        ("2", (), ""),
+        ("nice", (), ""),
+        ("", (), ""),
+    ],
+)
+def test_intents(intent: str, words: tuple[str, ...], phrase: str) -> None:
+    assert intent_words(intent) == words
+    assert plain_intent(intent) == phrase
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [("batteries", "battery"), ("cases", "case"), ("glass", "glass"), ("tv", "tv")],
+)
+def test_stem(word: str, expected: str) -> None:
+    assert stem(word) == expected
+
+
+@pytest.mark.parametrize(
+    ("item", "name"),
+    [
+        (Item("1", "Mophie Juice Pack Air Battery Case for iPhone 5"), "battery case"),
+        (Item("1", "EN-EL15, Battery Charger"), "battery charger"),
+        (Item("1", "", ("Home", "Tea Pots")), "tea pots"),
+        (Item("1", ""), "untitled item"),
+        (Item("1", "12 34"), "untitled item"),
+    ],
+)
+def test_short_title(item: Item, name: str) -> None:
+    assert short_title(item, 2) == name
+
+
+def test_an_item_without_category_has_no_kind_among_items_with(
+    make: Callable[..., Session],
+) -> None:
+    session = make("s", ["Red Kettle", "Tea Mug", "Sock"], [], [("Tea",), ("Mugs",), ()])
+    kinds = Kinds([session])
+    assert [kinds.of(item) for item in session.items] == ["tea", "mugs", ""]

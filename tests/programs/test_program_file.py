@@ -1,0 +1,118 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+
+from routedk.errors import ArtifactError
+from routedk.programs.generator import BundleGenerator
+from routedk.programs.knowledge import CompiledKnowledge
+from routedk.programs.program_file import load_generator
+from routedk.programs.testing import scripted_lm
+from routedk.types import Session
+
+
+@pytest.fixture
+def program(training: list[Session]) -> BundleGenerator:
+    knowledge = CompiledKnowledge(
+        rules=("kettles go with cups",),
+        k=2,
+        sessions=tuple(training),
+        thoughts={"t1": "kettle, mug", "elsewhere": "not shown"},
+        show_thoughts=True,
+    )
+    generator = BundleGenerator(knowledge)
+    generator.trials = [{"number": 0, "matched_f1": 0.5, "choice": None}]
+    return generator
+
+
+def test_saved_and_loaded_asks_the_same(
+    program: BundleGenerator, tea: Session, tmp_path: Path
+) -> None:
+    program.generate.signature = program.generate.signature.with_instructions("Do it well.")
+    program.generate.demos = [dspy.Example(session="1 x\n2 y", thought="", bundles="1 2")]
+    program.save(tmp_path / "program.json")
+    loaded = load_generator(tmp_path / "program.json")
+    assert loaded.messages(tea) == program.messages(tea)
+    assert loaded.messages(tea)[0]["content"].startswith("Do it well.")
+    assert loaded.trials == program.trials
+    other = BundleGenerator()
+    other.load(tmp_path / "program.json")
+    assert other.messages(tea) == program.messages(tea)
+
+
+def test_no_secret_and_no_pickle(program: BundleGenerator, tmp_path: Path) -> None:
+    lm = dspy.LM("openai/gpt-4o-mini", api_key="sk-secret")
+    program.set_lm(lm)
+    program.save(tmp_path / "program.json")
+    text = (tmp_path / "program.json").read_text()
+    assert "secret" not in text
+    assert "gpt-4o" not in text
+    assert "not shown" not in text
+    assert [path.name for path in tmp_path.iterdir()] == ["program.json"]
+
+
+def test_sessions_that_are_not_shown_are_left_out(training: list[Session], tmp_path: Path) -> None:
+    BundleGenerator(CompiledKnowledge(sessions=tuple(training))).save(tmp_path / "p.json")
+    assert json.loads((tmp_path / "p.json").read_text())["knowledge"]["sessions"] == []
+
+
+def _edit(record: dict[str, Any], path: str, value: object) -> None:
+    *parents, last = path.split(".")
+    for parent in parents:
+        record = record[parent]
+    record[last] = value
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("kind", "routedk.knowledge", "not a program: its kind is 'routedk.knowledge'"),
+        ("schema_version", 99, "schema version 99, this version of routedk reads 1"),
+        ("layout", "0" * 16, "compiled for prompt layout 0000000000000000"),
+        ("fields", ["question"], r"a signature with the fields \['question'\]"),
+        ("instruction", None, "the program is damaged: instruction"),
+        ("knowledge.k", -1, r"the program is damaged: knowledge\.k"),
+        ("knowledge.k", "2", r"the program is damaged: knowledge\.k"),
+        ("knowledge.retriever", "oracle", "retriever 'oracle': allowed are tfidf"),
+        ("knowledge.sessions", [], "k=2 without training sessions"),
+        ("knowledge.sessions", [{"session_id": "x"}], "has no key 'items'"),
+        ("surprise", 1, "the program is damaged: surprise"),
+    ],
+)
+def test_what_is_loaded_is_checked(
+    path: str, value: object, message: str, program: BundleGenerator, tmp_path: Path
+) -> None:
+    file = tmp_path / "program.json"
+    program.save(file)
+    record = json.loads(file.read_text())
+    _edit(record, path, value)
+    file.write_text(json.dumps(record))
+    with pytest.raises(ArtifactError, match=message):
+        load_generator(file)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        ("{", "invalid JSON"),
+        ("[]", "not a program"),
+        ("\x80", "not a program|invalid JSON"),
+    ],
+)
+def test_missing_or_damaged(content: str | None, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "program.json"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(ArtifactError, match=message):
+        load_generator(file)
+
+
+def test_a_loaded_program_runs(program: BundleGenerator, tea: Session, tmp_path: Path) -> None:
+    program.save(tmp_path / "program.json")
+    lm, _ = scripted_lm(lambda messages: "1 2 | tea")
+    with dspy.context(lm=lm):
+        prediction = load_generator(tmp_path / "program.json")(session=tea)
+    assert len(prediction.bundles) == 1
