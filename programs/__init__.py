@@ -1,4 +1,54 @@
 """DSPy programs: the prompt layout, the generator and the knowledge it is compiled with.
 
-Importing this package loads neither dspy nor torch; its modules do where they need them.
+Importing this package loads neither dspy nor torch: a name is loaded when it is first used.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from routedk.programs.annotation import AnnotationTeacher
+    from routedk.programs.answers import ParsedAnswer, parse_answer
+    from routedk.programs.batch import generate_all
+    from routedk.programs.bundle_adapter import BundleLayout
+    from routedk.programs.generator import BundleGenerator
+    from routedk.programs.knowledge import CompiledKnowledge
+    from routedk.programs.knowledge_file import read_knowledge, write_knowledge
+    from routedk.programs.program_file import load_generator
+    from routedk.programs.signatures import GenerateBundles, VerifyBundle
+
+__all__ = [
+    "AnnotationTeacher",
+    "BundleGenerator",
+    "BundleLayout",
+    "CompiledKnowledge",
+    "GenerateBundles",
+    "ParsedAnswer",
+    "VerifyBundle",
+    "generate_all",
+    "load_generator",
+    "parse_answer",
+    "read_knowledge",
+    "write_knowledge",
+]
+
+_HOMES = {
+    "AnnotationTeacher": "annotation",
+    "BundleGenerator": "generator",
+    "BundleLayout": "bundle_adapter",
+    "CompiledKnowledge": "knowledge",
+    "GenerateBundles": "signatures",
+    "ParsedAnswer": "answers",
+    "VerifyBundle": "signatures",
+    "generate_all": "batch",
+    "load_generator": "program_file",
+    "parse_answer": "answers",
+    "read_knowledge": "knowledge_file",
+    "write_knowledge": "knowledge_file",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -12,7 +12,7 @@ Script = Callable[[list[ChatMessage]], str]
 
 
 class ScriptedEngine:
-    """Answers with a function of the chat messages and keeps every request.
+    """Answers with a function of the chat messages and keeps every request and its options.
 
     Args:
         script: From the messages, system message first, to the answer.
@@ -25,6 +25,7 @@ class ScriptedEngine:
         """Nothing asked yet."""
         self.script = script
         self.requests: list[list[ChatMessage]] = []
+        self.configs: list[Any] = []
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "ScriptedEngine":
         """Copies of a program ask the same engine."""
@@ -35,6 +36,7 @@ class ScriptedEngine:
         messages = [{"role": "system", "content": request.system}] if request.system else []
         messages += [{"role": turn.role, "content": turn.text} for turn in request.messages]
         self.requests.append(messages)
+        self.configs.append(request.config)
         text = self.script(messages)
         return Response(
             id=None,

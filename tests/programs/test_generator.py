@@ -80,15 +80,10 @@ def test_many_in_order(tea: Session, training: list[Session]) -> None:
 
 
 def test_options_of_one_call_reach_the_lm(tea: Session) -> None:
-    seen = []
     lm, engine = scripted_lm(lambda messages: "1 2")
-    complete = engine.complete
-    engine.complete = lambda request: (seen.append(request.config.temperature), complete(request))[
-        1
-    ]
     with dspy.context(lm=lm):
         BundleGenerator()(session=tea, config={"temperature": 0.7})
-    assert seen == [0.7]
+    assert [config.temperature for config in engine.configs] == [0.7]
 
 
 def test_own_demos_come_before_neighbours(tea: Session, training: list[Session]) -> None:

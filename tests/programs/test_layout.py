@@ -22,7 +22,9 @@ def test_untrusted_titles_stay_on_their_line(make: Callable[..., Session]) -> No
 
 def test_answer_is_one_line_a_bundle_in_order_of_numbers(make: Callable[..., Session]) -> None:
     session = make("s", list("abcd"), [((4, 2), "late | first"), ((3, 1), ""), ((1, 2), "x\ny")])
-    assert layout.render_answer(session, session.bundles) == "1 2 | x y\n1 3\n2 4 | late / first"
+    assert (
+        layout.render_answer(session, session.bundles or ()) == "1 2 | x y\n1 3\n2 4 | late / first"
+    )
 
 
 def test_no_bundle(tea: Session) -> None:
