@@ -10,9 +10,12 @@ import typer
 import routedk
 from routedk.cli.compile import compile
 from routedk.cli.data import convert, describe
+from routedk.cli.demo import demo
 from routedk.cli.distill import distill
 from routedk.cli.evaluate import evaluate
+from routedk.cli.generate import generate
 from routedk.cli.info import info
+from routedk.cli.train import train
 from routedk.errors import RouteDKError
 
 _HELP = "Turn shopping sessions into bundles with a small language model."
@@ -31,6 +34,15 @@ app.command(
 app.command(epilog="Example: routedk evaluate --data demo --baselines --output result.json")(
     evaluate
 )
+app.command(epilog="Example: routedk demo --output artifacts/demo")(demo)
+app.command(
+    epilog="Example: routedk train --data demo --knowledge knowledge/knowledge.jsonl "
+    "--output experts"
+)(train)
+app.command(
+    epilog="Example: routedk generate --data demo --split test --experts experts "
+    "--program program.json --output bundles.jsonl"
+)(generate)
 app.command(epilog="Example: routedk info --json")(info)
 
 

@@ -38,3 +38,19 @@ def _shown(cell: object) -> str:
     if isinstance(cell, int):
         return f"{cell:,}".replace(",", " ")
     return f"{cell:.3f}" if isinstance(cell, float) else str(cell)
+
+
+def log_progress() -> None:
+    """Show the package's progress messages on stderr, and quiet its libraries' advice."""
+    import logging
+    import warnings
+
+    from rich.console import Console
+    from rich.logging import RichHandler
+
+    logger = logging.getLogger("routedk")
+    if not logger.handlers:
+        logger.addHandler(RichHandler(console=Console(stderr=True), show_path=False))
+        logger.setLevel(logging.INFO)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    logging.getLogger("transformers").setLevel(logging.ERROR)

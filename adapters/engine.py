@@ -1,0 +1,234 @@
+"""The routed student as an engine of ``dspy.LM``: in process, batched, constrained."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Hashable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from dspy.lm15 import Message, Request, Response, Usage, response_to_events
+
+from routedk.adapters.batcher import Batcher
+from routedk.adapters.generation import Completion, Generator, Sampling
+from routedk.adapters.prompts import EncodedPrompt, encode_prompt
+from routedk.adapters.routed import RoutedStudent
+from routedk.adapters.student import DEFAULT_STUDENT, Student, load_student
+from routedk.errors import SettingError
+from routedk.programs.item_intents import render_item_intents, split_labels
+from routedk.programs.layout import THOUGHT_PREFIX
+from routedk.programs.reading import session_lines
+
+if TYPE_CHECKING:
+    import dspy
+
+AnswerForm = Literal["bundles", "item-intents"]
+_FREE_TOKENS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One answer to be written.
+
+    Args:
+        prompt: The prompt as tokens.
+        items: Item lines of its session; none where it holds no session: then any text is an
+            answer.
+        max_tokens: New tokens at most, where any text is an answer.
+        sampling: How tokens are drawn.
+    """
+
+    prompt: EncodedPrompt
+    items: tuple[str, ...]
+    max_tokens: int
+    sampling: Sampling
+
+    @property
+    def kind(self) -> Hashable:
+        """Jobs of equal kind share a batch; a seeded draw stands alone."""
+        alone = id(self) if self.sampling.seed is not None else None
+        limit = None if self.items else self.max_tokens
+        return (bool(self.items), limit, self.sampling, alone)
+
+
+class StudentEngine:
+    """Serves a student, routed or plain, to DSPy.
+
+    Args:
+        student: A routed student, or one as it is.
+        form: What a prompt with a session is answered with: ``bundles`` (lines of numbers and
+            intents) or ``item-intents`` (a thought that names each item's intent, from which the
+            parser composes the bundles).
+        max_batch: Most requests computed together.
+    """
+
+    supports_response_schema = False
+    supported_params = frozenset({"max_tokens", "temperature", "top_p", "seed", "n"})
+
+    def __init__(
+        self,
+        student: RoutedStudent | Student,
+        *,
+        form: AnswerForm = "bundles",
+        max_batch: int = 16,
+    ) -> None:
+        if form not in get_args(AnswerForm):
+            raise SettingError(f"answer form {form!r}: allowed are {get_args(AnswerForm)}")
+        self.form = form
+        self.generator = Generator(student)
+        self._batcher: Batcher[Job, Completion] = Batcher(
+            self.run, lambda job: job.kind, max_batch=max_batch
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "StudentEngine":
+        """Copies of a program share the model."""
+        return self
+
+    def dump_state(self) -> dict[str, Any]:
+        """Nothing of the model is written into a program."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Nothing to take over."""
+
+    def complete(self, request: Request) -> Response:
+        """Answer one request; blocks until its batch is done."""
+        job, future = self.submit(request)
+        return respond(request, job, future.result())
+
+    def stream(self, request: Request) -> Iterator[Any]:
+        """The answer as events, all at once."""
+        return response_to_events(self.complete(request))
+
+    def submit(self, request: Request) -> tuple[Job, "Future[Completion]"]:
+        """Queue one request without waiting for it."""
+        messages = _messages(request)
+        config = request.config
+        lines = session_lines(messages[-1]["content"])
+        job = Job(
+            prompt=encode_prompt(self.generator.tokenizer, messages),
+            items=tuple(lines.split("\n")) if lines else (),
+            max_tokens=config.max_tokens or _FREE_TOKENS,
+            sampling=Sampling(
+                temperature=config.temperature or 0.0,
+                top_p=1.0 if config.top_p is None else config.top_p,
+                seed=config.seed,
+            ),
+        )
+        return job, self._batcher.submit(job)
+
+    def close(self) -> None:
+        """Finish what is queued and stop."""
+        self._batcher.close()
+
+    def run(self, jobs: Sequence[Job]) -> list[Completion]:
+        """Answer jobs of one kind as one batch.
+
+        Args:
+            jobs: At least one, all of the same kind.
+        """
+        prompts, first = [job.prompt for job in jobs], jobs[0]
+        if not first.items:
+            free = [None] * len(jobs)
+            return self.generator.complete(prompts, free, first.max_tokens, first.sampling)
+        items = [job.items for job in jobs]
+        if self.form == "bundles":
+            return self.generator.bundles(prompts, list(map(len, items)), first.sampling)
+        return [
+            _thought(lines) for lines in self.generator.item_lines(prompts, items, first.sampling)
+        ]
+
+
+class AsyncStudentEngine:
+    """The same engine for ``dspy.LM.acall``: no thread waits while a batch is computed."""
+
+    def __init__(self, engine: StudentEngine) -> None:
+        self.engine = engine
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "AsyncStudentEngine":
+        """Copies of a program share the model."""
+        return self
+
+    async def complete(self, request: Request) -> Response:
+        """Answer one request."""
+        job, future = self.engine.submit(request)
+        return respond(request, job, await asyncio.wrap_future(future))
+
+    async def stream(self, request: Request) -> AsyncIterator[Any]:
+        """The answer as events, all at once."""
+        for event in response_to_events(await self.complete(request)):
+            yield event
+
+    async def aclose(self) -> None:
+        """Finish what is queued and stop."""
+        await asyncio.to_thread(self.engine.close)
+
+
+def respond(request: Request, job: Job, completion: Completion) -> Response:
+    """A completion as DSPy's response."""
+    return Response(
+        id=None,
+        model=request.model,
+        message=Message.assistant(completion.text),
+        finish_reason="stop" if completion.finished else "length",
+        usage=Usage(input_tokens=len(job.prompt.ids), output_tokens=completion.tokens),
+    )
+
+
+def _thought(lines: Sequence[Completion]) -> Completion:
+    labels = [split_labels(line.text) for line in lines]
+    text = f"{THOUGHT_PREFIX} {render_item_intents(labels)}"
+    tokens = sum(line.tokens for line in lines)
+    return Completion(text, tokens, all(line.finished for line in lines))
+
+
+def _messages(request: Request) -> list[dict[str, str]]:
+    messages = []
+    if request.system is not None:
+        system = request.system
+        text = system if isinstance(system, str) else "".join(part.text for part in system)
+        messages.append({"role": "system", "content": text})
+    return messages + [{"role": m.role, "content": m.text or ""} for m in request.messages]
+
+
+def engine_lm(engine: StudentEngine) -> "dspy.LM":
+    """A ``dspy.LM`` over an engine, named by what it would answer with.
+
+    DSPy's cache knows a model by its name alone, so the name holds a hash of weights, routing
+    and answer form.
+    """
+    import dspy
+
+    generator = engine.generator
+    digest = hashlib.sha256(f"{generator.base.fingerprint}:{engine.form}".encode())
+    if generator.routed is not None:
+        digest.update(generator.routed.fingerprint().encode())
+    name = f"local/routedk-{digest.hexdigest()[:16]}"
+    return dspy.LM(name, engine=engine, async_engine=AsyncStudentEngine(engine), temperature=0.0)
+
+
+def student_lm(
+    experts: str | Path | None = None,
+    student: str | None = None,
+    *,
+    fusion: str | None = None,
+    form: AnswerForm | None = None,
+    max_batch: int = 16,
+) -> "dspy.LM":
+    """The student as a ``dspy.LM``, in this process.
+
+    Args:
+        experts: Folder of trained experts; None for the student as it is.
+        student: Folder or name of the base; by default the one the experts were trained on, or
+            the embedded student.
+        fusion: Another fusion than the one saved with the experts.
+        form: Another answer form than the one the experts were trained to write.
+        max_batch: Most requests computed together.
+    """
+    if experts is None:
+        base = load_student(student or DEFAULT_STUDENT)
+        return engine_lm(StudentEngine(base, form=form or "bundles", max_batch=max_batch))
+    loaded = load_student(student) if student else None
+    routed = RoutedStudent.load(experts, fusion=fusion, student=loaded)
+    return engine_lm(StudentEngine(routed, form=form or "item-intents", max_batch=max_batch))

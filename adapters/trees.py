@@ -1,0 +1,79 @@
+"""Token trees: one prompt and several completions of it, computed in one row.
+
+The lines of a student's thought are completions of one prompt that do not see each other. Packed
+as a tree the prompt is computed once; each branch attends to the prompt and to itself only, at
+the positions it would have alone, so the result equals that of separate rows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+IGNORED = -100
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTree:
+    """Branches packed behind their common prompt; all lists have one entry per token.
+
+    Args:
+        input_ids: Token ids: the prompt, then each branch.
+        position_ids: The position each token has in its own sequence.
+        branch_ids: 0 for the prompt, k for the k-th branch.
+        labels: The token itself where it is to be learnt, else ``IGNORED``.
+    """
+
+    input_ids: list[int]
+    position_ids: list[int]
+    branch_ids: list[int]
+    labels: list[int]
+
+
+def grow_tree(prompt: Sequence[int], branches: Sequence[tuple[Sequence[int], int]]) -> TokenTree:
+    """Pack branches behind their prompt.
+
+    Args:
+        prompt: Token ids of the prompt.
+        branches: Token ids of each branch, and how many of them at its beginning are given
+            rather than learnt; at least 1, since the prompt's last token cannot predict the
+            first token of every branch.
+    """
+    start = len(prompt)
+    ids, positions, members = list(prompt), list(range(start)), [0] * start
+    labels = [IGNORED] * start
+    for number, (branch, given) in enumerate(branches, start=1):
+        ids += branch
+        positions += range(start, start + len(branch))
+        members += [number] * len(branch)
+        labels += [IGNORED] * given + list(branch[given:])
+    return TokenTree(ids, positions, members, labels)
+
+
+def pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+    """Rows of unequal length as one tensor, padded on the right; *shape* (batch, tokens)."""
+    longest = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows])
+
+
+def tree_mask(branch_ids_BT: Tensor, dtype: torch.dtype) -> Tensor:
+    """The additive attention mask of a batch of trees.
+
+    A token sees itself and earlier tokens of the prompt and of its own branch.
+
+    Args:
+        branch_ids_BT: 0 for a prompt token, k for branch k, -1 for padding.
+            *Shape:* (batch, tokens).
+        dtype: Of the student's activations.
+
+    Returns:
+        0 where attention is allowed, the least finite number elsewhere.
+        *Shape:* (batch, 1, tokens, tokens).
+    """
+    tokens = branch_ids_BT.shape[1]
+    query_BT1, key_B1T = branch_ids_BT[:, :, None], branch_ids_BT[:, None, :]
+    causal_TT = torch.ones(tokens, tokens, dtype=torch.bool, device=branch_ids_BT.device).tril()
+    seen_BTT = causal_TT & ((key_B1T == 0) | (key_B1T == query_BT1))
+    mask_BTT = torch.zeros(seen_BTT.shape, dtype=dtype, device=branch_ids_BT.device)
+    return mask_BTT.masked_fill(~seen_BTT, torch.finfo(dtype).min)[:, None]

@@ -1,0 +1,113 @@
+"""``routedk generate``: sessions in, bundles out, line by line."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+import typer
+
+from routedk.cli.lm import Experts, LmName, Student, resolve_lm
+from routedk.cli.options import SessionSource, takes_sessions
+from routedk.data import apply_policies, session_from_record
+from routedk.errors import DataError, SettingError
+from routedk.files import parse_jsonl, read_jsonl
+from routedk.types import Session
+
+_CHUNK = 64
+
+
+@takes_sessions(split="all")
+def generate(
+    source: SessionSource,
+    program: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="program.json of routedk compile; none: session only."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where the bundles go; stdout if unset.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an output file that was cut short.")
+    ] = False,
+    lm: LmName = None,
+    experts: Experts = None,
+    student: Student = None,
+    threads: Annotated[int, typer.Option(min=1, help="Sessions under way at once.")] = 16,
+) -> None:
+    """Generate the bundles of each session, as JSONL that routedk evaluate reads.
+
+    --data - reads sessions as JSONL from stdin. Lines are written as they come, in the order of
+    the sessions.
+    """
+    import dspy
+
+    from routedk.eval.predictions import make_answer, prediction_record
+    from routedk.programs.batch import generate_all
+    from routedk.programs.generator import BundleGenerator
+    from routedk.programs.program_file import load_generator
+
+    if resume and output is None:
+        raise SettingError("--resume needs --output FILE: on stdout nothing can be resumed")
+    done = _done(output, resume) if output is not None else set()
+    sessions = _read(source)
+    runner = load_generator(program) if program is not None else BundleGenerator()
+    left = [session for session in sessions if session.id not in done]
+    if not left:
+        typer.echo(f"All {len(sessions)} sessions are done.", err=True)
+        return
+    chosen = resolve_lm(lm=lm, experts=experts, student=student)
+    with _writer(output) as file, dspy.context(lm=chosen):
+        for chunk in _progress([left[k : k + _CHUNK] for k in range(0, len(left), _CHUNK)]):
+            answers = generate_all(runner, chunk, num_threads=threads)
+            for session, answer in zip(chunk, answers, strict=True):
+                made = make_answer([(b.item_ids, b.intent) for b in answer.bundles])
+                file.write(_line(prediction_record(session.id, made)))
+            file.flush()
+
+
+def _read(source: SessionSource) -> list[Session]:
+    if source.path != "-":
+        return source.load()
+    records = parse_jsonl(sys.stdin, path="<stdin>")
+    sessions = [session_from_record(r, path="<stdin>", line=n) for n, r in records]
+    return apply_policies(sessions, source.options)
+
+
+def _done(output: Path, resume: bool) -> set[str]:
+    """Ids already in the output; a last line that was cut is taken away."""
+    if not output.exists():
+        return set()
+    if not resume:
+        raise DataError("exists already", path=output, hint="give --resume, or another --output")
+    content = output.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with output.open("r+b") as file:
+            file.truncate(whole)
+    return {str(record["session_id"]) for _, record in read_jsonl(output)} if whole else set()
+
+
+def _writer(output: Path | None) -> IO[str]:
+    if output is None:
+        return open(sys.stdout.fileno(), "w", encoding="utf-8", closefd=False)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    return output.open("a", encoding="utf-8", newline="\n")
+
+
+def _line(record: dict[str, Any]) -> str:
+    import json
+
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def _progress(chunks: Sequence[list[Session]]) -> Iterator[list[Session]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("sessions", total=sum(map(len, chunks)))
+        for chunk in chunks:
+            yield chunk
+            progress.advance(task, len(chunk))
