@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from routedk.errors import SettingError
+from routedk.programs.annotation_intents import ItemIntents
 from routedk.programs.annotation_rules import general_rules, intent_rules
 from routedk.programs.patterns import mine_patterns
-from routedk.programs.text import THOUGHT_WORDS, neutralise
-from routedk.programs.wording import Kinds, plain_intent
+from routedk.programs.wording import Kinds
 from routedk.types import KnowledgeBase, Provenance, Rule, Session, Thought
 
 TEACHER = "annotation"
@@ -31,6 +31,9 @@ class Teacher(Protocol):
 class AnnotationTeacher:
     """Composes the three kinds of knowledge from annotations.
 
+    A thought names the intent of each item, see `routedk.programs.item_intents`; rules name
+    intents in the same words.
+
     Args:
         max_rules: Most rules, at least 0; up to three of them are general, the others say which
             kinds of items serve a frequent intent.
@@ -42,7 +45,7 @@ class AnnotationTeacher:
     """
 
     def __init__(
-        self, *, max_rules: int = 12, max_patterns: int = 50, min_support: float = 0.01
+        self, *, max_rules: int = 24, max_patterns: int = 50, min_support: float = 0.01
     ) -> None:
         """Check and keep the settings."""
         if max_rules < 0:
@@ -61,8 +64,9 @@ class AnnotationTeacher:
             teacher=TEACHER,
         )
         kinds = Kinds(annotated)
+        intents = ItemIntents(annotated, kinds)
         general = general_rules(annotated, kinds)[: self._max_rules]
-        by_intent = intent_rules(annotated, kinds, self._max_rules - len(general))
+        by_intent = intent_rules(annotated, kinds, intents, self._max_rules - len(general))
         rules = tuple(
             Rule(text=text, provenance=Provenance(teacher=TEACHER, sessions=made_from))
             for text, made_from in (*general, *by_intent)
@@ -70,49 +74,9 @@ class AnnotationTeacher:
         thoughts = tuple(
             Thought(
                 session_id=session.id,
-                text=compose_thought(session, kinds),
+                text=intents.thought(session),
                 provenance=Provenance(teacher=TEACHER, sessions=(session.id,)),
             )
             for session in annotated
         )
         return KnowledgeBase(patterns=patterns, rules=rules, thoughts=thoughts)
-
-
-def compose_thought(session: Session, kinds: Kinds) -> str:
-    """Why this session's gold bundles are bundles: item facts, intent, composition.
-
-    Example: ``1 kettle, 2 dripper, 4 paper filters serve brewing coffee; 3 phone case stays out``.
-
-    Args:
-        session: A session with gold.
-        kinds: Names the items.
-
-    Returns:
-        One line of at most 48 words that names items of this session only.
-    """
-    names = [kinds.phrase(item) for item in session.items]
-    text = _composition(session, names)
-    if len(text.split()) > THOUGHT_WORDS:
-        text = _composition(session, [name.split()[-1] for name in names])
-    return neutralise(text, THOUGHT_WORDS)
-
-
-def _composition(session: Session, names: Sequence[str]) -> str:
-    named: set[int] = set()
-    parts: list[str] = []
-
-    def listed(numbers: Sequence[int]) -> str:
-        shown = [str(n) if n in named else f"{n} {names[n - 1]}" for n in numbers]
-        named.update(numbers)
-        return ", ".join(shown)
-
-    for bundle in session.bundles or ():
-        numbers = sorted(session.number(item_id) for item_id in bundle.item_ids)
-        intent = plain_intent(bundle.intent)
-        parts.append(listed(numbers) + (f" serve {intent}" if intent else " go together"))
-    rest = [n for n in range(1, len(names) + 1) if n not in named]
-    if not parts:
-        parts.append(f"{listed(rest)} share no intent")
-    elif rest:
-        parts.append(f"{listed(rest)} {'stays' if len(rest) == 1 else 'stay'} out")
-    return "; ".join(parts)

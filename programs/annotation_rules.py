@@ -8,8 +8,9 @@ from math import log
 from statistics import quantiles
 from typing import TypeAlias
 
+from routedk.programs.annotation_intents import ItemIntents
 from routedk.programs.text import RULE_WORDS, neutralise
-from routedk.programs.wording import Kinds, intent_words, plain_intent, stem
+from routedk.programs.wording import Kinds, intent_words, stem
 from routedk.types import Session
 
 # A rule's text and the ids of the sessions it was made from.
@@ -40,19 +41,22 @@ class _Cluster:
     worth: float
 
 
-def intent_rules(sessions: Sequence[Session], kinds: Kinds, limit: int) -> list[Composed]:
+def intent_rules(
+    sessions: Sequence[Session], kinds: Kinds, intents: ItemIntents, limit: int
+) -> list[Composed]:
     """Which kinds of items go with which frequent intent.
 
-    Bundles are clustered by the words of their intents; the word that tells most about its
-    bundles' kinds comes first, bundles of earlier rules not counted again. Junk intents ("2",
-    "nice") belong to no cluster.
+    Bundles are clustered by the words of their intents, worded as in thoughts; the word that
+    tells most about its bundles' kinds comes first, bundles of earlier rules not counted again.
+    Junk intents ("2", "nice") belong to no cluster.
 
     Args:
         sessions: Training sessions with gold.
         kinds: What kind each item is.
+        intents: How intents are worded.
         limit: Most rules.
     """
-    bundles = list(_annotated(sessions, kinds))
+    bundles = list(_annotated(sessions, kinds, intents))
     overall = Counter(kind for bundle in bundles for kind in bundle.kinds)
     clusters: dict[str, _Cluster] = {}
     for word in sorted({word for bundle in bundles for word in bundle.words}):
@@ -60,7 +64,7 @@ def intent_rules(sessions: Sequence[Session], kinds: Kinds, limit: int) -> list[
         telling = _telling_kinds([bundles[p] for p in places], overall, len(bundles))
         if len(places) >= _LEAST_BUNDLES and telling:
             clusters[word] = _Cluster(places, tuple(telling), sum(telling.values()))
-    rules: list[Composed] = []
+    rules: dict[str, Composed] = {}
     told: set[int] = set()
     while len(rules) < limit and clusters:
         worth = {w: c.worth * len(c.places - told) / len(c.places) for w, c in clusters.items()}
@@ -70,10 +74,11 @@ def intent_rules(sessions: Sequence[Session], kinds: Kinds, limit: int) -> list[
             break
         told |= cluster.places
         members = [bundles[place] for place in sorted(cluster.places)]
-        text = f"For {_typical_phrase(members)}, bundle {_joined(cluster.kinds)}."
+        phrase = _typical_phrase(members)
+        text = f"For {phrase}, bundle {_joined(cluster.kinds)}."
         made_from = tuple(dict.fromkeys(bundle.session_id for bundle in members))
-        rules.append((neutralise(text, RULE_WORDS), made_from))
-    return rules
+        rules.setdefault(phrase, (neutralise(text, RULE_WORDS), made_from))
+    return list(rules.values())
 
 
 def general_rules(sessions: Sequence[Session], kinds: Kinds) -> list[Composed]:
@@ -84,15 +89,18 @@ def general_rules(sessions: Sequence[Session], kinds: Kinds) -> list[Composed]:
     return [(neutralise(text, RULE_WORDS), made_from) for text in texts if text]
 
 
-def _annotated(sessions: Sequence[Session], kinds: Kinds) -> Iterable[_Annotated]:
+def _annotated(
+    sessions: Sequence[Session], kinds: Kinds, intents: ItemIntents
+) -> Iterable[_Annotated]:
     for session in sessions:
         for bundle in session.bundles or ():
-            words = intent_words(bundle.intent)
+            phrase = intents.label(bundle.intent)
+            words = intent_words(phrase) if intent_words(bundle.intent) else ()
             if words:
                 held = frozenset[str]().union(
                     *(kinds.names(session.item(i)) for i in bundle.item_ids)
                 )
-                yield _Annotated(session.id, plain_intent(bundle.intent), words, held)
+                yield _Annotated(session.id, phrase, words, held)
 
 
 def _telling_kinds(

@@ -1,10 +1,11 @@
-"""Finding the training sessions nearest to a session."""
+"""Finding the training sessions, or the rules, nearest to a session."""
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
 
 from routedk.errors import SettingError
+from routedk.programs.similarity import WordIndex
 from routedk.types import Session
 
 
@@ -38,17 +39,11 @@ class TfidfRetriever:
     """
 
     def __init__(self, sessions: Sequence[Session]) -> None:
-        """Fit the vocabulary; sessions without a single word are near to nothing."""
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
+        """Index the titles; sessions without a single word are near to nothing."""
         self._sessions = sorted(sessions, key=lambda session: session.id)
         if len({session.id for session in self._sessions}) != len(self._sessions):
             raise SettingError("two training sessions have the same id")
-        vectorizer = TfidfVectorizer(stop_words="english", sublinear_tf=True)
-        texts = [_titles(session) for session in self._sessions]
-        words = vectorizer.build_analyzer()
-        self._vectorizer: Any = vectorizer if any(words(text) for text in texts) else None
-        self._vectors: Any = vectorizer.fit_transform(texts) if self._vectorizer else None
+        self._index = WordIndex([_titles(session) for session in self._sessions])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "TfidfRetriever":
         """Copies of a program share one index."""
@@ -58,15 +53,31 @@ class TfidfRetriever:
         """See `Retriever.nearest`."""
         if k <= 0:
             return []
-        if self._vectorizer is None:
-            scores = [0.0] * len(self._sessions)
-        else:
-            vector = self._vectorizer.transform([_titles(session)])
-            # Rounding keeps ties ties, whatever the order of a sum.
-            scores = (self._vectors @ vector.T).toarray().ravel().round(9).tolist()
-        order = sorted(range(len(self._sessions)), key=lambda place: (-scores[place], place))
-        found = (self._sessions[place] for place in order)
+        found = (self._sessions[place] for place in self._index.ranked(_titles(session)))
         return [other for other in found if other.id != session.id][:k]
+
+
+class RuleRetriever:
+    """Ranks rules by the words and pairs of words that they share with a session's titles.
+
+    Immutable after creation and safe to share among threads and copies of a program.
+
+    Args:
+        rules: In the order that decides between equally near ones.
+    """
+
+    def __init__(self, rules: Sequence[str]) -> None:
+        """Index the rules; a rule without a word of the session is near to nothing."""
+        self._rules = tuple(rules)
+        self._index = WordIndex(self._rules, ngrams=2)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "RuleRetriever":
+        """Copies of a program share one index."""
+        return self
+
+    def nearest(self, session: Session, k: int) -> list[str]:
+        """The ``k`` nearest rules, nearest first."""
+        return [self._rules[place] for place in self._index.ranked(_titles(session))[: max(0, k)]]
 
 
 RETRIEVERS: Mapping[str, Callable[[Sequence[Session]], Retriever]] = MappingProxyType(

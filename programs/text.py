@@ -6,7 +6,8 @@ import unicodedata
 TITLE_WORDS = 12
 INTENT_WORDS = 12
 RULE_WORDS = 32
-THOUGHT_WORDS = 48
+# The intents of some tens of items.
+THOUGHT_WORDS = 400
 
 # A word of a catalogue is rarely longer; text without spaces is capped by this, too.
 _CHARACTERS_PER_WORD = 12

@@ -15,7 +15,7 @@ _EMPTY_WORDS = frozenset(
     good great group item kit like nice none other product purpose related set several stuff thing
     type unknown use used useful various""".split()  # noqa: SIM905
 )
-_WORD = re.compile(r"[a-z][a-z0-9]+")
+_WORD = re.compile(r"[^\W\d_][^\W_]+")
 _PHRASE_END = re.compile(
     r"[,;:(|/]|\s[-–—]\s|\b(?:and|by|compatible|fits?|for|from|in|of|on|to|w|with|without)\b",
     re.IGNORECASE,

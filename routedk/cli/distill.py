@@ -23,7 +23,7 @@ def distill(
         Path,
         typer.Option("--output", metavar="DIR", help="Where knowledge.jsonl and manifest.json go."),
     ],
-    max_rules: Annotated[int, typer.Option(min=0, help="Most rules.")] = 12,
+    max_rules: Annotated[int, typer.Option(min=0, help="Most rules.")] = 24,
     max_patterns: Annotated[int, typer.Option(min=0, help="Most patterns.")] = 50,
     min_support: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Least share of bundles for a pattern.")

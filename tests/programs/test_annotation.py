@@ -5,9 +5,10 @@ import pytest
 
 from routedk.data import DataOptions, demo_sessions, load_sessions, split_sessions
 from routedk.errors import SettingError
-from routedk.programs.annotation import AnnotationTeacher, compose_thought
+from routedk.programs.annotation import AnnotationTeacher
+from routedk.programs.annotation_intents import ItemIntents
 from routedk.programs.knowledge_file import sources_of
-from routedk.programs.text import RULE_WORDS, THOUGHT_WORDS
+from routedk.programs.text import RULE_WORDS, THOUGHT_WORDS, neutralise
 from routedk.programs.wording import Kinds, intent_words, plain_intent, short_title, stem
 from routedk.types import Item, KnowledgeBase, Session
 
@@ -31,7 +32,7 @@ def test_provenance_is_the_sessions_given() -> None:
 
 def test_rules_name_what_goes_together(demo: KnowledgeBase) -> None:
     texts = [rule.text for rule in demo.rules]
-    assert len(texts) == len(set(texts)) == 12
+    assert len(texts) == len(set(texts)) == 20
     assert all(len(text.split()) <= RULE_WORDS for text in texts)
     coffee = next(text for text in texts if "coffee" in text)
     assert coffee.startswith("For ")
@@ -39,9 +40,16 @@ def test_rules_name_what_goes_together(demo: KnowledgeBase) -> None:
     assert any("stay out" in text for text in texts)
 
 
+def test_each_theme_has_one_rule_in_the_words_of_thoughts(demo: KnowledgeBase) -> None:
+    labels = set(ItemIntents(demo_sessions()).wording.values())
+    named = [r.text.split(",")[0].removeprefix("For ") for r in demo.rules if "For " in r.text]
+    assert sorted(named) == sorted(labels)
+    assert len(labels) == 18
+
+
 @pytest.mark.parametrize("most", [0, 1, 5])
 def test_rules_are_bounded(most: int) -> None:
-    assert len(AnnotationTeacher(max_rules=most).distill(demo_sessions()).rules) == most
+    assert len(AnnotationTeacher(max_rules=most).distill(demo_sessions()[:80]).rules) == most
     with pytest.raises(SettingError, match="max_rules=-1: it must be at least 0"):
         AnnotationTeacher(max_rules=-1)
 
@@ -67,32 +75,13 @@ def test_junk_intents_make_no_rule(make: Callable[..., Session]) -> None:
     assert not [r for r in AnnotationTeacher().distill(sessions).rules if r.text.startswith("For")]
 
 
-def test_thought_is_facts_intent_composition(make: Callable[..., Session]) -> None:
-    session = make(
-        "s",
-        ["Acme Gooseneck Kettle 1L", "Bolt Coffee Dripper, white", "Phone Case for iPhone"],
-        [((1, 2), "Brewing coffee at home.")],
-    )
-    assert compose_thought(session, Kinds([session])) == (
-        "1 gooseneck kettle, 2 coffee dripper serve brewing coffee at home; 3 phone case stays out"
-    )
-
-
-def test_thought_without_bundles_or_intent(make: Callable[..., Session]) -> None:
-    none = make("s", ["Kettle", "Sock"], [])
-    assert compose_thought(none, Kinds([none])) == "1 kettle, 2 sock share no intent"
-    junk = make("s", ["Kettle", "Sock"], [((1, 2), "2")])
-    assert compose_thought(junk, Kinds([junk])) == "1 kettle, 2 sock go together"
-
-
-def test_thoughts_are_short_and_of_their_session(demo: KnowledgeBase) -> None:
+def test_thoughts_are_whole_and_of_their_session(demo: KnowledgeBase) -> None:
     sessions = {session.id: session for session in demo_sessions()}
-    kinds = Kinds(list(sessions.values()))
+    intents = ItemIntents(list(sessions.values()))
     assert set(sessions) == {thought.session_id for thought in demo.thoughts}
     for thought in demo.thoughts:
-        session = sessions[thought.session_id]
-        assert len(thought.text.split()) <= THOUGHT_WORDS
-        assert thought.text == compose_thought(session, kinds)
+        assert thought.text == intents.thought(sessions[thought.session_id])
+        assert thought.text == neutralise(thought.text, THOUGHT_WORDS)
 
 
 def test_sessions_nobody_annotated_add_nothing(make: Callable[..., Session]) -> None:
@@ -107,7 +96,7 @@ def test_sense_on_real_data(bundlerec: Path) -> None:
     )
     training = split_sessions(load_sessions(folder, options), options)["train"]
     texts = [rule.text for rule in AnnotationTeacher().distill(training).rules]
-    assert any("desktop" in text and "memory" in text for text in texts)
+    assert any("desktop" in text and "motherboards" in text for text in texts)
     assert any("camera" in text for text in texts)
     assert not any("nice" in text for text in texts)
 
@@ -121,6 +110,7 @@ def test_sense_on_real_data(bundlerec: Path) -> None:
         ("2", (), ""),
         ("nice", (), ""),
         ("", (), ""),
+        ("Café Besuch", ("café", "besuch"), "café besuch"),
     ],
 )
 def test_intents(intent: str, words: tuple[str, ...], phrase: str) -> None:

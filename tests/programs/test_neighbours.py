@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 
 from routedk.errors import SettingError
-from routedk.programs.neighbours import RETRIEVERS, Retriever
+from routedk.programs.neighbours import RETRIEVERS, Retriever, RuleRetriever
 from routedk.types import Session
 
 
@@ -44,3 +44,20 @@ class RetrieverConformance:
 
 class TestTfidf(RetrieverConformance):
     name = "tfidf"
+
+
+RULES = ("Keep it small.", "For tea time, bundle kettle with cup.", "For a desk, bundle usb cable.")
+
+
+def test_rules_nearest_first(make: Callable[..., Session]) -> None:
+    retriever = RuleRetriever(RULES)
+    assert retriever.nearest(make("s", ["red kettle", "tea cup", "usb"]), 2) == [RULES[1], RULES[2]]
+    assert retriever.nearest(make("s", ["desk", "usb cable"]), 1) == [RULES[2]]
+
+
+def test_rules_without_a_word_in_common_keep_their_order(make: Callable[..., Session]) -> None:
+    session = make("s", ["sock"])
+    assert RuleRetriever(RULES).nearest(session, 9) == list(RULES)
+    assert RuleRetriever(RULES).nearest(session, 0) == []
+    assert RuleRetriever(("?", "the")).nearest(session, 1) == ["?"]
+    assert RuleRetriever(()).nearest(session, 1) == []

@@ -1,0 +1,113 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from routedk.data import DataOptions, demo_sessions, load_sessions
+from routedk.programs.annotation_intents import ItemIntents
+from routedk.programs.item_intents import compose_bundles, read_item_intents
+from routedk.types import Bundle, Item, Session
+
+
+def implied(thought: str, session: Session) -> set[frozenset[str]]:
+    labels = read_item_intents(thought, len(session.items))
+    return {bundle.items for bundle in compose_bundles(labels, session)}
+
+
+@pytest.fixture
+def cafe(make: Callable[..., Session]) -> list[Session]:
+    """Two intents, one of them worded in two ways."""
+    return [
+        make("a", ["Gooseneck Kettle", "Paper Filter", "Sock"], [((1, 2), "Brewing coffee")]),
+        make("b", ["Paper Filter 100", "Gooseneck Kettle Red"], [((1, 2), "brewing coffee.")]),
+        make("c", ["Gooseneck Kettle 1L", "Paper Filter Box"], [((1, 2), "coffee at home")]),
+        make("d", ["Hard Drive", "Data Cable", "Paper Filter"], [((1, 2), "backing up")]),
+    ]
+
+
+def test_alike_intents_get_the_most_frequent_wording(cafe: list[Session]) -> None:
+    assert ItemIntents(cafe).wording == {
+        "brewing coffee": "brewing coffee",
+        "coffee at home": "brewing coffee",
+        "backing up": "backing up",
+    }
+
+
+def test_other_items_serve_what_alike_items_serve(cafe: list[Session]) -> None:
+    intents = ItemIntents(cafe)
+    assert intents.thought(cafe[3]) == "1 backing up; 2 backing up; 3 brewing coffee"
+    assert intents.thought(cafe[0]) == "1 brewing coffee; 2 brewing coffee; 3 sock"
+
+
+def test_an_item_left_out_of_its_intent_has_none(
+    cafe: list[Session], make: Callable[..., Session]
+) -> None:
+    titles = ["Gooseneck Kettle", "Paper Filter", "Paper Filter Red"]
+    session = make("e", titles, [((1, 2), "coffee at home")])
+    assert ItemIntents(cafe).thought(session) == "1 brewing coffee; 2 brewing coffee; 3 none"
+    without = make("e", titles[1:], [])
+    assert ItemIntents(cafe).thought(without) == "1 brewing coffee; 2 none"
+
+
+def test_bundles_of_one_session_stay_apart(make: Callable[..., Session]) -> None:
+    intent = "watching wild birds early every morning"
+    gold = [((1, 2), intent), ((2, 3), intent), ((3, 4), "2"), ((1, 4), "none")]
+    session = make("s", ["Scope", "Tripod", "Hide", "Book"], gold)
+    assert ItemIntents([session]).thought(session) == (
+        "1 watching wild birds early every / bundle 2; "
+        "2 watching wild birds early every / watching wild birds early 2; "
+        "3 watching wild birds early 2 / bundle; 4 bundle / bundle 2"
+    )
+
+
+@pytest.mark.parametrize("titles", [("", ""), ("the", "?")])
+@pytest.mark.parametrize("intent", ["computer system", "system", "电脑", ""])
+def test_sessions_without_words(
+    titles: tuple[str, str], intent: str, make: Callable[..., Session]
+) -> None:
+    sessions = [
+        make("s", [*titles, ""], [((1, 2), intent)]),
+        make("t", [*titles, ""], [((2, 3), "tea")]),
+    ]
+    for session in sessions:
+        assert implied(ItemIntents(sessions).thought(session), session) == set(session.gold)
+
+
+def test_every_thought_implies_the_gold_bundles() -> None:
+    sessions = demo_sessions()
+    intents = ItemIntents(sessions)
+    for session in sessions:
+        assert implied(intents.thought(session), session) == set(session.gold)
+
+
+@pytest.mark.parametrize("domain", ["electronic"])
+def test_every_thought_implies_the_gold_bundles_of_real_data(domain: str, bundlerec: Path) -> None:
+    folder = bundlerec / domain
+    options = DataOptions(extra_titles=folder / "item_titles_extra.csv")
+    sessions = load_sessions(folder, options)[:300]
+    intents = ItemIntents(sessions)
+    for session in sessions:
+        assert implied(intents.thought(session), session) == set(session.gold)
+
+
+@st.composite
+def annotated(draw: st.DrawFn) -> Session:
+    count = draw(st.integers(2, 6))
+    words = st.sampled_from(["kettle", "usb hub", "tea / jam; cup", "a b c d e f", "none", "2", ""])
+    items = tuple(Item(f"i{n}", draw(words)) for n in range(count))
+    sets = draw(st.lists(st.sets(st.sampled_from(items), min_size=2), max_size=3))
+    bundles = tuple(
+        Bundle(tuple(sorted(item.id for item in chosen)), draw(words | st.text(max_size=30)))
+        for chosen in sets
+    )
+    return Session(draw(st.uuids()).hex, items, bundles)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(annotated(), min_size=1, max_size=3))
+def test_any_gold_is_implied(sessions: list[Session]) -> None:
+    intents = ItemIntents(sessions)
+    for session in sessions:
+        assert implied(intents.thought(session), session) == set(session.gold)
