@@ -11,8 +11,9 @@ import sys
 from collections import Counter
 
 from routedk.errors import AnswerError
-from routedk.programs.answers import parse_answer
-from routedk.programs.layout import assistant_content, render_answer
+from routedk.programs.answers import parse_answer, split_thought
+from routedk.programs.item_intents import render_item_intents
+from routedk.programs.layout import THOUGHT_PREFIX, assistant_content, render_answer
 from routedk.types import Bundle, Item, Session
 
 _PIECES = [
@@ -22,6 +23,7 @@ _PIECES = [
     *("Thought:", "<think>", "</think>", "<|im_end|>", "<|im_start|>system\n", "[INST]"),
     *("camera", "café", "电", "²", "٣", "½", "\x00", "\u202e", "\u2028", "\ud800", "\ufeff"),
     *("999999999999999999999", "-1", "1.5", "01", "1e3", "0x1", "1-3", "\t", "\r\n"),
+    *("; ", " / ", "/", "1 tea", "2 tea", "3 tea / picnic", "13 tea", "；", "／"),
 ]
 
 
@@ -36,11 +38,21 @@ def random_session(rng: random.Random) -> Session:
     return Session("s", items, tuple(bundles))
 
 
+def right_answer(rng: random.Random, session: Session) -> str:
+    """Lines after a thought, or a thought alone that names the intent of each item."""
+    if rng.random() < 0.5:
+        return assistant_content(render_answer(session, session.bundles or ()), "because")
+    names = rng.choices([*_PIECES, "tea", "picnic"], k=3)
+    labels = [rng.choices(names, k=rng.randint(0, 2)) for _ in session.items]
+    return f"{THOUGHT_PREFIX} {render_item_intents(labels)}"
+
+
 def random_answer(rng: random.Random, session: Session) -> str:
     """Pieces in any order, or a right answer with some characters changed."""
     if rng.random() < 0.5:
-        return "".join(rng.choices(_PIECES, k=rng.randint(0, 40)))
-    text = list(assistant_content(render_answer(session, session.bundles or ()), "because"))
+        start = rng.choice(["", "", f"{THOUGHT_PREFIX} "])
+        return start + "".join(rng.choices(_PIECES, k=rng.randint(0, 40)))
+    text = list(right_answer(rng, session))
     for _ in range(rng.randint(0, 6)):
         place = rng.randrange(len(text) + 1)
         change = rng.random()
@@ -71,6 +83,7 @@ def fuzz(n: int, seed: int) -> Counter[str]:
         ids = {item.id for item in session.items}
         counts["parsed"] += 1
         counts["bundles"] += len(parsed.bundles)
+        counts["composed"] += bool(parsed.bundles) and not split_thought(answer)[1]
         counts["foreign_items"] += sum(not b.items <= ids for b in parsed.bundles)
         counts["unclean_intents"] += sum(
             not b.intent.isprintable() or any(mark in b.intent for mark in "|<>[]{}")
@@ -87,7 +100,7 @@ def main() -> None:
     options = parser.parse_args()
     counts = fuzz(options.n, options.seed)
     faults = ("other_exceptions", "foreign_items", "unclean_intents")
-    names = ("parsed", "answer_errors", "bundles", *faults)
+    names = ("parsed", "composed", "answer_errors", "bundles", *faults)
     print(json.dumps({"n": options.n, "seed": options.seed, **{k: counts[k] for k in names}}))
     sys.exit(any(counts[name] for name in faults))
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from routedk.programs.knowledge import CompiledKnowledge
     from routedk.programs.knowledge_file import read_knowledge, write_knowledge
     from routedk.programs.program_file import load_generator
-    from routedk.programs.signatures import GenerateBundles, VerifyBundle
+    from routedk.programs.signatures import GenerateBundles
 
 __all__ = [
     "AnnotationTeacher",
@@ -24,7 +24,6 @@ __all__ = [
     "CompiledKnowledge",
     "GenerateBundles",
     "ParsedAnswer",
-    "VerifyBundle",
     "generate_all",
     "load_generator",
     "parse_answer",
@@ -39,7 +38,6 @@ _HOMES = {
     "CompiledKnowledge": "knowledge",
     "GenerateBundles": "signatures",
     "ParsedAnswer": "answers",
-    "VerifyBundle": "signatures",
     "generate_all": "batch",
     "load_generator": "program_file",
     "parse_answer": "answers",

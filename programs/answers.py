@@ -2,13 +2,16 @@
 
 The grammar that students are trained on is in ``routedk.programs.layout``. Around it the
 parser accepts bullets, ``Bundle 1:``, brackets, commas, ``and``, text without ``|`` and several
-bracketed groups on a line. Whatever it does not use it reports.
+bracketed groups on a line. An answer may also be a thought alone that names each item's intent,
+see ``routedk.programs.item_intents``. Whatever is not used is reported.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from routedk.errors import AnswerError
+from routedk.programs.item_intents import compose_bundles, read_entries, read_item_intents
 from routedk.programs.text import INTENT_WORDS, THOUGHT_WORDS, neutralise
 from routedk.types import Bundle, Session
 
@@ -62,7 +65,7 @@ def split_thought(text: str) -> tuple[str, str]:
             thoughts.append(match[1].strip())
         else:
             rest.append(line)
-    return " ".join(thought for thought in thoughts if thought), "\n".join(rest).strip()
+    return "\n".join(thought for thought in thoughts if thought), "\n".join(rest).strip()
 
 
 def _read_numbers(text: str, limit: int, dropped: list[str]) -> tuple[list[int], str]:
@@ -112,8 +115,9 @@ def parse_answer(text: str, session: Session) -> ParsedAnswer:
     """Read the bundles of one session from a language model's answer.
 
     A number that is no item of the session is left out of its bundle; a bundle left with fewer
-    than two items, a bundle stated before and a line without item numbers are dropped. All of
-    this is reported in ``dropped``.
+    than two items, a bundle stated before and a line without item numbers are dropped. Where
+    no line follows it, a thought that names the intents of items (``Thought: 1 tea; 2 tea``)
+    states the bundles of items with an intent in common. All that is dropped is reported.
 
     Args:
         text: The answer as written; characters after the 20,000th are not read.
@@ -129,13 +133,29 @@ def parse_answer(text: str, session: Session) -> ParsedAnswer:
     if len(text) > MAX_CHARACTERS:
         dropped.append(f"{len(text) - MAX_CHARACTERS} characters at the end")
     thought, rest = split_thought(text[:MAX_CHARACTERS])
+    lines = [line for line in map(str.strip, rest.splitlines()) if not _LABEL.fullmatch(line)]
+    bundles, none = (
+        _read_lines(lines, session, dropped) if lines else _read_thought(thought, session, dropped)
+    )
+    if not bundles and not none:
+        raise AnswerError(f"no bundle in the answer {neutralise(text)!r}; dropped: {dropped}")
+    return ParsedAnswer(
+        bundles=bundles,
+        thought=neutralise(thought, THOUGHT_WORDS),
+        dropped=tuple(dropped),
+        none=not bundles,
+    )
+
+
+def _read_lines(
+    lines: Sequence[str], session: Session, dropped: list[str]
+) -> tuple[tuple[Bundle, ...], bool]:
+    """The bundles that lines state, and whether a line says that there is none."""
     bundles: dict[frozenset[str], Bundle] = {}
     none = False
-    for line in filter(None, map(str.strip, rest.splitlines())):
+    for line in lines:
         if _NONE.fullmatch(line):
             none = True
-            continue
-        if _LABEL.fullmatch(line):
             continue
         for numbers, intent in _read_line(line, len(session.items), dropped):
             if len(numbers) < 2:
@@ -148,23 +168,27 @@ def parse_answer(text: str, session: Session) -> ParsedAnswer:
                 bundles[bundle.items] = bundle
     if none and bundles:
         dropped.append("none, beside bundles")
-    if not bundles and not none:
-        raise AnswerError(f"no bundle in the answer {neutralise(text)!r}; dropped: {dropped}")
-    return ParsedAnswer(
-        bundles=tuple(bundles.values()),
-        thought=neutralise(thought, THOUGHT_WORDS),
-        dropped=tuple(dropped),
-        none=not bundles,
-    )
+    return tuple(bundles.values()), none
 
 
-def parse_verdict(text: str) -> bool:
-    """Read the answer to a verification prompt.
+def _read_thought(
+    thought: str, session: Session, dropped: list[str]
+) -> tuple[tuple[Bundle, ...], bool]:
+    """The bundles that item intents imply, and whether they imply that there is none.
 
-    Raises:
-        AnswerError: It says neither yes nor no, or begins with neither.
+    Prose with a number in it is no statement that there is none: all of it must be entries.
     """
-    word = re.match(r"\W*([a-z]+)", text.lower())
-    if word is None or word[1] not in ("yes", "no"):
-        raise AnswerError(f"the verdict {neutralise(text)!r} is neither yes nor no")
-    return word[1] == "yes"
+    named: set[int] = set()
+    prose = False
+    for entry in read_entries(thought):
+        if isinstance(entry, str):
+            prose = True
+            dropped.append(_note("not an item's intent", entry))
+        elif entry[0] > len(session.items):
+            dropped.append(_note("no such item", str(entry[0])))
+        elif entry[0] in named:
+            dropped.append(_note("named before", str(entry[0])))
+        else:
+            named.add(entry[0])
+    bundles = compose_bundles(read_item_intents(thought, len(session.items)), session)
+    return bundles, bool(named) and not prose

@@ -14,10 +14,10 @@ def _text(fields: Mapping[str, Any], name: str) -> str:
 
 
 class BundleLayout(dspy.ChatAdapter):  # type: ignore[misc]
-    """Renders ``GenerateBundles`` and ``VerifyBundle`` (or signatures with their field names).
+    """Renders ``GenerateBundles``, or a signature with its field names.
 
-    Rules stand in the system message of the request, similar sessions, items and the candidate
-    in the user message; demos are complete user and assistant turns. Parsing cuts a thought
+    Rules stand in the system message of the request, similar sessions and items in the user
+    message; demos are complete user and assistant turns. Parsing cuts a thought
     off and accepts anything: whether an answer is valid depends on its session, which an
     adapter does not know. ``format_finetune_data`` of the base class uses the same rendering.
     """
@@ -53,9 +53,7 @@ class BundleLayout(dspy.ChatAdapter):  # type: ignore[misc]
         main_request: bool = False,
     ) -> str:
         """The user message; DSPy's framing texts are not shown."""
-        return layout.user_content(
-            _text(inputs, "session"), _text(inputs, "similar"), _text(inputs, "candidate")
-        )
+        return layout.user_content(_text(inputs, "session"), _text(inputs, "similar"))
 
     def format_assistant_message_content(
         self,
@@ -63,9 +61,7 @@ class BundleLayout(dspy.ChatAdapter):  # type: ignore[misc]
         outputs: Mapping[str, Any],
         missing_field_message: str | None = None,
     ) -> str:
-        """The assistant message: the verdict, or an optional thought and the bundles."""
-        if "verdict" in signature.output_fields:
-            return _text(outputs, "verdict")
+        """The assistant message: a thought, the bundles, or both."""
         return layout.assistant_content(_text(outputs, "bundles"), _text(outputs, "thought"))
 
     def parse(self, signature: Any, completion: str) -> dict[str, str]:
@@ -74,8 +70,6 @@ class BundleLayout(dspy.ChatAdapter):  # type: ignore[misc]
         `completion_of` puts them together again, up to white space around the completion.
         """
         text = completion.strip()
-        if "verdict" in signature.output_fields:
-            return {"verdict": text}
         thought, bundles = split_thought(text)
         fields = {"thought": thought, "bundles": bundles}
         # An answer in another form is left whole, so that nothing of it is lost.

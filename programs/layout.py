@@ -5,16 +5,23 @@ examples, fine-tuning examples and inference prompts agree byte for byte.
 
 An answer is one line per bundle, ``1 3 4 | camera accessories`` (item numbers, then the
 intent; a bundle without intent is its numbers alone), or ``none``. A thought may stand before
-it on a line of its own, ``Thought: ...``.
+it on a line of its own, ``Thought: ...``. A thought that names each item's intent implies the
+bundles and stands alone, see ``routedk.programs.item_intents``.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TypeAlias
 
 from routedk.programs.context import NO_CONTEXT, Neighbour, PromptContext
+from routedk.programs.item_intents import (
+    read_entries,
+    read_item_intents,
+    render_item_intents,
+    shared_intents,
+)
 from routedk.programs.text import INTENT_WORDS, RULE_WORDS, THOUGHT_WORDS, neutralise
 from routedk.types import Bundle, Item, Session
 
@@ -23,14 +30,12 @@ Message: TypeAlias = dict[str, str]
 NO_BUNDLE = "none"
 UNTITLED = "untitled"
 THOUGHT_PREFIX = "Thought:"
-CANDIDATE_PREFIX = "Bundle:"
-YES, NO = "yes", "no"
 
 
 @cache
-def instruction(name: str) -> str:
-    """The instruction text ``generate`` or ``verify``, as written in this package's folder."""
-    return (Path(__file__).parent / f"{name}.txt").read_text(encoding="utf-8").strip()
+def instruction() -> str:
+    """The instruction, as written in ``generate.txt`` in this package's folder."""
+    return (Path(__file__).parent / "generate.txt").read_text(encoding="utf-8").strip()
 
 
 def render_items(session: Session) -> str:
@@ -39,11 +44,6 @@ def render_items(session: Session) -> str:
         f"{number} {neutralise(item.title) or UNTITLED}"
         for number, item in enumerate(session.items, start=1)
     )
-
-
-def render_numbers(session: Session, item_ids: Iterable[str]) -> str:
-    """Item numbers in ascending order, separated by single spaces."""
-    return " ".join(map(str, sorted(session.number(item_id) for item_id in item_ids)))
 
 
 def render_answer(session: Session, bundles: Sequence[Bundle]) -> str:
@@ -64,11 +64,6 @@ def render_answer(session: Session, bundles: Sequence[Bundle]) -> str:
         intent = neutralise(raw_intent, INTENT_WORDS)
         lines.append(" ".join(map(str, numbers)) + (f" | {intent}" if intent else ""))
     return "\n".join(lines)
-
-
-def render_candidate(session: Session, item_ids: Iterable[str]) -> str:
-    """One candidate bundle as the verification prompt shows it, after the session's items."""
-    return f"{CANDIDATE_PREFIX} {render_numbers(session, item_ids)}"
 
 
 def render_rules(rules: Sequence[str]) -> str:
@@ -93,16 +88,41 @@ def system_content(instructions: str, rules: str = "") -> str:
     return f"{instructions}\n{rules}" if rules else instructions
 
 
-def user_content(items: str, similar: str = "", candidate: str = "") -> str:
-    """The user message: similar sessions, the session's items, the candidate to verify."""
-    shown = f"{similar}\n\nSession:\n{items}" if similar else items
-    return f"{shown}\n{candidate}" if candidate else shown
+def user_content(items: str, similar: str = "") -> str:
+    """The user message: similar sessions, then the session's items."""
+    return f"{similar}\n\nSession:\n{items}" if similar else items
 
 
 def assistant_content(answer: str, thought: str = "") -> str:
-    """The assistant message: a thought line where there is one, then the answer."""
+    """The assistant message: a thought line where there is one, then the answer.
+
+    A thought that names item intents, and so implies the answer, stands alone. It does not
+    where the item numbers of the answer differ, or the thought is too long to be shown whole.
+    """
     line = neutralise(thought, THOUGHT_WORDS)
-    return f"{THOUGHT_PREFIX} {line}\n{answer}" if line else answer
+    if not line:
+        return answer
+    alone = not answer or _numbers_implied(line) == _numbers_stated(answer)
+    return f"{THOUGHT_PREFIX} {line}" if alone else f"{THOUGHT_PREFIX} {line}\n{answer}"
+
+
+def _numbers_implied(thought: str) -> set[tuple[int, ...]] | None:
+    """The item numbers of the bundles that a thought implies; None for one of another form."""
+    entries = list(read_entries(thought))
+    numbers = [entry[0] for entry in entries if not isinstance(entry, str)]
+    if numbers != list(range(1, len(entries) + 1)):
+        return None
+    return set(shared_intents(read_item_intents(thought, len(numbers))))
+
+
+def _numbers_stated(answer: str) -> set[tuple[int, ...]] | None:
+    """The item numbers of an answer of `render_answer`; None for one of another form."""
+    if answer == NO_BUNDLE:
+        return set()
+    stated = [line.partition("|")[0].split() for line in answer.split("\n")]
+    if not all(word.isascii() and word.isdecimal() for words in stated for word in words):
+        return None
+    return {tuple(map(int, words)) for words in stated}
 
 
 def build_messages(session: Session, context: PromptContext = NO_CONTEXT) -> list[Message]:
@@ -115,7 +135,7 @@ def build_messages(session: Session, context: PromptContext = NO_CONTEXT) -> lis
     Returns:
         System message, the neighbours' turns where the style is ``demos``, user message.
     """
-    system = system_content(instruction("generate"), render_rules(context.rules))
+    system = system_content(instruction(), render_rules(context.rules))
     messages: list[Message] = [{"role": "system", "content": system}]
     similar = ""
     if context.style == "demos":
@@ -132,29 +152,19 @@ def build_messages(session: Session, context: PromptContext = NO_CONTEXT) -> lis
     return messages
 
 
-def build_verify_messages(
-    session: Session, item_ids: Iterable[str], context: PromptContext = NO_CONTEXT
-) -> list[Message]:
-    """The chat messages that ask whether one candidate is a bundle; the answer is yes or no.
-
-    Neighbours are shown as blocks in either style. The candidate stands last, so that all
-    candidates of a session share their prompt's beginning.
-    """
-    system = system_content(instruction("verify"), render_rules(context.rules))
-    similar = render_similar(context.neighbours)
-    user = user_content(render_items(session), similar, render_candidate(session, item_ids))
-    return [{"role": "system", "content": system}, {"role": "user", "content": user}]
-
-
 @cache
 def layout_hash() -> str:
     """A hash of what this layout renders: it changes exactly when rendering does."""
     items = tuple(Item(id=name, title=f"{name} |<x>\n") for name in ("a", "b", "c"))
     bundles = (Bundle(("c", "a"), "one: two"), Bundle(("a", "b")))
-    shown = Neighbour(session=Session("n", items, bundles), thought="because")
+    shown = Session("n", items, bundles)
     session = Session("s", (*items, Item(id="d", title="")), ())
     parts: list[object] = [render_answer(session, ())]
+    neighbours = (
+        Neighbour(session=shown, thought="because"),
+        Neighbour(session=shown, thought=render_item_intents([["x", "y"], ["x"], ["y"]])),
+    )
     for style in ("demos", "blocks"):
-        context = PromptContext(rules=("one rule",), neighbours=(shown,), style=style)
-        parts += [build_messages(session, context), build_verify_messages(session, "ab", context)]
+        context = PromptContext(rules=("one rule",), neighbours=neighbours, style=style)
+        parts.append(build_messages(session, context))
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

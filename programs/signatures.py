@@ -1,7 +1,7 @@
-"""The two questions a student is asked, as DSPy signatures.
+"""The question a student is asked, as a DSPy signature.
 
-Their instructions stand in ``generate.txt`` and ``verify.txt`` beside this module, so that
-code that must not import dspy reads the same text.
+Its instruction stands in ``generate.txt`` beside this module, so that code that must not import
+dspy reads the same text.
 """
 
 import dspy
@@ -10,20 +10,12 @@ from routedk.programs.layout import instruction
 
 
 class GenerateBundles(dspy.Signature):  # type: ignore[misc]  # noqa: D101
-    __doc__ = instruction("generate")
+    __doc__ = instruction()
 
     rules: str = dspy.InputField(desc="block of rules, or empty")
     similar: str = dspy.InputField(desc="similar sessions with their bundles, or empty")
     session: str = dspy.InputField(desc="numbered lines, one item each")
-    thought: str = dspy.OutputField(desc="why, in one line, or empty")
-    bundles: str = dspy.OutputField(desc="one line per bundle: item numbers | intent; or none")
-
-
-class VerifyBundle(dspy.Signature):  # type: ignore[misc]  # noqa: D101
-    __doc__ = instruction("verify")
-
-    rules: str = dspy.InputField(desc="block of rules, or empty")
-    similar: str = dspy.InputField(desc="similar sessions with their bundles, or empty")
-    session: str = dspy.InputField(desc="numbered lines, one item each")
-    candidate: str = dspy.InputField(desc="the candidate bundle")
-    verdict: str = dspy.OutputField(desc="yes or no")
+    thought: str = dspy.OutputField(desc="one line, e.g. the intent of each item, or empty")
+    bundles: str = dspy.OutputField(
+        desc="one line per bundle: item numbers | intent; or none; empty where the thought says it"
+    )

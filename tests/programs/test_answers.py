@@ -6,7 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routedk.errors import AnswerError
-from routedk.programs.answers import parse_answer, parse_verdict
+from routedk.programs.answers import parse_answer
+from routedk.programs.item_intents import (
+    compose_bundles,
+    read_item_intents,
+    render_item_intents,
+)
 from routedk.programs.layout import assistant_content, render_answer
 from routedk.types import Bundle, Item, Session
 
@@ -96,16 +101,41 @@ def test_very_long_answer_is_cut() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "verdict"), [("yes", True), ("No.", False), (" YES, they do", True)]
+    ("text", "bundles"),
+    [
+        ("Thought: 1 a; 2 a; 3 b", [([1, 2], "a")]),
+        ("Thought: 1 a; 2 b / a; 3 b\n\nBundles:\n", [([1, 2], "a"), ([2, 3], "b")]),
+        ("Thought: 3 Tea Time; 1 tea time.; 2 none", [([1, 3], "tea time")]),
+        ("<think>1 a; 2 a</think>", [([1, 2], "a")]),
+        ("Thought: 1 a; 2 a\nThought: 3 a", [([1, 2, 3], "a")]),
+        ("Thought: 1 a; 2 a\n3 4 | lines win", [([3, 4], "lines win")]),
+        ("Thought: 1 a; 2 a\nnone", []),
+        ("Thought: 1 a; 2 b; 3 c", []),
+        ("Thought: 1 none; 2 none", []),
+        ("Thought: 1 a; 2 a; and so on", [([1, 2], "a")]),
+        ("Thought: 1 a // a /; 2 a; 7 a; 99999999999999999999 a; 01 a", [([1, 2], "a")]),
+    ],
 )
-def test_verdict(text: str, verdict: bool) -> None:
-    assert parse_verdict(text) is verdict
+def test_a_thought_that_names_item_intents_is_an_answer(
+    text: str, bundles: list[tuple[list[int], str]]
+) -> None:
+    assert numbers(text) == bundles
+    assert parse_answer(text, SESSION).none is not bool(bundles)
 
 
-@pytest.mark.parametrize("text", ["", "maybe", "yesterday", "1 2"])
-def test_no_verdict(text: str) -> None:
-    with pytest.raises(AnswerError, match="neither yes nor no"):
-        parse_verdict(text)
+def test_what_a_thought_names_amiss_is_reported() -> None:
+    parsed = parse_answer("Thought: 1 a; 7 a; 2 a; 2 b; well", SESSION)
+    assert parsed.dropped == ("no such item: 7", "named before: 2", "not an item's intent: well")
+    assert parsed.thought == "1 a; 7 a; 2 a; 2 b; well"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Thought:", "Thought: a kettle", "Thought: why; 1 a", "Thought: 7 a", "Thought: 1 a\nhm"],
+)
+def test_another_thought_alone_is_no_answer(text: str) -> None:
+    with pytest.raises(AnswerError, match="no bundle in the answer"):
+        parse_answer(text, SESSION)
 
 
 @st.composite
@@ -120,19 +150,8 @@ def sessions(draw: st.DrawFn) -> Session:
     return Session("s", items, tuple(bundles))
 
 
-@given(sessions(), st.text(max_size=60))
-def test_what_is_rendered_is_read_back(session: Session, thought: str) -> None:
-    text = assistant_content(render_answer(session, session.bundles or ()), thought)
-    parsed = parse_answer(text, session)
-    assert {bundle.items for bundle in parsed.bundles} == set(session.gold)
-    assert parsed.none is not bool(session.gold)
-    assert parsed.dropped == ()
-
-
-@given(sessions(), st.text(alphabet="0123456789 |,-[]()\nnoeandbul:#\x00é²", max_size=80))
-def test_any_text_gives_items_of_the_session_or_an_answer_error(
-    session: Session, text: str
-) -> None:
+def assert_strict(text: str, session: Session) -> None:
+    """Distinct sets of the session's items with clean intents, or an `AnswerError`."""
     ids = {item.id for item in session.items}
     try:
         parsed = parse_answer(text, session)
@@ -145,8 +164,58 @@ def test_any_text_gives_items_of_the_session_or_an_answer_error(
         assert bundle.intent.isprintable()
 
 
+@given(sessions(), st.text(max_size=60))
+def test_what_is_rendered_is_read_back(session: Session, thought: str) -> None:
+    text = assistant_content(render_answer(session, session.bundles or ()), thought)
+    parsed = parse_answer(text, session)
+    assert {bundle.items for bundle in parsed.bundles} == set(session.gold)
+    assert parsed.none is not bool(session.gold)
+    assert parsed.dropped == ()
+
+
+@given(sessions(), st.data())
+def test_a_thought_with_item_intents_is_read_back(session: Session, data: st.DataObject) -> None:
+    names = st.sampled_from(["tea", "wet weather", "none", "a / b; c", ""])
+    size = len(session.items)
+    labels = data.draw(st.lists(st.lists(names, max_size=3), min_size=size, max_size=size))
+    thought = render_item_intents(labels)
+    expected = compose_bundles(read_item_intents(thought, size), session)
+    answer = render_answer(session, expected)
+    shown = assistant_content(answer, thought)
+    assert shown == f"Thought: {thought}"
+    parsed = parse_answer(shown, session)
+    assert parsed.bundles == expected
+    assert parsed.none is not bool(expected)
+    assert parsed.dropped == ()
+
+
+_ENTRIES = st.lists(
+    st.one_of(
+        st.sampled_from([";", " / ", "/;/", "\n", " ", "Thought:", "a", "none", "\uff1b", "|"]),
+        st.integers(-3, 20).map(str),
+        st.sampled_from(["1 a; ", "2 a; ", "3 a / b; ", "1 b; ", "999999 a; ", "9" * 40 + " a;"]),
+    ),
+    max_size=25,
+)
+
+
+@given(sessions(), _ENTRIES)
+def test_any_thought_gives_items_of_the_session_or_an_answer_error(
+    session: Session, pieces: list[str]
+) -> None:
+    assert_strict("Thought: " + "".join(pieces), session)
+
+
+@given(sessions(), st.text(alphabet="0123456789 |,-[]()\nnoeandbul:#\x00é²;/Thought", max_size=80))
+def test_any_text_gives_items_of_the_session_or_an_answer_error(
+    session: Session, text: str
+) -> None:
+    assert_strict(text, session)
+
+
 def test_fuzz() -> None:
     script = Path(__file__).parents[2] / "benchmarks" / "parser_fuzz.py"
     counts = runpy.run_path(str(script))["fuzz"](2_000, seed=1)
     assert counts["parsed"] > 500
+    assert counts["composed"] > 100
     assert counts["other_exceptions"] == counts["foreign_items"] == counts["unclean_intents"] == 0

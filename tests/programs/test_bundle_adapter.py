@@ -6,7 +6,7 @@ from routedk.programs.bundle_adapter import BundleLayout, completion_of
 from routedk.programs.context import NeighbourStyle
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge import CompiledKnowledge
-from routedk.programs.signatures import GenerateBundles, VerifyBundle
+from routedk.programs.signatures import GenerateBundles
 from routedk.programs.testing import scripted_lm
 from routedk.types import Session
 
@@ -57,22 +57,43 @@ def test_demo_turns_are_rendered_as_a_training_example(
     assert generator.messages(tea)[1:3] == demo
 
 
-def test_verification_is_byte_identical(tea: Session) -> None:
-    ids = ["tea-1", "tea-2"]
-    predict = dspy.Predict(VerifyBundle)
-    lm, engine = scripted_lm(lambda messages: " Yes\n")
-    inputs = {
-        "rules": "",
-        "similar": "",
-        "session": layout.render_items(tea),
-        "candidate": layout.render_candidate(tea, ids),
-    }
-    with dspy.context(lm=lm, adapter=BundleLayout()):
-        assert predict(**inputs).verdict == "Yes"
-    expected = layout.build_verify_messages(tea, ids)
-    assert engine.requests == [expected]
-    data = BundleLayout().format_finetune_data(VerifyBundle, [], inputs, {"verdict": layout.YES})
-    assert data == {"messages": [*expected, {"role": "assistant", "content": "yes"}]}
+@pytest.mark.parametrize("style", ["demos", "blocks"])
+def test_a_thought_that_implies_the_answer_stands_alone_everywhere(
+    style: NeighbourStyle, tea: Session, training: list[Session]
+) -> None:
+    thoughts = {"t1": "1 tea time; 2 tea time; 3 socks", "t2": "1 desk; 2 desk; 3 desk"}
+    knowledge = CompiledKnowledge(
+        k=3, sessions=tuple(training), thoughts=thoughts, show_thoughts=True, style=style
+    )
+    generator = BundleGenerator(knowledge)
+    messages = generator.messages(tea)
+    assert messages == layout.build_messages(tea, knowledge.context(tea))
+    prompt = "\n".join(message["content"] for message in messages)
+    assert "Thought: 1 tea time; 2 tea time; 3 socks" in prompt
+    assert "1 2 | tea time" not in prompt
+    # A thought that implies another answer than the gold one never replaces it.
+    assert "Thought: 1 desk; 2 desk; 3 desk\n1 2 | desk setup" in prompt
+
+    thought, answer = thoughts["t1"], layout.render_answer(training[0], training[0].bundles or ())
+    outputs = {"thought": thought, "bundles": answer}
+    inputs = {"session": layout.render_items(training[0])}
+    data = BundleLayout().format_finetune_data(GenerateBundles, [], inputs, outputs)
+    assert data["messages"][-1]["content"] == f"Thought: {thought}"
+    if style == "demos":
+        assert data["messages"][1:] in [messages[n : n + 2] for n in (1, 3, 5)]
+
+
+@pytest.mark.parametrize("answer", ["Thought: 1 a; 2 a; 3 none", "Thought: 1 a; 2 b"])
+def test_a_thought_alone_goes_through_dspy(answer: str, tea: Session) -> None:
+    lm, engine = scripted_lm(lambda messages: answer)
+    with dspy.context(lm=lm):
+        prediction = BundleGenerator()(session=tea)
+    assert prediction.raw == answer
+    assert prediction.error is None
+    assert prediction.none is (len(prediction.bundles) == 0)
+    assert len(engine.requests) == 1
+    fields = BundleLayout().parse(GenerateBundles, answer)
+    assert BundleLayout().format_assistant_message_content(GenerateBundles, fields) == answer
 
 
 @pytest.mark.parametrize(

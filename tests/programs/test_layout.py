@@ -7,6 +7,7 @@ import pytest
 from routedk.errors import SettingError
 from routedk.programs import layout
 from routedk.programs.context import Neighbour, PromptContext
+from routedk.programs.item_intents import render_item_intents
 from routedk.types import Session
 
 
@@ -35,15 +36,46 @@ def test_thought_stands_before_the_answer() -> None:
     assert layout.assistant_content("1 2", "why\nso") == "Thought: why so\n1 2"
 
 
+@pytest.mark.parametrize(
+    ("answer", "thought", "alone"),
+    [
+        ("1 2 | tea", "1 a; 2 a; 3 b", True),
+        ("1 2 | tea\n2 3", "1 a; 2 a / b; 3 b", True),
+        ("none", "1 a; 2 b; 3 none", True),
+        ("", "1 a; 2 b", True),
+        ("", "why", True),
+        ("1 3 | tea", "1 a; 2 a; 3 b", False),
+        ("none", "1 a; 2 a", False),
+        ("none", "why", False),
+        ("1 2 | tea", "2 a; 1 a", False),
+        ("1 2 | tea", "1 a; 2 a; well", False),
+        ("1, 2", "1 a; 2 a", False),
+        ("1 2\n3 4", "; ".join(f"{n} {'word ' * 5}{n}" for n in range(1, 99)), False),
+    ],
+)
+def test_a_thought_stands_alone_where_it_implies_the_answer(
+    answer: str, thought: str, alone: bool
+) -> None:
+    shown = layout.assistant_content(answer, thought)
+    assert shown.startswith("Thought: ")
+    assert alone or shown.endswith(answer)
+    assert ("\n" not in shown) is alone
+
+
+def test_thoughts_of_long_sessions_are_shown_whole() -> None:
+    thought = render_item_intents([[f"five words of intent {n % 9}"] for n in range(50)])
+    neighbour = layout.assistant_content("1 2", thought).partition("\n")[0]
+    assert neighbour == f"Thought: {thought}"
+
+
 def test_plain_messages(tea: Session) -> None:
     system, user = layout.build_messages(tea)
-    assert system == {"role": "system", "content": layout.instruction("generate")}
+    assert system == {"role": "system", "content": layout.instruction()}
     assert user == {"role": "user", "content": "1 red kettle\n2 tea cup\n3 usb cable"}
 
 
-@pytest.mark.parametrize("name", ["generate", "verify"])
-def test_instructions_are_short(name: str) -> None:
-    assert len(layout.instruction(name).split()) <= 22
+def test_the_instruction_is_short() -> None:
+    assert len(layout.instruction().split()) <= 22
 
 
 def test_neighbours_as_demos(tea: Session, training: list[Session]) -> None:
@@ -63,13 +95,6 @@ def test_neighbours_as_blocks(tea: Session, training: list[Session]) -> None:
         "Similar session:\n1 blue kettle\n2 mug\n3 socks\nBundles:\n1 2 | tea time\n\n"
         "Session:\n1 red kettle\n2 tea cup\n3 usb cable"
     )
-
-
-def test_candidate_stands_last(tea: Session) -> None:
-    one, other = (layout.build_verify_messages(tea, ids) for ids in (["tea-2", "tea-1"], ["tea-3"]))
-    assert one[0] == other[0]
-    assert one[1]["content"] == layout.render_items(tea) + "\nBundle: 1 2"
-    assert other[1]["content"].startswith(layout.render_items(tea))
 
 
 def test_gold_is_never_shown(tea: Session) -> None:
