@@ -12,13 +12,16 @@ class KnowledgeChoice:
     """One candidate for a program's prompt.
 
     Args:
-        rules: Places of the rules shown in the knowledge base, ascending.
+        rules: Places in the knowledge base of the rules that may be shown, ascending.
+        rules_shown: How many of them each prompt shows, the nearest to its session; None for
+            all.
         k: Number of neighbours shown.
         show_thoughts: Neighbours are shown with their thoughts.
         style: How neighbours are shown.
     """
 
     rules: tuple[int, ...] = ()
+    rules_shown: int | None = None
     k: int = 0
     show_thoughts: bool = False
     style: NeighbourStyle = "demos"
@@ -30,15 +33,32 @@ class KnowledgeSpace:
 
     Args:
         rules: Number of rules in the knowledge base.
+        rules_shown: Number of nearest rules shown where not all are.
         ks: Numbers of neighbours above 0; empty where there are no neighbours.
         thoughts: There are thoughts to show.
         styles: Styles to try, at least one.
     """
 
     rules: int
+    rules_shown: int
     ks: tuple[int, ...]
     thoughts: bool
     styles: tuple[NeighbourStyle, ...]
+
+    def with_rules(
+        self, choice: KnowledgeChoice, rules: tuple[int, ...], nearest: bool
+    ) -> KnowledgeChoice:
+        """The choice with these rules, all of them or the nearest ones."""
+        shown = self.rules_shown if nearest and len(rules) > self.rules_shown else None
+        return replace(choice, rules=rules, rules_shown=shown)
+
+    def with_neighbours(self, choice: KnowledgeChoice, k: int) -> KnowledgeChoice:
+        """The choice with ``k`` neighbours; the first come with thoughts and the first style."""
+        if not k:
+            return KnowledgeChoice(rules=choice.rules, rules_shown=choice.rules_shown)
+        if choice.k:
+            return replace(choice, k=k)
+        return replace(choice, k=k, show_thoughts=self.thoughts, style=self.styles[0])
 
 
 def propose(
@@ -46,8 +66,9 @@ def propose(
 ) -> Iterator[KnowledgeChoice]:
     """Candidates, none twice, until the space or the patience is exhausted.
 
-    First one decision after the other, each on top of the best so far: neighbours, rules (all,
-    the first third), thoughts, style. Then random changes of the best so far, small ones first.
+    First one decision after the other, each on top of the best so far: neighbours with their
+    thoughts, the nearest rules, no thoughts, more neighbours, all rules, style. Then random
+    changes of the best so far, small ones first.
 
     Args:
         space: What may be chosen from.
@@ -65,13 +86,14 @@ def _stream(
     space: KnowledgeSpace, best: Callable[[], KnowledgeChoice], rng: random.Random
 ) -> Iterator[KnowledgeChoice]:
     every = tuple(range(space.rules))
-    first = space.styles[0]
-    for k in space.ks:
-        yield KnowledgeChoice(k=k, style=first)
-    for rules in (every, every[: -(-space.rules // 3)]):
-        yield replace(best(), rules=rules)
-    if space.thoughts and best().k:
-        yield replace(best(), show_thoughts=True)
+    for k in space.ks[:1]:
+        yield space.with_neighbours(best(), k)
+    yield space.with_rules(best(), every, nearest=True)
+    if best().k:
+        yield replace(best(), show_thoughts=False)
+    for k in space.ks[1:]:
+        yield space.with_neighbours(best(), k)
+    yield space.with_rules(best(), every, nearest=False)
     for style in space.styles[1:]:
         if best().k:
             yield replace(best(), style=style)
@@ -86,17 +108,21 @@ def _stream(
 def _changed(choice: KnowledgeChoice, space: KnowledgeSpace, rng: random.Random) -> KnowledgeChoice:
     """The choice with one decision made differently; without neighbours nothing about them."""
     decisions = ["rules"] * (2 if space.rules else 0) + ["k"] * bool(space.ks)
+    if len(choice.rules) > space.rules_shown:
+        decisions.append("nearest")
     if choice.k:
         decisions += ["thoughts"] * space.thoughts + ["style"] * (len(space.styles) > 1)
     if not decisions:
         return choice
     decision = rng.choice(decisions)
+    nearest = choice.rules_shown is not None
     if decision == "rules":
         flipped = set(choice.rules) ^ {rng.randrange(space.rules)}
-        return replace(choice, rules=tuple(sorted(flipped)))
+        return space.with_rules(choice, tuple(sorted(flipped)), nearest)
+    if decision == "nearest":
+        return space.with_rules(choice, choice.rules, not nearest)
     if decision == "thoughts":
         return replace(choice, show_thoughts=not choice.show_thoughts)
     if decision == "style":
         return replace(choice, style=rng.choice(space.styles))
-    k = rng.choice((0, *space.ks))
-    return replace(choice, k=k) if k else KnowledgeChoice(rules=choice.rules)
+    return space.with_neighbours(choice, rng.choice((0, *space.ks)))

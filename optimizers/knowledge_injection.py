@@ -30,8 +30,11 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
 
     Args:
         knowledge: What a teacher distilled from training sessions.
-        evaluations: Number of candidates scored, the student included; at least 1.
+        evaluations: Number of candidates scored, the student included; at least 1. Each costs
+            one pass over the validation set.
         ks: Numbers of neighbours to try, each at least 1.
+        rules_shown: Number of rules shown per session, the nearest to it, at least 1; tried
+            before showing all.
         styles: Ways of showing neighbours to try.
         num_threads: Calls to the LM under way at once.
         max_validation: Most validation sessions scored, a seeded sample; None takes all.
@@ -46,8 +49,9 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         self,
         knowledge: KnowledgeBase,
         *,
-        evaluations: int = 12,
-        ks: Sequence[int] = (1, 2, 4),
+        evaluations: int = 6,
+        ks: Sequence[int] = (1, 2),
+        rules_shown: int = 3,
         styles: Sequence[NeighbourStyle] = ("demos", "blocks"),
         num_threads: int = 16,
         max_validation: int | None = None,
@@ -62,6 +66,8 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
             raise SettingError(f"num_threads={num_threads}: it must be at least 1")
         if any(k < 1 for k in ks):
             raise SettingError(f"ks={list(ks)}: each must be at least 1")
+        if rules_shown < 1:
+            raise SettingError(f"rules_shown={rules_shown}: it must be at least 1")
         if not styles:
             raise SettingError("styles is empty: it needs at least one of demos, blocks")
         if max_validation is not None and max_validation < 1:
@@ -69,6 +75,7 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         self._knowledge = knowledge
         self._evaluations = evaluations
         self._ks = tuple(dict.fromkeys(ks))
+        self._rules_shown = rules_shown
         self._styles = tuple(dict.fromkeys(styles))
         self._num_threads = num_threads
         self._max_validation = max_validation
@@ -107,6 +114,7 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         thoughts = {t.session_id: t.text for t in self._knowledge.thoughts}
         space = KnowledgeSpace(
             rules=len(self._knowledge.rules),
+            rules_shown=self._rules_shown,
             ks=tuple(k for k in self._ks if k <= len(training)),
             thoughts=any(session.id in thoughts for session in training),
             styles=self._styles,
@@ -159,6 +167,7 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
     ) -> CompiledKnowledge:
         return CompiledKnowledge(
             rules=tuple(self._knowledge.rules[place].text for place in choice.rules),
+            rules_shown=choice.rules_shown,
             k=choice.k,
             sessions=training if choice.k else (),
             thoughts=thoughts if choice.show_thoughts else {},
@@ -176,13 +185,13 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         answers = generate_all(program, validation, num_threads=self._num_threads)
         examples = as_examples(validation)
         scores = map(matched_f1_metric, examples, answers)
-        words = (len(m["content"].split()) for s in validation for m in program.messages(s))
+        lengths = (len(m["content"]) for s in validation for m in program.messages(s))
         shown = None if choice is None else {**asdict(choice), "rules": list(choice.rules)}
         trial: Trial = {
             "number": number,
             "choice": shown,
             "matched_f1": fmean(scores),
-            "prompt_words": sum(words) / len(validation),
+            "prompt_characters": sum(lengths) / len(validation),
             "unparsable": sum(answer.error is not None for answer in answers),
             "sessions": len(validation),
         }
@@ -192,7 +201,7 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
 
 
 def _rank(trial: Trial) -> tuple[float, float, int]:
-    return (-round(trial["matched_f1"], 9), trial["prompt_words"], trial["number"])
+    return (-round(trial["matched_f1"], 9), trial["prompt_characters"], trial["number"])
 
 
 def _refuse_overlap(what: str, names: set[str]) -> None:

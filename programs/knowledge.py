@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from routedk.errors import SettingError
 from routedk.programs.context import Neighbour, NeighbourStyle, PromptContext
-from routedk.programs.neighbours import RETRIEVERS, Retriever
+from routedk.programs.neighbours import RETRIEVERS, Retriever, RuleRetriever
 from routedk.types import Session
 
 
@@ -16,6 +16,8 @@ class CompiledKnowledge:
 
     Args:
         rules: Rules in the order shown.
+        rules_shown: How many of them are shown, at least 1, those nearest to the session in
+            words, the nearest last; None shows all, in their order.
         k: Number of nearest training sessions shown, at least 0.
         sessions: Training sessions with gold, the neighbours are among them; ids distinct.
         thoughts: Thought of a training session by its id.
@@ -28,6 +30,7 @@ class CompiledKnowledge:
     """
 
     rules: tuple[str, ...] = ()
+    rules_shown: int | None = None
     k: int = 0
     sessions: tuple[Session, ...] = ()
     thoughts: Mapping[str, str] = field(default_factory=dict)
@@ -35,11 +38,16 @@ class CompiledKnowledge:
     style: NeighbourStyle = "demos"
     retriever: str = "tfidf"
     _index: Retriever | None = field(init=False, repr=False, compare=False, default=None)
+    _rules: RuleRetriever | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
         """Check the values and build the index."""
         if self.k < 0:
             raise SettingError(f"k={self.k}: it must be at least 0")
+        if self.rules_shown is not None and self.rules_shown < 1:
+            raise SettingError(
+                f"rules_shown={self.rules_shown}: it must be at least 1, or None for all rules"
+            )
         if self.style not in get_args(NeighbourStyle):
             allowed = ", ".join(get_args(NeighbourStyle))
             raise SettingError(f"neighbour style {self.style!r}: allowed are {allowed}")
@@ -53,6 +61,8 @@ class CompiledKnowledge:
             raise SettingError(f"k={self.k} without training sessions to choose from")
         if self.k:
             object.__setattr__(self, "_index", RETRIEVERS[self.retriever](self.sessions))
+        if self.rules_shown is not None and len(self.rules) > self.rules_shown:
+            object.__setattr__(self, "_rules", RuleRetriever(self.rules))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "CompiledKnowledge":
         """Immutable: copies of a program share it."""
@@ -68,7 +78,10 @@ class CompiledKnowledge:
             )
             for other in reversed(found)
         )
-        return PromptContext(rules=self.rules, neighbours=neighbours, style=self.style)
+        rules = self.rules
+        if self._rules is not None and self.rules_shown is not None:
+            rules = tuple(reversed(self._rules.nearest(session, self.rules_shown)))
+        return PromptContext(rules=rules, neighbours=neighbours, style=self.style)
 
 
 NO_KNOWLEDGE = CompiledKnowledge()

@@ -1,7 +1,7 @@
 """A compiled program on disk: one ``program.json`` with state and architecture, without its LM."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -26,6 +26,7 @@ class _Strict(BaseModel):
 
 class _Knowledge(_Strict):
     rules: list[str]
+    rules_shown: Annotated[int, Field(ge=1)] | None
     k: int = Field(ge=0)
     style: NeighbourStyle
     show_thoughts: bool
@@ -78,6 +79,7 @@ def save_generator(generator: BundleGenerator, path: str | Path) -> None:
         demos=[_demo(demo) for demo in generator.generate.demos],
         knowledge=_Knowledge(
             rules=list(knowledge.rules),
+            rules_shown=knowledge.rules_shown,
             k=knowledge.k,
             style=knowledge.style,
             show_thoughts=knowledge.show_thoughts,
@@ -106,6 +108,7 @@ def load_generator(path: str | Path) -> BundleGenerator:
     try:
         knowledge = CompiledKnowledge(
             rules=tuple(stored.rules),
+            rules_shown=stored.rules_shown,
             k=stored.k,
             sessions=tuple(session_from_record(record, path=path) for record in stored.sessions),
             thoughts=stored.thoughts,

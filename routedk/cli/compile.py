@@ -27,8 +27,8 @@ def compile(
     student: Student = None,
     evaluations: Annotated[
         int, typer.Option(min=1, help="Candidates scored, the plain program among them.")
-    ] = 12,
-    validation: Annotated[
+    ] = 6,
+    max_validation: Annotated[
         int, typer.Option(min=1, help="Most validation sessions a candidate is scored on.")
     ] = 32,
     threads: Annotated[int, typer.Option(min=1, help="Calls to the model at once.")] = 16,
@@ -55,13 +55,21 @@ def compile(
         resolve_lm(lm=lm, experts=experts, student=student),
         {
             "evaluations": evaluations,
-            "max_validation": validation,
+            "max_validation": max_validation,
             "num_threads": threads,
             "seed": source.options.seed,
         },
     )
     program.save(output)
-    columns = ("candidate", "rules", "neighbours", "matched F1", "words", "unparsable", "chosen")
+    columns = (
+        "candidate",
+        "rules",
+        "neighbours",
+        "matched F1",
+        "characters",
+        "unparsable",
+        "chosen",
+    )
     print_table("Candidates", columns, [_row(trial) for trial in program.trials])
     typer.echo(f"Program: {output}")
 
@@ -114,7 +122,7 @@ def _row(trial: dict[str, Any]) -> tuple[object, ...]:
         if choice is None
         else (
             str(trial["number"]),
-            str(len(choice["rules"])),
+            _rules(choice),
             f"{choice['k']} {choice['style']}{' + thoughts' * choice['show_thoughts']}"
             if choice["k"]
             else "0",
@@ -123,7 +131,12 @@ def _row(trial: dict[str, Any]) -> tuple[object, ...]:
     return (
         *shown,
         trial["matched_f1"],
-        round(trial["prompt_words"]),
+        round(trial["prompt_characters"]),
         trial["unparsable"],
         trial["chosen"],
     )
+
+
+def _rules(choice: dict[str, Any]) -> str:
+    count, shown = len(choice["rules"]), choice["rules_shown"]
+    return str(count) if shown is None else f"{shown} of {count}"

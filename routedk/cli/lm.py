@@ -1,6 +1,5 @@
 """The language model that a command names: one of LiteLLM's, or the embedded student."""
 
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,11 +61,9 @@ def resolve_lm(
         import dspy
 
         return dspy.LM(lm, temperature=0.0, max_tokens=512)
-    # SEAM: the in-process student. The only place where the command line asks for it.
-    adapters = importlib.import_module("routedk.adapters")
-    return adapters.student_lm(
-        experts=experts, student=None if student in (None, "default") else student
-    )
+    from routedk.adapters.engine import student_lm
+
+    return student_lm(experts, None if student == "default" else student)
 
 
 @contextmanager

@@ -46,7 +46,7 @@ def test_compile_the_demo(
     from routedk.programs.program_file import load_generator
 
     output = tmp_path / "program.json"
-    options = ("--evaluations", "4", "--validation", "6", "--threads", "2")
+    options = ("--evaluations", "4", "--max-validation", "6", "--threads", "2")
     code, out, _ = run(
         capsys,
         "compile",
@@ -62,6 +62,7 @@ def test_compile_the_demo(
     )
     assert code == 0
     assert "as given" in out
+    assert "3 of 20" in out
     program = load_generator(output)
     assert program.knowledge.k >= 1
     assert [trial["sessions"] for trial in program.trials] == [6] * 4
@@ -142,18 +143,13 @@ def test_litellm_name() -> None:
 def test_the_student_comes_from_the_adapters(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    import routedk.adapters
+    from routedk.adapters import engine
 
-    asked: list[dict[str, Any]] = []
-    monkeypatch.setattr(
-        routedk.adapters, "student_lm", lambda **options: asked.append(options), raising=False
-    )
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(engine, "student_lm", lambda *names: asked.append(names))
     resolve_lm(experts=tmp_path, student="default")
     resolve_lm(student="some/model")
-    assert asked == [
-        {"experts": tmp_path, "student": None},
-        {"experts": None, "student": "some/model"},
-    ]
+    assert asked == [(tmp_path, None), (None, "some/model")]
 
 
 def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:

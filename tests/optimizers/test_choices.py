@@ -1,9 +1,10 @@
 import random
+from dataclasses import replace
 from itertools import islice
 
 from routedk.optimizers.choices import KnowledgeChoice, KnowledgeSpace, propose
 
-SPACE = KnowledgeSpace(rules=4, ks=(1, 2), thoughts=True, styles=("demos", "blocks"))
+SPACE = KnowledgeSpace(rules=4, rules_shown=3, ks=(1, 2), thoughts=True, styles=("demos", "blocks"))
 
 
 def first(
@@ -13,15 +14,31 @@ def first(
 
 
 def test_one_decision_after_the_other_on_top_of_the_best() -> None:
-    best = KnowledgeChoice(k=2)
+    best = KnowledgeChoice(k=1, show_thoughts=True)
+    every = (0, 1, 2, 3)
     assert first(SPACE, best, 6) == [
-        KnowledgeChoice(k=1),
-        KnowledgeChoice(k=2),
-        KnowledgeChoice(k=2, rules=(0, 1, 2, 3)),
-        KnowledgeChoice(k=2, rules=(0, 1)),
-        KnowledgeChoice(k=2, show_thoughts=True),
-        KnowledgeChoice(k=2, style="blocks"),
+        best,
+        replace(best, rules=every, rules_shown=3),
+        replace(best, show_thoughts=False),
+        replace(best, k=2),
+        replace(best, rules=every),
+        replace(best, style="blocks"),
     ]
+
+
+def test_each_decision_starts_from_nothing_where_nothing_helps() -> None:
+    assert first(SPACE, KnowledgeChoice(), 4) == [
+        KnowledgeChoice(k=1, show_thoughts=True),
+        KnowledgeChoice(rules=(0, 1, 2, 3), rules_shown=3),
+        KnowledgeChoice(k=2, show_thoughts=True),
+        KnowledgeChoice(rules=(0, 1, 2, 3)),
+    ]
+
+
+def test_all_of_few_rules_are_not_called_the_nearest() -> None:
+    for best in (KnowledgeChoice(), KnowledgeChoice(rules=(0, 1, 2, 3), rules_shown=3)):
+        for choice in first(SPACE, best, 60):
+            assert choice.rules_shown is None or len(choice.rules) > choice.rules_shown
 
 
 def test_none_twice_none_empty_and_seeded() -> None:
@@ -39,7 +56,7 @@ def test_without_neighbours_nothing_is_decided_about_them() -> None:
 
 
 def test_an_empty_space_ends() -> None:
-    empty = KnowledgeSpace(rules=0, ks=(), thoughts=False, styles=("demos",))
+    empty = KnowledgeSpace(rules=0, rules_shown=3, ks=(), thoughts=False, styles=("demos",))
     assert first(empty, KnowledgeChoice(), 5) == []
-    small = KnowledgeSpace(rules=1, ks=(1,), thoughts=False, styles=("demos",))
+    small = KnowledgeSpace(rules=1, rules_shown=3, ks=(1,), thoughts=False, styles=("demos",))
     assert len(first(small, KnowledgeChoice(k=1), 50)) == 3

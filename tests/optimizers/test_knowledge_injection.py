@@ -65,6 +65,36 @@ def test_a_rule_that_helps_is_chosen() -> None:
     assert best["choice"]["rules"] == [1]
 
 
+def test_the_nearest_rules_are_chosen_where_they_help() -> None:
+    """A student that is right only where its prompt holds just the rule that fits its session."""
+
+    def script(messages: list[dict[str, str]]) -> str:
+        *_, rule = messages[0]["content"].split("\n")
+        fits = rule.endswith(messages[-1]["content"].split()[-1])
+        return "1 2" if fits and "word" not in messages[0]["content"].replace(rule, "") else "3 4"
+
+    rules = tuple(Rule(text=f"rule of word{n}", provenance=MADE) for n in range(4))
+    lm, _ = scripted_lm(script)
+    with dspy.context(lm=lm):
+        program = KnowledgeInjection(KnowledgeBase(rules=rules), rules_shown=1).compile(
+            BundleGenerator(), trainset=TRAIN, valset=VAL
+        )
+    assert program.knowledge.rules == tuple(rule.text for rule in rules)
+    assert program.knowledge.rules_shown == 1
+    best = next(trial for trial in program.trials if trial["chosen"])
+    assert best["matched_f1"] == 1.0
+    assert best["choice"]["rules_shown"] == 1
+
+
+def test_trials_record_what_a_prompt_costs() -> None:
+    program = compiled(lambda messages: "1 2", evaluations=3)
+    plain, *others = [trial["prompt_characters"] for trial in program.trials]
+    contents = [m["content"] for e in VAL for m in BundleGenerator().messages(e.session)]
+    assert plain == sum(map(len, contents)) / len(VAL)
+    assert all(cost > plain for cost in others)
+    assert program.trials[0]["chosen"]
+
+
 def test_neighbours_that_help_are_chosen() -> None:
     program = compiled(helped_by("1 2 | x"), evaluations=4)
     assert program.knowledge.k == 1
@@ -175,6 +205,7 @@ def test_validation_needs_gold() -> None:
         ({"evaluations": 0}, "evaluations=0: it must be at least 1"),
         ({"num_threads": 0}, "num_threads=0: it must be at least 1"),
         ({"ks": (0,)}, r"ks=\[0\]: each must be at least 1"),
+        ({"rules_shown": 0}, "rules_shown=0: it must be at least 1"),
         ({"styles": ()}, "styles is empty"),
         ({"max_validation": 0}, "max_validation=0: it must be at least 1"),
     ],

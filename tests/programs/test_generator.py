@@ -108,6 +108,7 @@ def test_copies_share_knowledge_and_are_independent(training: list[Session]) -> 
     ("settings", "message"),
     [
         ({"k": -1}, "k=-1: it must be at least 0"),
+        ({"rules_shown": 0}, "rules_shown=0: it must be at least 1, or None"),
         ({"k": 1}, "k=1 without training sessions"),
         ({"style": "prose"}, "'prose': allowed are demos, blocks"),
         ({"retriever": "oracle"}, "'oracle': allowed are tfidf"),
@@ -116,6 +117,14 @@ def test_copies_share_knowledge_and_are_independent(training: list[Session]) -> 
 def test_knowledge_is_checked(settings: dict[str, object], message: str) -> None:
     with pytest.raises(SettingError, match=message):
         CompiledKnowledge(**settings)  # type: ignore[arg-type]
+
+
+def test_the_nearest_rules_are_shown(tea: Session) -> None:
+    rules = ("usb cable and hub", "tea cup with kettle", "boots")
+    knowledge = CompiledKnowledge(rules=rules, rules_shown=2)
+    assert knowledge.context(tea).rules == (rules[0], rules[1])
+    few = CompiledKnowledge(rules=rules, rules_shown=3)
+    assert few.context(tea).rules == CompiledKnowledge(rules=rules).context(tea).rules == rules
 
 
 def test_neighbours_need_gold(tea: Session) -> None:

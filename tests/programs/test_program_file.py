@@ -16,7 +16,8 @@ from routedk.types import Session
 @pytest.fixture
 def program(training: list[Session]) -> BundleGenerator:
     knowledge = CompiledKnowledge(
-        rules=("kettles go with cups",),
+        rules=("kettles go with cups", "socks stay out"),
+        rules_shown=1,
         k=2,
         sessions=tuple(training),
         thoughts={"t1": "kettle, mug", "elsewhere": "not shown"},
@@ -36,6 +37,7 @@ def test_saved_and_loaded_asks_the_same(
     loaded = load_generator(tmp_path / "program.json")
     assert loaded.messages(tea) == program.messages(tea)
     assert loaded.messages(tea)[0]["content"].startswith("Do it well.")
+    assert loaded.messages(tea)[0]["content"].endswith("Rules:\n- kettles go with cups")
     assert loaded.trials == program.trials
     other = BundleGenerator()
     other.load(tmp_path / "program.json")
@@ -75,6 +77,7 @@ def _edit(record: dict[str, Any], path: str, value: object) -> None:
         ("instruction", None, "the program is damaged: instruction"),
         ("knowledge.k", -1, r"the program is damaged: knowledge\.k"),
         ("knowledge.k", "2", r"the program is damaged: knowledge\.k"),
+        ("knowledge.rules_shown", 0, r"the program is damaged: knowledge\.rules_shown"),
         ("knowledge.retriever", "oracle", "retriever 'oracle': allowed are tfidf"),
         ("knowledge.sessions", [], "k=2 without training sessions"),
         ("knowledge.sessions", [{"session_id": "x"}], "has no key 'items'"),
