@@ -8,6 +8,8 @@ from peft import LoraConfig, PeftModel
 from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor, nn
 
+from routedk.errors import SettingError
+
 
 class GateState:
     """The gates of the forward pass under way, shared by all fused layers of one model."""
@@ -55,11 +57,19 @@ class FusedLinear(LoraLinear):  # type: ignore[misc]  # PEFT is untyped here
 
         Returns:
             *Shape:* (batch, tokens, out).
+
+        Raises:
+            SettingError: The gates are of another batch.
         """
         state = self.gate_state
-        if state is None or state.gates_BE is None:
+        if state is None or state.gates_BE is None or self.disable_adapters:
             return super().forward(x, *args, **kwargs)  # type: ignore[no-any-return]
         down, up = self.frozen_cat or self.stacked()
+        if state.gates_BE.shape != (x.shape[0], len(self.expert_names)):
+            raise SettingError(
+                f"gates of shape {tuple(state.gates_BE.shape)} for {x.shape[0]} samples and "
+                f"{len(self.expert_names)} experts: one row per sample, one column per expert"
+            )
         rank = down.shape[0] // len(self.expert_names)
         scale_BER = state.gates_BE.to(x.dtype).repeat_interleave(rank, dim=1)
         middle_BTR = nn.functional.linear(x, down.to(x.dtype)) * scale_BER[:, None, :]
