@@ -191,7 +191,7 @@ class AnswerGrammar:
         rest = self.num_items - (begun[-1] if begun else 0)
         too_small = {0: 1 + rest, 1: 1}.get(len(begun), 0)
         taken = sum(bundle[: len(begun)] == begun for bundle in written)
-        return 2**rest - too_small > taken
+        return (1 << rest) - too_small > taken
 
 
 @dataclass

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from dspy.lm15 import Message, Request, Response, Usage, response_to_events
 
+import routedk
 from routedk.adapters.batcher import Batcher
 from routedk.adapters.generation import Completion, Generator, Sampling
 from routedk.adapters.prompts import EncodedPrompt, encode_prompt
@@ -48,8 +49,7 @@ class Job:
     def kind(self) -> Hashable:
         """Jobs of equal kind share a batch; a seeded draw stands alone."""
         alone = id(self) if self.sampling.seed is not None else None
-        limit = None if self.items else self.max_tokens
-        return (bool(self.items), limit, self.sampling, alone)
+        return (bool(self.items), self.sampling, alone)
 
 
 class StudentEngine:
@@ -99,7 +99,7 @@ class StudentEngine:
 
     def stream(self, request: Request) -> Iterator[Any]:
         """The answer as events, all at once."""
-        return response_to_events(self.complete(request))
+        yield from response_to_events(self.complete(request))
 
     def submit(self, request: Request) -> tuple[Job, "Future[Completion]"]:
         """Queue one request without waiting for it."""
@@ -130,8 +130,8 @@ class StudentEngine:
         """
         prompts, first = [job.prompt for job in jobs], jobs[0]
         if not first.items:
-            free = [None] * len(jobs)
-            return self.generator.complete(prompts, free, first.max_tokens, first.sampling)
+            limits = [job.max_tokens for job in jobs]
+            return self.generator.complete(prompts, [None] * len(jobs), limits, first.sampling)
         items = [job.items for job in jobs]
         if self.form == "bundles":
             return self.generator.bundles(prompts, list(map(len, items)), first.sampling)
@@ -142,6 +142,9 @@ class StudentEngine:
 
 class AsyncStudentEngine:
     """The same engine for ``dspy.LM.acall``: no thread waits while a batch is computed."""
+
+    supports_response_schema = StudentEngine.supports_response_schema
+    supported_params = StudentEngine.supported_params
 
     def __init__(self, engine: StudentEngine) -> None:
         self.engine = engine
@@ -195,13 +198,14 @@ def _messages(request: Request) -> list[dict[str, str]]:
 def engine_lm(engine: StudentEngine) -> "dspy.LM":
     """A ``dspy.LM`` over an engine, named by what it would answer with.
 
-    DSPy's cache knows a model by its name alone, so the name holds a hash of weights, routing
-    and answer form.
+    DSPy's cache knows a model by its name alone, so the name holds a hash of weights, routing,
+    answer form and this package's version.
     """
     import dspy
 
     generator = engine.generator
-    digest = hashlib.sha256(f"{generator.base.fingerprint}:{engine.form}".encode())
+    what = (generator.base.fingerprint, engine.form, routedk.__version__)
+    digest = hashlib.sha256(":".join(what).encode())
     if generator.routed is not None:
         digest.update(generator.routed.fingerprint().encode())
     name = f"local/routedk-{digest.hexdigest()[:16]}"

@@ -100,22 +100,31 @@ class Generator:
             sampling: How tokens are drawn.
         """
         grammars = [AnswerGrammar(size) for size in sizes]
-        limit = _TOKENS_PER_ITEM * (max(sizes) + 2)
-        return self.complete(prompts, grammars, limit, sampling)
+        limits = [_TOKENS_PER_ITEM * (size + 2) for size in sizes]
+        return self.complete(prompts, grammars, limits, sampling)
 
     @torch.inference_mode()
     def complete(
         self,
         prompts: Sequence[EncodedPrompt],
         grammars: Sequence[Grammar | None],
-        max_tokens: int,
+        max_tokens: Sequence[int],
         sampling: Sampling = GREEDY,
     ) -> list[Completion]:
-        """Complete each prompt, within its grammar where it has one."""
+        """Complete each prompt, within its grammar where it has one.
+
+        Args:
+            prompts: At least one.
+            grammars: One per prompt; None where any text is an answer.
+            max_tokens: New tokens at most, one number per prompt, at least 1.
+            sampling: How tokens are drawn.
+        """
         ids, mask = self._left_padded([prompt.ids for prompt in prompts])
         with self._fused(prompts):
-            output = self._generate(ids, mask, grammars, max_tokens, sampling)
-        return [self._read(row) for row in output[:, ids.shape[1] :].tolist()]
+            output = self._generate(ids, mask, grammars, max(max_tokens), sampling)
+        rows = output[:, ids.shape[1] :].tolist()
+        # Cut to its own limit, a row does not depend on which others were in its batch.
+        return [self._read(row[:limit]) for row, limit in zip(rows, max_tokens, strict=True)]
 
     @torch.inference_mode()
     def item_lines(
@@ -204,5 +213,7 @@ class Generator:
     def _read(self, row: list[int]) -> Completion:
         finished = self.end in row
         written = row[: row.index(self.end)] if finished else row
-        text = self.tokenizer.decode(written, skip_special_tokens=True)
+        text = self.tokenizer.decode(
+            written, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
         return Completion(text, len(written) + finished, finished)
