@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import torch
+
 from routedk.adapters.curves import plot_losses
 from routedk.adapters.examples import TrainingRow, training_rows
-from routedk.adapters.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.routed import ExpertSettings, RoutedStudent, check_replaceable
 from routedk.adapters.student import Student
 from routedk.adapters.training import TrainingSettings, prepare, train_experts, train_router
 from routedk.errors import SettingError
@@ -63,14 +65,18 @@ def fit(
         settings: How to train.
 
     Raises:
-        SettingError: No session has a thought, or the base expert is not among the experts.
+        SettingError: No session has a thought, or the base expert is not the first of the experts.
+        ArtifactError: The folder holds something else than experts.
     """
     settings = settings or FitSettings()
     names = settings.experts.experts
     if names[0] != "base":
         raise SettingError(f"experts {names}: the first must be base, the others start from it")
-    folder = Path(folder)
-    routed = RoutedStudent(student, settings.experts)
+    folder = Path(folder).resolve()
+    check_replaceable(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)
+        routed = RoutedStudent(student, settings.experts)
     shown = CompiledKnowledge(
         rules=tuple(rule.text for rule in knowledge.rules),
         sessions=tuple(sessions),
@@ -103,6 +109,8 @@ def fit(
     write_jsonl_records(folder / "loss.jsonl", curve)
     plot_losses(curve, folder / "loss.png")
     shutil.rmtree(work)
+    if not any(work.parent.iterdir()):
+        work.parent.rmdir()
     return routed
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-import shutil
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 from peft import PeftModel, get_peft_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -32,7 +34,7 @@ class ExpertSettings:
     """The shape of the experts.
 
     Args:
-        experts: Names, in gate order.
+        experts: Names, in gate order: lower-case letters, digits and ``_``.
         r: Rank of each expert, at least 1.
         lora_alpha: LoRA scaling is ``lora_alpha / r``.
         target_modules: Linear layers that get experts, by the end of their names.
@@ -49,10 +51,35 @@ class ExpertSettings:
     def __post_init__(self) -> None:
         if not self.experts or len(set(self.experts)) != len(self.experts):
             raise SettingError(f"experts {self.experts}: give at least one, no name twice")
+        bad = [name for name in self.experts if not re.fullmatch(r"[a-z0-9_]+", name)]
+        if bad:  # They become folders and parts of tensor names.
+            raise SettingError(f"experts {bad}: names are of lower-case letters, digits and _")
         if self.r < 1 or self.lora_alpha < 1:
             raise SettingError(f"r={self.r}, lora_alpha={self.lora_alpha}: both are at least 1")
         if self.layers is not None and self.layers < 1:
             raise SettingError(f"layers={self.layers}: at least 1, or None for all")
+
+
+class _StudentName(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    name: str
+    fingerprint: str
+
+
+class _Routing(BaseModel):
+    """What ``routing.json`` must hold; further entries say how the experts were trained."""
+
+    model_config = ConfigDict(strict=True)
+
+    schema_version: int = Field(alias="schema")
+    student: _StudentName
+    experts: list[str]
+    r: int
+    lora_alpha: int
+    target_modules: list[str]
+    layers: int | None
+    fusion: str
 
 
 class RoutedStudent:
@@ -68,6 +95,9 @@ class RoutedStudent:
         first_layer: The lowest decoder layer that has experts.
         fusion: The fusion as a module; for ``softmax`` the router.
         fusion_name: Its public name.
+
+    Raises:
+        SettingError: The student has experts already, or no decoder layers where they are sought.
     """
 
     def __init__(
@@ -76,6 +106,13 @@ class RoutedStudent:
         self.student = student
         self.settings = settings or ExpertSettings()
         self.adapters = tuple(f"expert_{name}" for name in self.settings.experts)
+        if fused_layers(student.model):
+            raise SettingError(f"the student {student.name!r} has experts already: load it again")
+        if not hasattr(getattr(student.model, "model", None), "layers"):
+            raise SettingError(
+                f"the student {student.name!r} is a {type(student.model).__name__}, without "
+                "decoder layers under model.layers: use a student like Llama, Qwen or SmolLM2"
+            )
         depth = student.model.config.num_hidden_layers
         self.first_layer = max(0, depth - (self.settings.layers or depth))
         config = expert_config(
@@ -103,7 +140,8 @@ class RoutedStudent:
     @property
     def device(self) -> torch.device:
         """Where the student is."""
-        return self.student.model.device
+        device: torch.device = self.student.model.device
+        return device
 
     def use_fusion(self, name: str) -> None:
         """Switch to another fusion; a router that was trained before is forgotten."""
@@ -127,6 +165,7 @@ class RoutedStudent:
     def copy_expert(self, source: str, targets: Sequence[str]) -> None:
         """Overwrite experts with the weights of another."""
         for layer in fused_layers(self.model):
+            layer.frozen_cat = None
             for matrices in (layer.lora_A, layer.lora_B):
                 weight = matrices[f"expert_{source}"].weight.data
                 for target in targets:
@@ -150,8 +189,8 @@ class RoutedStudent:
         return gates_BE
 
     def fingerprint(self) -> str:
-        """A hash of the experts' weights, the router and the fusion's name."""
-        digest = hashlib.sha256(self.fusion_name.encode())
+        """A hash of the experts' shape and weights, the router and the fusion's name."""
+        digest = hashlib.sha256(repr((self.fusion_name, self.settings)).encode())
         experts = ((n, p) for n, p in self.model.named_parameters() if "lora_" in n)
         for name, tensor in (*experts, *self.fusion.state_dict().items()):
             digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
@@ -161,10 +200,14 @@ class RoutedStudent:
         """Write plain PEFT folders, ``router.safetensors`` and ``routing.json``.
 
         Args:
-            folder: Made anew; replaced as a whole where it exists.
+            folder: Made anew; experts that stand there are replaced as a whole.
             extra: Further entries of ``routing.json``, e.g. how the experts were trained.
+
+        Raises:
+            ArtifactError: Something else than experts stands there.
         """
-        folder = Path(folder)
+        folder = Path(folder).resolve()
+        check_replaceable(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
             ready = Path(scratch) / "ready"
@@ -182,7 +225,7 @@ class RoutedStudent:
             }
             (ready / ROUTING_FILE).write_text(json.dumps(document, indent=2), encoding="utf-8")
             if folder.exists():
-                shutil.rmtree(folder)
+                folder.rename(Path(scratch) / "old")
             ready.rename(folder)
 
     @classmethod
@@ -207,20 +250,25 @@ class RoutedStudent:
                 f"{folder}: trained on the student {document['student']}, but the one here has "
                 f"fingerprint {base.fingerprint}; experts fit the weights they were trained on only"
             )
-        known = {
-            key: document[key] for key in ("experts", "r", "lora_alpha", "target_modules", "layers")
-        }
-        settings = ExpertSettings(
-            **{key: tuple(v) if isinstance(v, list) else v for key, v in known.items()}
-        )
+        try:
+            settings = ExpertSettings(
+                experts=tuple(document["experts"]),
+                r=document["r"],
+                lora_alpha=document["lora_alpha"],
+                target_modules=tuple(document["target_modules"]),
+                layers=document["layers"],
+            )
+            make_fusion(document["fusion"], settings.experts, 1)
+        except SettingError as error:
+            raise ArtifactError(f"{folder / ROUTING_FILE}: {error}") from None
         routed = cls(base, settings, fusion or document["fusion"])
         for adapter in routed.adapters:
             _load_expert(routed.model, folder / adapter, adapter)
         if routed.fusion_name == document["fusion"]:
             try:
                 routed.fusion.load_state_dict(load_file(folder / ROUTER_FILE))
-            except (OSError, RuntimeError) as error:
-                raise ArtifactError(f"{folder / ROUTER_FILE}: {error}") from error
+            except (OSError, RuntimeError, SafetensorError) as error:
+                raise _unreadable(folder / ROUTER_FILE, error) from error
         routed.freeze()
         return routed
 
@@ -238,13 +286,36 @@ def read_routing(folder: Path) -> dict[str, Any]:
         raise ArtifactError(f"{path}: no such file; is {folder} what `train` wrote?") from None
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path}: not readable as JSON: {error}") from error
-    needed = {"schema", "student", "fusion", *ExpertSettings.__dataclass_fields__}
-    missing = needed - set(document) if isinstance(document, dict) else needed
-    if missing:
-        raise ArtifactError(f"{path}: lacks {', '.join(sorted(missing))}")
-    if document["schema"] != SCHEMA:
-        raise ArtifactError(f"{path}: schema {document['schema']!r}, this version reads {SCHEMA}")
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if schema != SCHEMA:
+        raise ArtifactError(f"{path}: schema {schema!r}, this version reads {SCHEMA}")
+    try:
+        _Routing.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ArtifactError(f"{path}: {place}: {first['msg']}") from None
     return dict(document)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Check that nothing but experts would be lost if experts were saved here.
+
+    Raises:
+        ArtifactError: The folder holds something else, or is no folder.
+    """
+    if folder.is_dir():
+        if not any(folder.iterdir()) or (folder / ROUTING_FILE).is_file():
+            return
+    elif not folder.exists():
+        return
+    raise ArtifactError(
+        f"{folder}: holds something else than experts, and would be replaced: name another folder"
+    )
+
+
+def _unreadable(path: Path, error: Exception) -> ArtifactError:
+    return ArtifactError(f"{path}: missing or damaged: {' '.join(str(error).split())[:300]}")
 
 
 def _load_expert(model: PeftModel, folder: Path, adapter: str) -> None:
@@ -253,9 +324,9 @@ def _load_expert(model: PeftModel, folder: Path, adapter: str) -> None:
     path = folder / "adapter_model.safetensors"
     try:
         weights = load_file(path)
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path}: {error}") from error
-    outcome = set_peft_model_state_dict(model, weights, adapter_name=adapter)
+        outcome = set_peft_model_state_dict(model, weights, adapter_name=adapter)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise _unreadable(path, error) from error
     missing = [key for key in outcome.missing_keys if f".{adapter}." in key]
     if missing or outcome.unexpected_keys:
         raise ArtifactError(

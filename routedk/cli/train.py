@@ -50,7 +50,7 @@ def train(
     again.
     """
     from routedk.adapters.fit import FitSettings, fit
-    from routedk.adapters.routed import ExpertSettings, read_routing
+    from routedk.adapters.routed import ExpertSettings, check_replaceable, read_routing
     from routedk.adapters.student import DEFAULT_STUDENT, load_student
     from routedk.adapters.training import TrainingSettings
     from routedk.programs.knowledge_file import read_knowledge
@@ -79,8 +79,11 @@ def train(
         router=stage(router_epochs, 2e-2, router_share),
         seed=seed,
     )
-    base = load_student(student or DEFAULT_STUDENT)
-    routed = fit(base, sessions, read_knowledge(knowledge), output, settings)
+    base_of_knowledge = read_knowledge(knowledge)
+    check_replaceable(output)
+    routed = fit(
+        load_student(student or DEFAULT_STUDENT), sessions, base_of_knowledge, output, settings
+    )
     rows = [
         (stage, f"{tokens:,}")
         for stage, tokens in read_routing(output)["training"]["tokens"].items()
