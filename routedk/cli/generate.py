@@ -1,20 +1,25 @@
 """``routedk generate``: sessions in, bundles out, line by line."""
 
+import io
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO, Annotated, Any
 
 import typer
 
-from routedk.cli.lm import Experts, LmName, Student, resolve_lm
+from routedk.cli.lm import Experts, LmName, Student, lm_errors, resolve_lm
 from routedk.cli.options import SessionSource, takes_sessions
-from routedk.data import apply_policies, session_from_record
+from routedk.data import apply_policies, read_extra_titles, select_split
+from routedk.data.policies import fill_titles
+from routedk.data.records import sessions_from_records
 from routedk.errors import DataError, SettingError
-from routedk.files import parse_jsonl, read_jsonl
+from routedk.files import parse_jsonl, read_bytes
 from routedk.types import Session
 
-_CHUNK = 64
+_CHUNK = 4  # sessions per thread between two writes
+_BEGINNING = b'{"session_id": '
 
 
 @takes_sessions(split="all")
@@ -57,8 +62,9 @@ def generate(
         typer.echo(f"All {len(sessions)} sessions are done.", err=True)
         return
     chosen = resolve_lm(lm=lm, experts=experts, student=student)
-    with _writer(output) as file, dspy.context(lm=chosen):
-        for chunk in _progress([left[k : k + _CHUNK] for k in range(0, len(left), _CHUNK)]):
+    size = _CHUNK * threads
+    with _writer(output) as file, dspy.context(lm=chosen), lm_errors():
+        for chunk in _progress([left[k : k + size] for k in range(0, len(left), size)]):
             answers = generate_all(runner, chunk, num_threads=threads)
             for session, answer in zip(chunk, answers, strict=True):
                 made = make_answer([(b.item_ids, b.intent) for b in answer.bundles])
@@ -69,28 +75,47 @@ def generate(
 def _read(source: SessionSource) -> list[Session]:
     if source.path != "-":
         return source.load()
-    records = parse_jsonl(sys.stdin, path="<stdin>")
-    sessions = [session_from_record(r, path="<stdin>", line=n) for n, r in records]
-    return apply_policies(sessions, source.options)
+    options = source.options
+    records = parse_jsonl(sys.stdin.buffer, path="<stdin>")
+    sessions = sessions_from_records(records, path="<stdin>")
+    if options.extra_titles is not None:
+        sessions = fill_titles(sessions, read_extra_titles(options.extra_titles))
+    return select_split(apply_policies(sessions, options), options, source.split)
 
 
 def _done(output: Path, resume: bool) -> set[str]:
-    """Ids already in the output; a last line that was cut is taken away."""
+    """Ids already in the output; a last line that was cut is taken away.
+
+    Raises:
+        DataError: The file is not to be continued, or is not one of ``routedk generate``.
+    """
     if not output.exists():
         return set()
     if not resume:
         raise DataError("exists already", path=output, hint="give --resume, or another --output")
-    content = output.read_bytes()
+    content = read_bytes(output)
     whole = content.rfind(b"\n") + 1
+    records = list(parse_jsonl(content[:whole].split(b"\n"), path=output))
+    foreign = [line for line, record in records if not {"session_id", "bundles"} <= record.keys()]
+    cut = content[whole:]
+    if foreign or not cut.startswith(_BEGINNING[: len(cut)]):
+        raise DataError(
+            "not a line of routedk generate",
+            path=output,
+            line=foreign[0] if foreign else content.count(b"\n") + 1,
+            hint="--resume goes on with such a file only; name another --output",
+        )
     if whole < len(content):
         with output.open("r+b") as file:
             file.truncate(whole)
-    return {str(record["session_id"]) for _, record in read_jsonl(output)} if whole else set()
+    return {str(record["session_id"]) for _, record in records}
 
 
-def _writer(output: Path | None) -> IO[str]:
+def _writer(output: Path | None) -> AbstractContextManager[IO[str]]:
     if output is None:
-        return open(sys.stdout.fileno(), "w", encoding="utf-8", closefd=False)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+        return nullcontext(sys.stdout)
     output.parent.mkdir(parents=True, exist_ok=True)
     return output.open("a", encoding="utf-8", newline="\n")
 
