@@ -118,20 +118,30 @@ class RoutedTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped here
         self.tokens_seen = 0
         super().__init__(model=routed.model, **kwargs)
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """The language-modelling loss under each row's gates."""
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **kwargs: Any
+    ) -> Tensor:
+        """Mean cross-entropy of the labelled tokens under each row's gates.
+
+        The vocabulary's logits are computed at labelled tokens only; TRL's own loss computes
+        them at all tokens, which here costs more than the layers that are trained.
+        """
         experts_B, pooled_BH = inputs.pop("expert"), inputs.pop("pooled")
         self.tokens_seen += int(inputs.pop("tokens"))
         if self.train_router:
             gates_BE = self.routed.fusion(pooled_BH)
         else:
             count = len(self.routed.adapters)
-            gates_BE = torch.nn.functional.one_hot(experts_B, count).float()
+            gates_BE = nn.functional.one_hot(experts_B, count).float()
+        # Not a context manager: the gates are needed through the backward pass, too.
         self.routed.gate_state.gates_BE = gates_BE
-        loss = super().compute_loss(model, inputs, *args, **kwargs)
-        # TRL counts tokens by summing the mask, which here is additive and of four dimensions.
+        next_BT = inputs.pop("labels")[:, 1:]
+        student = self.routed.student.model
+        hidden_BTH = student.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
+        learnt_BT = next_BT != IGNORED
+        logits_NV = student.lm_head(hidden_BTH[learnt_BT])
         self._metrics["train"]["num_tokens"] = [self.tokens_seen]
-        return loss
+        return nn.functional.cross_entropy(logits_NV.float(), next_BT[learnt_BT])
 
     def _trained(self) -> dict[str, Tensor]:
         return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
@@ -225,7 +235,7 @@ def _train(
         save_total_limit=1,
         use_cpu=on_cpu,
         bf16=not on_cpu,
-        gradient_checkpointing=False,
+        activation_checkpointing=False,
         dataloader_pin_memory=not on_cpu,
         report_to="none",
         remove_unused_columns=False,

@@ -7,12 +7,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from routedk.optimizers.grouping_search import GroupingSearch
     from routedk.optimizers.knowledge_injection import KnowledgeInjection
     from routedk.optimizers.metric import as_examples, matched_f1_metric
 
-__all__ = ["KnowledgeInjection", "as_examples", "matched_f1_metric"]
+__all__ = ["GroupingSearch", "KnowledgeInjection", "as_examples", "matched_f1_metric"]
 
 _HOMES = {
+    "GroupingSearch": "grouping_search",
     "KnowledgeInjection": "knowledge_injection",
     "as_examples": "metric",
     "matched_f1_metric": "metric",

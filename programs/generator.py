@@ -8,8 +8,10 @@ from dspy.utils.exceptions import AdapterParseError
 
 from routedk.errors import AnswerError
 from routedk.programs import layout
-from routedk.programs.answers import parse_answer
+from routedk.programs.answers import parse_answer, split_thought
 from routedk.programs.bundle_adapter import BundleLayout, completion_of
+from routedk.programs.grouping import SimilarIntents
+from routedk.programs.item_intents import read_item_intents
 from routedk.programs.knowledge import NO_KNOWLEDGE, CompiledKnowledge
 from routedk.programs.signatures import GenerateBundles
 from routedk.types import Session
@@ -25,15 +27,22 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
 
     Args:
         knowledge: Rules and neighbours for the prompt; none by default.
+        grouping: How bundles are made of an answer that only names each item's intent; by
+            default items with an equal intent are a bundle.
 
     Attributes:
         trials: What a compilation tried, candidates with their scores; empty before one.
     """
 
-    def __init__(self, knowledge: CompiledKnowledge = NO_KNOWLEDGE) -> None:
+    def __init__(
+        self,
+        knowledge: CompiledKnowledge = NO_KNOWLEDGE,
+        grouping: SimilarIntents | None = None,
+    ) -> None:
         """A program around one predictor, ``generate``."""
         super().__init__()
         self.knowledge = knowledge
+        self.grouping = grouping
         self.generate = dspy.Predict(GenerateBundles)
         self.trials: list[dict[str, Any]] = []
         self._layout = BundleLayout()
@@ -77,7 +86,7 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
                 answer = self.generate(**self.request(session), config=config or {})
             except AdapterParseError as error:
                 return _unparsed(error.lm_response, "the answer is empty")
-        return _read(answer, session)
+        return self._read(answer, session)
 
     async def aforward(
         self, session: Session, config: dict[str, Any] | None = None
@@ -88,7 +97,28 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
                 answer = await self.generate.acall(**self.request(session), config=config or {})
             except AdapterParseError as error:
                 return _unparsed(error.lm_response, "the answer is empty")
-        return _read(answer, session)
+        return self._read(answer, session)
+
+    def _read(self, answer: dspy.Prediction, session: Session) -> dspy.Prediction:
+        raw = completion_of(answer)
+        try:
+            parsed = parse_answer(raw, session)
+        except AnswerError as error:
+            return _unparsed(raw, str(error))
+        prediction = dspy.Prediction(
+            bundles=list(parsed.bundles),
+            thought=parsed.thought,
+            dropped=parsed.dropped,
+            none=parsed.none,
+            raw=raw,
+            error=None,
+        )
+        if self.grouping is not None and (labels := named_intents(prediction, session)):
+            from routedk.eval.embeddings import default_encoder
+
+            bundles = self.grouping.bundles(session, labels, default_encoder())
+            prediction.bundles, prediction.none = list(bundles), not bundles
+        return prediction
 
     def save(self, path: str | Path) -> None:
         """Write the program as one JSON file, see `routedk.programs.program_file`."""
@@ -105,7 +135,8 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         from routedk.programs.program_file import load_generator
 
         loaded = load_generator(path)
-        self.knowledge, self.trials = loaded.knowledge, loaded.trials
+        self.knowledge, self.grouping = loaded.knowledge, loaded.grouping
+        self.trials = loaded.trials
         self.generate.signature = loaded.generate.signature
         self.generate.demos = loaded.generate.demos
 
@@ -114,17 +145,9 @@ def _unparsed(raw: str, error: str) -> dspy.Prediction:
     return dspy.Prediction(bundles=[], thought="", dropped=(), none=False, raw=raw, error=error)
 
 
-def _read(answer: dspy.Prediction, session: Session) -> dspy.Prediction:
-    raw = completion_of(answer)
-    try:
-        parsed = parse_answer(raw, session)
-    except AnswerError as error:
-        return _unparsed(raw, str(error))
-    return dspy.Prediction(
-        bundles=list(parsed.bundles),
-        thought=parsed.thought,
-        dropped=parsed.dropped,
-        none=parsed.none,
-        raw=raw,
-        error=None,
-    )
+def named_intents(answer: dspy.Prediction, session: Session) -> list[tuple[str, ...]] | None:
+    """Each item's intents where an answer names intents and nothing else; otherwise None."""
+    thought, rest = split_thought(answer.raw)
+    if rest or not thought:
+        return None
+    return read_item_intents(thought, len(session.items))

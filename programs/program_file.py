@@ -1,5 +1,6 @@
 """A compiled program on disk: one ``program.json`` with state and architecture, without its LM."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,6 +11,7 @@ from routedk.errors import ArtifactError, DataError, SettingError
 from routedk.files import read_json, write_json
 from routedk.programs.context import NeighbourStyle
 from routedk.programs.generator import BundleGenerator
+from routedk.programs.grouping import SimilarIntents
 from routedk.programs.knowledge import CompiledKnowledge
 from routedk.programs.layout import layout_hash
 from routedk.programs.signatures import GenerateBundles
@@ -35,6 +37,12 @@ class _Knowledge(_Strict):
     thoughts: dict[str, str]
 
 
+class _Grouping(_Strict):
+    weight: float
+    threshold: float
+    fall_back: bool
+
+
 class _Program(_Strict):
     kind: Literal["routedk.program"]
     schema_version: Literal[1]
@@ -43,6 +51,7 @@ class _Program(_Strict):
     instruction: str
     demos: list[dict[str, str]]
     knowledge: _Knowledge
+    grouping: _Grouping | None
     trials: list[dict[str, JsonValue]]
 
 
@@ -87,6 +96,7 @@ def save_generator(generator: BundleGenerator, path: str | Path) -> None:
             sessions=[_shown(session) for session in sessions],
             thoughts={name: text for name, text in knowledge.thoughts.items() if name in known},
         ),
+        grouping=None if generator.grouping is None else _Grouping(**asdict(generator.grouping)),
         trials=generator.trials,
     )
     write_json(path, program.model_dump())
@@ -116,9 +126,11 @@ def load_generator(path: str | Path) -> BundleGenerator:
             style=stored.style,
             retriever=stored.retriever,
         )
+        similar = program.grouping
+        grouping = None if similar is None else SimilarIntents(**similar.model_dump())
     except (DataError, SettingError) as error:
         raise ArtifactError(f"{path}: the program is damaged: {error}") from None
-    generator = BundleGenerator(knowledge)
+    generator = BundleGenerator(knowledge, grouping)
     predictor = generator.generate
     predictor.signature = predictor.signature.with_instructions(program.instruction)
     predictor.demos = list(program.demos)

@@ -30,7 +30,7 @@ class DemoSettings:
         seed: Seed of all chance.
     """
 
-    epochs: float = 6.0
+    epochs: float = 4.0
     knowledge_share: float = 0.25
     router_share: float = 0.08
     evaluations: int = 3
@@ -179,7 +179,7 @@ class Demo:
     def _compile(self) -> None:
         import dspy
 
-        from routedk.optimizers import KnowledgeInjection, as_examples
+        from routedk.optimizers import GroupingSearch, KnowledgeInjection, as_examples
         from routedk.programs.generator import BundleGenerator
         from routedk.programs.knowledge_file import read_knowledge
 
@@ -190,11 +190,11 @@ class Demo:
             seed=self.settings.seed,
         )
         with dspy.context(lm=self._routed_lm()):
-            program = optimizer.compile(
-                BundleGenerator(),
-                trainset=as_examples(self.parts["train"]),
-                valset=as_examples(self.parts["val"]),
-            )
+            sets = {
+                "trainset": as_examples(self.parts["train"]),
+                "valset": as_examples(self.parts["val"]),
+            }
+            program = GroupingSearch().compile(optimizer.compile(BundleGenerator(), **sets), **sets)
         program.save(self.program)
 
     def _predict(self) -> None:

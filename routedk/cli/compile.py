@@ -33,7 +33,7 @@ def compile(
     ] = 32,
     threads: Annotated[int, typer.Option(min=1, help="Calls to the model at once.")] = 16,
 ) -> None:
-    """Choose rules and similar training sessions for the prompt by matched F1 on validation.
+    """Choose rules and similar sessions for the prompt, and the grouping, by matched F1.
 
     Neighbours come from the training split, scores from the validation split; the test split is
     not looked at. The plain program stays where no knowledge helps.
@@ -70,7 +70,13 @@ def compile(
         "unparsable",
         "chosen",
     )
-    print_table("Candidates", columns, [_row(trial) for trial in program.trials])
+    *candidates, grouping = program.trials
+    print_table("Candidates", columns, [_row(trial) for trial in candidates])
+    typer.echo(
+        f"Grouping: {program.grouping or 'equal intents'}; matched F1 on "
+        f"{grouping['sessions']} validation sessions {grouping['grouping_f1']:.3f}, "
+        f"by equal intents {grouping['equal_intents_f1']:.3f}"
+    )
     typer.echo(f"Program: {output}")
 
 
@@ -85,6 +91,7 @@ def _compile(
     from rich.console import Console
     from rich.progress import Progress
 
+    from routedk.optimizers.grouping_search import GroupingSearch
     from routedk.optimizers.knowledge_injection import KnowledgeInjection
     from routedk.optimizers.metric import as_examples
     from routedk.programs.generator import BundleGenerator
@@ -97,11 +104,9 @@ def _compile(
 
         teleprompter = KnowledgeInjection(base, **settings, on_trial=advance)
         with dspy.context(lm=model):
-            return teleprompter.compile(
-                BundleGenerator(),
-                trainset=as_examples(training),
-                valset=as_examples(validation),
-            )
+            sets = {"trainset": as_examples(training), "valset": as_examples(validation)}
+            informed = teleprompter.compile(BundleGenerator(), **sets)
+            return GroupingSearch(num_threads=settings["num_threads"]).compile(informed, **sets)
 
 
 def _refuse_test_sessions(base: KnowledgeBase, test: list[Session], path: Path) -> None:

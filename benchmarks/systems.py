@@ -1,0 +1,92 @@
+"""One table of everything: baselines, student zero-shot and compiled, experts, fusions.
+
+    python -m benchmarks.systems --data demo --experts artifacts/demo/experts \
+        --program artifacts/demo/program.json --output systems.json
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from time import perf_counter
+from typing import Annotated, Any
+
+import dspy
+import typer
+from rich.console import Console
+
+from routedk.adapters.engine import student_lm
+from routedk.adapters.routed import read_routing
+from routedk.cli.options import SessionSource, takes_sessions
+from routedk.data import load_sessions, select_split, split_sessions
+from routedk.eval import (
+    BaselineData,
+    Report,
+    System,
+    default_encoder,
+    evaluate,
+    evaluate_baselines,
+    make_answer,
+)
+from routedk.eval.table import report_notes, report_table
+from routedk.files import write_json
+from routedk.programs.batch import generate_all
+from routedk.programs.generator import BundleGenerator
+from routedk.programs.program_file import load_generator
+
+
+def _systems(experts: Path, program: Path | None) -> Iterator[tuple[str, Any, Any]]:
+    """Name, language model and program of each system."""
+    plain = BundleGenerator()
+    compiled = load_generator(program) if program is not None else plain
+    yield "student zero-shot", student_lm(), plain
+    if program is not None:
+        yield "student compiled", student_lm(), compiled
+    for name in read_routing(experts)["experts"]:
+        yield f"expert {name}", student_lm(experts, fusion=f"single:{name}"), compiled
+    yield "uniform", student_lm(experts, fusion="uniform"), compiled
+    yield "routed", student_lm(experts), compiled
+
+
+@takes_sessions(split="test")
+def main(
+    source: SessionSource,
+    experts: Annotated[Path, typer.Option(help="What routedk train wrote.")],
+    output: Annotated[Path, typer.Option(help="Where the results go, as JSON.")],
+    program: Annotated[Path | None, typer.Option(help="What routedk compile wrote.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Score the first sessions only.")] = None,
+) -> None:
+    """Score every system on the same sessions."""
+    everything = load_sessions(source.path, source.options)
+    sessions = [s for s in select_split(everything, source.options, source.split) if s.gold]
+    sessions = sessions[:limit]
+    validation = [s for s in split_sessions(everything, source.options)["val"] if s.gold]
+    data = BaselineData(catalogue=everything, validation=validation, encoder=default_encoder())
+    scored = list(evaluate_baselines(sessions, data, seed=source.options.seed))
+    for name, lm, runner in _systems(experts, program):
+        started = perf_counter()
+        with dspy.context(lm=lm):
+            answers = generate_all(runner, sessions)
+        seconds = perf_counter() - started
+        made = {
+            session.id: make_answer([(b.item_ids, b.intent) for b in answer.bundles])
+            for session, answer in zip(sessions, answers, strict=True)
+        }
+        result = evaluate(sessions, made, seed=source.options.seed)
+        config = {"seconds_per_session": seconds / len(sessions)}
+        scored.append(System(name=name, result=result, config=config))
+        typer.echo(f"{name}: {seconds / len(sessions):.2f} s per session", err=True)
+    report = Report(
+        config={**source.config(), "leaks": source.options.untitled == "drop"},
+        system=scored[-1],
+        baselines=tuple(scored[:-1]),
+    )
+    write_json(output, report.to_dict())
+    console = Console(width=160)
+    console.print(report_table(report))
+    for note in report_notes(report):
+        console.print(note, highlight=False)
+
+
+if __name__ == "__main__":
+    app = typer.Typer()
+    app.command()(main)
+    app()

@@ -1,0 +1,100 @@
+"""`GroupingSearch`: how alike intents must be to make a bundle, chosen on validation."""
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from statistics import fmean
+from typing import Any
+
+from dspy.teleprompt import Teleprompter
+
+from routedk.errors import SettingError
+from routedk.eval import matched_f1
+from routedk.eval.embeddings import TitleEncoder, default_encoder
+from routedk.programs.batch import generate_all
+from routedk.programs.generator import BundleGenerator, named_intents
+from routedk.programs.grouping import SimilarIntents, intent_dendrogram
+from routedk.programs.item_intents import Labels
+from routedk.types import Session
+
+# Without weight for the intents the student would have no say.
+WEIGHTS = (0.25, 0.5, 0.75, 1.0)
+THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(2, 19))
+
+
+class GroupingSearch(Teleprompter):  # type: ignore[misc]
+    """Chooses between grouping by equal and by similar intents, and how similar.
+
+    The student answers each validation session once; the groupings are tried on these answers.
+    Grouping by equal intents stays where nothing scores higher.
+
+    Args:
+        encoder: Embeds intents and titles; None for the default one.
+        num_threads: Calls to the LM under way at once.
+    """
+
+    def __init__(self, *, encoder: TitleEncoder | None = None, num_threads: int = 16) -> None:
+        """Keep the settings."""
+        super().__init__()
+        self._encoder = encoder
+        self._num_threads = num_threads
+
+    def compile(
+        self,
+        student: BundleGenerator,
+        *,
+        trainset: Sequence[Any],
+        teacher: Any = None,
+        valset: Sequence[Any] | None = None,
+    ) -> BundleGenerator:
+        """Return a copy of the student with the best grouping.
+
+        Args:
+            student: The program; it is not changed.
+            trainset: Not looked at where there is a validation set.
+            teacher: Not used; DSPy's interface names it.
+            valset: Examples to choose on.
+
+        Returns:
+            The compiled program; its last trial says what the choice rests on.
+
+        Raises:
+            SettingError: No session has gold.
+        """
+        examples = trainset if valset is None else valset
+        sessions = [e.session for e in examples if e.session.bundles is not None]
+        if not sessions:
+            raise SettingError("no session has gold: there is nothing to choose the grouping on")
+        compiled: BundleGenerator = student.deepcopy()
+        compiled.grouping = None
+        answers = generate_all(compiled, sessions, num_threads=self._num_threads)
+        labels = [named_intents(a, s) for a, s in zip(answers, sessions, strict=True)]
+        equal = fmean(
+            matched_f1(session.gold, [bundle.items for bundle in answer.bundles])
+            for session, answer in zip(sessions, answers, strict=True)
+        )
+        best = equal
+        if all(mine is not None for mine in labels):
+            known = [mine or [] for mine in labels]
+            for grouping, score in _scores(sessions, known, self._encoder or default_encoder()):
+                if score > best:
+                    best, compiled.grouping = score, grouping
+        trial = {"equal_intents_f1": equal, "grouping_f1": best, "sessions": len(sessions)}
+        compiled.trials = [*compiled.trials, trial]
+        return compiled
+
+
+def _scores(
+    sessions: Sequence[Session], labels: Sequence[Labels], encoder: TitleEncoder
+) -> Iterator[tuple[SimilarIntents, float]]:
+    """Each grouping with its mean matched F1."""
+    for weight in WEIGHTS:
+        trees = [
+            intent_dendrogram(session, mine, encoder, weight)
+            for session, mine in zip(sessions, labels, strict=True)
+        ]
+        for threshold, fall_back in product(THRESHOLDS, (False, True)):
+            score = fmean(
+                matched_f1(s.gold, tree.cut(threshold) or [frozenset(tree.names)] * fall_back)
+                for s, tree in zip(sessions, trees, strict=True)
+            )
+            yield SimilarIntents(weight=weight, threshold=threshold, fall_back=fall_back), score

@@ -1,0 +1,89 @@
+"""Bundles from named intents that are alike rather than equal.
+
+Students word one intent in several ways, the more so the more intents a domain has. Here items
+are clustered by the similarity of their intents and of their titles, so that ``camera accessories``
+and ``accessories for nikon camera`` may still meet. Which weight the intents have and how alike
+is alike enough is chosen on validation sessions by `routedk.optimizers.grouping_search`.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routedk.errors import SettingError
+from routedk.eval.dendrogram import Dendrogram
+from routedk.eval.embeddings import TitleEncoder
+from routedk.programs.item_intents import Labels
+from routedk.types import Bundle, Session
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimilarIntents:
+    """Average-linkage clusters of items by intent and title, cut at a threshold.
+
+    The similarity of two items is ``weight`` times the cosine of their intents' embeddings plus
+    ``1 - weight`` times that of their titles'. An item without an intent is compared by its
+    title alone.
+
+    Args:
+        weight: Weight of the intents, in [0, 1].
+        threshold: Cosine distance at which the dendrogram is cut, in [0, 2].
+        fall_back: A session left without a cluster is one bundle as a whole.
+    """
+
+    weight: float
+    threshold: float
+    fall_back: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if not 0 <= self.weight <= 1:
+            raise SettingError(f"weight={self.weight}: it must be from 0 to 1")
+        if not 0 <= self.threshold <= 2:
+            raise SettingError(f"threshold={self.threshold}: it must be from 0 to 2")
+
+    def bundles(
+        self, session: Session, labels: Labels, encoder: TitleEncoder
+    ) -> tuple[Bundle, ...]:
+        """Group the items of one session.
+
+        Args:
+            session: The session; its gold is not looked at.
+            labels: The intents of each item, in item order.
+            encoder: Embeds intents and titles.
+        """
+        tree = intent_dendrogram(session, labels, encoder, self.weight)
+        clusters = tree.cut(self.threshold)
+        if not clusters and self.fall_back and len(session.items) >= 2:
+            clusters = [frozenset(item.id for item in session.items)]
+        return tuple(_bundle(cluster, session, labels) for cluster in clusters)
+
+
+def intent_dendrogram(
+    session: Session, labels: Labels, encoder: TitleEncoder, weight: float
+) -> Dendrogram:
+    """The dendrogram of a session's items by intent and title, see `SimilarIntents`."""
+    titles = encoder.encode([item.title for item in session.items])
+    texts = [
+        " / ".join(mine) or item.title for item, mine in zip(session.items, labels, strict=True)
+    ]
+    intents = encoder.encode(texts)
+    rows: NDArray[np.float32] = np.concatenate(
+        [np.sqrt(weight) * intents, np.sqrt(1 - weight) * titles], axis=1
+    ).astype(np.float32)
+    return Dendrogram([item.id for item in session.items], rows)
+
+
+def _bundle(cluster: frozenset[str], session: Session, labels: Labels) -> Bundle:
+    """The cluster under the intent that most of its items have."""
+    ids = tuple(item.id for item in session.items if item.id in cluster)
+    votes = Counter(
+        label
+        for item, mine in zip(session.items, labels, strict=True)
+        if item.id in cluster
+        for label in mine
+    )
+    return Bundle(ids, votes.most_common(1)[0][0] if votes else "")

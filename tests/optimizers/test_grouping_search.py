@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import dspy
+import numpy as np
+from numpy.typing import NDArray
+
+from routedk.optimizers.grouping_search import GroupingSearch
+from routedk.optimizers.metric import as_examples
+from routedk.programs.generator import BundleGenerator
+from routedk.programs.program_file import load_generator
+from routedk.programs.testing import scripted_lm
+from routedk.types import Bundle, Item, Session
+
+VECTORS = {"camera gear": (1.0, 0.0), "camera things": (0.9, 0.436), "tea": (0.0, 1.0)}
+
+
+class TableEncoder:
+    """Knows intents; titles are all at right angles to everything."""
+
+    def encode(self, texts: list[str]) -> NDArray[np.float32]:
+        rows = np.zeros((len(texts), 2 + 10), dtype=np.float32)
+        for row, text in enumerate(texts):
+            if text in VECTORS:
+                rows[row, :2] = VECTORS[text]
+            else:
+                rows[row, 2 + sum(text.encode()) % 10] = 1.0
+        return rows
+
+
+def _session(name: str, gold: tuple[Bundle, ...]) -> Session:
+    items = tuple(Item(letter, f"thing {letter}") for letter in "abc")
+    return Session(name, items, gold)
+
+
+def _compile(answer: str, gold: tuple[Bundle, ...]) -> BundleGenerator:
+    lm, engine = scripted_lm(lambda messages: answer)
+    examples = as_examples([_session(f"s{k}", gold) for k in range(3)])
+    with dspy.context(lm=lm):
+        search = GroupingSearch(encoder=TableEncoder(), num_threads=1)
+        compiled = search.compile(BundleGenerator(), trainset=[], valset=examples)
+    assert len(engine.requests) <= 3
+    return compiled
+
+
+def test_similar_intents_are_grouped_where_that_scores_higher(tmp_path: Path) -> None:
+    answer = "Thought: 1 camera gear; 2 camera things; 3 tea"
+    compiled = _compile(answer, (Bundle(("a", "b")),))
+    assert compiled.grouping is not None
+    assert compiled.trials[-1]["equal_intents_f1"] == 0.0
+    assert compiled.trials[-1]["grouping_f1"] == 1.0
+    compiled.save(tmp_path / "program.json")
+    assert load_generator(tmp_path / "program.json").grouping == compiled.grouping
+
+
+def test_equal_intents_stay_where_nothing_is_better() -> None:
+    answer = "Thought: 1 camera gear; 2 camera gear; 3 tea"
+    compiled = _compile(answer, (Bundle(("a", "b")),))
+    assert compiled.grouping is None
+    assert compiled.trials[-1]["grouping_f1"] == 1.0
+
+
+def test_answers_in_lines_are_left_alone() -> None:
+    assert _compile("1 2 | camera", (Bundle(("a", "c")),)).grouping is None
