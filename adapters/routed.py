@@ -214,6 +214,7 @@ class RoutedStudent:
             self.model.save_pretrained(
                 ready, selected_adapters=list(self.adapters), save_embedding_layers=False
             )
+            (ready / "README.md").unlink(missing_ok=True)  # a form of PEFT's that nobody filled in
             save_file(self.fusion.state_dict(), ready / ROUTER_FILE)
             document = {
                 "schema": SCHEMA,

@@ -20,6 +20,9 @@ from routedk.types import Bundle, Item, KnowledgeBase, Provenance, Rule, Session
 # DSPy opens its cache at import.
 os.environ.setdefault("DSPY_CACHEDIR", tempfile.mkdtemp(prefix="routedk-dspy-"))
 
+# Tiny tensors are slower on many threads than on one, above all on a busy machine.
+torch.set_num_threads(1)
+
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
     "{{ message['content'] }}<|im_end|>\n{% endfor %}"

@@ -85,9 +85,7 @@ def test_frozen_equals_unfrozen(routed: RoutedStudent, ids: Tensor) -> None:
 def test_copying_and_training_forget_what_was_frozen(routed: RoutedStudent, ids: Tensor) -> None:
     routed.freeze()
     routed.copy_expert("base", ["rule"])
-    torch.testing.assert_close(
-        logits(routed, ids, one_hot(1)), logits(routed, ids, one_hot(0))
-    )
+    torch.testing.assert_close(logits(routed, ids, one_hot(1)), logits(routed, ids, one_hot(0)))
     routed.freeze()
     routed.train_experts()
     assert all(layer.frozen_cat is None for layer in fused_layers(routed.model))
@@ -135,9 +133,7 @@ def test_disabled_adapters_are_the_student(
     loaded: Student, routed: RoutedStudent, ids: Tensor
 ) -> None:
     with torch.no_grad(), routed.model.disable_adapter():
-        torch.testing.assert_close(
-            logits(routed, ids, torch.ones(3, 3)), loaded.model(ids).logits
-        )
+        torch.testing.assert_close(logits(routed, ids, torch.ones(3, 3)), loaded.model(ids).logits)
 
 
 def test_gates_are_put_back(routed: RoutedStudent) -> None:

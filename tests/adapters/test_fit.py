@@ -1,0 +1,318 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from routedk.adapters.examples import training_rows
+from routedk.adapters.fit import FitSettings, fit
+from routedk.adapters.routed import ROUTER_FILE, ExpertSettings, RoutedStudent
+from routedk.adapters.student import Student
+from routedk.adapters.training import (
+    RoutedTrainer,
+    TrainingSettings,
+    prepare,
+    train_experts,
+    train_router,
+)
+from routedk.errors import ArtifactError, SettingError
+from routedk.programs.knowledge import CompiledKnowledge
+from routedk.types import KnowledgeBase, Session
+
+from .conftest import LAYERS, copy_of
+
+STAGE = TrainingSettings(epochs=4, learning_rate=3e-2, batch_size=2, save_steps=3, warmup_steps=1)
+SETTINGS = FitSettings(
+    experts=ExpertSettings(r=4, lora_alpha=8, layers=2),
+    base=STAGE,
+    knowledge=replace(STAGE, epochs=2),
+    router=replace(STAGE, epochs=1, share=0.4),
+    seed=3,
+)
+STEPS = {"base": 12, "knowledge": 12, "router": 4}
+
+
+def everything(student: Student) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in student.model.state_dict().items()}
+
+
+def trained(folder: Path) -> dict[str, torch.Tensor]:
+    found = {}
+    for path in [*folder.glob("expert_*/adapter_model.safetensors"), folder / ROUTER_FILE]:
+        tensors = load_file(path)
+        found |= {f"{path.relative_to(folder)}:{name}": t for name, t in tensors.items()}
+    return found
+
+
+def curve(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "loss.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(
+    loaded: Student,
+    sessions: list[Session],
+    knowledge: KnowledgeBase,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, RoutedStudent]:
+    """A whole run without any interruption."""
+    folder = tmp_path_factory.mktemp("fit") / "experts"
+    return folder, fit(copy_of(loaded), sessions, knowledge, folder, SETTINGS)
+
+
+def test_what_is_written(finished: tuple[Path, RoutedStudent]) -> None:
+    folder, routed = finished
+    names = {path.name for path in folder.iterdir()}
+    files = {"router.safetensors", "routing.json", "loss.jsonl", "loss.png"}
+    assert names == {*routed.adapters, *files}
+    assert [path.name for path in folder.parent.iterdir()] == ["experts"]
+    assert (folder / "loss.png").read_bytes().startswith(b"\x89PNG")
+    records = curve(folder)
+    assert {name: sum(r["stage"] == name for r in records) for name in STEPS} == STEPS
+    training = json.loads((folder / "routing.json").read_text())["training"]
+    assert training["sessions"] == 6
+    assert training["answer_form"] == "item-intents"
+    assert training["settings"]["seed"] == 3
+    last = {record["stage"]: record["tokens"] for record in records}
+    assert training["tokens"] == last
+
+
+def test_training_lowers_the_loss(finished: tuple[Path, RoutedStudent]) -> None:
+    losses = [record["loss"] for record in curve(finished[0]) if record["stage"] == "base"]
+    assert sum(losses[-3:]) < 0.9 * sum(losses[:3])
+
+
+def test_experts_load_as_plain_peft(
+    finished: tuple[Path, RoutedStudent], student_folder: Path
+) -> None:
+    folder, routed = finished
+    ids = torch.randint(5, 200, (1, 9))
+    seen = []
+    for place, adapter in enumerate(routed.adapters):
+        base = AutoModelForCausalLM.from_pretrained(student_folder)
+        plain = PeftModel.from_pretrained(base, folder / adapter).eval()
+        with torch.no_grad(), routed.gate_state.use(torch.eye(3)[[place]]):
+            seen.append(plain(input_ids=ids).logits)
+            torch.testing.assert_close(routed.model(input_ids=ids).logits, seen[-1])
+    assert not torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[1], seen[2])
+
+
+def test_the_student_is_as_before(loaded: Student, finished: tuple[Path, RoutedStudent]) -> None:
+    model = finished[1].student.model
+    assert "forward" not in model.__dict__
+    assert len(model.model.layers) == LAYERS
+    assert not hasattr(finished[1].model, "router")
+    assert not any(p.requires_grad for p in finished[1].model.parameters())
+    after = {
+        name.replace(".base_layer", ""): tensor
+        for name, tensor in model.state_dict().items()
+        if "lora_" not in name
+    }
+    before = everything(loaded)
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_the_same_run_gives_the_same_weights(
+    finished: tuple[Path, RoutedStudent],
+    loaded: Student,
+    sessions: list[Session],
+    knowledge: KnowledgeBase,
+    tmp_path: Path,
+) -> None:
+    torch.manual_seed(99)
+    fit(copy_of(loaded), sessions, knowledge, tmp_path / "e", SETTINGS)
+    same(tmp_path / "e", finished[0])
+
+
+def same(folder: Path, other: Path) -> None:
+    ours, theirs = trained(folder), trained(other)
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=1e-4, atol=1e-5)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture
+def kill_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Let the run die at its n-th step from now."""
+    whole, left = RoutedTrainer.compute_loss, [0]
+
+    def compute_loss(self: Any, *args: Any, **kwargs: Any) -> Any:
+        left[0] -= 1
+        if left[0] == 0:
+            raise Killed
+        return whole(self, *args, **kwargs)
+
+    monkeypatch.setattr(RoutedTrainer, "compute_loss", compute_loss)
+
+    def arm(steps: int) -> None:
+        left[0] = steps
+
+    return arm
+
+
+def test_a_killed_run_resumed_equals_an_uninterrupted_one(
+    finished: tuple[Path, RoutedStudent],
+    kill_at: Callable[[int], None],
+    loaded: Student,
+    sessions: list[Session],
+    knowledge: KnowledgeBase,
+    tmp_path: Path,
+) -> None:
+    # Steps 1 to 7 of base (checkpoint at 6); on to step 1 of knowledge (no checkpoint yet);
+    # its steps 1 to 8 (checkpoint at 6); on to the end of it and step 4 of router.
+    for steps in (8, 6 + 2, 9, 6 + 4):
+        student = copy_of(loaded)
+        kill_at(steps)
+        with pytest.raises(Killed):
+            fit(student, sessions, knowledge, tmp_path / "experts", SETTINGS)
+        assert "forward" not in student.model.__dict__
+        assert len(student.model.model.layers) == LAYERS
+        assert not (tmp_path / "experts").exists()
+    kill_at(0)
+    fit(copy_of(loaded), sessions, knowledge, tmp_path / "experts", SETTINGS)
+    same(tmp_path / "experts", finished[0])
+    kinds = ("stage", "step", "tokens")
+    ours, theirs = curve(tmp_path / "experts"), curve(finished[0])
+    assert [[r[k] for k in kinds] for r in ours] == [[r[k] for k in kinds] for r in theirs]
+
+
+def test_other_settings_do_not_resume(
+    kill_at: Callable[[int], None],
+    loaded: Student,
+    sessions: list[Session],
+    knowledge: KnowledgeBase,
+    tmp_path: Path,
+) -> None:
+    kill_at(8)
+    with pytest.raises(Killed):
+        fit(copy_of(loaded), sessions, knowledge, tmp_path / "e", SETTINGS)
+    kill_at(1)
+    with pytest.raises(Killed):
+        fit(copy_of(loaded), sessions, knowledge, tmp_path / "e", replace(SETTINGS, seed=4))
+    assert len(list((tmp_path / ".e.work").iterdir())) == 2
+
+
+def rows_of(routed: RoutedStudent, sessions: list[Session], knowledge: KnowledgeBase) -> Any:
+    shown = CompiledKnowledge(
+        rules=tuple(rule.text for rule in knowledge.rules),
+        sessions=tuple(sessions),
+        thoughts={thought.session_id: thought.text for thought in knowledge.thoughts},
+    )
+    return training_rows(routed.tokenizer, sessions, shown, routed.settings.experts)
+
+
+def test_router_training_leaves_experts_alone(
+    routed: RoutedStudent, sessions: list[Session], knowledge: KnowledgeBase, tmp_path: Path
+) -> None:
+    routed.use_fusion("softmax")
+    before = {n: p.clone() for n, p in routed.model.named_parameters()}
+    prepared = prepare(routed, rows_of(routed, sessions, knowledge))
+    losses = train_router(routed, prepared, tmp_path, replace(STAGE, epochs=2))
+    assert [record["step"] for record in losses] == list(range(1, 19))
+    assert all(torch.equal(p, before[n]) for n, p in routed.model.named_parameters())
+    assert any(p.any() for p in routed.fusion.parameters())
+
+
+def test_expert_training_leaves_the_router_alone(
+    routed: RoutedStudent, sessions: list[Session], knowledge: KnowledgeBase, tmp_path: Path
+) -> None:
+    before = {n: p.clone() for n, p in routed.model.named_parameters()}
+    router = {n: p.clone() for n, p in routed.fusion.named_parameters()}
+    rows = [row for row in rows_of(routed, sessions, knowledge) if row.expert == 1]
+    train_experts(routed, prepare(routed, rows), tmp_path, replace(STAGE, epochs=1))
+    for name, parameter in routed.model.named_parameters():
+        assert torch.equal(parameter, before[name]) == (".expert_rule." not in name)
+    assert all(torch.equal(p, router[n]) for n, p in routed.fusion.named_parameters())
+
+
+def test_the_loss_is_that_of_separate_rows(
+    routed: RoutedStudent, sessions: list[Session], knowledge: KnowledgeBase, tmp_path: Path
+) -> None:
+    """The first step's loss, from cached layers and a tree, against plain forward passes."""
+    row = rows_of(routed, sessions, knowledge)[8]
+    total, count = 0.0, 0
+    for line, given in row.lines:
+        ids = torch.tensor([[*row.prompt, *line]])
+        with torch.no_grad(), routed.gate_state.use(torch.eye(3)[[row.expert]]):
+            scores = routed.model(input_ids=ids).logits[0].log_softmax(-1)
+        for place in range(len(row.prompt) + given, ids.shape[1]):
+            total -= float(scores[place - 1, ids[0, place]])
+            count += 1
+    losses = train_experts(routed, prepare(routed, [row]), tmp_path, replace(STAGE, epochs=1))
+    assert losses[0]["loss"] == pytest.approx(total / count, rel=1e-3)
+    assert losses[0]["tokens"] == len(row.prompt) + sum(len(line) for line, _ in row.lines)
+
+
+def test_a_fixed_fusion_has_nothing_to_train(routed: RoutedStudent, tmp_path: Path) -> None:
+    routed.use_fusion("uniform")
+    with pytest.raises(SettingError, match="fusion 'uniform' has nothing to train: use softmax"):
+        train_router(routed, [], tmp_path, STAGE)
+
+
+def test_base_comes_first(
+    student: Student, sessions: list[Session], knowledge: KnowledgeBase, tmp_path: Path
+) -> None:
+    settings = FitSettings(experts=ExpertSettings(experts=("rule", "base")))
+    with pytest.raises(SettingError, match="the first must be base"):
+        fit(student, sessions, knowledge, tmp_path / "e", settings)
+
+
+def test_without_thoughts(student: Student, sessions: list[Session], tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="no training session has a thought: distil"):
+        fit(student, sessions, KnowledgeBase(), tmp_path / "e", SETTINGS)
+
+
+def test_a_folder_of_something_else(
+    student: Student, sessions: list[Session], knowledge: KnowledgeBase, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(ArtifactError, match="holds something else than experts"):
+        fit(student, sessions, knowledge, tmp_path, SETTINGS)
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+def test_one_expert_alone(
+    student: Student, sessions: list[Session], knowledge: KnowledgeBase, tmp_path: Path
+) -> None:
+    only = replace(SETTINGS, experts=replace(SETTINGS.experts, experts=("base",), layers=None))
+    routed = fit(student, sessions[:2], knowledge, tmp_path / "e", only)
+    assert routed.adapters == ("expert_base",)
+    assert {record["stage"] for record in curve(tmp_path / "e")} == {"base"}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"epochs": 0}, "epochs=0: must be above 0"),
+        ({"learning_rate": -1.0}, "learning_rate=-1.0: must be above 0"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"save_steps": 0}, "save_steps=0"),
+        ({"share": 0.0}, "share=0.0: must be above 0 and at most 1"),
+        ({"share": 1.5}, "share=1.5"),
+    ],
+)
+def test_training_settings(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        TrainingSettings(**values)
+
+
+def test_a_share_of_the_rows() -> None:
+    rows: Any = list(range(10))
+    assert TrainingSettings().sample(rows) == rows
+    some = TrainingSettings(share=0.3, seed=1).sample(rows)
+    assert len(some) == 3
+    assert some == sorted(some)
+    assert TrainingSettings(share=0.01).sample(rows)
+    assert TrainingSettings().sample([]) == []

@@ -1,0 +1,242 @@
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from routedk.adapters.prompts import encode_prompt
+from routedk.adapters.routed import ROUTER_FILE, ROUTING_FILE, ExpertSettings, RoutedStudent
+from routedk.adapters.router import make_fusion
+from routedk.adapters.student import Student, load_student
+from routedk.errors import ArtifactError, SettingError
+from routedk.programs.layout import build_messages
+from routedk.types import Session
+
+from .conftest import copy_of
+
+EXPERTS = ["base", "rule", "thought"]
+
+
+@pytest.fixture
+def saved(routed: RoutedStudent, tmp_path: Path) -> Path:
+    routed.save(tmp_path / "experts", {"training": {"sessions": 6}})
+    return tmp_path / "experts"
+
+
+def logits(routed: RoutedStudent, ids: torch.Tensor, gates: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad(), routed.gate_state.use(gates):
+        return routed.model(input_ids=ids).logits
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_plain_peft_loads_any_one_expert(
+    routed: RoutedStudent, saved: Path, student_folder: Path, place: int
+) -> None:
+    ids = torch.randint(5, 200, (2, 9))
+    base = AutoModelForCausalLM.from_pretrained(student_folder)
+    plain = PeftModel.from_pretrained(base, saved / routed.adapters[place]).eval()
+    with torch.no_grad():
+        theirs = plain(input_ids=ids).logits
+    torch.testing.assert_close(logits(routed, ids, torch.eye(3)[[place, place]]), theirs)
+
+
+def test_a_save_keeps_every_tensor(routed: RoutedStudent, saved: Path) -> None:
+    ours = {n: p for n, p in routed.model.named_parameters() if "lora_" in n}
+    found = {}
+    for adapter in routed.adapters:
+        for key, tensor in load_file(saved / adapter / "adapter_model.safetensors").items():
+            found[key.replace(".weight", f".{adapter}.weight")] = tensor
+    assert found.keys() == ours.keys()
+    assert all(torch.equal(found[name], ours[name]) for name in ours)
+
+
+@pytest.mark.parametrize("fusion", ["softmax", "uniform", "single:rule"])
+def test_save_then_load(
+    loaded: Student, routed: RoutedStudent, sessions: list[Session], tmp_path: Path, fusion: str
+) -> None:
+    if fusion != "softmax":
+        routed.use_fusion(fusion)
+    routed.save(tmp_path / "experts")
+    again = RoutedStudent.load(tmp_path / "experts", student=copy_of(loaded))
+    prompts = [encode_prompt(routed.tokenizer, build_messages(s)) for s in sessions[:3]]
+    gates = routed.gates(prompts)
+    torch.testing.assert_close(gates.sum(dim=1), torch.ones(3))
+    assert torch.equal(again.gates(prompts), gates)
+    ids = torch.randint(5, 200, (3, 9))
+    torch.testing.assert_close(logits(again, ids, gates), logits(routed, ids, gates))
+    assert (again.settings, again.fusion_name) == (routed.settings, fusion)
+    assert again.fingerprint() == routed.fingerprint()
+
+
+def test_the_student_is_found_by_its_saved_name(routed: RoutedStudent, saved: Path) -> None:
+    again = RoutedStudent.load(saved, fusion="single:rule")
+    assert again.student.name == routed.student.name
+    assert again.fusion_name == "single:rule"
+    assert not any(p.requires_grad for p in again.model.parameters())
+
+
+def test_routing_file(saved: Path, routed: RoutedStudent) -> None:
+    document = json.loads((saved / ROUTING_FILE).read_text())
+    assert document["schema"] == 1
+    assert document["student"]["fingerprint"] == routed.student.fingerprint
+    assert document["experts"] == EXPERTS
+    assert document["training"] == {"sessions": 6}
+    names = {path.name for path in saved.iterdir()}
+    assert names == {*routed.adapters, ROUTER_FILE, ROUTING_FILE}
+
+
+def test_gates_tell_sessions_apart(routed: RoutedStudent, sessions: list[Session]) -> None:
+    prompts = [encode_prompt(routed.tokenizer, build_messages(s)) for s in sessions]
+    gates = routed.gates(prompts)
+    assert gates.std(dim=0).max() > 0.01
+    for prompt, row in zip(prompts, gates, strict=True):
+        assert torch.equal(routed.gates([prompt])[0], row)
+
+
+def _edit(**changes: Any) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        path = folder / ROUTING_FILE
+        document = json.loads(path.read_text()) | changes
+        kept = {key: value for key, value in document.items() if value is not Ellipsis}
+        path.write_text(json.dumps(kept))
+
+    return damage
+
+
+def _cut(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:100])
+
+
+def _lose(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def _take_from(other: str) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        from safetensors.torch import save_file
+
+        path = folder / "expert_rule" / "adapter_model.safetensors"
+        tensors = load_file(path)
+        first = min(tensors)
+        tensors[f"{first}.{other}"] = tensors.pop(first)
+        save_file(tensors, path)
+
+    return damage
+
+
+RULE = "expert_rule/adapter_model.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_lose(ROUTING_FILE), "routing.json: no such file; is .* what `train` wrote"),
+        (_cut(ROUTING_FILE), "routing.json: not readable as JSON"),
+        (lambda f: (f / ROUTING_FILE).write_text("[1]"), "schema None, this version reads 1"),
+        (_edit(schema=2), "routing.json: schema 2, this version reads 1"),
+        (_edit(fusion=...), "routing.json: fusion: Field required"),
+        (_edit(student="x"), "routing.json: student: "),
+        (_edit(student={"name": "x"}), r"routing.json: student.fingerprint: Field required"),
+        (_edit(r="8"), "routing.json: r: Input should be a valid integer"),
+        (_edit(r=0), "routing.json: r=0, lora_alpha=8: both are at least 1"),
+        (_edit(experts=["../rule"]), r"experts \['../rule'\]: names are of lower-case letters"),
+        (_edit(fusion="magic"), "routing.json: fusion 'magic': allowed are softmax, uniform"),
+        (_edit(r=2), "expert_base.*missing or damaged: .*size mismatch"),
+        (_edit(layers=1), "expert_base.*: 0 tensors missing, 14 unexpected"),
+        (_edit(layers=3), "expert_base.*: 14 tensors missing, 0 unexpected"),
+        (_lose(RULE), "expert_rule/adapter_model.safetensors: missing or damaged"),
+        (_cut(RULE), "expert_rule/adapter_model.safetensors: missing or damaged"),
+        (_take_from("x"), "expert_rule.*: 1 tensors missing, 1 unexpected"),
+        (_lose(ROUTER_FILE), "router.safetensors: missing or damaged"),
+        (_cut(ROUTER_FILE), "router.safetensors: missing or damaged"),
+        (
+            lambda f: shutil.copy(f / RULE, f / ROUTER_FILE),
+            "router.safetensors: missing or damaged: .*[Mm]issing key",
+        ),
+    ],
+)
+def test_what_is_not_whole(
+    loaded: Student, saved: Path, damage: Callable[[Path], None], message: str
+) -> None:
+    damage(saved)
+    with pytest.raises(ArtifactError, match=message):
+        RoutedStudent.load(saved, student=copy_of(loaded))
+
+
+def test_another_student(loaded: Student, saved: Path) -> None:
+    other = replace(loaded, fingerprint="0123")
+    with pytest.raises(ArtifactError, match="has fingerprint 0123; experts fit the weights"):
+        RoutedStudent.load(saved, student=other)
+
+
+def test_experts_replace_experts_only(routed: RoutedStudent, saved: Path, tmp_path: Path) -> None:
+    (saved / "loss.png").write_bytes(b"old")
+    routed.save(saved)
+    assert not (saved / "loss.png").exists()
+    assert [path.name for path in saved.parent.iterdir()] == ["experts"]
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.tex").write_text("dear")
+    for place in (tmp_path / "thesis", tmp_path / "thesis" / "chapter1.tex"):
+        with pytest.raises(ArtifactError, match="holds something else than experts"):
+            routed.save(place)
+    assert (tmp_path / "thesis" / "chapter1.tex").read_text() == "dear"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"experts": ()}, "give at least one"),
+        ({"experts": ("base", "base")}, "no name twice"),
+        ({"experts": ("a.b",)}, "lower-case letters, digits and _"),
+        ({"r": 0}, "r=0"),
+        ({"lora_alpha": 0}, "lora_alpha=0"),
+        ({"layers": 0}, "layers=0: at least 1, or None"),
+    ],
+)
+def test_expert_settings(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        ExpertSettings(**values)
+
+
+@pytest.mark.parametrize("name", ["softmax", "uniform", "single:base", "single:thought"])
+def test_gates_are_shares(name: str) -> None:
+    fusion = make_fusion(name, EXPERTS, 32)
+    gates = fusion(1e4 * torch.randn(5, 32))
+    assert gates.shape == (5, 3)
+    assert bool((gates >= 0).all())
+    torch.testing.assert_close(gates.sum(dim=1), torch.ones(5))
+
+
+def test_a_fresh_router_is_uniform() -> None:
+    pooled = torch.randn(4, 32)
+    ours, even = (make_fusion(name, EXPERTS, 32)(pooled) for name in ("softmax", "uniform"))
+    torch.testing.assert_close(ours, even)
+
+
+@pytest.mark.parametrize("name", ["", "mean", "single:", "single:nobody", "uniform:x"])
+def test_unknown_fusion(name: str) -> None:
+    allowed = "allowed are softmax, uniform, single:base, single:rule, single:thought"
+    with pytest.raises(SettingError, match=f"fusion '{name}': {allowed}"):
+        make_fusion(name, EXPERTS, 32)
+
+
+def test_fingerprint_tells_shapes_apart(loaded: Student) -> None:
+    marks = set()
+    for alpha in (8, 16):
+        torch.manual_seed(0)
+        settings = ExpertSettings(r=4, lora_alpha=alpha, layers=1)
+        marks.add(RoutedStudent(copy_of(loaded), settings).fingerprint())
+    assert len(marks) == 2
+
+
+def test_loading_a_student_folder(student_folder: Path) -> None:
+    student = load_student(str(student_folder), device="cpu")
+    assert not student.model.training
+    assert not any(p.requires_grad for p in student.model.parameters())
