@@ -12,7 +12,7 @@ import torch
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig, SFTTrainer
 
@@ -104,6 +104,15 @@ class RowCollator:
             "pooled": torch.stack([row.pooled_H for row in rows]),
             "tokens": torch.tensor(sum(len(row.tree.input_ids) for row in rows)),
         }
+
+
+class LossBar(ProgressCallback):  # type: ignore[misc]  # transformers is untyped here
+    """The trainer's progress bar, with the loss beside it instead of a line per step."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **more: Any) -> None:
+        """Show the latest loss."""
+        if self.training_bar is not None and "loss" in (logs or {}):
+            self.training_bar.set_postfix(loss=f"{float(logs['loss']):.3f}")
 
 
 class RoutedTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped here
@@ -253,6 +262,8 @@ def _train(
                 data_collator=RowCollator(rows),
                 processing_class=routed.tokenizer,
             )
+            trainer.remove_callback(ProgressCallback)
+            trainer.add_callback(LossBar)
             trainer.train(resume_from_checkpoint=checkpoint)
     finally:
         routed.gate_state.gates_BE = None
