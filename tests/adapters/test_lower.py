@@ -82,8 +82,10 @@ def test_lower_then_upper_layers_are_the_student(student: Student, layers: int) 
 def test_layers_are_put_back(student: Student) -> None:
     decoder = student.model.model
     every = decoder.layers
-    with pytest.raises(KeyError), only_layers(decoder, 1, 2):
+    with only_layers(decoder, 1, 2):
         assert list(decoder.layers) == [every[1]]
+    assert decoder.layers is every
+    with pytest.raises(KeyError), only_layers(decoder, 0, 1):
         raise KeyError
     assert decoder.layers is every
     assert not any(layer._forward_hooks for layer in every)
