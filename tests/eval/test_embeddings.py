@@ -1,6 +1,9 @@
 import importlib.util
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import pytest
 
 from routedk.errors import ArtifactError, DataError, MissingExtraError
 from routedk.eval import MiniLMEncoder, TfidfEncoder, default_encoder
+from routedk.eval.embeddings import _default_encoder
 from routedk.eval.vector_store import VectorStore
 
 TITLES = ["Canon camera lens", "Nikon camera lens cap", "USB cable", "the of and"]
@@ -68,6 +72,26 @@ def test_vectors_on_disk_spare_the_model(tmp_path: Path, monkeypatch: pytest.Mon
         MiniLMEncoder("m", store=VectorStore(tmp_path)).encode(many)
 
 
+def test_threads_load_the_model_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    loads: list[str] = []
+
+    def load(model: str, device: str | None, batch_size: int) -> object:
+        loads.append(model)
+        time.sleep(0.05)
+        return lambda texts: np.ones((len(texts), 2), dtype=np.float32)
+
+    monkeypatch.setattr("routedk.eval.embeddings._load", load)
+    encoder, together = MiniLMEncoder("m"), threading.Barrier(4)
+
+    def encode(number: int) -> tuple[int, ...]:
+        together.wait()
+        return encoder.encode([f"title {number}", "shared"]).shape
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(encode, range(4))) == [(2, 2)] * 4
+    assert loads == ["m"]
+
+
 def test_a_store_that_cannot_be_written_names_the_way_out(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
@@ -80,9 +104,9 @@ def test_default_encoder_keeps_its_vectors_in_the_cache_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ROUTEDK_CACHE", str(tmp_path))
-    default_encoder.cache_clear()
+    _default_encoder.cache_clear()
     store = default_encoder()._store
-    default_encoder.cache_clear()
+    _default_encoder.cache_clear()
     assert store is not None
     assert (
         store.folder
