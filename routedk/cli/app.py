@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -47,7 +47,7 @@ app.command(epilog="Example: routedk info --json")(info)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; an error of RouteDK's is one line on stderr and exit code 2.
+    """Run the command line; an error of RouteDK's or of a file is one line on stderr and code 2.
 
     Args:
         arguments: Instead of the process's arguments.
@@ -57,8 +57,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=None if arguments is None else list(arguments), prog_name="routedk")
     except RouteDKError as error:
-        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-        sys.exit(2)
+        _fail(str(error))
+    except OSError as error:  # no permission, disk full, name too long: nothing of ours is wrong
+        place = "" if error.filename is None else f"{error.filename}: "
+        _fail(f"{place}{error.strerror or error}")
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    sys.exit(2)
 
 
 def _show_version(wanted: bool) -> None:

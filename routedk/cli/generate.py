@@ -96,7 +96,8 @@ def _done(output: Path, resume: bool) -> set[str]:
     content = read_bytes(output)
     whole = content.rfind(b"\n") + 1
     records = list(parse_jsonl(content[:whole].split(b"\n"), path=output))
-    foreign = [line for line, record in records if not {"session_id", "bundles"} <= record.keys()]
+    # Exactly these keys: sessions have them, too, beside their items.
+    foreign = [line for line, record in records if record.keys() != {"session_id", "bundles"}]
     cut = content[whole:]
     if foreign or not cut.startswith(_BEGINNING[: len(cut)]):
         raise DataError(
@@ -116,8 +117,13 @@ def _writer(output: Path | None) -> AbstractContextManager[IO[str]]:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8", newline="\n")
         return nullcontext(sys.stdout)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    return output.open("a", encoding="utf-8", newline="\n")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        return output.open("a", encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise DataError(
+            f"cannot write: {error.strerror or error}", path=output, hint="name another --output"
+        ) from error
 
 
 def _line(record: dict[str, Any]) -> str:

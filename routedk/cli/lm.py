@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from routedk.cli.output import quiet_libraries
 from routedk.errors import RouteDKError, SettingError
 
 _PANEL = "Language model"
@@ -63,6 +64,7 @@ def resolve_lm(
         return dspy.LM(lm, temperature=0.0, max_tokens=512)
     from routedk.adapters.engine import student_lm
 
+    quiet_libraries()
     return student_lm(experts, None if student == "default" else student)
 
 

@@ -40,10 +40,18 @@ def _shown(cell: object) -> str:
     return f"{cell:.3f}" if isinstance(cell, float) else str(cell)
 
 
-def log_progress() -> None:
-    """Show the package's progress messages on stderr, and quiet its libraries' advice."""
+def quiet_libraries() -> None:
+    """Keep libraries' advice to programmers off the user's screen."""
     import logging
     import warnings
+
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+
+
+def log_progress() -> None:
+    """Show the package's progress messages on stderr, and quiet its libraries."""
+    import logging
 
     from rich.console import Console
     from rich.logging import RichHandler
@@ -52,5 +60,4 @@ def log_progress() -> None:
     if not logger.handlers:
         logger.addHandler(RichHandler(console=Console(stderr=True), show_path=False))
         logger.setLevel(logging.INFO)
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    logging.getLogger("transformers").setLevel(logging.ERROR)
+    quiet_libraries()

@@ -97,6 +97,31 @@ def test_an_error_is_one_line_and_exit_code_2(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.jsonl"]
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["data", "describe", "a" * 300],
+        ["data", "convert", "demo", "a" * 300 + ".jsonl"],
+        ["generate", "--data", "demo", "--lm", "x", "--output", "file/bundles.jsonl"],
+        # Sessions have the keys of predictions, too: they are not to be appended to.
+        ["generate", "--data", "mine.jsonl", "--lm", "x", "--output", "mine.jsonl", "--resume"],
+    ],
+)
+def test_a_file_that_cannot_be_used_is_one_line(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    arguments: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("")
+    Path("mine.jsonl").write_text('{"session_id": 1, "items": [{"id": 1}], "bundles": []}\n')
+    code, out, err = run(capsys, arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+
+
 def test_a_wrong_option_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, ["data", "describe", "demo", "--gold", "some"])
     assert code == 2
