@@ -129,7 +129,7 @@ def test_lines_at_most() -> None:
     assert AnswerGrammar(12, max_bundles=2).feed("1 2\n1 3\n") is None
 
 
-LIMIT = 70
+LIMIT = 50
 
 
 def check(text: str, session: Session) -> None:
@@ -149,7 +149,7 @@ def session_of(num_items: int) -> Session:
     return make_session("s", [f"item {k}" for k in range(num_items)], [])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(num_items=st.integers(1, 12), max_bundles=st.integers(1, 6), choose=st.randoms())
 def test_random_walks_end_in_answers(
     token_filter: TokenFilter, num_items: int, max_bundles: int, choose: random.Random

@@ -1,0 +1,162 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from routedk.adapters import fit as fit_module
+from routedk.adapters import student as student_module
+from routedk.cli import main
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as caught:
+        main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return int(caught.value.code or 0), out, err
+
+
+@pytest.fixture(scope="module")
+def knowledge(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("knowledge")
+    with pytest.raises(SystemExit):
+        main(["distill", "--data", "demo", "--output", str(folder)])
+    return folder / "knowledge.jsonl"
+
+
+class Fitted:
+    """What `fit` was called with, instead of training."""
+
+    adapters = ("expert_base", "expert_rule", "expert_thought")
+    fusion_name = "softmax"
+
+    def __init__(self) -> None:
+        self.call: dict[str, Any] = {}
+
+
+@pytest.fixture
+def fitted(monkeypatch: pytest.MonkeyPatch) -> Fitted:
+    found = Fitted()
+
+    def fit(student: Any, sessions: Any, knowledge: Any, folder: Path, settings: Any) -> Fitted:
+        found.call = {"student": student, "sessions": sessions, "settings": settings}
+        folder.mkdir()
+        routing = {
+            "schema": 1,
+            "student": {"name": "tiny", "fingerprint": "0"},
+            "experts": ["base", "rule", "thought"],
+            "r": 8,
+            "lora_alpha": 16,
+            "target_modules": ["q_proj"],
+            "layers": 8,
+            "fusion": "softmax",
+            "training": {"tokens": {"base": 123456, "router": 7}},
+        }
+        (folder / "routing.json").write_text(json.dumps(routing))
+        return found
+
+    monkeypatch.setattr(fit_module, "fit", fit)
+    monkeypatch.setattr(student_module, "load_student", lambda name: name)
+    return found
+
+
+def _never(*arguments: Any) -> Any:
+    raise AssertionError("the student is loaded before the arguments are known to be right")
+
+
+@pytest.fixture
+def no_student(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(student_module, "load_student", _never)
+
+
+def test_options_reach_the_training(
+    capsys: pytest.CaptureFixture[str], knowledge: Path, tmp_path: Path, fitted: Fitted
+) -> None:
+    options = ("--epochs", "2", "--layers", "0", "--r", "4", "--seed", "5", "--max-sessions", "9")
+    code, out, _ = run(
+        capsys,
+        "train",
+        *("--data", "demo", "--knowledge", knowledge, "--output", tmp_path / "e"),
+        *("--student", "some/model", *options),
+    )
+    assert code == 0
+    settings = fitted.call["settings"]
+    assert fitted.call["student"] == "some/model"
+    assert len(fitted.call["sessions"]) == 9
+    assert all(session.bundles for session in fitted.call["sessions"])
+    assert (settings.base.epochs, settings.experts.layers, settings.experts.r) == (2, None, 4)
+    assert settings.seed == settings.base.seed == settings.router.seed == 5
+    assert "123,456" in out
+    assert "expert_base, expert_rule, expert_thought; fusion: softmax" in out
+
+
+def test_the_embedded_student_is_the_default(
+    capsys: pytest.CaptureFixture[str], knowledge: Path, tmp_path: Path, fitted: Fitted
+) -> None:
+    options = ("--data", "demo", "--knowledge", knowledge, "--output", tmp_path / "e")
+    code, _, _ = run(capsys, "train", *options)
+    assert code == 0
+    assert fitted.call["student"] == student_module.DEFAULT_STUDENT
+
+
+@pytest.mark.usefixtures("no_student")
+def test_no_gold_in_the_split(
+    capsys: pytest.CaptureFixture[str], knowledge: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "sessions.jsonl"
+    lines = [{"session_id": str(n), "items": [{"id": "a", "title": "x"}]} for n in range(20)]
+    data.write_text("\n".join(map(json.dumps, lines)))
+    options = ("--data", data, "--knowledge", knowledge, "--output", tmp_path / "e")
+    code, _, err = run(capsys, "train", *options)
+    assert code == 2
+    assert "the split 'train' has no session with gold bundles" in err
+    assert not (tmp_path / "e").exists()
+
+
+@pytest.mark.usefixtures("no_student")
+def test_no_knowledge_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    options = ("--knowledge", tmp_path / "none.jsonl", "--output", tmp_path / "e")
+    code, _, err = run(capsys, "train", "--data", "demo", *options)
+    assert code == 2
+    assert "none.jsonl: no such file" in err
+
+
+@pytest.mark.usefixtures("no_student")
+def test_an_output_folder_of_something_else(
+    capsys: pytest.CaptureFixture[str], knowledge: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    options = ("--knowledge", knowledge, "--output", tmp_path)
+    code, _, err = run(capsys, "train", "--data", "demo", *options)
+    assert code == 2
+    assert "holds something else than experts" in err
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.usefixtures("no_student")
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--epochs", "0", "epochs=0.0: must be above 0"),
+        ("--learning-rate", "-1", "learning_rate=-1.0: must be above 0"),
+        ("--knowledge-share", "2", "share=2.0: must be above 0 and at most 1"),
+    ],
+)
+def test_settings(
+    capsys: pytest.CaptureFixture[str],
+    knowledge: Path,
+    tmp_path: Path,
+    option: str,
+    value: str,
+    message: str,
+) -> None:
+    options = ("--knowledge", knowledge, "--output", tmp_path / "e", option, value)
+    code, _, err = run(capsys, "train", "--data", "demo", *options)
+    assert code == 2
+    assert message in err
+
+
+def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "train", "--help")
+    assert code == 0
+    assert "Example: routedk train --data demo" in out
