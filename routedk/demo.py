@@ -30,9 +30,9 @@ class DemoSettings:
         seed: Seed of all chance.
     """
 
-    epochs: float = 4.0
-    knowledge_share: float = 0.25
-    router_share: float = 0.08
+    epochs: float = 2.0
+    knowledge_share: float = 0.15
+    router_share: float = 0.05
     evaluations: int = 3
     validation: int = 16
     seed: int = 0
@@ -169,7 +169,7 @@ class Demo:
 
         settings = FitSettings(
             base=stage(1.0, sizes.epochs, 2e-3),
-            knowledge=stage(sizes.knowledge_share, 3.0, 1e-3),
+            knowledge=stage(sizes.knowledge_share, 2.0, 1e-3),
             router=stage(sizes.router_share, 2.0, 2e-2),
             seed=sizes.seed,
         )
