@@ -7,7 +7,6 @@ is alike enough is chosen on validation sessions by `routedk.optimizers.grouping
 """
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np

@@ -65,7 +65,9 @@ def test_compile_the_demo(
     assert "3 of 20" in out
     program = load_generator(output)
     assert program.knowledge.k >= 1
-    assert [trial["sessions"] for trial in program.trials] == [6] * 4
+    *candidates, grouping = program.trials
+    assert [trial["sessions"] for trial in candidates] == [6] * 4
+    assert grouping["sessions"] == 30
 
 
 @pytest.mark.usefixtures("lm")
