@@ -146,7 +146,8 @@ class Demo:
 
     def _done(self) -> Mapping[str, str]:
         path = self.folder / _STEPS
-        return dict(read_json(path)) if path.exists() else {}  # type: ignore[call-overload]
+        done = read_json(path) if path.exists() else {}
+        return done if isinstance(done, dict) else {}
 
     def _distil(self) -> None:
         from routedk.programs.annotation import AnnotationTeacher

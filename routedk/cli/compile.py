@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from routedk.cli.lm import Experts, LmName, Student, lm_errors, resolve_lm
-from routedk.cli.options import SessionSource, takes_sessions
+from routedk.cli.options import SessionSource, refuse_test_sessions, takes_sessions
 from routedk.cli.output import print_table
 from routedk.errors import SettingError
 from routedk.types import KnowledgeBase, Session
@@ -29,7 +29,11 @@ def compile(
         int, typer.Option(min=1, help="Candidates scored, the plain program among them.")
     ] = 6,
     max_validation: Annotated[
-        int, typer.Option(min=1, help="Most validation sessions a candidate is scored on.")
+        int,
+        typer.Option(
+            min=1,
+            help="Most validation sessions a candidate is scored on; the grouping sees all.",
+        ),
     ] = 32,
     threads: Annotated[int, typer.Option(min=1, help="Calls to the model at once.")] = 16,
 ) -> None:
@@ -47,7 +51,7 @@ def compile(
         )
     base = read_knowledge(knowledge)
     parts = source.load_parts()
-    _refuse_test_sessions(base, parts["test"], knowledge)
+    refuse_test_sessions(base, parts["test"], knowledge)
     program = _compile(
         base,
         parts["train"],
@@ -107,17 +111,6 @@ def _compile(
             sets = {"trainset": as_examples(training), "valset": as_examples(validation)}
             informed = teleprompter.compile(BundleGenerator(), **sets)
             return GroupingSearch(num_threads=settings["num_threads"]).compile(informed, **sets)
-
-
-def _refuse_test_sessions(base: KnowledgeBase, test: list[Session], path: Path) -> None:
-    from routedk.programs.knowledge_file import sources_of
-
-    names = sorted(sources_of(base) & {session.id for session in test})
-    if names:
-        raise SettingError(
-            f"{path}: made from {len(names)} test sessions, e.g. {names[0]!r}: distil from the "
-            "training split, with the same --split-file and --seed"
-        )
 
 
 def _row(trial: dict[str, Any]) -> tuple[object, ...]:

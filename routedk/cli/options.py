@@ -1,7 +1,7 @@
 """The options of every command that reads sessions, said once."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -19,7 +19,8 @@ from routedk.data import (
     select_split,
     split_sessions,
 )
-from routedk.types import Session
+from routedk.errors import SettingError
+from routedk.types import KnowledgeBase, Session
 
 _SOURCE_HELP = "A .jsonl or .parquet file, a BundleRec folder, or demo for the embedded set."
 _PANEL = "Sessions"
@@ -142,6 +143,27 @@ def takes_sessions(
         return run
 
     return decorate
+
+
+def refuse_test_sessions(base: KnowledgeBase, test: Sequence[Session], path: Path) -> None:
+    """Check that no test session is among those that knowledge was made from.
+
+    Args:
+        base: The knowledge.
+        test: The test sessions.
+        path: Its file, for the message.
+
+    Raises:
+        SettingError: When one is.
+    """
+    from routedk.programs.knowledge_file import sources_of
+
+    names = sorted(sources_of(base) & {session.id for session in test})
+    if names:
+        raise SettingError(
+            f"{path}: made from {len(names)} test sessions, e.g. {names[0]!r}: distil from the "
+            "training split, with the same --split-file and --seed"
+        )
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:

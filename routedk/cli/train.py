@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from routedk.cli.options import SessionSource, takes_sessions
+from routedk.cli.options import SessionSource, refuse_test_sessions, takes_sessions
 from routedk.cli.output import log_progress, print_table
 from routedk.errors import DataError
 
@@ -80,6 +80,8 @@ def train(
         seed=seed,
     )
     base_of_knowledge = read_knowledge(knowledge)
+    if source.split == "train":
+        refuse_test_sessions(base_of_knowledge, source.load_parts()["test"], knowledge)
     check_replaceable(output)
     routed = fit(
         load_student(student or DEFAULT_STUDENT), sessions, base_of_knowledge, output, settings

@@ -70,8 +70,10 @@ def no_student(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_options_reach_the_training(
-    capsys: pytest.CaptureFixture[str], knowledge: Path, tmp_path: Path, fitted: Fitted
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, fitted: Fitted
 ) -> None:
+    run(capsys, "distill", "--data", "demo", "--seed", "5", "--output", tmp_path)
+    knowledge = tmp_path / "knowledge.jsonl"
     options = ("--epochs", "2", "--layers", "0", "--r", "4", "--seed", "5", "--max-sessions", "9")
     code, out, _ = run(
         capsys,
@@ -111,6 +113,16 @@ def test_no_gold_in_the_split(
     assert code == 2
     assert "the split 'train' has no session with gold bundles" in err
     assert not (tmp_path / "e").exists()
+
+
+@pytest.mark.usefixtures("no_student")
+def test_knowledge_from_test_sessions_is_refused(
+    capsys: pytest.CaptureFixture[str], knowledge: Path, tmp_path: Path
+) -> None:
+    options = ("--data", "demo", "--seed", "5", "--output", tmp_path / "e")
+    code, _, err = run(capsys, "train", *options, "--knowledge", knowledge)
+    assert code == 2
+    assert "test sessions, e.g. 'demo-" in err
 
 
 @pytest.mark.usefixtures("no_student")
