@@ -166,10 +166,6 @@ class KnowledgeBase:
     rules: tuple[Rule, ...] = ()
     thoughts: tuple[Thought, ...] = ()
 
-    def thought_of(self, session_id: str) -> Thought | None:
-        """The thought of one training session, or None."""
-        return next((t for t in self.thoughts if t.session_id == session_id), None)
-
 
 def bundle_sets(bundles: Iterable[Bundle]) -> list[frozenset[str]]:
     """Bundles as item sets, order kept."""

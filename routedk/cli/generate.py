@@ -56,6 +56,12 @@ def generate(
         raise SettingError("--resume needs --output FILE: on stdout nothing can be resumed")
     done = _done(output, resume) if output is not None else set()
     sessions = _read(source)
+    if not sessions:
+        raise DataError(
+            f"the split {source.split!r} has no session",
+            path=source.path,
+            hint="name another --split",
+        )
     runner = load_generator(program) if program is not None else BundleGenerator()
     left = [session for session in sessions if session.id not in done]
     if not left:

@@ -260,6 +260,17 @@ def test_only_its_own_files_are_resumed(
     assert output.read_text() == content
 
 
+def test_a_split_without_sessions(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, asked: Asked
+) -> None:
+    data = tmp_path / "one.jsonl"
+    data.write_text('{"session_id": "s", "items": [{"id": "a", "title": "tea"}]}\n')
+    options = ("--data", data, "--split", "test", "--lm", "x")
+    code, _, err = run(capsys, "generate", *options)
+    assert code == 2
+    assert f"{data}: the split 'test' has no session" in err
+
+
 def test_resume_without_a_file(
     capsys: pytest.CaptureFixture[str], data: Path, asked: Asked
 ) -> None:
