@@ -11,6 +11,8 @@ demo test test-student: export HF_HUB_OFFLINE = 1
 demo test test-student: export LITELLM_LOCAL_MODEL_COST_MAP = True
 demo test test-student: export TRL_EXPERIMENTAL_SILENCE = 1
 demo test test-student: export TOKENIZERS_PARALLELISM = false
+# Threads that wait must not spin: beside another busy process that costs several times the work.
+demo test test-student: export OMP_WAIT_POLICY = PASSIVE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-student lint types clean
