@@ -8,10 +8,10 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
+from routedk.programs.item_intents import LABEL_CHARACTERS
 from routedk.programs.layout import NO_BUNDLE
 
 INTENT_CHARACTERS = 60
-LABEL_CHARACTERS = 40
 MAX_BUNDLES = 6
 
 _KNOWN_GRAMMARS = 4096

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -51,8 +52,9 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "learning_rate", "batch_size", "save_steps"):
-            if getattr(self, name) <= 0:
-                raise SettingError(f"{name}={getattr(self, name)!r}: must be above 0")
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise SettingError(f"{name}={value!r}: must be above 0 and finite")
         if not 0 < self.share <= 1:
             raise SettingError(f"share={self.share!r}: must be above 0 and at most 1")
 
