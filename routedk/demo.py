@@ -30,11 +30,11 @@ class DemoSettings:
         seed: Seed of all chance.
     """
 
-    epochs: float = 2.0
-    knowledge_share: float = 0.15
-    router_share: float = 0.05
+    epochs: float = 1.25
+    knowledge_share: float = 0.08
+    router_share: float = 0.03
     evaluations: int = 3
-    validation: int = 16
+    validation: int = 12
     seed: int = 0
 
 
