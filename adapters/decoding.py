@@ -11,7 +11,7 @@ from torch import Tensor
 from routedk.programs.item_intents import LABEL_CHARACTERS
 from routedk.programs.layout import NO_BUNDLE
 
-INTENT_CHARACTERS = 60
+INTENT_CHARACTERS = 40
 MAX_BUNDLES = 6
 
 _KNOWN_GRAMMARS = 4096

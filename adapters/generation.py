@@ -23,7 +23,7 @@ from routedk.adapters.routed import RoutedStudent
 from routedk.adapters.student import Student
 
 _LABEL_TOKENS = 12
-_TOKENS_PER_ITEM = 20
+_TOKENS_PER_ITEM = 8
 
 
 @dataclass(frozen=True, kw_only=True)
