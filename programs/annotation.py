@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from routedk.errors import SettingError
+from routedk.eval.embeddings import TitleEncoder
 from routedk.programs.annotation_intents import ItemIntents
 from routedk.programs.annotation_rules import general_rules, intent_rules
 from routedk.programs.patterns import mine_patterns
@@ -39,13 +40,19 @@ class AnnotationTeacher:
             kinds of items serve a frequent intent.
         max_patterns: Most patterns, at least 0.
         min_support: Least share of bundles for a pattern, in (0, 1].
+        encoder: Tells which intents and titles are alike; by default the embedded MiniLM.
 
     Raises:
         SettingError: A value is out of its range.
     """
 
     def __init__(
-        self, *, max_rules: int = 24, max_patterns: int = 50, min_support: float = 0.01
+        self,
+        *,
+        max_rules: int = 24,
+        max_patterns: int = 50,
+        min_support: float = 0.01,
+        encoder: TitleEncoder | None = None,
     ) -> None:
         """Check and keep the settings."""
         if max_rules < 0:
@@ -53,6 +60,7 @@ class AnnotationTeacher:
         self._max_rules = max_rules
         self._max_patterns = max_patterns
         self._min_support = min_support
+        self._encoder = encoder
 
     def distill(self, sessions: Sequence[Session]) -> KnowledgeBase:
         """See `Teacher.distill`; sessions without annotation (``bundles=None``) add nothing."""
@@ -64,7 +72,7 @@ class AnnotationTeacher:
             teacher=TEACHER,
         )
         kinds = Kinds(annotated)
-        intents = ItemIntents(annotated, kinds)
+        intents = ItemIntents(annotated, kinds, self._encoder)
         general = general_rules(annotated, kinds)[: self._max_rules]
         by_intent = intent_rules(annotated, kinds, intents, self._max_rules - len(general))
         rules = tuple(

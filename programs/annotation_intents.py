@@ -6,6 +6,10 @@ from collections.abc import Set as AbstractSet
 from functools import cached_property
 from itertools import count
 
+import numpy as np
+from numpy.typing import NDArray
+
+from routedk.eval.embeddings import TitleEncoder, default_encoder
 from routedk.programs.item_intents import (
     LABEL_CHARACTERS,
     LABEL_WORDS,
@@ -13,16 +17,17 @@ from routedk.programs.item_intents import (
     clean_label,
     render_item_intents,
 )
-from routedk.programs.similarity import WordIndex
 from routedk.programs.wording import Kinds, intent_words, plain_intent
 from routedk.types import Session
 
-# Average cosine distance below which two intents' bundles are taken to serve one intent.
-_SAME_INTENT = 0.7
+# Average distance below which two intents are taken to be one, see `ItemIntents`.
+_SAME_INTENT = 0.45
 # Comparing each two intents takes memory; rarer ones keep their own wording.
 _MOST_COMPARED = 4000
-_VOTERS = 32
-_LEAST_SIMILARITY = 0.25
+_VOTERS = 16
+# A vote's weight is exp(cosine / this): of 16 alike titles all count, of 16 unlike ones the first.
+_SOFTNESS = 0.05
+_LEAST_SIMILARITY = 0.3
 _UNNAMED = "bundle"
 
 
@@ -30,18 +35,27 @@ class ItemIntents:
     """Names the intent of every item of a training session.
 
     An item of a gold bundle serves the bundle's intent. Annotators word one intent in many
-    ways, so intents are merged first: those whose bundles hold alike titles get the most
-    frequent wording. An item outside all bundles serves what the most similar bundled items of
-    other training sessions serve; without similar ones it is named by its kind.
+    ways, so intents are merged first (average linkage; the distance of two intents is one less
+    the mean of two cosines, of their wordings and of the titles bundled under them), and the
+    most frequent wording stands for all. An item outside all bundles serves what the most
+    similar bundled items of other training sessions serve; without similar ones it is named by
+    its kind.
 
     Args:
         sessions: Training sessions with gold; nothing else is looked at.
         kinds: Names items by their kind; by default as these sessions tell.
+        encoder: Tells which intents and titles are alike; by default the embedded MiniLM.
     """
 
-    def __init__(self, sessions: Sequence[Session], kinds: Kinds | None = None) -> None:
+    def __init__(
+        self,
+        sessions: Sequence[Session],
+        kinds: Kinds | None = None,
+        encoder: TitleEncoder | None = None,
+    ) -> None:
         """Collect what is bundled under which intent."""
         self._kinds = kinds or Kinds(sessions)
+        self._encoder = encoder or default_encoder()
         self._bundled = [
             (session.id, session.item(item_id).title, plain_intent(bundle.intent))
             for session in sessions
@@ -49,6 +63,11 @@ class ItemIntents:
             if intent_words(bundle.intent)
             for item_id in bundle.item_ids
         ]
+
+    @cached_property
+    def _titles(self) -> NDArray[np.float32]:
+        """The titles of all bundled items. *Shape:* (bundled, dimensions)."""
+        return self._encoder.encode([title for _, title, _ in self._bundled])
 
     @cached_property
     def wording(self) -> Mapping[str, str]:
@@ -61,24 +80,28 @@ class ItemIntents:
         compared = intents[:_MOST_COMPARED]
         if len(compared) < 2:
             return worded
-        titles: dict[str, list[str]] = {intent: [intent] for intent in intents}
-        for _, title, intent in self._bundled:
-            titles[intent].append(title)
-        index = WordIndex([" ".join(titles[intent]) for intent in compared])
         groups = AgglomerativeClustering(
             n_clusters=None,
             distance_threshold=_SAME_INTENT,
             metric="precomputed",
             linkage="average",
-        ).fit_predict(index.distances())
+        ).fit_predict(self._distances(compared))
         first: dict[int, str] = {}
         for intent, group in zip(compared, map(int, groups), strict=True):
             worded[intent] = first.setdefault(group, worded[intent])
         return worded
 
-    @cached_property
-    def _index(self) -> WordIndex:
-        return WordIndex([title for _, title, _ in self._bundled])
+    def _distances(self, intents: Sequence[str]) -> NDArray[np.float64]:
+        place = {intent: row for row, intent in enumerate(intents)}
+        held = np.zeros((len(intents), self._titles.shape[1]))
+        for title, (_, _, intent) in zip(self._titles, self._bundled, strict=True):
+            if intent in place:
+                held[place[intent]] += title
+        held /= np.maximum(np.linalg.norm(held, axis=1, keepdims=True), 1e-9)
+        words = self._encoder.encode(intents).astype(np.float64)
+        distances = 1 - (words @ words.T + held @ held.T) / 2
+        # Rounding keeps ties ties, whatever the order of a sum.
+        return distances.clip(0, 2).round(6)
 
     def label(self, intent: str) -> str:
         """The label of a gold intent: the wording it shares with the intents merged with it."""
@@ -104,13 +127,17 @@ class ItemIntents:
     def _guess(self, session: Session, place: int) -> str:
         """What similar bundled items of other sessions serve, nearer ones counting more."""
         item = session.items[place]
-        scores = self._index.similarities(item.title)
         votes: dict[str, float] = {}
-        for row in sorted(range(len(scores)), key=lambda row: -scores[row])[:_VOTERS]:
-            other, _, intent = self._bundled[row]
-            if other != session.id and scores[row] >= _LEAST_SIMILARITY:
-                named = self.wording[intent]
-                votes[named] = votes.get(named, 0.0) + scores[row]
+        if self._bundled:
+            cosines = (self._titles @ self._encoder.encode([item.title])[0]).round(6)
+            others = [
+                row
+                for row in np.argsort(-cosines, kind="stable")
+                if self._bundled[row][0] != session.id and cosines[row] >= _LEAST_SIMILARITY
+            ]
+            for row in others[:_VOTERS]:
+                named = self.wording[self._bundled[row][2]]
+                votes[named] = votes.get(named, 0.0) + np.exp(cosines[row] / _SOFTNESS)
         return max(votes, key=votes.__getitem__, default=clean_label(self._kinds.phrase(item)))
 
 

@@ -40,12 +40,3 @@ class WordIndex:
         """Places of all texts, the most similar first, equal ones in their order."""
         scores = self.similarities(text)
         return sorted(range(self._size), key=lambda place: (-scores[place], place))
-
-    def distances(self) -> Any:
-        """One less the cosine of each two texts. *Shape:* (texts, texts)."""
-        import numpy as np
-
-        if self._vectors is None:
-            return 1.0 - np.eye(self._size)
-        cosines = (self._vectors @ self._vectors.T).toarray().round(9)
-        return (1.0 - cosines).clip(0.0, 1.0)
