@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers.generation.logits_process import TopPLogitsWarper
 
+from routedk.adapters.branches import Branch, decode_branches
 from routedk.adapters.decoding import (
     AnswerGrammar,
     ConstrainedLogits,
@@ -21,6 +22,7 @@ from routedk.adapters.examples import encode_head
 from routedk.adapters.prompts import EncodedPrompt, end_of_turn
 from routedk.adapters.routed import RoutedStudent
 from routedk.adapters.student import Student
+from routedk.adapters.trees import grow_tree
 
 _LABEL_TOKENS = 12
 _TOKENS_PER_ITEM = 8
@@ -69,6 +71,50 @@ class Completion:
     text: str
     tokens: int
     finished: bool
+
+
+class Draw:
+    """Draws the next token of each branch, within the branch's grammar.
+
+    Args:
+        token_filter: Which tokens a grammar lets through.
+        grammar: Every branch's, at its beginning.
+        sampling: How tokens are drawn.
+    """
+
+    def __init__(self, token_filter: TokenFilter, grammar: Grammar, sampling: Sampling) -> None:
+        self._filter = token_filter
+        self._grammar = grammar
+        self._states: dict[tuple[int, int], Grammar] = {}
+        self._sampling = sampling
+        self._random = torch.Generator()
+        if sampling.seed is not None:
+            self._random.manual_seed(sampling.seed)
+        else:
+            self._random.seed()
+
+    def __call__(self, branches: Sequence[Branch], scores_NV: Tensor) -> list[int]:
+        """See `routedk.adapters.branches.decode_branches`."""
+        states = [self._state(branch) for branch in branches]
+        allowed_NV = torch.stack([self._filter.allowed(state) for state in states])
+        scores_NV = scores_NV.cpu().masked_fill(~allowed_NV, -torch.inf)
+        if self._sampling.temperature <= 0:
+            return scores_NV.argmax(dim=-1).tolist()
+        scores_NV = TopPLogitsWarper(self._sampling.top_p)(
+            torch.empty(0), scores_NV / self._sampling.temperature
+        )
+        chances_NV = scores_NV.softmax(dim=-1)
+        return torch.multinomial(chances_NV, 1, generator=self._random)[:, 0].tolist()
+
+    def _state(self, branch: Branch) -> Grammar:
+        key = (branch.row, branch.number)
+        state = self._states.get(key, self._grammar)
+        if branch.written:
+            fed = state.feed(self._filter.texts[branch.written[-1]])
+            assert fed is not None, "a token outside the grammar was drawn"
+            state = fed
+        self._states[key] = state
+        return state
 
 
 class Generator:
@@ -126,7 +172,6 @@ class Generator:
         # Cut to its own limit, a row does not depend on which others were in its batch.
         return [self._read(row[:limit]) for row, limit in zip(rows, max_tokens, strict=True)]
 
-    @torch.inference_mode()
     def item_lines(
         self,
         prompts: Sequence[EncodedPrompt],
@@ -135,49 +180,30 @@ class Generator:
     ) -> list[list[Completion]]:
         """For each session the intent of each item, each written blind to the others.
 
-        The prompt's keys and values are computed once and shared by the session's items.
-
         Args:
             prompts: One per session.
             items: The item lines of each session.
             sampling: How tokens are drawn.
         """
-        ids, mask = self._left_padded([prompt.ids for prompt in prompts])
-        heads = [encode_head(self.tokenizer, line) for lines in items for line in lines]
-        tail_ids, tail_mask = self._left_padded(heads)
-        owned = [row for row, lines in enumerate(items) for _ in lines]
-        owners = torch.tensor(owned, device=ids.device)
-        cache = DynamicCache()
+        trees = []
+        for prompt, lines in zip(prompts, items, strict=True):
+            heads = (encode_head(self.tokenizer, line) for line in lines)
+            trees.append(grow_tree(prompt.ids, [(head, len(head)) for head in heads]))
+        draw = Draw(self.token_filter, LabelGrammar(), sampling)
         with self._fused(prompts):
-            positions = (mask.cumsum(-1) - 1).clamp(min=0)
-            self._model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
+            branches = decode_branches(
+                self.base.model, trees, draw, end=self.end, max_tokens=_LABEL_TOKENS
             )
-        cache.batch_select_indices(owners)
-        whole_ids = torch.cat([ids[owners], tail_ids], dim=1)
-        whole_mask = torch.cat([mask[owners], tail_mask], dim=1)
-        grammars = [LabelGrammar()] * len(heads)
-        with self._fused(prompts, owners):
-            output = self._generate(
-                whole_ids, whole_mask, grammars, _LABEL_TOKENS, sampling, past_key_values=cache
-            )
-        written = iter([self._read(row) for row in output[:, whole_ids.shape[1] :].tolist()])
-        return [[next(written) for _ in lines] for lines in items]
+        return [[self._read(branch.written) for branch in mine] for mine in branches]
 
     @property
     def _model(self) -> Any:
         return self.base.model if self.routed is None else self.routed.model
 
-    def _fused(self, prompts: Sequence[EncodedPrompt], owners: Tensor | None = None) -> Any:
+    def _fused(self, prompts: Sequence[EncodedPrompt]) -> Any:
         if self.routed is None:
             return nullcontext()
-        gates_BE = self.routed.gates(prompts)
-        return self.routed.gate_state.use(gates_BE if owners is None else gates_BE[owners])
+        return self.routed.gate_state.use(self.routed.gates(prompts))
 
     def _left_padded(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         longest = max(map(len, rows))
@@ -194,7 +220,6 @@ class Generator:
         grammars: Sequence[Grammar | None],
         max_tokens: int,
         sampling: Sampling,
-        **more: Any,
     ) -> Tensor:
         if sampling.temperature > 0 and sampling.seed is not None:
             torch.manual_seed(sampling.seed)
@@ -206,7 +231,6 @@ class Generator:
             pad_token_id=self.end,
             logits_processor=[ConstrainedLogits(self.token_filter, grammars)],
             **sampling.arguments,
-            **more,
         )
         return output
 

@@ -71,9 +71,30 @@ def tree_mask(branch_ids_BT: Tensor, dtype: torch.dtype) -> Tensor:
         0 where attention is allowed, the least finite number elsewhere.
         *Shape:* (batch, 1, tokens, tokens).
     """
-    tokens = branch_ids_BT.shape[1]
-    query_BT1, key_B1T = branch_ids_BT[:, :, None], branch_ids_BT[:, None, :]
-    causal_TT = torch.ones(tokens, tokens, dtype=torch.bool, device=branch_ids_BT.device).tril()
-    seen_BTT = causal_TT & ((key_B1T == 0) | (key_B1T == query_BT1))
-    mask_BTT = torch.zeros(seen_BTT.shape, dtype=dtype, device=branch_ids_BT.device)
-    return mask_BTT.masked_fill(~seen_BTT, torch.finfo(dtype).min)[:, None]
+    return branch_mask(branch_ids_BT, branch_ids_BT, branch_ids_BT, dtype)
+
+
+def branch_mask(
+    branch_ids_BT: Tensor, own_BQ: Tensor, stems_BQ: Tensor, dtype: torch.dtype
+) -> Tensor:
+    """The additive attention mask of the last tokens of a batch of trees.
+
+    Args:
+        branch_ids_BT: As in `tree_mask`, of all tokens.
+        own_BQ: The branch of each of the last tokens. *Shape:* (batch, queries).
+        stems_BQ: The branch that this one goes on from, and sees as well; its own where it
+            begins at the prompt. *Shape:* (batch, queries).
+        dtype: Of the student's activations.
+
+    Returns:
+        As `tree_mask`, *shape* (batch, 1, queries, tokens).
+    """
+    tokens, queries = branch_ids_BT.shape[1], own_BQ.shape[1]
+    key_B1T = branch_ids_BT[:, None, :]
+    in_sight_BQT = (
+        (key_B1T == 0) | (key_B1T == own_BQ[:, :, None]) | (key_B1T == stems_BQ[:, :, None])
+    )
+    all_QT = torch.ones(queries, tokens, dtype=torch.bool, device=branch_ids_BT.device)
+    seen_BQT = in_sight_BQT & all_QT.tril(diagonal=tokens - queries)
+    mask_BQT = torch.zeros(seen_BQT.shape, dtype=dtype, device=branch_ids_BT.device)
+    return mask_BQT.masked_fill(~seen_BQT, torch.finfo(dtype).min)[:, None]
