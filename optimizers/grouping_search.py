@@ -1,11 +1,11 @@
 """`GroupingSearch`: how alike intents must be to make a bundle, chosen on validation."""
 
-from collections.abc import Iterator, Sequence
-from itertools import product
-from statistics import fmean
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from dspy.teleprompt import Teleprompter
+from numpy.typing import NDArray
 
 from routedk.errors import SettingError
 from routedk.eval import matched_f1
@@ -25,7 +25,9 @@ class GroupingSearch(Teleprompter):  # type: ignore[misc]
     """Chooses between grouping by equal and by similar intents, and how similar.
 
     The student answers each validation session once; the groupings are tried on these answers.
-    Grouping by equal intents stays where nothing scores higher.
+    They are many and the sessions few, so chance would often win: a threshold is scored together
+    with its two neighbours, and grouping by equal intents stays unless the best of the others is
+    better, session by session, by more than the standard error of the difference.
 
     Args:
         encoder: Embeds intents and titles; None for the default one.
@@ -68,33 +70,50 @@ class GroupingSearch(Teleprompter):  # type: ignore[misc]
         compiled.grouping = None
         answers = generate_all(compiled, sessions, num_threads=self._num_threads)
         labels = [named_intents(a, s) for a, s in zip(answers, sessions, strict=True)]
-        equal = fmean(
-            matched_f1(session.gold, [bundle.items for bundle in answer.bundles])
-            for session, answer in zip(sessions, answers, strict=True)
+        equal_S = np.array(
+            [
+                matched_f1(session.gold, [bundle.items for bundle in answer.bundles])
+                for session, answer in zip(sessions, answers, strict=True)
+            ]
         )
-        best = equal
+        equal = best = float(equal_S.mean())
         if all(mine is not None for mine in labels):
-            known = [mine or [] for mine in labels]
-            for grouping, score in _scores(sessions, known, self._encoder or default_encoder()):
-                if score > best:
-                    best, compiled.grouping = score, grouping
+            encoder = self._encoder or default_encoder()
+            grouping, scores_S = _best(sessions, [mine or [] for mine in labels], encoder)
+            gain_S = scores_S - equal_S
+            if len(gain_S) > 1 and gain_S.mean() > gain_S.std(ddof=1) / len(gain_S) ** 0.5:
+                best, compiled.grouping = float(scores_S.mean()), grouping
         trial = {"equal_intents_f1": equal, "grouping_f1": best, "sessions": len(sessions)}
         compiled.trials = [*compiled.trials, trial]
         return compiled
 
 
-def _scores(
+def _best(
     sessions: Sequence[Session], labels: Sequence[Labels], encoder: TitleEncoder
-) -> Iterator[tuple[SimilarIntents, float]]:
-    """Each grouping with its mean matched F1."""
+) -> tuple[SimilarIntents, NDArray[np.float64]]:
+    """The grouping with the best score among its neighbours, and its matched F1 per session."""
+    found = []
     for weight in WEIGHTS:
         trees = [
             intent_dendrogram(session, mine, encoder, weight)
             for session, mine in zip(sessions, labels, strict=True)
         ]
-        for threshold, fall_back in product(THRESHOLDS, (False, True)):
-            score = fmean(
-                matched_f1(s.gold, tree.cut(threshold) or [frozenset(tree.names)] * fall_back)
-                for s, tree in zip(sessions, trees, strict=True)
+        for fall_back in (True, False):
+            scores_HS = np.array(
+                [
+                    [
+                        matched_f1(s.gold, tree.cut(high) or [frozenset(tree.names)] * fall_back)
+                        for s, tree in zip(sessions, trees, strict=True)
+                    ]
+                    for high in THRESHOLDS
+                ]
             )
-            yield SimilarIntents(weight=weight, threshold=threshold, fall_back=fall_back), score
+            around_HS = np.pad(scores_HS, ((1, 1), (0, 0)), mode="edge")
+            smooth_H = (around_HS[:-2] + around_HS[1:-1] + around_HS[2:]).mean(axis=1) / 3
+            place = int(smooth_H.argmax())
+            grouping = SimilarIntents(
+                weight=weight, threshold=THRESHOLDS[place], fall_back=fall_back
+            )
+            found.append((smooth_H[place], grouping, scores_HS[place]))
+    _, grouping, scores_S = max(found, key=lambda one: one[0])
+    return grouping, scores_S

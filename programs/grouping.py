@@ -24,8 +24,8 @@ class SimilarIntents:
     """Average-linkage clusters of items by intent and title, cut at a threshold.
 
     The similarity of two items is ``weight`` times the cosine of their intents' embeddings plus
-    ``1 - weight`` times that of their titles'. An item without an intent is compared by its
-    title alone.
+    ``1 - weight`` times that of their titles'. An item of several intents has their mean; one
+    without an intent is compared by its title alone.
 
     Args:
         weight: Weight of the intents, in [0, 1].
@@ -66,14 +66,22 @@ def intent_dendrogram(
 ) -> Dendrogram:
     """The dendrogram of a session's items by intent and title, see `SimilarIntents`."""
     titles = encoder.encode([item.title for item in session.items])
-    texts = [
-        " / ".join(mine) or item.title for item, mine in zip(session.items, labels, strict=True)
-    ]
-    intents = encoder.encode(texts)
+    intents = np.stack(
+        [
+            _mean(encoder.encode(mine)) if mine else title
+            for mine, title in zip(labels, titles, strict=True)
+        ]
+    )
     rows: NDArray[np.float32] = np.concatenate(
         [np.sqrt(weight) * intents, np.sqrt(1 - weight) * titles], axis=1
     ).astype(np.float32)
     return Dendrogram([item.id for item in session.items], rows)
+
+
+def _mean(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The mean direction of unit vectors."""
+    total: NDArray[np.float32] = vectors.sum(axis=0)
+    return total / max(float(np.linalg.norm(total)), 1e-9)
 
 
 def _bundle(cluster: frozenset[str], session: Session, labels: Labels) -> Bundle:

@@ -59,5 +59,16 @@ def test_equal_intents_stay_where_nothing_is_better() -> None:
     assert compiled.trials[-1]["grouping_f1"] == 1.0
 
 
+def test_a_gain_that_may_be_chance_changes_nothing() -> None:
+    """Similar intents win two sessions and lose the one without a bundle."""
+    lm, _ = scripted_lm(lambda messages: "Thought: 1 camera gear; 2 camera things; 3 tea")
+    golds = [(Bundle(("a", "b")),), (Bundle(("a", "b")),), ()]
+    examples = as_examples([_session(f"s{k}", gold) for k, gold in enumerate(golds)])
+    with dspy.context(lm=lm):
+        search = GroupingSearch(encoder=TableEncoder(), num_threads=1)
+        compiled = search.compile(BundleGenerator(), trainset=[], valset=examples)
+    assert compiled.grouping is None
+
+
 def test_answers_in_lines_are_left_alone() -> None:
     assert _compile("1 2 | camera", (Bundle(("a", "c")),)).grouping is None
