@@ -86,15 +86,17 @@ def fit(
     work = folder.parent / f".{folder.name}.work" / _key(settings, student, rows)
     started = time.monotonic()
     base = settings.base.sample([row for row in rows if row.expert == 0])
-    curves = {"base": train_experts(routed, prepare(routed, base), work / "base", settings.base)}
+    prepared = prepare(routed, base, work / "base", settings.base)
+    curves = {"base": train_experts(routed, prepared, work / "base", settings.base)}
     others = settings.knowledge.sample([row for row in rows if row.expert > 0])
     if others:
         routed.copy_expert(names[0], names[1:])
-        prepared = prepare(routed, others)
+        prepared = prepare(routed, others, work / "knowledge", settings.knowledge)
         curves["knowledge"] = train_experts(
             routed, prepared, work / "knowledge", settings.knowledge
         )
-        prepared = prepare(routed, settings.router.sample(rows))
+        sampled = settings.router.sample(rows)
+        prepared = prepare(routed, sampled, work / "router", settings.router)
         curves["router"] = train_router(routed, prepared, work / "router", settings.router)
     routed.freeze()
     curve = [{"stage": stage, **record} for stage, mine in curves.items() for record in mine]

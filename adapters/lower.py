@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from routedk.adapters.trees import TokenTree, pad, tree_mask
 
@@ -61,7 +62,7 @@ def lower_hidden(
     )
     try:
         with only_layers(decoder, 0, layers):
-            for first in range(0, len(order), _BATCH):
+            for first in tqdm(range(0, len(order), _BATCH), desc="lower layers", unit="batch"):
                 places = order[first : first + _BATCH]
                 batch = [trees[k] for k in places]
                 device = decoder.get_input_embeddings().weight.device

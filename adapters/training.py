@@ -26,6 +26,7 @@ from routedk.errors import SettingError
 logger = logging.getLogger(__name__)
 
 _WEIGHTS = "trained.safetensors"
+_HIDDEN = "lower.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,8 @@ class TrainingSettings:
         warmup_steps: Steps of linear warm-up.
         save_steps: Steps between checkpoints to resume from.
         seed: Order of rows.
+        bf16: Whether a CPU multiplies in bfloat16; None: where it has matrix units for that
+            (AMX), which halves the time. A GPU's student is in bfloat16 anyway.
     """
 
     share: float = 1.0
@@ -49,6 +52,7 @@ class TrainingSettings:
     warmup_steps: int = 5
     save_steps: int = 25
     seed: int = 0
+    bf16: bool | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "learning_rate", "batch_size", "save_steps"):
@@ -57,6 +61,12 @@ class TrainingSettings:
                 raise SettingError(f"{name}={value!r}: must be above 0 and finite")
         if not 0 < self.share <= 1:
             raise SettingError(f"share={self.share!r}: must be above 0 and at most 1")
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """The precision of products, as a context manager."""
+        auto = device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+        enabled = auto if self.bf16 is None else self.bf16
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
     def sample(self, rows: Sequence[TrainingRow]) -> list[TrainingRow]:
         """The rows used, in their order; at least one of a non-empty sequence."""
@@ -123,8 +133,16 @@ class RoutedTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped here
     Checkpoints hold the trained tensors only (all experts, or the router), as safetensors.
     """
 
-    def __init__(self, routed: RoutedStudent, *, train_router: bool, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        routed: RoutedStudent,
+        settings: TrainingSettings,
+        *,
+        train_router: bool,
+        **kwargs: Any,
+    ) -> None:
         self.routed = routed
+        self.settings = settings
         self.train_router = train_router
         self.tokens_seen = 0
         super().__init__(model=routed.model, **kwargs)
@@ -148,9 +166,10 @@ class RoutedTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped here
         self.routed.gate_state.gates_BE = gates_BE
         next_BT = inputs.pop("labels")[:, 1:]
         student = self.routed.student.model
-        hidden_BTH = student.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
         learnt_BT = next_BT != IGNORED
-        logits_NV = student.lm_head(hidden_BTH[learnt_BT])
+        with self.settings.autocast(self.routed.device):
+            hidden_BTH = student.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
+            logits_NV = student.lm_head(hidden_BTH[learnt_BT])
         self._metrics["train"]["num_tokens"] = [self.tokens_seen]
         return nn.functional.cross_entropy(logits_NV.float(), next_BT[learnt_BT])
 
@@ -171,12 +190,34 @@ class RoutedTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped here
         self.tokens_seen = int(state["log_history"][-1]["num_tokens"])
 
 
-def prepare(routed: RoutedStudent, rows: Sequence[TrainingRow]) -> list[PreparedRow]:
-    """Compute once what the layers below the experts make of each row."""
-    decoder = routed.student.model.model
+def prepare(
+    routed: RoutedStudent,
+    rows: Sequence[TrainingRow],
+    folder: Path,
+    settings: TrainingSettings,
+) -> list[PreparedRow]:
+    """Compute once what the layers below the experts make of each row.
+
+    Args:
+        routed: Its layers below the experts are run.
+        rows: The rows of one stage.
+        folder: Keeps what was computed, for a run that resumes this stage; it must be of the
+            same rows.
+        settings: Of the stage: its precision.
+    """
     trees = [grow_tree(row.prompt, row.lines) for row in rows]
-    logger.info("computing the lower layers of %d rows once", len(rows))
-    hidden = lower_hidden(decoder, trees, routed.first_layer, routed.tokenizer.pad_token_id)
+    kept = folder / _HIDDEN
+    if kept.exists():
+        tensors = load_file(kept)
+        hidden = [tensors[str(place)] for place in range(len(rows))]
+    else:
+        logger.info("computing the lower layers of %d rows once", len(rows))
+        decoder = routed.student.model.model
+        with settings.autocast(routed.device):
+            hidden = lower_hidden(decoder, trees, routed.first_layer, routed.tokenizer.pad_token_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({str(place): row for place, row in enumerate(hidden)}, f"{kept}.new")
+        Path(f"{kept}.new").replace(kept)
     prepared = []
     for row, tree, hidden_TH in zip(rows, trees, hidden, strict=True):
         ids = torch.tensor([tree.input_ids], device=routed.device)
@@ -258,6 +299,7 @@ def _train(
         with only_layers(student.model, routed.first_layer, len(student.model.layers)):
             trainer = RoutedTrainer(
                 routed,
+                settings,
                 train_router=train_router,
                 args=arguments,
                 train_dataset=Dataset.from_dict({"row": list(range(len(rows)))}),

@@ -27,7 +27,9 @@ from routedk.types import KnowledgeBase, Session
 
 from .conftest import LAYERS, copy_of
 
-STAGE = TrainingSettings(epochs=4, learning_rate=3e-2, batch_size=2, save_steps=3, warmup_steps=1)
+STAGE = TrainingSettings(
+    epochs=4, learning_rate=3e-2, batch_size=2, save_steps=3, warmup_steps=1, bf16=False
+)
 SETTINGS = FitSettings(
     experts=ExpertSettings(r=4, lora_alpha=8, layers=2),
     base=STAGE,
@@ -207,7 +209,7 @@ def test_router_training_leaves_experts_alone(
 ) -> None:
     routed.use_fusion("softmax")
     before = {n: p.clone() for n, p in routed.model.named_parameters()}
-    prepared = prepare(routed, rows_of(routed, sessions, knowledge))
+    prepared = prepare(routed, rows_of(routed, sessions, knowledge), tmp_path, STAGE)
     losses = train_router(routed, prepared, tmp_path, replace(STAGE, epochs=2))
     assert [record["step"] for record in losses] == list(range(1, 19))
     assert all(torch.equal(p, before[n]) for n, p in routed.model.named_parameters())
@@ -220,7 +222,9 @@ def test_expert_training_leaves_the_router_alone(
     before = {n: p.clone() for n, p in routed.model.named_parameters()}
     router = {n: p.clone() for n, p in routed.fusion.named_parameters()}
     rows = [row for row in rows_of(routed, sessions, knowledge) if row.expert == 1]
-    train_experts(routed, prepare(routed, rows), tmp_path, replace(STAGE, epochs=1))
+    train_experts(
+        routed, prepare(routed, rows, tmp_path, STAGE), tmp_path, replace(STAGE, epochs=1)
+    )
     for name, parameter in routed.model.named_parameters():
         assert torch.equal(parameter, before[name]) == (".expert_rule." not in name)
     assert all(torch.equal(p, router[n]) for n, p in routed.fusion.named_parameters())
@@ -239,7 +243,9 @@ def test_the_loss_is_that_of_separate_rows(
         for place in range(len(row.prompt) + given, ids.shape[1]):
             total -= float(scores[place - 1, ids[0, place]])
             count += 1
-    losses = train_experts(routed, prepare(routed, [row]), tmp_path, replace(STAGE, epochs=1))
+    losses = train_experts(
+        routed, prepare(routed, [row], tmp_path, STAGE), tmp_path, replace(STAGE, epochs=1)
+    )
     assert losses[0]["loss"] == pytest.approx(total / count, rel=1e-3)
     assert losses[0]["tokens"] == len(row.prompt) + sum(len(line) for line, _ in row.lines)
 
