@@ -202,7 +202,9 @@ class RoutedStudent:
         """
         folder = Path(folder)
         document = read_routing(folder)
-        base = student or load_student(document["student"]["name"])
+        base = student or load_student(
+            document["student"]["name"], wanted=document["student"]["fingerprint"]
+        )
         if base.fingerprint != document["student"]["fingerprint"]:
             raise ArtifactError(
                 f"{folder}: trained on the student {document['student']}, but the one here has "
@@ -213,7 +215,12 @@ class RoutedStudent:
             make_fusion(document["fusion"], settings.experts, 1)
         except SettingError as error:
             raise ArtifactError(f"{folder / ROUTING_FILE}: {error}") from None
-        routed = cls(base, settings, fusion or document["fusion"])
+        try:
+            routed = cls(base, settings, fusion or document["fusion"])
+        except SettingError:
+            raise
+        except ValueError as error:  # PEFT's, e.g. about target_modules that the student lacks
+            raise _unreadable(folder / ROUTING_FILE, error) from error
         for adapter in routed.adapters:
             _load_expert(routed.model, folder / adapter, adapter)
         if routed.fusion_name == document["fusion"]:

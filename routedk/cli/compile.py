@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from routedk.cli.lm import Experts, LmName, Student, lm_errors, resolve_lm
-from routedk.cli.options import SessionSource, refuse_test_sessions, takes_sessions
+from routedk.cli.options import SessionSource, refuse_test_sessions, takes_sessions, warn_untitled
 from routedk.cli.output import print_table
 from routedk.errors import SettingError
 from routedk.types import KnowledgeBase, Session
@@ -52,6 +52,7 @@ def compile(
     base = read_knowledge(knowledge)
     parts = source.load_parts()
     refuse_test_sessions(base, parts["test"], knowledge)
+    warn_untitled([*parts["train"], *parts["val"]])
     program = _compile(
         base,
         parts["train"],

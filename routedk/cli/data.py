@@ -9,7 +9,7 @@ import typer
 from routedk.cli.options import SessionSource, takes_sessions
 from routedk.cli.output import print_json, print_table
 from routedk.data import has_title, write_jsonl, write_parquet
-from routedk.errors import SettingError
+from routedk.errors import DataError, SettingError
 from routedk.types import Session
 
 _WRITERS = {".jsonl": write_jsonl, ".parquet": write_parquet}
@@ -45,6 +45,12 @@ def convert(
     if out.suffix not in _WRITERS:
         raise SettingError(f"{out}: the name must end in one of {', '.join(_WRITERS)}")
     sessions = source.load()
+    if not sessions:
+        raise DataError(
+            f"the split {source.split!r} has no session",
+            path=source.path,
+            hint="name another --split",
+        )
     _WRITERS[out.suffix](out, sessions)
     typer.echo(f"wrote {len(sessions)} sessions to {out}")
 

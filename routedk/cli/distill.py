@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import routedk
-from routedk.cli.options import SessionSource, takes_sessions
+from routedk.cli.options import SessionSource, takes_sessions, warn_untitled
 from routedk.cli.output import print_table
 from routedk.errors import DataError
 from routedk.files import read_bytes, write_json
@@ -44,6 +44,7 @@ def distill(
             path=source.path,
             hint="knowledge is distilled from annotated sessions",
         )
+    warn_untitled(sessions)
     teacher = AnnotationTeacher(
         max_rules=max_rules, max_patterns=max_patterns, min_support=min_support
     )

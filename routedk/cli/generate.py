@@ -1,5 +1,6 @@
 """``routedk generate``: sessions in, bundles out, line by line."""
 
+import hashlib
 import io
 import sys
 from collections.abc import Iterator, Sequence
@@ -10,12 +11,12 @@ from typing import IO, Annotated, Any
 import typer
 
 from routedk.cli.lm import Experts, LmName, Student, lm_errors, resolve_lm
-from routedk.cli.options import SessionSource, takes_sessions
+from routedk.cli.options import SessionSource, takes_sessions, warn_untitled
 from routedk.data import apply_policies, read_extra_titles, select_split
 from routedk.data.policies import fill_titles
 from routedk.data.records import sessions_from_records
 from routedk.errors import DataError, SettingError
-from routedk.files import parse_jsonl, read_bytes
+from routedk.files import parse_jsonl, read_bytes, read_json, write_json
 from routedk.types import Session
 
 _CHUNK = 4  # sessions per thread between two writes
@@ -68,6 +69,9 @@ def generate(
         typer.echo(f"All {len(sessions)} sessions are done.", err=True)
         return
     chosen = resolve_lm(lm=lm, experts=experts, student=student)
+    warn_untitled(left)
+    if output is not None:
+        _sign(output, {"lm": chosen.model, "program": _digest(program)})
     size = _CHUNK * threads
     with _writer(output) as file, dspy.context(lm=chosen), lm_errors():
         for chunk in _progress([left[k : k + size] for k in range(0, len(left), size)]):
@@ -116,6 +120,30 @@ def _done(output: Path, resume: bool) -> set[str]:
         with output.open("r+b") as file:
             file.truncate(whole)
     return {str(record["session_id"]) for _, record in records}
+
+
+def _digest(program: Path | None) -> str | None:
+    return None if program is None else hashlib.sha256(read_bytes(program)).hexdigest()
+
+
+def _sign(output: Path, made_by: dict[str, str | None]) -> None:
+    """Note beside the output what writes it; a run that goes on must be by the same.
+
+    Raises:
+        DataError: The output was begun with another program or language model.
+    """
+    note = output.with_name(f"{output.name}.made-by.json")
+    if output.exists() and note.exists():
+        known = read_json(note)
+        noted: dict[str, Any] = known if isinstance(known, dict) else {}
+        other = [key for key, value in made_by.items() if noted.get(key) != value]
+        if other:
+            raise DataError(
+                f"begun with another {' and '.join(other)}, see {note.name}",
+                path=output,
+                hint="resume with the same --program, --lm, --experts; or name another --output",
+            )
+    write_json(note, made_by)
 
 
 def _writer(output: Path | None) -> AbstractContextManager[IO[str]]:

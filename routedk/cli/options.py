@@ -15,6 +15,7 @@ from routedk.data import (
     Part,
     SplitName,
     UntitledPolicy,
+    has_title,
     load_sessions,
     select_split,
     split_sessions,
@@ -143,6 +144,18 @@ def takes_sessions(
         return run
 
     return decorate
+
+
+def warn_untitled(sessions: Sequence[Session]) -> None:
+    """Say on stderr how many items have no title: a student sees nothing of them."""
+    items = {item.id: item for session in sessions for item in session.items}
+    untitled = sum(not has_title(item) for item in items.values())
+    if untitled:
+        typer.echo(
+            f"Warning: {untitled} of {len(items)} items have no title and are shown as untitled: "
+            "give --extra-titles FILE, or --untitled drop.",
+            err=True,
+        )
 
 
 def refuse_test_sessions(base: KnowledgeBase, test: Sequence[Session], path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from routedk.cli.options import SessionSource, refuse_test_sessions, takes_sessions
+from routedk.cli.options import SessionSource, refuse_test_sessions, takes_sessions, warn_untitled
 from routedk.cli.output import log_progress, print_table
 from routedk.errors import DataError
 
@@ -63,6 +63,7 @@ def train(
             path=source.path,
             hint="experts are trained on annotated sessions",
         )
+    warn_untitled(sessions)
     seed = source.options.seed
     if max_sessions is not None and max_sessions < len(sessions):
         sessions = random.Random(seed).sample(sessions, max_sessions)

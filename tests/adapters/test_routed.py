@@ -149,6 +149,7 @@ RULE = "expert_rule/adapter_model.safetensors"
         (_edit(experts=["../rule"]), r"experts \['../rule'\]: names are of lower-case letters"),
         (_edit(fusion="magic"), "routing.json: fusion 'magic': allowed are softmax, uniform"),
         (_edit(r=2), "expert_base.*missing or damaged: .*size mismatch"),
+        (_edit(target_modules=["x"]), "routing.json: missing or damaged: Target modules"),
         (_edit(layers=1), "expert_base.*: 0 tensors missing, 14 unexpected"),
         (_edit(layers=3), "expert_base.*: 14 tensors missing, 0 unexpected"),
         (_lose(RULE), "expert_rule/adapter_model.safetensors: missing or damaged"),

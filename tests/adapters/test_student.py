@@ -1,5 +1,6 @@
 import hashlib
 import json
+import shutil
 import subprocess
 import zipfile
 from collections.abc import Callable
@@ -62,6 +63,18 @@ def test_then_the_converted_copy(cache: Path) -> None:
     converted = cache / f"smollm2-135m-instruct-{GGUF_SHA256[:12]}"
     converted.mkdir(parents=True)
     assert find_student() == converted
+
+
+def test_the_copy_with_the_wanted_fingerprint_comes_first(
+    cache: Path, student_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Experts trained on the converted copy find it after the hub's was downloaded, too."""
+    _snapshots(monkeypatch, tmp_path / "snapshot", None)
+    converted = cache / f"smollm2-135m-instruct-{GGUF_SHA256[:12]}"
+    shutil.copytree(student_folder, converted)
+    assert find_student(wanted=fingerprint(student_folder)) == converted
+    assert find_student(wanted="0123") == tmp_path / "snapshot"
+    assert find_student("some/model", wanted=fingerprint(student_folder)) == tmp_path / "snapshot"
 
 
 @pytest.mark.parametrize("offline", ["0", "", None])

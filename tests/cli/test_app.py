@@ -73,6 +73,16 @@ def test_convert(capsys: pytest.CaptureFixture[str], tmp_path: Path, suffix: str
     assert load_sessions(target) == load_sessions("demo")
 
 
+def test_no_file_without_sessions_is_written(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    data = tmp_path / "one.jsonl"
+    data.write_text('{"session_id": "s", "items": [{"id": "a", "title": "tea"}]}\n')
+    target = tmp_path / "test.jsonl"
+    code, out = run(capsys, ["data", "convert", data, target, "--split", "test"])[:2]
+    assert (code, out, target.exists()) == (2, "", False)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -195,6 +195,36 @@ def test_resuming_neither_repeats_nor_loses(
     assert output.read_bytes() == whole
 
 
+def test_only_the_same_program_and_lm_go_on(
+    capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path, asked: Asked
+) -> None:
+    from routedk.programs.generator import BundleGenerator
+    from routedk.programs.knowledge import CompiledKnowledge
+
+    program, output = tmp_path / "program.json", tmp_path / "bundles.jsonl"
+    BundleGenerator().save(program)
+    options = ("generate", "--data", data, "--lm", "x", "--program", program, "--output", output)
+    run(capsys, *options)
+    written = output.read_bytes()
+    output.write_bytes(written[:200])
+    BundleGenerator(CompiledKnowledge(rules=("Chargers go with phones.",))).save(program)
+    code, _, err = run(capsys, *options, "--resume")
+    assert code == 2
+    assert "begun with another program, see bundles.jsonl.made-by.json" in err
+    BundleGenerator().save(program)
+    assert run(capsys, *options, "--resume")[0] == 0
+    assert output.read_bytes() == written
+
+
+def test_untitled_items_are_said(
+    capsys: pytest.CaptureFixture[str], data: Path, asked: Asked
+) -> None:
+    assert "Warning" not in run(capsys, "generate", "--data", data, "--lm", "x")[2]
+    data.write_text('{"session_id": "s0", "items": [{"id": "a", "title": "0 "}, {"id": "b"}]}')
+    _, _, err = run(capsys, "generate", "--data", data, "--lm", "x")
+    assert "Warning: 1 of 2 items have no title and are shown as untitled" in " ".join(err.split())
+
+
 def test_a_failing_lm_leaves_what_was_written(
     capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path, asked: Asked
 ) -> None:
