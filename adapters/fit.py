@@ -12,8 +12,15 @@ import torch
 from routedk.adapters.curves import plot_losses
 from routedk.adapters.examples import TrainingRow, training_rows
 from routedk.adapters.routed import ExpertSettings, RoutedStudent, check_replaceable
+from routedk.adapters.router import LEARNT
 from routedk.adapters.student import Student
-from routedk.adapters.training import TrainingSettings, prepare, train_experts, train_router
+from routedk.adapters.training import (
+    PreparedRow,
+    TrainingSettings,
+    prepare,
+    train_experts,
+    train_router,
+)
 from routedk.errors import SettingError
 from routedk.files import write_jsonl_records
 from routedk.programs.knowledge import CompiledKnowledge
@@ -29,6 +36,7 @@ class FitSettings:
         base: How the base expert is trained.
         knowledge: How the other experts are, starting from the base expert's weights.
         router: How the router is.
+        fusion: How the experts are fused: a name in the table of `routedk.adapters.router`.
         seed: Seed of all chance.
     """
 
@@ -40,6 +48,7 @@ class FitSettings:
     router: TrainingSettings = field(
         default_factory=lambda: TrainingSettings(share=0.1, epochs=2, learning_rate=2e-2)
     )
+    fusion: str = "softmax"
     seed: int = 0
 
 
@@ -76,7 +85,7 @@ def fit(
     check_replaceable(folder)
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        routed = RoutedStudent(student, settings.experts)
+        routed = RoutedStudent(student, settings.experts, settings.fusion)
     shown = CompiledKnowledge(
         rules=tuple(rule.text for rule in knowledge.rules),
         sessions=tuple(sessions),
@@ -95,9 +104,11 @@ def fit(
         curves["knowledge"] = train_experts(
             routed, prepared, work / "knowledge", settings.knowledge
         )
+    if others and settings.fusion in LEARNT:
         sampled = settings.router.sample(rows)
         prepared = prepare(routed, sampled, work / "router", settings.router)
         curves["router"] = train_router(routed, prepared, work / "router", settings.router)
+        routed.mean_gates = _mean_gates(routed, prepared)
     routed.freeze()
     curve = [{"stage": stage, **record} for stage, mine in curves.items() for record in mine]
     training = {
@@ -114,6 +125,16 @@ def fit(
     if not any(work.parent.iterdir()):
         work.parent.rmdir()
     return routed
+
+
+@torch.no_grad()
+def _mean_gates(routed: RoutedStudent, rows: Sequence[PreparedRow]) -> list[float] | None:
+    """The mean gates over these rows; None where gates are not one per session and expert."""
+    gates = routed.fusion(torch.stack([row.pooled_H for row in rows]).to(routed.device))
+    if not isinstance(gates, torch.Tensor) or gates.ndim != 2:
+        return None
+    means: list[float] = gates.mean(dim=0).tolist()
+    return means
 
 
 def _key(settings: FitSettings, student: Student, rows: Sequence[TrainingRow]) -> str:

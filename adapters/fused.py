@@ -1,34 +1,57 @@
 """The fused layer: all LoRA experts of a linear layer in one pair of products, gated per sample."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel
 from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor, nn
 
+from routedk.adapters.router import Gates
 from routedk.errors import SettingError
 
 
 class GateState:
-    """The gates of the forward pass under way, shared by all fused layers of one model."""
+    """The gates of the forward pass under way, shared by all fused layers of one model.
+
+    Attributes:
+        gates: As a fusion made them; None for PEFT's own way.
+        here: What they come to in the decoder layer under way. *Shape:* (batch, 1 or tokens,
+            experts).
+    """
 
     def __init__(self) -> None:
-        self.gates_BE: Tensor | None = None
+        self.gates: Gates | None = None
+        self.here: Tensor | None = None
 
     @contextmanager
-    def use(self, gates_BE: Tensor) -> Iterator[None]:
+    def use(self, gates: Gates) -> Iterator[None]:
         """Fuse the experts by these gates inside the block, the backward pass included.
 
         Args:
-            gates_BE: One row of gates per sample. *Shape:* (batch, experts).
+            gates: One row per sample, *shape* (batch, experts); one per sample and layer,
+                *shape* (batch, layers, experts); or gates per token.
         """
-        previous, self.gates_BE = self.gates_BE, gates_BE
+        previous, self.gates = self.gates, gates
         try:
             yield
         finally:
-            self.gates_BE = previous
+            self.gates = previous
+
+    def enter(self, layer: int, hidden_BTH: Tensor) -> None:
+        """Settle the gates of a decoder layer, counted from the lowest with experts."""
+        gates = self.gates
+        if gates is None:
+            self.here = None
+        elif not isinstance(gates, Tensor):
+            self.here = gates.at(layer, hidden_BTH)
+        elif gates.ndim == 3:
+            self.here = gates[:, layer : layer + 1]
+        else:
+            self.here = gates[:, None]
 
 
 class FusedLinear(LoraLinear):  # type: ignore[misc]  # PEFT is untyped here
@@ -61,18 +84,18 @@ class FusedLinear(LoraLinear):  # type: ignore[misc]  # PEFT is untyped here
         Raises:
             SettingError: The gates are of another batch.
         """
-        state = self.gate_state
-        if state is None or state.gates_BE is None or self.disable_adapters:
+        gates_BTE = self.gate_state.here if self.gate_state is not None else None
+        if gates_BTE is None or self.disable_adapters:
             return super().forward(x, *args, **kwargs)  # type: ignore[no-any-return]
         down, up = self.frozen_cat or self.stacked()
-        if state.gates_BE.shape != (x.shape[0], len(self.expert_names)):
+        count = len(self.expert_names)
+        if gates_BTE.shape[0] != x.shape[0] or gates_BTE.shape[-1] != count:
             raise SettingError(
-                f"gates of shape {tuple(state.gates_BE.shape)} for {x.shape[0]} samples and "
-                f"{len(self.expert_names)} experts: one row per sample, one column per expert"
+                f"gates of shape {tuple(gates_BTE.shape)} for {x.shape[0]} samples and "
+                f"{count} experts: one row per sample, one column per expert"
             )
-        rank = down.shape[0] // len(self.expert_names)
-        scale_BER = state.gates_BE.to(x.dtype).repeat_interleave(rank, dim=1)
-        middle_BTR = nn.functional.linear(x, down.to(x.dtype)) * scale_BER[:, None, :]
+        scale_BTR = gates_BTE.to(x.dtype).repeat_interleave(down.shape[0] // count, dim=-1)
+        middle_BTR = nn.functional.linear(x, down.to(x.dtype)) * scale_BTR
         output: Tensor = self.base_layer(x)
         return output + nn.functional.linear(middle_BTR, up.to(x.dtype))
 
@@ -116,10 +139,22 @@ def fused_layers(model: PeftModel) -> list[FusedLinear]:
     return [module for module in model.modules() if isinstance(module, FusedLinear)]
 
 
-def connect(model: PeftModel, expert_names: tuple[str, ...]) -> GateState:
-    """Let all fused layers read one shared gate state, with experts in this order."""
+def connect(model: PeftModel, expert_names: tuple[str, ...], layers: Sequence[Any]) -> GateState:
+    """Let all fused layers read one shared gate state, with experts in this order.
+
+    Args:
+        model: With experts.
+        expert_names: Its adapters, in gate order.
+        layers: The decoder layers with experts, the lowest first.
+    """
     state = GateState()
-    for layer in fused_layers(model):
-        layer.gate_state = state
-        layer.expert_names = expert_names
+
+    def settle(layer: int, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        state.enter(layer, args[0] if args else kwargs["hidden_states"])
+
+    for place, decoder_layer in enumerate(layers):
+        decoder_layer.register_forward_pre_hook(partial(settle, place), with_kwargs=True)
+    for fused in fused_layers(model):
+        fused.gate_state = state
+        fused.expert_names = expert_names
     return state

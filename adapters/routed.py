@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from routedk.adapters.fused import connect, expert_config, fused_layers, register_fused
 from routedk.adapters.prompts import EncodedPrompt
-from routedk.adapters.router import make_fusion
+from routedk.adapters.router import Gates, make_fusion
 from routedk.adapters.routing_file import (
     ROUTER_FILE,
     ROUTING_FILE,
@@ -45,7 +45,8 @@ class RoutedStudent:
     Args:
         student: The frozen base.
         settings: The shape of the experts.
-        fusion: How gates come about: ``softmax``, ``uniform`` or ``single:<expert>``.
+        fusion: How gates come about: a name in the table of `routedk.adapters.router`.
+        mean_gates: The mean gates of the training sessions, which ``merged`` is made of.
 
     Attributes:
         model: The PEFT model; its experts are adapters named ``expert_<name>``.
@@ -58,9 +59,14 @@ class RoutedStudent:
     """
 
     def __init__(
-        self, student: Student, settings: ExpertSettings | None = None, fusion: str = "softmax"
+        self,
+        student: Student,
+        settings: ExpertSettings | None = None,
+        fusion: str = "softmax",
+        mean_gates: Sequence[float] | None = None,
     ) -> None:
         self.student = student
+        self.mean_gates = mean_gates
         self.settings = settings or ExpertSettings()
         self.adapters = tuple(f"expert_{name}" for name in self.settings.experts)
         if fused_layers(student.model):
@@ -84,7 +90,8 @@ class RoutedStudent:
         self._finish(fusion)
 
     def _finish(self, fusion: str) -> None:
-        self.gate_state = connect(self.model, self.adapters)
+        layers = self.student.model.model.layers[self.first_layer :]
+        self.gate_state = connect(self.model, self.adapters, layers)
         self.use_fusion(fusion)
         self.model.requires_grad_(False)
         self.model.eval()
@@ -102,8 +109,11 @@ class RoutedStudent:
 
     def use_fusion(self, name: str) -> None:
         """Switch to another fusion; a router that was trained before is forgotten."""
-        hidden = self.student.model.config.hidden_size
-        self.fusion: nn.Module = make_fusion(name, self.settings.experts, hidden)
+        config = self.student.model.config
+        layers = config.num_hidden_layers - self.first_layer
+        self.fusion: nn.Module = make_fusion(
+            name, self.settings.experts, config.hidden_size, layers, self.mean_gates
+        )
         self.fusion.to(self.device)
         self.fusion_name = name
 
@@ -136,14 +146,15 @@ class RoutedStudent:
         )
 
     @torch.no_grad()
-    def gates(self, prompts: Sequence[EncodedPrompt]) -> Tensor:
-        """The gates for these prompts; *shape* (batch, experts), experts in their order."""
-        rows = []
+    def gates(self, prompts: Sequence[EncodedPrompt]) -> Gates:
+        """The gates for these prompts, experts in their order."""
+        rows: list[Gates] = []
         for prompt in prompts:
             ids = torch.tensor([prompt.ids], device=self.device)
             rows.append(self.fusion(self.pool(ids, [prompt.span])))
-        gates_BE: Tensor = torch.cat(rows)
-        return gates_BE
+        tensors = [row for row in rows if isinstance(row, Tensor)]
+        # Gates per token are made as the tokens come, the same way for every prompt.
+        return torch.cat(tensors) if tensors else rows[0]
 
     def fingerprint(self) -> str:
         """A hash of the experts' shape and weights, the router and the fusion's name."""
@@ -178,6 +189,7 @@ class RoutedStudent:
                 "student": {"name": self.student.name, "fingerprint": self.student.fingerprint},
                 **asdict(self.settings),
                 "fusion": self.fusion_name,
+                "mean_gates": None if self.mean_gates is None else [*self.mean_gates],
                 "router_input": "mean input embedding of the session's tokens",
                 **(extra or {}),
             }
@@ -212,11 +224,12 @@ class RoutedStudent:
             )
         try:
             settings = settings_of(document)
-            make_fusion(document["fusion"], settings.experts, 1)
+            make_fusion(document["fusion"], settings.experts, 1, 1, document.get("mean_gates"))
         except SettingError as error:
             raise ArtifactError(f"{folder / ROUTING_FILE}: {error}") from None
         try:
-            routed = cls(base, settings, fusion or document["fusion"])
+            means = document.get("mean_gates")
+            routed = cls(base, settings, fusion or document["fusion"], means)
         except SettingError:
             raise
         except ValueError as error:  # PEFT's, e.g. about target_modules that the student lacks

@@ -69,6 +69,7 @@ class _Routing(BaseModel):
     target_modules: list[str]
     layers: int | None
     fusion: str
+    mean_gates: list[float] | None = None
 
 
 def read_routing(folder: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from trl import SFTConfig, SFTTrainer
 from routedk.adapters.examples import TrainingRow
 from routedk.adapters.lower import lower_hidden, only_layers
 from routedk.adapters.routed import RoutedStudent
+from routedk.adapters.router import LEARNT
 from routedk.adapters.trees import IGNORED, TokenTree, grow_tree, pad, tree_mask
 from routedk.errors import SettingError
 
@@ -158,12 +159,12 @@ class RoutedTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped here
         experts_B, pooled_BH = inputs.pop("expert"), inputs.pop("pooled")
         self.tokens_seen += int(inputs.pop("tokens"))
         if self.train_router:
-            gates_BE = self.routed.fusion(pooled_BH)
+            gates = self.routed.fusion(pooled_BH)
         else:
             count = len(self.routed.adapters)
-            gates_BE = nn.functional.one_hot(experts_B, count).float()
+            gates = nn.functional.one_hot(experts_B, count).float()
         # Not a context manager: the gates are needed through the backward pass, too.
-        self.routed.gate_state.gates_BE = gates_BE
+        self.routed.gate_state.gates = gates
         next_BT = inputs.pop("labels")[:, 1:]
         student = self.routed.student.model
         learnt_BT = next_BT != IGNORED
@@ -249,7 +250,9 @@ def train_router(
 ) -> list[dict[str, float]]:
     """Train the router with the experts frozen; arguments as in `train_experts`."""
     if not list(routed.fusion.parameters()):
-        raise SettingError(f"fusion {routed.fusion_name!r} has nothing to train: use softmax")
+        raise SettingError(
+            f"fusion {routed.fusion_name!r} has nothing to train: {', '.join(LEARNT)} have"
+        )
     routed.model.requires_grad_(False)
     routed.freeze()
     routed.fusion.requires_grad_(True)
@@ -310,7 +313,7 @@ def _train(
             trainer.add_callback(LossBar)
             trainer.train(resume_from_checkpoint=checkpoint)
     finally:
-        routed.gate_state.gates_BE = None
+        routed.gate_state.gates = None
         # TRL leaves the base model's forward patched with its chunked loss.
         student.__dict__.pop("forward", None)
         routed.model.eval()

@@ -39,6 +39,14 @@ def train(
         float, typer.Option(help="Share of rows that the router is trained on.")
     ] = 0.1,
     router_epochs: Annotated[float, typer.Option(help="Passes over these rows.")] = 2.0,
+    fusion: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="How experts are fused: softmax, static, top1, layerwise, sparsegen, uniform or "
+            "single:EXPERT.",
+        ),
+    ] = "softmax",
     batch_size: Annotated[int, typer.Option(min=1, help="Sessions per step.")] = 4,
     max_sessions: Annotated[
         int | None, typer.Option(min=1, help="Train on a seeded sample of this many sessions.")
@@ -78,6 +86,7 @@ def train(
         base=stage(epochs, learning_rate),
         knowledge=stage(knowledge_epochs, learning_rate / 2, knowledge_share),
         router=stage(router_epochs, 2e-2, router_share),
+        fusion=fusion,
         seed=seed,
     )
     base_of_knowledge = read_knowledge(knowledge)

@@ -187,7 +187,7 @@ def test_an_error_of_the_model_reaches_the_caller(
     monkeypatch.setattr(engine.generator, "_generate", fail)
     with dspy.context(lm=lm_of(engine)), pytest.raises(LMError, match="out of memory"):
         generate_all(BundleGenerator(), many, num_threads=8)
-    assert shared.gate_state.gates_BE is None
+    assert shared.gate_state.gates is None
     monkeypatch.undo()
     with dspy.context(lm=lm_of(engine)):
         assert BundleGenerator()(session=many[0]).raw

@@ -250,9 +250,35 @@ def test_the_loss_is_that_of_separate_rows(
     assert losses[0]["tokens"] == len(row.prompt) + sum(len(line) for line, _ in row.lines)
 
 
+@pytest.mark.parametrize("fusion", ["static", "layerwise", "sparsegen", "uniform"])
+def test_every_fusion_is_trained_alike(
+    fusion: str,
+    loaded: Student,
+    sessions: list[Session],
+    knowledge: KnowledgeBase,
+    tmp_path: Path,
+) -> None:
+    once = replace(STAGE, epochs=1)
+    settings = replace(SETTINGS, base=once, knowledge=once, router=once, fusion=fusion)
+    routed = fit(copy_of(loaded), sessions, knowledge, tmp_path / "experts", settings)
+    stages = {record["stage"] for record in curve(tmp_path / "experts")}
+    assert ("router" in stages) == (fusion != "uniform")
+    assert any(bool(p.any()) for p in routed.fusion.parameters()) == (fusion != "uniform")
+    again = RoutedStudent.load(tmp_path / "experts", student=copy_of(loaded))
+    assert again.fingerprint() == routed.fingerprint()
+    if fusion != "static":
+        assert routed.mean_gates is None
+        return
+    merged = RoutedStudent.load(tmp_path / "experts", fusion="merged", student=copy_of(loaded))
+    pooled = torch.zeros(1, routed.student.model.config.hidden_size)
+    torch.testing.assert_close(merged.fusion(pooled), routed.fusion(pooled))
+
+
 def test_a_fixed_fusion_has_nothing_to_train(routed: RoutedStudent, tmp_path: Path) -> None:
     routed.use_fusion("uniform")
-    with pytest.raises(SettingError, match="fusion 'uniform' has nothing to train: use softmax"):
+    with pytest.raises(
+        SettingError, match="fusion 'uniform' has nothing to train: softmax, static"
+    ):
         train_router(routed, [], tmp_path, STAGE)
 
 

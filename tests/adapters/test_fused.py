@@ -142,8 +142,8 @@ def test_gates_are_put_back(routed: RoutedStudent) -> None:
     with state.use(outer):
         with pytest.raises(KeyError), state.use(inner):
             raise KeyError
-        assert state.gates_BE is outer
-    assert state.gates_BE is None
+        assert state.gates is outer
+    assert state.gates is None
 
 
 def test_a_student_takes_experts_once(routed: RoutedStudent) -> None:

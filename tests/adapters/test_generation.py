@@ -114,7 +114,7 @@ def test_gates_matter(loaded: Student, prompts: list[EncodedPrompt]) -> None:
 def test_no_gates_stay_behind(generator: Generator, prompts: list[EncodedPrompt]) -> None:
     generator.bundles(prompts[:1], [2])
     if generator.routed is not None:
-        assert generator.routed.gate_state.gates_BE is None
+        assert generator.routed.gate_state.gates is None
 
 
 def test_a_seed_repeats_a_draw(generator: Generator, prompts: list[EncodedPrompt]) -> None:
