@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from routedk.adapters.engine import StudentEngine, engine_lm, student_lm
+    from routedk.adapters.export import export_lora, export_model
     from routedk.adapters.fit import FitSettings
     from routedk.adapters.routed import ExpertSettings, RoutedStudent
     from routedk.adapters.student import Student, load_student
@@ -21,6 +22,8 @@ __all__ = [
     "StudentEngine",
     "TrainingSettings",
     "engine_lm",
+    "export_lora",
+    "export_model",
     "load_student",
     "student_lm",
 ]
@@ -33,6 +36,8 @@ _HOMES = {
     "StudentEngine": "engine",
     "TrainingSettings": "training",
     "engine_lm": "engine",
+    "export_lora": "export",
+    "export_model": "export",
     "load_student": "student",
     "student_lm": "engine",
 }

@@ -13,6 +13,7 @@ from routedk.cli.data import convert, describe
 from routedk.cli.demo import demo
 from routedk.cli.distill import distill
 from routedk.cli.evaluate import evaluate
+from routedk.cli.export import export
 from routedk.cli.generate import generate
 from routedk.cli.info import info
 from routedk.cli.train import train
@@ -43,6 +44,7 @@ app.command(
     epilog="Example: routedk generate --data demo --split test --experts experts "
     "--program program.json --output bundles.jsonl"
 )(generate)
+app.command(epilog="Example: routedk export --experts experts --output lora")(export)
 app.command(epilog="Example: routedk info --json")(info)
 
 

@@ -1,0 +1,183 @@
+"""Routed experts for engines that know nothing of routing: plain LoRAs and merged weights.
+
+Experts fused by gates that are the same for every session are one LoRA: its A are the experts' A
+stacked, its B their B side by side, each times its gate. The sum is exact, at the sum of the ranks.
+"""
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from safetensors.torch import save_file
+from torch import Tensor
+
+from routedk.adapters.fused import FusedLinear
+from routedk.adapters.routed import RoutedStudent
+from routedk.adapters.router import FixedFusion, StaticFusion
+from routedk.adapters.student import load_student
+from routedk.errors import ArtifactError, SettingError
+
+_WEIGHTS = "adapter_model.safetensors"
+
+
+def fixed_gates(routed: RoutedStudent) -> list[float]:
+    """The gates of a fusion that are the same for every session, one per expert.
+
+    Raises:
+        SettingError: The fusion's gates depend on the session.
+    """
+    if not isinstance(routed.fusion, FixedFusion | StaticFusion):
+        raise SettingError(
+            f"fusion {routed.fusion_name!r} has gates of its own for each session, which no one "
+            "LoRA can hold: choose merged, static, uniform or single:EXPERT"
+        )
+    with torch.no_grad():
+        gates: list[float] = routed.fusion(torch.zeros(1, 1))[0].tolist()
+    return gates
+
+
+def export_lora(
+    routed: RoutedStudent, folder: str | Path, card: Mapping[str, Any] | None = None
+) -> Path:
+    """Write the experts, fused by their fixed gates, as one plain PEFT LoRA.
+
+    Experts with gate 0 are left out, so ``single:<expert>`` keeps the expert's own rank.
+
+    Args:
+        routed: With a fusion whose gates are the same for every session.
+        folder: Made by this call.
+        card: Further lines of the adapter card, e.g. data and metrics.
+
+    Returns:
+        The folder: ``adapter_config.json``, ``adapter_model.safetensors``, ``README.md``.
+
+    Raises:
+        SettingError: The gates depend on the session.
+        ArtifactError: The folder exists and is not empty.
+    """
+    gates = fixed_gates(routed)
+    folder = _new_folder(folder)
+    kept = [place for place, gate in enumerate(gates) if gate != 0]
+    settings = routed.settings
+    rank = settings.r * len(kept)
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=rank,  # The experts' own scaling is in B.
+        target_modules=list(settings.target_modules),
+        layers_to_transform=list(
+            range(routed.first_layer, routed.student.model.config.num_hidden_layers)
+        ),
+        layers_pattern="layers",
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=routed.student.name,
+        inference_mode=True,
+    )
+    tensors: dict[str, Tensor] = {}
+    for name, module in routed.model.named_modules():
+        if isinstance(module, FusedLinear):
+            down, up = module.stacked()
+            rows = [row for place in kept for row in _rows(place, settings.r)]
+            scale = torch.tensor(gates, device=up.device).repeat_interleave(settings.r)
+            tensors[f"{name}.lora_A.weight"] = down[rows].detach().cpu().contiguous()
+            tensors[f"{name}.lora_B.weight"] = (up * scale)[:, rows].detach().cpu().contiguous()
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / _WEIGHTS, metadata={"format": "pt"})
+    config.save_pretrained(str(folder))
+    (folder / "README.md").write_text(_card(routed, gates, rank, card or {}), encoding="utf-8")
+    return folder
+
+
+def export_model(
+    routed: RoutedStudent, folder: str | Path, card: Mapping[str, Any] | None = None
+) -> Path:
+    """Write the student with its experts folded into its own weights: a plain causal LM.
+
+    Args:
+        routed: As in `export_lora`.
+        folder: Made by this call.
+        card: As in `export_lora`.
+
+    Raises:
+        SettingError: The gates depend on the session.
+        ArtifactError: The folder exists and is not empty.
+    """
+    from peft import PeftModel
+
+    gates = fixed_gates(routed)
+    folder = _new_folder(folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        lora = export_lora(routed, Path(scratch) / "lora")
+        fresh = load_student(routed.student.name, device="cpu", wanted=routed.student.fingerprint)
+        if fresh.fingerprint != routed.student.fingerprint:
+            raise ArtifactError(
+                f"the student {routed.student.name!r} found now has other weights "
+                f"({fresh.fingerprint}) than the experts were loaded on "
+                f"({routed.student.fingerprint})"
+            )
+        model: Any = PeftModel.from_pretrained(fresh.model, str(lora))
+        merged = model.merge_and_unload()
+    merged.save_pretrained(folder)
+    routed.tokenizer.save_pretrained(folder)
+    text = _card(routed, gates, None, card or {})
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    return folder
+
+
+def _rows(place: int, rank: int) -> range:
+    return range(place * rank, (place + 1) * rank)
+
+
+def _new_folder(folder: str | Path) -> Path:
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ArtifactError(f"{folder}: exists already: name another folder")
+    return folder
+
+
+def _card(
+    routed: RoutedStudent, gates: Sequence[float], rank: int | None, more: Mapping[str, Any]
+) -> str:
+    """A model card as the Hugging Face hub reads it."""
+    settings = routed.settings
+    kind = "full weights" if rank is None else f"one LoRA of rank {rank}"
+    facts = {
+        "student": f"{routed.student.name} (fingerprint {routed.student.fingerprint})",
+        "form": kind,
+        "fusion": routed.fusion_name,
+        "gates": ", ".join(
+            f"{name} {gate:.4f}" for name, gate in zip(settings.experts, gates, strict=True)
+        ),
+        "experts": f"rank {settings.r}, alpha {settings.lora_alpha}, decoder layers from "
+        f"{routed.first_layer} on",
+        **more,
+    }
+    lines = [f"| {name} | {_cell(value)} |" for name, value in facts.items()]
+    library = "transformers" if rank is None else "peft"
+    return "\n".join(
+        [
+            "---",
+            f"base_model: {routed.student.name}",
+            f"library_name: {library}",
+            "pipeline_tag: text-generation",
+            "tags: [routedk, bundle-generation, lora]",
+            "---",
+            "# Bundle generation with fused LoRA experts",
+            "",
+            "Made by RouteDK's `routedk export`. The prompt must be laid out as RouteDK lays it",
+            "out: `BundleGenerator.messages(session)` gives it.",
+            "",
+            "| | |",
+            "|---|---|",
+            *lines,
+            "",
+        ]
+    )
+
+
+def _cell(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text.replace("|", "\\|")

@@ -1,0 +1,91 @@
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from routedk.adapters.export import export_lora, export_model
+from routedk.adapters.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.student import Student
+from routedk.errors import ArtifactError, SettingError
+
+from .conftest import copy_of, randomise
+
+IDS = torch.randint(5, 200, (2, 9), generator=torch.Generator().manual_seed(0))
+FIXED = {"uniform": 12, "static": 12, "merged": 8, "single:rule": 4}
+
+
+def build(fusion: str, student: Student) -> RoutedStudent:
+    settings = ExpertSettings(r=4, lora_alpha=6, layers=2)
+    return randomise(RoutedStudent(copy_of(student), settings, fusion, [0.7, 0.0, 0.3]))
+
+
+def logits(routed: RoutedStudent) -> torch.Tensor:
+    pooled = torch.zeros(len(IDS), routed.student.model.config.hidden_size)
+    with torch.no_grad(), routed.gate_state.use(routed.fusion(pooled)):
+        return routed.model(input_ids=IDS).logits
+
+
+@pytest.mark.parametrize(("fusion", "rank"), FIXED.items())
+def test_a_plain_lora_is_the_fused_experts(
+    fusion: str, rank: int, loaded: Student, student_folder: Path, tmp_path: Path
+) -> None:
+    routed = build(fusion, loaded)
+    folder = export_lora(routed, tmp_path / "lora", {"data": "demo | all"})
+    base = AutoModelForCausalLM.from_pretrained(student_folder)
+    plain = PeftModel.from_pretrained(base, folder).eval()
+    assert plain.peft_config["default"].r == rank
+    assert plain.peft_config["default"].base_model_name_or_path == str(student_folder)
+    assert plain.peft_config["default"].modules_to_save is None
+    with torch.no_grad():
+        torch.testing.assert_close(
+            plain(input_ids=IDS).logits, logits(routed), rtol=1e-4, atol=1e-4
+        )
+    card = (folder / "README.md").read_text()
+    assert f"| fusion | {fusion} |" in card
+    assert f"one LoRA of rank {rank}" in card
+    assert r"| data | demo \| all |" in card
+
+
+def test_full_weights_are_the_fused_experts(loaded: Student, tmp_path: Path) -> None:
+    routed = build("merged", loaded)
+    folder = export_model(routed, tmp_path / "model")
+    plain = AutoModelForCausalLM.from_pretrained(folder).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(
+            plain(input_ids=IDS).logits, logits(routed), rtol=1e-4, atol=1e-4
+        )
+    assert AutoTokenizer.from_pretrained(folder).chat_template == loaded.tokenizer.chat_template
+    assert "full weights" in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize("fusion", ["softmax", "top1", "layerwise", "sparsegen"])
+def test_gates_of_a_session_fit_no_lora(fusion: str, loaded: Student, tmp_path: Path) -> None:
+    for write in (export_lora, export_model):
+        with pytest.raises(SettingError, match=f"fusion '{fusion}' has gates of its own"):
+            write(build(fusion, loaded), tmp_path / "lora")
+    assert not (tmp_path / "lora").exists()
+
+
+def test_nothing_is_overwritten(loaded: Student, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    for folder in (tmp_path, tmp_path / "mine"):
+        with pytest.raises(ArtifactError, match="exists already: name another folder"):
+            export_lora(build("uniform", loaded), folder)
+
+
+def test_the_command(loaded: Student, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from routedk.cli import main
+
+    build("softmax", loaded).save(tmp_path / "experts")
+    options = ["--experts", str(tmp_path / "experts"), "--output", str(tmp_path / "lora")]
+    with pytest.raises(SystemExit) as caught:
+        main(["export", *options])
+    assert not caught.value.code
+    assert "Exported a plain LoRA with fusion merged" in capsys.readouterr().out
+    assert (tmp_path / "lora" / "adapter_model.safetensors").is_file()
+    with pytest.raises(SystemExit) as caught:
+        main(["export", *options])
+    assert caught.value.code == 2
+    assert "exists already" in capsys.readouterr().err
