@@ -1,0 +1,230 @@
+"""What routing costs: our fusions beside the student alone, one LoRA, and PEFT's own mixtures.
+
+python -m benchmarks.fusion --json fusion.json
+
+Every system has the same three random experts on the same layers. All are timed in one process,
+taking turns, and a ratio is the median of the ratios of each turn.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Annotated, Any
+
+import torch
+import typer
+from peft import ArrowConfig, PeftModel, XLoraConfig, create_arrow_model, get_peft_model
+from torch import Tensor
+
+from routedk.adapters.export import export_lora
+from routedk.adapters.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.router import FUSIONS
+from routedk.adapters.student import DEFAULT_STUDENT, Student, load_student
+
+PROMPT_TOKENS, NEW_TOKENS, TRAINED_TOKENS = 512, 32, 256
+RATIOS = {
+    "softmax_vs_lora": ("softmax", "lora", ("prefill", "decode", "decode_16", "train")),
+    "xlora_vs_softmax": ("x-lora", "softmax", ("decode", "decode_16")),
+    "merged_vs_base": ("merged", "base", ("decode", "decode_16")),
+}
+Times = Mapping[str, Mapping[str, list[float]]]
+
+
+@dataclass
+class System:
+    """One way to run the student.
+
+    Args:
+        name: As in the table.
+        model: A causal LM.
+        gated: What a forward pass on these ids runs under.
+        cached: Whether it can decode with a cache of keys and values.
+        train: Makes it trainable; None where there is nothing to train.
+    """
+
+    name: str
+    model: Any
+    gated: Callable[[Tensor], AbstractContextManager[None]] = lambda ids: nullcontext()
+    cached: bool = True
+    train: Callable[[], None] | None = None
+
+    def prefill(self) -> None:
+        """Compute a prompt."""
+        ids = _ids(1, PROMPT_TOKENS)
+        with torch.inference_mode(), self.gated(ids):
+            self.model(input_ids=ids, use_cache=self.cached, logits_to_keep=1)
+
+    def decode(self, batch: int) -> None:
+        """Write tokens one by one after a short prompt."""
+        ids, cache = _ids(batch, 16), None
+        with torch.inference_mode(), self.gated(ids):
+            for _ in range(NEW_TOKENS):
+                given = ids if cache is None else ids[:, -1:]
+                more = {"past_key_values": cache} if self.cached else {}
+                output = self.model(
+                    input_ids=given, use_cache=self.cached, logits_to_keep=1, **more
+                )
+                cache = output.past_key_values if self.cached else None
+                ids = torch.cat([ids, output.logits[:, -1:].argmax(-1)], dim=1)
+
+    def step(self) -> None:
+        """One forward and backward pass."""
+        ids = _ids(1, TRAINED_TOKENS)
+        with self.gated(ids):
+            self.model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+        self.model.zero_grad(set_to_none=True)
+
+
+def _ids(rows: int, tokens: int) -> Tensor:
+    return torch.arange(rows * tokens).view(rows, tokens) % 256
+
+
+def systems(student: str, settings: ExpertSettings, folder: Path) -> Iterator[System]:
+    """Build every system over the same weights, one copy of the student in memory.
+
+    Args:
+        student: Name or folder.
+        settings: The shape of the experts.
+        folder: For the experts' files.
+    """
+    base = load_student(student, device="cpu")
+
+    def copied() -> Student:
+        own = load_student(student, device="cpu", wanted=base.fingerprint)
+        weights = dict(base.model.named_parameters())
+        for name, parameter in own.model.named_parameters():
+            parameter.data = weights[name].data
+        return own
+
+    first = RoutedStudent(copied(), settings, "softmax", [0.5, 0.3, 0.2])
+    torch.manual_seed(0)
+    for name, parameter in first.model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(std=0.02)
+    first.save(folder / "experts")
+    paths = [str(folder / "experts" / adapter) for adapter in first.adapters]
+
+    yield System("base", base.model)
+    one = PeftModel.from_pretrained(copied().model, paths[0])
+    yield System("lora", one, train=lambda: one.set_adapter("default"))
+    three = PeftModel.from_pretrained(copied().model, paths[0], adapter_name="0")
+    for place, path in enumerate(paths[1:], start=1):
+        three.load_adapter(path, adapter_name=str(place))
+    names = [str(place) for place in range(len(paths))]
+    three.base_model.set_adapter(names)
+    yield System("three active", three, train=lambda: three.base_model.set_adapter(names))
+    hidden = base.model.config.hidden_size
+    config = XLoraConfig(
+        task_type="CAUSAL_LM", hidden_size=hidden, adapters=dict(zip(names, paths, strict=True))
+    )
+    # X-LoRA runs the student twice per pass and refuses a cache of keys and values.
+    plain = copied().model
+    plain.config.use_cache = False
+    yield System("x-lora", get_peft_model(plain, config).eval(), cached=False)
+    yield System("arrow", create_arrow_model(copied().model, paths, ArrowConfig(top_k=3)).eval())
+    for fusion in FUSIONS:
+        routed = RoutedStudent.load(folder / "experts", fusion=fusion, student=copied())
+        if fusion == "merged":
+            lora = export_lora(routed, folder / "merged")
+            own = load_student(student, device="cpu", wanted=base.fingerprint)
+            yield System(
+                "merged", PeftModel.from_pretrained(own.model, str(lora)).merge_and_unload()
+            )
+        else:
+            yield _routed(routed)
+
+
+def _routed(routed: RoutedStudent) -> System:
+    def gated(ids: Tensor) -> AbstractContextManager[None]:
+        with torch.no_grad():
+            gates = routed.fusion(routed.pool(ids, [(0, ids.shape[1])] * len(ids)))
+        return routed.gate_state.use(gates)
+
+    return System(routed.fusion_name, routed.model, gated, train=routed.train_experts)
+
+
+def measure(every: list[System], rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Seconds by system and task, one number per round."""
+    tasks: dict[str, Callable[[System], None]] = {
+        "prefill": System.prefill,
+        "decode": lambda system: system.decode(1),
+        "decode_16": lambda system: system.decode(16),
+        "train": System.step,
+    }
+    times: dict[str, dict[str, list[float]]] = {system.name: {} for system in every}
+    for task, run in tasks.items():
+        chosen = every
+        if task == "train":
+            chosen = [system for system in every if system.train is not None]
+            for system in chosen:
+                assert system.train is not None
+                system.train()
+        for turn in range(-1, rounds):  # The first, a warm-up, does not count.
+            for system in chosen:
+                started = perf_counter()
+                run(system)
+                if turn >= 0:
+                    times[system.name].setdefault(task, []).append(perf_counter() - started)
+            typer.echo(f"{task}: round {turn + 1} of {rounds}", err=True)
+    return times
+
+
+def ratios(times: Times) -> dict[str, dict[str, float]]:
+    """The ratios named in ``RATIOS``."""
+    return {
+        name: {
+            task: round(
+                median(
+                    one / other
+                    for one, other in zip(times[above][task], times[below][task], strict=True)
+                ),
+                3,
+            )
+            for task in tasks
+        }
+        for name, (above, below, tasks) in RATIOS.items()
+    }
+
+
+def main(
+    output: Annotated[Path, typer.Option("--json", metavar="FILE", help="Where the result goes.")],
+    student: Annotated[str, typer.Option(help="Folder or name of a causal LM.")] = DEFAULT_STUDENT,
+    rounds: Annotated[int, typer.Option(min=1)] = 7,
+    r: Annotated[int, typer.Option(min=1, help="Rank of each expert.")] = 8,
+    layers: Annotated[int, typer.Option(min=0, help="Uppermost layers; 0 for all.")] = 0,
+) -> None:
+    """Time prefill, decoding and a training step of every system."""
+    settings = ExpertSettings(r=r, lora_alpha=2 * r, layers=layers or None)
+    with tempfile.TemporaryDirectory() as folder:
+        times = measure(list(systems(student, settings, Path(folder))), rounds)
+    seconds = {
+        name: {task: median(mine) for task, mine in by_task.items()}
+        for name, by_task in times.items()
+    }
+    document = {
+        "ratios": ratios(times),
+        "seconds": seconds,
+        "config": {
+            "student": student,
+            "r": r,
+            "experts": 3,
+            "layers": layers or "all",
+            "rounds": rounds,
+            "threads": torch.get_num_threads(),
+            "tokens": {"prefill": PROMPT_TOKENS, "decode": NEW_TOKENS, "train": TRAINED_TOKENS},
+        },
+    }
+    output.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    for name, by_task in seconds.items():
+        shown = "  ".join(f"{task} {value:.3f} s" for task, value in by_task.items())
+        typer.echo(f"{name:14s}{shown}")
+    typer.echo(json.dumps(document["ratios"], indent=2))
+
+
+if __name__ == "__main__":
+    typer.run(main)
