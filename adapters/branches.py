@@ -24,6 +24,7 @@ class Branch:
     Args:
         row: Which tree it belongs to.
         stem: Which of the tree's branches it goes on from, counted from 1.
+        draw: Which completion of this branch it is, counted from 0.
         number: Its own number among the tree's branches.
         position: The position of its next token.
         written: Its new tokens so far.
@@ -31,6 +32,7 @@ class Branch:
 
     row: int
     stem: int
+    draw: int
     number: int
     position: int
     written: list[int] = field(default_factory=list)
@@ -88,13 +90,14 @@ def decode_branches(
 def _sprout(row: int, tree: TokenTree, draws: int) -> list[tuple[Branch, int]]:
     """The completions of a tree's branches, each with the place of the token it goes on from."""
     ends = {stem: place for place, stem in enumerate(tree.branch_ids) if stem > 0}
+    after = {stem: tree.position_ids[place] + 1 for stem, place in ends.items()}
     return [
         (
-            Branch(row, stem, len(ends) + draws * (stem - 1) + draw, tree.position_ids[place] + 1),
+            Branch(row, stem, draw, len(ends) + draws * (stem - 1) + draw + 1, after[stem]),
             place,
         )
         for stem, place in ends.items()
-        for draw in range(1, draws + 1)
+        for draw in range(draws)
     ]
 
 

@@ -17,7 +17,7 @@ from routedk.adapters.prompts import EncodedPrompt, encode_prompt
 from routedk.adapters.routed import RoutedStudent
 from routedk.adapters.student import DEFAULT_STUDENT, Student, load_student
 from routedk.errors import SettingError
-from routedk.programs.item_intents import render_item_intents, split_labels
+from routedk.programs.item_intents import render_readings, split_labels
 from routedk.programs.layout import THOUGHT_PREFIX
 from routedk.programs.reading import session_lines
 
@@ -87,7 +87,11 @@ class StudentEngine(_Unsaved):
         form: What a prompt with a session is answered with: ``bundles`` (lines of numbers and
             intents) or ``item-intents`` (a thought that names each item's intent, from which the
             parser composes the bundles).
+        readings: Readings of each item in an ``item-intents`` answer, the likeliest first.
         max_batch: Most requests computed together.
+
+    Raises:
+        SettingError: There is no such form, or less than one reading.
     """
 
     def __init__(
@@ -95,11 +99,15 @@ class StudentEngine(_Unsaved):
         student: RoutedStudent | Student,
         *,
         form: AnswerForm = "bundles",
+        readings: int = 3,
         max_batch: int = 16,
     ) -> None:
         if form not in get_args(AnswerForm):
             raise SettingError(f"answer form {form!r}: allowed are {get_args(AnswerForm)}")
+        if readings < 1:
+            raise SettingError(f"readings={readings}: at least 1")
         self.form = form
+        self.readings = readings
         self.generator = Generator(student)
         self._batcher: Batcher[Job, Completion] = Batcher(
             self.run, lambda job: job.kind, max_batch=max_batch
@@ -148,9 +156,8 @@ class StudentEngine(_Unsaved):
         items = [job.items for job in jobs]
         if self.form == "bundles":
             return self.generator.bundles(prompts, list(map(len, items)), first.sampling)
-        return [
-            _thought(lines) for lines in self.generator.item_lines(prompts, items, first.sampling)
-        ]
+        found = self.generator.item_lines(prompts, items, first.sampling, self.readings)
+        return [_thought(lines) for lines in found]
 
 
 class AsyncStudentEngine(_Unsaved):
@@ -185,11 +192,15 @@ def respond(request: Request, job: Job, completion: Completion) -> Response:
     )
 
 
-def _thought(lines: Sequence[Completion]) -> Completion:
-    labels = [split_labels(line.text) for line in lines]
-    text = f"{THOUGHT_PREFIX} {render_item_intents(labels)}"
-    tokens = sum(line.tokens for line in lines)
-    return Completion(text, tokens, all(line.finished for line in lines))
+def _thought(lines: Sequence[Sequence[Completion]]) -> Completion:
+    readings = [[split_labels(reading.text) for reading in mine] for mine in lines]
+    written = [reading for mine in lines for reading in mine]
+    return Completion(
+        f"{THOUGHT_PREFIX} {render_readings(readings)}",
+        sum(reading.tokens for reading in written),
+        # A less likely reading that was cut short cuts nothing off the answer.
+        all(mine[0].finished for mine in lines),
+    )
 
 
 def _messages(request: Request) -> list[dict[str, str]]:
@@ -204,13 +215,14 @@ def _messages(request: Request) -> list[dict[str, str]]:
 def engine_lm(engine: StudentEngine) -> "dspy.LM":
     """A ``dspy.LM`` over an engine, named by what it would answer with.
 
-    DSPy's cache knows a model by its name alone, so the name holds a hash of weights, routing,
-    answer form and this package's version.
+    DSPy's cache knows a model by its name alone, so the name holds a hash of weights, precision,
+    routing, answer form and this package's version.
     """
     import dspy
 
     generator = engine.generator
-    what = (generator.base.fingerprint, engine.form, routedk.__version__)
+    model = (generator.base.fingerprint, str(generator.base.model.dtype))
+    what = (*model, engine.form, str(engine.readings), routedk.__version__)
     digest = hashlib.sha256(":".join(what).encode())
     if generator.routed is not None:
         digest.update(generator.routed.fingerprint().encode())
@@ -224,6 +236,7 @@ def student_lm(
     *,
     fusion: str | None = None,
     form: AnswerForm | None = None,
+    dtype: str | None = None,
     max_batch: int = 16,
 ) -> "dspy.LM":
     """The student as a ``dspy.LM``, in this process.
@@ -234,11 +247,12 @@ def student_lm(
             the embedded student.
         fusion: Another fusion than the one saved with the experts.
         form: Another answer form than the one the experts were trained to write.
+        dtype: Of the student's weights and products, see `load_student`.
         max_batch: Most requests computed together.
     """
     if experts is None:
-        base = load_student(student or DEFAULT_STUDENT)
+        base = load_student(student or DEFAULT_STUDENT, dtype=dtype)
         return engine_lm(StudentEngine(base, form=form or "bundles", max_batch=max_batch))
-    loaded = load_student(student) if student else None
-    routed = RoutedStudent.load(experts, fusion=fusion, student=loaded)
+    loaded = load_student(student, dtype=dtype) if student else None
+    routed = RoutedStudent.load(experts, fusion=fusion, student=loaded, dtype=dtype)
     return engine_lm(StudentEngine(routed, form=form or "item-intents", max_batch=max_batch))

@@ -76,10 +76,15 @@ class Completion:
 class Draw:
     """Draws the next token of each branch, within the branch's grammar.
 
+    Greedy completions of one branch begin with its likeliest tokens, each with another.
+
     Args:
         token_filter: Which tokens a grammar lets through.
         grammar: Every branch's, at its beginning.
         sampling: How tokens are drawn.
+
+    Attributes:
+        likelihoods: Log-likelihood of each branch so far, by its row and number.
     """
 
     def __init__(self, token_filter: TokenFilter, grammar: Grammar, sampling: Sampling) -> None:
@@ -92,19 +97,30 @@ class Draw:
             self._random.manual_seed(sampling.seed)
         else:
             self._random.seed()
+        self.likelihoods: dict[tuple[int, int], float] = {}
 
     def __call__(self, branches: Sequence[Branch], scores_NV: Tensor) -> list[int]:
         """See `routedk.adapters.branches.decode_branches`."""
         states = [self._state(branch) for branch in branches]
         allowed_NV = torch.stack([self._filter.allowed(state) for state in states])
         scores_NV = scores_NV.cpu().masked_fill(~allowed_NV, -torch.inf)
-        if self._sampling.temperature <= 0:
-            return scores_NV.argmax(dim=-1).tolist()
-        scores_NV = TopPLogitsWarper(self._sampling.top_p)(
-            torch.empty(0), scores_NV / self._sampling.temperature
-        )
-        chances_NV = scores_NV.softmax(dim=-1)
-        return torch.multinomial(chances_NV, 1, generator=self._random)[:, 0].tolist()
+        drawn_N = self._tokens(branches, scores_NV)
+        chosen_N = scores_NV.log_softmax(dim=-1).gather(-1, drawn_N[:, None])[:, 0]
+        for branch, likelihood in zip(branches, chosen_N.tolist(), strict=True):
+            key = (branch.row, branch.number)
+            self.likelihoods[key] = self.likelihoods.get(key, 0.0) + likelihood
+        tokens: list[int] = drawn_N.tolist()
+        return tokens
+
+    def _tokens(self, branches: Sequence[Branch], scores_NV: Tensor) -> Tensor:
+        if self._sampling.temperature > 0:
+            warmed_NV = scores_NV / self._sampling.temperature
+            if self._sampling.top_p < 1:
+                warmed_NV = TopPLogitsWarper(self._sampling.top_p)(torch.empty(0), warmed_NV)
+            return torch.multinomial(warmed_NV.softmax(dim=-1), 1, generator=self._random)[:, 0]
+        ranks = [0 if branch.written else branch.draw for branch in branches]
+        best_NK = scores_NV.topk(max(ranks) + 1, dim=-1).indices
+        return best_NK.gather(-1, torch.tensor(ranks)[:, None])[:, 0]
 
     def _state(self, branch: Branch) -> Grammar:
         key = (branch.row, branch.number)
@@ -177,13 +193,18 @@ class Generator:
         prompts: Sequence[EncodedPrompt],
         items: Sequence[Sequence[str]],
         sampling: Sampling = GREEDY,
-    ) -> list[list[Completion]]:
+        readings: int = 1,
+    ) -> list[list[list[Completion]]]:
         """For each session the intent of each item, each written blind to the others.
 
         Args:
             prompts: One per session.
             items: The item lines of each session.
             sampling: How tokens are drawn.
+            readings: Answers per item.
+
+        Returns:
+            For each session and item its readings, the likeliest first.
         """
         trees = []
         for prompt, lines in zip(prompts, items, strict=True):
@@ -192,9 +213,19 @@ class Generator:
         draw = Draw(self.token_filter, LabelGrammar(), sampling)
         with self._fused(prompts):
             branches = decode_branches(
-                self.base.model, trees, draw, end=self.end, max_tokens=_LABEL_TOKENS
+                self.base.model,
+                trees,
+                draw,
+                end=self.end,
+                max_tokens=_LABEL_TOKENS,
+                draws=readings,
             )
-        return [[self._read(branch.written) for branch in mine] for mine in branches]
+        found = []
+        for mine in branches:
+            mine.sort(key=lambda b: (b.stem, -draw.likelihoods[b.row, b.number], b.number))
+            written = [self._read(branch.written) for branch in mine]
+            found.append([written[k : k + readings] for k in range(0, len(written), readings)])
+        return found
 
     @property
     def _model(self) -> Any:

@@ -200,7 +200,12 @@ class RoutedStudent:
 
     @classmethod
     def load(
-        cls, folder: str | Path, *, fusion: str | None = None, student: Student | None = None
+        cls,
+        folder: str | Path,
+        *,
+        fusion: str | None = None,
+        student: Student | None = None,
+        dtype: str | None = None,
     ) -> "RoutedStudent":
         """Load what `save` wrote.
 
@@ -208,6 +213,7 @@ class RoutedStudent:
             folder: With ``routing.json``.
             fusion: Another fusion than the saved one, e.g. ``uniform`` or ``single:rule``.
             student: The base, where it is loaded already; by default found by its saved name.
+            dtype: Of a base that is loaded now, see `load_student`.
 
         Raises:
             ArtifactError: The folder is not whole, or belongs to another student.
@@ -215,7 +221,7 @@ class RoutedStudent:
         folder = Path(folder)
         document = read_routing(folder)
         base = student or load_student(
-            document["student"]["name"], wanted=document["student"]["fingerprint"]
+            document["student"]["name"], dtype=dtype, wanted=document["student"]["fingerprint"]
         )
         if base.fingerprint != document["student"]["fingerprint"]:
             raise ArtifactError(

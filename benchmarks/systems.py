@@ -33,17 +33,21 @@ from routedk.programs.generator import BundleGenerator
 from routedk.programs.program_file import load_generator
 
 
-def _systems(experts: Path, program: Path | None) -> Iterator[tuple[str, Any, Any]]:
+def _systems(
+    experts: Path, program: Path | None, dtype: str | None
+) -> Iterator[tuple[str, Any, Any]]:
     """Name, language model and program of each system."""
     plain = BundleGenerator()
     compiled = load_generator(program) if program is not None else plain
-    yield "student zero-shot", student_lm(), plain
+    untrained = student_lm(dtype=dtype)
+    yield "student zero-shot", untrained, plain
     if program is not None:
-        yield "student compiled", student_lm(), compiled
+        yield "student compiled", untrained, compiled
     for name in read_routing(experts)["experts"]:
-        yield f"expert {name}", student_lm(experts, fusion=f"single:{name}"), compiled
-    yield "uniform", student_lm(experts, fusion="uniform"), compiled
-    yield "routed", student_lm(experts), compiled
+        lm = student_lm(experts, fusion=f"single:{name}", dtype=dtype)
+        yield f"expert {name}", lm, compiled
+    yield "uniform", student_lm(experts, fusion="uniform", dtype=dtype), compiled
+    yield "routed", student_lm(experts, dtype=dtype), compiled
 
 
 @takes_sessions(split="test")
@@ -52,6 +56,9 @@ def main(
     experts: Annotated[Path, typer.Option(help="What routedk train wrote.")],
     output: Annotated[Path, typer.Option(help="Where the results go, as JSON.")],
     program: Annotated[Path | None, typer.Option(help="What routedk compile wrote.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="The student's, as in routedk generate.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Score the first sessions only.")] = None,
 ) -> None:
     """Score every system on the same sessions."""
@@ -61,7 +68,7 @@ def main(
     validation = [s for s in split_sessions(everything, source.options)["val"] if s.gold]
     data = BaselineData(catalogue=everything, validation=validation, encoder=default_encoder())
     scored = list(evaluate_baselines(sessions, data, seed=source.options.seed))
-    for name, lm, runner in _systems(experts, program):
+    for name, lm, runner in _systems(experts, program, dtype):
         started = perf_counter()
         with dspy.context(lm=lm):
             answers = generate_all(runner, sessions)
@@ -71,7 +78,7 @@ def main(
             for session, answer in zip(sessions, answers, strict=True)
         }
         result = evaluate(sessions, made, seed=source.options.seed)
-        config = {"seconds_per_session": seconds / len(sessions)}
+        config = {"seconds_per_session": seconds / len(sessions), "dtype": dtype}
         scored.append(System(name=name, result=result, config=config))
         typer.echo(f"{name}: {seconds / len(sessions):.2f} s per session", err=True)
     report = Report(

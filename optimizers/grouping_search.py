@@ -13,7 +13,7 @@ from routedk.eval.embeddings import TitleEncoder, default_encoder
 from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator, named_intents
 from routedk.programs.grouping import SimilarIntents, intent_dendrogram
-from routedk.programs.item_intents import Labels
+from routedk.programs.item_intents import Readings
 from routedk.types import Session
 
 # Without weight for the intents the student would have no say.
@@ -89,7 +89,7 @@ class GroupingSearch(Teleprompter):  # type: ignore[misc]
 
 
 def _best(
-    sessions: Sequence[Session], labels: Sequence[Labels], encoder: TitleEncoder
+    sessions: Sequence[Session], labels: Sequence[Readings], encoder: TitleEncoder
 ) -> tuple[SimilarIntents, NDArray[np.float64]]:
     """The grouping with the best score among its neighbours, and its matched F1 per session."""
     found = []

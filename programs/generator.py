@@ -11,7 +11,7 @@ from routedk.programs import layout
 from routedk.programs.answers import parse_answer, split_thought
 from routedk.programs.bundle_adapter import BundleLayout, completion_of
 from routedk.programs.grouping import SimilarIntents
-from routedk.programs.item_intents import read_item_intents
+from routedk.programs.item_intents import Readings, read_readings
 from routedk.programs.knowledge import NO_KNOWLEDGE, CompiledKnowledge
 from routedk.programs.signatures import GenerateBundles
 from routedk.types import Session
@@ -113,10 +113,10 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
             raw=raw,
             error=None,
         )
-        if self.grouping is not None and (labels := named_intents(prediction, session)):
+        if self.grouping is not None and (named := named_intents(prediction, session)):
             from routedk.eval.embeddings import default_encoder
 
-            bundles = self.grouping.bundles(session, labels, default_encoder())
+            bundles = self.grouping.bundles(session, named, default_encoder())
             prediction.bundles, prediction.none = list(bundles), not bundles
         return prediction
 
@@ -145,9 +145,9 @@ def _unparsed(raw: str, error: str) -> dspy.Prediction:
     return dspy.Prediction(bundles=[], thought="", dropped=(), none=False, raw=raw, error=error)
 
 
-def named_intents(answer: dspy.Prediction, session: Session) -> list[tuple[str, ...]] | None:
-    """Each item's intents where an answer names intents and nothing else; otherwise None."""
+def named_intents(answer: dspy.Prediction, session: Session) -> Readings | None:
+    """Each item's readings where an answer names intents and nothing else; otherwise None."""
     thought, rest = split_thought(answer.raw)
     if rest or not thought:
         return None
-    return read_item_intents(thought, len(session.items))
+    return read_readings(thought, len(session.items))

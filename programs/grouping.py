@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from routedk.errors import SettingError
 from routedk.eval.dendrogram import Dendrogram
 from routedk.eval.embeddings import TitleEncoder
-from routedk.programs.item_intents import Labels
+from routedk.programs.item_intents import Labels, Readings
 from routedk.types import Bundle, Session
 
 
@@ -24,8 +24,9 @@ class SimilarIntents:
     """Average-linkage clusters of items by intent and title, cut at a threshold.
 
     The similarity of two items is ``weight`` times the cosine of their intents' embeddings plus
-    ``1 - weight`` times that of their titles'. An item of several intents has their mean; one
-    without an intent is compared by its title alone.
+    ``1 - weight`` times that of their titles'. An item of several intents has their mean, one
+    of several readings their mean weighted by 1/rank; one without an intent is compared by its
+    title alone.
 
     Args:
         weight: Weight of the intents, in [0, 1].
@@ -45,32 +46,29 @@ class SimilarIntents:
             raise SettingError(f"threshold={self.threshold}: it must be from 0 to 2")
 
     def bundles(
-        self, session: Session, labels: Labels, encoder: TitleEncoder
+        self, session: Session, readings: Readings, encoder: TitleEncoder
     ) -> tuple[Bundle, ...]:
         """Group the items of one session.
 
         Args:
             session: The session; its gold is not looked at.
-            labels: The intents of each item, in item order.
+            readings: The readings of each item, in item order, as a student named them.
             encoder: Embeds intents and titles.
         """
-        tree = intent_dendrogram(session, labels, encoder, self.weight)
+        tree = intent_dendrogram(session, readings, encoder, self.weight)
         clusters = tree.cut(self.threshold)
         if not clusters and self.fall_back and len(session.items) >= 2:
             clusters = [frozenset(item.id for item in session.items)]
-        return tuple(_bundle(cluster, session, labels) for cluster in clusters)
+        return tuple(_bundle(cluster, session, readings) for cluster in clusters)
 
 
 def intent_dendrogram(
-    session: Session, labels: Labels, encoder: TitleEncoder, weight: float
+    session: Session, readings: Readings, encoder: TitleEncoder, weight: float
 ) -> Dendrogram:
     """The dendrogram of a session's items by intent and title, see `SimilarIntents`."""
     titles = encoder.encode([item.title for item in session.items])
     intents = np.stack(
-        [
-            _mean(encoder.encode(mine)) if mine else title
-            for mine, title in zip(labels, titles, strict=True)
-        ]
+        [_meant(mine, encoder, title) for mine, title in zip(readings, titles, strict=True)]
     )
     rows: NDArray[np.float32] = np.concatenate(
         [np.sqrt(weight) * intents, np.sqrt(1 - weight) * titles], axis=1
@@ -84,13 +82,27 @@ def _mean(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return total / max(float(np.linalg.norm(total)), 1e-9)
 
 
-def _bundle(cluster: frozenset[str], session: Session, labels: Labels) -> Bundle:
-    """The cluster under the intent that most of its items have."""
+def _bundle(cluster: frozenset[str], session: Session, readings: Readings) -> Bundle:
+    """The cluster under the intent that most of its items have, likelier readings counting more."""
     ids = tuple(item.id for item in session.items if item.id in cluster)
-    votes = Counter(
-        label
-        for item, mine in zip(session.items, labels, strict=True)
-        if item.id in cluster
-        for label in mine
-    )
+    votes: Counter[str] = Counter()
+    for item, mine in zip(session.items, readings, strict=True):
+        for rank, labels in enumerate(mine if item.id in cluster else (), start=1):
+            for label in labels:
+                votes[label] += 1 / rank  # type: ignore[assignment]
     return Bundle(ids, votes.most_common(1)[0][0] if votes else "")
+
+
+def _meant(
+    readings: Labels, encoder: TitleEncoder, title: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The mean direction of an item's readings, each of weight 1/rank; else its title's."""
+    parts = [
+        encoder.encode(labels).mean(axis=0) / rank
+        for rank, labels in enumerate(readings, start=1)
+        if labels
+    ]
+    if not parts:
+        return title
+    total: NDArray[np.float32] = np.sum(parts, axis=0)
+    return total / max(float(np.linalg.norm(total)), 1e-9)

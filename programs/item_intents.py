@@ -4,6 +4,10 @@
 
 Item numbers alone are cheap for a language model to guess by counting up. Naming an intent
 needs the item's content, and which items go together then follows without a further guess.
+
+A student that is in doubt names further readings of an item, less and less likely ones:
+``1 battery ~ power adapter; 2 camera accessories ~ battery``. Bundles are composed of the first;
+grouping by similarity (`routedk.programs.grouping`) weighs them all.
 """
 
 import re
@@ -15,6 +19,8 @@ from routedk.types import Bundle, Session
 
 # The intents of each item, in item order.
 Labels: TypeAlias = Sequence[Sequence[str]]
+# The readings of each item, in item order; a reading is the item's intents, the likeliest first.
+Readings: TypeAlias = Sequence[Labels]
 
 NO_INTENT = "none"
 LABEL_WORDS = 5
@@ -22,7 +28,8 @@ LABEL_CHARACTERS = 40
 
 _BETWEEN_ITEMS = "; "
 _BETWEEN_LABELS = " / "
-_SEPARATORS = str.maketrans({";": " ", "/": " "})
+_BETWEEN_READINGS = " ~ "
+_SEPARATORS = str.maketrans({";": " ", "/": " ", "~": " "})
 _ENTRY = re.compile(r"([1-9][0-9]{0,5})[.:)]?\s+(\S.*)")
 
 
@@ -43,21 +50,40 @@ def render_item_intents(labels: Labels) -> str:
     )
 
 
+def render_readings(readings: Readings) -> str:
+    """The thought that gives each item, in order, its readings, none of them twice."""
+    return _BETWEEN_ITEMS.join(
+        f"{number} {_BETWEEN_READINGS.join(dict.fromkeys(map(render_labels, mine))) or NO_INTENT}"
+        for number, mine in enumerate(readings, start=1)
+    )
+
+
 def render_labels(mine: Sequence[str]) -> str:
     """The intents of one item."""
     named = dict.fromkeys(label for label in map(clean_label, mine) if label != NO_INTENT)
     return _BETWEEN_LABELS.join(named) or NO_INTENT
 
 
-def read_entries(thought: str) -> Iterator[tuple[int, tuple[str, ...]] | str]:
-    """The entries of a thought: an item's number with its labels, or text that is no entry."""
+def read_entries(thought: str) -> Iterator[tuple[int, list[tuple[str, ...]]] | str]:
+    """The entries of a thought: an item's number with its readings, or text that is no entry."""
     for text in filter(None, map(str.strip, re.split(r"[;\n]", thought))):
         match = _ENTRY.fullmatch(text)
-        yield text if match is None else (int(match[1]), split_labels(match[2]))
+        if match is None:
+            yield text
+        else:
+            yield int(match[1]), [split_labels(part) for part in match[2].split("~")]
 
 
 def read_item_intents(thought: str, num_items: int) -> list[tuple[str, ...]]:
-    """The labels of each item, in item order; empty where the thought names none.
+    """The labels of each item in its first reading; empty where the thought names none.
+
+    As `read_readings`.
+    """
+    return [mine[0] if mine else () for mine in read_readings(thought, num_items)]
+
+
+def read_readings(thought: str, num_items: int) -> list[list[tuple[str, ...]]]:
+    """The readings of each item, in item order; empty where the thought has none.
 
     What is not an entry of an item of the session is passed over; of entries for the same item
     the first counts.
@@ -66,11 +92,11 @@ def read_item_intents(thought: str, num_items: int) -> list[tuple[str, ...]]:
         thought: As a student wrote it.
         num_items: Items of the session.
     """
-    found: dict[int, tuple[str, ...]] = {}
+    found: dict[int, list[tuple[str, ...]]] = {}
     for entry in read_entries(thought):
         if not isinstance(entry, str):
             found.setdefault(*entry)
-    return [found.get(number, ()) for number in range(1, num_items + 1)]
+    return [found.get(number, []) for number in range(1, num_items + 1)]
 
 
 def split_labels(text: str) -> tuple[str, ...]:

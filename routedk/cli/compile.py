@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from routedk.cli.lm import Experts, LmName, Student, lm_errors, resolve_lm
+from routedk.cli.lm import Dtype, Experts, LmName, Student, lm_errors, resolve_lm
 from routedk.cli.options import SessionSource, refuse_test_sessions, takes_sessions, warn_untitled
 from routedk.cli.output import print_table
 from routedk.errors import SettingError
@@ -25,6 +25,7 @@ def compile(
     lm: LmName = None,
     experts: Experts = None,
     student: Student = None,
+    dtype: Dtype = None,
     evaluations: Annotated[
         int, typer.Option(min=1, help="Candidates scored, the plain program among them.")
     ] = 6,
@@ -57,7 +58,7 @@ def compile(
         base,
         parts["train"],
         parts["val"],
-        resolve_lm(lm=lm, experts=experts, student=student),
+        resolve_lm(lm=lm, experts=experts, student=student, dtype=dtype),
         {
             "evaluations": evaluations,
             "max_validation": max_validation,

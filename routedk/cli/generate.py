@@ -10,7 +10,7 @@ from typing import IO, Annotated, Any
 
 import typer
 
-from routedk.cli.lm import Experts, LmName, Student, lm_errors, resolve_lm
+from routedk.cli.lm import Dtype, Experts, LmName, Student, lm_errors, resolve_lm
 from routedk.cli.options import SessionSource, takes_sessions, warn_untitled
 from routedk.data import apply_policies, read_extra_titles, select_split
 from routedk.data.policies import fill_titles
@@ -39,6 +39,7 @@ def generate(
     lm: LmName = None,
     experts: Experts = None,
     student: Student = None,
+    dtype: Dtype = None,
     threads: Annotated[int, typer.Option(min=1, help="Sessions under way at once.")] = 16,
 ) -> None:
     """Generate the bundles of each session, as JSONL that routedk evaluate reads.
@@ -68,7 +69,7 @@ def generate(
     if not left:
         typer.echo(f"All {len(sessions)} sessions are done.", err=True)
         return
-    chosen = resolve_lm(lm=lm, experts=experts, student=student)
+    chosen = resolve_lm(lm=lm, experts=experts, student=student, dtype=dtype)
     warn_untitled(left)
     if output is not None:
         _sign(output, {"lm": chosen.model, "program": _digest(program)})

@@ -43,8 +43,23 @@ Student = Annotated[
 ]
 
 
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        metavar="NAME",
+        help="The student's: float32, bfloat16 or float16. Unset: float32 on a CPU, else bfloat16.",
+        rich_help_panel=_PANEL,
+    ),
+]
+
+
 def resolve_lm(
-    *, lm: str | None = None, experts: Path | None = None, student: str | None = None
+    *,
+    lm: str | None = None,
+    experts: Path | None = None,
+    student: str | None = None,
+    dtype: str | None = None,
 ) -> Any:
     """The ``dspy.LM`` that the options name.
 
@@ -52,6 +67,7 @@ def resolve_lm(
         lm: A LiteLLM model name.
         experts: Folder of trained experts with their router.
         student: ``default``, or a path or name of a causal LM.
+        dtype: The student's.
 
     Raises:
         SettingError: None of the options is given, or ``lm`` together with another.
@@ -65,7 +81,7 @@ def resolve_lm(
     from routedk.adapters.engine import student_lm
 
     quiet_libraries()
-    return student_lm(experts, None if student == "default" else student)
+    return student_lm(experts, None if student == "default" else student, dtype=dtype)
 
 
 @contextmanager

@@ -64,15 +64,12 @@ def test_branches_end_one_by_one(loaded: Student) -> None:
 
 def test_draws_of_a_branch_do_not_see_each_other(loaded: Student) -> None:
     """Each draw is made to begin with another token; it then goes on as if it were alone."""
-    first = {1: 70, 2: 71, 3: 72}
+    first = [70, 71, 72]
 
     def begin(branches: Sequence[Branch], scores_NV: Tensor) -> list[int]:
-        draws = [(branch.number - 1) % 3 + 1 for branch in branches]
         return [
-            token if branch.written else first[draw]
-            for branch, token, draw in zip(
-                branches, greedy(branches, scores_NV), draws, strict=True
-            )
+            token if branch.written else first[branch.draw]
+            for branch, token in zip(branches, greedy(branches, scores_NV), strict=True)
         ]
 
     tree = grow_tree(PROMPTS[0], [(head, len(head)) for head in HEADS[0]])

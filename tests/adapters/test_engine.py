@@ -289,7 +289,7 @@ def test_student_lm(
     assert lm.engine.generator.routed.fusion_name == "uniform"
     asked: list[str] = []
 
-    def load(name: str) -> Student:
+    def load(name: str, dtype: str | None = None) -> Student:
         asked.append(name)
         return routed.student
 

@@ -53,7 +53,7 @@ def test_item_lines_of_many_equal_one_by_one(
     together = generator.item_lines(prompts, items)
     alone = [generator.item_lines([p], [i])[0] for p, i in zip(prompts, items, strict=True)]
     assert together == alone
-    assert len({line.text for lines in together for line in lines}) > 3
+    assert len({line.text for lines in together for (line,) in lines}) > 3
 
 
 def test_free_text_of_many_equals_one_by_one(
@@ -72,7 +72,7 @@ def test_a_shared_prompt_equals_the_whole_prompt_for_each_line(
     """Keys and values computed once against full prompts, one line at a time."""
     shared = generator.item_lines(prompts, items)
     for prompt, lines, found in zip(prompts, items, shared, strict=True):
-        for line, answer in zip(lines, found, strict=True):
+        for line, (answer,) in zip(lines, found, strict=True):
             head = encode_head(generator.tokenizer, line)
             # Gates come from the prompt alone, so the head must not move the session's span.
             full = EncodedPrompt(prompt.ids + head, prompt.span)
@@ -96,9 +96,24 @@ def test_greedy_lines_against_plain_forward_passes(
         if written[-1] == generator.end:
             break
         grammar = grammar.feed(generator.token_filter.texts[written[-1]])
-    found = generator.item_lines([prompt], [items[3]])[0][1]
+    (found,) = generator.item_lines([prompt], [items[3]])[0][1]
     assert found.tokens == len(written)
     assert found.text == loaded.tokenizer.decode(written, skip_special_tokens=True)
+
+
+def test_readings_begin_differently_and_the_likeliest_comes_first(
+    generator: Generator, prompts: list[EncodedPrompt], items: list[list[str]]
+) -> None:
+    one = generator.item_lines(prompts, items)
+    three = generator.item_lines(prompts, items, readings=3)
+    pairs = zip(prompts, items, strict=True)
+    alone = [generator.item_lines([p], [i], readings=3)[0] for p, i in pairs]
+    assert three == alone
+    for single, several in zip(one, three, strict=True):
+        for (greedy,), readings in zip(single, several, strict=True):
+            assert len(readings) == 3
+            assert greedy in readings
+            assert len({reading.text for reading in readings}) > 1
 
 
 def test_gates_matter(loaded: Student, prompts: list[EncodedPrompt]) -> None:

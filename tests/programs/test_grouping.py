@@ -26,7 +26,7 @@ def session() -> Session:
     return Session("s", (Item("a", "lens"), Item("b", "filter"), Item("c", "mug")))
 
 
-LABELS = [("camera",), ("camera gear",), ("coffee",)]
+LABELS = [[("camera",)], [("camera gear",)], [("coffee",)]]
 
 
 def test_alike_intents_meet_although_their_words_differ(session: Session) -> None:
@@ -52,9 +52,20 @@ def test_without_a_cluster_the_session_is_whole_or_has_none(session: Session) ->
 
 def test_an_item_without_an_intent_is_compared_by_its_title(session: Session) -> None:
     grouping = SimilarIntents(weight=1.0, threshold=0.1, fall_back=False)
-    (bundle,) = grouping.bundles(session, [("camera",), ("coffee",), ()], TableEncoder())
+    (bundle,) = grouping.bundles(session, [[("camera",)], [("coffee",)], []], TableEncoder())
     assert bundle.item_ids == ("b", "c")
     assert bundle.intent == "coffee"
+
+
+def test_less_likely_readings_count_less(session: Session) -> None:
+    """The second reading of a is that of c; with weight 1/2 its cosine with c is 1 / sqrt(5)."""
+    readings = [[("camera",), ("coffee",)], [], [("coffee",)]]
+    for threshold, bundles in ((0.55, 0), (0.56, 1)):
+        grouping = SimilarIntents(weight=1.0, threshold=threshold, fall_back=False)
+        found = grouping.bundles(session, readings, TableEncoder())
+        assert [(bundle.item_ids, bundle.intent) for bundle in found] == [
+            (("a", "c"), "coffee")
+        ] * bundles
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,26 @@ from routedk.programs.item_intents import (
     clean_label,
     compose_bundles,
     read_item_intents,
+    read_readings,
     render_item_intents,
+    render_readings,
     split_labels,
 )
 from routedk.types import Bundle, Session
+
+
+def test_readings() -> None:
+    readings = [[("tea",), ("tea", "jam")], [(), ("tea",)], [], [("tea",), ("tea",)]]
+    thought = "1 tea ~ tea / jam; 2 none ~ tea; 3 none; 4 tea"
+    assert render_readings(readings) == thought
+    assert read_readings(thought, 5) == [
+        [("tea",), ("tea", "jam")],
+        [(), ("tea",)],
+        [()],
+        [("tea",)],
+        [],
+    ]
+    assert read_item_intents(thought, 4) == [("tea",), (), (), ("tea",)]
 
 
 def test_rendered() -> None:
@@ -47,7 +63,7 @@ def test_clean_label(label: str, clean: str) -> None:
 def test_a_clean_label_stays_as_it_is(text: str) -> None:
     label = clean_label(text)
     assert clean_label(label) == label
-    assert not set(";/|<>[]{}\n") & set(label)
+    assert not set(";/~|<>[]{}\n") & set(label)
     assert 1 <= len(label.split()) <= LABEL_WORDS
     assert len(label) <= LABEL_CHARACTERS
     assert split_labels(label) == (() if label == NO_INTENT else (label,))
