@@ -113,7 +113,7 @@ def fit(
     curve = [{"stage": stage, **record} for stage, mine in curves.items() for record in mine]
     training = {
         "sessions": len(base),
-        "tokens": {stage: mine[-1]["tokens"] for stage, mine in curves.items()},
+        "tokens": {stage: int(mine[-1]["tokens"]) for stage, mine in curves.items()},
         "seconds": round(time.monotonic() - started, 1),
         "settings": asdict(settings),
         "answer_form": "item-intents",

@@ -103,9 +103,9 @@ class Draw:
         """See `routedk.adapters.branches.decode_branches`."""
         states = [self._state(branch) for branch in branches]
         allowed_NV = torch.stack([self._filter.allowed(state) for state in states])
-        scores_NV = scores_NV.cpu().masked_fill(~allowed_NV, -torch.inf)
+        scores_NV = scores_NV.cpu().masked_fill_(~allowed_NV, -torch.inf)
         drawn_N = self._tokens(branches, scores_NV)
-        chosen_N = scores_NV.log_softmax(dim=-1).gather(-1, drawn_N[:, None])[:, 0]
+        chosen_N = scores_NV.gather(-1, drawn_N[:, None])[:, 0] - scores_NV.logsumexp(dim=-1)
         for branch, likelihood in zip(branches, chosen_N.tolist(), strict=True):
             key = (branch.row, branch.number)
             self.likelihoods[key] = self.likelihoods.get(key, 0.0) + likelihood

@@ -319,7 +319,7 @@ def _train(
         routed.model.eval()
         routed.model.requires_grad_(False)
     return [
-        {"step": record["step"], "loss": record["loss"], "tokens": record["num_tokens"]}
+        {"step": record["step"], "loss": record["loss"], "tokens": int(record["num_tokens"])}
         for record in trainer.state.log_history
         if "loss" in record
     ]

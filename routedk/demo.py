@@ -30,7 +30,7 @@ class DemoSettings:
         seed: Seed of all chance.
     """
 
-    epochs: float = 1.25
+    epochs: float = 2.5
     knowledge_share: float = 0.08
     router_share: float = 0.03
     evaluations: int = 3
