@@ -54,7 +54,7 @@ def decode_branches(
         model: A causal LM of transformers with ``model`` and ``lm_head``.
         trees: Prompts with the given beginnings of their branches, each branch not empty.
         choose: Gets the branches still open and their next-token scores, *shape* (branches,
-            vocabulary), and says each one's next token.
+            vocabulary), which it may overwrite, and says each one's next token.
         end: The token that ends a branch; it is written, too.
         max_tokens: New tokens per branch at most, at least 1.
         draws: Completions of each branch.

@@ -87,7 +87,9 @@ class StudentEngine(_Unsaved):
         form: What a prompt with a session is answered with: ``bundles`` (lines of numbers and
             intents) or ``item-intents`` (a thought that names each item's intent, from which the
             parser composes the bundles).
-        readings: Readings of each item in an ``item-intents`` answer, the likeliest first.
+        readings: Readings of each item in an ``item-intents`` answer, the likeliest first: what
+            the student goes on to write after each of its likeliest first tokens. A sampled
+            answer has one.
         max_batch: Most requests computed together.
 
     Raises:
@@ -156,7 +158,8 @@ class StudentEngine(_Unsaved):
         items = [job.items for job in jobs]
         if self.form == "bundles":
             return self.generator.bundles(prompts, list(map(len, items)), first.sampling)
-        found = self.generator.item_lines(prompts, items, first.sampling, self.readings)
+        readings = self.readings if first.sampling.temperature <= 0 else 1
+        found = self.generator.item_lines(prompts, items, first.sampling, readings)
         return [_thought(lines) for lines in found]
 
 

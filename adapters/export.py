@@ -6,7 +6,8 @@ stacked, its B their B side by side, each times its gate. The sum is exact, at t
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,6 @@ def export_lora(
         ArtifactError: The folder exists and is not empty.
     """
     gates = fixed_gates(routed)
-    folder = _new_folder(folder)
     kept = [place for place, gate in enumerate(gates) if gate != 0]
     settings = routed.settings
     rank = settings.r * len(kept)
@@ -84,11 +84,11 @@ def export_lora(
             scale = torch.tensor(gates, device=up.device).repeat_interleave(settings.r)
             tensors[f"{name}.lora_A.weight"] = down[rows].detach().cpu().contiguous()
             tensors[f"{name}.lora_B.weight"] = (up * scale)[:, rows].detach().cpu().contiguous()
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / _WEIGHTS, metadata={"format": "pt"})
-    config.save_pretrained(str(folder))
-    (folder / "README.md").write_text(_card(routed, gates, rank, card or {}), encoding="utf-8")
-    return folder
+    with _new_folder(folder) as ready:
+        save_file(tensors, ready / _WEIGHTS, metadata={"format": "pt"})
+        config.save_pretrained(str(ready))
+        (ready / "README.md").write_text(_card(routed, gates, rank, card or {}), encoding="utf-8")
+    return Path(folder)
 
 
 def export_model(
@@ -108,8 +108,7 @@ def export_model(
     from peft import PeftModel
 
     gates = fixed_gates(routed)
-    folder = _new_folder(folder)
-    with tempfile.TemporaryDirectory() as scratch:
+    with _new_folder(folder) as ready, tempfile.TemporaryDirectory() as scratch:
         lora = export_lora(routed, Path(scratch) / "lora")
         fresh = load_student(routed.student.name, device="cpu", wanted=routed.student.fingerprint)
         if fresh.fingerprint != routed.student.fingerprint:
@@ -119,23 +118,39 @@ def export_model(
                 f"({routed.student.fingerprint})"
             )
         model: Any = PeftModel.from_pretrained(fresh.model, str(lora))
-        merged = model.merge_and_unload()
-    merged.save_pretrained(folder)
-    routed.tokenizer.save_pretrained(folder)
-    text = _card(routed, gates, None, card or {})
-    (folder / "README.md").write_text(text, encoding="utf-8")
-    return folder
+        model.merge_and_unload().save_pretrained(ready)
+        routed.tokenizer.save_pretrained(ready)
+        text = _card(routed, gates, None, card or {})
+        (ready / "README.md").write_text(text, encoding="utf-8")
+    return Path(folder)
+
+
+def check_new(folder: str | Path) -> None:
+    """Check that nothing stands where an export is to go.
+
+    Raises:
+        ArtifactError: Something does.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ArtifactError(f"{folder}: exists already: name another folder")
+
+
+@contextmanager
+def _new_folder(folder: str | Path) -> Iterator[Path]:
+    """A folder to fill, which gets its name when it is full."""
+    check_new(folder)
+    folder = Path(folder).resolve()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        ready = Path(scratch) / "ready"
+        ready.mkdir()
+        yield ready
+        ready.replace(folder)
 
 
 def _rows(place: int, rank: int) -> range:
     return range(place * rank, (place + 1) * rank)
-
-
-def _new_folder(folder: str | Path) -> Path:
-    folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ArtifactError(f"{folder}: exists already: name another folder")
-    return folder
 
 
 def _card(
@@ -143,9 +158,11 @@ def _card(
 ) -> str:
     """A model card as the Hugging Face hub reads it."""
     settings = routed.settings
+    local = Path(routed.student.name).is_dir()  # A path is no name on a hub.
     kind = "full weights" if rank is None else f"one LoRA of rank {rank}"
     facts = {
-        "student": f"{routed.student.name} (fingerprint {routed.student.fingerprint})",
+        "student": f"{Path(routed.student.name).name if local else routed.student.name} "
+        f"(fingerprint {routed.student.fingerprint})",
         "form": kind,
         "fusion": routed.fusion_name,
         "gates": ", ".join(
@@ -160,15 +177,18 @@ def _card(
     return "\n".join(
         [
             "---",
-            f"base_model: {routed.student.name}",
+            *([] if local else [f"base_model: {json.dumps(routed.student.name)}"]),
             f"library_name: {library}",
             "pipeline_tag: text-generation",
             "tags: [routedk, bundle-generation, lora]",
             "---",
             "# Bundle generation with fused LoRA experts",
             "",
-            "Made by RouteDK's `routedk export`. The prompt must be laid out as RouteDK lays it",
-            "out: `BundleGenerator.messages(session)` gives it.",
+            "Made by RouteDK's `routedk export`. The student names the intent of one item of a",
+            "session per completion. Each item's request has the messages of",
+            "`routedk.programs.BundleGenerator().messages(session)` and an assistant turn begun",
+            "with the item's line and a bar, e.g. `3 Gooseneck Kettle 1L |`. Items with equal or",
+            "alike intents are a bundle.",
             "",
             "| | |",
             "|---|---|",

@@ -139,5 +139,8 @@ def _mean_gates(routed: RoutedStudent, rows: Sequence[PreparedRow]) -> list[floa
 
 def _key(settings: FitSettings, student: Student, rows: Sequence[TrainingRow]) -> str:
     """A hash of everything a run depends on: only the same run is resumed."""
-    what = repr((asdict(settings), student.fingerprint, rows))
+    device = student.model.device
+    stages = (settings.base, settings.knowledge, settings.router)
+    precisions = [stage.autocast(device)._enabled for stage in stages]
+    what = repr((asdict(settings), precisions, str(student.model.dtype), student.fingerprint, rows))
     return hashlib.sha256(what.encode()).hexdigest()[:16]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from routedk.adapters.fused import connect, expert_config, fused_layers, register_fused
 from routedk.adapters.prompts import EncodedPrompt
-from routedk.adapters.router import Gates, make_fusion
+from routedk.adapters.router import LEARNT, Gates, make_fusion
 from routedk.adapters.routing_file import (
     ROUTER_FILE,
     ROUTING_FILE,
@@ -46,7 +46,7 @@ class RoutedStudent:
         student: The frozen base.
         settings: The shape of the experts.
         fusion: How gates come about: a name in the table of `routedk.adapters.router`.
-        mean_gates: The mean gates of the training sessions, which ``merged`` is made of.
+        mean_gates: The router's mean gates over what it was trained on, which ``merged`` is.
 
     Attributes:
         model: The PEFT model; its experts are adapters named ``expert_<name>``.
@@ -217,6 +217,7 @@ class RoutedStudent:
 
         Raises:
             ArtifactError: The folder is not whole, or belongs to another student.
+            SettingError: The fusion is unknown, or would need a router that was not trained.
         """
         folder = Path(folder)
         document = read_routing(folder)
@@ -233,9 +234,15 @@ class RoutedStudent:
             make_fusion(document["fusion"], settings.experts, 1, 1, document.get("mean_gates"))
         except SettingError as error:
             raise ArtifactError(f"{folder / ROUTING_FILE}: {error}") from None
+        name = document["fusion"] if fusion is None else fusion
+        if name in LEARNT and name != document["fusion"]:
+            raise SettingError(
+                f"fusion {name!r}: these experts were trained with {document['fusion']!r}, and no "
+                "router of another kind is known; train with it, or use merged, uniform or "
+                "single:EXPERT"
+            )
         try:
-            means = document.get("mean_gates")
-            routed = cls(base, settings, fusion or document["fusion"], means)
+            routed = cls(base, settings, name, document.get("mean_gates"))
         except SettingError:
             raise
         except ValueError as error:  # PEFT's, e.g. about target_modules that the student lacks

@@ -9,7 +9,7 @@
 | `top1`            | the likeliest expert of `softmax` alone           | yes    |
 | `layerwise`       | per session and layer, from the pooled prompt     | yes    |
 | `sparsegen`       | per token and layer, from the hidden state        | yes    |
-| `merged`          | the mean gates of the training sessions           | no     |
+| `merged`          | the router's mean over the rows it was trained on | no     |
 """
 
 from collections.abc import Sequence
@@ -140,7 +140,7 @@ def make_fusion(
         experts: Expert names, in gate order.
         hidden_size: Width of the student.
         num_layers: Decoder layers with experts.
-        mean_gates: For ``merged``: the mean gates of the training sessions, one per expert.
+        mean_gates: For ``merged``: the router's mean gates, one per expert.
 
     Raises:
         SettingError: For another name, an expert that is not there, or no mean gates to merge by.

@@ -5,9 +5,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from routedk.errors import ArtifactError, SettingError
 
@@ -70,6 +70,18 @@ class _Routing(BaseModel):
     layers: int | None
     fusion: str
     mean_gates: list[float] | None = None
+    training: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        gates = self.mean_gates
+        if gates is not None and not (
+            len(gates) == len(self.experts)
+            and all(gate >= 0 for gate in gates)
+            and abs(sum(gates) - 1) < 1e-3
+        ):
+            raise ValueError("mean_gates: one share per expert, summing to one")
+        return self
 
 
 def read_routing(folder: Path) -> dict[str, Any]:

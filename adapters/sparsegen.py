@@ -76,6 +76,8 @@ class SparsegenRouter(nn.Module):
         Returns:
             *Shape:* (batch, tokens, experts).
         """
-        normed_BTH = self.norm(hidden_BTH.float())
-        room_BT1 = nn.functional.softplus(self.room(normed_BTH)) + _LEAST_ROOM
-        return sparsegen(self.scores[layer](normed_BTH), 1.0 - room_BT1)
+        # In bfloat16 a lambda near 1 would become 1, and gates would not sum to one.
+        with torch.autocast(hidden_BTH.device.type, enabled=False):
+            normed_BTH = self.norm(hidden_BTH.float())
+            room_BT1 = nn.functional.softplus(self.room(normed_BTH)) + _LEAST_ROOM
+            return sparsegen(self.scores[layer](normed_BTH), 1.0 - room_BT1)

@@ -2,8 +2,8 @@
 
 python -m benchmarks.fusion --json fusion.json
 
-Every system has the same three random experts on the same layers. All are timed in one process,
-taking turns, and a ratio is the median of the ratios of each turn.
+Every system has the same three random experts on the same layers (`base` none, `lora` one). All
+are timed in one process, taking turns, and a ratio is the median of the ratios of each turn.
 """
 
 import json
@@ -85,7 +85,7 @@ def _ids(rows: int, tokens: int) -> Tensor:
 
 
 def systems(student: str, settings: ExpertSettings, folder: Path) -> Iterator[System]:
-    """Build every system over the same weights, one copy of the student in memory.
+    """Build every system over the same weights; only `merged` has a copy of its own.
 
     Args:
         student: Name or folder.
@@ -128,7 +128,8 @@ def systems(student: str, settings: ExpertSettings, folder: Path) -> Iterator[Sy
     yield System("x-lora", get_peft_model(plain, config).eval(), cached=False)
     yield System("arrow", create_arrow_model(copied().model, paths, ArrowConfig(top_k=3)).eval())
     for fusion in FUSIONS:
-        routed = RoutedStudent.load(folder / "experts", fusion=fusion, student=copied())
+        routed = RoutedStudent.load(folder / "experts", student=copied())
+        routed.use_fusion(fusion)
         if fusion == "merged":
             lora = export_lora(routed, folder / "merged")
             own = load_student(student, device="cpu", wanted=base.fingerprint)

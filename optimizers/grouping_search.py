@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from routedk.errors import SettingError
 from routedk.eval import matched_f1
+from routedk.eval.baselines import whole
 from routedk.eval.embeddings import TitleEncoder, default_encoder
 from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator, named_intents
@@ -102,7 +103,7 @@ def _best(
             scores_HS = np.array(
                 [
                     [
-                        matched_f1(s.gold, tree.cut(high) or [frozenset(tree.names)] * fall_back)
+                        matched_f1(s.gold, tree.cut(high) or (whole(s) if fall_back else []))
                         for s, tree in zip(sessions, trees, strict=True)
                     ]
                     for high in THRESHOLDS

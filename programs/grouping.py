@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routedk.errors import SettingError
+from routedk.eval.baselines import whole
 from routedk.eval.dendrogram import Dendrogram
 from routedk.eval.embeddings import TitleEncoder
 from routedk.programs.item_intents import Labels, Readings
@@ -24,9 +25,8 @@ class SimilarIntents:
     """Average-linkage clusters of items by intent and title, cut at a threshold.
 
     The similarity of two items is ``weight`` times the cosine of their intents' embeddings plus
-    ``1 - weight`` times that of their titles'. An item of several intents has their mean, one
-    of several readings their mean weighted by 1/rank; one without an intent is compared by its
-    title alone.
+    ``1 - weight`` times that of their titles'. Each reading of an item counts 1/rank, as the mean
+    of its intents; an item without any intent is compared by its title alone.
 
     Args:
         weight: Weight of the intents, in [0, 1].
@@ -57,8 +57,8 @@ class SimilarIntents:
         """
         tree = intent_dendrogram(session, readings, encoder, self.weight)
         clusters = tree.cut(self.threshold)
-        if not clusters and self.fall_back and len(session.items) >= 2:
-            clusters = [frozenset(item.id for item in session.items)]
+        if not clusters and self.fall_back:
+            clusters = whole(session)
         return tuple(_bundle(cluster, session, readings) for cluster in clusters)
 
 
@@ -74,12 +74,6 @@ def intent_dendrogram(
         [np.sqrt(weight) * intents, np.sqrt(1 - weight) * titles], axis=1
     ).astype(np.float32)
     return Dendrogram([item.id for item in session.items], rows)
-
-
-def _mean(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The mean direction of unit vectors."""
-    total: NDArray[np.float32] = vectors.sum(axis=0)
-    return total / max(float(np.linalg.norm(total)), 1e-9)
 
 
 def _bundle(cluster: frozenset[str], session: Session, readings: Readings) -> Bundle:

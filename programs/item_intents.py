@@ -5,7 +5,7 @@
 Item numbers alone are cheap for a language model to guess by counting up. Naming an intent
 needs the item's content, and which items go together then follows without a further guess.
 
-A student that is in doubt names further readings of an item, less and less likely ones:
+A student may name further readings of an item, less and less likely ones:
 ``1 battery ~ power adapter; 2 camera accessories ~ battery``. Bundles are composed of the first;
 grouping by similarity (`routedk.programs.grouping`) weighs them all.
 """

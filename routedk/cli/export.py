@@ -27,13 +27,15 @@ def export(
 ) -> None:
     """Write the experts as one plain PEFT LoRA, or the student with them as full weights.
 
-    Any engine that serves LoRAs or causal LMs can then serve the student. With merged, sessions
-    are no longer routed each in its own way: evaluate before you serve it.
+    Any engine that serves LoRAs or causal LMs can then serve the student; the model card says how
+    it is to be asked. With merged, sessions are no longer routed each in its own way: evaluate
+    before you serve it.
     """
-    from routedk.adapters.export import export_lora, export_model
+    from routedk.adapters.export import check_new, export_lora, export_model
     from routedk.adapters.routed import RoutedStudent, read_routing
 
     quiet_libraries()
+    check_new(output)
     routed = RoutedStudent.load(experts, fusion=fusion)
     training = read_routing(experts).get("training") or {}
     facts = {

@@ -134,7 +134,7 @@ def _sign(output: Path, made_by: dict[str, str | None]) -> None:
         DataError: The output was begun with another program or language model.
     """
     note = output.with_name(f"{output.name}.made-by.json")
-    if output.exists() and note.exists():
+    if note.exists() and output.exists() and output.stat().st_size > 0:
         known = read_json(note)
         noted: dict[str, Any] = known if isinstance(known, dict) else {}
         other = [key for key, value in made_by.items() if noted.get(key) != value]
@@ -142,7 +142,7 @@ def _sign(output: Path, made_by: dict[str, str | None]) -> None:
             raise DataError(
                 f"begun with another {' and '.join(other)}, see {note.name}",
                 path=output,
-                hint="resume with the same --program, --lm, --experts; or name another --output",
+                hint="resume with the same program, model and --dtype; or name another --output",
             )
     write_json(note, made_by)
 

@@ -75,6 +75,8 @@ def resolve_lm(
     if (lm is None) == (experts is None and student is None):
         raise SettingError("which language model? give --lm NAME, or --experts DIR or --student")
     if lm is not None:
+        if dtype is not None:
+            raise SettingError("--dtype is of the student: leave it out with --lm")
         import dspy
 
         return dspy.LM(lm, temperature=0.0, max_tokens=512)

@@ -144,6 +144,10 @@ RULE = "expert_rule/adapter_model.safetensors"
         (_edit(fusion=...), "routing.json: fusion: Field required"),
         (_edit(student="x"), "routing.json: student: "),
         (_edit(student={"name": "x"}), r"routing.json: student.fingerprint: Field required"),
+        (_edit(training="x"), "routing.json: training: Input should be a valid dictionary"),
+        (_edit(mean_gates=[0.5, 0.5]), "routing.json: .*mean_gates: one share per expert"),
+        (_edit(mean_gates=[2.0, 0.0, -1.0]), "routing.json: .*mean_gates: one share per expert"),
+        (_edit(mean_gates=[float("nan"), 1, 0]), "routing.json: .*mean_gates"),
         (_edit(r="8"), "routing.json: r: Input should be a valid integer"),
         (_edit(r=0), "routing.json: r=0, lora_alpha=8: both are at least 1"),
         (_edit(experts=["../rule"]), r"experts \['../rule'\]: names are of lower-case letters"),
@@ -169,6 +173,14 @@ def test_what_is_not_whole(
     damage(saved)
     with pytest.raises(ArtifactError, match=message):
         RoutedStudent.load(saved, student=copy_of(loaded))
+
+
+@pytest.mark.parametrize("fusion", ["static", "top1", "layerwise", "sparsegen"])
+def test_a_router_that_was_not_trained_is_not_made_up(
+    loaded: Student, saved: Path, fusion: str
+) -> None:
+    with pytest.raises(SettingError, match=f"fusion '{fusion}': .* trained with 'softmax'"):
+        RoutedStudent.load(saved, fusion=fusion, student=copy_of(loaded))
 
 
 def test_another_student(loaded: Student, saved: Path) -> None:

@@ -1,5 +1,6 @@
 from itertools import pairwise
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -65,6 +66,19 @@ def test_gradients_are_those_of_differences() -> None:
     scores = torch.tensor([[0.4, 0.1, -0.2, -3.0]], dtype=torch.float64, requires_grad=True)
     lam = torch.tensor([[0.3]], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(sparsegen, (scores, lam))
+
+
+@pytest.mark.parametrize("bias", [-9.0, 0.5])
+def test_the_router_keeps_its_precision_under_autocast(bias: float) -> None:
+    router = SparsegenRouter(8, 3, 1)
+    with torch.no_grad():
+        router.room.bias.fill_(bias)
+        router.scores[0].weight.normal_(generator=torch.Generator().manual_seed(0))
+    hidden = torch.randn(2, 50, 8, generator=torch.Generator().manual_seed(1))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        gates = router.at(0, hidden)
+    torch.testing.assert_close(gates, router.at(0, hidden))
+    torch.testing.assert_close(gates.sum(-1), torch.ones(2, 50))
 
 
 def test_the_router_starts_uniform_at_lambda_zero() -> None:

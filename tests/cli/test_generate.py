@@ -216,6 +216,23 @@ def test_only_the_same_program_and_lm_go_on(
     assert output.read_bytes() == written
 
 
+def test_a_run_that_wrote_nothing_binds_nobody(
+    capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path, asked: Asked
+) -> None:
+    output = tmp_path / "bundles.jsonl"
+    output.touch()
+    Path(f"{output}.made-by.json").write_text('{"lm": "another", "program": null}')
+    options = ("generate", "--data", data, "--lm", "x", "--output", output, "--resume")
+    assert run(capsys, *options)[0] == 0
+    assert lines(output.read_text(encoding="utf-8")) == expected()
+
+
+def test_dtype_is_of_the_student(capsys: pytest.CaptureFixture[str], data: Path) -> None:
+    code, _, err = run(capsys, "generate", "--data", data, "--lm", "x", "--dtype", "bfloat16")
+    assert code == 2
+    assert "--dtype is of the student: leave it out with --lm" in err
+
+
 def test_untitled_items_are_said(
     capsys: pytest.CaptureFixture[str], data: Path, asked: Asked
 ) -> None:
