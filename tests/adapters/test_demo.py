@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_demo_runs_and_a_second_run_reuses_it(
     folder: Path, student_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(student_module, "find_student", lambda name: student_folder)
+    monkeypatch.setattr(student_module, "find_student", lambda name, **_: student_folder)
     said: list[str] = []
     demo = Demo(folder, SETTINGS, said.append)
     _shrink(demo)

@@ -148,10 +148,10 @@ def test_the_student_comes_from_the_adapters(
     from routedk.adapters import engine
 
     asked: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(engine, "student_lm", lambda *names: asked.append(names))
+    monkeypatch.setattr(engine, "student_lm", lambda *names, dtype: asked.append((*names, dtype)))
     resolve_lm(experts=tmp_path, student="default")
-    resolve_lm(student="some/model")
-    assert asked == [(tmp_path, None), (None, "some/model")]
+    resolve_lm(student="some/model", dtype="bfloat16")
+    assert asked == [(tmp_path, None, None), (None, "some/model", "bfloat16")]
 
 
 def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
