@@ -189,6 +189,7 @@ def ratios(times: Times) -> dict[str, dict[str, float]]:
             for task in tasks
         }
         for name, (above, below, tasks) in RATIOS.items()
+        if {above, below} <= times.keys()
     }
 
 
@@ -198,11 +199,13 @@ def main(
     rounds: Annotated[int, typer.Option(min=1)] = 7,
     r: Annotated[int, typer.Option(min=1, help="Rank of each expert.")] = 8,
     layers: Annotated[int, typer.Option(min=0, help="Uppermost layers; 0 for all.")] = 0,
+    only: Annotated[list[str] | None, typer.Option(help="A system to time, repeatable.")] = None,
 ) -> None:
     """Time prefill, decoding and a training step of every system."""
     settings = ExpertSettings(r=r, lora_alpha=2 * r, layers=layers or None)
     with tempfile.TemporaryDirectory() as folder:
-        times = measure(list(systems(student, settings, Path(folder))), rounds)
+        built = systems(student, settings, Path(folder))
+        times = measure([s for s in built if not only or s.name in only], rounds)
     seconds = {
         name: {task: median(mine) for task, mine in by_task.items()}
         for name, by_task in times.items()
