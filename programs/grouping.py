@@ -6,7 +6,7 @@ and ``accessories for nikon camera`` may still meet. Which weight the intents ha
 is alike enough is chosen on validation sessions by `routedk.optimizers.grouping_search`.
 """
 
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,12 +79,12 @@ def intent_dendrogram(
 def _bundle(cluster: frozenset[str], session: Session, readings: Readings) -> Bundle:
     """The cluster under the intent that most of its items have, likelier readings counting more."""
     ids = tuple(item.id for item in session.items if item.id in cluster)
-    votes: Counter[str] = Counter()
+    votes: defaultdict[str, float] = defaultdict(float)
     for item, mine in zip(session.items, readings, strict=True):
         for rank, labels in enumerate(mine if item.id in cluster else (), start=1):
             for label in labels:
-                votes[label] += 1 / rank  # type: ignore[assignment]
-    return Bundle(ids, votes.most_common(1)[0][0] if votes else "")
+                votes[label] += 1 / rank
+    return Bundle(ids, max(votes, key=votes.__getitem__, default=""))
 
 
 def _meant(
