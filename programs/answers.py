@@ -42,12 +42,14 @@ class ParsedAnswer:
         bundles: Bundles of the session, in the answer's order, no item set twice.
         thought: The thought before the answer, neutralised; empty where there is none.
         dropped: What was not used, one description each, neutralised.
+        lone: Ids of items that were stated as a bundle of one, which is none.
         none: The answer states that there is no bundle.
     """
 
     bundles: tuple[Bundle, ...]
     thought: str = ""
     dropped: tuple[str, ...] = ()
+    lone: tuple[str, ...] = ()
     none: bool = False
 
 
@@ -132,10 +134,13 @@ def parse_answer(text: str, session: Session) -> ParsedAnswer:
     dropped: list[str] = []
     if len(text) > MAX_CHARACTERS:
         dropped.append(f"{len(text) - MAX_CHARACTERS} characters at the end")
+    lone: list[str] = []
     thought, rest = split_thought(text[:MAX_CHARACTERS])
     lines = [line for line in map(str.strip, rest.splitlines()) if not _LABEL.fullmatch(line)]
     bundles, none = (
-        _read_lines(lines, session, dropped) if lines else _read_thought(thought, session, dropped)
+        _read_lines(lines, session, dropped, lone)
+        if lines
+        else _read_thought(thought, session, dropped)
     )
     if not bundles and not none:
         raise AnswerError(f"no bundle in the answer {neutralise(text)!r}; dropped: {dropped}")
@@ -143,12 +148,13 @@ def parse_answer(text: str, session: Session) -> ParsedAnswer:
         bundles=bundles,
         thought=neutralise(thought, THOUGHT_WORDS),
         dropped=tuple(dropped),
+        lone=tuple(dict.fromkeys(lone)),
         none=not bundles,
     )
 
 
 def _read_lines(
-    lines: Sequence[str], session: Session, dropped: list[str]
+    lines: Sequence[str], session: Session, dropped: list[str], lone: list[str]
 ) -> tuple[tuple[Bundle, ...], bool]:
     """The bundles that lines state, and whether a line says that there is none."""
     bundles: dict[frozenset[str], Bundle] = {}
@@ -160,6 +166,7 @@ def _read_lines(
         for numbers, intent in _read_line(line, len(session.items), dropped):
             if len(numbers) < 2:
                 dropped.append(_note("fewer than two items", line))
+                lone += [session.items[n - 1].id for n in numbers]
                 continue
             bundle = Bundle(tuple(session.items[n - 1].id for n in numbers), _intent(intent))
             if bundle.items in bundles:

@@ -21,12 +21,12 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
     """Takes a `Session`, gives bundles, with any ``dspy.LM``.
 
     The prediction has ``bundles`` (list of `Bundle`), ``thought``, ``dropped`` (what the parser
-    did not use), ``none`` (the student states that there is no bundle), ``raw`` (the answer as
+    did not use), ``lone`` (items stated as a bundle of one), ``none`` (the student states that there is no bundle), ``raw`` (the answer as
     written) and ``error``. An unparsable answer is data: no bundles, and ``error`` says why. A
     failing LM raises.
 
     Args:
-        knowledge: Rules and neighbours for the prompt; none by default.
+        knowledge: Patterns, rules and neighbours for the prompt; none by default.
         grouping: How bundles are made of an answer that only names each item's intent; by
             default items with an equal intent are a bundle.
 
@@ -57,11 +57,12 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
                 shown = neighbour.session
                 answer = layout.render_answer(shown, shown.bundles or ())
                 items = layout.render_items(shown)
-                fields = {"rules": "", "similar": "", "session": items}
+                fields = {"patterns": "", "rules": "", "similar": "", "session": items}
                 demos.append({**fields, "thought": neighbour.thought, "bundles": answer})
         else:
             similar = layout.render_similar(context.neighbours)
         return {
+            "patterns": layout.render_patterns(context.patterns),
             "rules": layout.render_rules(context.rules),
             "similar": similar,
             "session": layout.render_items(session),
@@ -109,6 +110,7 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
             bundles=list(parsed.bundles),
             thought=parsed.thought,
             dropped=parsed.dropped,
+            lone=parsed.lone,
             none=parsed.none,
             raw=raw,
             error=None,
@@ -142,7 +144,9 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
 
 
 def _unparsed(raw: str, error: str) -> dspy.Prediction:
-    return dspy.Prediction(bundles=[], thought="", dropped=(), none=False, raw=raw, error=error)
+    return dspy.Prediction(
+        bundles=[], thought="", dropped=(), lone=(), none=False, raw=raw, error=error
+    )
 
 
 def named_intents(answer: dspy.Prediction, session: Session) -> Readings | None:
