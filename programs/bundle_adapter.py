@@ -16,8 +16,8 @@ def _text(fields: Mapping[str, Any], name: str) -> str:
 class BundleLayout(dspy.ChatAdapter):  # type: ignore[misc]
     """Renders ``GenerateBundles``, or a signature with its field names.
 
-    Rules stand in the system message of the request, similar sessions and items in the user
-    message; demos are complete user and assistant turns. Parsing cuts a thought
+    Patterns and rules stand in the system message of the request, similar sessions and items in
+    the user message; demos are complete user and assistant turns. Parsing cuts a thought
     off and accepts anything: whether an answer is valid depends on its session, which an
     adapter does not know. ``format_finetune_data`` of the base class uses the same rendering.
     """
@@ -29,9 +29,11 @@ class BundleLayout(dspy.ChatAdapter):  # type: ignore[misc]
     def format(
         self, signature: Any, demos: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]
     ) -> list[layout.Message]:
-        """All messages of one request; the rules of ``inputs`` end the system message."""
+        """All messages of one request; patterns and rules of ``inputs`` end the system message."""
         system = layout.system_content(
-            self.format_system_message(signature), _text(inputs, "rules")
+            self.format_system_message(signature),
+            _text(inputs, "patterns"),
+            _text(inputs, "rules"),
         )
         user = self.format_user_message_content(signature, dict(inputs), main_request=True)
         return [

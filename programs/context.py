@@ -1,10 +1,10 @@
-"""What a prompt holds beside its session: rules and similar training sessions."""
+"""What a prompt holds beside its session: patterns, rules and similar training sessions."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from routedk.errors import SettingError
-from routedk.types import Session
+from routedk.types import Pattern, Session
 
 NeighbourStyle = Literal["demos", "blocks"]
 
@@ -31,12 +31,14 @@ class PromptContext:
     """The knowledge in one prompt.
 
     Args:
+        patterns: Patterns, in the order shown, between the instruction and the rules.
         rules: Rules, in the order shown, at the end of the system message.
         neighbours: Similar training sessions, in the order shown.
         style: ``demos`` shows neighbours as complete user and assistant turns, ``blocks`` as
             compact blocks in front of the session's items.
     """
 
+    patterns: tuple[Pattern, ...] = ()
     rules: tuple[str, ...] = ()
     neighbours: tuple[Neighbour, ...] = ()
     style: NeighbourStyle = "demos"

@@ -6,15 +6,18 @@ from typing import Any, get_args
 
 from routedk.errors import SettingError
 from routedk.programs.context import Neighbour, NeighbourStyle, PromptContext
+from routedk.programs.layout import render_pattern
 from routedk.programs.neighbours import RETRIEVERS, Retriever, RuleRetriever
-from routedk.types import Session
+from routedk.types import Pattern, Session
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompiledKnowledge:
-    """Rules and neighbours to show; the default shows nothing.
+    """Patterns, rules and neighbours to show; the default shows nothing.
 
     Args:
+        patterns: Patterns in the order shown.
+        patterns_shown: How many of them are shown; as ``rules_shown``.
         rules: Rules in the order shown.
         rules_shown: How many of them are shown, at least 1, those nearest to the session in
             words, the nearest last; None shows all, in their order.
@@ -29,6 +32,8 @@ class CompiledKnowledge:
         SettingError: A value is not allowed, or a session has no gold.
     """
 
+    patterns: tuple[Pattern, ...] = ()
+    patterns_shown: int | None = None
     rules: tuple[str, ...] = ()
     rules_shown: int | None = None
     k: int = 0
@@ -38,16 +43,18 @@ class CompiledKnowledge:
     style: NeighbourStyle = "demos"
     retriever: str = "tfidf"
     _index: Retriever | None = field(init=False, repr=False, compare=False, default=None)
+    _patterns: RuleRetriever | None = field(init=False, repr=False, compare=False, default=None)
     _rules: RuleRetriever | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
         """Check the values and build the index."""
         if self.k < 0:
             raise SettingError(f"k={self.k}: it must be at least 0")
-        if self.rules_shown is not None and self.rules_shown < 1:
-            raise SettingError(
-                f"rules_shown={self.rules_shown}: it must be at least 1, or None for all rules"
-            )
+        for kind, shown in (("patterns", self.patterns_shown), ("rules", self.rules_shown)):
+            if shown is not None and shown < 1:
+                raise SettingError(
+                    f"{kind}_shown={shown}: it must be at least 1, or None for all {kind}"
+                )
         if self.style not in get_args(NeighbourStyle):
             allowed = ", ".join(get_args(NeighbourStyle))
             raise SettingError(f"neighbour style {self.style!r}: allowed are {allowed}")
@@ -61,6 +68,9 @@ class CompiledKnowledge:
             raise SettingError(f"k={self.k} without training sessions to choose from")
         if self.k:
             object.__setattr__(self, "_index", RETRIEVERS[self.retriever](self.sessions))
+        if self.patterns_shown is not None and len(self.patterns) > self.patterns_shown:
+            lines = tuple(map(render_pattern, self.patterns))
+            object.__setattr__(self, "_patterns", RuleRetriever(lines))
         if self.rules_shown is not None and len(self.rules) > self.rules_shown:
             object.__setattr__(self, "_rules", RuleRetriever(self.rules))
 
@@ -78,10 +88,15 @@ class CompiledKnowledge:
             )
             for other in reversed(found)
         )
-        rules = self.rules
+        patterns, rules = self.patterns, self.rules
+        if self._patterns is not None and self.patterns_shown is not None:
+            places = self._patterns.places(session, self.patterns_shown)
+            patterns = tuple(patterns[place] for place in reversed(places))
         if self._rules is not None and self.rules_shown is not None:
             rules = tuple(reversed(self._rules.nearest(session, self.rules_shown)))
-        return PromptContext(rules=rules, neighbours=neighbours, style=self.style)
+        return PromptContext(
+            patterns=patterns, rules=rules, neighbours=neighbours, style=self.style
+        )
 
 
 NO_KNOWLEDGE = CompiledKnowledge()

@@ -23,7 +23,7 @@ from routedk.programs.item_intents import (
     shared_intents,
 )
 from routedk.programs.text import INTENT_WORDS, RULE_WORDS, THOUGHT_WORDS, neutralise
-from routedk.types import Bundle, Item, Session
+from routedk.types import Bundle, Item, Pattern, Provenance, Session
 
 Message: TypeAlias = dict[str, str]
 
@@ -66,6 +66,18 @@ def render_answer(session: Session, bundles: Sequence[Bundle]) -> str:
     return "\n".join(lines)
 
 
+def render_pattern(pattern: Pattern) -> str:
+    """A pattern as one line, its categories joined by ``+``."""
+    return neutralise(" + ".join(map(neutralise, pattern.categories)), RULE_WORDS)
+
+
+def render_patterns(patterns: Sequence[Pattern]) -> str:
+    """Patterns as a block of lines; empty without patterns."""
+    if not patterns:
+        return ""
+    return "\n".join(["Often bundled together:", *(f"- {render_pattern(p)}" for p in patterns)])
+
+
 def render_rules(rules: Sequence[str]) -> str:
     """Rules as a block of lines; empty without rules."""
     if not rules:
@@ -83,9 +95,9 @@ def render_similar(neighbours: Sequence[Neighbour]) -> str:
     return "\n\n".join(blocks)
 
 
-def system_content(instructions: str, rules: str = "") -> str:
-    """The system message: the instruction, then the block of rules."""
-    return f"{instructions}\n{rules}" if rules else instructions
+def system_content(instructions: str, patterns: str = "", rules: str = "") -> str:
+    """The system message: the instruction, then the blocks of patterns and of rules."""
+    return "\n".join([instructions, *filter(None, (patterns, rules))])
 
 
 def user_content(items: str, similar: str = "") -> str:
@@ -130,12 +142,13 @@ def build_messages(session: Session, context: PromptContext = NO_CONTEXT) -> lis
 
     Args:
         session: The session; its gold bundles are not looked at.
-        context: Rules and neighbours to show.
+        context: Patterns, rules and neighbours to show.
 
     Returns:
         System message, the neighbours' turns where the style is ``demos``, user message.
     """
-    system = system_content(instruction(), render_rules(context.rules))
+    patterns, rules = render_patterns(context.patterns), render_rules(context.rules)
+    system = system_content(instruction(), patterns, rules)
     messages: list[Message] = [{"role": "system", "content": system}]
     similar = ""
     if context.style == "demos":
@@ -153,8 +166,12 @@ def build_messages(session: Session, context: PromptContext = NO_CONTEXT) -> lis
 
 
 @cache
-def layout_hash() -> str:
-    """A hash of what this layout renders: it changes exactly when rendering does."""
+def layout_hash(*, patterns: bool = True) -> str:
+    """A hash of what this layout renders: it changes exactly when rendering does.
+
+    Args:
+        patterns: False leaves patterns out: what programs without patterns render.
+    """
     items = tuple(Item(id=name, title=f"{name} |<x>\n") for name in ("a", "b", "c"))
     bundles = (Bundle(("c", "a"), "one: two"), Bundle(("a", "b")))
     shown = Session("n", items, bundles)
@@ -167,4 +184,13 @@ def layout_hash() -> str:
     for style in ("demos", "blocks"):
         context = PromptContext(rules=("one rule",), neighbours=neighbours, style=style)
         parts.append(build_messages(session, context))
+    if patterns:
+        named = Pattern(
+            categories=("a |<x>\n", "b"),
+            support=0.5,
+            confidence=0.5,
+            lift=1.0,
+            provenance=Provenance(teacher="annotation"),
+        )
+        parts.append(build_messages(session, PromptContext(patterns=(named,), rules=("one rule",))))
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

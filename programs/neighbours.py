@@ -77,7 +77,11 @@ class RuleRetriever:
 
     def nearest(self, session: Session, k: int) -> list[str]:
         """The ``k`` nearest rules, nearest first."""
-        return [self._rules[place] for place in self._index.ranked(_titles(session))[: max(0, k)]]
+        return [self._rules[place] for place in self.places(session, k)]
+
+    def places(self, session: Session, k: int) -> list[int]:
+        """Places of the ``k`` nearest rules, nearest first."""
+        return self._index.ranked(_titles(session))[: max(0, k)]
 
 
 RETRIEVERS: Mapping[str, Callable[[Sequence[Session]], Retriever]] = MappingProxyType(

@@ -15,18 +15,29 @@ from routedk.programs.grouping import SimilarIntents
 from routedk.programs.knowledge import CompiledKnowledge
 from routedk.programs.layout import layout_hash
 from routedk.programs.signatures import GenerateBundles
-from routedk.types import Item, Session
+from routedk.types import Item, Pattern, Provenance, Session
 
 KIND = "routedk.program"
 SCHEMA_VERSION = 1
 _FIELDS = tuple(GenerateBundles.fields)
+_WITHOUT_PATTERNS = tuple(name for name in _FIELDS if name != "patterns")
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+class _Pattern(_Strict):
+    categories: Annotated[list[str], Field(min_length=2)]
+    support: float
+    confidence: float
+    lift: float
+    teacher: str
+
+
 class _Knowledge(_Strict):
+    patterns: list[_Pattern] = []
+    patterns_shown: Annotated[int, Field(ge=1)] | None = None
     rules: list[str]
     rules_shown: Annotated[int, Field(ge=1)] | None
     k: int = Field(ge=0)
@@ -61,6 +72,26 @@ def _shown(session: Session) -> dict[str, Any]:
     return session_to_record(Session(session.id, items, session.bundles))
 
 
+def _pattern(pattern: Pattern) -> _Pattern:
+    return _Pattern(
+        categories=list(pattern.categories),
+        support=pattern.support,
+        confidence=pattern.confidence,
+        lift=pattern.lift,
+        teacher=pattern.provenance.teacher,
+    )
+
+
+def _read_pattern(stored: _Pattern) -> Pattern:
+    return Pattern(
+        categories=tuple(stored.categories),
+        support=stored.support,
+        confidence=stored.confidence,
+        lift=stored.lift,
+        provenance=Provenance(teacher=stored.teacher),
+    )
+
+
 def _demo(demo: Any) -> dict[str, str]:
     values = dict(demo.items())
     return {name: str(values[name]) for name in _FIELDS if values.get(name) is not None}
@@ -70,7 +101,7 @@ def save_generator(generator: BundleGenerator, path: str | Path) -> None:
     """Write a program as JSON, atomically.
 
     Saved are its knowledge, instruction, demos and trials; never its LM. Training sessions and
-    thoughts that it does not show are left out.
+    thoughts that it does not show are left out, and so are the sessions behind its patterns.
 
     Args:
         generator: The program.
@@ -87,6 +118,8 @@ def save_generator(generator: BundleGenerator, path: str | Path) -> None:
         instruction=generator.generate.signature.instructions,
         demos=[_demo(demo) for demo in generator.generate.demos],
         knowledge=_Knowledge(
+            patterns=[_pattern(pattern) for pattern in knowledge.patterns],
+            patterns_shown=knowledge.patterns_shown,
             rules=list(knowledge.rules),
             rules_shown=knowledge.rules_shown,
             k=knowledge.k,
@@ -117,6 +150,8 @@ def load_generator(path: str | Path) -> BundleGenerator:
     stored = program.knowledge
     try:
         knowledge = CompiledKnowledge(
+            patterns=tuple(map(_read_pattern, stored.patterns)),
+            patterns_shown=stored.patterns_shown,
             rules=tuple(stored.rules),
             rules_shown=stored.rules_shown,
             k=stored.k,
@@ -156,12 +191,14 @@ def _checked(record: object, path: str | Path) -> _Program:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise ArtifactError(f"{path}: the program is damaged: {place}: {first['msg']}") from None
-    if program.fields != list(_FIELDS):
+    # Written before there were patterns; what it renders has not changed.
+    earlier = program.fields == list(_WITHOUT_PATTERNS) and not program.knowledge.patterns
+    if program.fields != list(_FIELDS) and not earlier:
         raise ArtifactError(
             f"{path}: compiled for a signature with the fields {program.fields}, this one has "
             f"{list(_FIELDS)} (compile the program again)"
         )
-    if program.layout != layout_hash():
+    if program.layout != layout_hash(patterns=not earlier):
         raise ArtifactError(
             f"{path}: compiled for prompt layout {program.layout}, this version renders "
             f"{layout_hash()} (compile the program again)"

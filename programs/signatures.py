@@ -12,6 +12,7 @@ from routedk.programs.layout import instruction
 class GenerateBundles(dspy.Signature):  # type: ignore[misc]  # noqa: D101
     __doc__ = instruction()
 
+    patterns: str = dspy.InputField(desc="block of patterns, or empty")
     rules: str = dspy.InputField(desc="block of rules, or empty")
     similar: str = dspy.InputField(desc="similar sessions with their bundles, or empty")
     session: str = dspy.InputField(desc="numbered lines, one item each")

@@ -5,11 +5,12 @@ import pytest
 from dspy.utils.exceptions import LMError
 
 from routedk.errors import SettingError
+from routedk.programs import layout
 from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge import CompiledKnowledge
 from routedk.programs.testing import scripted_lm
-from routedk.types import Bundle, Session
+from routedk.types import Bundle, Pattern, Provenance, Session
 
 
 def test_a_session_in_bundles_out(tea: Session) -> None:
@@ -109,6 +110,7 @@ def test_copies_share_knowledge_and_are_independent(training: list[Session]) -> 
     [
         ({"k": -1}, "k=-1: it must be at least 0"),
         ({"rules_shown": 0}, "rules_shown=0: it must be at least 1, or None"),
+        ({"patterns_shown": 0}, "patterns_shown=0: it must be at least 1, or None for all pat"),
         ({"k": 1}, "k=1 without training sessions"),
         ({"style": "prose"}, "'prose': allowed are demos, blocks"),
         ({"retriever": "oracle"}, "'oracle': allowed are tfidf"),
@@ -125,6 +127,26 @@ def test_the_nearest_rules_are_shown(tea: Session) -> None:
     assert knowledge.context(tea).rules == (rules[0], rules[1])
     few = CompiledKnowledge(rules=rules, rules_shown=3)
     assert few.context(tea).rules == CompiledKnowledge(rules=rules).context(tea).rules == rules
+
+
+def test_the_nearest_patterns_are_shown(tea: Session) -> None:
+    names = (("USB Hub", "Cable"), ("Tea", "Kettle"), ("Socks", "Boots"))
+    patterns = tuple(
+        Pattern(
+            categories=pair,
+            support=0.1,
+            confidence=0.5,
+            lift=2.0,
+            provenance=Provenance(teacher="annotation"),
+        )
+        for pair in names
+    )
+    knowledge = CompiledKnowledge(patterns=patterns, patterns_shown=2)
+    assert knowledge.context(tea).patterns == (patterns[0], patterns[1])
+    assert CompiledKnowledge(patterns=patterns).context(tea).patterns == patterns
+    shown = BundleGenerator(knowledge).messages(tea)
+    assert shown == layout.build_messages(tea, knowledge.context(tea))
+    assert "Often bundled together:\n- USB Hub + Cable\n- Tea + Kettle" in shown[0]["content"]
 
 
 def test_neighbours_need_gold(tea: Session) -> None:

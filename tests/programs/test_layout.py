@@ -8,7 +8,7 @@ from routedk.errors import SettingError
 from routedk.programs import layout
 from routedk.programs.context import Neighbour, PromptContext
 from routedk.programs.item_intents import render_item_intents
-from routedk.types import Session
+from routedk.types import Pattern, Provenance, Session
 
 
 def test_session_is_numbered_lines(tea: Session) -> None:
@@ -95,6 +95,35 @@ def test_neighbours_as_blocks(tea: Session, training: list[Session]) -> None:
         "Similar session:\n1 blue kettle\n2 mug\n3 socks\nBundles:\n1 2 | tea time\n\n"
         "Session:\n1 red kettle\n2 tea cup\n3 usb cable"
     )
+
+
+def make_pattern(*categories: str) -> Pattern:
+    provenance = Provenance(teacher="annotation")
+    return Pattern(
+        categories=categories, support=0.1, confidence=0.5, lift=2.0, provenance=provenance
+    )
+
+
+def test_patterns_stand_between_instruction_and_rules(tea: Session) -> None:
+    patterns = (make_pattern("Kettles", "Tea Cups"), make_pattern("a|b\n", "Rules: <x>", "c"))
+    context = PromptContext(patterns=patterns, rules=("kettles go with cups",))
+    assert layout.build_messages(tea, context)[0]["content"] == (
+        f"{layout.instruction()}\nOften bundled together:\n- Kettles + Tea Cups\n"
+        "- a/b + Rules x + c\nRules:\n- kettles go with cups"
+    )
+    alone = layout.build_messages(tea, PromptContext(patterns=patterns[:1]))[0]["content"]
+    assert alone == f"{layout.instruction()}\nOften bundled together:\n- Kettles + Tea Cups"
+
+
+def test_a_pattern_is_bounded() -> None:
+    line = layout.render_pattern(make_pattern("word " * 20, *"abcdefghijklmnopqrstuvwxyz"))
+    assert line.startswith("word " * 12 + "+ a + b")
+    assert len(line.split()) == 32
+
+
+def test_prompts_without_patterns_are_what_they_were_before_there_were_any() -> None:
+    assert layout.layout_hash(patterns=False) == "117a13036d43ef34"
+    assert layout.layout_hash() != layout.layout_hash(patterns=False)
 
 
 def test_gold_is_never_shown(tea: Session) -> None:

@@ -10,7 +10,7 @@ from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge import CompiledKnowledge
 from routedk.programs.program_file import load_generator
 from routedk.programs.testing import scripted_lm
-from routedk.types import Session
+from routedk.types import Pattern, Provenance, Session
 
 
 @pytest.fixture
@@ -42,6 +42,52 @@ def test_saved_and_loaded_asks_the_same(
     other = BundleGenerator()
     other.load(tmp_path / "program.json")
     assert other.messages(tea) == program.messages(tea)
+
+
+def with_patterns() -> BundleGenerator:
+    provenance = Provenance(teacher="annotation", sessions=("t1", "t2"))
+    names = (("Kettles", "Mugs"), ("Hubs", "Cables"))
+    patterns = tuple(
+        Pattern(categories=pair, support=0.2, confidence=0.5, lift=1.5, provenance=provenance)
+        for pair in names
+    )
+    return BundleGenerator(CompiledKnowledge(patterns=patterns, patterns_shown=1))
+
+
+def test_patterns_are_kept(tea: Session, tmp_path: Path) -> None:
+    program = with_patterns()
+    program.save(tmp_path / "program.json")
+    loaded = load_generator(tmp_path / "program.json")
+    assert loaded.messages(tea)[0]["content"].endswith("Often bundled together:\n- Kettles + Mugs")
+    assert loaded.messages(tea) == program.messages(tea)
+    assert "t1" not in (tmp_path / "program.json").read_text()
+
+
+def _as_before_patterns(file: Path) -> None:
+    record = json.loads(file.read_text())
+    record["layout"] = "117a13036d43ef34"
+    record["fields"].remove("patterns")
+    del record["knowledge"]["patterns_shown"]
+    if not record["knowledge"]["patterns"]:
+        del record["knowledge"]["patterns"]
+    file.write_text(json.dumps(record))
+
+
+def test_programs_from_before_there_were_patterns_still_load(
+    program: BundleGenerator, tea: Session, tmp_path: Path
+) -> None:
+    file = tmp_path / "program.json"
+    program.save(file)
+    _as_before_patterns(file)
+    assert load_generator(file).messages(tea) == program.messages(tea)
+
+
+def test_a_program_with_patterns_is_held_to_the_layout_with_patterns(tmp_path: Path) -> None:
+    file = tmp_path / "program.json"
+    with_patterns().save(file)
+    _as_before_patterns(file)
+    with pytest.raises(ArtifactError, match="compiled for a signature with the fields"):
+        load_generator(file)
 
 
 def test_no_secret_and_no_pickle(program: BundleGenerator, tmp_path: Path) -> None:
@@ -78,6 +124,8 @@ def _edit(record: dict[str, Any], path: str, value: object) -> None:
         ("knowledge.k", -1, r"the program is damaged: knowledge\.k"),
         ("knowledge.k", "2", r"the program is damaged: knowledge\.k"),
         ("knowledge.rules_shown", 0, r"the program is damaged: knowledge\.rules_shown"),
+        ("knowledge.patterns_shown", 0, r"the program is damaged: knowledge\.patterns_shown"),
+        ("knowledge.patterns", [{}], r"the program is damaged: knowledge\.patterns\.0"),
         ("knowledge.retriever", "oracle", "retriever 'oracle': allowed are tfidf"),
         ("knowledge.sessions", [], "k=2 without training sessions"),
         ("knowledge.sessions", [{"session_id": "x"}], "has no key 'items'"),
