@@ -1,4 +1,4 @@
-"""Which knowledge a compilation tries: rules, neighbours, thoughts, and in what order."""
+"""Which knowledge a compilation tries: patterns, rules, neighbours, thoughts, and in what order."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -15,6 +15,7 @@ class KnowledgeChoice:
         rules: Places in the knowledge base of the rules that may be shown, ascending.
         rules_shown: How many of them each prompt shows, the nearest to its session; None for
             all.
+        patterns: Number of patterns that each prompt shows, the nearest to its session.
         k: Number of neighbours shown.
         show_thoughts: Neighbours are shown with their thoughts.
         style: How neighbours are shown.
@@ -22,6 +23,7 @@ class KnowledgeChoice:
 
     rules: tuple[int, ...] = ()
     rules_shown: int | None = None
+    patterns: int = 0
     k: int = 0
     show_thoughts: bool = False
     style: NeighbourStyle = "demos"
@@ -37,6 +39,7 @@ class KnowledgeSpace:
         ks: Numbers of neighbours above 0; empty where there are no neighbours.
         thoughts: There are thoughts to show.
         styles: Styles to try, at least one.
+        patterns: Number of nearest patterns shown; 0 where there are no patterns.
     """
 
     rules: int
@@ -44,6 +47,7 @@ class KnowledgeSpace:
     ks: tuple[int, ...]
     thoughts: bool
     styles: tuple[NeighbourStyle, ...]
+    patterns: int = 0
 
     def with_rules(
         self, choice: KnowledgeChoice, rules: tuple[int, ...], nearest: bool
@@ -55,7 +59,7 @@ class KnowledgeSpace:
     def with_neighbours(self, choice: KnowledgeChoice, k: int) -> KnowledgeChoice:
         """The choice with ``k`` neighbours; the first come with thoughts and the first style."""
         if not k:
-            return KnowledgeChoice(rules=choice.rules, rules_shown=choice.rules_shown)
+            return replace(choice, k=0, show_thoughts=False, style=KnowledgeChoice().style)
         if choice.k:
             return replace(choice, k=k)
         return replace(choice, k=k, show_thoughts=self.thoughts, style=self.styles[0])
@@ -67,8 +71,8 @@ def propose(
     """Candidates, none twice, until the space or the patience is exhausted.
 
     First one decision after the other, each on top of the best so far: neighbours with their
-    thoughts, the nearest rules, no thoughts, more neighbours, all rules, style. Then random
-    changes of the best so far, small ones first.
+    thoughts, the nearest rules, the nearest patterns, no thoughts, more neighbours, all rules,
+    style. Then random changes of the best so far, small ones first.
 
     Args:
         space: What may be chosen from.
@@ -89,6 +93,8 @@ def _stream(
     for k in space.ks[:1]:
         yield space.with_neighbours(best(), k)
     yield space.with_rules(best(), every, nearest=True)
+    if space.patterns:
+        yield replace(best(), patterns=space.patterns)
     if best().k:
         yield replace(best(), show_thoughts=False)
     for k in space.ks[1:]:
@@ -110,6 +116,7 @@ def _changed(choice: KnowledgeChoice, space: KnowledgeSpace, rng: random.Random)
     decisions = ["rules"] * (2 if space.rules else 0) + ["k"] * bool(space.ks)
     if len(choice.rules) > space.rules_shown:
         decisions.append("nearest")
+    decisions += ["patterns"] * bool(space.patterns)
     if choice.k:
         decisions += ["thoughts"] * space.thoughts + ["style"] * (len(space.styles) > 1)
     if not decisions:
@@ -121,6 +128,8 @@ def _changed(choice: KnowledgeChoice, space: KnowledgeSpace, rng: random.Random)
         return space.with_rules(choice, tuple(sorted(flipped)), nearest)
     if decision == "nearest":
         return space.with_rules(choice, choice.rules, not nearest)
+    if decision == "patterns":
+        return replace(choice, patterns=0 if choice.patterns else space.patterns)
     if decision == "thoughts":
         return replace(choice, show_thoughts=not choice.show_thoughts)
     if decision == "style":

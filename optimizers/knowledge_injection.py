@@ -22,7 +22,7 @@ Trial = dict[str, Any]
 
 
 class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
-    """Chooses which rules and how many neighbours a program shows, and whether with thoughts.
+    """Chooses the patterns, rules, neighbours and thoughts that a program shows.
 
     Every candidate is scored by mean matched F1 on the validation set. The student as it was
     given is always the first candidate, and stays where nothing scores higher. Of candidates
@@ -35,6 +35,8 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         ks: Numbers of neighbours to try, each at least 1.
         rules_shown: Number of rules shown per session, the nearest to it, at least 1; tried
             before showing all.
+        patterns_shown: Number of patterns shown per session, the nearest to it, where the
+            knowledge has any; 0 tries none.
         styles: Ways of showing neighbours to try.
         num_threads: Calls to the LM under way at once.
         max_validation: Most validation sessions scored, a seeded sample; None takes all.
@@ -52,6 +54,7 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         evaluations: int = 6,
         ks: Sequence[int] = (1, 2),
         rules_shown: int = 3,
+        patterns_shown: int = 3,
         styles: Sequence[NeighbourStyle] = ("demos", "blocks"),
         num_threads: int = 16,
         max_validation: int | None = None,
@@ -68,6 +71,8 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
             raise SettingError(f"ks={list(ks)}: each must be at least 1")
         if rules_shown < 1:
             raise SettingError(f"rules_shown={rules_shown}: it must be at least 1")
+        if patterns_shown < 0:
+            raise SettingError(f"patterns_shown={patterns_shown}: it must be at least 0")
         if not styles:
             raise SettingError("styles is empty: it needs at least one of demos, blocks")
         if max_validation is not None and max_validation < 1:
@@ -76,6 +81,7 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         self._evaluations = evaluations
         self._ks = tuple(dict.fromkeys(ks))
         self._rules_shown = rules_shown
+        self._patterns_shown = patterns_shown
         self._styles = tuple(dict.fromkeys(styles))
         self._num_threads = num_threads
         self._max_validation = max_validation
@@ -118,6 +124,7 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
             ks=tuple(k for k in self._ks if k <= len(training)),
             thoughts=any(session.id in thoughts for session in training),
             styles=self._styles,
+            patterns=min(self._patterns_shown, len(self._knowledge.patterns)),
         )
         programs: list[BundleGenerator] = [student.deepcopy()]
         choices: list[KnowledgeChoice | None] = [None]
@@ -168,6 +175,8 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         return CompiledKnowledge(
             rules=tuple(self._knowledge.rules[place].text for place in choice.rules),
             rules_shown=choice.rules_shown,
+            patterns=self._knowledge.patterns if choice.patterns else (),
+            patterns_shown=choice.patterns or None,
             k=choice.k,
             sessions=training if choice.k else (),
             thoughts=thoughts if choice.show_thoughts else {},

@@ -67,15 +67,7 @@ def compile(
         },
     )
     program.save(output)
-    columns = (
-        "candidate",
-        "rules",
-        "neighbours",
-        "matched F1",
-        "characters",
-        "unparsable",
-        "chosen",
-    )
+    columns = ("candidate", "knowledge", "matched F1", "characters", "unparsable", "chosen")
     *candidates, grouping = program.trials
     print_table("Candidates", columns, [_row(trial) for trial in candidates])
     typer.echo(
@@ -116,20 +108,9 @@ def _compile(
 
 
 def _row(trial: dict[str, Any]) -> tuple[object, ...]:
-    choice = trial["choice"]
-    shown = (
-        ("as given", "", "")
-        if choice is None
-        else (
-            str(trial["number"]),
-            _rules(choice),
-            f"{choice['k']} {choice['style']}{' + thoughts' * choice['show_thoughts']}"
-            if choice["k"]
-            else "0",
-        )
-    )
     return (
-        *shown,
+        trial["number"],
+        "as given" if trial["choice"] is None else _knowledge(trial["choice"]),
         trial["matched_f1"],
         round(trial["prompt_characters"]),
         trial["unparsable"],
@@ -137,6 +118,13 @@ def _row(trial: dict[str, Any]) -> tuple[object, ...]:
     )
 
 
-def _rules(choice: dict[str, Any]) -> str:
+def _knowledge(choice: dict[str, Any]) -> str:
     count, shown = len(choice["rules"]), choice["rules_shown"]
-    return str(count) if shown is None else f"{shown} of {count}"
+    rules = f"{count} rules" if shown is None else f"{shown} of {count} rules"
+    thoughts = " + thoughts" * choice["show_thoughts"]
+    parts = [
+        rules * bool(count),
+        f"{choice['patterns']} patterns" * bool(choice["patterns"]),
+        f"{choice['k']} {choice['style']}{thoughts}" * bool(choice["k"]),
+    ]
+    return ", ".join(filter(None, parts))

@@ -26,6 +26,17 @@ def test_one_decision_after_the_other_on_top_of_the_best() -> None:
     ]
 
 
+def test_patterns_are_tried_after_the_rules() -> None:
+    best = KnowledgeChoice(k=1, show_thoughts=True)
+    space = replace(SPACE, patterns=3)
+    rules = replace(best, rules=(0, 1, 2, 3), rules_shown=3)
+    patterned = replace(best, patterns=3)
+    assert first(space, best, 4) == [best, rules, patterned, replace(best, show_thoughts=False)]
+    assert space.with_neighbours(patterned, 0) == KnowledgeChoice(patterns=3)
+    assert any(not choice.patterns for choice in first(space, patterned, 40)[6:])
+    assert not any(choice.patterns for choice in first(SPACE, best, 40))
+
+
 def test_each_decision_starts_from_nothing_where_nothing_helps() -> None:
     assert first(SPACE, KnowledgeChoice(), 4) == [
         KnowledgeChoice(k=1, show_thoughts=True),

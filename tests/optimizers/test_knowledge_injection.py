@@ -12,7 +12,16 @@ from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge import CompiledKnowledge
 from routedk.programs.program_file import load_generator
 from routedk.programs.testing import scripted_lm
-from routedk.types import Bundle, Item, KnowledgeBase, Provenance, Rule, Session, Thought
+from routedk.types import (
+    Bundle,
+    Item,
+    KnowledgeBase,
+    Pattern,
+    Provenance,
+    Rule,
+    Session,
+    Thought,
+)
 
 MADE = Provenance(teacher="annotation", sessions=("train-0", "train-1"))
 
@@ -84,6 +93,36 @@ def test_the_nearest_rules_are_chosen_where_they_help() -> None:
     best = next(trial for trial in program.trials if trial["chosen"])
     assert best["matched_f1"] == 1.0
     assert best["choice"]["rules_shown"] == 1
+
+
+def test_the_nearest_patterns_are_chosen_where_they_help() -> None:
+    patterns = tuple(
+        Pattern(
+            categories=(f"word{n}", "Things"),
+            support=0.1,
+            confidence=0.5,
+            lift=2.0,
+            provenance=MADE,
+        )
+        for n in range(6)
+    )
+
+    def script(messages: list[dict[str, str]]) -> str:
+        own = messages[-1]["content"].split()[-1]
+        return "1 2" if messages[0]["content"].endswith(f"- {own} + Things") else "3 4"
+
+    def compiled_with(shown: int) -> BundleGenerator:
+        lm, _ = scripted_lm(script)
+        with dspy.context(lm=lm):
+            return KnowledgeInjection(
+                KnowledgeBase(patterns=patterns), patterns_shown=shown
+            ).compile(BundleGenerator(), trainset=TRAIN, valset=VAL)
+
+    program = compiled_with(2)
+    assert (program.knowledge.patterns, program.knowledge.patterns_shown) == (patterns, 2)
+    best = next(trial for trial in program.trials if trial["chosen"])
+    assert (best["matched_f1"], best["choice"]["patterns"]) == (1.0, 2)
+    assert compiled_with(0).knowledge.patterns == ()
 
 
 def test_trials_record_what_a_prompt_costs() -> None:
@@ -206,6 +245,7 @@ def test_validation_needs_gold() -> None:
         ({"num_threads": 0}, "num_threads=0: it must be at least 1"),
         ({"ks": (0,)}, r"ks=\[0\]: each must be at least 1"),
         ({"rules_shown": 0}, "rules_shown=0: it must be at least 1"),
+        ({"patterns_shown": -1}, "patterns_shown=-1: it must be at least 0"),
         ({"styles": ()}, "styles is empty"),
         ({"max_validation": 0}, "max_validation=0: it must be at least 1"),
     ],
