@@ -93,7 +93,8 @@ def _pattern(
     teacher: str,
 ) -> Pattern:
     support = supports[categories]
-    singles = [supports[frozenset([name])] for name in categories]
+    # In their order: a product of floats depends on it, and a set has another in each process.
+    singles = [supports[frozenset([name])] for name in sorted(categories)]
     chance = 1.0
     for single in singles:
         chance *= single

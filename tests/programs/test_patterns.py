@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -62,3 +65,21 @@ def test_leaf_category_is_harmless() -> None:
 def test_settings_are_checked(settings: dict[str, int], message: str) -> None:
     with pytest.raises(SettingError, match=message):
         mine_patterns([], **settings)  # type: ignore[arg-type]
+
+
+def test_the_same_in_every_process() -> None:
+    code = (
+        "from routedk.data import demo_sessions\n"
+        "from routedk.programs.patterns import mine_patterns\n"
+        "print([(p.categories, p.lift) for p in mine_patterns(demo_sessions())])"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(found) == 1
