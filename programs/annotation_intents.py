@@ -63,6 +63,7 @@ class ItemIntents:
             if intent_words(bundle.intent)
             for item_id in bundle.item_ids
         ]
+        self._owners = np.array([owner for owner, _, _ in self._bundled])
 
     @cached_property
     def _titles(self) -> NDArray[np.float32]:
@@ -130,12 +131,10 @@ class ItemIntents:
         votes: dict[str, float] = {}
         if self._bundled:
             cosines = (self._titles @ self._encoder.encode([item.title])[0]).round(6)
-            others = [
-                row
-                for row in np.argsort(-cosines, kind="stable")
-                if self._bundled[row][0] != session.id and cosines[row] >= _LEAST_SIMILARITY
-            ]
-            for row in others[:_VOTERS]:
+            foreign = self._owners != session.id
+            others = np.flatnonzero(foreign & (cosines >= _LEAST_SIMILARITY))
+            nearest = np.argsort(-cosines[others], kind="stable")[:_VOTERS]
+            for row in others[nearest]:
                 named = self.wording[self._bundled[row][2]]
                 votes[named] = votes.get(named, 0.0) + np.exp(cosines[row] / _SOFTNESS)
         return max(votes, key=votes.__getitem__, default=clean_label(self._kinds.phrase(item)))

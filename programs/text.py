@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from functools import lru_cache
 
 TITLE_WORDS = 12
 INTENT_WORDS = 12
@@ -48,9 +49,13 @@ def neutralise(text: str, max_words: int = TITLE_WORDS) -> str:
     Returns:
         One line, perhaps empty, without leading or trailing space.
     """
-    limit = max_words * _CHARACTERS_PER_WORD
     # Only the head can survive; NFKC expands one character to at most 18.
-    head = _visible(text[: 4 * limit + 1000])
-    plain = _visible(unicodedata.normalize("NFKC", head)).translate(_MARKUP)
+    return _neutral(text[: 4 * max_words * _CHARACTERS_PER_WORD + 1000], max_words)
+
+
+# Distilling asks for the same titles, categories and intents tens of times.
+@lru_cache(maxsize=1 << 14)
+def _neutral(head: str, max_words: int) -> str:
+    plain = _visible(unicodedata.normalize("NFKC", _visible(head))).translate(_MARKUP)
     words = _ROLE.sub(r"\1 ", " ".join(plain.split())).split()
-    return " ".join(words[:max_words])[:limit].strip()
+    return " ".join(words[:max_words])[: max_words * _CHARACTERS_PER_WORD].strip()
