@@ -21,9 +21,9 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
     """Takes a `Session`, gives bundles, with any ``dspy.LM``.
 
     The prediction has ``bundles`` (list of `Bundle`), ``thought``, ``dropped`` (what the parser
-    did not use), ``lone`` (items stated as a bundle of one), ``none`` (the student states that there is no bundle), ``raw`` (the answer as
-    written) and ``error``. An unparsable answer is data: no bundles, and ``error`` says why. A
-    failing LM raises.
+    did not use), ``lone`` (ids of items stated as a bundle of one), ``none`` (the student states
+    that there is no bundle), ``raw`` (the answer as written) and ``error``. An unparsable answer
+    is data: no bundles, and ``error`` says why. A failing LM raises.
 
     Args:
         knowledge: Patterns, rules and neighbours for the prompt; none by default.

@@ -16,7 +16,7 @@ class PlainText(dspy.ChatAdapter):  # type: ignore[misc]
     """The instructions are the system message, the inputs blocks of the user message.
 
     A block is the description of its field, a colon and the value; empty inputs have none. The
-    whole completion is the one output field.
+    user message ends with the description of the one output field, which the whole completion is.
     """
 
     def __init__(self) -> None:
@@ -42,13 +42,14 @@ class PlainText(dspy.ChatAdapter):  # type: ignore[misc]
         suffix: str = "",
         main_request: bool = False,
     ) -> str:
-        """The inputs that are not empty, one block each."""
+        """The inputs that are not empty, one block each, then what is asked for."""
         blocks = [
             f"{field.json_schema_extra['desc']}:\n{inputs[name]}"
             for name, field in signature.input_fields.items()
             if inputs.get(name)
         ]
-        return "\n\n".join(blocks)
+        (output,) = signature.output_fields.values()
+        return "\n\n".join([*blocks, f"{output.json_schema_extra['desc']}:"])
 
     def format_assistant_message_content(
         self,
