@@ -1,0 +1,85 @@
+from collections.abc import Callable
+
+import dspy
+import pytest
+
+from routedk.errors import SettingError
+from routedk.programs.item_intents import compose_bundles, read_item_intents
+from routedk.programs.testing import ScriptedEngine, scripted_lm
+from routedk.programs.thought_distiller import ThoughtDistiller, problem_of
+from routedk.types import Session
+
+Make = Callable[..., Session]
+
+
+def teacher(*answers: str) -> tuple[object, ScriptedEngine]:
+    left = iter(answers)
+    return scripted_lm(lambda messages: next(left))
+
+
+def test_a_right_thought_is_kept_in_one_form(tea: Session) -> None:
+    lm, engine = teacher("Thought: 1 Brewing Tea; 2. brewing tea; 3 charging")
+    with dspy.context(lm=lm):
+        answer = ThoughtDistiller(["Kettles go with cups."])(session=tea)
+    assert answer.thought == "1 brewing tea; 2 brewing tea; 3 charging"
+    assert (answer.problem, answer.attempts) == ("", 1)
+    seen = engine.requests[0][-1]["content"]
+    assert "1 2 | brewing tea at home" in seen
+    assert "Kettles go with cups." in seen
+
+
+def test_a_wrong_thought_is_retried_once_with_its_problem(tea: Session) -> None:
+    lm, engine = teacher("1 a; 2 b; 3 c", "1 a; 2 a; 3 c")
+    with dspy.context(lm=lm):
+        answer = ThoughtDistiller()(session=tea)
+    assert (answer.thought, answer.attempts) == ("1 a; 2 a; 3 c", 2)
+    retry = engine.requests[1][-1]["content"]
+    assert "1 a; 2 b; 3 c" in retry
+    assert "1 2 are a bundle: give them, and only them, one intent" in retry
+
+
+@pytest.mark.parametrize("answer", ["", "1 a; 2 b; 3 c"])
+def test_wrong_again_it_is_dropped(answer: str, tea: Session) -> None:
+    lm, engine = teacher(answer, answer)
+    with dspy.context(lm=lm):
+        made = ThoughtDistiller()(session=tea)
+    assert (made.thought, made.attempts, len(engine.requests)) == ("", 2, 2)
+    assert made.problem
+
+
+@pytest.mark.parametrize(
+    ("thought", "problem"),
+    [
+        ("1 x; 2 x; 3 x; 4 y; 5 y", ""),
+        ("1 x; 2 x; 3 x / y; 4 y; 5 z", "4 5 are a bundle: give them, and only them, one intent"),
+        ("1 x; 2 x; 3 x; 4 x; 5 x", "1 2 3 are a bundle: give them, and only them, one intent"),
+        ("1 x; 2 x; 3 x; 4 y", "item 5 is missing"),
+        ("1 x; 2 x; 3 x; 4 y; 4 y; 5 y", "item 4 is named twice"),
+        ("1 x; 2 x; 3 x; 4 y; 5 y; 6 y", "there is no item 6: the session has 5"),
+        ("because they match", "'because they match' is not an item number with its intent"),
+        ("1 x / z; 2 x / z; 3 x; 4 y; 5 y", "1 2 are no bundle: they must not share an intent"),
+    ],
+)
+def test_what_is_wrong_with_a_thought(thought: str, problem: str, make: Make) -> None:
+    session = make("s", list("abcde"), [((1, 2, 3), "x"), ((4, 5), "y")])
+    assert problem_of(thought, session) == problem
+
+
+def test_items_of_no_bundle_may_have_none(make: Make) -> None:
+    session = make("s", list("abcd"), [((1, 2), "x")])
+    assert problem_of("1 x; 2 x; 3 none; 4 none", session) == ""
+    assert problem_of("1 none; 2 none; 3 none; 4 none", make("n", list("abcd"), [])) == ""
+
+
+def test_overlapping_bundles_can_be_thought(make: Make) -> None:
+    session = make("s", list("abc"), [((1, 2), "x"), ((2, 3), "y")])
+    lm, _ = teacher("1 x; 2 x / y; 3 y")
+    with dspy.context(lm=lm):
+        thought = ThoughtDistiller()(session=session).thought
+    bundles = compose_bundles(read_item_intents(thought, 3), session)
+    assert {b.items for b in bundles} == set(session.gold)
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(SettingError, match="attempts=0: it must be at least 1"):
+        ThoughtDistiller(attempts=0)
