@@ -10,8 +10,11 @@ if TYPE_CHECKING:
     from routedk.programs.annotation import AnnotationTeacher
     from routedk.programs.answers import ParsedAnswer, parse_answer
     from routedk.programs.batch import generate_all
+    from routedk.programs.budget import Budget, BudgetError, estimate_calls
     from routedk.programs.bundle_adapter import BundleLayout
     from routedk.programs.generator import BundleGenerator
+    from routedk.programs.journal import AnswerJournal
+    from routedk.programs.journaled_lm import JournaledLM, is_session_error, journaled_lm
     from routedk.programs.knowledge import CompiledKnowledge
     from routedk.programs.knowledge_file import read_knowledge, write_knowledge
     from routedk.programs.program_file import load_generator
@@ -19,12 +22,19 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AnnotationTeacher",
+    "AnswerJournal",
+    "Budget",
+    "BudgetError",
     "BundleGenerator",
     "BundleLayout",
     "CompiledKnowledge",
     "GenerateBundles",
+    "JournaledLM",
     "ParsedAnswer",
+    "estimate_calls",
     "generate_all",
+    "is_session_error",
+    "journaled_lm",
     "load_generator",
     "parse_answer",
     "read_knowledge",
@@ -33,12 +43,19 @@ __all__ = [
 
 _HOMES = {
     "AnnotationTeacher": "annotation",
+    "AnswerJournal": "journal",
+    "Budget": "budget",
+    "BudgetError": "budget",
     "BundleGenerator": "generator",
     "BundleLayout": "bundle_adapter",
     "CompiledKnowledge": "knowledge",
     "GenerateBundles": "signatures",
+    "JournaledLM": "journaled_lm",
     "ParsedAnswer": "answers",
+    "estimate_calls": "budget",
     "generate_all": "batch",
+    "is_session_error": "journaled_lm",
+    "journaled_lm": "journaled_lm",
     "load_generator": "program_file",
     "parse_answer": "answers",
     "read_knowledge": "knowledge_file",

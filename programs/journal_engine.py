@@ -1,0 +1,296 @@
+"""The engine of a journaled language model: looks a question up, or asks and writes it down."""
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import Any, Self
+
+import dspy
+from dspy._vendor.lm15.serde import request_to_dict, response_from_dict, response_to_dict
+from dspy.lm15 import Message, Request, Response, Usage, response_to_events
+from dspy.utils.callback import BaseCallback
+
+from routedk.programs.budget import Amount, Budget, BudgetError, Purse, price
+from routedk.programs.journal import AnswerJournal, JournaledAnswer
+
+OnCall = Callable[[JournaledAnswer, bool], None]
+_POLL_SECONDS = 0.02
+
+
+class JournalEngine:
+    """Serves a journal to DSPy, and asks the language model what is not in it.
+
+    Args:
+        lm: The language model.
+        journal: Where answers are kept.
+        budget: What may be spent.
+        on_answer: Told of each answer, on the thread that asked, and whether it was there.
+    """
+
+    def __init__(self, lm: Any, journal: AnswerJournal, budget: Budget, on_answer: OnCall) -> None:
+        self._inner = lm.copy(cache=False)
+        self._journal = journal
+        self._on_answer = on_answer
+        self._bounded = budget.max_tokens is not None or budget.max_cost is not None
+        # LiteLLM's table is by name; a custom engine's name is anyone's.
+        self._priced = isinstance(lm.engine, str)
+        self._purse = Purse(budget, Amount(journal.total.tokens, journal.total.cost))
+        self._under_way: dict[str, Future[JournaledAnswer]] = {}
+        self._lock = Lock()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copies of a program share the journal."""
+        return self
+
+    @property
+    def supports_response_schema(self) -> bool:
+        """What the language model says of itself."""
+        return bool(self._inner.supports_response_schema)
+
+    @property
+    def supports_function_calling(self) -> bool:
+        """What the language model says of itself."""
+        return bool(self._inner.supports_function_calling)
+
+    @property
+    def supports_reasoning(self) -> bool:
+        """What the language model says of itself."""
+        return bool(self._inner.supports_reasoning)
+
+    @property
+    def supported_params(self) -> set[str]:
+        """What the language model says of itself."""
+        return set(self._inner.supported_params)
+
+    def complete(self, request: Request) -> Response:
+        """Answer one request."""
+        question = _Question.of(request)
+        while True:
+            future, mine = self._join(question.key)
+            if mine:
+                with self._leading(question.key, future):
+                    most = self._most(question)
+                    self._purse.take(most)
+                    with self._writing(question, most, future) as write:
+                        write(self._asked(question.key)(request))
+            try:
+                return self._serve(question, future.result(), replayed=not mine)
+            except _AbandonedError:
+                continue
+
+    async def acomplete(self, request: Request) -> Response:
+        """The same on an event loop."""
+        question = _Question.of(request)
+        while True:
+            future, mine = self._join(question.key)
+            if mine:
+                with self._leading(question.key, future):
+                    most = self._most(question)
+                    while not self._purse.try_take(most):
+                        await asyncio.sleep(_POLL_SECONDS)
+                    with self._writing(question, most, future) as write:
+                        write(await self._asked(question.key).acall(request))
+            try:
+                answer = await asyncio.wrap_future(future)
+            except _AbandonedError:
+                continue
+            return self._serve(question, answer, replayed=not mine)
+
+    def stream(self, request: Request) -> Iterator[Any]:
+        """The answer as events, all at once."""
+        yield from response_to_events(self.complete(request))
+
+    def _join(self, key: str) -> tuple["Future[JournaledAnswer]", bool]:
+        """The question's answer, perhaps still to come, and whether this caller must ask."""
+        with self._lock:
+            kept, future = self._journal.get(key), self._under_way.get(key)
+            if future is not None:
+                return future, False
+            future = Future()
+            # From here on nobody who waits for it can cancel it.
+            future.set_running_or_notify_cancel()
+            if kept is None:
+                self._under_way[key] = future
+            else:
+                future.set_result(kept)
+            return future, kept is None
+
+    @contextmanager
+    def _leading(self, key: str, future: "Future[JournaledAnswer]") -> Iterator[None]:
+        """Whoever waits for the question learns how asking it ended."""
+        try:
+            yield
+        except BaseException as error:
+            future.set_exception(error if isinstance(error, Exception) else _AbandonedError())
+            raise
+        finally:
+            with self._lock:
+                del self._under_way[key]
+
+    @contextmanager
+    def _writing(
+        self, question: "_Question", most: Amount, future: "Future[JournaledAnswer]"
+    ) -> Iterator[Callable[[Response], None]]:
+        """Ask within the block; what it yields takes the answer, writes it down and settles."""
+        began, spent = time.monotonic(), Amount()
+
+        def write(response: Response) -> None:
+            nonlocal spent
+            seconds = round(time.monotonic() - began, 3)
+            answer = question.answered(response, self._price, seconds)
+            spent = Amount(answer.input_tokens + answer.output_tokens, answer.cost or 0.0)
+            self._journal.append(answer)
+            future.set_result(answer)
+
+        try:
+            # DSPy counts and records the outer call.
+            with dspy.context(
+                disable_history=True, usage_tracker=None, callbacks=[], send_stream=None
+            ):
+                yield write
+        finally:
+            self._purse.settle(most, spent)
+
+    def _asked(self, key: str) -> Any:
+        """The language model, told the question's key where its engine can send it.
+
+        A server that knows the header gives a call that a killed run had begun its first answer.
+        """
+        if self._inner.engine != "litellm":
+            return self._inner
+        headers = self._inner.kwargs.get("extra_headers") or {}
+        return self._inner.copy(extra_headers={**headers, "Idempotency-Key": key})
+
+    def _price(self, input_tokens: int, output_tokens: int) -> float | None:
+        model = self._inner.model
+        return price(model, input_tokens, output_tokens) if self._priced else None
+
+    def _most(self, question: "_Question") -> Amount:
+        """The most that a call can come to."""
+        if not self._bounded:
+            return Amount()
+        limit = question.request.config.max_tokens
+        if limit is None:
+            raise BudgetError("a budget needs max_tokens on every call of its language model")
+        cost = self._price(question.size, limit) or 0.0
+        return Amount(question.size + limit, cost)
+
+    def _serve(self, question: "_Question", answer: JournaledAnswer, replayed: bool) -> Response:
+        self._on_answer(answer, replayed)
+        return question.response(answer)
+
+
+class AsyncJournalEngine:
+    """The same engine for ``dspy.LM.acall``."""
+
+    def __init__(self, engine: JournalEngine) -> None:
+        self._engine = engine
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copies of a program share the journal."""
+        return self
+
+    async def complete(self, request: Request) -> Response:
+        """Answer one request."""
+        return await self._engine.acomplete(request)
+
+    async def stream(self, request: Request) -> AsyncIterator[Any]:
+        """The answer as events, all at once."""
+        for event in response_to_events(await self.complete(request)):
+            yield event
+
+
+class DrawCounter(BaseCallback):  # type: ignore[misc]
+    """Tells apart what DSPy asks in the same words: ``rollout_id``, and the draws of ``n``.
+
+    An engine is asked n times for n answers, and is not told of ``rollout_id``.
+    """
+
+    def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        """Begin to count the draws of one call."""
+        options = {**instance.kwargs, **inputs.get("kwargs", {})}
+        _call.set(_Call(options.get("rollout_id")))
+
+
+@dataclass
+class _Call:
+    rollout_id: int | None
+    draws: int = 0
+
+
+_call: ContextVar[_Call | None] = ContextVar("routedk_journal_call", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What is asked, its key, and its size in bytes, which its tokens are not more than."""
+
+    request: Request
+    key: str
+    size: int
+
+    @classmethod
+    def of(cls, request: Request) -> Self:
+        """The question of a request, a draw of the present call."""
+        call = _call.get()
+        asked = request_to_dict(request)
+        # How a provider caches prompts changes no answer.
+        asked.get("config", {}).pop("cache", None)
+        draw = () if call is None else (call.rollout_id, call.draws)
+        if call is not None:
+            call.draws += 1
+        told = json.dumps(asked, sort_keys=True, ensure_ascii=False).encode()
+        known = told if draw in ((), (None, 0)) else told + json.dumps(draw).encode()
+        return cls(request, hashlib.sha256(known).hexdigest(), len(told))
+
+    def answered(
+        self, response: Response, priced: Callable[[int, int], float | None], seconds: float
+    ) -> JournaledAnswer:
+        """A response as a line of the journal."""
+        text = response.message.text or ""
+        read, written = response.usage.input_tokens, response.usage.output_tokens
+        read = self.size if read is None else read
+        written = len(text.encode(errors="replace")) if written is None else written
+        answer = JournaledAnswer(
+            key=self.key,
+            text=text,
+            finish_reason=response.finish_reason,
+            input_tokens=read,
+            output_tokens=written,
+            cost=priced(read, written),
+            seconds=seconds,
+        )
+        whole = replace(
+            response,
+            id=None,
+            model=self.request.model,
+            usage=Usage(input_tokens=read, output_tokens=written),
+            provider_data=None,
+            adaptations=(),
+        )
+        if whole == self.response(answer):
+            return answer
+        return replace(answer, whole=response_to_dict(whole))
+
+    def response(self, answer: JournaledAnswer) -> Response:
+        """A line of the journal as a response."""
+        if answer.whole is not None:
+            return response_from_dict(answer.whole)
+        return Response(
+            id=None,
+            model=self.request.model,
+            message=Message.assistant(answer.text),
+            finish_reason=answer.finish_reason,
+            usage=Usage(input_tokens=answer.input_tokens, output_tokens=answer.output_tokens),
+        )
+
+
+class _AbandonedError(Exception):
+    """Whoever was asking was interrupted: ask again."""

@@ -1,0 +1,539 @@
+"""A journaled language model: no question asked twice, no budget exceeded, any program runs."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+from dspy._vendor.lm15.serde import request_to_dict
+from dspy.lm15 import (
+    AuthError,
+    Config,
+    ContextLengthError,
+    InvalidRequestError,
+    Message,
+    Request,
+    Response,
+    TextPart,
+    ThinkingPart,
+    UnsupportedModelError,
+    Usage,
+)
+from dspy.utils.exceptions import AdapterParseError, LMAuthError, LMTransportError
+
+from routedk.errors import AnswerError, DataError, SettingError
+from routedk.programs.batch import generate_all
+from routedk.programs.budget import Amount, Budget, BudgetError, Purse, estimate_calls
+from routedk.programs.generator import BundleGenerator
+from routedk.programs.journal import AnswerJournal, JournaledAnswer, Tally
+from routedk.programs.journaled_lm import JournaledLM, is_session_error, journaled_lm
+from routedk.programs.testing import ScriptedEngine, scripted_lm
+from routedk.programs.usage import Usage as Metered
+from routedk.programs.usage import metered
+from routedk.types import Session
+
+Open = Callable[..., JournaledLM]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.jsonl"
+
+
+@pytest.fixture
+def opened(path: Path) -> Iterator[Open]:
+    """Open the journal before a language model; the one before is closed first."""
+    last: list[JournaledLM] = []
+
+    def open_(lm: Any, **options: Any) -> JournaledLM:
+        while last:
+            last.pop().close()
+        last.append(journaled_lm(lm, path, **options))
+        return last[0]
+
+    yield open_
+    for one in last:
+        one.close()
+
+
+def echo() -> tuple[Any, ScriptedEngine]:
+    return scripted_lm(lambda messages: f"re: {messages[-1]['content']}")
+
+
+def test_a_question_is_asked_once_and_never_again(opened: Open) -> None:
+    lm, engine = echo()
+    journaled = opened(lm)
+    assert journaled.lm("tea?") == ["re: tea?"]
+    assert journaled.lm("tea?") == ["re: tea?"]
+    assert journaled.lm("mugs?") == ["re: mugs?"]
+    assert len(engine.requests) == 2
+    again, other = scripted_lm(lambda messages: "different")
+    journaled = opened(again)
+    assert journaled.lm("tea?") == ["re: tea?"]
+    assert other.requests == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"temperature": 0.5}, {"max_tokens": 9}, {"rollout_id": 1, "temperature": 1.0}],
+    ids=str,
+)
+def test_what_changes_the_answer_is_another_question(opened: Open, options: dict[str, Any]) -> None:
+    lm, engine = echo()
+    journaled = opened(lm)
+    for _ in range(2):
+        journaled.lm("tea?")
+        journaled.lm("tea?", **options)
+        journaled.lm.copy(**options)("tea?")
+    assert len(engine.requests) == 2
+
+
+def test_another_model_is_another_question(opened: Open) -> None:
+    lm, engine = echo()
+    opened(lm).lm("tea?")
+    opened(lm.copy(model="local/other")).lm("tea?")
+    assert len(engine.requests) == 2
+
+
+def test_each_of_n_draws_is_kept(opened: Open) -> None:
+    drawn = iter("abcdef")
+    lm, _ = scripted_lm(lambda messages: next(drawn))
+    lm = lm.copy(temperature=1.0)
+    journaled = opened(lm)
+    assert journaled.lm("tea?", n=3) == ["a", "b", "c"]
+    assert journaled.lm("tea?", n=3) == ["a", "b", "c"]
+    # The first draw of one and the first of three are the same question, but n is no option.
+    assert opened(lm).lm("tea?", n=4) == ["a", "b", "c", "d"]
+
+
+def test_spent_tells_this_run_from_the_journal(opened: Open) -> None:
+    lm, _ = echo()
+    seen: list[tuple[str, bool]] = []
+    opened(lm).lm("tea?")
+    journaled = opened(lm, on_call=lambda answer, replayed: seen.append((answer.text, replayed)))
+    journaled.lm("tea?")
+    journaled.lm("mugs?")
+    spent = journaled.spent
+    assert spent.run == Tally(calls=1, input_tokens=1, output_tokens=1, unpriced=1)
+    assert spent.journal == Tally(calls=2, input_tokens=2, output_tokens=2, unpriced=2)
+    assert spent.replayed == 1
+    assert seen == [("re: tea?", True), ("re: mugs?", False)]
+
+
+class Gate:
+    """An engine that answers once it is let; counts how many calls it has at once."""
+
+    supports_response_schema = False
+    supported_params = frozenset({"max_tokens", "temperature"})
+
+    def __init__(self, usage: tuple[int | None, int | None] = (10, 5)) -> None:
+        self.usage = usage
+        self.calls = 0
+        self.arrived = threading.Semaphore(0)
+        self.go = threading.Event()
+
+    def complete(self, request: Request) -> Response:
+        self.calls += 1
+        self.arrived.release()
+        assert self.go.wait(30)
+        return self.response(request)
+
+    def response(self, request: Request) -> Response:
+        return Response(
+            id="x1",
+            model=request.model,
+            message=Message.assistant(f"re: {request.messages[-1].text}"),
+            finish_reason="stop",
+            usage=Usage(input_tokens=self.usage[0], output_tokens=self.usage[1]),
+        )
+
+    def lm(self, **options: Any) -> Any:
+        return dspy.LM("local/gate", engine=self, cache=False, **options)
+
+
+def test_the_same_question_on_many_threads_is_asked_once(opened: Open) -> None:
+    gate = Gate()
+    journaled = opened(gate.lm())
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(journaled.lm, "tea?") for _ in range(8)]
+        assert gate.arrived.acquire(timeout=30)
+        gate.go.set()
+        assert [one.result() for one in asked] == [["re: tea?"]] * 8
+    assert gate.calls == 1
+    assert (journaled.spent.run.calls, journaled.spent.replayed) == (1, 7)
+
+
+def test_whoever_waited_for_a_call_that_fails_is_told_and_may_ask_again(opened: Open) -> None:
+    failing = [True]
+
+    def script(messages: list[dict[str, str]]) -> str:
+        if failing.pop() if failing else False:
+            raise AuthError("no such key")
+        return "yes"
+
+    lm, engine = scripted_lm(script)
+    journaled = opened(lm)
+    with pytest.raises(LMAuthError, match="no such key"):
+        journaled.lm("tea?")
+    assert journaled.lm("tea?") == ["yes"]
+    assert (len(engine.requests), journaled.spent.run.calls) == (2, 1)
+
+
+def test_many_threads_many_questions_one_line_each(opened: Open, path: Path) -> None:
+    lm, engine = echo()
+    journaled = opened(lm)
+    questions = [f"q{k % 40}" for k in range(200)]
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(journaled.lm, questions))
+    assert answers == [[f"re: {question}"] for question in questions]
+    assert len(engine.requests) == len(path.read_text().splitlines()) == 40
+
+
+def test_async_calls_share_journal_and_budget(opened: Open) -> None:
+    lm, engine = echo()
+    journaled = opened(lm.copy(max_tokens=1), budget=Budget(max_tokens=1000))
+
+    async def ask() -> list[Any]:
+        questions = ["a", "b", "a", "c", "a", "b"]
+        return await asyncio.gather(*(journaled.lm.acall(question) for question in questions))
+
+    assert asyncio.run(ask()) == [[f"re: {q}"] for q in ["a", "b", "a", "c", "a", "b"]]
+    assert len(engine.requests) == 3
+    assert journaled.lm("c") == ["re: c"]
+    assert journaled.spent.run.calls == 3
+
+
+class AsyncGate(Gate):
+    """An async engine whose first caller may be cancelled while it waits."""
+
+    async def acomplete(self, request: Request) -> Response:
+        self.calls += 1
+        while not self.go.is_set():
+            await asyncio.sleep(0.01)
+        return self.response(request)
+
+
+class _AsyncSide:
+    supports_response_schema = False
+    supported_params = Gate.supported_params
+
+    def __init__(self, gate: AsyncGate) -> None:
+        self.gate = gate
+
+    async def complete(self, request: Request) -> Response:
+        return await self.gate.acomplete(request)
+
+
+def test_a_cancelled_call_is_asked_by_whoever_waited_for_it(opened: Open) -> None:
+    gate = AsyncGate()
+    lm = dspy.LM("local/gate", engine=gate, async_engine=_AsyncSide(gate), cache=False)
+    journaled = opened(lm)
+
+    async def run() -> Any:
+        first = asyncio.create_task(journaled.lm.acall("tea?"))
+        while gate.calls == 0:
+            await asyncio.sleep(0.01)
+        second, third = (asyncio.create_task(journaled.lm.acall("tea?")) for _ in range(2))
+        await asyncio.sleep(0.1)
+        # One who waits gives up: the others do not notice.
+        third.cancel()
+        first.cancel()
+        gate.go.set()
+        return await second
+
+    assert asyncio.run(run()) == ["re: tea?"]
+    assert gate.calls == 2
+    assert journaled.spent.run.calls == 1
+
+
+def test_a_program_runs_on_it_unchanged(
+    opened: Open, tea: Session, training: list[Session]
+) -> None:
+    lm, engine = scripted_lm(lambda messages: "1 2 | brewing tea")
+    generator = BundleGenerator()
+    sessions = [tea, *training]
+    for _ in range(2):
+        with dspy.context(lm=opened(lm).lm):
+            found = generate_all(generator, sessions)
+        assert [prediction.bundles[0].intent for prediction in found] == ["brewing tea"] * 4
+    assert len(engine.requests) == 4
+    # Copies of programs, which optimisers make, ask the same journal.
+    generator.set_lm(opened(lm).lm)
+    generator.deepcopy()(session=tea)
+    assert len(engine.requests) == 4
+
+
+def test_dspy_counts_and_records_each_call_once(opened: Open) -> None:
+    lm, _ = echo()
+    journaled = opened(lm)
+    with dspy.track_usage() as usage:
+        journaled.lm("tea?")
+    assert usage.get_total_tokens()["local/scripted"]["total_tokens"] == 2
+    with metered() as meter:
+        journaled.lm("mugs?")
+        journaled.lm("tea?")
+    assert meter.usage == Metered(calls=2, input_tokens=2, output_tokens=2)
+    assert [entry["outputs"] for entry in journaled.lm.history[:2]] == [["re: tea?"], ["re: mugs?"]]
+
+
+def test_an_answer_that_is_more_than_text_is_kept_whole(opened: Open) -> None:
+    class Thinking(Gate):
+        def response(self, request: Request) -> Response:
+            parts = [ThinkingPart("a kettle ..."), TextPart("tea")]
+            return Response(
+                id=None,
+                model=request.model,
+                message=Message.assistant(parts),
+                finish_reason="length",
+                usage=Usage(input_tokens=1, output_tokens=2, reasoning_tokens=1),
+            )
+
+    gate = Thinking()
+    gate.go.set()
+    request = Request(model="local/gate", messages=(Message.user("tea?"),))
+    first = opened(gate.lm()).lm(request)
+    again = opened(gate.lm()).lm(request)
+    assert first == again
+    assert [part.type for part in again.message.parts] == ["thinking", "text"]
+    assert (again.finish_reason, again.usage.total_tokens, gate.calls) == ("length", 3, 1)
+
+
+def test_tokens_that_a_server_does_not_report_are_counted_from_above(opened: Open) -> None:
+    gate = Gate(usage=(None, None))
+    gate.go.set()
+    journaled = opened(gate.lm())
+    journaled.lm("tea?")
+    spent = journaled.spent.run
+    assert spent.input_tokens > len("tea?")
+    assert spent.output_tokens == len("re: tea?")
+
+
+def test_streaming_gives_the_journaled_answer(opened: Open) -> None:
+    lm, engine = scripted_lm(lambda messages: "[[ ## answer ## ]]\ntea\n[[ ## completed ## ]]")
+    program = dspy.Predict("question -> answer")
+    stream = dspy.streamify(program, async_streaming=False)
+    with dspy.context(lm=opened(lm).lm, adapter=dspy.ChatAdapter()):
+        for _ in range(2):
+            *_, last = stream(question="what?")
+            assert last.answer == "tea"
+    assert len(engine.requests) == 1
+
+
+def test_nothing_of_the_connection_is_in_the_journal_or_the_key(opened: Open, path: Path) -> None:
+    lm, _ = echo()
+    keys = []
+    for secret in ("sk-first", "sk-second"):
+        # The script in place of the wire; `lm.copy` refuses a connection beside an engine.
+        journaled = opened(dspy.LM("openai/x", api_key=secret, api_base="http://h", timeout=3))
+        journaled.lm.engine._inner = lm.copy(model="openai/x")
+        journaled.lm("tea?")
+        keys.append(len(journaled.journal))
+        assert secret not in str(journaled.lm.kwargs)
+        assert "sk-" not in path.read_text()
+    assert keys == [1, 1]
+
+
+def most_of(lm: Any) -> int:
+    """What a budget holds for "tea 0?": the question's bytes and ``max_tokens``."""
+    limit = lm.kwargs["max_tokens"]
+    request = Request(
+        model=lm.model, messages=(Message.user("tea 0?"),), config=Config(max_tokens=limit)
+    )
+    return len(json.dumps(request_to_dict(request))) + limit
+
+
+def test_a_budget_holds_what_calls_under_way_may_come_to(opened: Open) -> None:
+    gate = Gate()
+    lm = gate.lm(max_tokens=50)
+    size = most_of(lm)
+    journaled = opened(lm, budget=Budget(max_tokens=2 * size + 10))
+    with ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(journaled.lm, f"tea {k}?") for k in range(3)]
+        assert gate.arrived.acquire(timeout=30)
+        assert gate.arrived.acquire(timeout=30)
+        # The third waits: the two under way might leave no room for it.
+        assert not gate.arrived.acquire(timeout=0.2)
+        gate.go.set()
+        assert sorted(one.result()[0] for one in asked) == [f"re: tea {k}?" for k in range(3)]
+    assert journaled.spent.run.tokens == 45
+
+
+def test_a_used_up_budget_stops_before_the_call_and_keeps_what_is_under_way(
+    opened: Open, path: Path
+) -> None:
+    gate = Gate(usage=(100, 50))
+    lm = gate.lm(max_tokens=50)
+    size = most_of(lm)
+    journaled = opened(lm, budget=Budget(max_tokens=size + 149))
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(journaled.lm, "tea 0?")
+        assert gate.arrived.acquire(timeout=30)
+        gate.go.set()
+        assert first.result() == ["re: tea 0?"]
+    with pytest.raises(BudgetError) as caught:
+        journaled.lm("tea 1?")
+    assert str(caught.value) == (
+        f"the budget is {size + 149} tokens: 150 are spent, and the next call may take {size} "
+        "(raise --max-tokens and run again: no answer is paid for twice)"
+    )
+    assert gate.calls == 1
+    # What is in the journal costs nothing.
+    assert journaled.lm("tea 0?") == ["re: tea 0?"]
+    # A new run counts what the earlier one spent; a larger budget goes on.
+    with pytest.raises(BudgetError):
+        opened(lm, budget=Budget(max_tokens=size + 149)).lm("tea 1?")
+    assert opened(lm, budget=Budget(max_tokens=size + 150)).lm("tea 1?") == ["re: tea 1?"]
+    assert len(path.read_text().splitlines()) == 2
+
+
+def test_a_failed_call_gives_its_share_of_the_budget_back(opened: Open) -> None:
+    failures = [True]
+
+    def script(messages: list[dict[str, str]]) -> str:
+        if failures:
+            failures.clear()
+            raise InvalidRequestError("no")
+        return "yes"
+
+    lm, _ = scripted_lm(script)
+    journaled = opened(lm.copy(max_tokens=5), budget=Budget(max_tokens=200))
+    with pytest.raises(dspy.utils.exceptions.LMInvalidRequestError):
+        journaled.lm("tea?")
+    assert journaled.lm("tea?") == ["yes"]
+
+
+def test_a_budget_needs_max_tokens(opened: Open) -> None:
+    lm, _ = echo()
+    with pytest.raises(SettingError, match="a budget needs a limit on answers: give"):
+        opened(lm, budget=Budget(max_tokens=100))
+    # The refusal leaves nothing locked.
+    journaled = opened(lm.copy(max_tokens=5), budget=Budget(max_tokens=100))
+    with pytest.raises(BudgetError, match="a budget needs max_tokens on every call"):
+        journaled.lm("tea?", max_tokens=None)
+
+
+def test_a_cost_limit_needs_a_known_price(opened: Open, path: Path) -> None:
+    lm, _ = echo()
+    budget = Budget(max_cost=1.0)
+    message = "the price of local/scripted is not known: limit it by --max-tokens instead"
+    with pytest.raises(SettingError, match=message):
+        opened(lm.copy(max_tokens=5), budget=budget)
+    with pytest.raises(SettingError, match="the price of openai/nameless is not known"):
+        opened(dspy.LM("openai/nameless", max_tokens=5), budget=budget)
+    opened(lm).lm("tea?")
+    with pytest.raises(SettingError, match=r"the price of calls in .*journal.jsonl is not known"):
+        opened(dspy.LM("openai/gpt-4o-mini", max_tokens=5), budget=budget)
+
+
+def test_cost_is_counted_and_limited(opened: Open) -> None:
+    lm, _ = echo()
+    # 0.15 and 0.60 dollars a million tokens.
+    priced = dspy.LM("openai/gpt-4o-mini", max_tokens=1000)
+
+    def open_priced(max_cost: float) -> JournaledLM:
+        journaled = opened(priced, budget=Budget(max_cost=max_cost))
+        engine = journaled.lm.engine
+        engine._inner = lm.copy(model="openai/gpt-4o-mini")
+        return journaled
+
+    journaled = open_priced(1.0)
+    journaled.lm("tea?")
+    assert journaled.spent.run.cost == pytest.approx(0.75e-6)
+    # A call may come to 1000 tokens of answer, 0.0006 dollars, and its prompt.
+    with pytest.raises(BudgetError, match=r"the budget is 0.0006 dollars: 0.0000 are spent, and"):
+        open_priced(0.0006).lm("mugs?")
+    open_priced(0.0007).lm("mugs?")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_tokens": 0}, "max_tokens=0: at least 1, or None for any"),
+        ({"max_cost": 0.0}, "max_cost=0.0: above 0, or None for any"),
+        ({"max_cost": float("nan")}, "max_cost=nan: above 0"),
+    ],
+)
+def test_budgets_are_checked(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        Budget(**options)
+
+
+def test_a_purse_never_exceeds_its_budget() -> None:
+    purse = Purse(Budget(max_tokens=1000), Amount(100))
+    spent, most = [100], Amount(7)
+    lock = threading.Lock()
+
+    def work(k: int) -> bool:
+        try:
+            purse.take(most)
+        except BudgetError:
+            return False
+        with lock:
+            spent[0] += k % 8
+        purse.settle(most, Amount(k % 8))
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(work, range(500)))
+    assert not all(done)
+    assert 1000 - 7 < spent[0] <= 1000
+
+
+@pytest.mark.parametrize(
+    ("error", "of_session"),
+    [
+        (ContextLengthError("too long"), True),
+        (InvalidRequestError("what?"), True),
+        (AuthError("no"), False),
+        (UnsupportedModelError("none such"), False),
+        (OSError("the cable"), False),
+        (DataError("cannot write: No space left"), False),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_errors_of_a_call_are_told_apart(opened: Open, error: Exception, of_session: bool) -> None:
+    def script(messages: list[dict[str, str]]) -> str:
+        raise error
+
+    lm, _ = scripted_lm(script)
+    with pytest.raises(dspy.utils.exceptions.LMError) as caught:
+        opened(lm).lm("tea?")
+    assert is_session_error(caught.value) is of_session
+
+
+def test_errors_of_a_program_are_told_apart() -> None:
+    signature = dspy.Signature("question -> answer")
+    assert is_session_error(AdapterParseError("ChatAdapter", signature, "?"))
+    assert is_session_error(AnswerError("no bundle"))
+    assert not is_session_error(BudgetError("used up"))
+    assert not is_session_error(LMTransportError("refused"))
+    assert not is_session_error(ValueError("a bug"))
+
+
+def test_estimates_say_what_they_know() -> None:
+    asked = [[{"role": "user", "content": "a" * 9}], [{"role": "user", "content": "b" * 8}]]
+    assert estimate_calls("openai/nameless", asked, output_tokens=100) == Tally(
+        calls=2, input_tokens=5, output_tokens=200, cost=0.0, unpriced=2
+    )
+    known = estimate_calls("openai/gpt-4o-mini", asked, output_tokens=100)
+    assert (known.calls, known.output_tokens, known.unpriced) == (2, 200, 0)
+    assert known.cost == pytest.approx(known.input_tokens * 0.15e-6 + 200 * 0.6e-6)
+
+
+def test_a_journal_that_is_open_elsewhere_is_refused(path: Path) -> None:
+    lm, _ = echo()
+    with AnswerJournal(path), pytest.raises(DataError, match="another process is writing to it"):
+        journaled_lm(lm, path)
+
+
+def test_on_call_is_given_the_answer(opened: Open) -> None:
+    seen: list[JournaledAnswer] = []
+    lm, _ = echo()
+    opened(lm, on_call=lambda answer, replayed: seen.append(answer)).lm("tea?")
+    (answer,) = seen
+    assert (answer.text, answer.finish_reason, answer.cost) == ("re: tea?", "stop", None)
