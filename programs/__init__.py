@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from routedk.programs.bundle_adapter import BundleLayout
     from routedk.programs.generator import BundleGenerator
     from routedk.programs.journal import AnswerJournal
-    from routedk.programs.journaled_lm import JournaledLM, is_session_error, journaled_lm
+    from routedk.programs.journaled_lm import JournaledLM, is_session_error
     from routedk.programs.knowledge import CompiledKnowledge
     from routedk.programs.knowledge_file import read_knowledge, write_knowledge
     from routedk.programs.program_file import load_generator
@@ -34,7 +34,6 @@ __all__ = [
     "estimate_calls",
     "generate_all",
     "is_session_error",
-    "journaled_lm",
     "load_generator",
     "parse_answer",
     "read_knowledge",
@@ -55,7 +54,6 @@ _HOMES = {
     "estimate_calls": "budget",
     "generate_all": "batch",
     "is_session_error": "journaled_lm",
-    "journaled_lm": "journaled_lm",
     "load_generator": "program_file",
     "parse_answer": "answers",
     "read_knowledge": "knowledge_file",
