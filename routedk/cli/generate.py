@@ -65,6 +65,7 @@ def generate(
             hint="name another --split",
         )
     runner = load_generator(program) if program is not None else BundleGenerator()
+    _hide(runner, sessions)
     left = [session for session in sessions if session.id not in done]
     if not left:
         typer.echo(f"All {len(sessions)} sessions are done.", err=True)
@@ -92,6 +93,19 @@ def _read(source: SessionSource) -> list[Session]:
     if options.extra_titles is not None:
         sessions = fill_titles(sessions, read_extra_titles(options.extra_titles))
     return select_split(apply_policies(sessions, options), options, source.split)
+
+
+def _hide(program: Any, sessions: Sequence[Session]) -> None:
+    """Take the sessions that are answered, and their gold, out of what a program may show."""
+    shown = {session.id for session in program.knowledge.sessions}
+    answered = {session.id for session in sessions}
+    program.knowledge = program.knowledge.without(answered)
+    if shown & answered:
+        typer.echo(
+            f"{len(shown & answered)} of the program's {len(shown)} training sessions are among "
+            "those answered: they are not shown as neighbours.",
+            err=True,
+        )
 
 
 def _done(output: Path, resume: bool) -> set[str]:

