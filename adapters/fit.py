@@ -108,7 +108,7 @@ def fit(
         sampled = settings.router.sample(rows)
         prepared = prepare(routed, sampled, work / "router", settings.router)
         curves["router"] = train_router(routed, prepared, work / "router", settings.router)
-        routed.mean_gates = _mean_gates(routed, prepared)
+        routed.mean_gates = mean_gates(routed, prepared)
     routed.freeze()
     curve = [{"stage": stage, **record} for stage, mine in curves.items() for record in mine]
     training = {
@@ -128,7 +128,7 @@ def fit(
 
 
 @torch.no_grad()
-def _mean_gates(routed: RoutedStudent, rows: Sequence[PreparedRow]) -> list[float] | None:
+def mean_gates(routed: RoutedStudent, rows: Sequence[PreparedRow]) -> list[float] | None:
     """The mean gates over these rows; None where gates are not one per session and expert."""
     gates = routed.fusion(torch.stack([row.pooled_H for row in rows]).to(routed.device))
     if not isinstance(gates, torch.Tensor) or gates.ndim != 2:
