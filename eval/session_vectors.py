@@ -32,4 +32,6 @@ def session_vectors(sessions: Sequence[Session], encoder: TitleEncoder) -> NDArr
             means[place] = rows[begin : begin + len(mine)].mean(axis=0)
             begin += len(mine)
     lengths = np.linalg.norm(means, axis=1, keepdims=True)
-    return np.divide(means, lengths, out=np.zeros_like(means), where=lengths > 1e-6)
+    np.divide(means, lengths, out=means, where=lengths > 1e-6)
+    means[lengths[:, 0] <= 1e-6] = 0
+    return means

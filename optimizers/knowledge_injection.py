@@ -16,6 +16,7 @@ from routedk.programs.context import NeighbourStyle
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge import CompiledKnowledge
 from routedk.programs.knowledge_file import sources_of
+from routedk.programs.neighbours import check_retriever, make_retriever
 from routedk.types import KnowledgeBase, Session
 
 Trial = dict[str, Any]
@@ -37,6 +38,7 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
             before showing all.
         patterns_shown: Number of patterns shown per session, the nearest to it, where the
             knowledge has any; 0 tries none.
+        retriever: How neighbours are found, see `CompiledKnowledge`.
         styles: Ways of showing neighbours to try.
         num_threads: Calls to the LM under way at once.
         max_validation: Most validation sessions scored, a seeded sample; None takes all.
@@ -55,6 +57,7 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         ks: Sequence[int] = (1, 2),
         rules_shown: int = 3,
         patterns_shown: int = 3,
+        retriever: str = "tfidf",
         styles: Sequence[NeighbourStyle] = ("demos", "blocks"),
         num_threads: int = 16,
         max_validation: int | None = None,
@@ -73,6 +76,7 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
             raise SettingError(f"rules_shown={rules_shown}: it must be at least 1")
         if patterns_shown < 0:
             raise SettingError(f"patterns_shown={patterns_shown}: it must be at least 0")
+        check_retriever(retriever)
         if not styles:
             raise SettingError("styles is empty: it needs at least one of demos, blocks")
         if max_validation is not None and max_validation < 1:
@@ -82,6 +86,7 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         self._ks = tuple(dict.fromkeys(ks))
         self._rules_shown = rules_shown
         self._patterns_shown = patterns_shown
+        self._retriever = retriever
         self._styles = tuple(dict.fromkeys(styles))
         self._num_threads = num_threads
         self._max_validation = max_validation
@@ -113,7 +118,8 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
             The compiled program; its ``trials`` say what was tried, with scores.
 
         Raises:
-            SettingError: The sets overlap, or no validation session has gold.
+            SettingError: The sets overlap, no validation session has gold, or the retriever's
+                model cannot be loaded.
         """
         rng = random.Random(self._seed)
         training, validation = self._sets(trainset, valset, rng)
@@ -126,6 +132,9 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
             styles=self._styles,
             patterns=min(self._patterns_shown, len(self._knowledge.patterns)),
         )
+        if space.ks:
+            # A model that cannot be loaded is an error now, not after hours of scoring.
+            make_retriever(self._retriever, training)
         programs: list[BundleGenerator] = [student.deepcopy()]
         choices: list[KnowledgeChoice | None] = [None]
         trials = [self._score(programs[0], None, 0, validation)]
@@ -182,6 +191,7 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
             thoughts=thoughts if choice.show_thoughts else {},
             show_thoughts=choice.show_thoughts,
             style=choice.style,
+            retriever=self._retriever,
         )
 
     def _score(

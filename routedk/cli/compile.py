@@ -36,6 +36,14 @@ def compile(
             help="Most validation sessions a candidate is scored on; the grouping sees all.",
         ),
     ] = 32,
+    retriever: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="How similar sessions are found: tfidf, minilm, or the name or folder of a "
+            "sentence-transformers model.",
+        ),
+    ] = "tfidf",
     threads: Annotated[int, typer.Option(min=1, help="Calls to the model at once.")] = 16,
 ) -> None:
     """Choose rules and similar sessions for the prompt, and the grouping, by matched F1.
@@ -44,7 +52,9 @@ def compile(
     not looked at. The plain program stays where no knowledge helps.
     """
     from routedk.programs.knowledge_file import read_knowledge
+    from routedk.programs.neighbours import check_retriever
 
+    check_retriever(retriever)
     if source.split != "train":
         raise SettingError(
             f"split is {source.split!r}: compile takes neighbours from train and scores on val, "
@@ -62,6 +72,7 @@ def compile(
         {
             "evaluations": evaluations,
             "max_validation": max_validation,
+            "retriever": retriever,
             "num_threads": threads,
             "seed": source.options.seed,
         },

@@ -158,3 +158,19 @@ def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "compile", "--help")
     assert code == 0
     assert "Example: routedk compile --data demo --knowledge" in out
+
+
+@pytest.mark.usefixtures("lm")
+def test_the_retriever_is_checked_first_and_kept(
+    capsys: pytest.CaptureFixture[str], knowledge: Path, tmp_path: Path
+) -> None:
+    from routedk.programs.program_file import load_generator
+
+    output = tmp_path / "program.json"
+    arguments = ("compile", "--data", "demo", "--lm", "x", "--output", output, "--retriever")
+    code, _, err = run(capsys, *arguments, "oracle", "--knowledge", tmp_path / "none")
+    assert code == 2
+    assert "error: retriever 'oracle' is no sentence-transformers model that is here" in err
+    options = ("--knowledge", knowledge, "--evaluations", "2", "--max-validation", "2")
+    assert run(capsys, *arguments, "minilm", *options)[0] == 0
+    assert load_generator(output).knowledge.retriever == "minilm"

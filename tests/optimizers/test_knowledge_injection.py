@@ -142,6 +142,23 @@ def test_neighbours_that_help_are_chosen() -> None:
     }
 
 
+@pytest.mark.parametrize("retriever", ["tfidf", "minilm"])
+def test_neighbours_are_found_as_asked_for(retriever: str, tmp_path: Path) -> None:
+    program = compiled(helped_by("1 2 | x"), evaluations=4, retriever=retriever)
+    assert (program.knowledge.k, program.knowledge.retriever) == (1, retriever)
+    program.save(tmp_path / "program.json")
+    assert load_generator(tmp_path / "program.json").knowledge.retriever == retriever
+
+
+def test_a_model_that_cannot_be_loaded_stops_before_anything_is_scored(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    lm, engine = scripted_lm(lambda messages: "1 2")
+    teleprompter = KnowledgeInjection(KNOWLEDGE, retriever=str(tmp_path))
+    with dspy.context(lm=lm), pytest.raises(SettingError, match="cannot be loaded"):
+        teleprompter.compile(BundleGenerator(), trainset=TRAIN, valset=VAL)
+    assert engine.requests == []
+
+
 def test_the_student_stays_where_nothing_helps() -> None:
     program = compiled(lambda messages: "1 2 3", evaluations=8)
     assert program.knowledge == BundleGenerator().knowledge
@@ -247,6 +264,7 @@ def test_validation_needs_gold() -> None:
         ({"rules_shown": 0}, "rules_shown=0: it must be at least 1"),
         ({"patterns_shown": -1}, "patterns_shown=-1: it must be at least 0"),
         ({"styles": ()}, "styles is empty"),
+        ({"retriever": "oracle"}, "retriever 'oracle' is no sentence-transformers model"),
         ({"max_validation": 0}, "max_validation=0: it must be at least 1"),
     ],
 )
