@@ -9,8 +9,9 @@ The results are written after every condition; a run that was cut goes on where 
 import hashlib
 import json
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any
@@ -36,6 +37,7 @@ from routedk.eval.matched import matched
 from routedk.eval.predictions import prediction_record
 from routedk.eval.report import versions
 from routedk.files import read_json, write_json
+from routedk.programs.aicl import AICL
 from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge import CompiledKnowledge
@@ -45,6 +47,7 @@ from routedk.programs.usage import Usage, metered
 from routedk.types import KnowledgeBase, Session
 
 BASE = "0 neighbours, none"
+AICL_NAME = "AICL, 1 neighbour"
 SHOWN = 3
 FORMATS = ("none", "patterns", "rules", "thoughts", "all")
 
@@ -55,17 +58,19 @@ class Condition:
 
     Args:
         name: As in the table.
-        program: Takes ``session=``.
+        make: Makes the program, which takes ``session=``.
     """
 
     name: str
-    program: Any
+    make: Callable[[], Any]
 
 
 def conditions(
     base: KnowledgeBase, training: Sequence[Session], neighbours: Sequence[int], retriever: str
 ) -> Iterator[Condition]:
-    """Every number of neighbours with every format; thoughts are shown with neighbours only.
+    """Every number of neighbours with every format, and AICL.
+
+    Thoughts are shown with neighbours only.
 
     Args:
         base: Patterns, rules and thoughts.
@@ -88,8 +93,12 @@ def conditions(
                 chosen |= {"k": k, "sessions": tuple(training), "retriever": retriever}
                 if what in ("thoughts", "all"):
                     chosen |= {"thoughts": thoughts, "show_thoughts": True}
-            program = BundleGenerator(CompiledKnowledge(**chosen))
-            yield Condition(name=f"{_neighbours(k)}, {what}", program=program)
+            yield Condition(name=f"{_neighbours(k)}, {what}", make=partial(_plain, chosen))
+    yield Condition(name=AICL_NAME, make=partial(AICL, training, k=1, retriever=retriever))
+
+
+def _plain(chosen: dict[str, Any]) -> BundleGenerator:
+    return BundleGenerator(CompiledKnowledge(**chosen))
 
 
 def run_condition(
@@ -107,9 +116,11 @@ def run_condition(
         Its record: results and counts as in a results file, what it cost, and its predictions.
     """
 
+    program = condition.make()
+
     def ask(session: Session) -> tuple[Any, Usage]:
         with metered() as meter:
-            answer = condition.program(session=session)
+            answer = program(session=session)
         return answer, meter.usage
 
     started = perf_counter()
@@ -272,7 +283,8 @@ def main(
     parts = split_sessions(everything, options)
     tested = [s for s in select_split(everything, options, source.split) if s.gold]
     sessions = random.Random(options.seed).sample(tested, len(tested))[:limit]
-    training = [s for s in parts["train"] if s.bundles is not None]
+    asked = {session.id for session in sessions}
+    training = [s for s in parts["train"] if s.bundles is not None and s.id not in asked]
     base = read_knowledge(knowledge)
     refuse_test_sessions(base, sessions, knowledge)
     warn_untitled([*training, *sessions])

@@ -7,6 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from routedk.programs.aicl import AICL
+    from routedk.programs.aicl_file import load_aicl
     from routedk.programs.annotation import AnnotationTeacher
     from routedk.programs.answers import ParsedAnswer, parse_answer
     from routedk.programs.batch import generate_all
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from routedk.programs.signatures import GenerateBundles
 
 __all__ = [
+    "AICL",
     "AnnotationTeacher",
     "AnswerJournal",
     "Budget",
@@ -34,6 +37,7 @@ __all__ = [
     "estimate_calls",
     "generate_all",
     "is_session_error",
+    "load_aicl",
     "load_generator",
     "parse_answer",
     "read_knowledge",
@@ -41,6 +45,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AICL": "aicl",
     "AnnotationTeacher": "annotation",
     "AnswerJournal": "journal",
     "Budget": "budget",
@@ -54,6 +59,7 @@ _HOMES = {
     "estimate_calls": "budget",
     "generate_all": "batch",
     "is_session_error": "journaled_lm",
+    "load_aicl": "aicl_file",
     "load_generator": "program_file",
     "parse_answer": "answers",
     "read_knowledge": "knowledge_file",
