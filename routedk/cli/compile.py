@@ -1,12 +1,19 @@
 """``routedk compile``: knowledge into a program's prompt, chosen by score on validation."""
 
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from routedk.cli.lm import Dtype, Experts, LmName, Student, lm_errors, resolve_lm
-from routedk.cli.options import SessionSource, refuse_test_sessions, takes_sessions, warn_untitled
+from routedk.cli.options import (
+    KnowledgeFiles,
+    SessionSource,
+    load_knowledge,
+    takes_sessions,
+    warn_untitled,
+)
 from routedk.cli.output import print_table
 from routedk.errors import SettingError
 from routedk.types import KnowledgeBase, Session
@@ -15,10 +22,7 @@ from routedk.types import KnowledgeBase, Session
 @takes_sessions(split="train")
 def compile(
     source: SessionSource,
-    knowledge: Annotated[
-        Path,
-        typer.Option("--knowledge", metavar="FILE", help="The knowledge.jsonl of distill."),
-    ],
+    knowledge: KnowledgeFiles,
     output: Annotated[
         Path, typer.Option("--output", metavar="FILE", help="Where the program goes, as JSON.")
     ],
@@ -51,7 +55,6 @@ def compile(
     Neighbours come from the training split, scores from the validation split; the test split is
     not looked at. The plain program stays where no knowledge helps.
     """
-    from routedk.programs.knowledge_file import read_knowledge
     from routedk.programs.neighbours import check_retriever
 
     check_retriever(retriever)
@@ -60,9 +63,8 @@ def compile(
             f"split is {source.split!r}: compile takes neighbours from train and scores on val, "
             "leave --split out"
         )
-    base = read_knowledge(knowledge)
     parts = source.load_parts()
-    refuse_test_sessions(base, parts["test"], knowledge)
+    base = load_knowledge(knowledge, chain(*parts.values()), parts["test"])
     warn_untitled([*parts["train"], *parts["val"]])
     program = _compile(
         base,

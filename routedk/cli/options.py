@@ -1,7 +1,7 @@
 """The options of every command that reads sessions, said once."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -54,6 +54,15 @@ SplitFile = Annotated[
 ]
 Split = Annotated[SplitName, typer.Option(help="The sessions to take.", rich_help_panel=_PANEL)]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all chance.", rich_help_panel=_PANEL)]
+
+KnowledgeFiles = Annotated[
+    list[str],
+    typer.Option(
+        "--knowledge",
+        metavar="[NAME=]FILE",
+        help="A knowledge.jsonl of distill; NAME= where it is of another domain. Repeatable.",
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +165,42 @@ def warn_untitled(sessions: Sequence[Session]) -> None:
             "give --extra-titles FILE, or --untitled drop.",
             err=True,
         )
+
+
+def load_knowledge(
+    files: Sequence[str], sessions: Iterable[Session], test: Sequence[Session]
+) -> KnowledgeBase:
+    """The knowledge that ``--knowledge`` names, merged.
+
+    Args:
+        files: Each a path, or ``NAME=path`` for knowledge of a domain other than this one.
+        sessions: All sessions that the knowledge is used for.
+        test: Those of them that no knowledge may be made from.
+
+    Raises:
+        DataError: A file cannot be read.
+        SettingError: Knowledge was made from a test session, or a session's id looks like one of
+            a named domain.
+    """
+    from routedk.programs.accumulate import accumulate, is_domain_name, of_domain
+    from routedk.programs.knowledge_file import read_knowledge
+
+    ids = [session.id for session in sessions]
+    bases = []
+    for file in files:
+        name, found, path = file.partition("=")
+        if not found or Path(file).exists() or not is_domain_name(name):
+            base, path = read_knowledge(file), file
+        else:
+            base = of_domain(read_knowledge(path), name)
+            if taken := next((mine for mine in ids if mine.startswith(f"{name}:")), None):
+                raise SettingError(
+                    f"--knowledge {file}: session {taken!r} would be taken for one of {name}: "
+                    "call the domain something else"
+                )
+        refuse_test_sessions(base, test, Path(path))
+        bases.append(base)
+    return bases[0] if len(bases) == 1 else accumulate(bases)
 
 
 def refuse_test_sessions(base: KnowledgeBase, test: Sequence[Session], path: Path) -> None:

@@ -1,12 +1,19 @@
 """``routedk train``: experts and router from sessions and knowledge."""
 
 import random
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from routedk.cli.options import SessionSource, refuse_test_sessions, takes_sessions, warn_untitled
+from routedk.cli.options import (
+    KnowledgeFiles,
+    SessionSource,
+    load_knowledge,
+    takes_sessions,
+    warn_untitled,
+)
 from routedk.cli.output import log_progress, print_table
 from routedk.errors import DataError
 
@@ -14,9 +21,7 @@ from routedk.errors import DataError
 @takes_sessions(split="train")
 def train(
     source: SessionSource,
-    knowledge: Annotated[
-        Path, typer.Option(metavar="FILE", help="knowledge.jsonl that routedk distill wrote.")
-    ],
+    knowledge: KnowledgeFiles,
     output: Annotated[
         Path, typer.Option(metavar="DIR", help="Where the experts and the router go.")
     ],
@@ -61,7 +66,6 @@ def train(
     from routedk.adapters.routed import ExpertSettings, check_replaceable, read_routing
     from routedk.adapters.student import DEFAULT_STUDENT, load_student
     from routedk.adapters.training import TrainingSettings
-    from routedk.programs.knowledge_file import read_knowledge
 
     log_progress()
     sessions = [session for session in source.load() if session.bundles]
@@ -89,9 +93,9 @@ def train(
         fusion=fusion,
         seed=seed,
     )
-    base_of_knowledge = read_knowledge(knowledge)
-    if source.split == "train":
-        refuse_test_sessions(base_of_knowledge, source.load_parts()["test"], knowledge)
+    parts = source.load_parts()
+    test = parts["test"] if source.split == "train" else []
+    base_of_knowledge = load_knowledge(knowledge, chain(*parts.values()), test)
     check_replaceable(output)
     routed = fit(
         load_student(student or DEFAULT_STUDENT), sessions, base_of_knowledge, output, settings

@@ -39,7 +39,12 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> Fitted:
     found = Fitted()
 
     def fit(student: Any, sessions: Any, knowledge: Any, folder: Path, settings: Any) -> Fitted:
-        found.call = {"student": student, "sessions": sessions, "settings": settings}
+        found.call = {
+            "student": student,
+            "sessions": sessions,
+            "knowledge": knowledge,
+            "settings": settings,
+        }
         folder.mkdir()
         routing = {
             "schema": 1,
@@ -123,6 +128,58 @@ def test_knowledge_from_test_sessions_is_refused(
     code, _, err = run(capsys, "train", *options, "--knowledge", knowledge)
     assert code == 2
     assert "test sessions, e.g. 'demo-" in err
+
+
+def _rewrite(knowledge: Path, to: Path, **changes: str) -> Path:
+    """The knowledge with its rules reworded: another domain's, with the same session ids."""
+    lines = [json.loads(line) for line in knowledge.read_text().splitlines()]
+    changed = [line | (changes if line["kind"] == "rule" else {}) for line in lines]
+    to.write_text("\n".join(map(json.dumps, changed)))
+    return to
+
+
+def test_knowledge_of_another_domain_is_kept_apart(
+    capsys: pytest.CaptureFixture[str], knowledge: Path, tmp_path: Path, fitted: Fitted
+) -> None:
+    from routedk.programs.knowledge_file import read_knowledge
+
+    other = _rewrite(knowledge, tmp_path / "other.jsonl", text="Lens with camera.")
+    options = ("--data", "demo", "--knowledge", knowledge, "--knowledge", f"Electronic={other}")
+    assert run(capsys, "train", *options, "--output", tmp_path / "e")[0] == 0
+    mine, merged = read_knowledge(knowledge), fitted.call["knowledge"]
+    assert merged.thoughts[: len(mine.thoughts)] == mine.thoughts
+    foreign = merged.thoughts[len(mine.thoughts) :]
+    assert {thought.session_id for thought in foreign} == {
+        f"Electronic:{thought.session_id}" for thought in mine.thoughts
+    }
+    assert [r.text for r in merged.rules] == [*(r.text for r in mine.rules), "Lens with camera."]
+
+
+@pytest.mark.usefixtures("no_student")
+def test_foreign_knowledge_needs_its_name(
+    capsys: pytest.CaptureFixture[str], knowledge: Path, tmp_path: Path
+) -> None:
+    """With another seed the split differs: the ids are those of test sessions."""
+    options = ("--data", "demo", "--seed", "5", "--output", tmp_path / "e", "--knowledge")
+    code, _, err = run(capsys, "train", *options, knowledge)
+    assert (code, "test sessions, e.g. 'demo-" in err) == (2, True)
+    code, _, err = run(capsys, "train", *options, f"other={knowledge}", "--epochs", "0")
+    assert "epochs=0.0" in err
+
+
+@pytest.mark.usefixtures("no_student")
+def test_a_domain_is_not_named_as_sessions_are(
+    capsys: pytest.CaptureFixture[str], knowledge: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "sessions.jsonl"
+    items = [{"id": "a", "title": "x"}, {"id": "b", "title": "y"}]
+    bundles = [{"items": ["a", "b"], "intent": "z"}]
+    lines = [{"session_id": f"d:{n}", "items": items, "bundles": bundles} for n in range(20)]
+    data.write_text("\n".join(map(json.dumps, lines)))
+    options = ("--data", data, "--knowledge", f"d={knowledge}", "--output", tmp_path / "e")
+    code, _, err = run(capsys, "train", *options)
+    assert code == 2
+    assert "would be taken for one of d: call the domain something else" in err
 
 
 @pytest.mark.usefixtures("no_student")
