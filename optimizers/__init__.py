@@ -1,4 +1,4 @@
-"""Teleprompters: they put distilled knowledge into programs, chosen by score on validation.
+"""Sampling of training sessions, and teleprompters that put distilled knowledge into programs.
 
 Importing this package loads no dspy: a name is loaded when it is first used.
 """
@@ -7,17 +7,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from routedk.optimizers.difficulty import difficulty_scores
     from routedk.optimizers.grouping_search import GroupingSearch
     from routedk.optimizers.knowledge_injection import KnowledgeInjection
     from routedk.optimizers.metric import as_examples, matched_f1_metric
+    from routedk.optimizers.sampling import SamplingStrategy, make_strategy, sample_sessions
 
-__all__ = ["GroupingSearch", "KnowledgeInjection", "as_examples", "matched_f1_metric"]
+__all__ = [
+    "GroupingSearch",
+    "KnowledgeInjection",
+    "SamplingStrategy",
+    "as_examples",
+    "difficulty_scores",
+    "make_strategy",
+    "matched_f1_metric",
+    "sample_sessions",
+]
 
 _HOMES = {
     "GroupingSearch": "grouping_search",
     "KnowledgeInjection": "knowledge_injection",
+    "SamplingStrategy": "sampling",
     "as_examples": "metric",
+    "difficulty_scores": "difficulty",
+    "make_strategy": "sampling",
     "matched_f1_metric": "metric",
+    "sample_sessions": "sampling",
 }
 
 
