@@ -1,0 +1,296 @@
+"""The teacher that ``routedk distill`` names, its sample of sessions, its journal."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from routedk.cli.lm import lm_errors
+from routedk.cli.output import print_table
+from routedk.errors import SettingError
+from routedk.types import KnowledgeBase, Session
+
+if TYPE_CHECKING:
+    from routedk.programs.journaled_lm import JournaledLM
+    from routedk.programs.teacher import Format
+
+JOURNAL_FILE = "journal.jsonl"
+SCORES_FILE = "scores.jsonl"
+ANNOTATION = "annotation"
+
+_ANSWER_TOKENS = 1024
+# What reasoning models are given, since they think within the limit.
+_REASONING_TOKENS = 16_000
+# With waits of 1, 2, 4 ... seconds where the server names none: two minutes.
+_RETRIES = 7
+_TIMEOUT_SECONDS = 180
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillCommand:
+    """The options of ``routedk distill`` that make its result.
+
+    Args:
+        teacher: ``annotation``, or a LiteLLM model name.
+        formats: Kinds of knowledge to make.
+        strategy: Sampling strategy.
+        ratio: Share of the training sessions, in (0, 1].
+        max_rules: Most rules.
+        max_patterns: Most patterns.
+        min_support: Least share of bundles for a pattern.
+        resume: Go on with a journal that is there.
+        max_tokens: Budget of an LM teacher.
+        max_cost: The same in US dollars.
+        threads: Calls under way at once.
+        api_base: Address of the server.
+        patterns_feed_rules: Rules are made with patterns in view.
+        rules_feed_thoughts: Thoughts are made with rules in view.
+
+    Raises:
+        SettingError: An option of LM teachers is given for another.
+    """
+
+    teacher: str
+    formats: tuple[str, ...]
+    strategy: str
+    ratio: float
+    max_rules: int
+    max_patterns: int
+    min_support: float
+    resume: bool
+    max_tokens: int | None
+    max_cost: float | None
+    threads: int
+    api_base: str | None
+    patterns_feed_rules: bool
+    rules_feed_thoughts: bool
+
+    def __post_init__(self) -> None:
+        from routedk.programs.teacher import check_formats
+
+        object.__setattr__(self, "formats", check_formats(self.formats))
+        if self.teacher == ANNOTATION:
+            for name in ("max_tokens", "max_cost", "api_base"):
+                if getattr(self, name) is not None:
+                    option = f"--{name.replace('_', '-')}"
+                    raise SettingError(
+                        f"{option} is of LM teachers: the annotation teacher calls none"
+                    )
+
+    def config(self) -> dict[str, Any]:
+        """What the manifest states: all that changes the knowledge."""
+        left_out = {"teacher", "resume", "threads", "api_base"}
+        config = {name: value for name, value in asdict(self).items() if name not in left_out}
+        return {**config, "formats": list(self.formats)}
+
+
+def training_sample(
+    command: DistillCommand,
+    pool: Sequence[Session],
+    output: Path,
+    scores: Path | None,
+    seed: int,
+) -> list[Session]:
+    """The sampled training sessions, in the order of the pool.
+
+    Args:
+        command: Strategy, ratio and teacher.
+        pool: All training sessions.
+        output: Where scores that must be made first are kept.
+        scores: File of scores for the strategy ``difficulty``.
+        seed: Seed of all chance.
+    """
+    from routedk.optimizers.difficulty import read_scores
+    from routedk.optimizers.sampling import make_strategy, sample_sessions
+
+    known = None
+    if command.strategy == "difficulty":
+        kept = scores or output / SCORES_FILE
+        if scores is None and not kept.exists():
+            _score(command, pool, output)
+        known = read_scores(kept)
+    strategy = make_strategy(command.strategy, seed=seed, scores=known)
+    taken = {session.id for session in sample_sessions(strategy, pool, command.ratio)}
+    return [session for session in pool if session.id in taken]
+
+
+def _score(command: DistillCommand, pool: Sequence[Session], output: Path) -> None:
+    """Answer every session zero-shot, by the LM teacher where there is one, else the student."""
+    import dspy
+
+    from routedk.adapters.engine import student_lm
+    from routedk.optimizers.difficulty import difficulty_scores, write_scores
+    from routedk.programs.generator import BundleGenerator
+
+    typer.echo(f"Answering {len(pool)} sessions, for how difficult they are ...", err=True)
+    program = BundleGenerator()
+    if command.teacher == ANNOTATION:
+        with dspy.context(lm=student_lm()):
+            scores = difficulty_scores(program, pool)
+    else:
+        with lm_errors(), _journaled(command, output) as teacher, dspy.context(lm=teacher.lm):
+            scores = difficulty_scores(program, pool, num_threads=command.threads)
+    write_scores(output / SCORES_FILE, scores)
+
+
+def distil_with(
+    command: DistillCommand, sessions: Sequence[Session], output: Path
+) -> tuple[KnowledgeBase, dict[str, Any]]:
+    """The knowledge, and for an LM teacher what its calls came to.
+
+    Args:
+        command: The teacher and its settings.
+        sessions: The sample.
+        output: Folder of the journal.
+    """
+    bounds = {
+        "formats": command.formats,
+        "max_rules": command.max_rules,
+        "max_patterns": command.max_patterns,
+        "min_support": command.min_support,
+    }
+    if command.teacher == ANNOTATION:
+        from routedk.programs.annotation import AnnotationTeacher
+
+        return AnnotationTeacher(**bounds).distill(sessions), {}
+    from routedk.programs.budget import price
+    from routedk.programs.lm_teacher import LMTeacher
+
+    annotated = [session for session in sessions if session.bundles is not None]
+    steps = {name: len(annotated) for name in ("rule", "thought") if name in command.formats}
+    with lm_errors(), _journaled(command, output) as teacher, _progress(steps) as advance:
+        distiller = LMTeacher(
+            teacher.lm,
+            **bounds,
+            patterns_feed_rules=command.patterns_feed_rules,
+            rules_feed_thoughts=command.rules_feed_thoughts,
+            num_threads=command.threads,
+            price=lambda read, written: price(command.teacher, read, written),
+            on_session=advance,
+        )
+        knowledge = distiller.distill(annotated)
+        spent = teacher.spent
+    return knowledge, {
+        "spent": {
+            "run": _tally(spent.run),
+            "journal": _tally(spent.journal),
+            "replayed": spent.replayed,
+        },
+        "report": asdict(distiller.report),
+    }
+
+
+def plan_with(command: DistillCommand, sessions: Sequence[Session]) -> None:
+    """Print what distilling would come to; nothing is asked."""
+    if command.teacher == ANNOTATION:
+        typer.echo("The annotation teacher makes no calls.")
+        return
+    from routedk.programs.distill_plan import plan_calls
+    from routedk.programs.patterns import mine_patterns
+
+    patterns = (
+        mine_patterns(sessions, min_support=command.min_support, limit=command.max_patterns)
+        if command.patterns_feed_rules
+        else ()
+    )
+    annotated = [session for session in sessions if session.bundles is not None]
+    formats: Sequence[Format] = command.formats  # type: ignore[assignment]
+    steps = plan_calls(command.teacher, annotated, formats, patterns)
+    rows = [
+        (
+            step.name,
+            "all" if step.certain else "at most",
+            step.expected.calls,
+            step.expected.input_tokens,
+            step.expected.output_tokens,
+            "unknown" if step.expected.unpriced else f"{step.expected.cost:.4f}",
+        )
+        for step in steps
+    ]
+    columns = ("step", "sessions", "calls", "tokens in", "out", "US dollars")
+    print_table(f"Expected of {command.teacher}", columns, rows)
+
+
+@contextmanager
+def _journaled(command: DistillCommand, output: Path) -> Iterator["JournaledLM"]:
+    from routedk.programs.budget import Budget
+    from routedk.programs.journaled_lm import journaled_lm
+
+    path = output / JOURNAL_FILE
+    if path.exists() and not command.resume:
+        raise SettingError(
+            f"{path} holds answers of an earlier run: --resume uses them, another --output "
+            "begins anew"
+        )
+    budget = Budget(max_tokens=command.max_tokens, max_cost=command.max_cost)
+    with journaled_lm(_teacher_lm(command), path, budget=budget) as teacher:
+        yield teacher
+
+
+def _teacher_lm(command: DistillCommand) -> Any:
+    import dspy
+    from dspy.utils.exceptions import LMConfigurationError
+
+    connection: dict[str, Any] = {
+        "engine": "litellm",
+        "cache": False,
+        "num_retries": _RETRIES,
+        "timeout": _TIMEOUT_SECONDS,
+    }
+    if command.api_base is not None:
+        connection["api_base"] = command.api_base
+    try:
+        return dspy.LM(command.teacher, temperature=0.0, max_tokens=_ANSWER_TOKENS, **connection)
+    except LMConfigurationError:
+        # Reasoning models refuse a temperature and small limits.
+        return dspy.LM(
+            command.teacher, temperature=None, max_tokens=_REASONING_TOKENS, **connection
+        )
+
+
+@contextmanager
+def _progress(steps: dict[str, int]) -> Iterator[Any]:
+    """A bar for each step, with rate and time left, on stderr."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        tasks = {
+            name: progress.add_task(f"{name}s", total=total, start=False, rate="")
+            for name, total in steps.items()
+        }
+
+        def advance(step: str) -> None:
+            task = tasks[step]
+            progress.start_task(task)
+            progress.advance(task)
+            speed = progress.tasks[task].speed
+            progress.update(task, rate=f"{speed:.2f}/s" if speed else "")
+
+        yield advance
+
+
+def _tally(tally: Any) -> dict[str, Any]:
+    return {
+        "calls": tally.calls,
+        "tokens": tally.tokens,
+        "input_tokens": tally.input_tokens,
+        "output_tokens": tally.output_tokens,
+        "cost": None if tally.unpriced else round(tally.cost, 6),
+    }
