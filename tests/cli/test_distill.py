@@ -95,7 +95,7 @@ def test_a_dry_run_asks_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     rows = {line.split("│")[1].strip(): line.split("│") for line in out.splitlines() if "│" in line}
     assert rows["bundle"][2].strip() == "all"
     assert rows["state rules"][2].strip() == "at most"
-    assert int(rows["bundle"][3]) == int(rows["name intents"][3]) == 19
+    assert int(rows["bundle"][3]) == int(rows["name intents"][3]) == 21
     assert all(float(row[6]) > 0 for row in rows.values())
     assert not (tmp_path / "out").exists()
     options = ("--teacher", "hosted_vllm/ours", "--dry-run", "--formats", "rule")
