@@ -316,26 +316,26 @@ def main(
             continue
         with dspy.context(lm=model), lm_errors():
             record = run_condition(condition, sessions, threads=threads, seed=options.seed)
-        records[condition.name] = record
-        if BASE in records:
-            for name, mine in records.items():
-                if name != BASE:
-                    paired = differences(mine, records[BASE], sessions, options.seed)
-                    mine["difference"] = paired
+        # Another run may have added to the file meanwhile.
+        records = {**kept_conditions(output, config), condition.name: record}
+        for name in records.keys() - {BASE} if BASE in records else ():
+            paired = differences(records[name], records[BASE], sessions, options.seed)
+            records[name]["difference"] = paired
         # In the table's order, whatever the order of the runs.
-        records = {
-            name: records[name] for name in dict.fromkeys((*names, *records)) if name in records
-        }
+        order = [*names, *records]
+        records = {name: records[name] for name in dict.fromkeys(order) if name in records}
         write_json(output, {"config": config, "versions": versions(), "conditions": records})
         f1 = record["results"]["matched"]["f1"]["value"]
         typer.echo(f"{condition.name}: matched F1 {f1:.3f}", err=True)
     console = Console(width=200)
-    console.print(result_table({name: records[name] for name in names if name in records}))
+    console.print(result_table(records))
     console.print(
         f"{len(sessions)} sessions of {source.split}; model {model.model}; seconds are those of "
-        "calls really made.",
+        "calls really made, tokens those of all answers.",
         highlight=False,
     )
+    if silent := sum(record["cost"]["unmetered_calls"] for record in records.values()):
+        console.print(f"{silent} answers came without token counts.", highlight=False)
 
 
 if __name__ == "__main__":

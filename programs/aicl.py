@@ -56,9 +56,9 @@ class AICL(dspy.Module):  # type: ignore[misc]
     kinds of mistakes, rules, guided inference. *Assumptions*, ours: the wording; one question for
     the intent of each bundle; causes, asked for before the bundles are adjusted; one round of
     feedback, none where nothing is wrong; rules in the system message; a dialogue whose adjusted
-    answer cannot be read is not shown. The released code also rates inferred intents against gold
-    ones, and does not correct the session's own bundles: the first is left out, so that gold
-    intents are never seen, the second is ``self_corrections``.
+    answer cannot be read is not shown. A public copy of the authors' code also has raters compare
+    inferred intents with gold ones, and does not correct the session's own bundles: the first is
+    left out, so that gold intents are never seen, the second is ``self_corrections``.
     """
 
     def __init__(
