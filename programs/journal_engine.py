@@ -14,9 +14,13 @@ from typing import Any, Self
 
 import dspy
 from dspy._vendor.lm15.serde import request_to_dict, response_from_dict, response_to_dict
+from dspy.clients._http import retry_after_seconds
+from dspy.clients.backend_selection import select_backend
 from dspy.lm15 import Message, Request, Response, Usage, response_to_events
 from dspy.utils.callback import BaseCallback
+from dspy.utils.exceptions import LMError, LMServerError
 
+from routedk.errors import RouteDKError
 from routedk.programs.budget import Amount, Budget, BudgetError, Purse, price
 from routedk.programs.journal import AnswerJournal, JournaledAnswer
 
@@ -35,7 +39,11 @@ class JournalEngine:
     """
 
     def __init__(self, lm: Any, journal: AnswerJournal, budget: Budget, on_answer: OnCall) -> None:
-        self._inner = lm.copy(cache=False)
+        # The outer ``dspy.LM`` makes the retries, each a call of its own here.
+        self._inner = lm.copy(cache=False, num_retries=0)
+        self._sends_headers = lm.engine == "litellm" or (
+            lm.engine == "auto" and not select_backend(lm).native
+        )
         self._journal = journal
         self._on_answer = on_answer
         self._bounded = budget.max_tokens is not None or budget.max_cost is not None
@@ -155,15 +163,19 @@ class JournalEngine:
                 disable_history=True, usage_tracker=None, callbacks=[], send_stream=None
             ):
                 yield write
+        except LMError as error:
+            if error.retry_after is None:
+                error.retry_after = _retry_after(error)
+            raise
         finally:
             self._purse.settle(most, spent)
 
     def _asked(self, key: str) -> Any:
-        """The language model, told the question's key where its engine can send it.
+        """The language model, which sends the question's key where its engine can.
 
-        A server that knows the header gives a call that a killed run had begun its first answer.
+        A server that knows the header answers a call that a killed run had begun only once.
         """
-        if self._inner.engine != "litellm":
+        if not self._sends_headers:
             return self._inner
         headers = self._inner.kwargs.get("extra_headers") or {}
         return self._inner.copy(extra_headers={**headers, "Idempotency-Key": key})
@@ -183,6 +195,8 @@ class JournalEngine:
         return Amount(question.size + limit, cost)
 
     def _serve(self, question: "_Question", answer: JournaledAnswer, replayed: bool) -> Response:
+        if (call := _call.get()) is not None:
+            call.draws += 1
         self._on_answer(answer, replayed)
         return question.response(answer)
 
@@ -243,21 +257,25 @@ class _Question:
         asked = request_to_dict(request)
         # How a provider caches prompts changes no answer.
         asked.get("config", {}).pop("cache", None)
-        draw = () if call is None else (call.rollout_id, call.draws)
-        if call is not None:
-            call.draws += 1
+        draw = (None, 0) if call is None else (call.rollout_id, call.draws)
         told = json.dumps(asked, sort_keys=True, ensure_ascii=False).encode()
-        known = told if draw in ((), (None, 0)) else told + json.dumps(draw).encode()
+        known = told if draw == (None, 0) else told + json.dumps(draw).encode()
         return cls(request, hashlib.sha256(known).hexdigest(), len(told))
 
     def answered(
         self, response: Response, priced: Callable[[int, int], float | None], seconds: float
     ) -> JournaledAnswer:
-        """A response as a line of the journal."""
+        """A response as a line of the journal.
+
+        Raises:
+            NoAnswerError: It holds nothing.
+        """
         text = response.message.text or ""
-        read, written = response.usage.input_tokens, response.usage.output_tokens
-        read = self.size if read is None else read
-        written = len(text.encode(errors="replace")) if written is None else written
+        # A server that counts nothing leaves None or, through LiteLLM, 0.
+        read = response.usage.input_tokens or self.size
+        written = response.usage.output_tokens or len(text.encode(errors="replace"))
+        if not written and response.message == Message.assistant(""):
+            raise NoAnswerError("the server answered without an answer", model=self.request.model)
         answer = JournaledAnswer(
             key=self.key,
             text=text,
@@ -290,6 +308,26 @@ class _Question:
             finish_reason=answer.finish_reason,
             usage=Usage(input_tokens=answer.input_tokens, output_tokens=answer.output_tokens),
         )
+
+
+class NoAnswerError(RouteDKError, LMServerError):  # type: ignore[misc]
+    """A server sent a response without an answer in it, such as an empty list of choices.
+
+    DSPy tries again, as after any error of a server. An answer that is empty because the model
+    ended at once has tokens, and is an answer.
+    """
+
+
+def _retry_after(error: BaseException) -> float | None:
+    """Seconds that the server asked to wait; DSPy 3.4 does not find them in LiteLLM's errors."""
+    cause: BaseException | None = error
+    while cause is not None:
+        headers = getattr(cause, "litellm_response_headers", None)
+        if headers is not None:
+            seconds: float | None = retry_after_seconds(headers.get("retry-after"))
+            return seconds
+        cause = cause.__cause__
+    return None
 
 
 class _AbandonedError(Exception):

@@ -18,10 +18,22 @@ from dspy.utils.exceptions import (
 from routedk.errors import AnswerError, SettingError
 from routedk.programs.budget import Budget, BudgetError, price
 from routedk.programs.journal import AnswerJournal, JournaledAnswer, Tally
-from routedk.programs.journal_engine import AsyncJournalEngine, DrawCounter, JournalEngine
+from routedk.programs.journal_engine import (
+    AsyncJournalEngine,
+    DrawCounter,
+    JournalEngine,
+    NoAnswerError,
+)
 
 __all__ = ["BudgetError", "JournaledLM", "Spent", "is_session_error", "journaled_lm"]
 
+_OF_A_SESSION = (
+    AnswerError,
+    AdapterParseError,
+    LMInvalidRequestError,
+    LMStreamAssemblyError,
+    NoAnswerError,
+)
 OnCall = Callable[[JournaledAnswer, bool], None]
 
 
@@ -70,7 +82,6 @@ class JournaledLM:
             engine=engine,
             async_engine=AsyncJournalEngine(engine),
             cache=False,
-            num_retries=0,
             # The connection stays with the language model that is asked.
             **dict.fromkeys(CLIENT_KEYS & lm.kwargs.keys()),
         )
@@ -140,16 +151,14 @@ def journaled_lm(
 def is_session_error(error: BaseException) -> bool:
     """Whether what a program raised is one session's, and others may do better.
 
-    An answer that cannot be read, and a request that the model refuses, such as one beyond its
-    context window, are. A used-up budget, a refused key, an unknown model, a server that could
-    not be reached or failed through all retries, a disk that cannot be written and anything
-    unexpected are not: they would meet every session.
+    An answer that is missing or cannot be read, and a request that the model refuses, such as
+    one beyond its context window, are. A used-up budget, a refused key, an unknown model, a
+    server that could not be reached or failed through all retries, a disk that cannot be written
+    and anything unexpected are not: they would meet every session.
     """
     if isinstance(error, LMUnsupportedModelError):
         return False
-    return isinstance(
-        error, AnswerError | AdapterParseError | LMInvalidRequestError | LMStreamAssemblyError
-    )
+    return isinstance(error, _OF_A_SESSION)
 
 
 def _check_budget(budget: Budget, lm: Any, journal: AnswerJournal) -> None:

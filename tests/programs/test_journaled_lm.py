@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from dspy.lm15 import (
     Message,
     Request,
     Response,
+    ServerError,
     TextPart,
     ThinkingPart,
     UnsupportedModelError,
@@ -31,6 +33,7 @@ from routedk.programs.batch import generate_all
 from routedk.programs.budget import Amount, Budget, BudgetError, Purse, estimate_calls
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.journal import AnswerJournal, JournaledAnswer, Tally
+from routedk.programs.journal_engine import NoAnswerError
 from routedk.programs.journaled_lm import JournaledLM, is_session_error, journaled_lm
 from routedk.programs.testing import ScriptedEngine, scripted_lm
 from routedk.programs.usage import Usage as Metered
@@ -303,14 +306,54 @@ def test_an_answer_that_is_more_than_text_is_kept_whole(opened: Open) -> None:
     assert (again.finish_reason, again.usage.total_tokens, gate.calls) == ("length", 3, 1)
 
 
-def test_tokens_that_a_server_does_not_report_are_counted_from_above(opened: Open) -> None:
-    gate = Gate(usage=(None, None))
+@pytest.mark.parametrize("usage", [(None, None), (0, 0)])
+def test_tokens_that_a_server_does_not_report_are_counted_from_above(
+    opened: Open, usage: tuple[int | None, int | None]
+) -> None:
+    gate = Gate(usage=usage)
     gate.go.set()
     journaled = opened(gate.lm())
     journaled.lm("tea?")
     spent = journaled.spent.run
     assert spent.input_tokens > len("tea?")
     assert spent.output_tokens == len("re: tea?")
+
+
+def test_a_draw_that_fails_is_drawn_again_not_passed_over(opened: Open) -> None:
+    drawn: list[Any] = ["a", ServerError("busy", retry_after=0.0), "b", "c"]
+
+    def script(messages: list[dict[str, str]]) -> str:
+        one = drawn.pop(0)
+        if isinstance(one, Exception):
+            raise one
+        return str(one)
+
+    lm, engine = scripted_lm(script)
+    lm = lm.copy(temperature=1.0)
+    assert opened(lm).lm("tea?", n=3) == ["a", "b", "c"]
+    assert len(engine.requests) == 4
+    assert opened(lm).lm("tea?", n=3) == ["a", "b", "c"]
+    assert len(engine.requests) == 4
+
+
+def test_a_response_without_an_answer_is_none_and_is_not_journaled(
+    opened: Open, path: Path
+) -> None:
+    class Mute(Gate):
+        def response(self, request: Request) -> Response:
+            return replace(super().response(request), message=Message.assistant(""))
+
+    mute = Mute(usage=(3, 0))
+    mute.go.set()
+    with pytest.raises(NoAnswerError, match="the server answered without an answer") as caught:
+        opened(mute.lm(num_retries=0)).lm("tea?")
+    assert is_session_error(caught.value)
+    assert path.read_bytes() == b""
+    # A model that ends at once has written its end token: that is an answer.
+    mute.usage = (3, 1)
+    assert opened(mute.lm(num_retries=0)).lm("tea?") == [""]
+    assert opened(mute.lm(num_retries=0)).lm("tea?") == [""]
+    assert mute.calls == 2
 
 
 def test_streaming_gives_the_journaled_answer(opened: Open) -> None:
