@@ -1,0 +1,206 @@
+"""How much knowledge there is in how many sessions, by sampling strategy and ratio.
+
+    python -m benchmarks.quantity --data demo --output artifacts/quantity
+
+The annotation teacher distils from every sample. What bounds knowledge elsewhere is set so wide
+here that only the evidence does: a pattern needs two bundles, a rule two bundles of its own.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Annotated, Any
+
+import typer
+from transformers import AutoTokenizer
+
+from routedk.adapters.student import DEFAULT_STUDENT, find_student
+from routedk.cli.options import SessionSource, takes_sessions, warn_untitled
+from routedk.cli.output import print_table
+from routedk.errors import DataError
+from routedk.eval.report import versions
+from routedk.files import atomic_write, write_json
+from routedk.optimizers.difficulty import read_scores
+from routedk.optimizers.sampling import (
+    STRATEGIES,
+    SamplingStrategy,
+    make_strategy,
+    sample_sessions,
+)
+from routedk.programs.annotation import AnnotationTeacher
+from routedk.programs.layout import render_pattern
+from routedk.programs.teacher import Teacher
+from routedk.types import KnowledgeBase, Session
+
+RATIOS = tuple(tenth / 10 for tenth in range(1, 11))
+KINDS = ("patterns", "rules", "thoughts")
+Point = dict[str, Any]
+
+
+def points(
+    pool: Sequence[Session],
+    strategies: Mapping[str, SamplingStrategy],
+    teacher: Teacher,
+    tokenizer: Any,
+) -> Iterator[Point]:
+    """What is distilled from each sample; one that was distilled before is not distilled again.
+
+    Args:
+        pool: Training sessions with gold, ids distinct.
+        strategies: Strategies by name.
+        teacher: Distils, from a sample in the order of the pool.
+        tokenizer: The student's.
+
+    Yields:
+        Strategy, ratio, sessions, bundles, seconds, and the count and tokens of each kind.
+    """
+    known: dict[tuple[str, ...], Point] = {}
+    for name, strategy in strategies.items():
+        for ratio in RATIOS:
+            taken = {session.id for session in sample_sessions(strategy, pool, ratio)}
+            sample = [session for session in pool if session.id in taken]
+            key = tuple(session.id for session in sample)
+            if key not in known:
+                started = perf_counter()
+                counts = _counts(teacher.distill(sample), tokenizer)
+                known[key] = {
+                    "sessions": len(sample),
+                    "bundles": sum(len(session.bundles or ()) for session in sample),
+                    "seconds": perf_counter() - started,
+                    **counts,
+                }
+            yield {"strategy": name, "ratio": ratio, **known[key]}
+
+
+def _counts(knowledge: KnowledgeBase, tokenizer: Any) -> dict[str, dict[str, int]]:
+    texts = {
+        "patterns": [render_pattern(pattern) for pattern in knowledge.patterns],
+        "rules": [rule.text for rule in knowledge.rules],
+        "thoughts": [thought.text for thought in knowledge.thoughts],
+    }
+    return {
+        kind: {
+            "count": len(mine),
+            "tokens": sum(len(tokenizer(t, add_special_tokens=False)["input_ids"]) for t in mine),
+        }
+        for kind, mine in texts.items()
+    }
+
+
+def plot(found: Sequence[Point], path: Path) -> None:
+    """Draw counts above and tokens below, one column per kind, one line per strategy, as a PNG.
+
+    Args:
+        found: What `points` yields.
+        path: Where to.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 6.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(2, len(KINDS), sharex=True)
+    strategies = list(dict.fromkeys(point["strategy"] for point in found))
+    for column, kind in enumerate(KINDS):
+        for row, measure in enumerate(("count", "tokens")):
+            axes = panels[row, column]
+            for place, name in enumerate(strategies):
+                mine = [point for point in found if point["strategy"] == name]
+                axes.plot(
+                    [point["ratio"] for point in mine],
+                    [point[kind][measure] for point in mine],
+                    label=name,
+                    color=f"C{place}",
+                    marker="osD^vP"[place % 6],
+                    markersize=9 - 2 * (place % 4),
+                    linewidth=1.2,
+                )
+            axes.set_ylim(bottom=0)
+            axes.grid(alpha=0.3)
+            axes.set_title(kind if measure == "count" else f"tokens of {kind}")
+    for axes in panels[-1]:
+        axes.set_xlabel("share of training sessions")
+        axes.set_xticks([0.2, 0.4, 0.6, 0.8, 1.0])
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    with atomic_write(path, binary=True) as file:
+        figure.savefig(file, format="png", dpi=120)
+
+
+@takes_sessions(split="train")
+def main(
+    source: SessionSource,
+    output: Annotated[Path, typer.Option(help="Gets quantity.json and quantity.png.")],
+    scores: Annotated[
+        Path | None,
+        typer.Option(help="Scores of the sessions, for the strategy difficulty; none: without it."),
+    ] = None,
+    student: Annotated[str, typer.Option(help="Whose tokens are counted.")] = DEFAULT_STUDENT,
+    max_rules: Annotated[int, typer.Option(min=0, help="Most rules.")] = 100_000,
+    max_patterns: Annotated[int, typer.Option(min=0, help="Most patterns.")] = 100_000,
+    min_support: Annotated[
+        float, typer.Option(help="Least share of bundles for a pattern.")
+    ] = 1e-6,
+) -> None:
+    """Distil from samples of every strategy and ratio, and count."""
+    pool = [session for session in source.load() if session.bundles is not None]
+    if not pool:
+        raise DataError(
+            f"the split {source.split!r} has no annotated session",
+            path=source.path,
+            hint="knowledge is distilled from annotated sessions",
+        )
+    warn_untitled(pool)
+    known = None if scores is None else read_scores(scores)
+    names = [name for name in STRATEGIES if known is not None or name != "difficulty"]
+    strategies = {n: make_strategy(n, seed=source.options.seed, scores=known) for n in names}
+    teacher = AnnotationTeacher(
+        max_rules=max_rules, max_patterns=max_patterns, min_support=min_support
+    )
+    tokenizer = AutoTokenizer.from_pretrained(find_student(student))
+    found: list[Point] = []
+    started = perf_counter()
+    for point in points(pool, strategies, teacher, tokenizer):
+        found.append(point)
+        typer.echo(f"{point['strategy']} {point['ratio']:.1f}: {_words(point)}", err=True)
+    config = {
+        **source.config(),
+        "teacher": "annotation",
+        "strategies": names,
+        "scores": None if scores is None else str(scores),
+        "student": student,
+        "max_rules": max_rules,
+        "max_patterns": max_patterns,
+        "min_support": min_support,
+    }
+    write_json(
+        output / "quantity.json",
+        {
+            "config": config,
+            "seconds": perf_counter() - started,
+            "points": found,
+            "versions": versions(),
+        },
+    )
+    plot(found, output / "quantity.png")
+    cells = [
+        tuple(f"{point[kind]['count']} ({point[kind]['tokens']})" for kind in KINDS)
+        for point in found
+    ]
+    rows = [
+        (point["strategy"], f"{point['ratio']:.1f}", point["sessions"], *mine)
+        for point, mine in zip(found, cells, strict=True)
+    ]
+    print_table("Count (tokens)", ("strategy", "ratio", "sessions", *KINDS), rows)
+    typer.echo(f"Written: {output / 'quantity.json'}, {output / 'quantity.png'}")
+
+
+def _words(point: Point) -> str:
+    counts = (f"{point[kind]['count']} {kind}" for kind in KINDS)
+    return f"{', '.join(counts)} of {point['sessions']} sessions, {point['seconds']:.1f} s"
+
+
+if __name__ == "__main__":
+    app = typer.Typer()
+    app.command()(main)
+    app()
