@@ -24,6 +24,7 @@ from routedk.adapters.training import (
 from routedk.errors import SettingError
 from routedk.files import write_jsonl_records
 from routedk.programs.knowledge import CompiledKnowledge
+from routedk.programs.utilization import check_trains
 from routedk.types import KnowledgeBase, Session
 
 
@@ -37,7 +38,12 @@ class FitSettings:
         knowledge: How the other experts are, starting from the base expert's weights.
         router: How the router is.
         fusion: How the experts are fused: a name in the table of `routedk.adapters.router`.
+        utilization: How the knowledge is used, see `routedk.programs.utilization`: one that
+            trains, or None.
         seed: Seed of all chance.
+
+    Raises:
+        SettingError: The utilization trains nothing, or there is none of this name.
     """
 
     experts: ExpertSettings = field(default_factory=ExpertSettings)
@@ -49,7 +55,11 @@ class FitSettings:
         default_factory=lambda: TrainingSettings(share=0.1, epochs=2, learning_rate=2e-2)
     )
     fusion: str = "softmax"
+    utilization: str | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_trains(self.utilization)
 
 
 def fit(
@@ -117,6 +127,7 @@ def fit(
         "seconds": round(time.monotonic() - started, 1),
         "settings": asdict(settings),
         "answer_form": "item-intents",
+        "utilization": settings.utilization,
     }
     routed.save(folder, {"training": training})
     write_jsonl_records(folder / "loss.jsonl", curve)

@@ -17,6 +17,7 @@ from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge import CompiledKnowledge
 from routedk.programs.knowledge_file import sources_of
 from routedk.programs.neighbours import check_retriever, make_retriever
+from routedk.programs.utilization import utilization_of
 from routedk.types import KnowledgeBase, Session
 
 Trial = dict[str, Any]
@@ -40,6 +41,8 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
             knowledge has any; 0 tries none.
         retriever: How neighbours are found, see `CompiledKnowledge`.
         styles: Ways of showing neighbours to try.
+        utilization: ``SFT`` scores and keeps the student as it was given; ``ICL`` and ``SFT+ICL``
+            choose it only where no candidate holds knowledge; None chooses freely.
         num_threads: Calls to the LM under way at once.
         max_validation: Most validation sessions scored, a seeded sample; None takes all.
         seed: Seed of all chance.
@@ -59,6 +62,7 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         patterns_shown: int = 3,
         retriever: str = "tfidf",
         styles: Sequence[NeighbourStyle] = ("demos", "blocks"),
+        utilization: str | None = None,
         num_threads: int = 16,
         max_validation: int | None = None,
         seed: int = 0,
@@ -77,6 +81,12 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         if patterns_shown < 0:
             raise SettingError(f"patterns_shown={patterns_shown}: it must be at least 0")
         check_retriever(retriever)
+        wanted = utilization_of(utilization)
+        if wanted is not None and wanted.prompts and evaluations < 2:
+            raise SettingError(
+                f"evaluations={evaluations}: with utilization {utilization!r} at least 2, the "
+                "student as it was given is only compared with"
+            )
         if not styles:
             raise SettingError("styles is empty: it needs at least one of demos, blocks")
         if max_validation is not None and max_validation < 1:
@@ -88,6 +98,8 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         self._patterns_shown = patterns_shown
         self._retriever = retriever
         self._styles = tuple(dict.fromkeys(styles))
+        self._utilization = utilization
+        self._prompts = None if wanted is None else wanted.prompts
         self._num_threads = num_threads
         self._max_validation = max_validation
         self._seed = seed
@@ -146,14 +158,17 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
             return choices[best()] or KnowledgeChoice()
 
         proposals = propose(space, best_choice, rng)
-        while len(trials) < self._evaluations and (choice := next(proposals, None)):
+        evaluations = 1 if self._prompts is False else self._evaluations
+        while len(trials) < evaluations and (choice := next(proposals, None)):
             program = student.deepcopy()
             program.knowledge = self._compiled(choice, training, thoughts)
             programs.append(program)
             choices.append(choice)
             trials.append(self._score(program, choice, len(trials), validation))
-        chosen = best()
+        able = [n for n, choice in enumerate(choices) if self._prompts and _informed(choice)]
+        chosen = min(able or range(len(trials)), key=lambda n: _rank(trials[n]))
         compiled: BundleGenerator = programs[chosen]
+        compiled.utilization = self._utilization
         compiled.trials = [{**trial, "chosen": n == chosen} for n, trial in enumerate(trials)]
         return compiled
 
@@ -217,6 +232,11 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         if self._on_trial:
             self._on_trial(trial)
         return trial
+
+
+def _informed(choice: KnowledgeChoice | None) -> bool:
+    """Whether a candidate's prompt holds distilled knowledge."""
+    return choice is not None and bool(choice.rules or choice.patterns or choice.show_thoughts)
 
 
 def _rank(trial: Trial) -> tuple[float, float, int]:

@@ -32,6 +32,7 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
 
     Attributes:
         trials: What a compilation tried, candidates with their scores; empty before one.
+        utilization: The utilization that it was compiled for; None where the choice was free.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         self.grouping = grouping
         self.generate = dspy.Predict(GenerateBundles)
         self.trials: list[dict[str, Any]] = []
+        self.utilization: str | None = None
         self._layout = BundleLayout()
 
     def request(self, session: Session) -> dict[str, Any]:
@@ -138,7 +140,7 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
 
         loaded = load_generator(path)
         self.knowledge, self.grouping = loaded.knowledge, loaded.grouping
-        self.trials = loaded.trials
+        self.trials, self.utilization = loaded.trials, loaded.utilization
         self.generate.signature = loaded.generate.signature
         self.generate.demos = loaded.generate.demos
 

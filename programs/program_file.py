@@ -15,6 +15,7 @@ from routedk.programs.grouping import SimilarIntents
 from routedk.programs.knowledge import CompiledKnowledge
 from routedk.programs.layout import layout_hash
 from routedk.programs.signatures import GenerateBundles
+from routedk.programs.utilization import utilization_of
 from routedk.types import Item, Pattern, Provenance, Session
 
 KIND = "routedk.program"
@@ -64,6 +65,7 @@ class _Program(_Strict):
     knowledge: _Knowledge
     grouping: _Grouping | None
     trials: list[dict[str, JsonValue]]
+    utilization: str | None = None
 
 
 def _shown(session: Session) -> dict[str, Any]:
@@ -131,6 +133,7 @@ def save_generator(generator: BundleGenerator, path: str | Path) -> None:
         ),
         grouping=None if generator.grouping is None else _Grouping(**asdict(generator.grouping)),
         trials=generator.trials,
+        utilization=generator.utilization,
     )
     write_json(path, program.model_dump())
 
@@ -161,6 +164,7 @@ def load_generator(path: str | Path) -> BundleGenerator:
             style=stored.style,
             retriever=stored.retriever,
         )
+        utilization_of(program.utilization)
         similar = program.grouping
         grouping = None if similar is None else SimilarIntents(**similar.model_dump())
     except (DataError, SettingError) as error:
@@ -170,6 +174,7 @@ def load_generator(path: str | Path) -> BundleGenerator:
     predictor.signature = predictor.signature.with_instructions(program.instruction)
     predictor.demos = list(program.demos)
     generator.trials = list(program.trials)
+    generator.utilization = program.utilization
     return generator
 
 

@@ -10,6 +10,7 @@ from routedk.cli.lm import Dtype, Experts, LmName, Student, lm_errors, resolve_l
 from routedk.cli.options import (
     KnowledgeFiles,
     SessionSource,
+    UtilizationName,
     load_knowledge,
     takes_sessions,
     warn_untitled,
@@ -48,6 +49,7 @@ def compile(
             "sentence-transformers model.",
         ),
     ] = "tfidf",
+    utilization: UtilizationName = None,
     threads: Annotated[int, typer.Option(min=1, help="Calls to the model at once.")] = 16,
 ) -> None:
     """Choose rules and similar sessions for the prompt, and the grouping, by matched F1.
@@ -56,8 +58,15 @@ def compile(
     not looked at. The plain program stays where no knowledge helps.
     """
     from routedk.programs.neighbours import check_retriever
+    from routedk.programs.utilization import utilization_of
 
     check_retriever(retriever)
+    wanted = utilization_of(utilization)
+    if wanted is not None and not wanted.trains and experts is not None:
+        raise SettingError(
+            f"utilization {utilization!r} trains no experts: leave --experts out, name --student "
+            "or --lm"
+        )
     if source.split != "train":
         raise SettingError(
             f"split is {source.split!r}: compile takes neighbours from train and scores on val, "
@@ -75,6 +84,7 @@ def compile(
             "evaluations": evaluations,
             "max_validation": max_validation,
             "retriever": retriever,
+            "utilization": utilization,
             "num_threads": threads,
             "seed": source.options.seed,
         },

@@ -64,6 +64,16 @@ KnowledgeFiles = Annotated[
     ),
 ]
 
+UtilizationName = Annotated[
+    str | None,
+    typer.Option(
+        "--utilization",
+        metavar="NAME",
+        help="Where knowledge is used: ICL (in the prompt), SFT (in the experts' training) or "
+        "SFT+ICL. Unset: as validation says.",
+    ),
+]
+
 
 @dataclass(frozen=True, kw_only=True)
 class SessionSource:

@@ -10,6 +10,7 @@ import typer
 from routedk.cli.options import (
     KnowledgeFiles,
     SessionSource,
+    UtilizationName,
     load_knowledge,
     takes_sessions,
     warn_untitled,
@@ -52,6 +53,7 @@ def train(
             "single:EXPERT.",
         ),
     ] = "softmax",
+    utilization: UtilizationName = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Sessions per step.")] = 4,
     max_sessions: Annotated[
         int | None, typer.Option(min=1, help="Train on a seeded sample of this many sessions.")
@@ -66,6 +68,9 @@ def train(
     from routedk.adapters.routed import ExpertSettings, check_replaceable, read_routing
     from routedk.adapters.student import DEFAULT_STUDENT, load_student
     from routedk.adapters.training import TrainingSettings
+    from routedk.programs.utilization import check_trains
+
+    check_trains(utilization)
 
     log_progress()
     sessions = [session for session in source.load() if session.bundles]
@@ -91,6 +96,7 @@ def train(
         knowledge=stage(knowledge_epochs, learning_rate / 2, knowledge_share),
         router=stage(router_epochs, 2e-2, router_share),
         fusion=fusion,
+        utilization=utilization,
         seed=seed,
     )
     parts = source.load_parts()

@@ -76,6 +76,8 @@ def test_compile_the_demo(
     [
         (["--split", "test"], "compile takes neighbours from train and scores on val"),
         (["--seed", "5"], "test sessions, e.g. 'demo-"),
+        (["--utilization", "RAG"], "utilization 'RAG': allowed are ICL, SFT, SFT+ICL"),
+        (["--utilization", "ICL", "--experts", "e"], "utilization 'ICL' trains no experts"),
     ],
 )
 def test_test_sessions_are_never_seen(
@@ -93,6 +95,20 @@ def test_test_sessions_are_never_seen(
     assert message in err
     assert err.count("\n") == 1
     assert not output.exists()
+
+
+@pytest.mark.usefixtures("lm")
+def test_sft_compiles_no_knowledge_into_the_prompt(
+    capsys: pytest.CaptureFixture[str], knowledge: Path, tmp_path: Path
+) -> None:
+    from routedk.programs.program_file import load_generator
+
+    output = tmp_path / "program.json"
+    arguments = ("compile", "--data", "demo", "--lm", "x", "--output", output)
+    options = ("--knowledge", knowledge, "--utilization", "SFT", "--max-validation", "2")
+    assert run(capsys, *arguments, *options)[0] == 0
+    program = load_generator(output)
+    assert (program.utilization, program.knowledge.k, program.knowledge.rules) == ("SFT", 0, ())
 
 
 def test_a_language_model_is_needed(

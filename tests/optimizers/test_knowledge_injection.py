@@ -125,6 +125,44 @@ def test_the_nearest_patterns_are_chosen_where_they_help() -> None:
     assert compiled_with(0).knowledge.patterns == ()
 
 
+def test_sft_keeps_the_plain_program() -> None:
+    program = compiled(helped_by("the magic rule"), evaluations=30, utilization="SFT")
+    assert program.knowledge == CompiledKnowledge()
+    assert (len(program.trials), program.utilization) == (1, "SFT")
+
+
+@pytest.mark.parametrize("name", ["ICL", "SFT+ICL"])
+def test_icl_shows_knowledge_even_where_it_does_not_help(name: str) -> None:
+    program = compiled(lambda messages: "3 4" if len(messages) > 2 else "1 2", utilization=name)
+    free = compiled(lambda messages: "3 4" if len(messages) > 2 else "1 2")
+    assert free.trials[0]["chosen"]
+    assert free.utilization is None
+    assert not program.trials[0]["chosen"]
+    assert program.knowledge.rules
+    assert program.utilization == name
+    plain = [{k: v for k, v in t.items() if k != "chosen"} for t in program.trials]
+    assert plain == [{k: v for k, v in t.items() if k != "chosen"} for t in free.trials]
+
+
+def test_neighbours_alone_are_no_knowledge() -> None:
+    program = compiled(
+        lambda messages: "1 2" if len(messages) > 2 and "Th" not in str(messages) else "3 4",
+        evaluations=30,
+        utilization="ICL",
+    )
+    assert any(trial["matched_f1"] == 1.0 for trial in program.trials)
+    assert program.knowledge.rules or program.knowledge.show_thoughts
+
+
+def test_icl_without_any_knowledge_chooses_what_there_is() -> None:
+    lm, _ = scripted_lm(lambda messages: "1 2")
+    with dspy.context(lm=lm):
+        program = KnowledgeInjection(KnowledgeBase(), ks=(), utilization="ICL").compile(
+            BundleGenerator(), trainset=TRAIN, valset=VAL
+        )
+    assert program.trials[0]["chosen"]
+
+
 def test_trials_record_what_a_prompt_costs() -> None:
     program = compiled(lambda messages: "1 2", evaluations=3)
     plain, *others = [trial["prompt_characters"] for trial in program.trials]
@@ -262,6 +300,8 @@ def test_validation_needs_gold() -> None:
         ({"num_threads": 0}, "num_threads=0: it must be at least 1"),
         ({"ks": (0,)}, r"ks=\[0\]: each must be at least 1"),
         ({"rules_shown": 0}, "rules_shown=0: it must be at least 1"),
+        ({"utilization": "RAG"}, "utilization 'RAG': allowed are ICL, SFT"),
+        ({"utilization": "ICL", "evaluations": 1}, "evaluations=1: with utilization 'ICL' at l"),
         ({"patterns_shown": -1}, "patterns_shown=-1: it must be at least 0"),
         ({"styles": ()}, "styles is empty"),
         ({"retriever": "oracle"}, "retriever 'oracle' is no sentence-transformers model"),

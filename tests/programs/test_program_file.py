@@ -24,6 +24,7 @@ def program(training: list[Session]) -> BundleGenerator:
         show_thoughts=True,
     )
     generator = BundleGenerator(knowledge)
+    generator.utilization = "ICL"
     generator.trials = [{"number": 0, "matched_f1": 0.5, "choice": None}]
     return generator
 
@@ -39,6 +40,7 @@ def test_saved_and_loaded_asks_the_same(
     assert loaded.messages(tea)[0]["content"].startswith("Do it well.")
     assert loaded.messages(tea)[0]["content"].endswith("Rules:\n- kettles go with cups")
     assert loaded.trials == program.trials
+    assert loaded.utilization == "ICL"
     other = BundleGenerator()
     other.load(tmp_path / "program.json")
     assert other.messages(tea) == program.messages(tea)
@@ -68,6 +70,7 @@ def _as_before_patterns(file: Path) -> None:
     record["layout"] = "117a13036d43ef34"
     record["fields"].remove("patterns")
     del record["knowledge"]["patterns_shown"]
+    del record["utilization"]
     if not record["knowledge"]["patterns"]:
         del record["knowledge"]["patterns"]
     file.write_text(json.dumps(record))
@@ -129,6 +132,7 @@ def _edit(record: dict[str, Any], path: str, value: object) -> None:
         ("knowledge.retriever", "oracle", "retriever 'oracle' is no sentence-transformers"),
         ("knowledge.sessions", [], "k=2 without training sessions"),
         ("knowledge.sessions", [{"session_id": "x"}], "has no key 'items'"),
+        ("utilization", "RAG", "the program is damaged: utilization 'RAG': allowed are ICL"),
         ("surprise", 1, "the program is damaged: surprise"),
     ],
 )

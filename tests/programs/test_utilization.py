@@ -1,0 +1,36 @@
+from pathlib import Path
+
+import pytest
+
+from routedk.errors import SettingError
+from routedk.programs import utilization
+from routedk.programs.utilization import UTILIZATIONS, check_trains, utilization_of
+
+
+def test_the_documented_table_is_the_one_in_force() -> None:
+    rows = {
+        name: "| {} | {} | {} |".format(
+            "yes" if use.trains else "no",
+            "yes" if use.trains else "-",
+            "yes" if use.prompts else "no",
+        )
+        for name, use in UTILIZATIONS.items()
+    }
+    docs = Path(__file__).parents[2] / "docs" / "knowledge.md"
+    for text in (str(utilization.__doc__), docs.read_text(encoding="utf-8")):
+        plain = "\n".join(" ".join(line.split()) for line in text.splitlines())
+        for name, row in rows.items():
+            assert f"| `{name}` {row}" in plain
+
+
+def test_no_utilization_leaves_the_choice_free() -> None:
+    assert utilization_of(None) is None
+    check_trains(None)
+    check_trains("SFT")
+
+
+def test_errors() -> None:
+    with pytest.raises(SettingError, match=r"'RAG': allowed are ICL, SFT, SFT\+ICL"):
+        utilization_of("RAG")
+    with pytest.raises(SettingError, match="'ICL' has nothing to train: compile only"):
+        check_trains("ICL")
