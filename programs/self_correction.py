@@ -20,6 +20,7 @@ from routedk.types import Bundle, Session
 
 INTENT_TOKENS = 32
 _MOST_INTENTS = 8
+_AROUND_INTENT = " -*•\"'`.,;"
 
 Demo = dict[str, str]
 
@@ -160,7 +161,9 @@ class SelfCorrection(dspy.Module):  # type: ignore[misc]
                 items=prompts.titles(dialogue.session, bundle),
                 demos=[*self.intent.demos, *dialogue.intent_demos],
             )
-            if intent := neutralise(text, INTENT_WORDS):
+            # What follows the first line explains it.
+            line = next(iter(text.strip().splitlines()), "")
+            if intent := neutralise(line.strip(_AROUND_INTENT), INTENT_WORDS):
                 dialogue.intents[bundle.items] = intent
 
     def _by_intents(self, dialogue: Dialogue) -> str:

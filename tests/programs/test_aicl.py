@@ -227,10 +227,12 @@ def test_without_rules_none_are_asked_for_or_shown(tea: Session, training: list[
 def test_an_inferred_intent_names_a_bundle_without_one(
     tea: Session, training: list[Session]
 ) -> None:
-    lm, _, _ = scripted([*ANSWERS[:3], "1 2", "1 2"], intent="|tea|\nat home, every day")
+    lm, _, _ = scripted(
+        [*ANSWERS[:3], "1 2", "1 2"], intent='- "tea | home."\nBecause of the kettle'
+    )
     with dspy.context(lm=lm):
         prediction = AICL(training)(session=tea)
-    assert prediction.bundles == [Bundle(("tea-1", "tea-2"), "/tea/ at home, every day")]
+    assert prediction.bundles == [Bundle(("tea-1", "tea-2"), "tea / home")]
 
 
 @pytest.mark.parametrize(
