@@ -14,6 +14,7 @@ from routedk.errors import SettingError
 from routedk.types import KnowledgeBase, Session
 
 if TYPE_CHECKING:
+    from routedk.programs.journal import Tally
     from routedk.programs.journaled_lm import JournaledLM
     from routedk.programs.teacher import Format
 
@@ -212,6 +213,10 @@ def plan_with(command: DistillCommand, sessions: Sequence[Session]) -> None:
     ]
     columns = ("step", "sessions", "calls", "tokens in", "out", "US dollars")
     print_table(f"Expected of {command.teacher}", columns, rows)
+    least, most = (
+        [step.expected for step in steps if step.certain >= certain] for certain in (1, 0)
+    )
+    typer.echo(f"In all between {_sum(least)} and {_sum(most)}.")
 
 
 @contextmanager
@@ -286,7 +291,14 @@ def _progress(steps: dict[str, int]) -> Iterator[Any]:
         yield advance
 
 
-def _tally(tally: Any) -> dict[str, Any]:
+def _sum(tallies: Sequence["Tally"]) -> str:
+    calls, tokens = sum(t.calls for t in tallies), sum(t.tokens for t in tallies)
+    if any(tally.unpriced for tally in tallies):
+        return f"{calls} calls, {tokens} tokens"
+    return f"{calls} calls, {tokens} tokens, {sum(t.cost for t in tallies):.4f} dollars"
+
+
+def _tally(tally: "Tally") -> dict[str, Any]:
     return {
         "calls": tally.calls,
         "tokens": tally.tokens,

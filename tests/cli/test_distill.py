@@ -1,5 +1,6 @@
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,7 @@ def test_a_dry_run_asks_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert rows["state rules"][2].strip() == "at most"
     assert int(rows["bundle"][3]) == int(rows["name intents"][3]) == 21
     assert all(float(row[6]) > 0 for row in rows.values())
+    assert re.search(r"In all between 42 calls, \d+ tokens, 0\.\d+ dollars and 105 calls, ", out)
     assert not (tmp_path / "out").exists()
     options = ("--teacher", "hosted_vllm/ours", "--dry-run", "--formats", "rule")
     _, out, _ = run(capsys, "distill", "--data", "demo", *options, "--output", tmp_path / "out")
