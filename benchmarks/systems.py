@@ -1,10 +1,10 @@
-"""One table of everything: baselines, student zero-shot and compiled, experts, fusions.
+"""One table of everything: baselines, student zero-shot and compiled, AICL, experts.
 
     python -m benchmarks.systems --data demo --experts artifacts/demo/experts \
         --program artifacts/demo/program.json --output systems.json
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any
@@ -28,21 +28,25 @@ from routedk.eval import (
 )
 from routedk.eval.table import report_notes, report_table
 from routedk.files import write_json
+from routedk.programs.aicl import AICL
 from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.program_file import load_generator
+from routedk.types import Session
 
 
 def _systems(
-    experts: Path, program: Path | None, dtype: str | None
+    experts: Path, program: Path | None, dtype: str | None, neighbours: Sequence[Session]
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Name, language model and program of each system."""
+    """Name, language model and program of each system; AICL where it has neighbours."""
     plain = BundleGenerator()
     compiled = load_generator(program) if program is not None else plain
     untrained = student_lm(dtype=dtype)
     yield "student zero-shot", untrained, plain
     if program is not None:
         yield "student compiled", untrained, compiled
+    if neighbours:
+        yield "AICL", untrained, AICL(neighbours)
     for name in read_routing(experts)["experts"]:
         lm = student_lm(experts, fusion=f"single:{name}", dtype=dtype)
         yield f"expert {name}", lm, compiled
@@ -60,15 +64,20 @@ def main(
         str | None, typer.Option(help="The student's, as in routedk generate.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Score the first sessions only.")] = None,
+    aicl: Annotated[
+        bool, typer.Option(help="Score AICL with the student as it comes, too.")
+    ] = True,
 ) -> None:
     """Score every system on the same sessions."""
     everything = load_sessions(source.path, source.options)
     sessions = [s for s in select_split(everything, source.options, source.split) if s.gold]
     sessions = sessions[:limit]
-    validation = [s for s in split_sessions(everything, source.options)["val"] if s.gold]
+    parts = split_sessions(everything, source.options)
+    validation = [s for s in parts["val"] if s.gold]
+    neighbours = [s for s in parts["train"] if s.gold] if aicl else []
     data = BaselineData(catalogue=everything, validation=validation, encoder=default_encoder())
     scored = list(evaluate_baselines(sessions, data, seed=source.options.seed))
-    for name, lm, runner in _systems(experts, program, dtype):
+    for name, lm, runner in _systems(experts, program, dtype, neighbours):
         started = perf_counter()
         with dspy.context(lm=lm):
             answers = generate_all(runner, sessions)
