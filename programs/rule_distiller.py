@@ -87,7 +87,7 @@ class RuleDistiller(dspy.Module):  # type: ignore[misc]
         """
         answer = self.generator(session=session)
         verdicts = session_verdicts(session, answer.bundles, answer.lone)
-        kinds = [v.kind for v in verdicts] or (["unparsable"] if answer.error else [])
+        kinds: list[str] = [v.kind for v in verdicts] or (["unparsable"] if answer.error else [])
         feedback = render_feedback(session, verdicts)
         right = all(kind == "correct" for kind in kinds) and len(kinds) == len(set(session.gold))
         causes = rules = ""

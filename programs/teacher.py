@@ -1,7 +1,7 @@
 """What a teacher is: from training sessions to knowledge in named formats."""
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, TypeAlias, cast, get_args
+from typing import Literal, Protocol, TypeAlias, get_args
 
 from routedk.errors import SettingError
 from routedk.types import KnowledgeBase, Session
@@ -34,4 +34,4 @@ def check_formats(names: Sequence[str]) -> tuple[Format, ...]:
         raise SettingError(
             f"formats {list(names)}: at least one of {', '.join(ALL_FORMATS)}, nothing else"
         )
-    return tuple(cast(Format, name) for name in ALL_FORMATS if name in names)
+    return tuple(name for name in ALL_FORMATS if name in names)

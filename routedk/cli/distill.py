@@ -9,7 +9,8 @@ import typer
 import routedk
 from routedk.cli.options import SessionSource, takes_sessions, warn_untitled
 from routedk.cli.output import print_table
-from routedk.cli.teacher import DistillCommand, distil_with, plan_with, training_sample
+from routedk.cli.sample import training_sample
+from routedk.cli.teacher import DistillCommand, distil_with, plan_with
 from routedk.errors import DataError
 from routedk.files import read_bytes, write_json, write_jsonl_records
 
@@ -96,10 +97,11 @@ def distill(
     cut, --resume goes on and pays for none twice.
     """
     from routedk.programs.knowledge_file import write_knowledge
+    from routedk.programs.teacher import check_formats
 
     command = DistillCommand(
         teacher=teacher,
-        formats=tuple(name.strip() for name in formats.split(",")),
+        formats=check_formats([name.strip() for name in formats.split(",")]),
         strategy=strategy,
         ratio=ratio,
         max_rules=max_rules,

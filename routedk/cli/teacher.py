@@ -1,6 +1,6 @@
-"""The teacher that ``routedk distill`` names, its sample of sessions, its journal."""
+"""The teacher that ``routedk distill`` names: its settings, its journal, its progress."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from routedk.programs.teacher import Format
 
 JOURNAL_FILE = "journal.jsonl"
-SCORES_FILE = "scores.jsonl"
 ANNOTATION = "annotation"
 
 _ANSWER_TOKENS = 1024
@@ -55,7 +54,7 @@ class DistillCommand:
     """
 
     teacher: str
-    formats: tuple[str, ...]
+    formats: "tuple[Format, ...]"
     strategy: str
     ratio: float
     max_rules: int
@@ -70,9 +69,6 @@ class DistillCommand:
     rules_feed_thoughts: bool
 
     def __post_init__(self) -> None:
-        from routedk.programs.teacher import check_formats
-
-        object.__setattr__(self, "formats", check_formats(self.formats))
         if self.teacher == ANNOTATION:
             for name in ("max_tokens", "max_cost", "api_base"):
                 if getattr(self, name) is not None:
@@ -88,55 +84,6 @@ class DistillCommand:
         return {**config, "formats": list(self.formats)}
 
 
-def training_sample(
-    command: DistillCommand,
-    pool: Sequence[Session],
-    output: Path,
-    scores: Path | None,
-    seed: int,
-) -> list[Session]:
-    """The sampled training sessions, in the order of the pool.
-
-    Args:
-        command: Strategy, ratio and teacher.
-        pool: All training sessions.
-        output: Where scores that must be made first are kept.
-        scores: File of scores for the strategy ``difficulty``.
-        seed: Seed of all chance.
-    """
-    from routedk.optimizers.difficulty import read_scores
-    from routedk.optimizers.sampling import make_strategy, sample_sessions
-
-    known = None
-    if command.strategy == "difficulty":
-        kept = scores or output / SCORES_FILE
-        if scores is None and not kept.exists():
-            _score(command, pool, output)
-        known = read_scores(kept)
-    strategy = make_strategy(command.strategy, seed=seed, scores=known)
-    taken = {session.id for session in sample_sessions(strategy, pool, command.ratio)}
-    return [session for session in pool if session.id in taken]
-
-
-def _score(command: DistillCommand, pool: Sequence[Session], output: Path) -> None:
-    """Answer every session zero-shot, by the LM teacher where there is one, else the student."""
-    import dspy
-
-    from routedk.adapters.engine import student_lm
-    from routedk.optimizers.difficulty import difficulty_scores, write_scores
-    from routedk.programs.generator import BundleGenerator
-
-    typer.echo(f"Answering {len(pool)} sessions, for how difficult they are ...", err=True)
-    program = BundleGenerator()
-    if command.teacher == ANNOTATION:
-        with dspy.context(lm=student_lm()):
-            scores = difficulty_scores(program, pool)
-    else:
-        with lm_errors(), _journaled(command, output) as teacher, dspy.context(lm=teacher.lm):
-            scores = difficulty_scores(program, pool, num_threads=command.threads)
-    write_scores(output / SCORES_FILE, scores)
-
-
 def distil_with(
     command: DistillCommand, sessions: Sequence[Session], output: Path
 ) -> tuple[KnowledgeBase, dict[str, Any]]:
@@ -147,7 +94,7 @@ def distil_with(
         sessions: The sample.
         output: Folder of the journal.
     """
-    bounds = {
+    bounds: dict[str, Any] = {
         "formats": command.formats,
         "max_rules": command.max_rules,
         "max_patterns": command.max_patterns,
@@ -161,8 +108,10 @@ def distil_with(
     from routedk.programs.lm_teacher import LMTeacher
 
     annotated = [session for session in sessions if session.bundles is not None]
-    steps = {name: len(annotated) for name in ("rule", "thought") if name in command.formats}
-    with lm_errors(), _journaled(command, output) as teacher, _progress(steps) as advance:
+    steps: dict[str, int] = {
+        name: len(annotated) for name in ("rule", "thought") if name in command.formats
+    }
+    with lm_errors(), journaled_teacher(command, output) as teacher, _progress(steps) as advance:
         distiller = LMTeacher(
             teacher.lm,
             **bounds,
@@ -198,8 +147,7 @@ def plan_with(command: DistillCommand, sessions: Sequence[Session]) -> None:
         else ()
     )
     annotated = [session for session in sessions if session.bundles is not None]
-    formats: Sequence[Format] = command.formats  # type: ignore[assignment]
-    steps = plan_calls(command.teacher, annotated, formats, patterns)
+    steps = plan_calls(command.teacher, annotated, command.formats, patterns)
     rows = [
         (
             step.name,
@@ -220,7 +168,12 @@ def plan_with(command: DistillCommand, sessions: Sequence[Session]) -> None:
 
 
 @contextmanager
-def _journaled(command: DistillCommand, output: Path) -> Iterator["JournaledLM"]:
+def journaled_teacher(command: DistillCommand, output: Path) -> Iterator["JournaledLM"]:
+    """The language model that a command names, over the journal in its output folder.
+
+    Raises:
+        SettingError: A journal is there, and the command is not to go on with it.
+    """
     from routedk.programs.budget import Budget
     from routedk.programs.journaled_lm import journaled_lm
 
@@ -257,7 +210,7 @@ def _teacher_lm(command: DistillCommand) -> Any:
 
 
 @contextmanager
-def _progress(steps: dict[str, int]) -> Iterator[Any]:
+def _progress(steps: Mapping[str, int]) -> Iterator[Any]:
     """A bar for each step, with rate and time left, on stderr."""
     from rich.console import Console
     from rich.progress import (
