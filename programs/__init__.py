@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from routedk.programs.journaled_lm import JournaledLM, is_session_error
     from routedk.programs.knowledge import CompiledKnowledge
     from routedk.programs.knowledge_file import read_knowledge, write_knowledge
+    from routedk.programs.lm_teacher import LMTeacher
     from routedk.programs.program_file import load_generator
+    from routedk.programs.rule_distiller import RuleDistiller
     from routedk.programs.signatures import GenerateBundles
+    from routedk.programs.thought_distiller import ThoughtDistiller
 
 __all__ = [
     "AICL",
@@ -33,7 +36,10 @@ __all__ = [
     "CompiledKnowledge",
     "GenerateBundles",
     "JournaledLM",
+    "LMTeacher",
     "ParsedAnswer",
+    "RuleDistiller",
+    "ThoughtDistiller",
     "estimate_calls",
     "generate_all",
     "is_session_error",
@@ -55,7 +61,10 @@ _HOMES = {
     "CompiledKnowledge": "knowledge",
     "GenerateBundles": "signatures",
     "JournaledLM": "journaled_lm",
+    "LMTeacher": "lm_teacher",
     "ParsedAnswer": "answers",
+    "RuleDistiller": "rule_distiller",
+    "ThoughtDistiller": "thought_distiller",
     "estimate_calls": "budget",
     "generate_all": "batch",
     "is_session_error": "journaled_lm",
