@@ -275,7 +275,7 @@ class _Question:
         read = response.usage.input_tokens or self.size
         written = response.usage.output_tokens or len(text.encode(errors="replace"))
         if not written and response.message == Message.assistant(""):
-            raise NoAnswerError("the server answered without an answer", model=self.request.model)
+            raise NoAnswerError(f"{self.request.model}: the server answered without an answer")
         answer = JournaledAnswer(
             key=self.key,
             text=text,

@@ -1,5 +1,6 @@
 """Over a real wire: transformers' own server, and a proxy before it that breaks calls."""
 
+import asyncio
 import json
 import os
 import socket
@@ -97,6 +98,16 @@ def _healthy(port: int) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _event_loop() -> Iterator[None]:
+    """LiteLLM's blocking calls leave an event loop open if they find none."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
 
 
 @pytest.fixture(scope="module")
