@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +32,25 @@ class Dendrogram:
     def __init__(self, names: Sequence[str], vectors: NDArray[np.float32]) -> None:
         if len(names) != len(vectors):
             raise ValueError(f"{len(names)} names for {len(vectors)} vectors")
+        rows = vectors.astype(np.float64)
         self.names = tuple(names)
-        self.merges = _merges(self.names, vectors)
+        self.merges = _merges(self.names, np.clip(1.0 - rows @ rows.T, 0.0, 2.0))
+
+    @classmethod
+    def of_distances(cls, names: Sequence[str], distances: NDArray[np.float64]) -> Self:
+        """The dendrogram by any distances of each two names.
+
+        Args:
+            names: Distinct names.
+            distances: Symmetric, at least 0.
+
+        *Shape:*
+            - distances: ``(names, names)``
+        """
+        tree = cls.__new__(cls)
+        tree.names = tuple(names)
+        tree.merges = _merges(tree.names, distances)
+        return tree
 
     def cut(self, threshold: float) -> list[frozenset[str]]:
         """Clusters of at least two members when every merge up to this height is done.
@@ -66,18 +84,16 @@ class Dendrogram:
         return sorted(clusters, key=lambda cluster: min(place[name] for name in cluster))
 
 
-def _merges(names: tuple[str, ...], vectors: NDArray[np.float32]) -> tuple[Merge, ...]:
+def _merges(names: tuple[str, ...], distances: NDArray[np.float64]) -> tuple[Merge, ...]:
     """The steps of the clustering, by height."""
     if len(names) < 2:
         return ()
     from scipy.cluster.hierarchy import linkage
 
-    rows = vectors.astype(np.float64)
     upper = np.triu_indices(len(names), k=1)
-    distances = np.clip(1.0 - (rows @ rows.T)[upper], 0.0, 2.0)
     clusters = [frozenset({name}) for name in names]
     steps = []
-    for left, right, height, _ in linkage(distances, method="average"):
+    for left, right, height, _ in linkage(distances[upper], method="average"):
         clusters.append(clusters[int(left)] | clusters[int(right)])
         steps.append(Merge(clusters[-1], float(height)))
     return tuple(steps)

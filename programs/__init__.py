@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from routedk.programs.batch import generate_all
     from routedk.programs.budget import Budget, BudgetError, estimate_calls
     from routedk.programs.bundle_adapter import BundleLayout
+    from routedk.programs.consensus import Consensus
     from routedk.programs.generator import BundleGenerator
     from routedk.programs.journal import AnswerJournal
     from routedk.programs.journaled_lm import JournaledLM, is_session_error
@@ -34,6 +35,7 @@ __all__ = [
     "BundleGenerator",
     "BundleLayout",
     "CompiledKnowledge",
+    "Consensus",
     "GenerateBundles",
     "JournaledLM",
     "LMTeacher",
@@ -59,6 +61,7 @@ _HOMES = {
     "BundleGenerator": "generator",
     "BundleLayout": "bundle_adapter",
     "CompiledKnowledge": "knowledge",
+    "Consensus": "consensus",
     "GenerateBundles": "signatures",
     "JournaledLM": "journaled_lm",
     "LMTeacher": "lm_teacher",

@@ -1,0 +1,176 @@
+"""Consensus: several answers of one generator, and what they agree on."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+from types import MappingProxyType
+from typing import Any
+
+import dspy
+import numpy as np
+
+from routedk.errors import SettingError
+from routedk.eval.dendrogram import Dendrogram
+from routedk.eval.matched import matched_f1
+from routedk.eval.overlap import ItemSets, jaccard
+from routedk.programs.batch import generate_all
+from routedk.programs.usage import Usage, metered
+from routedk.types import Bundle, Session, bundle_sets
+
+Answers = Sequence[Sequence[Bundle]]
+Rule = Callable[[Session, Answers], tuple[Bundle, ...]]
+
+
+class Consensus(dspy.Module):  # type: ignore[misc]
+    """Draws n answers of a generator and gives the one, or the bundles, that they agree on.
+
+    Works around any program that takes ``session=`` and answers with ``bundles``, and with any
+    ``dspy.LM``. Answers that could not be read have no vote; where none could, the prediction is
+    the first one. Else it has ``bundles``, ``confidences`` (for each bundle its mean agreement, see
+    `confidence`), ``votes`` (how many answers could be read), ``none``, ``error``, ``answers`` (all
+    predictions that were drawn) and ``calls``, ``input_tokens``, ``output_tokens``.
+
+    Args:
+        generator: What answers; it is not changed.
+        n: Number of answers, at least 1. The first is drawn as the generator is set, the others at
+            the temperature.
+        temperature: Of the further draws, above 0.
+        rule: Name of what is returned, see ``RULES``.
+
+    Raises:
+        SettingError: A value is not allowed.
+
+    Source: minimum Bayes risk decoding with the metric as its utility, Kumar and Byrne, 2004
+    (aclanthology.org/N04-1022).
+    """
+
+    def __init__(
+        self, generator: Any, *, n: int = 8, temperature: float = 0.7, rule: str = "mbr"
+    ) -> None:
+        """Check and keep the settings."""
+        super().__init__()
+        if n < 1:
+            raise SettingError(f"n={n}: it must be at least 1")
+        if not temperature > 0:
+            raise SettingError(f"temperature={temperature}: it must be above 0, or all draws agree")
+        if rule not in RULES:
+            raise SettingError(f"consensus rule {rule!r}: allowed are {', '.join(RULES)}")
+        self.generator = generator
+        self.n = n
+        self.temperature = temperature
+        self.rule = rule
+
+    def forward(self, session: Session) -> dspy.Prediction:
+        """Generate the bundles of one session.
+
+        Args:
+            session: The session; its gold bundles are not looked at.
+        """
+
+        def draw(program: Any) -> tuple[Any, Usage]:
+            with metered() as meter:
+                answer = program(session=session)
+            return answer, meter.usage
+
+        programs = [self._drawing(number) for number in range(self.n)]
+        # All at once, so that a batching LM computes them as one batch.
+        drawn = generate_all(
+            lambda session: draw(programs[session]), range(self.n), num_threads=self.n
+        )
+        answers = [answer for answer, _ in drawn]
+        usage = sum((usage for _, usage in drawn), Usage())
+        votes = [answer for answer in answers if answer.error is None]
+        read = [tuple(answer.bundles) for answer in votes]
+        bundles = RULES[self.rule](session, read) if read else ()
+        return dspy.Prediction(
+            bundles=list(bundles),
+            confidences=[confidence(bundle, read) for bundle in bundles],
+            votes=len(votes),
+            none=bool(read) and not bundles,
+            error=None if read else answers[0].error,
+            answers=answers,
+            calls=usage.calls,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+        )
+
+    async def aforward(self, session: Session) -> dspy.Prediction:
+        """As `forward`, on a thread of its own."""
+        return await asyncio.to_thread(self.forward, session)
+
+    def _drawing(self, number: int) -> Any:
+        """The generator, set to draw; each draw is one that DSPy's cache knows from the others."""
+        if number == 0:
+            return self.generator
+        program = self.generator.deepcopy()
+        for predictor in program.predictors():
+            lm = predictor.lm or dspy.settings.lm
+            predictor.lm = lm.copy(temperature=self.temperature, rollout_id=number)
+        return program
+
+
+def minimum_bayes_risk(session: Session, answers: Answers) -> tuple[Bundle, ...]:
+    """The answer with the highest mean matched F1 against all, the first of equal ones.
+
+    Args:
+        session: What was asked about.
+        answers: The bundles of each answer, at least one answer.
+    """
+    sets = [bundle_sets(bundles) for bundles in answers]
+    utilities = [sum(matched_f1(other, mine) for other in sets) for mine in sets]
+    # Rounding keeps ties ties, whatever the order of a sum.
+    best = max(range(len(answers)), key=lambda place: round(utilities[place], 9))
+    return tuple(answers[best])
+
+
+def agreement_clusters(session: Session, answers: Answers) -> tuple[Bundle, ...]:
+    """Items that at least half of the answers bundle together, by average linkage.
+
+    A bundle's intent is that of the bundle nearest to it, by Jaccard, in any answer.
+
+    Args:
+        session: What was asked about.
+        answers: The bundles of each answer, at least one answer.
+    """
+    places = {item.id: place for place, item in enumerate(session.items)}
+    together = np.zeros((len(places), len(places)))
+    for bundles in answers:
+        pairs = {
+            pair
+            for bundle in bundles
+            for pair in combinations(sorted(map(places.__getitem__, bundle.item_ids)), 2)
+        }
+        for one, other in pairs:
+            together[one, other] += 1
+            together[other, one] += 1
+    clusters = Dendrogram.of_distances(list(places), 1 - together / len(answers)).cut(0.5)
+    stated = [bundle for bundles in answers for bundle in bundles]
+    found = []
+    for cluster in clusters:
+        nearest = max(stated, key=lambda bundle: jaccard(bundle.items, cluster))
+        ids = tuple(item.id for item in session.items if item.id in cluster)
+        found.append(replace(nearest, item_ids=ids))
+    return tuple(found)
+
+
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {"mbr": minimum_bayes_risk, "agreement": agreement_clusters}
+)
+
+
+def confidence(bundle: Bundle, answers: Answers) -> float:
+    """How far answers agree on a bundle: the mean, over answers, of its highest Jaccard in one.
+
+    Args:
+        bundle: Any bundle.
+        answers: The bundles of each answer.
+
+    Returns:
+        In [0, 1]; 1 where every answer has this very bundle.
+    """
+    if not answers:
+        return 0.0
+    sets: list[ItemSets] = [bundle_sets(bundles) for bundles in answers]
+    best = [max((jaccard(bundle.items, other) for other in mine), default=0.0) for mine in sets]
+    return sum(best) / len(best)

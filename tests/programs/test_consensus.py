@@ -1,0 +1,119 @@
+import asyncio
+import itertools
+from collections.abc import Callable
+from threading import Lock
+
+import dspy
+import pytest
+
+from routedk.errors import SettingError
+from routedk.programs.consensus import (
+    Consensus,
+    agreement_clusters,
+    confidence,
+    minimum_bayes_risk,
+)
+from routedk.programs.generator import BundleGenerator
+from routedk.programs.testing import ScriptedEngine, scripted_lm
+from routedk.types import Bundle, Session
+
+Make = Callable[..., Session]
+
+
+@pytest.fixture
+def six(make: Make) -> Session:
+    return make("s", list("abcdef"))
+
+
+def answer(*bundles: str) -> tuple[Bundle, ...]:
+    """Bundles from texts such as ``12 tea``."""
+    made = []
+    for text in bundles:
+        numbers, _, intent = text.partition(" ")
+        made.append(Bundle(tuple(f"s-{n}" for n in numbers), intent))
+    return tuple(made)
+
+
+def test_the_answer_that_others_are_most_like_wins(six: Session) -> None:
+    answers = [answer("12", "34"), answer("123", "45"), answer("123"), answer("56")]
+    # Utilities: .42, .62, .58 and .25 more than what each is worth to itself.
+    assert minimum_bayes_risk(six, answers) == answer("123", "45")
+
+
+def test_of_equal_answers_the_first_wins(six: Session) -> None:
+    answers = [answer("12"), answer("34")]
+    assert minimum_bayes_risk(six, answers) == answer("12")
+    assert minimum_bayes_risk(six, [()]) == ()
+
+
+def test_items_that_half_of_the_answers_tie_are_a_bundle(six: Session) -> None:
+    answers = [answer("12 x", "45 y"), answer("123 z"), answer("12 w", "46 v"), answer("12 u")]
+    assert agreement_clusters(six, answers) == answer("12 x")
+    halves = [answer("123 z", "45 y"), answer("12 x"), answer("123 q", "45 r"), answer("12")]
+    assert agreement_clusters(six, halves) == answer("123 z", "45 y")
+    assert agreement_clusters(six, [(), answer("12")]) == answer("12")
+    assert agreement_clusters(six, [(), (), answer("12")]) == ()
+
+
+def test_confidence_is_the_mean_best_jaccard() -> None:
+    (bundle,) = answer("12")
+    assert confidence(bundle, [answer("12"), answer("123", "45"), ()]) == pytest.approx(5 / 9)
+    assert confidence(bundle, [answer("12 other words")] * 3) == 1.0
+    assert confidence(bundle, []) == 0.0
+
+
+def cycling(*answers: str) -> tuple[object, ScriptedEngine]:
+    left, lock = itertools.cycle(answers), Lock()
+
+    def script(messages: object) -> str:
+        with lock:
+            return next(left)
+
+    return scripted_lm(script)
+
+
+def test_draws_of_a_generator(tea: Session) -> None:
+    lm, engine = cycling("1 2 | tea", "1 2 | brewing", "1 2 3", "what?")
+    with dspy.context(lm=lm):
+        prediction = Consensus(BundleGenerator(), n=4, temperature=0.9)(session=tea)
+    assert [b.items for b in prediction.bundles] == [{"tea-1", "tea-2"}]
+    assert prediction.confidences == [pytest.approx((1 + 1 + 2 / 3) / 3)]
+    assert (prediction.votes, len(prediction.answers)) == (3, 4)
+    assert (prediction.calls, prediction.input_tokens, prediction.output_tokens) == (4, 4, 4)
+    assert (prediction.none, prediction.error) == (False, None)
+    assert sorted(c.temperature or 0.0 for c in engine.configs) == [0.0, 0.9, 0.9, 0.9]
+
+
+def test_no_bundle_and_no_answer(tea: Session) -> None:
+    lm, _ = cycling("none")
+    with dspy.context(lm=lm):
+        prediction = Consensus(BundleGenerator(), n=2, rule="agreement")(session=tea)
+    assert (prediction.bundles, prediction.none, prediction.error) == ([], True, None)
+    lm, _ = cycling("what?")
+    with dspy.context(lm=lm):
+        prediction = Consensus(BundleGenerator(), n=2)(session=tea)
+    assert (prediction.bundles, prediction.none, prediction.votes) == ([], False, 0)
+    assert "no bundle in the answer" in prediction.error
+
+
+def test_async_and_a_language_model_of_its_own(tea: Session) -> None:
+    lm, engine = cycling("1 2 | tea")
+    generator = BundleGenerator()
+    generator.set_lm(lm)
+    program = Consensus(generator, n=3)
+    assert asyncio.run(program.acall(session=tea)).confidences == [1.0]
+    assert len(engine.requests) == 3
+    assert generator.generate.lm.kwargs.get("temperature") is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"n": 0}, "n=0: it must be at least 1"),
+        ({"temperature": 0.0}, r"temperature=0.0: it must be above 0"),
+        ({"rule": "vote"}, "consensus rule 'vote': allowed are mbr, agreement"),
+    ],
+)
+def test_settings_are_checked(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        Consensus(BundleGenerator(), **settings)  # type: ignore[arg-type]
