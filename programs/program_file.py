@@ -168,7 +168,7 @@ def load_generator(path: str | Path) -> BundleGenerator:
         similar = program.grouping
         grouping = None if similar is None else SimilarIntents(**similar.model_dump())
     except (DataError, SettingError) as error:
-        raise ArtifactError(f"{path}: the program is damaged: {error}") from None
+        raise ArtifactError(f"{path}: the program cannot be used: {error}") from None
     generator = BundleGenerator(knowledge, grouping)
     predictor = generator.generate
     predictor.signature = predictor.signature.with_instructions(program.instruction)

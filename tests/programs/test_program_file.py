@@ -132,7 +132,7 @@ def _edit(record: dict[str, Any], path: str, value: object) -> None:
         ("knowledge.retriever", "oracle", "retriever 'oracle' is no sentence-transformers"),
         ("knowledge.sessions", [], "k=2 without training sessions"),
         ("knowledge.sessions", [{"session_id": "x"}], "has no key 'items'"),
-        ("utilization", "RAG", "the program is damaged: utilization 'RAG': allowed are ICL"),
+        ("utilization", "RAG", "the program cannot be used: utilization 'RAG': allowed are ICL"),
         ("surprise", 1, "the program is damaged: surprise"),
     ],
 )
