@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from routedk.programs.journaled_lm import is_session_error, journaled_lm
+from routedk.programs.lm_teacher import LMTeacher
+from routedk.types import KnowledgeBase, Session
 
 from .wire import Fault, FaultProxy, Reply
 
@@ -263,6 +265,30 @@ def test_a_server_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     assert not is_session_error(caught.value)
 
 
+def distil(lm: Any, folder: Path, sessions: Sequence[Session]) -> tuple[KnowledgeBase, Any, int]:
+    """What a teacher makes over the wire, its report, and how many calls it took."""
+    with journaled_lm(lm, folder / "journal.jsonl") as journaled:
+        teacher = LMTeacher(journaled.lm, num_threads=2)
+        knowledge = teacher.distill(sessions)
+        return knowledge, teacher.report, journaled.spent.run.calls
+
+
+def test_distilling_survives_what_goes_wrong_on_the_way(
+    proxy: FaultProxy, model: Path, tmp_path: Path, training: list[Session]
+) -> None:
+    patience = Reply(429, _OPENAI_ERROR, {"Retry-After": "0.1"})
+    proxy.script(patience, "drop", "stall", Reply(200, '{"id": "x", "choi'), patience)
+    lm = lm_at(proxy.address, model, timeout=5, num_retries=6)
+    knowledge, report, calls = distil(lm, tmp_path, training)
+    assert not report.quarantined
+    named = {thought.session_id for thought in knowledge.thoughts} | set(report.dropped_thoughts)
+    assert named == {session.id for session in training}
+    assert calls == len((tmp_path / "journal.jsonl").read_text().splitlines()) >= 2 * len(training)
+    proxy.script()
+    assert distil(lm, tmp_path, training) == (knowledge, report, 0)
+    assert proxy.arrivals == []
+
+
 @pytest.mark.student
 def test_the_embedded_student_answers_over_the_wire(tmp_path: Path) -> None:
     from routedk.adapters.student import find_student
@@ -273,3 +299,21 @@ def test_the_embedded_student_answers_over_the_wire(tmp_path: Path) -> None:
         with journaled_lm(lm, tmp_path / "journal.jsonl") as journaled:
             (text,) = journaled.lm("Name a hot drink in one word.")
     assert any(drink in text.lower() for drink in ("tea", "coffee", "cocoa", "chocolate"))
+
+
+@pytest.mark.student
+def test_the_embedded_student_is_a_teacher_over_the_wire(
+    tmp_path: Path, training: list[Session]
+) -> None:
+    from routedk.adapters.student import find_student
+
+    folder = find_student()
+    with serving(folder, tmp_path / "log.txt") as port, FaultProxy(port).running() as proxy:
+        proxy.script(Reply(429, _OPENAI_ERROR, {"Retry-After": "0.1"}), "drop")
+        lm = lm_at(proxy.address, folder, max_tokens=48, num_retries=4)
+        knowledge, report, calls = distil(lm, tmp_path, training)
+    assert not report.quarantined
+    assert calls == len((tmp_path / "journal.jsonl").read_text().splitlines())
+    # It writes sentences, mostly; whether they are good rules is another question.
+    assert report.stated_rules == 0 or knowledge.rules
+    assert sum(report.kinds.values()) >= 1
