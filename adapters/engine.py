@@ -6,17 +6,24 @@ from collections.abc import AsyncIterator, Hashable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, Self, get_args
 
 from dspy.lm15 import Message, Request, Response, Usage, response_to_events
 
 import routedk
 from routedk.adapters.batcher import Batcher
+from routedk.adapters.examples import (
+    DEFAULT_FORM,
+    ROLES,
+    THOUGHT_FIRST,
+    Writes,
+    written_by,
+)
 from routedk.adapters.generation import Completion, Generator, Sampling
 from routedk.adapters.prompts import EncodedPrompt, encode_prompt
-from routedk.adapters.routed import RoutedStudent
+from routedk.adapters.routed import ROUTING_FILE, RoutedStudent, read_routing
 from routedk.adapters.student import DEFAULT_STUDENT, Student, load_student
-from routedk.errors import SettingError
+from routedk.errors import ArtifactError, SettingError
 from routedk.programs.item_intents import render_readings, split_labels
 from routedk.programs.layout import THOUGHT_PREFIX
 from routedk.programs.reading import session_lines
@@ -24,7 +31,6 @@ from routedk.programs.reading import session_lines
 if TYPE_CHECKING:
     import dspy
 
-AnswerForm = Literal["bundles", "item-intents"]
 _FREE_TOKENS = 256
 
 
@@ -85,8 +91,9 @@ class StudentEngine(_Unsaved):
     Args:
         student: A routed student, or one as it is.
         form: What a prompt with a session is answered with: ``bundles`` (lines of numbers and
-            intents) or ``item-intents`` (a thought that names each item's intent, from which the
-            parser composes the bundles).
+            intents), ``thought, then bundles`` (the same, a thought may stand before them) or
+            ``item-intents`` (a thought that names each item's intent, from which the parser
+            composes the bundles).
         readings: Readings of each item in an ``item-intents`` answer, the likeliest first: what
             the student goes on to write after each of its likeliest first tokens. A sampled
             answer has one.
@@ -100,12 +107,12 @@ class StudentEngine(_Unsaved):
         self,
         student: RoutedStudent | Student,
         *,
-        form: AnswerForm = "bundles",
+        form: Writes = "bundles",
         readings: int = 3,
         max_batch: int = 16,
     ) -> None:
-        if form not in get_args(AnswerForm):
-            raise SettingError(f"answer form {form!r}: allowed are {get_args(AnswerForm)}")
+        if form not in get_args(Writes):
+            raise SettingError(f"answer form {form!r}: allowed are {get_args(Writes)}")
         if readings < 1:
             raise SettingError(f"readings={readings}: at least 1")
         self.form = form
@@ -156,8 +163,10 @@ class StudentEngine(_Unsaved):
             limits = [job.max_tokens for job in jobs]
             return self.generator.complete(prompts, [None] * len(jobs), limits, first.sampling)
         items = [job.items for job in jobs]
-        if self.form == "bundles":
-            return self.generator.bundles(prompts, list(map(len, items)), first.sampling)
+        if self.form != "item-intents":
+            thinks = self.form == THOUGHT_FIRST
+            sizes = list(map(len, items))
+            return self.generator.bundles(prompts, sizes, first.sampling, thinks=thinks)
         readings = self.readings if first.sampling.temperature <= 0 else 1
         found = self.generator.item_lines(prompts, items, first.sampling, readings)
         return [_thought(lines) for lines in found]
@@ -238,7 +247,7 @@ def student_lm(
     student: str | None = None,
     *,
     fusion: str | None = None,
-    form: AnswerForm | None = None,
+    form: Writes | None = None,
     dtype: str | None = None,
     max_batch: int = 16,
 ) -> "dspy.LM":
@@ -249,7 +258,8 @@ def student_lm(
         student: Folder or name of the base; by default the one the experts were trained on, or
             the embedded student.
         fusion: Another fusion than the one saved with the experts.
-        form: Another answer form than the one the experts were trained to write.
+        form: Another answer form than the one the experts were trained to write, which
+            ``routing.json`` says.
         dtype: Of the student's weights and products, see `load_student`.
         max_batch: Most requests computed together.
     """
@@ -258,4 +268,15 @@ def student_lm(
         return engine_lm(StudentEngine(base, form=form or "bundles", max_batch=max_batch))
     loaded = load_student(student, dtype=dtype) if student else None
     routed = RoutedStudent.load(experts, fusion=fusion, student=loaded, dtype=dtype)
-    return engine_lm(StudentEngine(routed, form=form or "item-intents", max_batch=max_batch))
+    form = form or _form_of(Path(experts))
+    return engine_lm(StudentEngine(routed, form=form, max_batch=max_batch))
+
+
+def _form_of(experts: Path) -> Writes:
+    document = read_routing(experts)
+    form = (document.get("training") or {}).get("answer_form", DEFAULT_FORM)
+    if form not in ROLES:
+        raise ArtifactError(
+            f"{experts / ROUTING_FILE}: answer form {form!r}, this version knows {', '.join(ROLES)}"
+        )
+    return written_by(document["experts"], form)

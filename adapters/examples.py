@@ -1,32 +1,61 @@
 """What each expert sees and learns to write.
 
-| expert  | in its prompt beside the session              | writes                           |
-|---------|-----------------------------------------------|----------------------------------|
-| base    | nothing                                       | the lines of the item thought    |
-| rule    | the rules nearest to the session              | the same                         |
-| thought | the nearest training session with its thought | the same                         |
+| expert  | in its prompt beside the session              | `item-intents` | `bundles`             |
+|---------|-----------------------------------------------|----------------|-----------------------|
+| base    | nothing                                       | item intents   | bundles               |
+| rule    | the rules nearest to the session              | item intents   | bundles               |
+| thought | the nearest training session with its thought | item intents   | thought, then bundles |
 
-A line of the item thought is the item's line of the prompt again, then its intent:
-``3 Gooseneck Kettle 1L | coffee brewing``. Each line is a completion of its own, blind to the
-other lines: seen, their intents would be copied instead of the item being read.
+*Item intents* are the lines of the item thought. Such a line is the item's line of the prompt
+again, then its intent: ``3 Gooseneck Kettle 1L | coffee brewing``. Each line is a completion of
+its own, blind to the other lines: seen, their intents would be copied instead of the item being
+read. All experts write the same form, since fused experts that disagree on form would spoil each
+other's answers.
 
-All experts write the same form, since fused experts that disagree on form would spoil each
-other's answers. That the knowledge stands in the context and not in the target is one reading of
-RouteDK (arXiv 2508.17250), whose text could not be had: an assumption.
+*Bundles* are the lines of the gold answer, ``1 3 4 | coffee brewing``, as one completion; the
+thought expert writes the session's thought on a line before them.
+
+That in the default form the knowledge stands in the context and not in the target is one reading
+of RouteDK (arXiv 2508.17250), whose text could not be had, and that the thought expert writes the
+thought itself is another: both are assumptions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Literal
 
 from routedk.adapters.prompts import Tokenizer, encode_prompt, end_of_turn
 from routedk.errors import SettingError
 from routedk.programs.item_intents import read_item_intents, render_labels
 from routedk.programs.knowledge import CompiledKnowledge
-from routedk.programs.layout import build_messages, render_items
+from routedk.programs.layout import (
+    assistant_content,
+    build_messages,
+    render_answer,
+    render_items,
+)
 from routedk.types import Session
 
+AnswerForm = Literal["item-intents", "bundles"]
+Writes = Literal["item-intents", "bundles", "thought, then bundles"]
+DEFAULT_FORM: AnswerForm = "item-intents"
+THOUGHT_FIRST: Writes = "thought, then bundles"
+
 _SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertRole:
+    """What one expert is for.
+
+    Args:
+        sees: Which part of the knowledge its prompts show.
+        writes: What it learns to write.
+    """
+
+    sees: Callable[[CompiledKnowledge], CompiledKnowledge]
+    writes: Writes
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +65,7 @@ class TrainingRow:
     Args:
         prompt: Token ids of the prompt.
         lines: Token ids of each completion, the end of turn included, and how many of them at
-            its beginning (the item) are given.
+            its beginning (the item, where there is one per item) are given.
         span: Where the session's own tokens are in the prompt.
         expert: Place of the expert among the gates.
     """
@@ -59,9 +88,38 @@ def _thoughts(knowledge: CompiledKnowledge) -> CompiledKnowledge:
     return replace(knowledge, rules=(), k=1, show_thoughts=True, style="demos")
 
 
-CONTEXTS: Mapping[str, Callable[[CompiledKnowledge], CompiledKnowledge]] = MappingProxyType(
-    {"base": _nothing, "rule": _rules, "thought": _thoughts}
+ROLES: Mapping[AnswerForm, Mapping[str, ExpertRole]] = MappingProxyType(
+    {
+        "item-intents": {
+            "base": ExpertRole(_nothing, "item-intents"),
+            "rule": ExpertRole(_rules, "item-intents"),
+            "thought": ExpertRole(_thoughts, "item-intents"),
+        },
+        "bundles": {
+            "base": ExpertRole(_nothing, "bundles"),
+            "rule": ExpertRole(_rules, "bundles"),
+            "thought": ExpertRole(_thoughts, THOUGHT_FIRST),
+        },
+    }
 )
+
+
+def check_form(name: str) -> AnswerForm:
+    """The answer form of this name.
+
+    Raises:
+        SettingError: There is none.
+    """
+    for form in ROLES:
+        if form == name:
+            return form
+    raise SettingError(f"answer form {name!r}: allowed are {', '.join(ROLES)}")
+
+
+def written_by(experts: Sequence[str], form: AnswerForm) -> Writes:
+    """What fused experts may write: a thought first where one of them learns to."""
+    roles = [ROLES[form][name].writes for name in experts if name in ROLES[form]]
+    return THOUGHT_FIRST if THOUGHT_FIRST in roles else form
 
 
 def training_rows(
@@ -69,35 +127,60 @@ def training_rows(
     sessions: Sequence[Session],
     knowledge: CompiledKnowledge,
     experts: Sequence[str],
+    form: AnswerForm = DEFAULT_FORM,
 ) -> list[TrainingRow]:
-    """One row per session and expert; sessions without a thought are left out.
+    """One row per session and expert; left out where it would write a thought and has none.
 
     Args:
         tokenizer: The student's.
         sessions: Training sessions.
         knowledge: All rules, training sessions and thoughts; each expert sees its part.
-        experts: Names of experts, in gate order, all among ``CONTEXTS``.
+        experts: Names of experts, in gate order, all among ``ROLES``.
+        form: What they learn to write.
 
     Raises:
-        SettingError: An expert is unknown, or no session has a thought.
+        SettingError: An expert or the form is unknown, or no session has a thought.
     """
-    unknown = [name for name in experts if name not in CONTEXTS]
+    check_form(form)
+    roles = ROLES[form]
+    unknown = [name for name in experts if name not in roles]
     if unknown:
-        raise SettingError(f"experts {unknown}: allowed are {', '.join(CONTEXTS)}")
+        raise SettingError(f"experts {unknown}: allowed are {', '.join(roles)}")
     rows = []
     for place, name in enumerate(experts):
-        seen = CONTEXTS[name](knowledge)
+        role = roles[name]
+        seen = role.sees(knowledge)
         for session in sessions:
-            thought = knowledge.thoughts.get(session.id)
-            if thought is None:
-                continue
-            prompt = encode_prompt(tokenizer, build_messages(session, seen.context(session)))
-            lines = encode_lines(tokenizer, session, thought)
+            thought = knowledge.thoughts.get(session.id, "")
+            lines = encode_target(tokenizer, session, thought, role.writes)
             if lines:
+                prompt = encode_prompt(tokenizer, build_messages(session, seen.context(session)))
                 rows.append(TrainingRow(prompt.ids, lines, prompt.span, place))
     if not rows:
         raise SettingError("no training session has a thought: distil thoughts from them first")
     return rows
+
+
+def encode_target(
+    tokenizer: Tokenizer, session: Session, thought: str, writes: Writes
+) -> tuple[tuple[tuple[int, ...], int], ...]:
+    """The completions that one session is a lesson in, as in `TrainingRow`.
+
+    Args:
+        tokenizer: The student's.
+        session: With gold.
+        thought: Its thought; empty where there is none, which is no lesson in writing one.
+        writes: What is learnt.
+    """
+    if writes == "item-intents":
+        return encode_lines(tokenizer, session, thought)
+    if writes == THOUGHT_FIRST and not thought:
+        return ()
+    answer = render_answer(session, session.bundles or ())
+    first = thought if writes == THOUGHT_FIRST else ""
+    text = assistant_content(answer, first, both=True)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return (((*ids, end_of_turn(tokenizer)), 0),)
 
 
 def encode_lines(

@@ -16,6 +16,7 @@ from peft import LoraConfig
 from safetensors.torch import save_file
 from torch import Tensor
 
+from routedk.adapters.examples import DEFAULT_FORM
 from routedk.adapters.fused import FusedLinear
 from routedk.adapters.routed import RoutedStudent
 from routedk.adapters.router import FixedFusion, StaticFusion
@@ -184,11 +185,7 @@ def _card(
             "---",
             "# Bundle generation with fused LoRA experts",
             "",
-            "Made by RouteDK's `routedk export`. The student names the intent of one item of a",
-            "session per completion. Each item's request has the messages of",
-            "`routedk.programs.BundleGenerator().messages(session)` and an assistant turn begun",
-            "with the item's line and a bar, e.g. `3 Gooseneck Kettle 1L |`. Items with equal or",
-            "alike intents are a bundle.",
+            *_ASKED[str(more.get("answer form", DEFAULT_FORM))],
             "",
             "| | |",
             "|---|---|",
@@ -196,6 +193,24 @@ def _card(
             "",
         ]
     )
+
+
+# How the student is asked, by the form that it answers in.
+_ASKED = {
+    "item-intents": (
+        "Made by RouteDK's `routedk export`. The student names the intent of one item of a",
+        "session per completion. Each item's request has the messages of",
+        "`routedk.programs.BundleGenerator().messages(session)` and an assistant turn begun",
+        "with the item's line and a bar, e.g. `3 Gooseneck Kettle 1L |`. Items with equal or",
+        "alike intents are a bundle.",
+    ),
+    "bundles": (
+        "Made by RouteDK's `routedk export`. Asked with the messages of",
+        "`routedk.programs.BundleGenerator().messages(session)`, the student writes one line per",
+        "bundle, item numbers and the intent: `1 3 4 | camera accessories`. A line `Thought: ...`",
+        "may stand first. `routedk.programs.parse_answer` reads the answer.",
+    ),
+}
 
 
 def _cell(value: object) -> str:

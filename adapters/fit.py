@@ -10,7 +10,13 @@ from pathlib import Path
 import torch
 
 from routedk.adapters.curves import plot_losses
-from routedk.adapters.examples import TrainingRow, training_rows
+from routedk.adapters.examples import (
+    DEFAULT_FORM,
+    AnswerForm,
+    TrainingRow,
+    check_form,
+    training_rows,
+)
 from routedk.adapters.routed import ExpertSettings, RoutedStudent, check_replaceable
 from routedk.adapters.router import LEARNT
 from routedk.adapters.student import Student
@@ -38,12 +44,13 @@ class FitSettings:
         knowledge: How the other experts are, starting from the base expert's weights.
         router: How the router is.
         fusion: How the experts are fused: a name in the table of `routedk.adapters.router`.
+        answer_form: What the experts learn to write: a form of `routedk.adapters.examples`.
         utilization: How the knowledge is used, see `routedk.programs.utilization`: one that
             trains, or None.
         seed: Seed of all chance.
 
     Raises:
-        SettingError: The utilization trains nothing, or there is none of this name.
+        SettingError: The utilization trains nothing, or a name is unknown.
     """
 
     experts: ExpertSettings = field(default_factory=ExpertSettings)
@@ -55,10 +62,12 @@ class FitSettings:
         default_factory=lambda: TrainingSettings(share=0.1, epochs=2, learning_rate=2e-2)
     )
     fusion: str = "softmax"
+    answer_form: AnswerForm = DEFAULT_FORM
     utilization: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_form(self.answer_form)
         check_trains(self.utilization)
 
 
@@ -101,7 +110,7 @@ def fit(
         sessions=tuple(sessions),
         thoughts={thought.session_id: thought.text for thought in knowledge.thoughts},
     )
-    rows = training_rows(student.tokenizer, sessions, shown, names)
+    rows = training_rows(student.tokenizer, sessions, shown, names, settings.answer_form)
     work = folder.parent / f".{folder.name}.work" / _key(settings, student, rows)
     started = time.monotonic()
     base = settings.base.sample([row for row in rows if row.expert == 0])
@@ -126,7 +135,7 @@ def fit(
         "tokens": {stage: int(mine[-1]["tokens"]) for stage, mine in curves.items()},
         "seconds": round(time.monotonic() - started, 1),
         "settings": asdict(settings),
-        "answer_form": "item-intents",
+        "answer_form": settings.answer_form,
         "utilization": settings.utilization,
     }
     routed.save(folder, {"training": training})

@@ -11,14 +11,14 @@ from torch import Tensor
 from transformers.generation.logits_process import TopPLogitsWarper
 
 from routedk.adapters.branches import Branch, decode_branches
-from routedk.adapters.decoding import (
+from routedk.adapters.decoding import ConstrainedLogits, TokenFilter
+from routedk.adapters.examples import encode_head
+from routedk.adapters.grammars import (
+    THOUGHT_CHARACTERS,
     AnswerGrammar,
-    ConstrainedLogits,
     Grammar,
     LabelGrammar,
-    TokenFilter,
 )
-from routedk.adapters.examples import encode_head
 from routedk.adapters.prompts import EncodedPrompt, end_of_turn
 from routedk.adapters.routed import RoutedStudent
 from routedk.adapters.student import Student
@@ -152,7 +152,12 @@ class Generator:
         return TokenFilter(self.tokenizer, self.base.model.config.vocab_size, self.end)
 
     def bundles(
-        self, prompts: Sequence[EncodedPrompt], sizes: Sequence[int], sampling: Sampling = GREEDY
+        self,
+        prompts: Sequence[EncodedPrompt],
+        sizes: Sequence[int],
+        sampling: Sampling = GREEDY,
+        *,
+        thinks: bool = False,
     ) -> list[Completion]:
         """Lines ``1 3 4 | intent``, held to the items of each session.
 
@@ -160,9 +165,12 @@ class Generator:
             prompts: One per session.
             sizes: Number of items of each session.
             sampling: How tokens are drawn.
+            thinks: Whether a line ``Thought: ...`` may stand first.
         """
-        grammars = [AnswerGrammar(size) for size in sizes]
-        limits = [_TOKENS_PER_ITEM * (size + 2) for size in sizes]
+        grammars = [AnswerGrammar(size, thinks=thinks) for size in sizes]
+        # A token has a character at least, so a thought always ends before its limit.
+        more = THOUGHT_CHARACTERS if thinks else 0
+        limits = [_TOKENS_PER_ITEM * (size + 2) + more * (size + 1) for size in sizes]
         return self.complete(prompts, grammars, limits, sampling)
 
     @torch.inference_mode()

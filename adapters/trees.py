@@ -37,8 +37,8 @@ def grow_tree(prompt: Sequence[int], branches: Sequence[tuple[Sequence[int], int
     Args:
         prompt: Token ids of the prompt.
         branches: Token ids of each branch, and how many of them at its beginning are given
-            rather than learnt; at least 1, since the prompt's last token cannot predict the
-            first token of every branch.
+            rather than learnt; at least 1 where there are several, since the prompt's last token
+            cannot predict the first token of every branch.
     """
     start = len(prompt)
     ids, positions, members = list(prompt), list(range(start)), [0] * start

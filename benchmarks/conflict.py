@@ -30,7 +30,7 @@ from torch import Tensor
 from benchmarks.conflict_report import GROUPINGS, SHOWN, differences, intervals, show
 from benchmarks.conflict_systems import RECIPES, Budget, key_of, row_tokens, train_system
 from routedk.adapters.engine import StudentEngine, engine_lm
-from routedk.adapters.examples import CONTEXTS, training_rows
+from routedk.adapters.examples import DEFAULT_FORM, ROLES, training_rows
 from routedk.adapters.prompts import encode_prompt
 from routedk.adapters.routed import RoutedStudent
 from routedk.adapters.student import DEFAULT_STUDENT, load_student
@@ -68,7 +68,7 @@ def score(
         Matched F1 of each session by grouping, unparsable answers, and what generation cost.
     """
     routed = RoutedStudent.load(experts, dtype=dtype)
-    engine = StudentEngine(routed, form="item-intents")
+    engine = StudentEngine(routed, form=DEFAULT_FORM)
     program = BundleGenerator(knowledge)
 
     def ask(session: Session) -> tuple[Any, Usage]:
@@ -208,8 +208,9 @@ def main(
         for prompt in recipe.prompts:
             file = kept / f"{name}.{prompt}.{asked}.json"
             if not file.exists():
+                seen = ROLES[DEFAULT_FORM][prompt].sees(shown)
                 typer.echo(f"{name}: asking with {SHOWN[prompt]}", err=True)
-                write_json(file, score(kept / name, CONTEXTS[prompt](shown), scored, dtype))
+                write_json(file, score(kept / name, seen, scored, dtype))
             record: Any = read_json(file)
             records[name, prompt] = record
     scores = {

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from routedk.adapters.examples import TrainingRow
+from routedk.adapters.examples import DEFAULT_FORM, TrainingRow
 from routedk.adapters.fit import mean_gates
 from routedk.adapters.routed import ExpertSettings, RoutedStudent, read_routing
 from routedk.adapters.routing_file import ROUTING_FILE
@@ -201,7 +201,7 @@ def _train(
             p.numel() for name, p in routed.model.named_parameters() if "lora_" in name
         ),
         "settings": asdict(budget),
-        "answer_form": "item-intents",
+        "answer_form": DEFAULT_FORM,
     }
 
 

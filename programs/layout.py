@@ -105,16 +105,21 @@ def user_content(items: str, similar: str = "") -> str:
     return f"{similar}\n\nSession:\n{items}" if similar else items
 
 
-def assistant_content(answer: str, thought: str = "") -> str:
+def assistant_content(answer: str, thought: str = "", *, both: bool = False) -> str:
     """The assistant message: a thought line where there is one, then the answer.
 
     A thought that names item intents, and so implies the answer, stands alone. It does not
     where the item numbers of the answer differ, or the thought is too long to be shown whole.
+
+    Args:
+        answer: As `render_answer` makes it; perhaps empty.
+        thought: Why it is the answer; perhaps empty.
+        both: The answer follows a thought that implies it, too.
     """
     line = neutralise(thought, THOUGHT_WORDS)
     if not line:
         return answer
-    alone = not answer or _numbers_implied(line) == _numbers_stated(answer)
+    alone = not answer or (not both and _numbers_implied(line) == _numbers_stated(answer))
     return f"{THOUGHT_PREFIX} {line}" if alone else f"{THOUGHT_PREFIX} {line}\n{answer}"
 
 

@@ -39,6 +39,7 @@ def export(
     routed = RoutedStudent.load(experts, fusion=fusion)
     training = read_routing(experts).get("training") or {}
     facts = {
+        "answer form": training.get("answer_form"),
         "training sessions": training.get("sessions"),
         "tokens seen": training.get("tokens"),
         "command": f"routedk export --experts {experts.name} --fusion {fusion}{' --full' * full}",

@@ -53,6 +53,14 @@ def train(
             "single:EXPERT.",
         ),
     ] = "softmax",
+    answer_form: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What experts learn to write: item-intents, or bundles, which the thought expert "
+            "writes after its thought.",
+        ),
+    ] = "item-intents",
     utilization: UtilizationName = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Sessions per step.")] = 4,
     max_sessions: Annotated[
@@ -64,12 +72,14 @@ def train(
     A run that was killed goes on where its last checkpoint was when the same command is given
     again.
     """
+    from routedk.adapters.examples import check_form
     from routedk.adapters.fit import FitSettings, fit
     from routedk.adapters.routed import ExpertSettings, check_replaceable, read_routing
     from routedk.adapters.student import DEFAULT_STUDENT, load_student
     from routedk.adapters.training import TrainingSettings
     from routedk.programs.utilization import check_trains
 
+    form = check_form(answer_form)
     check_trains(utilization)
 
     log_progress()
@@ -96,6 +106,7 @@ def train(
         knowledge=stage(knowledge_epochs, learning_rate / 2, knowledge_share),
         router=stage(router_epochs, 2e-2, router_share),
         fusion=fusion,
+        answer_form=form,
         utilization=utilization,
         seed=seed,
     )

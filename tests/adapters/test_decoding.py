@@ -5,20 +5,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routedk.adapters.decoding import (
+from routedk.adapters.decoding import ConstrainedLogits, TokenFilter
+from routedk.adapters.generation import Generator, Sampling
+from routedk.adapters.grammars import (
     INTENT_CHARACTERS,
-    LABEL_CHARACTERS,
+    THOUGHT_CHARACTERS,
     AnswerGrammar,
-    ConstrainedLogits,
     Grammar,
     LabelGrammar,
-    TokenFilter,
 )
-from routedk.adapters.generation import Generator, Sampling
 from routedk.adapters.prompts import encode_prompt
 from routedk.adapters.student import Student
 from routedk.programs.answers import parse_answer
-from routedk.programs.item_intents import split_labels
+from routedk.programs.item_intents import LABEL_CHARACTERS, split_labels
 from routedk.programs.layout import build_messages, render_answer
 from routedk.types import Bundle, Session
 
@@ -105,6 +104,51 @@ def test_what_is_no_answer(text: str) -> None:
     assert AnswerGrammar(12).feed(text) is None
 
 
+@pytest.mark.parametrize(
+    "text", ["Thought: 1 tea; 2 tea\n1 2 | tea", "Thought: why\nnone", "1 2", "none"]
+)
+def test_answers_with_a_thought(text: str) -> None:
+    state = follow(AnswerGrammar(12, thinks=True), text)
+    assert state is not None
+    assert state.complete
+    assert (follow(AnswerGrammar(12), text) is None) == text.startswith("T")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "thought: a",
+        "Thought; a",
+        "Thought:a",
+        "Thought:  a",
+        "Thought: \n",
+        "Thought: a|b",
+        "Thought: a\nThought: b",
+        "1 2\nThought: a",
+        "none:",
+        ":",
+        "Thought: " + "x" * 3 * THOUGHT_CHARACTERS,
+    ],
+)
+def test_what_is_no_thought(text: str) -> None:
+    assert AnswerGrammar(3, thinks=True).feed(text) is None
+
+
+def test_a_thought_is_no_answer_yet() -> None:
+    for text in ("Thought:", "Thought: 1 a; 2 a", "Thought: a\n", "Thought: a\n1"):
+        state = AnswerGrammar(3, thinks=True).feed(text)
+        assert state is not None
+        assert not state.complete
+
+
+def test_a_long_thought_goes_on_with_the_answer(token_filter: TokenFilter) -> None:
+    full = AnswerGrammar(2, thinks=True).feed("Thought: " + "x" * (2 * THOUGHT_CHARACTERS - 1))
+    assert full is not None
+    tokens = token_filter.allowed(full).nonzero()[:, 0].tolist()
+    assert tokens
+    assert all(token_filter.texts[token].startswith("\n") for token in tokens)
+
+
 def test_small_sessions() -> None:
     assert AnswerGrammar(1).feed("1") is None
     assert AnswerGrammar(1).feed("none") is not None
@@ -136,8 +180,9 @@ def check(text: str, session: Session) -> None:
     """The answer is read as it is written, with nothing dropped."""
     parsed = parse_answer(text, session)
     assert parsed.dropped == ()
-    assert parsed.none == (text == "none")
-    lines = [] if parsed.none else text.split("\n")
+    stated = text.partition("\n")[2] if text.startswith("Thought:") else text
+    assert parsed.none == (stated == "none")
+    lines = [] if parsed.none else stated.split("\n")
     assert len(parsed.bundles) == len(lines)
     assert len({bundle.items for bundle in parsed.bundles}) == len(lines)
     for line, bundle in zip(lines, parsed.bundles, strict=True):
@@ -150,12 +195,21 @@ def session_of(num_items: int) -> Session:
 
 
 @settings(max_examples=200, deadline=None)
-@given(num_items=st.integers(1, 12), max_bundles=st.integers(1, 6), choose=st.randoms())
+@given(
+    num_items=st.integers(1, 12),
+    max_bundles=st.integers(1, 6),
+    thinks=st.booleans(),
+    choose=st.randoms(),
+)
 def test_random_walks_end_in_answers(
-    token_filter: TokenFilter, num_items: int, max_bundles: int, choose: random.Random
+    token_filter: TokenFilter,
+    num_items: int,
+    max_bundles: int,
+    thinks: bool,
+    choose: random.Random,
 ) -> None:
     """Whatever allowed tokens are taken, the text goes on, or is an answer and may end."""
-    grammar = AnswerGrammar(num_items, max_bundles)
+    grammar = AnswerGrammar(num_items, max_bundles, thinks=thinks)
     session = session_of(num_items)
     written = ""
     for _ in range(150):

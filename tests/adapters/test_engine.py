@@ -19,14 +19,14 @@ from routedk.adapters.engine import (
 )
 from routedk.adapters.routed import ExpertSettings, RoutedStudent
 from routedk.adapters.student import Student
-from routedk.errors import SettingError
+from routedk.errors import ArtifactError, SettingError
 from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator
 from routedk.types import Session
 
 from .conftest import copy_of, make_session, randomise
 
-FORMS = ("bundles", "item-intents")
+FORMS = ("bundles", "thought, then bundles", "item-intents")
 
 
 @pytest.fixture(scope="module")
@@ -273,7 +273,7 @@ def test_names_differ_with_what_would_be_answered(loaded: Student) -> None:
 
 
 def test_unknown_form(loaded: Student) -> None:
-    with pytest.raises(SettingError, match=r"answer form 'prose': allowed are \('bundles', "):
+    with pytest.raises(SettingError, match=r"answer form 'prose': allowed are \('item-intents', "):
         StudentEngine(loaded, form="prose")  # type: ignore[arg-type]
 
 
@@ -284,6 +284,12 @@ def test_student_lm(
     lm = student_lm(tmp_path / "experts")
     assert lm.engine.form == "item-intents"
     assert lm.engine.generator.routed.fusion_name == "softmax"
+    for form, wanted in (("bundles", "thought, then bundles"), ("item-intents",) * 2):
+        routed.save(tmp_path / "experts", {"training": {"answer_form": form}})
+        assert student_lm(tmp_path / "experts").engine.form == wanted
+    routed.save(tmp_path / "experts", {"training": {"answer_form": "prose"}})
+    with pytest.raises(ArtifactError, match="answer form 'prose', this version knows item-intents"):
+        student_lm(tmp_path / "experts")
     lm = student_lm(tmp_path / "experts", str(student_folder), fusion="uniform", form="bundles")
     assert lm.engine.form == "bundles"
     assert lm.engine.generator.routed.fusion_name == "uniform"

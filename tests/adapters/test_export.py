@@ -79,13 +79,18 @@ def test_nothing_is_overwritten(loaded: Student, tmp_path: Path) -> None:
 def test_the_command(loaded: Student, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from routedk.cli import main
 
-    build("softmax", loaded).save(tmp_path / "experts")
+    training = {"training": {"answer_form": "bundles"}}
+    build("softmax", loaded).save(tmp_path / "experts", training)
     options = ["--experts", str(tmp_path / "experts"), "--output", str(tmp_path / "lora")]
     with pytest.raises(SystemExit) as caught:
         main(["export", *options])
     assert not caught.value.code
     assert "Exported a plain LoRA with fusion merged" in capsys.readouterr().out
     assert (tmp_path / "lora" / "adapter_model.safetensors").is_file()
+    card = (tmp_path / "lora" / "README.md").read_text()
+    assert "| answer form | bundles |" in card
+    assert r"`1 3 4 \| camera accessories`" not in card
+    assert "writes one line per\nbundle" in card
     with pytest.raises(SystemExit) as caught:
         main(["export", *options])
     assert caught.value.code == 2

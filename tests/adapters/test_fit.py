@@ -4,12 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import dspy
 import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from routedk.adapters.engine import student_lm
 from routedk.adapters.examples import training_rows
 from routedk.adapters.fit import FitSettings, fit
 from routedk.adapters.routed import ROUTER_FILE, ExpertSettings, RoutedStudent
@@ -22,6 +24,9 @@ from routedk.adapters.training import (
     train_router,
 )
 from routedk.errors import ArtifactError, SettingError
+from routedk.programs.answers import parse_answer
+from routedk.programs.batch import generate_all
+from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge import CompiledKnowledge
 from routedk.types import KnowledgeBase, Session
 
@@ -42,6 +47,13 @@ STEPS = {"base": 12, "knowledge": 12, "router": 4}
 
 def everything(student: Student) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in student.model.state_dict().items()}
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(SettingError, match="answer form 'prose': allowed are item-intents"):
+        FitSettings(answer_form="prose")  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match="utilization 'ICL' has nothing to train"):
+        FitSettings(utilization="ICL")
 
 
 def trained(folder: Path) -> dict[str, torch.Tensor]:
@@ -83,6 +95,32 @@ def test_what_is_written(finished: tuple[Path, RoutedStudent]) -> None:
     assert training["settings"]["seed"] == 3
     last = {record["stage"]: record["tokens"] for record in records}
     assert training["tokens"] == last
+
+
+def test_experts_that_write_bundles(
+    loaded: Student, sessions: list[Session], knowledge: KnowledgeBase, tmp_path: Path
+) -> None:
+    folder = tmp_path / "experts"
+    settings = replace(
+        SETTINGS, knowledge=replace(STAGE, epochs=16), answer_form="bundles", utilization="SFT"
+    )
+    fit(copy_of(loaded), sessions, knowledge, folder, settings)
+    training = json.loads((folder / "routing.json").read_text())["training"]
+    assert (training["answer_form"], training["utilization"]) == ("bundles", "SFT")
+    losses = [record["loss"] for record in curve(folder) if record["stage"] == "knowledge"]
+    assert losses[-1] < losses[0]
+    first = {}
+    for fusion in ("softmax", "single:thought", "single:base"):
+        lm = student_lm(folder, fusion=fusion)
+        with dspy.context(lm=lm):
+            answers = generate_all(BundleGenerator(), sessions)
+        lm.engine.close()
+        first[fusion] = [answer.raw.startswith("Thought: ") for answer in answers]
+        for answer, session in zip(answers, sessions, strict=True):
+            assert answer.error is None
+            assert parse_answer(answer.raw, session).dropped == ()
+    assert any(first["single:thought"])
+    assert not any(first["single:base"])
 
 
 def test_training_lowers_the_loss(finished: tuple[Path, RoutedStudent]) -> None:

@@ -3,9 +3,9 @@ from typing import Any
 import pytest
 import torch
 
-from routedk.adapters.decoding import LabelGrammar
 from routedk.adapters.examples import encode_head
 from routedk.adapters.generation import Generator, Sampling
+from routedk.adapters.grammars import LabelGrammar
 from routedk.adapters.prompts import EncodedPrompt, encode_prompt
 from routedk.adapters.routed import RoutedStudent
 from routedk.adapters.student import Student

@@ -2,13 +2,16 @@ from typing import Any
 
 import pytest
 
-from routedk.adapters.examples import CONTEXTS, encode_lines, training_rows
+from routedk.adapters.examples import ROLES, check_form, encode_lines, training_rows, written_by
 from routedk.adapters.prompts import encode_prompt, end_of_turn
 from routedk.adapters.student import Student
 from routedk.errors import SettingError
+from routedk.programs.answers import parse_answer
+from routedk.programs.bundle_adapter import completion_of
 from routedk.programs.context import NO_CONTEXT, Neighbour, PromptContext
+from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge import CompiledKnowledge
-from routedk.programs.layout import build_messages, render_items
+from routedk.programs.layout import build_messages, render_answer, render_items
 from routedk.types import KnowledgeBase, Session
 
 
@@ -93,7 +96,56 @@ def test_sessions_without_a_thought_are_left_out(
         training_rows(tokenizer, sessions[:2], one, ["base"])
 
 
+def test_prompts_and_answers_of_bundles_are_what_inference_renders(
+    tokenizer: Any, sessions: list[Session], shown: CompiledKnowledge
+) -> None:
+    experts = ["base", "rule", "thought"]
+    rows = training_rows(tokenizer, sessions, shown, experts, "bundles")
+    assert [row.expert for row in rows] == [0] * 6 + [1] * 6 + [2] * 6
+    for row, session in zip(rows, sessions * 3, strict=True):
+        role = ROLES["bundles"][experts[row.expert]]
+        program = BundleGenerator(role.sees(shown))
+        assert row.prompt == encode_prompt(tokenizer, program.messages(session)).ids
+        ((completion, given),) = row.lines
+        assert given == 0
+        answer = tokenizer.decode(completion)
+        assert answer.endswith("<|im_end|>")
+        fields = {"bundles": render_answer(session, session.bundles or ())}
+        if role.writes == "thought, then bundles":
+            fields["thought"] = shown.thoughts[session.id]
+            assert answer.startswith("Thought: 1 ")
+            assert answer.count("\n") == 1
+        text = answer.removesuffix("<|im_end|>")
+        assert text == completion_of(fields)
+        parsed = parse_answer(text, session)
+        assert {bundle.items for bundle in parsed.bundles} == set(session.gold)
+        assert parsed.thought == fields.get("thought", "")
+
+
+def test_prompts_are_the_same_in_both_forms(
+    tokenizer: Any, sessions: list[Session], shown: CompiledKnowledge
+) -> None:
+    forms = [training_rows(tokenizer, sessions, shown, ["rule", "thought"], f) for f in ROLES]
+    assert [row.prompt for row in forms[0]] == [row.prompt for row in forms[1]]
+
+
+def test_only_writing_a_thought_needs_one(
+    tokenizer: Any, sessions: list[Session], shown: CompiledKnowledge
+) -> None:
+    none = CompiledKnowledge(sessions=shown.sessions)
+    rows = training_rows(tokenizer, sessions, none, ["base", "thought"], "bundles")
+    assert [row.expert for row in rows] == [0] * 6
+
+
+def test_answer_forms() -> None:
+    assert written_by(["base", "rule"], "bundles") == "bundles"
+    assert written_by(["base", "thought"], "bundles") == "thought, then bundles"
+    assert written_by(["base", "thought", "mixed"], "item-intents") == "item-intents"
+    with pytest.raises(SettingError, match="answer form 'prose': allowed are item-intents, bun"):
+        check_form("prose")
+
+
 def test_unknown_experts(tokenizer: Any, sessions: list[Session], shown: CompiledKnowledge) -> None:
-    allowed = ", ".join(CONTEXTS)
+    allowed = ", ".join(ROLES["item-intents"])
     with pytest.raises(SettingError, match=rf"experts \['x'\]: allowed are {allowed}"):
         training_rows(tokenizer, sessions, shown, ["base", "x"])

@@ -80,7 +80,7 @@ def test_options_reach_the_training(
     run(capsys, "distill", "--data", "demo", "--seed", "5", "--output", tmp_path)
     knowledge = tmp_path / "knowledge.jsonl"
     options = ("--epochs", "2", "--layers", "0", "--r", "4", "--seed", "5", "--max-sessions", "9")
-    options = (*options, "--utilization", "SFT")
+    options = (*options, "--utilization", "SFT", "--answer-form", "bundles")
     code, out, _ = run(
         capsys,
         "train",
@@ -93,7 +93,7 @@ def test_options_reach_the_training(
     assert len(fitted.call["sessions"]) == 9
     assert all(session.bundles for session in fitted.call["sessions"])
     assert (settings.base.epochs, settings.experts.layers, settings.experts.r) == (2, None, 4)
-    assert settings.utilization == "SFT"
+    assert (settings.utilization, settings.answer_form) == ("SFT", "bundles")
     assert settings.seed == settings.base.seed == settings.router.seed == 5
     assert "123,456" in out
     assert "expert_base, expert_rule, expert_thought; fusion: softmax" in out
@@ -211,6 +211,7 @@ def test_an_output_folder_of_something_else(
         ("--epochs", "0", "epochs=0.0: must be above 0"),
         ("--learning-rate", "-1", "learning_rate=-1.0: must be above 0"),
         ("--utilization", "ICL", "utilization 'ICL' has nothing to train: compile only"),
+        ("--answer-form", "prose", "answer form 'prose': allowed are item-intents, bundles"),
         ("--utilization", "sft", "utilization 'sft': allowed are ICL, SFT, SFT+ICL"),
         ("--knowledge-share", "2", "share=2.0: must be above 0 and at most 1"),
     ],
