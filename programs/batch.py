@@ -1,11 +1,15 @@
 """Running a program over many sessions at once, so that a batching LM gets batches."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import dspy
 
 from routedk.types import Session
+
+
+_Value = TypeVar("_Value")
+_Result = TypeVar("_Result")
 
 
 def generate_all(
@@ -24,20 +28,36 @@ def generate_all(
         One prediction per session.
 
     Raises:
-        Exception: The first error of the program or its LM, as it was raised; the calls not yet
-            begun are given up.
+        Exception: As `call_all`.
     """
-    if not sessions:
+    return call_all(lambda session: program(session=session), sessions, num_threads=num_threads)
+
+
+def call_all(
+    call: Callable[[_Value], _Result], values: Sequence[_Value], *, num_threads: int
+) -> list[_Result]:
+    """Call a function on every value, on threads under DSPy's context, results in their order.
+
+    Args:
+        call: What asks a language model.
+        values: Its arguments.
+        num_threads: Calls under way at once, at least 1.
+
+    Raises:
+        Exception: The first error of a call, as it was raised; the calls not yet begun are given
+            up.
+    """
+    if not values:
         return []
     errors: list[Exception] = []
 
-    def call(session: Session) -> Any:
+    def kept(value: _Value) -> _Result | None:
         if errors:
             return None
         try:
-            return program(session=session)
+            return call(value)
         except Exception as error:
-            # Kept and raised below: DSPy would log the whole session and raise something else.
+            # Kept and raised below: DSPy would log the whole value and raise something else.
             errors.append(error)
             return None
 
@@ -45,7 +65,7 @@ def generate_all(
     parallel = dspy.Parallel(
         num_threads=num_threads, max_errors=1, timeout=0, disable_progress_bar=True
     )
-    answers = list(parallel([(call, {"session": session}) for session in sessions]))
+    results = list(parallel([(kept, {"value": value}) for value in values]))
     if errors:
         raise errors[0]
-    return answers
+    return results

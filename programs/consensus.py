@@ -14,7 +14,7 @@ from routedk.errors import SettingError
 from routedk.eval.dendrogram import Dendrogram
 from routedk.eval.matched import matched_f1
 from routedk.eval.overlap import ItemSets, jaccard
-from routedk.programs.batch import generate_all
+from routedk.programs.batch import call_all
 from routedk.programs.usage import Usage, metered
 from routedk.types import Bundle, Session, bundle_sets
 
@@ -73,11 +73,9 @@ class Consensus(dspy.Module):  # type: ignore[misc]
                 answer = program(session=session)
             return answer, meter.usage
 
-        programs = [self._drawing(number) for number in range(self.n)]
         # All at once, so that a batching LM computes them as one batch.
-        drawn = generate_all(
-            lambda session: draw(programs[session]), range(self.n), num_threads=self.n
-        )
+        programs = [self._drawing(number) for number in range(self.n)]
+        drawn = call_all(draw, programs, num_threads=self.n)
         answers = [answer for answer, _ in drawn]
         usage = sum((usage for _, usage in drawn), Usage())
         votes = [answer for answer in answers if answer.error is None]

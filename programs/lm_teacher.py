@@ -10,7 +10,7 @@ import dspy
 
 from routedk.errors import RouteDKError, SettingError
 from routedk.eval.embeddings import TitleEncoder
-from routedk.programs.batch import generate_all
+from routedk.programs.batch import call_all
 from routedk.programs.journaled_lm import BudgetError, is_session_error
 from routedk.programs.patterns import mine_patterns
 from routedk.programs.rule_distiller import RuleDistiller
@@ -189,7 +189,7 @@ class LMTeacher:
                 self._on_session(step)
 
         with dspy.context(lm=self._lm):
-            answers = generate_all(one, sessions, num_threads=self._num_threads)
+            answers = call_all(one, sessions, num_threads=self._num_threads)
         if sessions and all(session.id in run.quarantined for session in sessions):
             name = sessions[0].id
             raise RouteDKError(
