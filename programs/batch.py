@@ -7,7 +7,6 @@ import dspy
 
 from routedk.types import Session
 
-
 _Value = TypeVar("_Value")
 _Result = TypeVar("_Result")
 
