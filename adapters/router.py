@@ -84,35 +84,61 @@ class StaticFusion(nn.Module):
 class SoftmaxRouter(nn.Module):
     r"""Input-aware gates per session, or per session and layer.
 
-    .. math:: g = \mathrm{softmax}(V\, \mathrm{LayerNorm}(\bar x) + c)
+    .. math:: g = \mathrm{softmax}(V z + c), \qquad
+        z = \frac{\mathrm{LayerNorm}(\bar x) - \mu}{\sigma \sqrt{H}}
 
-    where :math:`\bar x` is the mean input embedding of the session's tokens. V starts at zero,
-    so training starts from uniform fusion.
+    where :math:`\bar x` is the mean input embedding of the session's tokens, and :math:`\mu` and
+    :math:`\sigma` are the mean and the deviation of its normalised features over the sessions
+    that the router is trained on (`fit_inputs`; 0 and 1 before). Sessions' mean embeddings differ
+    little from each other: without :math:`\mu` one step of the optimizer moves all their gates
+    alike, and without :math:`\sqrt{H}` it moves them to 0 and 1, from where no gradient comes
+    back. V starts at zero, so training starts from uniform fusion.
 
     Source: RouteDK (arXiv 2508.17250), input-aware router; that it is a softmax over the pooled
     prompt is our assumption, the paper's text could not be had.
 
     Args:
-        hidden_size: Width of the student's embeddings.
+        hidden_size: Width H of the student's embeddings.
         num_experts: Number of experts.
         num_layers: Decoder layers with experts, for gates of their own each; None for one row
             of gates per session.
     """
 
+    centre: Tensor
+    spread: Tensor
+
     def __init__(self, hidden_size: int, num_experts: int, num_layers: int | None = None) -> None:
         super().__init__()
         self.shape = (num_experts,) if num_layers is None else (num_layers, num_experts)
         self.norm = nn.LayerNorm(hidden_size, elementwise_affine=False)
+        self.register_buffer("centre", torch.zeros(hidden_size))
+        self.register_buffer("spread", torch.ones(hidden_size))
         self.project = nn.Linear(hidden_size, num_experts * (num_layers or 1))
         nn.init.zeros_(self.project.weight)
         nn.init.zeros_(self.project.bias)
+
+    @torch.no_grad()
+    def fit_inputs(self, pooled_BH: Tensor) -> None:
+        """Take mean and deviation of the features from the sessions to be trained on.
+
+        Args:
+            pooled_BH: Their pooled prompts, at least one. *Shape:* (sessions, hidden).
+        """
+        normed_BH = self.norm(pooled_BH.float())
+        self.centre.copy_(normed_BH.mean(dim=0))
+        spread_H = normed_BH.std(dim=0, correction=0)
+        # Of few sessions some features hardly differ: they must not be blown up.
+        least = float(spread_H.mean())
+        self.spread.copy_(spread_H.clamp(min=least) if least else torch.ones_like(spread_H))
 
     def forward(self, pooled_BH: Tensor) -> Tensor:
         """Compute gates.
 
         *Shape:* (batch, hidden) to (batch, experts) or (batch, layers, experts).
         """
-        logits: Tensor = self.project(self.norm(pooled_BH.float()))
+        scale = self.centre.shape[0] ** 0.5
+        inputs_BH = (self.norm(pooled_BH.float()) - self.centre) / (self.spread * scale)
+        logits: Tensor = self.project(inputs_BH)
         return logits.view(-1, *self.shape).softmax(dim=-1)
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from routedk.errors import ArtifactError, SettingError
 
-SCHEMA = 1
+SCHEMA = 2
 ROUTING_FILE = "routing.json"
 ROUTER_FILE = "router.safetensors"
 EXPERTS = ("base", "rule", "thought")
@@ -99,7 +99,9 @@ def read_routing(folder: Path) -> dict[str, Any]:
         raise ArtifactError(f"{path}: not readable as JSON: {error}") from error
     schema = document.get("schema") if isinstance(document, dict) else None
     if schema != SCHEMA:
-        raise ArtifactError(f"{path}: schema {schema!r}, this version reads {SCHEMA}")
+        raise ArtifactError(
+            f"{path}: schema {schema!r}, this version reads {SCHEMA} (train the experts again)"
+        )
     try:
         _Routing.model_validate(document)
     except ValidationError as error:

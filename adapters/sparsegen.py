@@ -41,10 +41,10 @@ def sparsegen(scores: Tensor, lam: Tensor | float) -> Tensor:
 class SparsegenRouter(nn.Module):
     r"""Gates per token and layer, by `sparsegen`.
 
-    Scores are a linear map of the normalised hidden state that enters a decoder layer, one map
-    per layer; :math:`\lambda = 1 - \mathrm{softplus}(w \cdot \bar h + b)` is predicted per token by
-    a map that all layers share, after LD-MoLE's shared predictor (its exact form is an
-    assumption). All maps start at zero: uniform gates, and :math:`\lambda = 0`.
+    Scores are a linear map of the normalised hidden state, of length 1, that enters a decoder
+    layer, one map per layer; :math:`\lambda = 1 - \mathrm{softplus}(w \cdot \bar h + b)` is
+    predicted per token by a map that all layers share, after LD-MoLE's shared predictor (its
+    exact form is an assumption). All maps start at zero: uniform gates, and :math:`\lambda = 0`.
 
     Args:
         hidden_size: Width of the student.
@@ -78,6 +78,7 @@ class SparsegenRouter(nn.Module):
         """
         # In bfloat16 a lambda near 1 would become 1, and gates would not sum to one.
         with torch.autocast(hidden_BTH.device.type, enabled=False):
-            normed_BTH = self.norm(hidden_BTH.float())
+            # Of length 1: else one step of the optimizer moves the scores where no gradient is.
+            normed_BTH = self.norm(hidden_BTH.float()) / hidden_BTH.shape[-1] ** 0.5
             room_BT1 = nn.functional.softplus(self.room(normed_BTH)) + _LEAST_ROOM
             return sparsegen(self.scores[layer](normed_BTH), 1.0 - room_BT1)

@@ -20,7 +20,7 @@ from trl import SFTConfig, SFTTrainer
 from routedk.adapters.examples import TrainingRow
 from routedk.adapters.lower import lower_hidden, only_layers
 from routedk.adapters.routed import RoutedStudent
-from routedk.adapters.router import LEARNT
+from routedk.adapters.router import LEARNT, SoftmaxRouter
 from routedk.adapters.trees import IGNORED, TokenTree, grow_tree, pad, tree_mask
 from routedk.errors import SettingError
 
@@ -256,6 +256,9 @@ def train_router(
     routed.model.requires_grad_(False)
     routed.freeze()
     routed.fusion.requires_grad_(True)
+    if isinstance(routed.fusion, SoftmaxRouter):
+        pooled_BH = torch.stack([row.pooled_H for row in rows])
+        routed.fusion.fit_inputs(pooled_BH.to(routed.device))
     # A submodule, so that the trainer's optimizer and checkpoints see its parameters.
     routed.model.router = routed.fusion
     try:

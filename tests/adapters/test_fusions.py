@@ -86,6 +86,53 @@ def test_an_untrained_router_prefers_no_expert(name: str) -> None:
     torch.testing.assert_close(gates, torch.full_like(gates, 1 / 3))
 
 
+# Of the embedded student: what a step of the optimizer does grows with it.
+WIDTH = 576
+
+
+def alike(sessions: int) -> Tensor:
+    """Pooled prompts as students give them: one common direction, and little beside it."""
+    torch.manual_seed(0)
+    return 5 * torch.randn(WIDTH) + 0.1 * torch.randn(sessions, WIDTH)
+
+
+@pytest.mark.parametrize("name", ["softmax", "layerwise", "sparsegen"])
+def test_one_step_of_training_leaves_every_expert_a_gradient(name: str) -> None:
+    router: Any = make_fusion(name, EXPERTS, WIDTH, 2)
+    pooled = alike(8)
+
+    def gates() -> Tensor:
+        if name == "sparsegen":
+            return router.at(0, pooled[None])[0]
+        return router(pooled).view(8, -1, 3)[:, 0]
+
+    if name != "sparsegen":
+        router.fit_inputs(pooled)
+    optimizer = torch.optim.Adam(router.parameters(), lr=2e-2)
+    gates()[:, 0].sum().neg().backward()
+    optimizer.step()
+    assert bool((gates()[:, 0] > 1 / 3).any())
+    assert bool((gates() > 0.05).all())
+
+
+def test_the_router_tells_sessions_apart_that_differ_little() -> None:
+    router: Any = make_fusion("softmax", EXPERTS, WIDTH)
+    pooled, wanted = alike(8), torch.tensor([0, 1] * 4)
+    router.fit_inputs(pooled)
+    optimizer = torch.optim.Adam(router.parameters(), lr=2e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        torch.nn.functional.nll_loss(router(pooled).log(), wanted).backward()
+        optimizer.step()
+    assert bool((router(pooled).gather(1, wanted[:, None]) > 0.8).all())
+
+
+def test_inputs_without_any_difference_are_fitted_too() -> None:
+    router: Any = make_fusion("softmax", EXPERTS, WIDTH)
+    router.fit_inputs(alike(1))
+    assert bool(router(alike(3)).isfinite().all())
+
+
 @pytest.mark.parametrize("name", LEARNT)
 def test_gradients_reach_the_router_and_no_expert(name: str, loaded: Student) -> None:
     routed = build(name, loaded)

@@ -84,7 +84,7 @@ def test_the_student_is_found_by_its_saved_name(routed: RoutedStudent, saved: Pa
 
 def test_routing_file(saved: Path, routed: RoutedStudent) -> None:
     document = json.loads((saved / ROUTING_FILE).read_text())
-    assert document["schema"] == 1
+    assert document["schema"] == 2
     assert document["student"]["fingerprint"] == routed.student.fingerprint
     assert document["experts"] == EXPERTS
     assert document["training"] == {"sessions": 6}
@@ -139,8 +139,11 @@ RULE = "expert_rule/adapter_model.safetensors"
     [
         (_lose(ROUTING_FILE), "routing.json: no such file; is .* what `train` wrote"),
         (_cut(ROUTING_FILE), "routing.json: not readable as JSON"),
-        (lambda f: (f / ROUTING_FILE).write_text("[1]"), "schema None, this version reads 1"),
-        (_edit(schema=2), "routing.json: schema 2, this version reads 1"),
+        (lambda f: (f / ROUTING_FILE).write_text("[1]"), "schema None, this version reads 2"),
+        (
+            _edit(schema=1),
+            r"routing.json: schema 1, this version reads 2 \(train the experts again\)",
+        ),
         (_edit(fusion=...), "routing.json: fusion: Field required"),
         (_edit(student="x"), "routing.json: student: "),
         (_edit(student={"name": "x"}), r"routing.json: student.fingerprint: Field required"),

@@ -47,7 +47,7 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> Fitted:
         }
         folder.mkdir()
         routing = {
-            "schema": 1,
+            "schema": 2,
             "student": {"name": "tiny", "fingerprint": "0"},
             "experts": ["base", "rule", "thought"],
             "r": 8,
