@@ -96,7 +96,7 @@ class AnswerJournal:
         self._total = Tally()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._held = FileLock(f"{self.path}.lock", timeout=0)
+            self._held = FileLock(f"{self.path}.lock", timeout=0, thread_local=False)
             self._held.acquire()
         except Timeout:
             raise DataError(

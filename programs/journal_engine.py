@@ -1,28 +1,22 @@
 """The engine of a journaled language model: looks a question up, or asks and writes it down."""
 
 import asyncio
-import hashlib
-import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any, Self
 
 import dspy
-from dspy._vendor.lm15.serde import request_to_dict, response_from_dict, response_to_dict
 from dspy.clients._http import retry_after_seconds
 from dspy.clients.backend_selection import select_backend
-from dspy.lm15 import Message, Request, Response, Usage, response_to_events
-from dspy.utils.callback import BaseCallback
-from dspy.utils.exceptions import LMError, LMServerError
+from dspy.lm15 import Request, Response, response_to_events
+from dspy.utils.exceptions import LMError
 
-from routedk.errors import RouteDKError
 from routedk.programs.budget import Amount, Budget, BudgetError, Purse, price
 from routedk.programs.journal import AnswerJournal, JournaledAnswer
+from routedk.programs.journal_question import Question, next_draw
 
 OnCall = Callable[[JournaledAnswer, bool], None]
 _POLL_SECONDS = 0.02
@@ -79,7 +73,7 @@ class JournalEngine:
 
     def complete(self, request: Request) -> Response:
         """Answer one request."""
-        question = _Question.of(request)
+        question = Question.of(request)
         while True:
             future, mine = self._join(question.key)
             if mine:
@@ -95,7 +89,7 @@ class JournalEngine:
 
     async def acomplete(self, request: Request) -> Response:
         """The same on an event loop."""
-        question = _Question.of(request)
+        question = Question.of(request)
         while True:
             future, mine = self._join(question.key)
             if mine:
@@ -136,7 +130,8 @@ class JournalEngine:
         try:
             yield
         except BaseException as error:
-            future.set_exception(error if isinstance(error, Exception) else _AbandonedError())
+            if not future.done():
+                future.set_exception(error if isinstance(error, Exception) else _AbandonedError())
             raise
         finally:
             with self._lock:
@@ -144,7 +139,7 @@ class JournalEngine:
 
     @contextmanager
     def _writing(
-        self, question: "_Question", most: Amount, future: "Future[JournaledAnswer]"
+        self, question: Question, most: Amount, future: "Future[JournaledAnswer]"
     ) -> Iterator[Callable[[Response], None]]:
         """Ask within the block; what it yields takes the answer, writes it down and settles."""
         began, spent = time.monotonic(), Amount()
@@ -184,7 +179,7 @@ class JournalEngine:
         model = self._inner.model
         return price(model, input_tokens, output_tokens) if self._priced else None
 
-    def _most(self, question: "_Question") -> Amount:
+    def _most(self, question: Question) -> Amount:
         """The most that a call can come to."""
         if not self._bounded:
             return Amount()
@@ -194,9 +189,8 @@ class JournalEngine:
         cost = self._price(question.size, limit) or 0.0
         return Amount(question.size + limit, cost)
 
-    def _serve(self, question: "_Question", answer: JournaledAnswer, replayed: bool) -> Response:
-        if (call := _call.get()) is not None:
-            call.draws += 1
+    def _serve(self, question: Question, answer: JournaledAnswer, replayed: bool) -> Response:
+        next_draw()
         self._on_answer(answer, replayed)
         return question.response(answer)
 
@@ -219,103 +213,6 @@ class AsyncJournalEngine:
         """The answer as events, all at once."""
         for event in response_to_events(await self.complete(request)):
             yield event
-
-
-class DrawCounter(BaseCallback):  # type: ignore[misc]
-    """Tells apart what DSPy asks in the same words: ``rollout_id``, and the draws of ``n``.
-
-    An engine is asked n times for n answers, and is not told of ``rollout_id``.
-    """
-
-    def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
-        """Begin to count the draws of one call."""
-        options = {**instance.kwargs, **inputs.get("kwargs", {})}
-        _call.set(_Call(options.get("rollout_id")))
-
-
-@dataclass
-class _Call:
-    rollout_id: int | None
-    draws: int = 0
-
-
-_call: ContextVar[_Call | None] = ContextVar("routedk_journal_call", default=None)
-
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """What is asked, its key, and its size in bytes, which its tokens are not more than."""
-
-    request: Request
-    key: str
-    size: int
-
-    @classmethod
-    def of(cls, request: Request) -> Self:
-        """The question of a request, a draw of the present call."""
-        call = _call.get()
-        asked = request_to_dict(request)
-        # How a provider caches prompts changes no answer.
-        asked.get("config", {}).pop("cache", None)
-        draw = (None, 0) if call is None else (call.rollout_id, call.draws)
-        told = json.dumps(asked, sort_keys=True, ensure_ascii=False).encode()
-        known = told if draw == (None, 0) else told + json.dumps(draw).encode()
-        return cls(request, hashlib.sha256(known).hexdigest(), len(told))
-
-    def answered(
-        self, response: Response, priced: Callable[[int, int], float | None], seconds: float
-    ) -> JournaledAnswer:
-        """A response as a line of the journal.
-
-        Raises:
-            NoAnswerError: It holds nothing.
-        """
-        text = response.message.text or ""
-        # A server that counts nothing leaves None or, through LiteLLM, 0.
-        read = response.usage.input_tokens or self.size
-        written = response.usage.output_tokens or len(text.encode(errors="replace"))
-        if not written and response.message == Message.assistant(""):
-            raise NoAnswerError(f"{self.request.model}: the server answered without an answer")
-        answer = JournaledAnswer(
-            key=self.key,
-            text=text,
-            finish_reason=response.finish_reason,
-            input_tokens=read,
-            output_tokens=written,
-            cost=priced(read, written),
-            seconds=seconds,
-        )
-        whole = replace(
-            response,
-            id=None,
-            model=self.request.model,
-            usage=Usage(input_tokens=read, output_tokens=written),
-            provider_data=None,
-            adaptations=(),
-        )
-        if whole == self.response(answer):
-            return answer
-        return replace(answer, whole=response_to_dict(whole))
-
-    def response(self, answer: JournaledAnswer) -> Response:
-        """A line of the journal as a response."""
-        if answer.whole is not None:
-            return response_from_dict(answer.whole)
-        return Response(
-            id=None,
-            model=self.request.model,
-            message=Message.assistant(answer.text),
-            finish_reason=answer.finish_reason,
-            usage=Usage(input_tokens=answer.input_tokens, output_tokens=answer.output_tokens),
-        )
-
-
-class NoAnswerError(RouteDKError, LMServerError):  # type: ignore[misc]
-    """A server sent a response without an answer in it, such as an empty list of choices.
-
-    DSPy tries again, as after any error of a server. An answer that is empty because the model
-    ended at once has tokens, and is an answer.
-    """
 
 
 def _retry_after(error: BaseException) -> float | None:

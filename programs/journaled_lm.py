@@ -18,12 +18,8 @@ from dspy.utils.exceptions import (
 from routedk.errors import AnswerError, SettingError
 from routedk.programs.budget import Budget, BudgetError, price
 from routedk.programs.journal import AnswerJournal, JournaledAnswer, Tally
-from routedk.programs.journal_engine import (
-    AsyncJournalEngine,
-    DrawCounter,
-    JournalEngine,
-    NoAnswerError,
-)
+from routedk.programs.journal_engine import AsyncJournalEngine, JournalEngine
+from routedk.programs.journal_question import DrawCounter, NoAnswerError
 
 __all__ = ["BudgetError", "JournaledLM", "Spent", "is_session_error", "journaled_lm"]
 
@@ -71,12 +67,11 @@ class JournaledLM:
         self._on_call = on_call
         self._run, self._replayed = Tally(), 0
         self._lock = Lock()
+        _check_budget(budget, lm)
         self.journal = AnswerJournal(path)
-        try:
-            _check_budget(budget, lm, self.journal)
-        except SettingError:
+        if budget.max_cost is not None and self.journal.total.unpriced:
             self.journal.close()
-            raise
+            raise _unknown_price(f"calls in {path}")
         engine = JournalEngine(lm, self.journal, budget, self._count)
         self.lm: Any = lm.copy(
             engine=engine,
@@ -161,14 +156,16 @@ def is_session_error(error: BaseException) -> bool:
     return isinstance(error, _OF_A_SESSION)
 
 
-def _check_budget(budget: Budget, lm: Any, journal: AnswerJournal) -> None:
+def _check_budget(budget: Budget, lm: Any) -> None:
     if budget.max_tokens is None and budget.max_cost is None:
         return
     if not (lm.kwargs.get("max_tokens") or lm.kwargs.get("max_completion_tokens")):
         raise SettingError("a budget needs a limit on answers: give the dspy.LM max_tokens")
     if budget.max_cost is None:
         return
-    known = isinstance(lm.engine, str) and price(lm.model, 1, 1) is not None
-    if not known or journal.total.unpriced:
-        what = f"calls in {journal.path}" if known else lm.model
-        raise SettingError(f"the price of {what} is not known: limit it by --max-tokens instead")
+    if not isinstance(lm.engine, str) or price(lm.model, 1, 1) is None:
+        raise _unknown_price(lm.model)
+
+
+def _unknown_price(what: str) -> SettingError:
+    return SettingError(f"the price of {what} is not known: limit it by --max-tokens instead")

@@ -91,13 +91,18 @@ def lm_errors() -> Iterator[None]:
     """Turn a failing language model into an error that the command line shows in one line.
 
     Raises:
-        RouteDKError: Where the model behind ``--lm`` cannot be reached or refuses.
+        RouteDKError: Where the model behind ``--lm`` cannot be reached or refuses; an error of
+            RouteDK's own is raised as it is.
     """
     from dspy.utils.exceptions import LMError
 
     try:
         yield
     except LMError as error:
+        own = error if isinstance(error, RouteDKError) else error.__cause__
+        if isinstance(own, RouteDKError):
+            # Ours, on its way through dspy.LM: a budget, a journal that cannot be written.
+            raise own from None
         reason = " ".join(str(error).split())[:300]
         raise RouteDKError(
             f"the language model failed: {reason} (check its name, key and address)"

@@ -1,5 +1,6 @@
 """The teacher that ``routedk distill`` names: its settings, its journal, its progress."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -24,8 +25,8 @@ ANNOTATION = "annotation"
 _ANSWER_TOKENS = 1024
 # What reasoning models are given, since they think within the limit.
 _REASONING_TOKENS = 16_000
-# With waits of 1, 2, 4 ... seconds where the server names none: two minutes.
-_RETRIES = 7
+# With waits of 1, 2, 4 ... 60 seconds where the server names none: five minutes.
+_RETRIES = 10
 _TIMEOUT_SECONDS = 180
 
 
@@ -38,6 +39,7 @@ class DistillCommand:
         formats: Kinds of knowledge to make.
         strategy: Sampling strategy.
         ratio: Share of the training sessions, in (0, 1].
+        scores: File of scores for the strategy ``difficulty``.
         max_rules: Most rules.
         max_patterns: Most patterns.
         min_support: Least share of bundles for a pattern.
@@ -57,6 +59,7 @@ class DistillCommand:
     formats: "tuple[Format, ...]"
     strategy: str
     ratio: float
+    scores: Path | None
     max_rules: int
     max_patterns: int
     min_support: float
@@ -81,18 +84,19 @@ class DistillCommand:
         """What the manifest states: all that changes the knowledge."""
         left_out = {"teacher", "resume", "threads", "api_base"}
         config = {name: value for name, value in asdict(self).items() if name not in left_out}
-        return {**config, "formats": list(self.formats)}
+        scores = None if self.scores is None else str(self.scores)
+        return {**config, "formats": list(self.formats), "scores": scores}
 
 
 def distil_with(
-    command: DistillCommand, sessions: Sequence[Session], output: Path
+    command: DistillCommand, sessions: Sequence[Session], journaled: "JournaledLM | None"
 ) -> tuple[KnowledgeBase, dict[str, Any]]:
     """The knowledge, and for an LM teacher what its calls came to.
 
     Args:
         command: The teacher and its settings.
         sessions: The sample.
-        output: Folder of the journal.
+        journaled: The LM teacher; None for the annotation teacher.
     """
     bounds: dict[str, Any] = {
         "formats": command.formats,
@@ -100,7 +104,7 @@ def distil_with(
         "max_patterns": command.max_patterns,
         "min_support": command.min_support,
     }
-    if command.teacher == ANNOTATION:
+    if journaled is None:
         from routedk.programs.annotation import AnnotationTeacher
 
         return AnnotationTeacher(**bounds).distill(sessions), {}
@@ -111,9 +115,9 @@ def distil_with(
     steps: dict[str, int] = {
         name: len(annotated) for name in ("rule", "thought") if name in command.formats
     }
-    with lm_errors(), journaled_teacher(command, output) as teacher, _progress(steps) as advance:
+    with lm_errors(), show_progress(steps) as advance:
         distiller = LMTeacher(
-            teacher.lm,
+            journaled.lm,
             **bounds,
             patterns_feed_rules=command.patterns_feed_rules,
             rules_feed_thoughts=command.rules_feed_thoughts,
@@ -122,7 +126,7 @@ def distil_with(
             on_session=advance,
         )
         knowledge = distiller.distill(annotated)
-        spent = teacher.spent
+        spent = journaled.spent
     return knowledge, {
         "spent": {
             "run": _tally(spent.run),
@@ -133,8 +137,16 @@ def distil_with(
     }
 
 
-def plan_with(command: DistillCommand, sessions: Sequence[Session]) -> None:
-    """Print what distilling would come to; nothing is asked."""
+def plan_with(
+    command: DistillCommand, sessions: Sequence[Session], scored: Sequence[Session]
+) -> None:
+    """Print what distilling would come to; nothing is asked.
+
+    Args:
+        command: The teacher and its settings.
+        sessions: The sample.
+        scored: Sessions that must be answered before, to tell which are difficult.
+    """
     if command.teacher == ANNOTATION:
         typer.echo("The annotation teacher makes no calls.")
         return
@@ -147,7 +159,7 @@ def plan_with(command: DistillCommand, sessions: Sequence[Session]) -> None:
         else ()
     )
     annotated = [session for session in sessions if session.bundles is not None]
-    steps = plan_calls(command.teacher, annotated, command.formats, patterns)
+    steps = plan_calls(command.teacher, annotated, command.formats, patterns, scored)
     rows = [
         (
             step.name,
@@ -161,37 +173,54 @@ def plan_with(command: DistillCommand, sessions: Sequence[Session]) -> None:
     ]
     columns = ("step", "sessions", "calls", "tokens in", "out", "US dollars")
     print_table(f"Expected of {command.teacher}", columns, rows)
-    least, most = (
-        [step.expected for step in steps if step.certain >= certain] for certain in (1, 0)
-    )
+    least = [step.expected for step in steps if step.certain]
+    most = [step.expected for step in steps]
     typer.echo(f"In all between {_sum(least)} and {_sum(most)}.")
 
 
 @contextmanager
-def journaled_teacher(command: DistillCommand, output: Path) -> Iterator["JournaledLM"]:
-    """The language model that a command names, over the journal in its output folder.
+def journaled_teacher(command: DistillCommand, output: Path) -> Iterator["JournaledLM | None"]:
+    """The LM teacher that a command names, over the journal in its output folder, or None.
 
     Raises:
         SettingError: A journal is there, and the command is not to go on with it.
     """
+    if command.teacher == ANNOTATION:
+        yield None
+        return
     from routedk.programs.budget import Budget
     from routedk.programs.journaled_lm import journaled_lm
 
     path = output / JOURNAL_FILE
-    if path.exists() and not command.resume:
+    if path.exists() and path.stat().st_size and not command.resume:
         raise SettingError(
             f"{path} holds answers of an earlier run: --resume uses them, another --output "
             "begins anew"
         )
     budget = Budget(max_tokens=command.max_tokens, max_cost=command.max_cost)
+    # An answer that was cut short is no event: what is made of it is checked.
+    logging.getLogger("dspy.clients.lm").setLevel(logging.ERROR)
     with journaled_lm(_teacher_lm(command), path, budget=budget) as teacher:
-        yield teacher
+        try:
+            yield teacher
+        except KeyboardInterrupt:
+            typer.echo(f"The answers so far are in {path}: --resume goes on.", err=True)
+            raise
 
 
 def _teacher_lm(command: DistillCommand) -> Any:
     import dspy
+    import litellm
     from dspy.utils.exceptions import LMConfigurationError
 
+    litellm.suppress_debug_info = True
+    try:
+        litellm.get_llm_provider(command.teacher)
+    except litellm.exceptions.BadRequestError:
+        raise SettingError(
+            f"--teacher {command.teacher!r}: annotation, or a model by its LiteLLM name with its "
+            "provider, e.g. openai/gpt-4o-mini or hosted_vllm/llama"
+        ) from None
     connection: dict[str, Any] = {
         "engine": "litellm",
         "cache": False,
@@ -210,7 +239,7 @@ def _teacher_lm(command: DistillCommand) -> Any:
 
 
 @contextmanager
-def _progress(steps: Mapping[str, int]) -> Iterator[Any]:
+def show_progress(steps: Mapping[str, int]) -> Iterator[Any]:
     """A bar for each step, with rate and time left, on stderr."""
     from rich.console import Console
     from rich.progress import (

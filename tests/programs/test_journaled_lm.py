@@ -33,7 +33,7 @@ from routedk.programs.batch import generate_all
 from routedk.programs.budget import Amount, Budget, BudgetError, Purse, estimate_calls
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.journal import AnswerJournal, JournaledAnswer, Tally
-from routedk.programs.journal_engine import NoAnswerError
+from routedk.programs.journal_question import NoAnswerError
 from routedk.programs.journaled_lm import JournaledLM, is_session_error, journaled_lm
 from routedk.programs.testing import ScriptedEngine, scripted_lm
 from routedk.programs.usage import Usage as Metered
@@ -450,10 +450,11 @@ def test_a_failed_call_gives_its_share_of_the_budget_back(opened: Open) -> None:
     assert journaled.lm("tea?") == ["yes"]
 
 
-def test_a_budget_needs_max_tokens(opened: Open) -> None:
+def test_a_budget_needs_max_tokens(opened: Open, path: Path) -> None:
     lm, _ = echo()
     with pytest.raises(SettingError, match="a budget needs a limit on answers: give"):
         opened(lm, budget=Budget(max_tokens=100))
+    assert not path.exists()
     # The refusal leaves nothing locked.
     journaled = opened(lm.copy(max_tokens=5), budget=Budget(max_tokens=100))
     with pytest.raises(BudgetError, match="a budget needs max_tokens on every call"):
@@ -580,3 +581,26 @@ def test_on_call_is_given_the_answer(opened: Open) -> None:
     opened(lm, on_call=lambda answer, replayed: seen.append(answer)).lm("tea?")
     (answer,) = seen
     assert (answer.text, answer.finish_reason, answer.cost) == ("re: tea?", "stop", None)
+
+
+def test_a_journal_may_be_closed_on_another_thread(path: Path) -> None:
+    journal = AnswerJournal(path)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(journal.close).result()
+    AnswerJournal(path).close()
+
+
+def test_the_command_line_shows_our_own_errors_as_they_are(opened: Open) -> None:
+    from routedk.cli.lm import lm_errors
+
+    lm, _ = echo()
+    journaled = opened(lm.copy(max_tokens=5), budget=Budget(max_tokens=10))
+    with pytest.raises(BudgetError, match=r"^the budget is 10 tokens"), lm_errors():
+        journaled.lm("tea?")
+
+    def script(messages: list[dict[str, str]]) -> str:
+        raise DataError("cannot write: No space left on device", path="journal.jsonl")
+
+    lm, _ = scripted_lm(script)
+    with pytest.raises(DataError, match=r"^journal.jsonl: cannot write: No space"), lm_errors():
+        opened(lm).lm("tea?")
