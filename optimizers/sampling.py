@@ -116,7 +116,8 @@ class DiversitySampling:
 
     A session is the normalised mean embedding of its titles, distance is one less the cosine, and
     the distance from a set is that from its nearest member. That diversity means this is an
-    assumption. Takes time and distances in the square of the pool.
+    assumption; sessions without any title come last. Takes time and distances in the square of
+    the pool.
 
     Args:
         seed: Seed of the first session, and of the order among equally far ones.
@@ -133,7 +134,8 @@ class DiversitySampling:
         """See `SamplingStrategy.order`."""
         pool = _shuffled(sessions, self.seed)
         vectors = session_vectors(pool, self.encoder or default_encoder())
-        distances = np.full(len(pool), np.inf)
+        # A session without a title is far from nothing: it comes last.
+        distances = np.where(vectors.any(axis=1), np.inf, -1.0)
         taken: list[Session] = []
         for _ in pool:
             # Of equal ones the first: the pool's own order is the seeded one.

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from routedk.errors import SettingError
+from routedk.programs.knowledge_file import joint_cost
 from routedk.types import KnowledgeBase, Pattern, Provenance, Rule, Thought
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
@@ -53,9 +54,10 @@ def of_domain(knowledge: KnowledgeBase, name: str) -> KnowledgeBase:
 def accumulate(bases: Sequence[KnowledgeBase]) -> KnowledgeBase:
     """Merge knowledge bases; what is said twice is kept once, where it was said first.
 
-    Patterns are the same that have the same categories, rules that have the same words, in any
-    order and case. What is kept has the numbers and wording of the first, and the sources, tokens
-    and costs of all. Of thoughts of one session the first is kept as it is.
+    Patterns are the same that have the same categories, rules that have the same words in the
+    same order, whatever their case and punctuation. What is kept has the numbers and wording of
+    the first, and the sources, tokens and costs of all. Of thoughts of one session the first is
+    kept as it is.
 
     Args:
         bases: In the order in which they count; knowledge of another domain through `of_domain`.
@@ -75,8 +77,8 @@ def _categories(pattern: Pattern) -> Hashable:
     return frozenset(map(str.casefold, pattern.categories))
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(_WORD.findall(text.casefold()))
+def _words(text: str) -> Hashable:
+    return tuple(_WORD.findall(text.casefold())) or text
 
 
 def _once(pieces: Iterable[_Piece], key_of: Callable[[_Piece], Hashable]) -> tuple[_Piece, ...]:
@@ -99,5 +101,5 @@ def _joint(one: Provenance, other: Provenance) -> Provenance:
         teacher=" + ".join(teachers),
         sessions=tuple(dict.fromkeys([*one.sessions, *other.sessions])),
         tokens=one.tokens + other.tokens,
-        cost=round(one.cost + other.cost, 8),
+        cost=joint_cost([one, other]),
     )

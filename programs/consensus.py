@@ -25,11 +25,12 @@ Rule = Callable[[Session, Answers], tuple[Bundle, ...]]
 class Consensus(dspy.Module):  # type: ignore[misc]
     """Draws n answers of a generator and gives the one, or the bundles, that they agree on.
 
-    Works around any program that takes ``session=`` and answers with ``bundles``, and with any
-    ``dspy.LM``. Answers that could not be read have no vote; where none could, the prediction is
-    the first one. Else it has ``bundles``, ``confidences`` (for each bundle its mean agreement, see
-    `confidence`), ``votes`` (how many answers could be read), ``none``, ``error``, ``answers`` (all
-    predictions that were drawn) and ``calls``, ``input_tokens``, ``output_tokens``.
+    Works around a ``dspy.Module`` that takes ``session=`` and answers with ``bundles``, and with
+    any ``dspy.LM``. Answers that could not be read have no vote; where none could, there are no
+    bundles, and ``error`` is the first one's. The prediction has ``bundles``, ``confidences`` (for
+    each bundle its mean agreement, see `confidence`), ``votes`` (how many answers could be read),
+    ``none``, ``error``, ``answers`` (all predictions that were drawn) and ``calls``,
+    ``input_tokens``, ``output_tokens``.
 
     Args:
         generator: What answers; it is not changed.
@@ -39,7 +40,7 @@ class Consensus(dspy.Module):  # type: ignore[misc]
         rule: Name of what is returned, see ``RULES``.
 
     Raises:
-        SettingError: A value is not allowed.
+        SettingError: A value is not allowed; when called: no LM is configured.
 
     Source: minimum Bayes risk decoding with the metric as its utility, Kumar and Byrne, 2004
     (aclanthology.org/N04-1022).
@@ -67,7 +68,13 @@ class Consensus(dspy.Module):  # type: ignore[misc]
         Args:
             session: The session; its gold bundles are not looked at.
         """
+        return self._agree(session)
 
+    async def aforward(self, session: Session) -> dspy.Prediction:
+        """As `forward`, on a thread of its own."""
+        return await asyncio.to_thread(self._agree, session)
+
+    def _agree(self, session: Session) -> dspy.Prediction:
         def draw(program: Any) -> tuple[Any, Usage]:
             with metered() as meter:
                 answer = program(session=session)
@@ -78,7 +85,7 @@ class Consensus(dspy.Module):  # type: ignore[misc]
         drawn = call_all(draw, programs, num_threads=self.n)
         answers = [answer for answer, _ in drawn]
         usage = sum((usage for _, usage in drawn), Usage())
-        votes = [answer for answer in answers if answer.error is None]
+        votes = [answer for answer in answers if _error(answer) is None]
         read = [tuple(answer.bundles) for answer in votes]
         bundles = RULES[self.rule](session, read) if read else ()
         return dspy.Prediction(
@@ -86,16 +93,12 @@ class Consensus(dspy.Module):  # type: ignore[misc]
             confidences=[confidence(bundle, read) for bundle in bundles],
             votes=len(votes),
             none=bool(read) and not bundles,
-            error=None if read else answers[0].error,
+            error=None if read else _error(answers[0]),
             answers=answers,
             calls=usage.calls,
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
         )
-
-    async def aforward(self, session: Session) -> dspy.Prediction:
-        """As `forward`, on a thread of its own."""
-        return await asyncio.to_thread(self.forward, session)
 
     def _drawing(self, number: int) -> Any:
         """The generator, set to draw; each draw is one that DSPy's cache knows from the others."""
@@ -104,8 +107,16 @@ class Consensus(dspy.Module):  # type: ignore[misc]
         program = self.generator.deepcopy()
         for predictor in program.predictors():
             lm = predictor.lm or dspy.settings.lm
+            if lm is None:
+                raise SettingError("no language model: dspy.configure(lm=...) or set_lm first")
             predictor.lm = lm.copy(temperature=self.temperature, rollout_id=number)
         return program
+
+
+def _error(answer: Any) -> str | None:
+    """Why an answer could not be read; programs that cannot fail so have no such field."""
+    error: str | None = answer.get("error")
+    return error
 
 
 def minimum_bayes_risk(session: Session, answers: Answers) -> tuple[Bundle, ...]:

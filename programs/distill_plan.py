@@ -17,6 +17,7 @@ from routedk.types import Pattern, Session
 
 # Typical sizes of answers in tokens, for models that answer as they are asked to.
 _ANSWER_TOKENS: Mapping[str, int] = {
+    "score": 40,
     "bundle": 40,
     "state causes": 150,
     "state rules": 90,
@@ -46,6 +47,7 @@ def plan_calls(
     sessions: Sequence[Session],
     formats: Sequence[Format],
     patterns: Sequence[Pattern] = (),
+    scored: Sequence[Session] = (),
 ) -> list[PlannedStep]:
     """The steps of an LM teacher, with what they will come to.
 
@@ -56,8 +58,11 @@ def plan_calls(
         sessions: Sampled training sessions with gold.
         formats: Kinds of knowledge to make.
         patterns: Patterns that rules are made with.
+        scored: Sessions that are answered before, to tell which are difficult.
     """
     requests: dict[str, list[list[Message]]] = {}
+    if scored:
+        requests["score"] = [BundleGenerator().messages(session) for session in scored]
     if "rule" in formats:
         known = CompiledKnowledge(patterns=tuple(patterns), patterns_shown=5 if patterns else None)
         generator = BundleGenerator(known)
@@ -70,7 +75,7 @@ def plan_calls(
     return [
         PlannedStep(
             name=name,
-            certain=name in ("bundle", "name intents"),
+            certain=name in ("score", "bundle", "name intents"),
             expected=estimate_calls(model, asked, output_tokens=_ANSWER_TOKENS[name]),
         )
         for name, asked in requests.items()

@@ -8,7 +8,7 @@ Example lines, provenance shortened::
     {"kind": "thought", "session_id": "s1", "text": "kettle, dripper ...", "provenance": {...}}
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -32,7 +32,7 @@ class _Provenance(_Strict):
     sessions: tuple[str, ...] = ()
     prompt_hash: str = ""
     tokens: int = Field(default=0, ge=0)
-    cost: float = Field(default=0.0, ge=0)
+    cost: float | None = Field(default=0.0, ge=0)
 
 
 class _Pattern(_Strict):
@@ -75,6 +75,13 @@ def sources_of(knowledge: KnowledgeBase) -> frozenset[str]:
     pieces: tuple[Pattern | Rule | Thought, ...]
     pieces = (*knowledge.patterns, *knowledge.rules, *knowledge.thoughts)
     return frozenset(name for piece in pieces for name in piece.provenance.sessions)
+
+
+def joint_cost(sources: Iterable[Provenance]) -> float | None:
+    """What pieces cost together; None where the cost of one is not known."""
+    costs = [source.cost for source in sources]
+    known = [cost for cost in costs if cost is not None]
+    return round(sum(known), 8) if len(known) == len(costs) else None
 
 
 def write_knowledge(knowledge: KnowledgeBase, path: str | Path) -> None:

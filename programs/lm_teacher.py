@@ -33,15 +33,16 @@ class DistillReport:
         stated_rules: Rules before they were merged.
         retried_thoughts: Thoughts that were wrong at first.
         dropped_thoughts: Thoughts that were wrong again, by session id, with what was wrong.
-        quarantined: Sessions whose answers could not be had, by session id, with the error.
-        stopped: Why the teacher stopped before the end; empty where it did not.
+        quarantined: Sessions left out of a step since its answers could not be had, each with
+            ``session_id``, ``step`` and ``error``.
+        stopped: Why calls were not made; empty where all were.
     """
 
     kinds: Mapping[str, int] = field(default_factory=dict)
     stated_rules: int = 0
     retried_thoughts: int = 0
     dropped_thoughts: Mapping[str, str] = field(default_factory=dict)
-    quarantined: Mapping[str, str] = field(default_factory=dict)
+    quarantined: Sequence[Mapping[str, str]] = ()
     stopped: str = ""
 
 
@@ -50,8 +51,8 @@ class LMTeacher:
 
     Formats build on each other: patterns, counted from gold, are evidence for rules; rules are
     shown where thoughts are made. Each link can be cut. An error that concerns one session
-    quarantines it; an exhausted budget stops the run, and what was made until then is returned;
-    any other error is raised.
+    quarantines it. Where a budget is exhausted no further call is made, and what could be made
+    without is returned. Any other error is raised.
 
     Args:
         lm: The teacher.
@@ -122,7 +123,7 @@ class LMTeacher:
             stated_rules=run.stated_rules,
             retried_thoughts=run.retried,
             dropped_thoughts=dict(sorted(run.dropped.items())),
-            quarantined=dict(sorted(run.quarantined.items())),
+            quarantined=tuple(run.quarantined),
             stopped=run.stopped,
         )
         kept = patterns if "pattern" in self._formats else ()
@@ -169,19 +170,19 @@ class LMTeacher:
         self, step: str, distiller: dspy.Module, sessions: Sequence[Session], run: "_Run"
     ) -> list[tuple[Session, Any, Usage]]:
         """The distiller's answers for the sessions that have one, in the sessions' order."""
+        failed: dict[str, str] = {}
 
         def one(session: Session) -> tuple[Session, Any, Usage] | None:
-            if run.stopped:
-                return None
             try:
                 with metered() as meter:
                     answer = distiller(session=session)
                 return session, answer, meter.usage
             except Exception as error:
                 if isinstance(error, BudgetError):
+                    # Others may have their answers in a journal.
                     run.stopped = str(error)
                 elif is_session_error(error):
-                    run.quarantined[session.id] = " ".join(str(error).split())[:300]
+                    failed[session.id] = " ".join(str(error).split())[:300]
                 else:
                     raise
                 return None
@@ -190,25 +191,27 @@ class LMTeacher:
 
         with dspy.context(lm=self._lm):
             answers = call_all(one, sessions, num_threads=self._num_threads)
-        if sessions and all(session.id in run.quarantined for session in sessions):
+        if sessions and len(failed) == len(sessions):
             name = sessions[0].id
             raise RouteDKError(
-                f"{step}s: all {len(sessions)} sessions failed, e.g. {name!r}: "
-                f"{run.quarantined[name]}"
+                f"{step}s: all {len(sessions)} sessions failed, e.g. {name!r}: {failed[name]}"
             )
+        run.quarantined += [
+            {"session_id": name, "step": step, "error": failed[name]} for name in sorted(failed)
+        ]
         return [answer for answer in answers if answer is not None]
 
     def _provenance(
         self, session: Session, distiller: dspy.Module, usage: Usage, shares: int
     ) -> Provenance:
         """Of one of several pieces that the session's calls made: they share the cost."""
-        cost = self._price(usage.input_tokens, usage.output_tokens) or 0.0
+        cost = self._price(usage.input_tokens, usage.output_tokens)
         return Provenance(
             teacher=self._lm.model,
             sessions=(session.id,),
             prompt_hash=_prompt_hash(distiller),
             tokens=(usage.input_tokens + usage.output_tokens) // shares,
-            cost=round(cost / shares, 8),
+            cost=None if cost is None else round(cost / shares, 8),
         )
 
 
@@ -220,14 +223,21 @@ class _Run:
         self.stated_rules = 0
         self.retried = 0
         self.dropped: dict[str, str] = {}
-        self.quarantined: dict[str, str] = {}
+        self.quarantined: list[dict[str, str]] = []
         self.stopped = ""
 
 
 def _prompt_hash(program: dspy.Module) -> str:
-    """A hash of a program's instructions and fields: it changes when a question does."""
+    """A hash of a program's instructions and of how its fields are shown."""
     asked = [
-        (name, predictor.signature.instructions, list(predictor.signature.fields))
+        (
+            name,
+            predictor.signature.instructions,
+            [
+                (field, info.json_schema_extra["desc"])
+                for field, info in predictor.signature.fields.items()
+            ],
+        )
         for name, predictor in program.named_predictors()
     ]
     return hashlib.sha256(repr(asked).encode()).hexdigest()[:16]

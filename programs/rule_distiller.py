@@ -17,6 +17,13 @@ from routedk.types import Pattern, Session
 
 _LEAST_WORDS = 4
 _BULLET = re.compile(r"^(?:[-*•]|\(?\d{1,2}[.):])\s*")
+# What models write around a list, and instead of one.
+_TALK = re.compile(
+    r"(here (are|is)|sure|certainly|of course|sorry|i (hope|can|cannot|can't|am|will)|as an ai|"
+    r"let me|note that|the (above|following)|these (rules|are))\b",
+    re.IGNORECASE,
+)
+_ANSWER_LINE = re.compile(r"\W*\d+(?:[ ,]+\d+)*\s*\|")
 # What a rule says must hold for other sessions, where the numbers are other items'.
 _ITEM_NUMBER = re.compile(r"\bitems?\s+#?\d|\bbundle\s+#?\d|#\d", re.IGNORECASE)
 
@@ -84,7 +91,12 @@ class RuleDistiller(dspy.Module):  # type: ignore[misc]
 
         Args:
             session: A session with gold; its gold is compared with, never shown.
+
+        Raises:
+            SettingError: It has no gold.
         """
+        if session.bundles is None:
+            raise SettingError(f"session {session.id!r} has no gold: there is nothing to compare")
         answer = self.generator(session=session)
         verdicts = session_verdicts(session, answer.bundles, answer.lone)
         kinds: list[str] = [v.kind for v in verdicts] or (["unparsable"] if answer.error else [])
@@ -112,11 +124,13 @@ class RuleDistiller(dspy.Module):  # type: ignore[misc]
 def read_rules(text: str) -> list[str]:
     """The rules in a teacher's answer: its lines without bullets, neutralised, none twice.
 
-    Lines of fewer than four words and lines that name an item number are no rules.
+    No rules are lines of fewer than four words, lines that name an item number, lines of an
+    answer, and what models say around a list.
     """
     found = []
     for line in text.splitlines():
         rule = neutralise(_BULLET.sub("", line.strip().strip("*_ ")).strip("*_ "), RULE_WORDS)
-        if len(rule.split()) >= _LEAST_WORDS and not _ITEM_NUMBER.search(rule):
+        talk = line.rstrip().endswith(":") or _ANSWER_LINE.match(line) or _TALK.match(rule)
+        if len(rule.split()) >= _LEAST_WORDS and not talk and not _ITEM_NUMBER.search(rule):
             found.append(rule)
     return list(dict.fromkeys(found))

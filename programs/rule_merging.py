@@ -6,6 +6,7 @@ import numpy as np
 
 from routedk.errors import SettingError
 from routedk.eval.embeddings import TitleEncoder, default_encoder
+from routedk.programs.knowledge_file import joint_cost
 from routedk.types import Provenance, Rule
 
 # Average cosine distance below which two rules are taken to say the same.
@@ -69,5 +70,5 @@ def _joint(rules: Sequence[Rule]) -> Provenance:
         sessions=tuple(dict.fromkeys(name for source in sources for name in source.sessions)),
         prompt_hash=sources[0].prompt_hash,
         tokens=sum(source.tokens for source in sources),
-        cost=round(sum(source.cost for source in sources), 8),
+        cost=joint_cost(sources),
     )

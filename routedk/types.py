@@ -112,14 +112,14 @@ class Provenance:
         sessions: Ids of the sessions it was made from.
         prompt_hash: Hash of the teacher's prompt; empty for a teacher without one.
         tokens: Tokens the teacher read and wrote.
-        cost: Cost in US dollars.
+        cost: Cost in US dollars; None where the price is not known.
     """
 
     teacher: str
     sessions: tuple[str, ...] = ()
     prompt_hash: str = ""
     tokens: int = 0
-    cost: float = 0.0
+    cost: float | None = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,8 @@
 """``routedk distill``: knowledge from training sessions, as one JSONL with its manifest."""
 
 import hashlib
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,8 +11,8 @@ import typer
 import routedk
 from routedk.cli.options import SessionSource, takes_sessions, warn_untitled
 from routedk.cli.output import print_table
-from routedk.cli.sample import training_sample
-from routedk.cli.teacher import DistillCommand, distil_with, plan_with
+from routedk.cli.sample import known_scores, make_scores, training_sample
+from routedk.cli.teacher import DistillCommand, distil_with, journaled_teacher, plan_with
 from routedk.errors import DataError
 from routedk.files import read_bytes, write_json, write_jsonl_records
 
@@ -104,6 +106,7 @@ def distill(
         formats=check_formats([name.strip() for name in formats.split(",")]),
         strategy=strategy,
         ratio=ratio,
+        scores=scores,
         max_rules=max_rules,
         max_patterns=max_patterns,
         min_support=min_support,
@@ -123,11 +126,19 @@ def distill(
             hint="knowledge is distilled from annotated sessions",
         )
     warn_untitled(pool)
-    sessions = training_sample(command, pool, output, scores, source.options.seed)
+    seed, known = source.options.seed, known_scores(command)
+    unknown = strategy == "difficulty" and known is None
     if dry_run:
-        plan_with(command, sessions)
+        # Which sessions are difficult is not known before they are answered: any stand for them.
+        planned = replace(command, strategy="random") if unknown else command
+        sample = training_sample(planned, pool, known, seed)
+        plan_with(command, sample, pool if unknown else ())
         return
-    knowledge, told = distil_with(command, sessions, output)
+    with journaled_teacher(command, output) as journaled:
+        if unknown:
+            known = make_scores(pool, journaled, output, threads)
+        sessions = training_sample(command, pool, known, seed)
+        knowledge, told = distil_with(command, sessions, journaled)
     write_knowledge(knowledge, output / KNOWLEDGE_FILE)
     counts = {
         "sessions": len(sessions),
@@ -156,28 +167,24 @@ def distill(
 
 def _tell(told: dict[str, Any], output: Path) -> None:
     """What an LM teacher's run came to; what went wrong goes to stderr and into a file."""
+    path = output / QUARANTINE_FILE
+    path.unlink(missing_ok=True)
     if not told:
         return
     spent, report = told["spent"], told["report"]
+    in_all = spent["journal"]
     typer.echo(
-        f"Calls: {spent['run']['calls']} made, {spent['replayed']} answered from the journal; "
-        f"in all {spent['journal']['calls']} calls, {spent['journal']['tokens']} tokens, "
-        f"cost {spent['journal']['cost'] if spent['journal']['cost'] is not None else 'unknown'}"
+        f"Calls: {spent['run']['calls']} made, {spent['replayed']} answered from the journal; in "
+        f"all {in_all['calls']} calls, {in_all['tokens']} tokens, cost "
+        f"{'unknown' if in_all['cost'] is None else in_all['cost']}"
     )
-    if report["dropped_thoughts"]:
-        typer.echo(
-            f"Thoughts dropped, since gold does not follow: {len(report['dropped_thoughts'])}"
-        )
-    path = output / QUARANTINE_FILE
-    path.unlink(missing_ok=True)
-    if report["quarantined"]:
-        write_jsonl_records(
-            path,
-            ({"session_id": name, "error": error} for name, error in report["quarantined"].items()),
-        )
-        typer.echo(
-            f"Warning: {len(report['quarantined'])} sessions failed and are left out, see {path}",
-            err=True,
-        )
+    dropped, failed = report["dropped_thoughts"], report["quarantined"]
+    if dropped:
+        typer.echo(f"Thoughts dropped, since gold does not follow: {len(dropped)}")
+    if failed:
+        write_jsonl_records(path, failed)
+        steps = Counter(record["step"] for record in failed)
+        counts = ", ".join(f"{count} of {step}s" for step, count in steps.items())
+        typer.echo(f"Warning: sessions were left out, {counts}: see {path}", err=True)
     if report["stopped"]:
-        typer.echo(f"Warning: stopped early, {report['stopped']}", err=True)
+        typer.echo(f"Warning: not all calls were made: {report['stopped']}", err=True)

@@ -115,6 +115,8 @@ def test_a_dry_run_asks_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Pa
         (("--formats", "rule,tips"), "formats ['rule', 'tips']: at least one of pattern, rule"),
         (("--ratio", "1.5"), "1.5"),
         (("--strategy", "best"), "'best'"),
+        (("--scores", "s.jsonl"), "--scores is of --strategy difficulty"),
+        (("--teacher", "nonsense"), "--teacher 'nonsense': annotation, or a model by its LiteLLM"),
         (("--teacher", "hosted_vllm/x", "--max-cost", "1"), "limit it by --max-tokens instead"),
     ],
 )
@@ -130,7 +132,7 @@ def test_settings_are_refused_in_one_line(
 def test_an_earlier_journal_is_not_used_unasked(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    (tmp_path / "journal.jsonl").touch()
+    (tmp_path / "journal.jsonl").write_text("an answer")
     options = ("--teacher", "hosted_vllm/ours", "--output", tmp_path)
     code, _, err = run(capsys, "distill", "--data", "demo", *options)
     assert code == 2

@@ -116,8 +116,9 @@ def test_one_bad_session_is_quarantined(sessions: list[Session]) -> None:
     teacher = LMTeacher(lm, encoder=ENCODER)
     knowledge = teacher.distill(sessions)
     assert [t.session_id for t in knowledge.thoughts] == ["s1", "s3"]
-    assert list(teacher.report.quarantined) == ["s2"]
-    assert "too long a prompt" in teacher.report.quarantined["s2"]
+    told = teacher.report.quarantined
+    assert [(q["session_id"], q["step"]) for q in told] == [("s2", "rule"), ("s2", "thought")]
+    assert "too long a prompt" in told[0]["error"]
 
 
 def test_where_every_session_fails_the_run_fails(sessions: list[Session]) -> None:
@@ -151,6 +152,45 @@ def test_a_budget_stops_with_what_was_made(sessions: list[Session], tmp_path: Pa
     # Paid answers stay within reach of a run without budget left.
     made, stopped, calls = thoughts(Budget(max_tokens=1))
     assert (made, calls) == (3, 0)
+
+
+def test_what_is_paid_for_is_made_when_the_budget_is_spent(
+    sessions: list[Session], tmp_path: Path
+) -> None:
+    path = tmp_path / "journal.jsonl"
+    lm, _ = scripted_lm(script)
+    lm = lm.copy(max_tokens=50)
+    with journaled_lm(lm, path) as journaled:
+        LMTeacher(journaled.lm, encoder=ENCODER).distill(sessions[:1])
+    with journaled_lm(lm, path, budget=Budget(max_tokens=1)) as journaled:
+        # Without rules, whose number would change what thoughts are asked with.
+        teacher = LMTeacher(journaled.lm, encoder=ENCODER, rules_feed_thoughts=False)
+        knowledge = teacher.distill(sessions[::-1])
+        assert journaled.spent.run.calls == 0
+    assert teacher.report.stopped
+    assert [rule.text for rule in knowledge.rules] == RULES[:1]
+
+
+def test_sessions_fail_step_by_step(sessions: list[Session]) -> None:
+    def refuse(messages: list[Message]) -> str:
+        failing = {"bundle": "sock", "One line such as": "lamp"}.get(asked(messages))
+        if failing and failing in messages[-1]["content"]:
+            raise InvalidRequestError("too long a prompt")
+        return script(messages)
+
+    lm, _ = scripted_lm(refuse)
+    teacher = LMTeacher(lm, encoder=ENCODER)
+    knowledge = teacher.distill(sessions[:2])
+    assert [rule.text for rule in knowledge.rules] == RULES[1:]
+    assert [t.session_id for t in knowledge.thoughts] == ["s1"]
+    told = [(q["session_id"], q["step"]) for q in teacher.report.quarantined]
+    assert told == [("s1", "rule"), ("s2", "thought")]
+
+
+def test_an_unknown_price_stays_unknown(sessions: list[Session]) -> None:
+    lm, _ = scripted_lm(script)
+    knowledge = LMTeacher(lm, encoder=ENCODER).distill(sessions)
+    assert {rule.provenance.cost for rule in knowledge.rules} == {None}
 
 
 def test_a_run_from_the_journal_gives_the_same_knowledge(
