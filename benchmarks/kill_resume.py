@@ -1,0 +1,286 @@
+"""``routedk distill`` killed at random moments and resumed: what is lost, and what is paid twice.
+
+python -m benchmarks.kill_resume --kills 50 --output kills.json
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+import typer
+
+from benchmarks.counting_server import CountingServer
+
+_JOURNAL, _KNOWLEDGE = "journal.jsonl", "knowledge.jsonl"
+# Of five kills, one falls anywhere between a run's first and last second, imports included.
+_ANYWHERE = 0.2
+# How far calls before a kill are spread: their mean is a little less than each kill's share.
+_SPREAD = 1.9
+_PATIENCE = 600.0
+# What takes seconds to import; the encoder is needed to merge rules.
+LIBRARIES = (
+    "litellm.main",
+    "mlxtend.frequent_patterns",
+    "openai",
+    "routedk.cli.app",
+    "routedk.programs.lm_teacher",
+)
+ENCODER = "sentence_transformers"
+
+
+class Run(Protocol):
+    """A process that distils."""
+
+    def poll(self) -> int | None:
+        """Its exit code; None while it runs."""
+
+    def kill(self) -> None:
+        """Send it SIGKILL."""
+
+
+class Start(Protocol):
+    """How processes are started."""
+
+    def __call__(self, arguments: list[str], log: Path) -> Run:
+        """Begin ``routedk`` with these arguments; what it prints goes into the log."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kill:
+    """One kill and what it left.
+
+    Args:
+        after_calls: It was to fall after so many calls of its run; None for any moment of it.
+        after_seconds: And so many seconds after that, or after the start.
+        calls: Calls that reached the server in this run.
+        under_way: Of them, those without a line in the journal when the process was dead.
+        journaled: Lines of the journal then.
+        half_line: Whether the journal ended in the middle of a line.
+    """
+
+    after_calls: int | None
+    after_seconds: float
+    calls: int
+    under_way: int
+    journaled: int
+    half_line: bool
+
+
+def start_command(arguments: list[str], log: Path) -> Run:
+    """The command itself, in a fresh interpreter."""
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-c", "from routedk.cli import main; main()", *arguments],
+            stdout=output,
+            stderr=output,
+        )
+
+
+class Forks:
+    """Starts the same command in forks of an interpreter that has libraries loaded.
+
+    Args:
+        preload: What is imported once, before the forks.
+    """
+
+    def __init__(self, preload: tuple[str, ...] = (*LIBRARIES, ENCODER)) -> None:
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(list(preload))
+
+    def __call__(self, arguments: list[str], log: Path) -> Run:
+        """See `Start`."""
+        process = self._context.Process(target=_distil, args=(arguments, log), daemon=True)
+        process.start()
+        return _Fork(process)
+
+
+class _Fork:
+    def __init__(self, process: Any) -> None:
+        self._process = process
+
+    def poll(self) -> int | None:
+        code: int | None = self._process.exitcode
+        return code
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.join()
+
+
+def _distil(arguments: list[str], log: Path) -> None:
+    from routedk.cli import main
+
+    with log.open("ab") as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+    main(arguments)
+
+
+def kill_and_resume(
+    folder: Path,
+    *,
+    kills: int,
+    seed: int,
+    seconds: float,
+    start: Start,
+    options: tuple[str, ...],
+) -> dict[str, Any]:
+    """Distil once in peace and once with kills; compare, and count.
+
+    Args:
+        folder: Where both runs go.
+        kills: Kills, each followed by a run with ``--resume``.
+        seed: Seed of their moments.
+        seconds: The server's mean wait before an answer.
+        start: How processes are started.
+        options: Further options of ``routedk distill``.
+    """
+    chance = random.Random(seed)
+    os.environ.setdefault("OPENAI_API_KEY", "none")
+    # Read by LiteLLM where it is imported before the command.
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    with CountingServer(seconds).running() as server:
+        common = ["distill", "--data", "demo", "--teacher", "openai/fake", "--resume", *options]
+        common += ["--api-base", server.address, "--output"]
+        _to_the_end(start(["info"], folder / "info.log"))
+        began = time.monotonic()
+        _to_the_end(start([*common, str(folder / "quiet")], folder / "quiet.log"))
+        duration = time.monotonic() - began
+        quiet = server.counts
+        server.forget()
+        most = max(1, round(_SPREAD * len(quiet.asked) / kills))
+        cut, log = folder / "cut", folder / "cut.log"
+        done: list[Kill] = []
+        known: set[str] = set()
+        again = tries = 0
+        while len(done) < kills and tries < 3 * kills:
+            tries += 1
+            complete = len(known) == len(quiet.asked)
+            anywhere = complete or chance.random() < _ANYWHERE
+            # Not too many calls before a kill anywhere, either: else few are left for the others.
+            after_calls = most if anywhere else chance.randint(1, most)
+            after_seconds = chance.uniform(0, duration if anywhere else 2 * seconds)
+            before, began = len(server.counts.asked), time.monotonic()
+            run = start([*common, str(cut)], log)
+            ended = _wait(run, server, before + after_calls, after_seconds, anywhere)
+            run.kill()
+            _to_the_end(run, killed=not ended)
+            asked = server.counts.asked[before:]
+            again += sum(key in known for key in asked)
+            known, half_line = _journaled(cut / _JOURNAL)
+            if ended:
+                duration = time.monotonic() - began
+                continue
+            done.append(
+                Kill(
+                    after_calls=None if anywhere else after_calls,
+                    after_seconds=round(after_seconds, 3),
+                    calls=len(asked),
+                    under_way=len(set(asked) - known),
+                    journaled=len(known),
+                    half_line=half_line,
+                )
+            )
+        before = len(server.counts.asked)
+        _to_the_end(start([*common, str(cut)], log))
+        made = server.counts
+        again += sum(key in known for key in made.asked[before:])
+    unbroken, mended = ((folder / run / _KNOWLEDGE).read_bytes() for run in ("quiet", "cut"))
+    return {
+        "kills": len(done),
+        "kills_with_calls_under_way": sum(kill.under_way > 0 for kill in done),
+        "kills_that_left_half_a_line": sum(kill.half_line for kill in done),
+        "runs_that_ended_before_their_kill": tries - len(done),
+        "questions": len(set(quiet.asked)),
+        "calls_made": len(made.asked),
+        "calls_under_way_when_killed": sum(kill.under_way for kill in done),
+        "calls_made_again": len(made.asked) - len(set(made.asked)),
+        "calls_made_again_though_journaled": again,
+        "answers_computed_twice": sum(times - 1 for times in made.computed.values()),
+        "answers_in_the_journal": len(_journaled(cut / _JOURNAL)[0]),
+        "same_knowledge": unbroken == mended,
+        "knowledge_sha256": hashlib.sha256(mended).hexdigest(),
+        "seed": seed,
+        "log": [asdict(kill) for kill in done],
+    }
+
+
+def _wait(run: Run, server: CountingServer, asked: int, seconds: float, anywhere: bool) -> bool:
+    """Wait for the moment of a kill; whether the run ended before it.
+
+    The moment is so many seconds after so many calls in all have come; anywhere, it is the first
+    of both, counted from now.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    moment = time.monotonic() + seconds if anywhere else deadline
+    while not server.wait_for(asked, min(0.02, max(0.0, moment - time.monotonic()))):
+        if run.poll() is not None:
+            return True
+        if time.monotonic() >= deadline:
+            raise RuntimeError("the run neither asks nor ends")
+        if time.monotonic() >= moment:
+            return False
+    if not anywhere:
+        time.sleep(seconds)
+    return run.poll() is not None
+
+
+def _to_the_end(run: Run, *, killed: bool = False) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while (code := run.poll()) is None:
+        if time.monotonic() > deadline:
+            run.kill()
+            raise RuntimeError("the run does not end")
+        time.sleep(0.02)
+    # A run may end between the moment of its kill and the kill.
+    if code != 0 and not (killed and code == -signal.SIGKILL):
+        raise RuntimeError(f"routedk distill ended with {code}: see the logs")
+
+
+def _journaled(path: Path) -> tuple[set[str], bool]:
+    """The keys in a journal's whole lines, and whether half a line follows."""
+    *lines, rest = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    return {json.loads(line)["key"] for line in lines}, bool(rest)
+
+
+def main(
+    kills: Annotated[int, typer.Option(min=1)] = 50,
+    seed: Annotated[int, typer.Option(help="Of the moments of the kills.")] = 0,
+    ratio: Annotated[float, typer.Option(help="Share of the demo's training sessions.")] = 0.35,
+    seconds: Annotated[float, typer.Option(help="Mean wait of the server.")] = 0.3,
+    threads: Annotated[int, typer.Option(min=1)] = 4,
+    preloaded: Annotated[
+        bool, typer.Option(help="Fork processes that have the libraries loaded.")
+    ] = False,
+    output: Annotated[Path | None, typer.Option(help="The log, as JSON.")] = None,
+) -> None:
+    """Print what kills cost, as JSON; exit code 1 where anything was lost or paid for twice."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = kill_and_resume(
+            Path(folder),
+            kills=kills,
+            seed=seed,
+            seconds=seconds,
+            start=Forks() if preloaded else start_command,
+            options=("--ratio", str(ratio), "--threads", str(threads)),
+        )
+    if output is not None:
+        output.write_text(json.dumps(found, indent=2) + "\n")
+    typer.echo(json.dumps({name: found[name] for name in found if name != "log"}, indent=2))
+    lost = not found["same_knowledge"]
+    if lost or found["calls_made_again_though_journaled"] or found["answers_computed_twice"]:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)
