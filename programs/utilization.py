@@ -63,3 +63,23 @@ def check_trains(name: str | None) -> None:
         raise SettingError(
             f"utilization {name!r} has nothing to train: compile only, or name one that trains"
         )
+
+
+def agreed_utilization(trained: str | None, wanted: str | None) -> str | None:
+    """The utilization to compile with: that which the experts were trained for, if any.
+
+    Args:
+        trained: What the experts were trained with; None where that was left free.
+        wanted: What is asked for; None takes that of the experts.
+
+    Raises:
+        SettingError: They differ, or one is unknown.
+    """
+    utilization_of(trained)
+    utilization_of(wanted)
+    if trained is not None and wanted is not None and trained != wanted:
+        raise SettingError(
+            f"utilization {wanted!r}: the experts were trained for {trained!r}, leave the option "
+            "out or train them again"
+        )
+    return wanted or trained

@@ -58,9 +58,11 @@ def compile(
     not looked at. The plain program stays where no knowledge helps.
     """
     from routedk.programs.neighbours import check_retriever
-    from routedk.programs.utilization import utilization_of
+    from routedk.programs.utilization import agreed_utilization, utilization_of
 
     check_retriever(retriever)
+    if experts is not None:
+        utilization = agreed_utilization(_trained_for(experts), utilization)
     wanted = utilization_of(utilization)
     if wanted is not None and not wanted.trains and experts is not None:
         raise SettingError(
@@ -99,6 +101,14 @@ def compile(
         f"by equal intents {grouping['equal_intents_f1']:.3f}"
     )
     typer.echo(f"Program: {output}")
+
+
+def _trained_for(experts: Path) -> str | None:
+    """The utilization that experts were trained for; None where it was left free."""
+    from routedk.adapters.routing_file import read_routing
+
+    trained: str | None = read_routing(experts).get("training", {}).get("utilization")
+    return trained
 
 
 def _compile(
