@@ -61,14 +61,14 @@ def compile(
     from routedk.programs.utilization import agreed_utilization, utilization_of
 
     check_retriever(retriever)
-    if experts is not None:
-        utilization = agreed_utilization(_trained_for(experts), utilization)
     wanted = utilization_of(utilization)
     if wanted is not None and not wanted.trains and experts is not None:
         raise SettingError(
             f"utilization {utilization!r} trains no experts: leave --experts out, name --student "
             "or --lm"
         )
+    if experts is not None:
+        utilization = agreed_utilization(_trained_for(experts), utilization)
     if source.split != "train":
         raise SettingError(
             f"split is {source.split!r}: compile takes neighbours from train and scores on val, "
