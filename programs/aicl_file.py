@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from routedk.data.records import session_from_record, session_to_record
 from routedk.errors import ArtifactError, DataError, SettingError
@@ -12,6 +12,7 @@ from routedk.files import read_json, write_json
 from routedk.programs.aicl import AICL
 from routedk.programs.layout import layout_hash
 from routedk.programs.lessons import Lesson, LessonBook, Turn
+from routedk.programs.saved_record import checked_record
 from routedk.types import Item, Session
 
 KIND = "routedk.aicl"
@@ -144,23 +145,16 @@ def _read_lesson(kept: _Lesson) -> Lesson:
 
 
 def _checked(record: object, path: str | Path) -> _Program:
-    found = record.get("kind") if isinstance(record, dict) else None
-    if not isinstance(record, dict) or found != KIND:
-        raise ArtifactError(
-            f"{path}: not an AICL program: its kind is {found!r}, not {KIND!r} "
-            "(name a file that AICL.save wrote)"
-        )
-    if record.get("schema_version") != SCHEMA_VERSION:
-        raise ArtifactError(
-            f"{path}: schema version {record.get('schema_version')!r}, this version of routedk "
-            f"reads {SCHEMA_VERSION} (make the program again)"
-        )
-    try:
-        program = _Program.model_validate(record)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ArtifactError(f"{path}: the program is damaged: {place}: {first['msg']}") from None
+    program = checked_record(
+        record,
+        path,
+        _Program,
+        kind=KIND,
+        version=SCHEMA_VERSION,
+        what="an AICL program",
+        writer="AICL.save",
+        remedy="make the program again",
+    )
     if program.layout != layout_hash():
         raise ArtifactError(
             f"{path}: saved under prompt layout {program.layout}, this version renders "

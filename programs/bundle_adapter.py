@@ -1,19 +1,18 @@
 """The layout as a ``dspy.Adapter``: what DSPy sends is what ``routedk.programs.layout`` makes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
-
-import dspy
 
 from routedk.programs import layout
 from routedk.programs.answers import split_thought
+from routedk.programs.unmarked_chat import UnmarkedChat
 
 
 def _text(fields: Mapping[str, Any], name: str) -> str:
     return str(fields.get(name) or "")
 
 
-class BundleLayout(dspy.ChatAdapter):  # type: ignore[misc]
+class BundleLayout(UnmarkedChat):
     """Renders ``GenerateBundles``, or a signature with its field names.
 
     Patterns and rules stand in the system message of the request, similar sessions and items in
@@ -22,29 +21,12 @@ class BundleLayout(dspy.ChatAdapter):  # type: ignore[misc]
     adapter does not know. ``format_finetune_data`` of the base class uses the same rendering.
     """
 
-    def __init__(self) -> None:
-        """No options: a layout with switches would not be one layout."""
-        super().__init__(use_json_adapter_fallback=False)
-
-    def format(
-        self, signature: Any, demos: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]
-    ) -> list[layout.Message]:
-        """All messages of one request; patterns and rules of ``inputs`` end the system message."""
-        system = layout.system_content(
-            self.format_system_message(signature),
-            _text(inputs, "patterns"),
-            _text(inputs, "rules"),
+    def system_content(self, signature: Any, inputs: Mapping[str, Any]) -> str:
+        """The instructions, then the patterns and rules of ``inputs``."""
+        instructions = self.format_system_message(signature)
+        return layout.system_content(
+            instructions, _text(inputs, "patterns"), _text(inputs, "rules")
         )
-        user = self.format_user_message_content(signature, dict(inputs), main_request=True)
-        return [
-            {"role": "system", "content": system},
-            *self.format_demos(signature, list(demos)),
-            {"role": "user", "content": user},
-        ]
-
-    def format_system_message(self, signature: Any) -> str:
-        """The signature's instructions and nothing else."""
-        return str(signature.instructions)
 
     def format_user_message_content(
         self,

@@ -4,35 +4,18 @@ Small language models copy or break the markers of DSPy's own formats; most ques
 distiller have one answer, so none are needed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import dspy
-
-from routedk.programs.layout import Message
+from routedk.programs.unmarked_chat import UnmarkedChat
 
 
-class PlainText(dspy.ChatAdapter):  # type: ignore[misc]
+class PlainText(UnmarkedChat):
     """The instructions are the system message, the inputs blocks of the user message.
 
     A block is the description of its field, a colon and the value; empty inputs have none. The
     user message ends with the description of the one output field, which the whole completion is.
     """
-
-    def __init__(self) -> None:
-        """No options."""
-        super().__init__(use_json_adapter_fallback=False)
-
-    def format(
-        self, signature: Any, demos: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]
-    ) -> list[Message]:
-        """All messages of one request."""
-        user = self.format_user_message_content(signature, dict(inputs), main_request=True)
-        return [
-            {"role": "system", "content": str(signature.instructions)},
-            *self.format_demos(signature, list(demos)),
-            {"role": "user", "content": user},
-        ]
 
     def format_user_message_content(
         self,

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from routedk.data.records import session_from_record, session_to_record
 from routedk.errors import ArtifactError, DataError, SettingError
@@ -14,6 +14,7 @@ from routedk.programs.generator import BundleGenerator
 from routedk.programs.grouping import SimilarIntents
 from routedk.programs.knowledge import CompiledKnowledge
 from routedk.programs.layout import layout_hash
+from routedk.programs.saved_record import checked_record
 from routedk.programs.signatures import GenerateBundles
 from routedk.programs.utilization import utilization_of
 from routedk.types import Item, Pattern, Provenance, Session
@@ -179,23 +180,16 @@ def load_generator(path: str | Path) -> BundleGenerator:
 
 
 def _checked(record: object, path: str | Path) -> _Program:
-    found = record.get("kind") if isinstance(record, dict) else None
-    if not isinstance(record, dict) or found != KIND:
-        raise ArtifactError(
-            f"{path}: not a program: its kind is {found!r}, not {KIND!r} "
-            "(name a file that `routedk compile` wrote)"
-        )
-    if record.get("schema_version") != SCHEMA_VERSION:
-        raise ArtifactError(
-            f"{path}: schema version {record.get('schema_version')!r}, this version of routedk "
-            f"reads {SCHEMA_VERSION} (compile the program again)"
-        )
-    try:
-        program = _Program.model_validate(record)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ArtifactError(f"{path}: the program is damaged: {place}: {first['msg']}") from None
+    program = checked_record(
+        record,
+        path,
+        _Program,
+        kind=KIND,
+        version=SCHEMA_VERSION,
+        what="a program",
+        writer="`routedk compile`",
+        remedy="compile the program again",
+    )
     # Written before there were patterns; what it renders has not changed.
     earlier = program.fields == list(_WITHOUT_PATTERNS) and not program.knowledge.patterns
     if program.fields != list(_FIELDS) and not earlier:
