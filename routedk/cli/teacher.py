@@ -95,7 +95,7 @@ def distil_with(
 
     Args:
         command: The teacher and its settings.
-        sessions: The sample.
+        sessions: The sample, annotated sessions alone.
         journaled: The LM teacher; None for the annotation teacher.
     """
     bounds: dict[str, Any] = {
@@ -111,9 +111,8 @@ def distil_with(
     from routedk.programs.budget import price
     from routedk.programs.lm_teacher import LMTeacher
 
-    annotated = [session for session in sessions if session.bundles is not None]
     steps: dict[str, int] = {
-        name: len(annotated) for name in ("rule", "thought") if name in command.formats
+        name: len(sessions) for name in ("rule", "thought") if name in command.formats
     }
     with lm_errors(), show_progress(steps) as advance:
         distiller = LMTeacher(
@@ -125,7 +124,7 @@ def distil_with(
             price=lambda read, written: price(command.teacher, read, written),
             on_session=advance,
         )
-        knowledge = distiller.distill(annotated)
+        knowledge = distiller.distill(sessions)
         spent = journaled.spent
     return knowledge, {
         "spent": {
@@ -158,8 +157,7 @@ def plan_with(
         if command.patterns_feed_rules
         else ()
     )
-    annotated = [session for session in sessions if session.bundles is not None]
-    steps = plan_calls(command.teacher, annotated, command.formats, patterns, scored)
+    steps = plan_calls(command.teacher, sessions, command.formats, patterns, scored)
     rows = [
         (
             step.name,
