@@ -1,6 +1,7 @@
 """The engine of a journaled language model: looks a question up, or asks and writes it down."""
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
@@ -20,6 +21,7 @@ from routedk.programs.journal_question import Question, next_draw
 
 OnCall = Callable[[JournaledAnswer, bool], None]
 _POLL_SECONDS = 0.02
+_LONGEST_WAIT = 120.0
 
 
 class JournalEngine:
@@ -159,8 +161,7 @@ class JournalEngine:
             ):
                 yield write
         except LMError as error:
-            if error.retry_after is None:
-                error.retry_after = _retry_after(error)
+            error.retry_after = _wait(error)
             raise
         finally:
             self._purse.settle(most, spent)
@@ -213,6 +214,15 @@ class AsyncJournalEngine:
         """The answer as events, all at once."""
         for event in response_to_events(await self.complete(request)):
             yield event
+
+
+def _wait(error: LMError) -> float | None:
+    """Seconds until the next try: what the server asked for, within reason, each caller's own.
+
+    A server may ask for an hour, and callers that it turned away together would come back together.
+    """
+    asked = error.retry_after if error.retry_after is not None else _retry_after(error)
+    return None if asked is None else min(asked, _LONGEST_WAIT) * random.uniform(1.0, 1.1)
 
 
 def _retry_after(error: BaseException) -> float | None:

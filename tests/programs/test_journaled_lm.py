@@ -26,7 +26,7 @@ from dspy.lm15 import (
     UnsupportedModelError,
     Usage,
 )
-from dspy.utils.exceptions import AdapterParseError, LMAuthError, LMTransportError
+from dspy.utils.exceptions import AdapterParseError, LMAuthError, LMServerError, LMTransportError
 
 from routedk.errors import AnswerError, DataError, SettingError
 from routedk.programs.batch import generate_all
@@ -334,6 +334,23 @@ def test_a_draw_that_fails_is_drawn_again_not_passed_over(opened: Open) -> None:
     assert len(engine.requests) == 4
     assert opened(lm).lm("tea?", n=3) == ["a", "b", "c"]
     assert len(engine.requests) == 4
+
+
+@pytest.mark.parametrize(("asked", "least"), [(3600.0, 120.0), (5.0, 5.0)])
+def test_a_wait_that_a_server_asks_for_is_bounded_and_spread(
+    opened: Open, asked: float, least: float
+) -> None:
+    def busy(messages: list[dict[str, str]]) -> str:
+        raise ServerError("busy", retry_after=asked)
+
+    lm, _ = scripted_lm(busy)
+    waits = set()
+    for _ in range(5):
+        with pytest.raises(LMServerError) as caught:
+            opened(lm.copy(num_retries=0)).lm("tea?")
+        waits.add(caught.value.retry_after)
+    assert len(waits) > 1
+    assert least <= min(waits) <= max(waits) <= 1.1 * least
 
 
 def test_a_response_without_an_answer_is_none_and_is_not_journaled(
