@@ -1,0 +1,136 @@
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import dspy
+import pytest
+import torch
+
+from routedk.adapters import likelihoods
+from routedk.adapters.engine import StudentEngine, engine_lm
+from routedk.adapters.likelihoods import Continuation, Likelihood, grow_scoring_tree, scoring_job
+from routedk.adapters.prompts import encode_prompt
+from routedk.adapters.routed import RoutedStudent
+from routedk.adapters.scoring import Scorer, scorer_of
+from routedk.adapters.student import Student
+from routedk.errors import SettingError
+from routedk.programs.batch import call_all
+from routedk.programs.generator import BundleGenerator
+from routedk.programs.layout import build_messages
+from routedk.programs.testing import scripted_lm
+from routedk.types import Session
+
+from .conftest import copy_of, randomise
+
+FUSIONS = ("softmax", "single:rule", "layerwise", "sparsegen")
+WANTED = [
+    Continuation(" yes", "1 kettle + 2 tea cup |"),
+    Continuation(" no", "1 kettle + 2 tea cup |"),
+    Continuation("1 2 | brewing tea"),
+    Continuation(" yes", "1 kettle |"),
+    Continuation("1 2 | brewing tea\n3 4 | desk setup"),
+    Continuation("", "1 kettle |"),
+    Continuation(""),
+]
+
+
+@pytest.fixture(scope="module", params=["plain", *FUSIONS])
+def scorer(request: pytest.FixtureRequest, loaded: Student) -> Iterator[Scorer]:
+    student: RoutedStudent | Student = loaded
+    if request.param != "plain":
+        student = RoutedStudent(copy_of(loaded))
+        student.use_fusion(request.param)
+        randomise(student).freeze()
+    lm = engine_lm(StudentEngine(student))
+    yield scorer_of(lm)
+    lm.engine.close()
+
+
+def alone(scorer: Scorer, session: Session, wanted: Continuation) -> tuple[float, int]:
+    """One completion by one plain forward pass: no tree, no padding, no mask."""
+    generator = scorer.engine.generator
+    prompt = encode_prompt(generator.tokenizer, build_messages(session))
+    job = scoring_job(generator.tokenizer, prompt, [wanted])
+    tail = job.tails[0]
+    ids = torch.tensor([[*prompt.ids, *job.heads[0], *tail]])
+    with torch.no_grad(), generator._fused([prompt]):
+        scores = generator.base.model(input_ids=ids).logits[0].log_softmax(-1)
+    places = range(ids.shape[1] - len(tail) - 1, ids.shape[1] - 1)
+    return sum(float(scores[k, token]) for k, token in zip(places, tail, strict=True)), len(tail)
+
+
+def test_a_tree_equals_one_by_one(scorer: Scorer, sessions: list[Session]) -> None:
+    found = scorer.many([(build_messages(session), WANTED) for session in sessions])
+    totals = set()
+    for session, scored in zip(sessions, found, strict=True):
+        for wanted, mine in zip(WANTED, scored.likelihoods, strict=True):
+            total, tokens = alone(scorer, session, wanted)
+            assert mine.total == pytest.approx(total, abs=1e-4)
+            assert mine.tokens == tokens
+            assert mine.mean == pytest.approx(total / tokens, abs=1e-4)
+            totals.add(round(total, 3))
+    assert len(totals) > 30
+
+
+def test_limits_change_nothing(
+    scorer: Scorer, sessions: list[Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = [(build_messages(session), WANTED) for session in sessions]
+    whole = scorer.many(requests)
+    monkeypatch.setattr(likelihoods, "_TREE_TOKENS", 20)
+    monkeypatch.setattr(likelihoods, "_BATCH_TOKENS", 300)
+    monkeypatch.setattr(likelihoods, "_PLACES", 3)
+    for one, other in zip(whole, scorer.many(requests), strict=True):
+        assert [x.total for x in one.likelihoods] == pytest.approx(
+            [x.total for x in other.likelihoods], abs=1e-4
+        )
+        assert one.tokens < other.tokens
+
+
+def test_probabilities_of_every_next_token_sum_to_one(loaded: Student) -> None:
+    size = loaded.model.config.vocab_size
+    tree = grow_scoring_tree([5, 6, 7], [(8, 9)] * size, [(token,) for token in range(size)])
+    assert len(tree.input_ids) == 5  # One head; a token that nothing follows is not read.
+    (found,) = likelihoods.score_trees(loaded.model, [tree])
+    assert sum(math.exp(one.total) for one in found) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_head_is_computed_once() -> None:
+    tree = grow_scoring_tree([1, 2], [(3, 4), (3, 4), ()], [(5, 6), (7, 6), (8, 6)])
+    assert tree.input_ids == [1, 2, 3, 4, 5, 7, 8]
+    assert tree.position_ids == [0, 1, 2, 3, 4, 4, 2]
+    assert tree.branch_ids == [0, 0, 1, 1, 2, 3, 4]
+    assert tree.stem_ids == [0, 0, 1, 1, 1, 1, 4]
+    assert tree.scored == [[(3, 5), (4, 6)], [(3, 7), (5, 6)], [(1, 8), (6, 6)]]
+
+
+def test_scoring_and_writing_share_one_worker(loaded: Student, sessions: list[Session]) -> None:
+    lm = engine_lm(StudentEngine(loaded))
+    lm.cache = False
+    scorer = scorer_of(lm)
+    known = scorer(build_messages(sessions[0]), WANTED)
+
+    def ask(number: int) -> Any:
+        if number % 2:
+            return scorer(build_messages(sessions[0]), WANTED)
+        return BundleGenerator()(session=sessions[0]).raw
+
+    with dspy.context(lm=lm):
+        found = call_all(ask, range(12), num_threads=6)
+    assert len(set(found[::2])) == 1
+    for scored in found[1::2]:
+        assert scored.tokens == known.tokens
+        for mine, other in zip(scored.likelihoods, known.likelihoods, strict=True):
+            assert mine.total == pytest.approx(other.total, abs=1e-4)
+    lm.engine.close()
+
+
+def test_nothing_to_score(scorer: Scorer, sessions: list[Session]) -> None:
+    assert scorer(build_messages(sessions[0]), []) == likelihoods.Scored((), 0)
+
+
+def test_other_language_models_tell_no_likelihoods() -> None:
+    lm, _ = scripted_lm(lambda messages: "none")
+    with pytest.raises(SettingError, match=r"'local/scripted' tells no likelihoods of given text"):
+        scorer_of(lm)
+    assert Likelihood(-6.0, 3).mean == -2
