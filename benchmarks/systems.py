@@ -74,8 +74,14 @@ def main(
     sessions = sessions[:limit]
     parts = split_sessions(everything, source.options)
     validation = [s for s in parts["val"] if s.gold]
-    neighbours = [s for s in parts["train"] if s.gold] if aicl else []
-    data = BaselineData(catalogue=everything, validation=validation, encoder=default_encoder())
+    training = [s for s in parts["train"] if s.gold]
+    neighbours = training if aicl else []
+    data = BaselineData(
+        catalogue=everything,
+        validation=validation,
+        encoder=default_encoder(),
+        training=training,
+    )
     scored = list(evaluate_baselines(sessions, data, seed=source.options.seed))
     for name, lm, runner in _systems(experts, program, dtype, neighbours):
         started = perf_counter()

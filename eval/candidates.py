@@ -2,13 +2,25 @@
 
 from routedk.eval.dendrogram import Dendrogram
 from routedk.eval.embeddings import TitleEncoder
+from routedk.eval.pairs import PairModel
 from routedk.types import Session
 
 
-def session_dendrogram(session: Session, encoder: TitleEncoder) -> Dendrogram:
-    """The average-linkage dendrogram of a session's titles by cosine distance."""
-    titles = [item.title for item in session.items]
-    return Dendrogram([item.id for item in session.items], encoder.encode(titles))
+def session_dendrogram(
+    session: Session, encoder: TitleEncoder, pairs: PairModel | None = None
+) -> Dendrogram:
+    """The average-linkage dendrogram of a session's titles.
+
+    Args:
+        session: A session whose items have titles.
+        encoder: Encoder of the titles.
+        pairs: A pair is as far apart as it is improbable; None for cosine distance.
+    """
+    names = [item.id for item in session.items]
+    titles = encoder.encode([item.title for item in session.items])
+    if pairs is None:
+        return Dendrogram(names, titles)
+    return Dendrogram.of_distances(names, 1 - pairs.probabilities(titles))
 
 
 def dendrogram_candidates(session: Session, encoder: TitleEncoder) -> list[frozenset[str]]:

@@ -8,34 +8,44 @@ from routedk.eval.baselines import whole
 from routedk.eval.candidates import session_dendrogram
 from routedk.eval.embeddings import TitleEncoder
 from routedk.eval.matched import matched_f1
+from routedk.eval.pairs import PairModel
 from routedk.types import Session
 
 TITLE_THRESHOLDS = (0.80, 0.85, 0.90, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995)
 EMBEDDING_THRESHOLDS = (0.40, 0.45, 0.50, 0.55, 0.60, 0.65, 0.70, 0.75, 0.80, 0.85, 0.90)
+PAIR_THRESHOLDS = EMBEDDING_THRESHOLDS
 
 
 class Clusters:
     """Clusters of similar titles are the bundles.
 
-    Average linkage on cosine distance, cut at a threshold; clusters of one item are dropped; the
-    whole session where none is left.
+    Average linkage on cosine distance, or on the improbability of a pair, cut at a threshold;
+    clusters of one item are dropped; the whole session where none is left.
 
     Args:
         encoder: Encoder of the titles.
-        threshold: Cosine distance at which the dendrogram is cut.
+        threshold: Distance at which the dendrogram is cut.
+        pairs: Says how probable each pair is; None for cosines.
     """
 
-    def __init__(self, encoder: TitleEncoder, threshold: float) -> None:
+    def __init__(
+        self, encoder: TitleEncoder, threshold: float, pairs: PairModel | None = None
+    ) -> None:
         self.encoder = encoder
         self.threshold = threshold
+        self.pairs = pairs
 
     def predict(self, session: Session) -> list[frozenset[str]]:
         """Bundle one session; see `Baseline.predict`."""
-        return session_dendrogram(session, self.encoder).cut(self.threshold) or whole(session)
+        tree = session_dendrogram(session, self.encoder, self.pairs)
+        return tree.cut(self.threshold) or whole(session)
 
 
 def tune_clusters(
-    encoder: TitleEncoder, sessions: Sequence[Session], thresholds: Sequence[float]
+    encoder: TitleEncoder,
+    sessions: Sequence[Session],
+    thresholds: Sequence[float],
+    pairs: PairModel | None = None,
 ) -> Clusters:
     """Clusters with the threshold that is best on some sessions.
 
@@ -44,6 +54,7 @@ def tune_clusters(
         sessions: Sessions to choose on, usually the validation split; those without gold
             bundles are passed over.
         thresholds: Thresholds to choose among.
+        pairs: As in `Clusters`.
 
     Returns:
         Clusters with the highest mean matched F1; the smallest threshold among equals.
@@ -59,7 +70,7 @@ def tune_clusters(
         )
     # One call for all titles: an encoder is much faster on many texts than on few.
     encoder.encode([item.title for session in known for item in session.items])
-    trees = [session_dendrogram(session, encoder) for session in known]
+    trees = [session_dendrogram(session, encoder, pairs) for session in known]
 
     def score(threshold: float) -> float:
         return fmean(
@@ -67,4 +78,4 @@ def tune_clusters(
             for session, tree in zip(known, trees, strict=True)
         )
 
-    return Clusters(encoder, max(sorted(thresholds), key=score))
+    return Clusters(encoder, max(sorted(thresholds), key=score), pairs)

@@ -10,12 +10,14 @@ from routedk.eval.baselines import AllPairs, Baseline, FirstTwo, SameCategory, W
 from routedk.eval.bootstrap import RESAMPLES
 from routedk.eval.clusters import (
     EMBEDDING_THRESHOLDS,
+    PAIR_THRESHOLDS,
     TITLE_THRESHOLDS,
     Clusters,
     tune_clusters,
 )
 from routedk.eval.embeddings import TfidfEncoder, TitleEncoder
 from routedk.eval.evaluate import evaluate, predict_baseline
+from routedk.eval.pairs import fit_pairs
 from routedk.eval.report import System
 from routedk.types import Session
 
@@ -28,13 +30,15 @@ class BaselineData:
         catalogue: All sessions of the data set; their titles, never their bundles, are used.
         validation: Sessions that thresholds are chosen on; those without gold are passed over.
         validation_name: The split they come from, for the record.
-        encoder: Encoder for `embedding-clusters`.
+        encoder: Encoder for `embedding-clusters` and `pair-clusters`.
+        training: Sessions whose gold `pair-clusters` learns from: none that are scored.
     """
 
     catalogue: Sequence[Session]
     validation: Sequence[Session]
     validation_name: str = "val"
     encoder: TitleEncoder
+    training: Sequence[Session] = ()
 
 
 def title_clusters(data: BaselineData) -> Clusters:
@@ -51,6 +55,17 @@ def embedding_clusters(data: BaselineData) -> Clusters:
     return tune_clusters(data.encoder, data.validation, EMBEDDING_THRESHOLDS)
 
 
+def pair_clusters(data: BaselineData) -> Clusters:
+    """`pair-clusters`: the probability of a pair, learnt from training sessions' gold."""
+    pairs = fit_pairs(data.training, data.encoder)
+    if pairs is None:
+        raise SettingError(
+            "pair-clusters learns from training sessions, some of whose pairs of items are "
+            "bundled and some not, and there are none: leave this baseline out"
+        )
+    return tune_clusters(data.encoder, data.validation, PAIR_THRESHOLDS, pairs)
+
+
 BASELINES: Mapping[str, Callable[[BaselineData], Baseline]] = MappingProxyType(
     {
         "whole-session": lambda _: WholeSession(),
@@ -61,6 +76,7 @@ BASELINES: Mapping[str, Callable[[BaselineData], Baseline]] = MappingProxyType(
         "category-3": lambda _: SameCategory(3),
         "title-clusters": title_clusters,
         "embedding-clusters": embedding_clusters,
+        "pair-clusters": pair_clusters,
     }
 )
 
@@ -86,7 +102,7 @@ def evaluate_baselines(
     *,
     seed: int,
     resamples: int = RESAMPLES,
-    names: Iterable[str] = tuple(BASELINES),
+    names: Iterable[str] | None = None,
 ) -> tuple[System, ...]:
     """Score baselines on the same sessions and the same bootstrap draws.
 
@@ -95,7 +111,8 @@ def evaluate_baselines(
         data: What the baselines may learn from.
         seed: Seed of the bootstrap.
         resamples: Number of bootstrap resamples.
-        names: Names of `BASELINES`.
+        names: Names of `BASELINES`; None for all, `pair-clusters` where there are training
+            sessions.
 
     Raises:
         DataError: When no session has a gold bundle.
@@ -103,6 +120,8 @@ def evaluate_baselines(
     """
     scored = [session for session in sessions if session.gold]
     systems = []
+    if names is None:
+        names = [name for name in BASELINES if data.training or name != "pair-clusters"]
     for name in names:
         baseline = make_baseline(name, data)
         if isinstance(baseline, Clusters):
@@ -117,7 +136,9 @@ def evaluate_baselines(
 def _config(baseline: Baseline, data: BaselineData, scored: Sequence[Session]) -> dict[str, Any]:
     """The settings of one baseline for the record."""
     if isinstance(baseline, Clusters):
+        learnt = {"learnt_from_sessions": sum(bool(s.gold) for s in data.training)}
         return {
+            **(learnt if baseline.pairs is not None else {}),
             "threshold": baseline.threshold,
             "tuned_on": data.validation_name,
             "tuned_on_sessions": sum(bool(session.gold) for session in data.validation),

@@ -117,6 +117,7 @@ class Demo:
             catalogue=self.sessions,
             validation=[session for session in self.parts["val"] if session.gold],
             encoder=default_encoder(),
+            training=[session for session in self.parts["train"] if session.gold],
         )
         systems = {}
         for name in ("untrained-student", "routed-student"):

@@ -81,11 +81,18 @@ def _score_baselines(
     known = {part: [s for s in parts[part] if s.gold] for part in ("val", "train")}
     part = "val" if known["val"] else "train"
     require_titles([*(session for session in sessions if session.gold), *known[part]])
+    scored = {session.id for session in sessions}
+    training = [
+        session
+        for session in known["train"]
+        if part != "train" and session.id not in scored and all(i.title for i in session.items)
+    ]
     data = BaselineData(
         catalogue=everything,
         validation=known[part],
         validation_name=part,
         encoder=default_encoder(),
+        training=training,
     )
     return evaluate_baselines(sessions, data, seed=source.options.seed)
 

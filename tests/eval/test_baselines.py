@@ -28,7 +28,7 @@ SESSIONS = [
     session(["", " ", "the"], name="4"),
 ]
 ENCODER = TfidfEncoder(item.title for one in SESSIONS for item in one.items)
-DATA = BaselineData(catalogue=SESSIONS, validation=SESSIONS, encoder=ENCODER)
+DATA = BaselineData(catalogue=SESSIONS, validation=SESSIONS, encoder=ENCODER, training=SESSIONS)
 
 
 class BaselineContract:
@@ -84,6 +84,10 @@ class TestTitleClusters(BaselineContract):
 
 class TestEmbeddingClusters(BaselineContract):
     name = "embedding-clusters"
+
+
+class TestPairClusters(BaselineContract):
+    name = "pair-clusters"
 
 
 def test_every_baseline_keeps_the_contract() -> None:

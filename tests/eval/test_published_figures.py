@@ -13,7 +13,12 @@ def figures(folder: Path, options: DataOptions, names: Sequence[str]) -> dict[st
     """The named baselines on the test split."""
     sessions = load_sessions(folder, options)
     parts = split_sessions(sessions, options)
-    data = BaselineData(catalogue=sessions, validation=parts["val"], encoder=default_encoder())
+    data = BaselineData(
+        catalogue=sessions,
+        validation=parts["val"],
+        encoder=default_encoder(),
+        training=parts["train"],
+    )
     systems = evaluate_baselines(parts["test"], data, seed=0, resamples=20, names=names)
     return {system.name: system for system in systems}
 
