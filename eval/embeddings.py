@@ -70,6 +70,10 @@ class MiniLMEncoder:
         self._cache: dict[str, NDArray[np.float32]] = {}
         self._lock = threading.Lock()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "MiniLMEncoder":
+        """Copies of a program share the model."""
+        return self
+
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Encode texts; see `TitleEncoder.encode`.
 

@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from routedk.programs.journaled_lm import JournaledLM, is_session_error
     from routedk.programs.knowledge import CompiledKnowledge
     from routedk.programs.knowledge_file import read_knowledge, write_knowledge
+    from routedk.programs.likelihood import LikelihoodRanking
     from routedk.programs.lm_teacher import LMTeacher
     from routedk.programs.program_file import load_generator
     from routedk.programs.rule_distiller import RuleDistiller
+    from routedk.programs.self_correct import SelfCorrect
     from routedk.programs.signatures import GenerateBundles
     from routedk.programs.thought_distiller import ThoughtDistiller
+    from routedk.programs.verification import Verification
 
 __all__ = [
     "AICL",
@@ -39,9 +42,12 @@ __all__ = [
     "GenerateBundles",
     "JournaledLM",
     "LMTeacher",
+    "LikelihoodRanking",
     "ParsedAnswer",
     "RuleDistiller",
+    "SelfCorrect",
     "ThoughtDistiller",
+    "Verification",
     "estimate_calls",
     "generate_all",
     "is_session_error",
@@ -65,9 +71,12 @@ _HOMES = {
     "GenerateBundles": "signatures",
     "JournaledLM": "journaled_lm",
     "LMTeacher": "lm_teacher",
+    "LikelihoodRanking": "likelihood",
     "ParsedAnswer": "answers",
     "RuleDistiller": "rule_distiller",
+    "SelfCorrect": "self_correct",
     "ThoughtDistiller": "thought_distiller",
+    "Verification": "verification",
     "estimate_calls": "budget",
     "generate_all": "batch",
     "is_session_error": "journaled_lm",

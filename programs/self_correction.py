@@ -94,13 +94,14 @@ class SelfCorrection(dspy.Module):  # type: ignore[misc]
         """Bundle the session of a dialogue, which is gone on with.
 
         Args:
-            dialogue: One without an answer.
+            dialogue: Perhaps with a first answer, its turn included; else it is asked for.
 
         Returns:
             ``notes``: what went wrong on the way, one description each.
         """
         notes: tuple[str, ...] = ()
-        self.ask(dialogue)
+        if dialogue.read is None:
+            self.ask(dialogue)
         for _ in range(self.corrections):
             if dialogue.read is None:
                 self.ask(dialogue, prompts.UNREADABLE)

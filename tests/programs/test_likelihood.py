@@ -1,0 +1,86 @@
+import asyncio
+from collections.abc import Callable, Sequence
+
+import dspy
+import pytest
+
+from routedk.errors import SettingError
+from routedk.eval.embeddings import TfidfEncoder
+from routedk.programs.generator import BundleGenerator
+from routedk.programs.layout import render_answer
+from routedk.programs.likelihood import AnswerScores, LikelihoodRanking
+from routedk.programs.testing import scripted_lm
+from routedk.programs.usage import Usage
+from routedk.types import Bundle, Session
+
+TITLES = ("red kettle", "blue kettle", "usb cable", "usb hub")
+
+
+@pytest.fixture
+def four(make: Callable[..., Session]) -> Session:
+    return make("s", TITLES)
+
+
+@pytest.fixture
+def encoder() -> TfidfEncoder:
+    return TfidfEncoder(TITLES)
+
+
+class Scores:
+    """A log-likelihood of -1 per token of what it likes, and -2 of anything else."""
+
+    def __init__(self, liked: str) -> None:
+        self.liked = liked
+        self.seen: list[str] = []
+
+    def __call__(self, session: Session, answers: Sequence[Sequence[Bundle]]) -> AnswerScores:
+        self.seen = [render_answer(session, answer) for answer in answers]
+        tokens = tuple(len(text.split()) for text in self.seen)
+        totals = tuple(
+            -n * (1.0 if text == self.liked else 2.0)
+            for n, text in zip(tokens, self.seen, strict=True)
+        )
+        return AnswerScores(totals, tokens, Usage(calls=1, input_tokens=50))
+
+
+def test_the_likeliest_per_token_wins(four: Session, encoder: TfidfEncoder) -> None:
+    scorer = Scores("1 2 | kettle\n3 4 | usb")
+    prediction = LikelihoodRanking(None, scorer, encoder=encoder)(session=four)
+    assert scorer.seen == ["1 2 | kettle\n3 4 | usb", "1 2 3 4"]
+    assert [b.intent for b in prediction.bundles] == ["kettle", "usb"]
+    assert prediction.scores == [-1.0, -2.0]
+    # exp(-1) over exp(-1) + exp(-2).
+    assert prediction.confidences == [pytest.approx(0.7310586), pytest.approx(0.7310586)]
+    assert (prediction.calls, prediction.input_tokens, prediction.output_tokens) == (1, 50, 0)
+
+
+def test_by_the_sum_the_shorter_wins(four: Session, encoder: TfidfEncoder) -> None:
+    scorer = Scores("1 2 | kettle\n3 4 | usb")
+    program = LikelihoodRanking(None, scorer, measure="sum", encoder=encoder)
+    prediction = program(session=four)
+    # Eight tokens at -1 and four at -2: equal, and the first of equal ones wins.
+    assert prediction.scores == [-8.0, -8.0]
+    assert len(prediction.bundles) == 2
+    scorer.liked = "1 2 3 4"
+    assert len(asyncio.run(program.acall(session=four)).bundles) == 1
+
+
+def test_samples_are_candidates(four: Session, encoder: TfidfEncoder) -> None:
+    scorer = Scores("1 3 | gifts")
+    lm, engine = scripted_lm(lambda messages: "1 3 | gifts")
+    with dspy.context(lm=lm):
+        program = LikelihoodRanking(BundleGenerator(), scorer, n=3, encoder=encoder)
+        prediction = program(session=four)
+    assert [b.item_ids for b in prediction.bundles] == [("s-1", "s-3")]
+    assert len(scorer.seen) == 3
+    assert (prediction.votes, len(engine.requests), prediction.calls) == (3, 3, 4)
+
+
+def test_one_item(make: Callable[..., Session], encoder: TfidfEncoder) -> None:
+    prediction = LikelihoodRanking(None, Scores(""), encoder=encoder)(session=make("s", ["a"]))
+    assert (prediction.bundles, prediction.none, prediction.scores) == ([], True, [])
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(SettingError, match="measure 'max': allowed are mean, sum"):
+        LikelihoodRanking(None, Scores(""), measure="max")
