@@ -17,8 +17,10 @@ from routedk.adapters.examples import (
     check_form,
     training_rows,
 )
+from routedk.adapters.processes import is_main, join, place, wait
 from routedk.adapters.routed import ExpertSettings, RoutedStudent, check_replaceable
 from routedk.adapters.router import LEARNT
+from routedk.adapters.router_training import RouterTraining
 from routedk.adapters.student import Student
 from routedk.adapters.training import (
     PreparedRow,
@@ -44,13 +46,18 @@ class FitSettings:
         knowledge: How the other experts are, starting from the base expert's weights.
         router: How the router is.
         fusion: How the experts are fused: a name in the table of `routedk.adapters.router`.
+        router_training: What the router learns from.
+        one_by_one: Whether the other experts are trained one after the other, each in a run of
+            its own, instead of together in one run: the same rows, in another order and in other
+            batches, so that the experts come out alike, not equal.
         answer_form: What the experts learn to write: a form of `routedk.adapters.examples`.
         utilization: How the knowledge is used, see `routedk.programs.utilization`: one that
             trains, or None.
         seed: Seed of all chance.
 
     Raises:
-        SettingError: The utilization trains nothing, or a name is unknown.
+        SettingError: The utilization trains nothing, a name is unknown, or the fusion's router
+            cannot be trained so.
     """
 
     experts: ExpertSettings = field(default_factory=ExpertSettings)
@@ -62,6 +69,8 @@ class FitSettings:
         default_factory=lambda: TrainingSettings(share=0.1, epochs=2, learning_rate=2e-2)
     )
     fusion: str = "softmax"
+    router_training: RouterTraining = field(default_factory=RouterTraining)
+    one_by_one: bool = False
     answer_form: AnswerForm = DEFAULT_FORM
     utilization: str | None = None
     seed: int = 0
@@ -69,6 +78,7 @@ class FitSettings:
     def __post_init__(self) -> None:
         check_form(self.answer_form)
         check_trains(self.utilization)
+        self.router_training.check(self.fusion, len(self.experts.experts))
 
 
 def fit(
@@ -80,9 +90,12 @@ def fit(
 ) -> RoutedStudent:
     """Train the experts and then the router, and save them.
 
+    Under ``accelerate launch`` all processes call this alike, and share the work; the main one
+    alone writes.
+
     Stages: the base expert; the other experts, from its weights on, together in one run; the
-    router, with experts frozen, on prompts of all kinds. Work under ``folder/work`` lets a
-    killed run resume; it is told apart by its settings and data.
+    router, on prompts of all kinds. Work under ``folder/work`` lets a killed run resume; it is
+    told apart by its settings, its data and the number of processes.
 
     Args:
         student: The frozen base.
@@ -102,6 +115,7 @@ def fit(
         raise SettingError(f"experts {names}: the first must be base, the others start from it")
     folder = Path(folder).resolve()
     check_replaceable(folder)
+    join(student.model.device)
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         routed = RoutedStudent(student, settings.experts, settings.fusion)
@@ -120,13 +134,18 @@ def fit(
     if others:
         routed.copy_expert(names[0], names[1:])
         prepared = prepare(routed, others, work / "knowledge", settings.knowledge)
-        curves["knowledge"] = train_experts(
-            routed, prepared, work / "knowledge", settings.knowledge
-        )
+        for stage, only in _runs(settings):
+            mine = [row for row in prepared if only in (None, names[row.expert])]
+            if mine:
+                curves[stage] = train_experts(
+                    routed, mine, work / stage, settings.knowledge, only=only
+                )
     if others and settings.fusion in LEARNT:
         sampled = settings.router.sample(rows)
         prepared = prepare(routed, sampled, work / "router", settings.router)
-        curves["router"] = train_router(routed, prepared, work / "router", settings.router)
+        curves["router"] = train_router(
+            routed, prepared, work / "router", settings.router, settings.router_training
+        )
         routed.mean_gates = mean_gates(routed, prepared)
     routed.freeze()
     curve = [{"stage": stage, **record} for stage, mine in curves.items() for record in mine]
@@ -138,13 +157,22 @@ def fit(
         "answer_form": settings.answer_form,
         "utilization": settings.utilization,
     }
-    routed.save(folder, {"training": training})
-    write_jsonl_records(folder / "loss.jsonl", curve)
-    plot_losses(curve, folder / "loss.png")
-    shutil.rmtree(work)
-    if not any(work.parent.iterdir()):
-        work.parent.rmdir()
+    if is_main():
+        routed.save(folder, {"training": training})
+        write_jsonl_records(folder / "loss.jsonl", curve)
+        plot_losses(curve, folder / "loss.png")
+        shutil.rmtree(work)
+        if not any(work.parent.iterdir()):
+            work.parent.rmdir()
+    wait()
     return routed
+
+
+def _runs(settings: FitSettings) -> list[tuple[str, str | None]]:
+    """The runs in which the experts after the first are trained: a name, and of which expert."""
+    if not settings.one_by_one:
+        return [("knowledge", None)]
+    return [(f"knowledge-{name}", name) for name in settings.experts.experts[1:]]
 
 
 @torch.no_grad()
@@ -162,5 +190,6 @@ def _key(settings: FitSettings, student: Student, rows: Sequence[TrainingRow]) -
     device = student.model.device
     stages = (settings.base, settings.knowledge, settings.router)
     precisions = [stage.autocast(device)._enabled for stage in stages]
-    what = repr((asdict(settings), precisions, str(student.model.dtype), student.fingerprint, rows))
+    on = (precisions, str(student.model.dtype), student.fingerprint, place()[1])
+    what = repr((asdict(settings), on, rows))
     return hashlib.sha256(what.encode()).hexdigest()[:16]

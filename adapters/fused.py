@@ -19,30 +19,43 @@ class GateState:
 
     Attributes:
         gates: As a fusion made them; None for PEFT's own way.
+        starts: Position of the first token of each sample at which experts are active; None where
+            they are active from the start. *Shape:* (batch,).
         here: What they come to in the decoder layer under way. *Shape:* (batch, 1 or tokens,
             experts).
     """
 
     def __init__(self) -> None:
         self.gates: Gates | None = None
+        self.starts: Tensor | None = None
         self.here: Tensor | None = None
 
     @contextmanager
-    def use(self, gates: Gates) -> Iterator[None]:
+    def use(self, gates: Gates, starts: Tensor | None = None) -> Iterator[None]:
         """Fuse the experts by these gates inside the block, the backward pass included.
 
         Args:
             gates: One row per sample, *shape* (batch, experts); one per sample and layer,
                 *shape* (batch, layers, experts); or gates per token.
+            starts: As the attribute.
         """
-        previous, self.gates = self.gates, gates
+        previous = self.gates, self.starts
+        self.gates, self.starts = gates, starts
         try:
             yield
         finally:
-            self.gates = previous
+            self.gates, self.starts = previous
 
-    def enter(self, layer: int, hidden_BTH: Tensor) -> None:
-        """Settle the gates of a decoder layer, counted from the lowest with experts."""
+    def enter(
+        self, layer: int, hidden_BTH: Tensor, position_ids_BT: Tensor | None = None
+    ) -> None:
+        """Settle the gates of a decoder layer, counted from the lowest with experts.
+
+        Args:
+            layer: Its number.
+            hidden_BTH: What enters it.
+            position_ids_BT: Its tokens' positions; needed where ``starts`` are given.
+        """
         gates = self.gates
         if gates is None:
             self.here = None
@@ -52,6 +65,14 @@ class GateState:
             self.here = gates[:, layer : layer + 1]
         else:
             self.here = gates[:, None]
+        if self.here is not None and self.starts is not None:
+            if position_ids_BT is None:
+                raise SettingError(
+                    "experts_from='session' needs a student whose decoder layers get position_ids, "
+                    "like Llama's, Qwen's or SmolLM2's: use experts_from='start'"
+                )
+            active_BT = position_ids_BT >= self.starts.to(position_ids_BT.device)[:, None]
+            self.here = self.here * active_BT[..., None].to(self.here.dtype)
 
 
 class FusedLinear(LoraLinear):  # type: ignore[misc]  # PEFT is untyped here
@@ -108,9 +129,13 @@ class FusedLinear(LoraLinear):  # type: ignore[misc]  # PEFT is untyped here
         return down, up
 
     def freeze(self) -> None:
-        """Stack once, for inference and router training: the experts no longer change."""
+        """Stack once, for inference and router training: the experts no longer change.
+
+        In the base layer's precision, to which PEFT's float32 would be converted in each pass.
+        """
+        dtype = self.get_base_layer().weight.dtype
         down, up = self.stacked()
-        self.frozen_cat = (down.detach(), up.detach())
+        self.frozen_cat = (down.detach().to(dtype), up.detach().to(dtype))
 
 
 def expert_config(
@@ -150,7 +175,8 @@ def connect(model: PeftModel, expert_names: tuple[str, ...], layers: Sequence[An
     state = GateState()
 
     def settle(layer: int, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        state.enter(layer, args[0] if args else kwargs["hidden_states"])
+        hidden_BTH = args[0] if args else kwargs["hidden_states"]
+        state.enter(layer, hidden_BTH, kwargs.get("position_ids"))
 
     for place, decoder_layer in enumerate(layers):
         decoder_layer.register_forward_pre_hook(partial(settle, place), with_kwargs=True)

@@ -37,7 +37,12 @@ def only_layers(decoder: Any, start: int, stop: int) -> Iterator[None]:
 
 @torch.inference_mode()
 def lower_hidden(
-    decoder: Any, trees: Sequence[TokenTree], layers: int, pad_token_id: int
+    decoder: Any,
+    trees: Sequence[TokenTree],
+    layers: int,
+    pad_token_id: int,
+    *,
+    progress: bool = True,
 ) -> list[Tensor]:
     """What the lowest layers make of each row.
 
@@ -46,6 +51,7 @@ def lower_hidden(
         trees: The rows.
         layers: Number of lowest layers, at least 0.
         pad_token_id: Fills rows of one batch up to equal length.
+        progress: Whether a progress bar is shown.
 
     Returns:
         One tensor per row, *shape* (tokens, hidden), on the CPU.
@@ -62,7 +68,8 @@ def lower_hidden(
     )
     try:
         with only_layers(decoder, 0, layers):
-            for first in tqdm(range(0, len(order), _BATCH), desc="lower layers", unit="batch"):
+            starts = range(0, len(order), _BATCH)
+            for first in tqdm(starts, desc="lower layers", unit="batch", disable=not progress):
                 places = order[first : first + _BATCH]
                 batch = [trees[k] for k in places]
                 device = decoder.get_input_embeddings().weight.device

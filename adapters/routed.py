@@ -3,7 +3,8 @@
 import hashlib
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from routedk.adapters.fused import connect, expert_config, fused_layers, register_fused
+from routedk.adapters.lower import lower_hidden
 from routedk.adapters.prompts import EncodedPrompt
-from routedk.adapters.router import LEARNT, Gates, make_fusion
+from routedk.adapters.router import LEARNT, Gates, SoftmaxRouter, make_fusion
+from routedk.adapters.router_inputs import router_input
 from routedk.adapters.routing_file import (
     ROUTER_FILE,
     ROUTING_FILE,
@@ -27,6 +30,7 @@ from routedk.adapters.routing_file import (
     settings_of,
 )
 from routedk.adapters.student import Student, load_student
+from routedk.adapters.trees import grow_tree
 from routedk.errors import ArtifactError, SettingError
 
 __all__ = [
@@ -122,10 +126,16 @@ class RoutedStudent:
         for layer in fused_layers(self.model):
             layer.freeze()
 
-    def train_experts(self) -> None:
-        """Make every expert trainable, and nothing else."""
+    def train_experts(self, only: Sequence[str] | None = None) -> None:
+        """Make experts trainable, and nothing else.
+
+        Args:
+            only: Their names; None for all.
+        """
+        wanted = [f".expert_{name}." for name in only or self.settings.experts]
         for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_("lora_" in name)
+            mine = "lora_" in name and any(part in name for part in wanted)
+            parameter.requires_grad_(mine)
         for layer in fused_layers(self.model):
             layer.frozen_cat = None
 
@@ -146,15 +156,47 @@ class RoutedStudent:
         )
 
     @torch.no_grad()
+    def router_inputs(self, prompts: Sequence[EncodedPrompt]) -> Tensor:
+        """What the router sees of these prompts, as the settings say; *shape* (batch, hidden)."""
+        looks_at = router_input(self.settings.router_input)
+        if looks_at.hidden and isinstance(self.fusion, SoftmaxRouter):
+            trees = [grow_tree(prompt.ids, []) for prompt in prompts]
+            decoder = self.student.model.model
+            pad = self.tokenizer.pad_token_id
+            rows = lower_hidden(decoder, trees, self.first_layer, pad, progress=False)
+        else:
+            embed = self.student.model.get_input_embeddings()
+            rows = [embed(torch.tensor(p.ids, device=self.device)) for p in prompts]
+        pooled = [
+            looks_at.pool(row_TH, prompt.span, len(prompt.ids))
+            for row_TH, prompt in zip(rows, prompts, strict=True)
+        ]
+        return torch.stack(pooled).to(self.device)
+
+    @torch.no_grad()
     def gates(self, prompts: Sequence[EncodedPrompt]) -> Gates:
-        """The gates for these prompts, experts in their order."""
-        rows: list[Gates] = []
-        for prompt in prompts:
-            ids = torch.tensor([prompt.ids], device=self.device)
-            rows.append(self.fusion(self.pool(ids, [prompt.span])))
+        """The gates for these prompts, experts in their order; each prompt is routed once."""
+        rows: list[Gates] = [self.fusion(row[None]) for row in self.router_inputs(prompts)]
         tensors = [row for row in rows if isinstance(row, Tensor)]
         # Gates per token are made as the tokens come, the same way for every prompt.
         return torch.cat(tensors) if tensors else rows[0]
+
+    def starts(self, session_starts: Sequence[int] | Tensor) -> Tensor | None:
+        """The position from which experts are active in each prompt; None from the first on.
+
+        Args:
+            session_starts: The position of the first of each session's own tokens.
+        """
+        if self.settings.experts_from == "start":
+            return None
+        return torch.as_tensor(session_starts, device=self.device)
+
+    @contextmanager
+    def fused(self, prompts: Sequence[EncodedPrompt]) -> Iterator[None]:
+        """Fuse the experts for these prompts, one per row of a batch, inside the block."""
+        starts = self.starts([prompt.span[0] for prompt in prompts])
+        with self.gate_state.use(self.gates(prompts), starts):
+            yield
 
     def fingerprint(self) -> str:
         """A hash of the experts' shape and weights, the router and the fusion's name."""
@@ -190,7 +232,6 @@ class RoutedStudent:
                 **asdict(self.settings),
                 "fusion": self.fusion_name,
                 "mean_gates": None if self.mean_gates is None else [*self.mean_gates],
-                "router_input": "mean input embedding of the session's tokens",
                 **(extra or {}),
             }
             (ready / ROUTING_FILE).write_text(json.dumps(document, indent=2), encoding="utf-8")

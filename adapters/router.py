@@ -10,6 +10,9 @@
 | `layerwise`       | per session and layer, from the pooled prompt     | yes    |
 | `sparsegen`       | per token and layer, from the hidden state        | yes    |
 | `merged`          | the router's mean over the rows it was trained on | no     |
+
+What the pooled prompt is: `routedk.adapters.router_inputs`. How what is learnt is learnt:
+`routedk.adapters.router_training`.
 """
 
 from collections.abc import Sequence
@@ -47,7 +50,7 @@ class Fusion(Protocol):
         """Compute gates.
 
         Args:
-            pooled_BH: Mean input embedding of each session's tokens. *Shape:* (batch, hidden).
+            pooled_BH: Each prompt, pooled. *Shape:* (batch, hidden).
 
         Returns:
             Finite, non-negative gates that sum to one over the experts.
@@ -78,7 +81,11 @@ class StaticFusion(nn.Module):
 
     def forward(self, pooled_BH: Tensor) -> Tensor:
         """Repeat the gates for each sample."""
-        return self.logits.softmax(dim=-1).expand(pooled_BH.shape[0], -1)
+        return self.log_shares(pooled_BH).exp()
+
+    def log_shares(self, pooled_BH: Tensor) -> Tensor:
+        """The logarithm of the gates."""
+        return self.logits.log_softmax(dim=-1).expand(pooled_BH.shape[0], -1)
 
 
 class SoftmaxRouter(nn.Module):
@@ -87,12 +94,12 @@ class SoftmaxRouter(nn.Module):
     .. math:: g = \mathrm{softmax}(V z + c), \qquad
         z = \frac{\mathrm{LayerNorm}(\bar x) - \mu}{\sigma \sqrt{H}}
 
-    where :math:`\bar x` is the mean input embedding of the session's tokens, and :math:`\mu` and
-    :math:`\sigma` are the mean and the deviation of its normalised features over the sessions
-    that the router is trained on (`fit_inputs`; 0 and 1 before). Sessions' mean embeddings differ
-    little from each other: without :math:`\mu` one step of the optimizer moves all their gates
-    alike, and without :math:`\sqrt{H}` it moves them to 0 and 1, from where no gradient comes
-    back. V starts at zero, so training starts from uniform fusion.
+    where :math:`\bar x` is the pooled prompt, by default the mean input embedding of the session's
+    tokens, and :math:`\mu` and :math:`\sigma` are the mean and the deviation of its normalised
+    features over the sessions that the router is trained on (`fit_inputs`; 0 and 1 before).
+    Sessions' mean embeddings differ little from each other: without :math:`\mu` one step of the
+    optimizer moves all their gates alike, and without :math:`\sqrt{H}` it moves them to 0 and 1,
+    from where no gradient comes back. V starts at zero, so training starts from uniform fusion.
 
     Source: RouteDK (arXiv 2508.17250), input-aware router; that it is a softmax over the pooled
     prompt is our assumption, the paper's text could not be had.
@@ -136,10 +143,14 @@ class SoftmaxRouter(nn.Module):
 
         *Shape:* (batch, hidden) to (batch, experts) or (batch, layers, experts).
         """
+        return self.log_shares(pooled_BH).exp()
+
+    def log_shares(self, pooled_BH: Tensor) -> Tensor:
+        """The logarithm of the softmax, of which `top1` keeps the likeliest; shaped as gates."""
         scale = self.centre.shape[0] ** 0.5
         inputs_BH = (self.norm(pooled_BH.float()) - self.centre) / (self.spread * scale)
         logits: Tensor = self.project(inputs_BH)
-        return logits.view(-1, *self.shape).softmax(dim=-1)
+        return logits.view(-1, *self.shape).log_softmax(dim=-1)
 
 
 class Top1Router(SoftmaxRouter):
@@ -147,7 +158,7 @@ class Top1Router(SoftmaxRouter):
 
     def forward(self, pooled_BH: Tensor) -> Tensor:
         """Compute gates; *shape* (batch, hidden) to (batch, experts), each row one-hot."""
-        soft_BE = super().forward(pooled_BH)
+        soft_BE = self.log_shares(pooled_BH).exp()
         hard_BE = nn.functional.one_hot(soft_BE.argmax(dim=-1), soft_BE.shape[-1]).float()
         return hard_BE + (soft_BE - soft_BE.detach()) if self.training else hard_BE
 

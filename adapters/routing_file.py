@@ -9,12 +9,16 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from routedk.adapters.router_inputs import DEFAULT_INPUT, router_input
 from routedk.errors import ArtifactError, SettingError
 
 SCHEMA = 2
 ROUTING_FILE = "routing.json"
 ROUTER_FILE = "router.safetensors"
+# How files written before there was a choice name the router's input.
+_FORMER_INPUT = "mean input embedding of the session's tokens"
 EXPERTS = ("base", "rule", "thought")
+EXPERTS_FROM = ("start", "session")
 TARGET_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -29,6 +33,12 @@ class ExpertSettings:
         target_modules: Linear layers that get experts, by the end of their names.
         layers: Number of uppermost decoder layers that get experts; None for all. The layers
             below are computed once per row in training.
+        router_input: What a router sees of a prompt: a name in the table of
+            `routedk.adapters.router_inputs`.
+        experts_from: From which token of a prompt on the experts are active, in training and in
+            use: ``start``, or ``session``, the first of the session's own. Then what stands
+            before the session (instruction, rules, demos) is computed by the frozen student
+            alone, once for all sessions and gates.
     """
 
     experts: tuple[str, ...] = EXPERTS
@@ -36,6 +46,8 @@ class ExpertSettings:
     lora_alpha: int = 16
     target_modules: tuple[str, ...] = TARGET_MODULES
     layers: int | None = 8
+    router_input: str = DEFAULT_INPUT
+    experts_from: str = "start"
 
     def __post_init__(self) -> None:
         if not self.experts or len(set(self.experts)) != len(self.experts):
@@ -47,6 +59,11 @@ class ExpertSettings:
             raise SettingError(f"r={self.r}, lora_alpha={self.lora_alpha}: both are at least 1")
         if self.layers is not None and self.layers < 1:
             raise SettingError(f"layers={self.layers}: at least 1, or None for all")
+        router_input(self.router_input)
+        if self.experts_from not in EXPERTS_FROM:
+            raise SettingError(
+                f"experts_from={self.experts_from!r}: allowed are {', '.join(EXPERTS_FROM)}"
+            )
 
 
 class _StudentName(BaseModel):
@@ -69,6 +86,8 @@ class _Routing(BaseModel):
     target_modules: list[str]
     layers: int | None
     fusion: str
+    router_input: str = DEFAULT_INPUT
+    experts_from: str = "start"
     mean_gates: list[float] | None = None
     training: dict[str, Any] | None = None
 
@@ -117,12 +136,15 @@ def settings_of(document: Mapping[str, Any]) -> ExpertSettings:
     Raises:
         SettingError: It is not allowed.
     """
+    looks_at = document.get("router_input", _FORMER_INPUT)
     return ExpertSettings(
         experts=tuple(document["experts"]),
         r=document["r"],
         lora_alpha=document["lora_alpha"],
         target_modules=tuple(document["target_modules"]),
         layers=document["layers"],
+        router_input=DEFAULT_INPUT if looks_at == _FORMER_INPUT else looks_at,
+        experts_from=document.get("experts_from", "start"),
     )
 
 

@@ -1,33 +1,58 @@
 """Trains experts, then a router, through TRL's SFTTrainer."""
 
-import json
 import logging
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel, ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from routedk.adapters.examples import TrainingRow
 from routedk.adapters.lower import lower_hidden, only_layers
+from routedk.adapters.processes import divide, is_main, wait
 from routedk.adapters.routed import RoutedStudent
 from routedk.adapters.router import LEARNT, SoftmaxRouter
-from routedk.adapters.trees import IGNORED, TokenTree, grow_tree, pad, tree_mask
+from routedk.adapters.router_inputs import router_input
+from routedk.adapters.router_training import RouterTraining, router_targets
+from routedk.adapters.trainer import (
+    AnswerLoss,
+    LossBar,
+    Objective,
+    PreparedRow,
+    RoutedTrainer,
+    RowCollator,
+    TargetCollator,
+    TargetLoss,
+    token_losses,
+)
+from routedk.adapters.trees import grow_tree
 from routedk.errors import SettingError
+
+__all__ = [
+    "PreparedRow",
+    "RoutedTrainer",
+    "TrainingSettings",
+    "expert_losses",
+    "prepare",
+    "train_experts",
+    "train_router",
+]
 
 logger = logging.getLogger(__name__)
 
-_WEIGHTS = "trained.safetensors"
 _HIDDEN = "lower.safetensors"
+_LOSSES = "losses.safetensors"
+_BATCH = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +63,14 @@ class TrainingSettings:
         share: Share of the rows used, a seeded sample, in (0, 1].
         epochs: Passes over these rows; may be a fraction.
         learning_rate: Peak of the schedule (linear warm-up, then cosine).
-        batch_size: Rows per step.
+        batch_size: Rows per step and process.
         warmup_steps: Steps of linear warm-up.
         save_steps: Steps between checkpoints to resume from.
         seed: Order of rows.
         bf16: Whether a CPU multiplies in bfloat16; None: where it has matrix units for that
             (AMX): a step took three quarters of the time. A GPU's student is in bfloat16 anyway.
+        gradient_checkpointing: Whether the layers with experts are computed again in the backward
+            pass instead of kept: less memory, more time, the same gradients.
     """
 
     share: float = 1.0
@@ -54,6 +81,7 @@ class TrainingSettings:
     save_steps: int = 25
     seed: int = 0
     bf16: bool | None = None
+    gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
         for name in ("epochs", "learning_rate", "batch_size", "save_steps"):
@@ -76,121 +104,6 @@ class TrainingSettings:
         return [rows[place] for place in places]
 
 
-@dataclass(frozen=True)
-class PreparedRow:
-    """A training row with everything that does not change while it is trained on.
-
-    Args:
-        tree: Its tokens.
-        hidden_TH: What the layers below the experts make of them.
-        pooled_H: Mean input embedding of the session's tokens, for the router.
-        expert: Place of its expert among the gates.
-    """
-
-    tree: TokenTree
-    hidden_TH: Tensor
-    pooled_H: Tensor
-    expert: int
-
-
-class RowCollator:
-    """Packs prepared rows into one batch of token trees.
-
-    Args:
-        rows: The prepared rows; the dataset holds their places only.
-    """
-
-    def __init__(self, rows: Sequence[PreparedRow]) -> None:
-        self.rows = rows
-
-    def __call__(self, places: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """Pad and stack; ``expert`` and ``pooled`` tell how to gate each row."""
-        rows = [self.rows[place["row"]] for place in places]
-        hidden = [row.hidden_TH for row in rows]
-        members = pad([row.tree.branch_ids for row in rows], -1)
-        return {
-            "inputs_embeds": nn.utils.rnn.pad_sequence(hidden, batch_first=True),
-            "position_ids": pad([row.tree.position_ids for row in rows], 0),
-            "labels": pad([row.tree.labels for row in rows], IGNORED),
-            "attention_mask": tree_mask(members, hidden[0].dtype),
-            "expert": torch.tensor([row.expert for row in rows]),
-            "pooled": torch.stack([row.pooled_H for row in rows]),
-            "tokens": torch.tensor(sum(len(row.tree.input_ids) for row in rows)),
-        }
-
-
-class LossBar(ProgressCallback):  # type: ignore[misc]  # transformers is untyped here
-    """The trainer's progress bar, with the loss beside it instead of a line per step."""
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **more: Any) -> None:
-        """Show the latest loss."""
-        if self.training_bar is not None and "loss" in (logs or {}):
-            self.training_bar.set_postfix(loss=f"{float(logs['loss']):.3f}")
-
-
-class RoutedTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped here
-    """SFTTrainer with gates: one-hot per row for experts, the router's for the router stage.
-
-    Checkpoints hold the trained tensors only (all experts, or the router), as safetensors.
-    """
-
-    def __init__(
-        self,
-        routed: RoutedStudent,
-        settings: TrainingSettings,
-        *,
-        train_router: bool,
-        **kwargs: Any,
-    ) -> None:
-        self.routed = routed
-        self.settings = settings
-        self.train_router = train_router
-        self.tokens_seen = 0
-        super().__init__(model=routed.model, **kwargs)
-
-    def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **kwargs: Any
-    ) -> Tensor:
-        """Mean cross-entropy of the labelled tokens under each row's gates.
-
-        The vocabulary's logits are computed at labelled tokens only; TRL's own loss computes
-        them at all tokens, which here costs more than the layers that are trained.
-        """
-        experts_B, pooled_BH = inputs.pop("expert"), inputs.pop("pooled")
-        self.tokens_seen += int(inputs.pop("tokens"))
-        if self.train_router:
-            gates = self.routed.fusion(pooled_BH)
-        else:
-            count = len(self.routed.adapters)
-            gates = nn.functional.one_hot(experts_B, count).float()
-        # Not a context manager: the gates are needed through the backward pass, too.
-        self.routed.gate_state.gates = gates
-        next_BT = inputs.pop("labels")[:, 1:]
-        student = self.routed.student.model
-        learnt_BT = next_BT != IGNORED
-        with self.settings.autocast(self.routed.device):
-            hidden_BTH = student.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
-            logits_NV = student.lm_head(hidden_BTH[learnt_BT])
-        self._metrics["train"]["num_tokens"] = [self.tokens_seen]
-        return nn.functional.cross_entropy(logits_NV.float(), next_BT[learnt_BT])
-
-    def _trained(self) -> dict[str, Tensor]:
-        return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
-
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        folder = Path(output_dir or self.args.output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: tensor.detach().contiguous() for name, tensor in self._trained().items()}
-        save_file(tensors, folder / _WEIGHTS)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        saved = load_file(Path(resume_from_checkpoint) / _WEIGHTS)
-        for name, parameter in self._trained().items():
-            parameter.data.copy_(saved[name])
-        state = json.loads((Path(resume_from_checkpoint) / "trainer_state.json").read_text())
-        self.tokens_seen = int(state["log_history"][-1]["num_tokens"])
-
-
 def prepare(
     routed: RoutedStudent,
     rows: Sequence[TrainingRow],
@@ -207,73 +120,179 @@ def prepare(
         settings: Of the stage: its precision.
     """
     trees = [grow_tree(row.prompt, row.lines) for row in rows]
-    kept = folder / _HIDDEN
-    if kept.exists():
-        tensors = load_file(kept)
-        hidden = [tensors[str(place)] for place in range(len(rows))]
-    else:
-        logger.info("computing the lower layers of %d rows once", len(rows))
-        decoder = routed.student.model.model
+
+    def compute(places: Sequence[int]) -> list[Tensor]:
+        decoder, pad_id = routed.student.model.model, routed.tokenizer.pad_token_id
+        mine = [trees[k] for k in places]
         with settings.autocast(routed.device):
-            hidden = lower_hidden(decoder, trees, routed.first_layer, routed.tokenizer.pad_token_id)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file({str(place): row for place, row in enumerate(hidden)}, f"{kept}.new")
-        Path(f"{kept}.new").replace(kept)
+            return lower_hidden(decoder, mine, routed.first_layer, pad_id, progress=is_main())
+
+    def all_rows() -> list[Tensor]:
+        logger.info("computing the lower layers of %d rows once", len(rows))
+        return divide(len(rows), compute)
+
+    hidden = _kept(folder / _HIDDEN, len(rows), all_rows)
+    looks_at = router_input(routed.settings.router_input)
+    embed = routed.student.model.get_input_embeddings()
     prepared = []
     for row, tree, hidden_TH in zip(rows, trees, hidden, strict=True):
-        ids = torch.tensor([tree.input_ids], device=routed.device)
-        pooled_H = routed.pool(ids, [row.span])[0].detach().cpu()
-        prepared.append(PreparedRow(tree, hidden_TH, pooled_H, row.expert))
+        vectors_TH = hidden_TH
+        if not looks_at.hidden:
+            vectors_TH = embed(torch.tensor(row.prompt, device=routed.device)).detach()
+        pooled_H = looks_at.pool(vectors_TH, row.span, len(row.prompt)).cpu()
+        prepared.append(PreparedRow(tree, hidden_TH, pooled_H, row.expert, row.span[0]))
     return prepared
 
 
+def _kept(path: Path, count: int, compute: Any) -> list[Tensor]:
+    """Tensors from a file, or computed and kept there."""
+    wait()
+    if path.exists():
+        tensors = load_file(path)
+        return [tensors[str(place)] for place in range(count)]
+    found: list[Tensor] = compute()
+    if is_main():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({str(place): row for place, row in enumerate(found)}, f"{path}.new")
+        Path(f"{path}.new").replace(path)
+    return found
+
+
 def train_experts(
-    routed: RoutedStudent, rows: Sequence[PreparedRow], folder: Path, settings: TrainingSettings
+    routed: RoutedStudent,
+    rows: Sequence[PreparedRow],
+    folder: Path,
+    settings: TrainingSettings,
+    *,
+    only: str | None = None,
 ) -> list[dict[str, float]]:
-    """Train all experts in one run, each on its own rows, by one-hot gates.
+    """Train experts in one run, each on its own rows, by one-hot gates.
 
     Args:
         routed: Its experts are changed.
-        rows: Rows of all experts.
+        rows: Rows of all experts that are trained.
         folder: For checkpoints and the loss curve; a run cut short there is resumed.
         settings: How to train.
+        only: The one expert to train; None for all.
 
     Returns:
         The loss curve: per step ``step``, ``loss`` per token, and ``tokens`` seen so far.
     """
-    routed.train_experts()
-    return _train(routed, rows, folder, settings, train_router=False)
+    routed.train_experts(None if only is None else [only])
+    objective = AnswerLoss(routed, partial(settings.autocast, routed.device))
+    return _train(routed, objective, len(rows), RowCollator(rows), folder, settings)
 
 
 def train_router(
-    routed: RoutedStudent, rows: Sequence[PreparedRow], folder: Path, settings: TrainingSettings
+    routed: RoutedStudent,
+    rows: Sequence[PreparedRow],
+    folder: Path,
+    settings: TrainingSettings,
+    how: RouterTraining | None = None,
 ) -> list[dict[str, float]]:
-    """Train the router with the experts frozen; arguments as in `train_experts`."""
+    """Train the router; arguments and result as in `train_experts`.
+
+    Args:
+        routed: Its router is changed, and by ``joint`` its experts.
+        rows: Prompts with their answers; which expert they were made for does not count.
+        folder: As in `train_experts`.
+        settings: How to train.
+        how: What the router learns from.
+
+    Raises:
+        SettingError: The fusion has nothing to train, or cannot be trained so.
+    """
+    how = how or RouterTraining()
     if not list(routed.fusion.parameters()):
         raise SettingError(
             f"fusion {routed.fusion_name!r} has nothing to train: {', '.join(LEARNT)} have"
         )
+    how.check(routed.fusion_name, len(routed.adapters))
+    objective: Objective = AnswerLoss(routed, partial(settings.autocast, routed.device), how)
+    collator: Any = RowCollator(rows)
+    tokens = 0
     routed.model.requires_grad_(False)
-    routed.freeze()
+    if how.method == "joint":
+        routed.train_experts()
+    else:
+        routed.freeze()
+    if how.method == "supervised":
+        losses_NE = expert_losses(routed, rows, folder, settings)
+        collator = TargetCollator(rows, router_targets(losses_NE, how.temperature))
+        objective = TargetLoss(routed, how)
+        tokens = len(routed.adapters) * sum(len(row.tree.input_ids) for row in rows)
     routed.fusion.requires_grad_(True)
     if isinstance(routed.fusion, SoftmaxRouter):
         pooled_BH = torch.stack([row.pooled_H for row in rows])
         routed.fusion.fit_inputs(pooled_BH.to(routed.device))
     # A submodule, so that the trainer's optimizer and checkpoints see its parameters.
     routed.model.router = routed.fusion
+    rate = how.expert_learning_rate if how.method == "joint" else None
     try:
-        return _train(routed, rows, folder, settings, train_router=True)
+        return _train(routed, objective, len(rows), collator, folder, settings, rate, tokens)
     finally:
         del routed.model.router
 
 
+@torch.no_grad()
+def expert_losses(
+    routed: RoutedStudent, rows: Sequence[PreparedRow], folder: Path, settings: TrainingSettings
+) -> Tensor:
+    """What each expert alone loses on each row, per labelled token.
+
+    Args:
+        routed: Its experts are run, one by one, by one-hot gates.
+        rows: Prompts with their answers, each given to every expert.
+        folder: Keeps what was computed, as in `prepare`.
+        settings: Of the stage: its precision.
+
+    Returns:
+        *Shape:* (rows, experts).
+    """
+    student = routed.student.model
+    collate = RowCollator(rows)
+    experts = len(routed.adapters)
+    autocast = partial(settings.autocast, routed.device)
+
+    def batch_of(places: Sequence[int]) -> list[Tensor]:
+        batch = collate([{"row": k} for k in places])
+        batch = {name: tensor.to(routed.device) for name, tensor in batch.items()}
+        labels_BT = batch.pop("labels")
+        trees = {k: batch[k] for k in ("inputs_embeds", "position_ids", "attention_mask")}
+        columns = []
+        starts_B = routed.starts(batch["start"])
+        for one_hot_E in torch.eye(experts, device=routed.device):
+            with routed.gate_state.use(one_hot_E.expand(len(places), -1), starts_B):
+                losses_N, row_N = token_losses(routed, trees, labels_BT, autocast)
+            sums_B = losses_N.new_zeros(len(places)).index_add(0, row_N, losses_N)
+            columns.append(sums_B / row_N.bincount(minlength=len(places)).clamp(min=1))
+        return list(torch.stack(columns, dim=1).cpu())
+
+    def compute(places: Sequence[int]) -> list[Tensor]:
+        by_length = sorted(places, key=lambda k: len(rows[k].tree.input_ids))
+        found: dict[int, Tensor] = {}
+        for first in range(0, len(by_length), _BATCH):
+            batch = by_length[first : first + _BATCH]
+            found.update(zip(batch, batch_of(batch), strict=True))
+        return [found[k] for k in places]
+
+    def all_rows() -> list[Tensor]:
+        logger.info("computing the losses of %d experts on %d rows once", experts, len(rows))
+        with only_layers(student.model, routed.first_layer, len(student.model.layers)):
+            return divide(len(rows), compute)
+
+    return torch.stack(_kept(folder / _LOSSES, len(rows), all_rows))
+
+
 def _train(
     routed: RoutedStudent,
-    rows: Sequence[PreparedRow],
+    objective: Objective,
+    count: int,
+    collator: Any,
     folder: Path,
     settings: TrainingSettings,
-    *,
-    train_router: bool,
+    expert_learning_rate: float | None = None,
+    tokens: int = 0,
 ) -> list[dict[str, float]]:
     on_cpu = routed.device.type == "cpu"
     arguments = SFTConfig(
@@ -294,6 +313,7 @@ def _train(
         use_cpu=on_cpu,
         bf16=not on_cpu,
         activation_checkpointing=False,
+        ddp_find_unused_parameters=False,
         dataloader_pin_memory=not on_cpu,
         report_to="none",
         remove_unused_columns=False,
@@ -303,22 +323,27 @@ def _train(
     checkpoint = _last_checkpoint(Path(arguments.output_dir))
     try:
         with only_layers(student.model, routed.first_layer, len(student.model.layers)):
+            if settings.gradient_checkpointing:
+                student.activation_checkpointing_enable({"use_reentrant": False})
             trainer = RoutedTrainer(
                 routed,
-                settings,
-                train_router=train_router,
+                objective,
+                expert_learning_rate=expert_learning_rate,
                 args=arguments,
-                train_dataset=Dataset.from_dict({"row": list(range(len(rows)))}),
-                data_collator=RowCollator(rows),
+                train_dataset=Dataset.from_dict({"row": list(range(count))}),
+                data_collator=collator,
                 processing_class=routed.tokenizer,
             )
+            trainer.tokens_seen = tokens
             trainer.remove_callback(ProgressCallback)
             trainer.add_callback(LossBar)
             trainer.train(resume_from_checkpoint=checkpoint)
     finally:
-        routed.gate_state.gates = None
-        # TRL leaves the base model's forward patched with its chunked loss.
-        student.__dict__.pop("forward", None)
+        routed.gate_state.gates = routed.gate_state.starts = None
+        student.activation_checkpointing_disable()
+        # The trainer's way around the student, and what accelerate wraps a GPU's model in.
+        for model in (student, routed.model):
+            model.__dict__.pop("forward", None)
         routed.model.eval()
         routed.model.requires_grad_(False)
     return [

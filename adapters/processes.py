@@ -1,0 +1,90 @@
+"""Training in several processes, as ``accelerate launch`` or ``torchrun`` start them.
+
+Each process computes its part of every batch. Losses are means over the batch of all processes,
+and only the main process writes what is kept; alone, a process is the main one.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object, reduce
+from torch import Tensor
+
+T = TypeVar("T")
+
+# Places per process between two exchanges: none waits for another too long.
+_PART = 64
+
+
+def join(device: torch.device | None = None) -> None:
+    """Find the other processes, if any, and take the GPU that is this one's.
+
+    Args:
+        device: Where the student is; None: on a GPU where there is one.
+    """
+    on_cpu = device.type == "cpu" if device is not None else not torch.cuda.is_available()
+    PartialState(cpu=on_cpu)
+
+
+def is_main() -> bool:
+    """Whether this process writes what is kept."""
+    main: bool = PartialState().is_main_process
+    return main
+
+
+def wait() -> None:
+    """Go on when all processes are here."""
+    PartialState().wait_for_everyone()
+
+
+def place() -> tuple[int, int]:
+    """This process's number, from 0, and how many there are."""
+    state = PartialState()
+    return state.process_index, state.num_processes
+
+
+def total(values: Tensor) -> Tensor:
+    """The sum over all processes; no gradient passes."""
+    summed: Tensor = reduce(values.detach(), reduction="sum")
+    return summed
+
+
+def shared_mean(values: Tensor) -> Tensor:
+    """The mean over the first dimension of what all processes have.
+
+    It has the same value in all; its gradient reaches this process's own values alone, of which
+    there may be none.
+    """
+    own = values.sum(dim=0)
+    count = total(torch.tensor(len(values), device=values.device)).clamp(min=1)
+    return (own + (total(own) - own.detach())) / count
+
+
+def for_averaging(loss: Tensor) -> Tensor:
+    """A loss of `shared_mean`s for processes whose gradients are averaged, as DDP does.
+
+    The value stays, the gradient is multiplied by the number of processes: the average of the
+    parts then is their sum.
+    """
+    _, processes = place()
+    return loss if processes == 1 else loss.detach() + processes * (loss - loss.detach())
+
+
+def divide(count: int, compute: Callable[[Sequence[int]], Sequence[T]]) -> list[T]:
+    """Compute something for each of some places, each process its share, all for all.
+
+    Args:
+        count: Number of places.
+        compute: Gets places, gives one result for each; in no order that matters.
+    """
+    number, processes = place()
+    if processes == 1:
+        return list(compute(range(count)))
+    found: dict[int, T] = {}
+    for first in range(0, count, _PART * processes):
+        mine = range(first, min(first + _PART * processes, count))[number::processes]
+        made = list(zip(mine, compute(mine), strict=True)) if mine else []
+        found.update(gather_object(made))
+    return [found[k] for k in range(count)]
