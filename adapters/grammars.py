@@ -39,6 +39,11 @@ class Grammar(Protocol):
         """What ordinary text may follow; None where only numbers and fixed words may."""
         ...
 
+    @property
+    def ending(self) -> int:
+        """Tokens within which an answer is whole if it ends as soon as it may; 0 if unknown."""
+        ...
+
     def feed(self, text: str) -> "Grammar | None":
         """The grammar after ``text``, or None where no answer goes on so."""
         ...
@@ -62,6 +67,11 @@ class LabelGrammar:
         if not self.written:
             return FreeText(room, "space")
         return FreeText(room, "any" if self.complete else "word")
+
+    @property
+    def ending(self) -> int:
+        """Unknown, and not needed: of a label the beginning is a label, too."""
+        return 0
 
     def feed(self, text: str) -> "LabelGrammar | None":
         """Go on while there is room and the text is one line of ordinary text."""
@@ -97,6 +107,15 @@ class AnswerGrammar:
     written: frozenset[tuple[int, ...]] = frozenset()
     intent: str = ""
     thought: str = ""
+
+    @property
+    def ending(self) -> int:
+        """See `Grammar`.
+
+        From wherever it is in a line: of the numbers that follow, those of the bundles written
+        already may all have to be passed; a thought is not counted.
+        """
+        return (self.max_bundles + 2) * (len(str(self.num_items)) + 1) + 2
 
     @property
     def free_text(self) -> FreeText | None:

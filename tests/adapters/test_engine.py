@@ -184,7 +184,7 @@ def test_an_error_of_the_model_reaches_the_caller(
     def fail(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(engine.generator, "_generate", fail)
+    monkeypatch.setattr(engine.generator, "_write", fail)
     with dspy.context(lm=lm_of(engine)), pytest.raises(LMError, match="out of memory"):
         generate_all(BundleGenerator(), many, num_threads=8)
     assert shared.gate_state.gates is None

@@ -1,0 +1,68 @@
+"""Attention whose query heads share keys and values without copies of them.
+
+With a mask and several queries, transformers' own ``sdpa`` copies the keys and values once per
+query head. After a long prompt that costs more than the attention itself. Here the query heads
+that share a key head are packed as further queries of that head.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+NAME = "routedk_packed"
+
+
+def packed_attention_forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """An attention function of transformers, for a mask that all heads share.
+
+    *Shape:* query (batch, query heads, queries, width); key and value (batch, heads, tokens,
+    width); mask (batch, 1, queries, tokens); the result (batch, queries, query heads, width).
+    """
+    batch, query_heads, queries, width = query.shape
+    heads = key.shape[1]
+    group = query_heads // heads
+    if attention_mask is None or group == 1 or query.is_cuda:
+        attended: tuple[Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout, scaling, **kwargs
+        )
+        return attended
+    packed = nn.functional.scaled_dot_product_attention(
+        query.reshape(batch, heads, group * queries, width),
+        key,
+        value,
+        attn_mask=attention_mask.repeat(1, 1, group, 1),
+        scale=scaling,
+    )
+    return packed.view(batch, query_heads, queries, width).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(NAME, packed_attention_forward)
+
+
+@contextmanager
+def packed_attention(model: Any) -> Iterator[None]:
+    """Let a causal LM that uses ``sdpa`` attend so inside the block, masks given."""
+    config = model.config
+    before = config._attn_implementation
+    if before != "sdpa" or not torch.is_inference_mode_enabled():
+        yield
+        return
+    config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = before

@@ -1,0 +1,205 @@
+"""Several completions of one request: one prompt computed, each completion with its own draw."""
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import dspy
+import pytest
+
+from routedk.adapters.engine import Job, StudentEngine, engine_lm
+from routedk.adapters.generation import Generator, Sampling
+from routedk.adapters.prompts import encode_prompt
+from routedk.adapters.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.student import Student
+from routedk.programs.consensus import Consensus
+from routedk.programs.generator import BundleGenerator
+from routedk.programs.layout import build_messages, render_items
+from routedk.types import Session
+
+from .conftest import copy_of, randomise
+
+FORMS = ("bundles", "item-intents")
+PROMPT = "Hello there"
+
+
+class CountingEngine(StudentEngine):
+    """Keeps the sizes of its batches, and how many tokens of prompts were computed in each."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.sizes: list[int] = []
+        super().__init__(*args, **kwargs)
+
+    def run(self, jobs: Sequence[Job]) -> Any:  # type: ignore[override]
+        self.sizes.append(len(jobs))
+        return super().run(jobs)
+
+
+@pytest.fixture(scope="module")
+def shared(loaded: Student) -> RoutedStudent:
+    routed = randomise(RoutedStudent(copy_of(loaded), ExpertSettings(r=4, lora_alpha=8, layers=2)))
+    routed.freeze()
+    return routed
+
+
+@pytest.fixture(params=FORMS)
+def engine(request: pytest.FixtureRequest, shared: RoutedStudent) -> Iterator[CountingEngine]:
+    found = CountingEngine(shared, form=request.param)
+    yield found
+    found.close()
+
+
+def lm_of(engine: StudentEngine) -> dspy.LM:
+    lm = engine_lm(engine)
+    lm.cache = False
+    return lm
+
+
+@pytest.fixture
+def rows(shared: RoutedStudent, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many prompts each forward pass over several tokens held."""
+    seen: list[int] = []
+    decoder = shared.student.model.model
+    forward = decoder.forward
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        seen.append(kwargs["input_ids"].shape[0])
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(decoder, "forward", counted)
+    return seen
+
+
+def test_n_completions_are_one_batch_and_one_row(engine: CountingEngine, rows: list[int]) -> None:
+    lm = lm_of(engine)
+    found = lm(PROMPT, n=6, temperature=1.5, seed=4, max_tokens=8)
+    assert engine.sizes == [6]
+    assert set(rows) == {1}
+    assert len(found) == 6
+    assert len(set(map(str, found))) > 1
+    usage = lm.history[-1]["usage"]
+    job = engine.job(request_of(lm))
+    assert usage["prompt_tokens"] == len(job.prompt.ids), "the prompt is counted once"
+
+
+def request_of(lm: dspy.LM) -> Any:
+    from dspy.lm15 import Message, Request
+
+    return Request(model=lm.model, messages=(Message.user(PROMPT),))
+
+
+def test_the_first_of_n_is_the_one_alone(engine: CountingEngine) -> None:
+    lm = lm_of(engine)
+    options = {"temperature": 1.5, "seed": 11, "max_tokens": 8}
+    several = lm(PROMPT, n=3, **options)
+    assert several[0] == lm(PROMPT, **options)[0]
+    assert several == lm.copy(n=3)(PROMPT, **options)
+
+
+def test_n_greedy_completions_are_alike(engine: CountingEngine) -> None:
+    found = lm_of(engine)(PROMPT, n=3, max_tokens=6)
+    assert len(found) == 3
+    assert len(set(map(str, found))) == 1
+
+
+def test_n_completions_asynchronously(engine: CountingEngine) -> None:
+    lm = lm_of(engine)
+    options = {"n": 4, "temperature": 1.5, "seed": 5, "max_tokens": 8}
+    together = lm(PROMPT, **options)
+
+    async def ask() -> Any:
+        return await asyncio.gather(*(lm.acall(PROMPT, **options) for _ in range(3)))
+
+    assert asyncio.run(ask()) == [together] * 3
+    assert sum(engine.sizes) == 16
+
+
+def test_an_error_leaves_nothing_behind(
+    engine: CountingEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dspy.utils.exceptions import LMError
+
+    lm = lm_of(engine)
+
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(engine.generator, "_write", fail)
+    with pytest.raises(LMError, match="out of memory"):
+        lm(PROMPT, n=3, temperature=1.0)
+    monkeypatch.undo()
+    assert len(lm(PROMPT, n=2, temperature=1.0, max_tokens=4)) == 2
+    assert len(lm(PROMPT, max_tokens=4)) == 1
+    assert engine.sizes[-2:] == [2, 1]
+
+
+def test_requests_of_one_prompt_share_its_row(
+    shared: RoutedStudent, sessions: list[Session], rows: list[int]
+) -> None:
+    generator = Generator(shared)
+    session = sessions[3]
+    prompt = encode_prompt(shared.tokenizer, build_messages(session))
+    other = encode_prompt(shared.tokenizer, build_messages(sessions[1]))
+    hot = [Sampling(temperature=1.5, seed=seed) for seed in (1, 2, 3)]
+    sizes = [len(session.items)] * 3
+    alone = [generator.bundles([prompt], sizes[:1], mine)[0] for mine in hot]
+    rows.clear()
+    mixed = generator.bundles([prompt, other, prompt, prompt], [*sizes, sizes[0]], [hot[0], *hot])
+    assert set(rows) == {2}
+    assert [mixed[k].text for k in (0, 2, 3)] == [alone[0].text, alone[1].text, alone[2].text]
+    greedy = Sampling()
+    items = render_items(session).split("\n")
+    single = generator.item_lines([prompt], [items], readings=3)[0]
+    both = generator.item_lines(
+        [prompt] * 3, [items] * 3, [greedy, hot[0], hot[1]], readings=[3, 1, 1]
+    )
+    assert both[0] == single
+    assert [len(lines[0]) for lines in both] == [3, 1, 1]
+    assert both[1] == generator.item_lines([prompt], [items], hot[0])[0]
+
+
+def test_consensus_is_one_batch(
+    engine: CountingEngine, sessions: list[Session], rows: list[int]
+) -> None:
+    engine._batcher._wait = 1.0  # Both requests surely meet.
+    with dspy.context(lm=lm_of(engine)):
+        greedy = BundleGenerator()(session=sessions[3])
+        engine.sizes.clear()
+        rows.clear()
+        prediction = Consensus(BundleGenerator(), n=8, temperature=1.0)(session=sessions[3])
+    assert engine.sizes == [8]
+    assert set(rows) == {1}
+    assert len(prediction.answers) == 8
+    assert prediction.answers[0].raw == greedy.raw
+    assert len({answer.raw for answer in prediction.answers}) > 2
+    assert prediction.calls == 2
+
+
+def test_a_caller_that_leaves_stops_the_writing(shared: RoutedStudent) -> None:
+    """The prompt's answer is under way when its task is cancelled: no further token of it."""
+    engine = StudentEngine(shared)
+    begun, go = threading.Event(), threading.Event()
+    steps: list[int] = []
+    write = engine.generator._write
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        begun.set()
+        assert go.wait(30)
+        found = write(*args, **kwargs)
+        steps.extend(len(branch.written) for stems in found for stem in stems for branch in stem)
+        return found
+
+    engine.generator._write = slow  # type: ignore[method-assign]
+
+    async def ask() -> None:
+        task = asyncio.create_task(lm_of(engine).acall(PROMPT, max_tokens=50))
+        await asyncio.to_thread(begun.wait, 30)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        go.set()
+        await asyncio.to_thread(engine.close)
+
+    asyncio.run(ask())
+    assert steps == [1]
