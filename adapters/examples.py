@@ -1,10 +1,11 @@
 """What each expert sees and learns to write.
 
-| expert  | in its prompt beside the session              | `item-intents` | `bundles`             |
-|---------|-----------------------------------------------|----------------|-----------------------|
-| base    | nothing                                       | item intents   | bundles               |
-| rule    | the rules nearest to the session              | item intents   | bundles               |
-| thought | the nearest training session with its thought | item intents   | thought, then bundles |
+| expert  | in its prompt beside the session | `item-intents` | `bundles`       | `verification` |
+|---------|----------------------------------|----------------|-----------------|----------------|
+| base    | nothing                          | item intents   | bundles         | verdicts       |
+| rule    | the rules nearest to the session | item intents   | bundles         | verdicts       |
+| thought | the nearest training session     | item intents   | thought, then   | verdicts       |
+|         | with its thought                 |                | bundles         |                |
 
 *Item intents* are the lines of the item thought. Such a line is the item's line of the prompt
 again, then its intent: ``3 Gooseneck Kettle 1L | coffee brewing``. Each line is a completion of
@@ -14,6 +15,10 @@ other's answers.
 
 *Bundles* are the lines of the gold answer, ``1 3 4 | coffee brewing``, as one completion; the
 thought expert writes the session's thought on a line before them.
+
+*Verdicts* are lines ``1 Gooseneck Kettle 1L + 3 Coffee Grinder | yes``, one per candidate bundle,
+each blind to the others: of the candidate's item lines of the prompt, which are given, and whether
+it is a gold bundle. Such experts judge bundles and write none, see `routedk.adapters.verdicts`.
 
 That in the default form the knowledge stands in the context and not in the target is one reading
 of RouteDK (arXiv 2508.17250), whose text could not be had, and that the thought expert writes the
@@ -26,6 +31,12 @@ from types import MappingProxyType
 from typing import Literal
 
 from routedk.adapters.prompts import Tokenizer, encode_prompt, end_of_turn
+from routedk.adapters.verdicts import (
+    Proposals,
+    encode_verdicts,
+    title_nodes,
+    training_candidates,
+)
 from routedk.errors import SettingError
 from routedk.programs.item_intents import read_item_intents, render_labels
 from routedk.programs.knowledge import CompiledKnowledge
@@ -37,8 +48,8 @@ from routedk.programs.layout import (
 )
 from routedk.types import Session
 
-AnswerForm = Literal["item-intents", "bundles"]
-Writes = Literal["item-intents", "bundles", "thought, then bundles"]
+AnswerForm = Literal["item-intents", "bundles", "verification"]
+Writes = Literal["item-intents", "bundles", "thought, then bundles", "verification"]
 DEFAULT_FORM: AnswerForm = "item-intents"
 THOUGHT_FIRST: Writes = "thought, then bundles"
 
@@ -100,6 +111,11 @@ ROLES: Mapping[AnswerForm, Mapping[str, ExpertRole]] = MappingProxyType(
             "rule": ExpertRole(_rules, "bundles"),
             "thought": ExpertRole(_thoughts, THOUGHT_FIRST),
         },
+        "verification": {
+            "base": ExpertRole(_nothing, "verification"),
+            "rule": ExpertRole(_rules, "verification"),
+            "thought": ExpertRole(_thoughts, "verification"),
+        },
     }
 )
 
@@ -128,8 +144,12 @@ def training_rows(
     knowledge: CompiledKnowledge,
     experts: Sequence[str],
     form: AnswerForm = DEFAULT_FORM,
+    proposals: Proposals | None = None,
 ) -> list[TrainingRow]:
-    """One row per session and expert; left out where it would write a thought and has none.
+    """One row per session and expert; left out where it has nothing to learn.
+
+    That is a session without a thought where one is to be written, or without a second item where
+    bundles are to be judged.
 
     Args:
         tokenizer: The student's.
@@ -137,6 +157,8 @@ def training_rows(
         knowledge: All rules, training sessions and thoughts; each expert sees its part.
         experts: Names of experts, in gate order, all among ``ROLES``.
         form: What they learn to write.
+        proposals: Candidate bundles of a session, for `verification`; by default the nodes of the
+            dendrogram of its titles.
 
     Raises:
         SettingError: An expert or the form is unknown, or no session has a thought.
@@ -152,10 +174,16 @@ def training_rows(
         seen = role.sees(knowledge)
         for session in sessions:
             thought = knowledge.thoughts.get(session.id, "")
-            lines = encode_target(tokenizer, session, thought, role.writes)
+            if role.writes == "verification":
+                candidates = training_candidates(session, (proposals or title_nodes)(session))
+                lines = encode_verdicts(tokenizer, session, candidates)
+            else:
+                lines = encode_target(tokenizer, session, thought, role.writes)
             if lines:
                 prompt = encode_prompt(tokenizer, build_messages(session, seen.context(session)))
                 rows.append(TrainingRow(prompt.ids, lines, prompt.span, place))
+    if not rows and form == "verification":
+        raise SettingError("no training session has two items: there is no bundle to judge")
     if not rows:
         raise SettingError("no training session has a thought: distil thoughts from them first")
     return rows
@@ -170,7 +198,7 @@ def encode_target(
         tokenizer: The student's.
         session: With gold.
         thought: Its thought; empty where there is none, which is no lesson in writing one.
-        writes: What is learnt.
+        writes: What is learnt, not `verification`.
     """
     if writes == "item-intents":
         return encode_lines(tokenizer, session, thought)

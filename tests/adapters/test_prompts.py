@@ -122,11 +122,15 @@ def test_prompts_and_answers_of_bundles_are_what_inference_renders(
         assert parsed.thought == fields.get("thought", "")
 
 
-def test_prompts_are_the_same_in_both_forms(
+def test_prompts_are_the_same_in_every_form(
     tokenizer: Any, sessions: list[Session], shown: CompiledKnowledge
 ) -> None:
-    forms = [training_rows(tokenizer, sessions, shown, ["rule", "thought"], f) for f in ROLES]
-    assert [row.prompt for row in forms[0]] == [row.prompt for row in forms[1]]
+    forms = [
+        training_rows(tokenizer, sessions, shown, ["rule", "thought"], form, lambda session: ())
+        for form in ROLES
+    ]
+    for rows in forms[1:]:
+        assert [row.prompt for row in forms[0]] == [row.prompt for row in rows]
 
 
 def test_only_writing_a_thought_needs_one(
@@ -141,6 +145,7 @@ def test_answer_forms() -> None:
     assert written_by(["base", "rule"], "bundles") == "bundles"
     assert written_by(["base", "thought"], "bundles") == "thought, then bundles"
     assert written_by(["base", "thought", "mixed"], "item-intents") == "item-intents"
+    assert written_by(["base", "thought"], "verification") == "verification"
     with pytest.raises(SettingError, match="answer form 'prose': allowed are item-intents, bun"):
         check_form("prose")
 
