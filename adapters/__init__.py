@@ -10,35 +10,47 @@ if TYPE_CHECKING:
     from routedk.adapters.engine import StudentEngine, engine_lm, student_lm
     from routedk.adapters.export import export_lora, export_model
     from routedk.adapters.fit import FitSettings
+    from routedk.adapters.judges import StudentRanker, StudentVerifier
     from routedk.adapters.routed import ExpertSettings, RoutedStudent
+    from routedk.adapters.scoring import Continuation, Scorer, scorer_of
     from routedk.adapters.student import Student, load_student
     from routedk.adapters.training import TrainingSettings
 
 __all__ = [
+    "Continuation",
     "ExpertSettings",
     "FitSettings",
     "RoutedStudent",
+    "Scorer",
     "Student",
     "StudentEngine",
+    "StudentRanker",
+    "StudentVerifier",
     "TrainingSettings",
     "engine_lm",
     "export_lora",
     "export_model",
     "load_student",
+    "scorer_of",
     "student_lm",
 ]
 
 _HOMES = {
+    "Continuation": "scoring",
     "ExpertSettings": "routed",
     "FitSettings": "fit",
     "RoutedStudent": "routed",
+    "Scorer": "scoring",
     "Student": "student",
     "StudentEngine": "engine",
+    "StudentRanker": "judges",
+    "StudentVerifier": "judges",
     "TrainingSettings": "training",
     "engine_lm": "engine",
     "export_lora": "export",
     "export_model": "export",
     "load_student": "student",
+    "scorer_of": "scoring",
     "student_lm": "engine",
 }
 

@@ -57,8 +57,8 @@ def train(
         str,
         typer.Option(
             metavar="NAME",
-            help="What experts learn to write: item-intents, or bundles, which the thought expert "
-            "writes after its thought.",
+            help="What experts learn to write: item-intents; bundles, which the thought expert "
+            "writes after its thought; or verification, yes or no to a candidate bundle.",
         ),
     ] = "item-intents",
     utilization: UtilizationName = None,
