@@ -44,7 +44,10 @@ app.command(
     epilog="Example: routedk generate --data demo --split test --experts experts "
     "--program program.json --output bundles.jsonl"
 )(generate)
-app.command(epilog="Example: routedk export --experts experts --output lora")(export)
+app.command(
+    epilog="Example: routedk export --experts experts --form prototypes --k 4 --data demo "
+    "--output prototypes"
+)(export)
 app.command(epilog="Example: routedk info --json")(info)
 
 

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from routedk.adapters.export import export_lora, export_model
 from routedk.adapters.routed import ExpertSettings, RoutedStudent
 from routedk.adapters.student import Student
+from routedk.data import write_jsonl
 from routedk.errors import ArtifactError, SettingError
+from routedk.types import Session
 
 from .conftest import copy_of, randomise
 
@@ -74,6 +77,91 @@ def test_nothing_is_overwritten(loaded: Student, tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "mine"):
         with pytest.raises(ArtifactError, match="exists already: name another folder"):
             export_lora(build("uniform", loaded), folder)
+
+
+def command(*arguments: object) -> int:
+    from routedk.cli import main
+
+    with pytest.raises(SystemExit) as caught:
+        main(["export", *map(str, arguments)])
+    return int(caught.value.code or 0)
+
+
+def test_the_command_with_gates_and_results(
+    loaded: Student, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build("softmax", loaded).save(tmp_path / "experts")
+    score = {"value": 0.5, "low": 0.4, "high": 0.6}
+    results = {
+        "config": {"data": "some/where/demo", "split": "test"},
+        "counts": {"sessions": 7},
+        "results": {"matched": {"f1": score}},
+    }
+    (tmp_path / "result.json").write_text(json.dumps(results))
+    (tmp_path / "other.json").write_text("{}")
+    begin = ["--experts", tmp_path / "experts", "--gates", "base=.75,rule=.25"]
+    limit = ["--max-rank", 4]
+    assert command(*begin, *limit, "--output", tmp_path / "lora") == 2
+    assert "ranks sum to 8, above max_rank=4: truncate it" in capsys.readouterr().err
+    end = [*limit, "--truncate", "--results", tmp_path / "result.json"]
+    assert command(*begin, *end, "--output", tmp_path / "lora") == 0
+    assert "a plain LoRA with gates of your own" in capsys.readouterr().out
+    card = (tmp_path / "lora" / "README.md").read_text()
+    assert "| gates | base 0.7500, rule 0.2500, thought 0.0000 |" in card
+    assert "| evaluated on | demo, split test, 7 sessions |" in card
+    assert "| matched F1 | 0.500 (95% 0.400 to 0.600) |" in card
+    assert (
+        "| command | routedk export --experts experts --gates base=.75,rule=.25 --max-rank 4 "
+        "--truncate |" in card
+    )
+    for options, message in (
+        (["--gates", "base"], "'base' is no NAME=SHARE"),
+        (["--gates", "base=.5,base=.5"], "'base=.5' is no NAME=SHARE of its own"),
+        (["--gates", "base=.5"], "gates base=0.5: each at least 0, summing to 1"),
+        (["--gates", "base=1", "--fusion", "uniform"], "give --fusion or --gates, not both"),
+        (["--k", 2], "--k 2: is of --form prototypes"),
+        (["--full", "--max-rank", 8], "full weights have no rank"),
+        (["--truncate"], "truncate: to which rank"),
+        (["--form", "prototypes", "--full"], "give --full or --form prototypes, not both"),
+        (["--form", "prototypes", "--k", 2], "give --data PATH and --k NUMBER"),
+        (
+            ["--form", "prototypes", "--k", 2, "--data", "demo", "--fusion", "uniform"],
+            "takes the router's own gates",
+        ),
+        (["--results", tmp_path / "other.json"], "no results of predictions"),
+    ):
+        experts = ["--experts", tmp_path / "experts", "--output", tmp_path / "none"]
+        assert command(*experts, *options) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_command_for_prototypes(
+    loaded: Student,
+    sessions: list[Session],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    build("softmax", loaded).save(tmp_path / "experts", {"training": {"answer_form": "bundles"}})
+    write_jsonl(tmp_path / "sessions.jsonl", sessions)
+    split = {"train": ["s0", "s1", "s2", "s3"], "val": [], "test": ["s4", "s5"]}
+    (tmp_path / "split.json").write_text(json.dumps(split))
+    options = [
+        *("--experts", tmp_path / "experts", "--output", tmp_path / "out", "--form", "prototypes"),
+        *("--data", tmp_path / "sessions.jsonl", "--split-file", tmp_path / "split.json"),
+        *("--k", 2, "--sample", 1),
+    ]
+    assert command(*options, "--split", "all") == 2
+    assert "the split 'all' leaves no session to cluster" in capsys.readouterr().err
+    assert command(*options) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "gate difference" in shown
+    assert "equal greedy answers" in shown
+    assert "Exported 2 prototypes" in shown
+    note = json.loads((tmp_path / "out" / "prototypes.json").read_text())
+    assert list(note["sessions"]) == split["train"]
+    assert (note["fidelity"]["sessions"], note["fidelity"]["sampled"]) == (2, 1)
+    assert "--form prototypes --k 2" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_the_command(loaded: Student, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
