@@ -99,7 +99,8 @@ class ChoosingProgram(dspy.Module):  # type: ignore[misc]
 
     def candidates(self, session: Session) -> CandidateAnswers:
         """The candidate answers of one session; draws the samples."""
-        drawn, votes, usage = (), 0, Usage()
+        drawn: tuple[Any, ...] = ()
+        votes, usage = 0, Usage()
         if self.samples is not None:
             found = self.samples(session=session)
             drawn, votes = tuple(found.answers), found.votes
