@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from routedk.adapters.engine import StudentEngine, engine_lm, student_lm
     from routedk.adapters.export import export_lora, export_model
+    from routedk.adapters.export_prototypes import PrototypeSettings, export_prototypes
     from routedk.adapters.fit import FitSettings
     from routedk.adapters.judges import StudentRanker, StudentVerifier
+    from routedk.adapters.prototypes import Prototypes
     from routedk.adapters.routed import ExpertSettings, RoutedStudent
     from routedk.adapters.scoring import Continuation, Scorer, scorer_of
     from routedk.adapters.student import Student, load_student
@@ -20,6 +22,8 @@ __all__ = [
     "Continuation",
     "ExpertSettings",
     "FitSettings",
+    "PrototypeSettings",
+    "Prototypes",
     "RoutedStudent",
     "Scorer",
     "Student",
@@ -30,6 +34,7 @@ __all__ = [
     "engine_lm",
     "export_lora",
     "export_model",
+    "export_prototypes",
     "load_student",
     "scorer_of",
     "student_lm",
@@ -39,6 +44,8 @@ _HOMES = {
     "Continuation": "scoring",
     "ExpertSettings": "routed",
     "FitSettings": "fit",
+    "PrototypeSettings": "export_prototypes",
+    "Prototypes": "prototypes",
     "RoutedStudent": "routed",
     "Scorer": "scoring",
     "Student": "student",
@@ -49,6 +56,7 @@ _HOMES = {
     "engine_lm": "engine",
     "export_lora": "export",
     "export_model": "export",
+    "export_prototypes": "export_prototypes",
     "load_student": "student",
     "scorer_of": "scoring",
     "student_lm": "engine",
