@@ -43,10 +43,9 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is untyped
     """A cache layer with room to grow; transformers' own copies all it holds at each step."""
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Begin empty."""
+        """Begin empty, with the types of these."""
         super().lazy_initialization(key_states, value_states)
-        self.keys = key_states[:, :, :0]
-        self.values = value_states[:, :, :0]
+        self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
         self._room: tuple[Tensor, Tensor] = (self.keys, self.values)
 
     def update(
@@ -56,26 +55,44 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is untyped
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         held = self.keys.shape[-2]
-        wanted = held + key_states.shape[-2]
-        self.reserve(wanted)
-        keys, values = self._room
-        keys[:, :, held:wanted] = key_states
-        values[:, :, held:wanted] = value_states
-        self.keys, self.values = keys[:, :, :wanted], values[:, :, :wanted]
-        return self.keys, self.values
+        keys, values = self._grow(held + key_states.shape[-2])
+        keys[:, :, held:] = key_states
+        values[:, :, held:] = value_states
+        return keys, values
 
-    def reserve(self, tokens: int) -> None:
-        """Make room for this many tokens in all, and for half as many more."""
-        if tokens <= self._room[0].shape[-2]:
-            return
+    def begin(self, keys: Sequence[Tensor | None], values: Sequence[Tensor | None]) -> None:
+        """Begin with keys and values of rows of unequal length, padded on the right.
+
+        Args:
+            keys: One per row, *shape* (heads, tokens, head width); None for a row without any. At
+                least one is there.
+            values: As keys.
+        """
+        known = next(row for row in keys if row is not None)
+        empty = known.new_empty(len(keys), known.shape[0], 0, known.shape[-1])
+        self.lazy_initialization(empty, empty)
+        grown = self._grow(max(0 if row is None else row.shape[-2] for row in keys))
+        for held, rows in zip(grown, (keys, values), strict=True):
+            for place, row in enumerate(rows):
+                tokens = 0 if row is None else row.shape[-2]
+                if row is not None:
+                    held[place, :, :tokens] = row
+                # Padding is never attended to, but must be finite: no number times 0 else is 0.
+                held[place, :, tokens:] = 0
+
+    def _grow(self, tokens: int) -> tuple[Tensor, Tensor]:
+        """Hold so many tokens, the new ones still to be written."""
         held = self.keys.shape[-2]
-        grown = []
-        for old in (self.keys, self.values):
-            new = old.new_empty(*old.shape[:2], tokens + tokens // 2, old.shape[-1])
-            new[:, :, :held] = old
-            grown.append(new)
-        self._room = (grown[0], grown[1])
-        self.keys, self.values = grown[0][:, :, :held], grown[1][:, :, :held]
+        if tokens > self._room[0].shape[-2]:
+            rooms = []
+            for old in (self.keys, self.values):
+                # Half as many more: what is held is copied few times, however long it grows.
+                new = old.new_empty(*old.shape[:2], tokens + tokens // 2, old.shape[-1])
+                new[:, :, :held] = old
+                rooms.append(new)
+            self._room = (rooms[0], rooms[1])
+        self.keys, self.values = (room[:, :, :tokens] for room in self._room)
+        return self.keys, self.values
 
 
 def start_cache(prefixes: Sequence[Prefix | None]) -> tuple[Cache, list[int]]:
@@ -89,18 +106,13 @@ def start_cache(prefixes: Sequence[Prefix | None]) -> tuple[Cache, list[int]]:
     """
     cache = Cache(layer_class_to_replicate=RoomyLayer)
     held = [0 if prefix is None else len(prefix.ids) for prefix in prefixes]
-    known = [prefix for prefix in prefixes if prefix is not None]
-    for number in range(len(known[0].keys) if known else 0):
+    layers = next((len(prefix.keys) for prefix in prefixes if prefix is not None), 0)
+    for number in range(layers):
         layer = RoomyLayer()
-        like = known[0].keys[number]
-        shape = (len(prefixes), like.shape[0], max(held), like.shape[-1])
-        # Padding is never attended to, but must be finite: nothing times 0 is a number else.
-        pair = like.new_zeros(shape), like.new_zeros(shape)
-        for row, prefix in enumerate(prefixes):
-            if prefix is not None:
-                pair[0][row, :, : held[row]] = prefix.keys[number]
-                pair[1][row, :, : held[row]] = prefix.values[number]
-        layer.update(*pair)
+        layer.begin(
+            [None if prefix is None else prefix.keys[number] for prefix in prefixes],
+            [None if prefix is None else prefix.values[number] for prefix in prefixes],
+        )
         cache.layers.append(layer)
     return cache, held
 
