@@ -101,9 +101,16 @@ def fold(
             rank (SVD of each product B A), or refused.
 
     Raises:
-        SettingError: The rank is above ``max_rank``, or there is none to truncate to.
+        SettingError: The rank is above ``max_rank``, or there is none to truncate to, or the
+            experts are active from the session on only, which no plain LoRA can be.
     """
     settings = routed.settings
+    if settings.experts_from != "start":
+        raise SettingError(
+            f"experts_from={settings.experts_from!r}: a plain LoRA is active from the prompt's "
+            "first token on, where these experts were not trained to be: train with "
+            "experts_from='start' to export them"
+        )
     first, depth = routed.first_layer, routed.student.model.config.num_hidden_layers
     gates_LE = torch.as_tensor(gates, dtype=torch.float32).cpu()
     gates_LE = gates_LE.expand(depth - first, -1) if gates_LE.ndim == 1 else gates_LE
