@@ -10,7 +10,7 @@ from routedk.adapters import likelihoods
 from routedk.adapters.engine import StudentEngine, engine_lm
 from routedk.adapters.likelihoods import Continuation, Likelihood, grow_scoring_tree, scoring_job
 from routedk.adapters.prompts import encode_prompt
-from routedk.adapters.routed import RoutedStudent
+from routedk.adapters.routed import ExpertSettings, RoutedStudent
 from routedk.adapters.scoring import Scorer, scorer_of
 from routedk.adapters.student import Student
 from routedk.errors import SettingError
@@ -34,12 +34,14 @@ WANTED = [
 ]
 
 
-@pytest.fixture(scope="module", params=["plain", *FUSIONS])
+@pytest.fixture(scope="module", params=["plain", "from start", *FUSIONS])
 def scorer(request: pytest.FixtureRequest, loaded: Student) -> Iterator[Scorer]:
     student: RoutedStudent | Student = loaded
     if request.param != "plain":
-        student = RoutedStudent(copy_of(loaded))
-        student.use_fusion(request.param)
+        early = request.param == "from start"
+        shape = ExpertSettings(experts_from="start" if early else "session")
+        student = RoutedStudent(copy_of(loaded), shape)
+        student.use_fusion("softmax" if early else request.param)
         randomise(student).freeze()
     lm = engine_lm(StudentEngine(student))
     yield scorer_of(lm)
