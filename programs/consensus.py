@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from types import MappingProxyType
 from typing import Any
@@ -21,16 +22,20 @@ from routedk.types import Bundle, Session, bundle_sets
 Answers = Sequence[Sequence[Bundle]]
 Rule = Callable[[Session, Answers], tuple[Bundle, ...]]
 
+# DSPy replaces a temperature up to this where n completions are asked for.
+_DSPY_LEAST = 0.15
+
 
 class Consensus(dspy.Module):  # type: ignore[misc]
     """Draws n answers of a generator and gives the one, or the bundles, that they agree on.
 
     Works around a ``dspy.Module`` that takes ``session=`` and answers with ``bundles``, and with
-    any ``dspy.LM``. Answers that could not be read have no vote; where none could, there are no
-    bundles, and ``error`` is the first one's. The prediction has ``bundles``, ``confidences`` (for
-    each bundle its mean agreement, see `confidence`), ``votes`` (how many answers could be read),
-    ``none``, ``error``, ``answers`` (all predictions that were drawn) and ``calls``,
-    ``input_tokens``, ``output_tokens``.
+    any ``dspy.LM``; one that computes n completions of a request together, as a student in this
+    process does, is asked for all further draws at once. Answers that could not be read have no
+    vote; where none could, there are no bundles, and ``error`` is the first one's. The prediction
+    has ``bundles``, ``confidences`` (for each bundle its mean agreement, see `confidence`),
+    ``votes`` (how many answers could be read), ``none``, ``error``, ``answers`` (all predictions
+    that were drawn) and ``calls``, ``input_tokens``, ``output_tokens``.
 
     Args:
         generator: What answers; it is not changed.
@@ -75,15 +80,15 @@ class Consensus(dspy.Module):  # type: ignore[misc]
         return await asyncio.to_thread(self._agree, session)
 
     def _agree(self, session: Session) -> dspy.Prediction:
-        def draw(program: Any) -> tuple[Any, Usage]:
+        def draw(ask: Callable[[Session], list[Any]]) -> tuple[list[Any], Usage]:
             with metered() as meter:
-                answer = program(session=session)
-            return answer, meter.usage
+                answers = ask(session)
+            return answers, meter.usage
 
         # All at once, so that a batching LM computes them as one batch.
-        programs = [self._drawing(number) for number in range(self.n)]
-        drawn = call_all(draw, programs, num_threads=self.n)
-        answers = [answer for answer, _ in drawn]
+        asks = self._asks()
+        drawn = call_all(draw, asks, num_threads=len(asks))
+        answers = [answer for mine, _ in drawn for answer in mine]
         usage = sum((usage for _, usage in drawn), Usage())
         votes = [answer for answer in answers if _error(answer) is None]
         read = [tuple(answer.bundles) for answer in votes]
@@ -100,17 +105,39 @@ class Consensus(dspy.Module):  # type: ignore[misc]
             output_tokens=usage.output_tokens,
         )
 
+    def _asks(self) -> list[Callable[[Session], list[Any]]]:
+        """What gives the answers, n in all, the first as the generator is set.
+
+        The further draws are one request where the language model computes its completions
+        together, and a generator can ask so; else one request each.
+        """
+        further = range(1, self.n)
+        lms = [predictor.lm or dspy.settings.lm for predictor in self.generator.predictors()]
+        if further and None in lms:
+            raise SettingError("no language model: dspy.configure(lm=...) or set_lm first")
+        asks = [partial(_answer, self.generator)]
+        together = bool(lms) and all(_draws_together(lm) for lm in lms)
+        draws = getattr(self.generator, "draws", None)
+        if len(further) > 1 and together and draws and self.temperature > _DSPY_LEAST:
+            config = {"temperature": self.temperature, "rollout_id": self.n}
+            return [*asks, partial(draws, n=len(further), config=config)]
+        return [*asks, *(partial(_answer, self._drawing(number)) for number in further)]
+
     def _drawing(self, number: int) -> Any:
         """The generator, set to draw; each draw is one that DSPy's cache knows from the others."""
-        if number == 0:
-            return self.generator
         program = self.generator.deepcopy()
         for predictor in program.predictors():
             lm = predictor.lm or dspy.settings.lm
-            if lm is None:
-                raise SettingError("no language model: dspy.configure(lm=...) or set_lm first")
             predictor.lm = lm.copy(temperature=self.temperature, rollout_id=number)
         return program
+
+
+def _draws_together(lm: Any) -> bool:
+    return bool(getattr(getattr(lm, "engine", None), "draws_together", False))
+
+
+def _answer(program: Any, session: Session) -> list[Any]:
+    return [program(session=session)]
 
 
 def _error(answer: Any) -> str | None:

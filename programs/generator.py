@@ -102,6 +102,21 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
                 return _unparsed(error.lm_response, "the answer is empty")
         return self._read(answer, session)
 
+    def draws(self, session: Session, n: int, config: dict[str, Any]) -> list[dspy.Prediction]:
+        """Several answers for one session, by one request for n completions.
+
+        Args:
+            session: As in `forward`.
+            n: Number of answers, at least 1.
+            config: As in `forward`; with a temperature above .15, which DSPy else replaces.
+        """
+        with dspy.context(adapter=self._layout):
+            try:
+                answer = self.generate(**self.request(session), config={**config, "n": n})
+            except AdapterParseError:  # One empty completion would cost all others.
+                return [self(session, {**config, "rollout_id": k}) for k in range(n)]
+        return [self._read(answer.completions[k], session) for k in range(n)]
+
     def _read(self, answer: dspy.Prediction, session: Session) -> dspy.Prediction:
         raw = completion_of(answer)
         try:

@@ -1,0 +1,176 @@
+"""What is computed once for many: seconds per session with shared work, over those without.
+
+    python -m benchmarks.sharing --experts artifacts/demo/experts --json sharing.json
+
+- consensus: the answers that `Consensus` draws (n = 8), over one greedy answer, one caller.
+- prefix: a compiled prompt of 1,000 tokens before the session, over none, one caller, once the
+  prompt has been seen; beside it the same without keeping its keys and values.
+- callers: one caller over sixteen, the same sessions.
+
+All in one process, the arms of a comparison alternating; medians of the rounds' ratios. In FILE,
+``ratios`` = ``{"consensus_vs_greedy", "prefix_vs_none", "prefix_computed_vs_none",
+"one_vs_sixteen_callers"}``.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Annotated, Any, get_args
+
+import dspy
+import typer
+
+from routedk.adapters.engine import StudentEngine, engine_lm, student_lm
+from routedk.adapters.examples import Writes
+from routedk.adapters.prefixes import PrefixCache
+from routedk.adapters.prompts import encode_prompt
+from routedk.data import load_sessions, split_sessions
+from routedk.data.options import DataOptions
+from routedk.programs.batch import generate_all
+from routedk.programs.consensus import Consensus
+from routedk.programs.generator import BundleGenerator
+from routedk.programs.knowledge import CompiledKnowledge
+from routedk.types import Session
+
+Arm = Callable[[], object]
+
+
+def compiled(tokenizer: Any, sessions: Sequence[Session], tokens: int) -> BundleGenerator:
+    """A program whose prompt has at least so many tokens before the session.
+
+    Args:
+        tokenizer: The student's.
+        sessions: Where the words of its rules come from.
+        tokens: How many.
+    """
+    titles = [item.title for session in sessions for item in session.items]
+    rules: list[str] = []
+    for one, other in zip(titles, titles[1:] + titles[:1], strict=True):
+        rules.append(f"Bundle {one} with {other} where one intent asks for both")
+        program = BundleGenerator(CompiledKnowledge(rules=tuple(rules)))
+        if encode_prompt(tokenizer, program.messages(sessions[0])).span[0] >= tokens:
+            return program
+    raise typer.BadParameter(f"the sessions have too few titles for {tokens} tokens of rules")
+
+
+def alternate(arms: dict[str, Arm], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each arm in each round, after one round that is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in arms}
+    for number in range(rounds + 1):
+        for name, arm in arms.items():
+            started = perf_counter()
+            arm()
+            if number:
+                seconds[name].append(perf_counter() - started)
+    return seconds
+
+
+def ratio(seconds: dict[str, list[float]], one: str, other: str) -> dict[str, float]:
+    """The ratios of the rounds, lowest, median and highest."""
+    ratios = [a / b for a, b in zip(seconds[one], seconds[other], strict=True)]
+    return {"min": min(ratios), "median": median(ratios), "max": max(ratios)}
+
+
+def measure(
+    engine: StudentEngine,
+    sessions: Sequence[Session],
+    *,
+    rounds: int,
+    n: int,
+    tokens: int,
+) -> dict[str, Any]:
+    """The three comparisons.
+
+    Args:
+        engine: Of the student.
+        sessions: Answered one by one, in each arm of each round.
+        rounds: How many.
+        n: Answers of the consensus.
+        tokens: Of the compiled prompt before the session.
+    """
+    plain = BundleGenerator()
+    consensus = Consensus(plain, n=n)
+    generator = engine.generator
+    long = compiled(generator.tokenizer, sessions, tokens)
+    keeps, forgets = generator.prefixes, PrefixCache(0)
+
+    def one_by_one(program: Any, prefixes: PrefixCache = keeps) -> Arm:
+        def arm() -> None:
+            generator.prefixes = prefixes
+            for session in sessions:
+                program(session=session)
+
+        return arm
+
+    found: dict[str, Any] = {"sessions": len(sessions), "rounds": rounds, "n": n}
+    found["prefix_tokens"] = encode_prompt(generator.tokenizer, long.messages(sessions[0])).span[0]
+    with dspy.context(lm=engine_lm(engine).copy(cache=False)):
+        drawn = alternate({"greedy": one_by_one(plain), "consensus": one_by_one(consensus)}, rounds)
+        arms = {
+            "none": one_by_one(plain),
+            "kept": one_by_one(long),
+            "computed": one_by_one(long, forgets),
+        }
+        prompts = alternate(arms, rounds)
+        generator.prefixes = keeps
+        called = alternate(
+            {
+                "one": one_by_one(plain),
+                "sixteen": lambda: generate_all(plain, sessions, num_threads=16),
+            },
+            rounds,
+        )
+    spread = {
+        "consensus_vs_greedy": ratio(drawn, "consensus", "greedy"),
+        "prefix_vs_none": ratio(prompts, "kept", "none"),
+        "prefix_computed_vs_none": ratio(prompts, "computed", "none"),
+        "one_vs_sixteen_callers": ratio(called, "one", "sixteen"),
+    }
+    found["ratios"] = {name: mine["median"] for name, mine in spread.items()}
+    found["spread"] = spread
+    found["seconds_per_session"] = {
+        name: median(mine) / len(sessions) for name, mine in {**drawn, **prompts, **called}.items()
+    }
+    return found
+
+
+def main(
+    experts: Annotated[Path | None, typer.Option(help="None: the untrained student.")] = None,
+    student: Annotated[str | None, typer.Option(help="Another base than the experts'.")] = None,
+    form: Annotated[str | None, typer.Option(help="Another answer form than theirs.")] = None,
+    experts_from: Annotated[
+        str | None, typer.Option(help="Another setting than theirs, for the timing.")
+    ] = None,
+    fusion: Annotated[str | None, typer.Option(help="Another fusion than theirs.")] = None,
+    dtype: str | None = None,
+    sessions: Annotated[int, typer.Option(min=1)] = 4,
+    rounds: Annotated[int, typer.Option(min=1)] = 7,
+    n: Annotated[int, typer.Option(min=2)] = 8,
+    tokens: Annotated[int, typer.Option(min=16)] = 1000,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Writes the table here.")] = None,
+) -> None:
+    """Print the comparisons as JSON."""
+    if form is not None and form not in get_args(Writes):
+        raise typer.BadParameter(f"form {form!r}: allowed are {get_args(Writes)}")
+    options = DataOptions()
+    chosen = split_sessions(load_sessions("demo", options), options)["test"][:sessions]
+    wanted: Any = form
+    lm = student_lm(experts, student, fusion=fusion, form=wanted, dtype=dtype)
+    engine: StudentEngine = lm.engine
+    routed = engine.generator.routed
+    if experts_from is not None and routed is not None:
+        routed.settings = replace(routed.settings, experts_from=experts_from)
+    found = measure(engine, chosen, rounds=rounds, n=n, tokens=tokens)
+    found["form"] = engine.form
+    found["experts_from"] = None if routed is None else routed.settings.experts_from
+    text = json.dumps(found, indent=2)
+    typer.echo(text)
+    if json_file is not None:
+        json_file.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,355 @@
+"""What prompts begin with in common is computed once; answers are those computed whole."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from routedk.adapters.branches import _prefill, compute_prefix
+from routedk.adapters.examples import training_rows
+from routedk.adapters.generation import Generator, Sampling
+from routedk.adapters.kv_cache import Prefix, RoomyLayer, start_cache
+from routedk.adapters.lower import only_layers
+from routedk.adapters.plain_lora import fold
+from routedk.adapters.prefixes import PrefixCache
+from routedk.adapters.prompts import EncodedPrompt, encode_prompt
+from routedk.adapters.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.student import Student
+from routedk.adapters.trees import grow_tree
+from routedk.errors import ArtifactError, SettingError
+from routedk.programs.knowledge import CompiledKnowledge
+from routedk.programs.layout import build_messages, render_items
+from routedk.types import KnowledgeBase, Session
+
+from .conftest import copy_of, randomise
+
+FUSIONS = ("softmax", "single:rule", "layerwise", "sparsegen")
+
+
+def routed_of(student: Student, experts_from: str, fusion: str = "softmax") -> RoutedStudent:
+    settings = ExpertSettings(r=4, lora_alpha=8, layers=2, experts_from=experts_from)
+    routed = randomise(RoutedStudent(copy_of(student), settings, fusion))
+    routed.freeze()
+    return routed
+
+
+@pytest.fixture
+def prompts(loaded: Student, sessions: list[Session]) -> list[EncodedPrompt]:
+    return [encode_prompt(loaded.tokenizer, build_messages(session)) for session in sessions]
+
+
+@pytest.fixture
+def items(sessions: list[Session]) -> list[list[str]]:
+    return [render_items(session).split("\n") for session in sessions]
+
+
+def whole_logits(routed: RoutedStudent, prompt: EncodedPrompt, gates: Tensor) -> Tensor:
+    """By hand: one pass, no cache, per-token gates that are 0 before the session's first token."""
+    start = prompt.span[0] if routed.settings.experts_from == "session" else 0
+    active_T = (torch.arange(len(prompt.ids)) >= start).float()
+
+    class ByHand:
+        def at(self, layer: int, hidden_BTH: Tensor) -> Tensor:
+            assert hidden_BTH.shape[1] == len(active_T)
+            return gates[:, None] * active_T[None, :, None]
+
+    with torch.inference_mode(), routed.gate_state.use(ByHand()):
+        found: Tensor = routed.student.model(torch.tensor([prompt.ids])).logits
+    return found
+
+
+def cached_logits(routed: RoutedStudent, prompt: EncodedPrompt, known: int) -> Tensor:
+    """The first tokens from one pass, kept; the rest from another, which begins behind them."""
+    model = routed.student.model
+    with torch.inference_mode(), routed.fused([prompt]):
+        prefix = compute_prefix(model, prompt.ids[:known], None)
+        cache, held = start_cache([prefix])
+        hidden, _ = _prefill(model, cache, [grow_tree(prompt.ids, [])], held)
+        found: Tensor = model.lm_head(hidden)
+    return found
+
+
+@pytest.mark.parametrize("experts_from", ["start", "session"])
+def test_a_kept_beginning_gives_the_logits_of_the_whole(
+    loaded: Student, prompts: list[EncodedPrompt], experts_from: str
+) -> None:
+    exact = copy_of(loaded)
+    exact.model.double()  # Else rounding alone is about 1e-5.
+    routed = routed_of(exact, experts_from)
+    for prompt in prompts[:3]:
+        gates = routed.gates([prompt])
+        assert isinstance(gates, Tensor)
+        whole = whole_logits(routed, prompt, gates)
+        for known in (prompt.span[0], prompt.span[0] // 2, prompt.span[0] + 3):
+            found = cached_logits(routed, prompt, known)
+            torch.testing.assert_close(found, whole[:, known:], atol=1e-9, rtol=0)
+
+
+def test_before_the_session_keys_and_values_are_the_students_own(
+    loaded: Student, prompts: list[EncodedPrompt]
+) -> None:
+    prompt = prompts[2]
+    ids = prompt.ids[: prompt.span[0]]
+    plain = compute_prefix(loaded.model, ids, None)
+    for fusion in ("softmax", "single:rule", "sparsegen"):
+        routed = routed_of(loaded, "session", fusion)
+        with routed.fused([prompt]):
+            found = compute_prefix(routed.student.model, ids, None)
+        for mine, own in zip(found.keys + found.values, plain.keys + plain.values, strict=True):
+            torch.testing.assert_close(mine, own, atol=1e-6, rtol=0)
+    routed = routed_of(loaded, "start", "single:rule")
+    with routed.fused([prompt]):
+        other = compute_prefix(routed.student.model, ids, None)
+    assert (other.keys[-1] - plain.keys[-1]).abs().max() > 1e-3
+
+
+def test_training_and_inference_agree(
+    loaded: Student, sessions: list[Session], knowledge: KnowledgeBase, tmp_path: Path
+) -> None:
+    """The training pass over prompt and lines against the cached prefix, to the logits."""
+    from routedk.adapters.trainer import AnswerLoss, RowCollator
+    from routedk.adapters.training import TrainingSettings, prepare
+
+    routed = routed_of(loaded, "session")
+    shown = CompiledKnowledge(thoughts={t.session_id: t.text for t in knowledge.thoughts})
+    rows = training_rows(loaded.tokenizer, sessions, shown, ("base",))
+    prepared = prepare(routed, rows, tmp_path, TrainingSettings(bf16=False))
+    batch = RowCollator(prepared)([{"row": k} for k in range(len(rows))])
+    labels_BT = batch["labels"].clone()
+    caught: list[Tensor] = []
+    student = routed.student.model
+    hook = student.lm_head.register_forward_hook(lambda *args: caught.append(args[-1]))
+    loss = AnswerLoss(routed, lambda: torch.autocast("cpu", enabled=False))
+    with torch.inference_mode(), only_layers(student.model, routed.first_layer, 4):
+        loss(batch)
+    routed.gate_state.gates = routed.gate_state.starts = None
+    hook.remove()
+    (trained_NV,) = caught
+    learnt = (labels_BT[:, 1:] != -100).nonzero().tolist()
+    assert len(learnt) == len(trained_NV)
+    one_hot = torch.tensor([[1.0, 0.0, 0.0]])
+    for row, asked in enumerate(rows):
+        known = asked.span[0]
+        tree = prepared[row].tree
+        places = [place for k, place in learnt if k == row]
+        mine_NV = trained_NV[[k for k, (other, _) in enumerate(learnt) if other == row]]
+        with torch.inference_mode(), routed.gate_state.use(one_hot, routed.starts([known])):
+            prefix = compute_prefix(student, asked.prompt[:known], None)
+            cache, held = start_cache([prefix])
+            hidden, _ = _prefill(student, cache, [tree], held)
+            used_NV = student.lm_head(hidden[0, [place - known for place in places]])
+        torch.testing.assert_close(mine_NV, used_NV, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("experts_from", ["start", "session"])
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_answers_with_kept_beginnings_are_those_without(
+    loaded: Student,
+    prompts: list[EncodedPrompt],
+    items: list[list[str]],
+    fusion: str,
+    experts_from: str,
+) -> None:
+    routed = routed_of(loaded, experts_from, fusion)
+    keeps, forgets = Generator(routed), Generator(routed, PrefixCache(0))
+    sizes = list(map(len, items))
+    hot = Sampling(temperature=1.5, seed=3)
+    assert keeps.item_lines(prompts, items) == forgets.item_lines(prompts, items)
+    assert keeps.item_lines(prompts, items, hot) == forgets.item_lines(prompts, items, hot)
+    few = slice(0, 2)
+    assert keeps.bundles(prompts[few], sizes[few]) == forgets.bundles(prompts[few], sizes[few])
+    per_session = fusion in ("softmax", "layerwise")
+    used = experts_from == "session" or not per_session
+    assert (keeps.prefixes.reused > 0) == used
+    assert keeps.prefixes.computed == (prompts[0].span[0] if used else 0)
+    assert forgets.prefixes.bytes == forgets.prefixes.computed == 0
+
+
+def test_experts_matter_only_from_the_session_on(
+    loaded: Student, prompts: list[EncodedPrompt], items: list[list[str]]
+) -> None:
+    sizes = list(map(len, items))
+    texts = {
+        experts_from: [
+            a.text for a in Generator(routed_of(loaded, experts_from)).bundles(prompts, sizes)
+        ]
+        for experts_from in ("start", "session")
+    }
+    assert texts["start"] != texts["session"]
+
+
+def test_one_cache_serves_all_gates_of_one_student(
+    loaded: Student, prompts: list[EncodedPrompt], items: list[list[str]]
+) -> None:
+    """With experts from the session on: other experts, other fusions, and the plain student."""
+    shared = PrefixCache()
+    sizes = list(map(len, items))
+    for made in (
+        routed_of(loaded, "session"),
+        routed_of(loaded, "session", "single:base"),
+        loaded,
+    ):
+        assert Generator(made, shared).bundles(prompts, sizes) == Generator(
+            made, PrefixCache(0)
+        ).bundles(prompts, sizes)
+    assert shared.computed == prompts[0].span[0]
+    routed = routed_of(loaded, "start", "single:rule")
+    found = Generator(routed, shared).bundles(prompts, sizes)
+    assert found == Generator(routed, PrefixCache(0)).bundles(prompts, sizes)
+    assert shared.computed == 2 * prompts[0].span[0], "active experts have a family of their own"
+
+
+def ids_of(*parts: str) -> tuple[int, ...]:
+    return tuple(ord(letter) for letter in "".join(parts))
+
+
+class Computer:
+    """Makes prefixes whose keys are their tokens, and keeps what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, int]] = []
+
+    def __call__(self, ids: tuple[int, ...], known: Prefix | None) -> Prefix:
+        covered = 0 if known is None else len(known.ids)
+        assert known is None or known.ids == ids[:covered]
+        self.asked.append(("".join(map(chr, ids)), covered))
+        keys = torch.tensor(ids).float()[None, :, None]
+        return Prefix(ids, (keys,), (keys,))
+
+
+def check(prefix: Prefix | None, ids: Sequence[int]) -> int:
+    if prefix is None:
+        return 0
+    assert prefix.ids == tuple(ids[: len(prefix.ids)])
+    assert prefix.keys[0][0, :, 0].tolist() == list(prefix.ids)
+    return len(prefix.ids)
+
+
+def test_all_of_a_new_beginning_is_kept_and_then_what_others_share() -> None:
+    cache, compute = PrefixCache(), Computer()
+    system, rules = "s" * 20, "r" * 20
+    first = ids_of(system, rules, "one")
+    assert check(cache.find("m", first, compute), first) == 43
+    second = ids_of(system, rules, "two")
+    assert check(cache.find("m", second, compute), second) == 40
+    assert compute.asked == [(system + rules + "one", 0)]
+    other = ids_of(system, "x" * 20)
+    assert check(cache.find("m", other, compute), other) == 20
+    assert check(cache.find("m", other, compute), other) == 40
+    assert compute.asked[1:] == [(system + "x" * 20, 20)]
+    assert check(cache.find("another", first, compute), first) == 43
+    assert cache.computed == 43 + 20 + 43
+    assert cache.reused == 40 + 20 + 20
+
+
+def test_short_beginnings_are_not_kept() -> None:
+    cache, compute = PrefixCache(), Computer()
+    assert cache.find("m", ids_of("short"), compute) is None
+    assert compute.asked == []
+
+
+def test_memory_is_bounded_and_the_least_used_goes_first() -> None:
+    compute = Computer()
+    one = compute(ids_of("a" * 20), None).bytes
+    cache = PrefixCache(2 * one)
+    for letter in "abac":
+        cache.find("m", ids_of(letter * 20), compute)
+    assert cache.bytes == 2 * one
+    asked = len(compute.asked)
+    cache.find("m", ids_of("a" * 20), compute)
+    cache.find("m", ids_of("c" * 20), compute)
+    assert len(compute.asked) == asked
+    cache.find("m", ids_of("b" * 20), compute)
+    assert len(compute.asked) == asked + 1
+    long = ids_of("z" * 100)
+    assert check(cache.find("m", long, compute), long) == 100, "used, though too long to keep"
+    assert cache.bytes == 2 * one
+    with pytest.raises(SettingError, match="prefix_bytes=-1: must be at least 0"):
+        PrefixCache(-1)
+
+
+def test_many_threads_at_once() -> None:
+    cache = PrefixCache(2000)
+    failed: list[BaseException] = []
+
+    def work(seed: int) -> None:
+        compute = Computer()
+        try:
+            for k in range(200):
+                ids = ids_of("p" * 20, chr(97 + (seed + k) % 7) * 20)
+                check(cache.find(seed % 2, ids, compute), ids)
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert failed == []
+    assert cache.bytes <= 2000
+
+
+def test_a_layer_with_room_holds_what_transformers_holds() -> None:
+    from transformers.cache_utils import DynamicLayer
+
+    roomy, plain = RoomyLayer(), DynamicLayer()
+    generator = torch.Generator().manual_seed(0)
+    for tokens in (5, 1, 1, 7, 1, 30, 2):
+        states = [torch.randn(2, 3, tokens, 4, generator=generator) for _ in range(2)]
+        found, wanted = roomy.update(*states), plain.update(*states)
+        assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+    assert roomy.get_seq_length() == 47
+
+
+@pytest.mark.parametrize(("batch", "queries"), [(1, 1), (1, 5), (2, 1), (2, 5)])
+def test_packed_attention_equals_the_library(batch: int, queries: int) -> None:
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    from routedk.adapters.packed_attention import packed_attention_forward
+
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(batch, queries, 6, 8, generator=generator).transpose(1, 2)
+    key, value = (torch.randn(batch, 2, 12, 8, generator=generator)[:, :, :9] for _ in range(2))
+    mask = torch.zeros(batch, 1, queries, 9).masked_fill(
+        torch.rand(batch, 1, queries, 9, generator=generator) < 0.4, torch.finfo().min
+    )
+    module = type("M", (torch.nn.Module,), {"num_key_value_groups": 3, "is_causal": True})()
+    found = packed_attention_forward(module, query, key, value, mask, scaling=0.3)[0]
+    wanted = sdpa_attention_forward(module, query, key, value, mask, scaling=0.3)[0]
+    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-5)
+
+
+def test_the_setting_is_stored(loaded: Student, tmp_path: Path) -> None:
+    routed_of(loaded, "session").save(tmp_path / "experts")
+    again = RoutedStudent.load(tmp_path / "experts", student=copy_of(loaded))
+    assert again.settings.experts_from == "session"
+    path = tmp_path / "experts" / "routing.json"
+    text = path.read_text()
+    path.write_text(text.replace('"experts_from": "session"', '"experts_from": "middle"'))
+    message = "experts_from='middle': allowed are start, session"
+    with pytest.raises(ArtifactError, match=message):
+        RoutedStudent.load(tmp_path / "experts", student=copy_of(loaded))
+    path.write_text(text.replace('"experts_from": "session",', ""))
+    older = RoutedStudent.load(tmp_path / "experts", student=copy_of(loaded))
+    assert older.settings.experts_from == "start"
+    with pytest.raises(SettingError, match=message):
+        ExpertSettings(experts_from="middle")
+
+
+def test_experts_from_the_session_on_are_no_plain_lora(loaded: Student) -> None:
+    with pytest.raises(SettingError, match="experts_from='session': a plain LoRA is active from"):
+        fold(routed_of(loaded, "session"), [1.0, 0.0, 0.0])
+
+
+def test_a_student_without_positions_is_refused(loaded: Student) -> None:
+    routed = routed_of(loaded, "session")
+    message = "experts_from='session' needs a student whose decoder"
+    with (
+        routed.gate_state.use(torch.ones(1, 3), torch.tensor([2])),
+        pytest.raises(SettingError, match=message),
+    ):
+        routed.gate_state.enter(0, torch.zeros(1, 4, 32))
