@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel
+from peft import LoraConfig
 from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor, nn
 
@@ -23,12 +23,15 @@ class GateState:
             they are active from the start. *Shape:* (batch,).
         here: What they come to in the decoder layer under way. *Shape:* (batch, 1 or tokens,
             experts).
+        settled: The same for each layer that was entered: a layer that is computed again in the
+            backward pass is not entered again.
     """
 
     def __init__(self) -> None:
         self.gates: Gates | None = None
         self.starts: Tensor | None = None
         self.here: Tensor | None = None
+        self.settled: dict[int, Tensor | None] = {}
 
     @contextmanager
     def use(self, gates: Gates, starts: Tensor | None = None) -> Iterator[None]:
@@ -46,9 +49,7 @@ class GateState:
         finally:
             self.gates, self.starts = previous
 
-    def enter(
-        self, layer: int, hidden_BTH: Tensor, position_ids_BT: Tensor | None = None
-    ) -> None:
+    def enter(self, layer: int, hidden_BTH: Tensor, position_ids_BT: Tensor | None = None) -> None:
         """Settle the gates of a decoder layer, counted from the lowest with experts.
 
         Args:
@@ -73,6 +74,7 @@ class GateState:
                 )
             active_BT = position_ids_BT >= self.starts.to(position_ids_BT.device)[:, None]
             self.here = self.here * active_BT[..., None].to(self.here.dtype)
+        self.settled[layer] = self.here
 
 
 class FusedLinear(LoraLinear):  # type: ignore[misc]  # PEFT is untyped here
@@ -88,6 +90,7 @@ class FusedLinear(LoraLinear):  # type: ignore[misc]  # PEFT is untyped here
     """
 
     gate_state: GateState | None = None
+    place: int = 0
     expert_names: tuple[str, ...] = ()
     frozen_cat: tuple[Tensor, Tensor] | None = None
 
@@ -105,7 +108,8 @@ class FusedLinear(LoraLinear):  # type: ignore[misc]  # PEFT is untyped here
         Raises:
             SettingError: The gates are of another batch.
         """
-        gates_BTE = self.gate_state.here if self.gate_state is not None else None
+        state = self.gate_state
+        gates_BTE = state.settled.get(self.place) if state is not None else None
         if gates_BTE is None or self.disable_adapters:
             return super().forward(x, *args, **kwargs)  # type: ignore[no-any-return]
         down, up = self.frozen_cat or self.stacked()
@@ -159,17 +163,16 @@ def register_fused(config: LoraConfig) -> LoraConfig:
     return config
 
 
-def fused_layers(model: PeftModel) -> list[FusedLinear]:
+def fused_layers(model: nn.Module) -> list[FusedLinear]:
     """All fused layers of a model, in module order."""
     return [module for module in model.modules() if isinstance(module, FusedLinear)]
 
 
-def connect(model: PeftModel, expert_names: tuple[str, ...], layers: Sequence[Any]) -> GateState:
+def connect(expert_names: tuple[str, ...], layers: Sequence[Any]) -> GateState:
     """Let all fused layers read one shared gate state, with experts in this order.
 
     Args:
-        model: With experts.
-        expert_names: Its adapters, in gate order.
+        expert_names: Adapters of the model, in gate order.
         layers: The decoder layers with experts, the lowest first.
     """
     state = GateState()
@@ -180,7 +183,8 @@ def connect(model: PeftModel, expert_names: tuple[str, ...], layers: Sequence[An
 
     for place, decoder_layer in enumerate(layers):
         decoder_layer.register_forward_pre_hook(partial(settle, place), with_kwargs=True)
-    for fused in fused_layers(model):
-        fused.gate_state = state
-        fused.expert_names = expert_names
+        for fused in fused_layers(decoder_layer):
+            fused.gate_state = state
+            fused.place = place
+            fused.expert_names = expert_names
     return state

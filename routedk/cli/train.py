@@ -3,7 +3,7 @@
 import random
 from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -15,8 +15,24 @@ from routedk.cli.options import (
     takes_sessions,
     warn_untitled,
 )
-from routedk.cli.output import log_progress, print_table
+from routedk.cli.output import log_progress, print_table, quiet_libraries
 from routedk.errors import DataError
+
+
+class _Stage(NamedTuple):
+    """How a router is trained where the options do not say."""
+
+    share: float
+    epochs: float
+    least_batch: int = 1
+
+
+# A step of `supervised` runs no model: it can afford all rows, many times, in large batches.
+_ROUTER_STAGES = {
+    "answer": _Stage(0.1, 2.0),
+    "joint": _Stage(0.3, 1.0),
+    "supervised": _Stage(1.0, 10.0, 32),
+}
 
 
 @takes_sessions(split="train")
@@ -41,10 +57,53 @@ def train(
         float, typer.Option(help="Share of rows that the rule and thought experts are trained on.")
     ] = 0.3,
     knowledge_epochs: Annotated[float, typer.Option(help="Passes over these rows.")] = 3.0,
+    router_training: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What the router learns from: answer (its cross-entropy, experts frozen), "
+            "supervised (what each expert alone loses on each prompt) or joint (the answer, with "
+            "the experts).",
+        ),
+    ] = "answer",
     router_share: Annotated[
-        float, typer.Option(help="Share of rows that the router is trained on.")
+        float | None,
+        typer.Option(
+            help="Share of rows that the router is trained on.",
+            show_default="answer .1, joint .3, supervised 1",
+        ),
+    ] = None,
+    router_epochs: Annotated[
+        float | None,
+        typer.Option(
+            help="Passes over these rows.", show_default="answer 2, joint 1, supervised 10"
+        ),
+    ] = None,
+    experts_from: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="From where in a prompt experts are active: start, or session (its first token; "
+            "what stands before is then computed once for all sessions).",
+        ),
+    ] = "start",
+    router_input: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What the router sees: the mean embedding of the session or of the whole prompt, "
+            "or the mean hidden state below the experts: session-hidden, prompt-hidden.",
+        ),
+    ] = "session",
+    temperature: Annotated[
+        float, typer.Option(help="Of supervised router training, in nats per token.")
     ] = 0.1,
-    router_epochs: Annotated[float, typer.Option(help="Passes over these rows.")] = 2.0,
+    balance: Annotated[
+        float, typer.Option(help="Weight of the loss that has all experts used alike.")
+    ] = 0.0,
+    sparsity: Annotated[
+        float, typer.Option(help="Weight of the loss that has few experts used at a time.")
+    ] = 0.0,
     fusion: Annotated[
         str,
         typer.Option(
@@ -62,7 +121,15 @@ def train(
         ),
     ] = "item-intents",
     utilization: UtilizationName = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Sessions per step.")] = 4,
+    one_by_one: Annotated[
+        bool,
+        typer.Option("--one-by-one", help="Train the knowledge experts in a run of its own each."),
+    ] = False,
+    gradient_checkpointing: Annotated[
+        bool,
+        typer.Option("--gradient-checkpointing", help="Take less memory and more time."),
+    ] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Sessions per step and process.")] = 4,
     max_sessions: Annotated[
         int | None, typer.Option(min=1, help="Train on a seeded sample of this many sessions.")
     ] = None,
@@ -70,11 +137,14 @@ def train(
     """Train three LoRA experts under the frozen student, then the router over them.
 
     A run that was killed goes on where its last checkpoint was when the same command is given
-    again.
+    again. Several processes share the work under accelerate launch --multi_gpu --num_processes 2
+    -m routedk train ..., on GPUs or, where there are none, on CPUs.
     """
     from routedk.adapters.examples import check_form
     from routedk.adapters.fit import FitSettings, fit
+    from routedk.adapters.processes import is_main, join
     from routedk.adapters.routed import ExpertSettings, check_replaceable, read_routing
+    from routedk.adapters.router_training import RouterTraining
     from routedk.adapters.student import DEFAULT_STUDENT, load_student
     from routedk.adapters.training import TrainingSettings
     from routedk.programs.utilization import check_trains
@@ -82,7 +152,11 @@ def train(
     form = check_form(answer_form)
     check_trains(utilization)
 
-    log_progress()
+    join()
+    if is_main():
+        log_progress()
+    else:
+        quiet_libraries()
     sessions = [session for session in source.load() if session.bundles]
     if not sessions:
         raise DataError(
@@ -95,17 +169,46 @@ def train(
     if max_sessions is not None and max_sessions < len(sessions):
         sessions = random.Random(seed).sample(sessions, max_sessions)
 
-    def stage(passes: float, rate: float, share: float = 1.0) -> TrainingSettings:
+    def stage(
+        passes: float, rate: float, share: float = 1.0, rows: int = batch_size
+    ) -> TrainingSettings:
         return TrainingSettings(
-            share=share, epochs=passes, learning_rate=rate, batch_size=batch_size, seed=seed
+            share=share,
+            epochs=passes,
+            learning_rate=rate,
+            batch_size=rows,
+            seed=seed,
+            gradient_checkpointing=gradient_checkpointing,
         )
 
+    base = stage(epochs, learning_rate)
+    how = RouterTraining(
+        method=router_training,
+        temperature=temperature,
+        balance=balance,
+        sparsity=sparsity,
+        expert_learning_rate=learning_rate / 4,
+    )
+    usual = _ROUTER_STAGES[how.method]
     settings = FitSettings(
-        experts=ExpertSettings(r=r, lora_alpha=lora_alpha, layers=layers or None),
-        base=stage(epochs, learning_rate),
+        experts=ExpertSettings(
+            r=r,
+            lora_alpha=lora_alpha,
+            layers=layers or None,
+            router_input=router_input,
+            experts_from=experts_from,
+        ),
+        base=base,
         knowledge=stage(knowledge_epochs, learning_rate / 2, knowledge_share),
-        router=stage(router_epochs, 2e-2, router_share),
+        router=stage(
+            usual.epochs if router_epochs is None else router_epochs,
+            2e-2,
+            usual.share if router_share is None else router_share,
+            max(batch_size, usual.least_batch),
+        ),
         fusion=fusion,
+        router_training=how,
+        one_by_one=one_by_one,
         answer_form=form,
         utilization=utilization,
         seed=seed,
@@ -117,6 +220,8 @@ def train(
     routed = fit(
         load_student(student or DEFAULT_STUDENT), sessions, base_of_knowledge, output, settings
     )
+    if not is_main():
+        return
     rows = [
         (stage, f"{tokens:,}")
         for stage, tokens in read_routing(output)["training"]["tokens"].items()

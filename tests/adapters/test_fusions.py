@@ -58,6 +58,7 @@ def test_gates_are_shares(routed: RoutedStudent, prompts: list[EncodedPrompt]) -
     for gates in per_layer(routed, prompts):
         tokens = 5 if routed.fusion_name == "sparsegen" else 1
         assert gates.shape == (len(prompts), tokens, len(EXPERTS))
+        assert bool(gates.isfinite().all())
         assert bool((gates >= 0).all())
         torch.testing.assert_close(gates.sum(dim=-1), torch.ones(len(prompts), tokens))
 

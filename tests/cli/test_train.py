@@ -6,6 +6,7 @@ import pytest
 
 from routedk.adapters import fit as fit_module
 from routedk.adapters import student as student_module
+from routedk.adapters.router_training import RouterTraining
 from routedk.cli import main
 
 
@@ -95,8 +96,38 @@ def test_options_reach_the_training(
     assert (settings.base.epochs, settings.experts.layers, settings.experts.r) == (2, None, 4)
     assert (settings.utilization, settings.answer_form) == ("SFT", "bundles")
     assert settings.seed == settings.base.seed == settings.router.seed == 5
+    assert settings.router_training == RouterTraining(expert_learning_rate=5e-4)
+    assert (settings.router.share, settings.router.epochs, settings.router.batch_size) == (
+        0.1,
+        2,
+        4,
+    )
+    assert (settings.experts.router_input, settings.one_by_one) == ("session", False)
     assert "123,456" in out
     assert "expert_base, expert_rule, expert_thought; fusion: softmax" in out
+
+
+def test_options_of_the_router(
+    capsys: pytest.CaptureFixture[str], knowledge: Path, tmp_path: Path, fitted: Fitted
+) -> None:
+    options = ("--data", "demo", "--knowledge", knowledge, "--output", tmp_path / "e")
+    router = ("--router-training", "supervised", "--temperature", "0.2", "--balance", "0.5")
+    router = (*router, "--sparsity", "0.25", "--router-input", "prompt-hidden")
+    more = ("--router-epochs", "3", "--one-by-one", "--gradient-checkpointing")
+    assert run(capsys, "train", *options, *router, *more)[0] == 0
+    settings = fitted.call["settings"]
+    assert settings.router_training == RouterTraining(
+        method="supervised",
+        temperature=0.2,
+        balance=0.5,
+        sparsity=0.25,
+        expert_learning_rate=5e-4,
+    )
+    assert (settings.router.share, settings.router.epochs, settings.router.batch_size) == (1, 3, 32)
+    assert settings.experts.router_input == "prompt-hidden"
+    assert settings.one_by_one
+    assert settings.base.gradient_checkpointing
+    assert settings.router.gradient_checkpointing
 
 
 def test_the_embedded_student_is_the_default(
@@ -214,6 +245,10 @@ def test_an_output_folder_of_something_else(
         ("--answer-form", "prose", "answer form 'prose': allowed are item-intents, bundles"),
         ("--utilization", "sft", "utilization 'sft': allowed are ICL, SFT, SFT+ICL"),
         ("--knowledge-share", "2", "share=2.0: must be above 0 and at most 1"),
+        ("--router-training", "luck", "router training 'luck': allowed are answer, supervised"),
+        ("--router-input", "all", "router input 'all': allowed are session, prompt, session-hi"),
+        ("--temperature", "0", "temperature=0.0: must be above 0"),
+        ("--balance", "-1", "balance=-1.0: must be at least 0"),
     ],
 )
 def test_settings(

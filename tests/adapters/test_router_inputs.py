@@ -1,0 +1,142 @@
+"""What the router sees: the same in training and in use, once per request."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from routedk.adapters.examples import TrainingRow
+from routedk.adapters.generation import Generator
+from routedk.adapters.prompts import EncodedPrompt, encode_prompt
+from routedk.adapters.routed import ROUTING_FILE, ExpertSettings, RoutedStudent
+from routedk.adapters.router_inputs import ROUTER_INPUTS, router_input
+from routedk.adapters.student import Student
+from routedk.adapters.training import TrainingSettings, prepare
+from routedk.errors import ArtifactError, SettingError
+from routedk.programs.knowledge import CompiledKnowledge
+from routedk.programs.layout import build_messages, render_items
+from routedk.types import Session
+
+from .conftest import LAYERS, copy_of, randomise
+
+LOWER = LAYERS - 2
+PLAIN = TrainingSettings(bf16=False)
+
+
+def build(student: Student, name: str, fusion: str = "softmax") -> RoutedStudent:
+    settings = ExpertSettings(r=4, layers=2, router_input=name)
+    routed = randomise(RoutedStudent(copy_of(student), settings, fusion))
+    routed.freeze()
+    return routed
+
+
+@pytest.fixture
+def prompts(loaded: Student, sessions: list[Session]) -> list[EncodedPrompt]:
+    """Each session with rules in its prompt."""
+    shown = CompiledKnowledge(rules=("tea cup: brewing tea", "usb hub: desk setup"), rules_shown=2)
+    return [
+        encode_prompt(loaded.tokenizer, build_messages(session, shown.context(session)))
+        for session in sessions
+    ]
+
+
+def expected(student: Student, name: str, prompt: EncodedPrompt) -> Tensor:
+    """By the student as it is, from all hidden states that transformers returns."""
+    with torch.no_grad():
+        states = student.model(torch.tensor([prompt.ids]), output_hidden_states=True).hidden_states
+    vectors = states[LOWER if name.endswith("hidden") else 0][0]
+    start, end = (0, len(prompt.ids)) if name.startswith("prompt") else prompt.span
+    return vectors[start:end].mean(dim=0)
+
+
+@pytest.mark.parametrize("name", ROUTER_INPUTS)
+def test_training_and_use_see_the_same(
+    name: str, loaded: Student, prompts: list[EncodedPrompt], tmp_path: Path
+) -> None:
+    routed = build(loaded, name)
+    lines = (((20, 21, 22), 1), ((30, 31), 1))
+    rows = [TrainingRow(prompt.ids, lines, prompt.span, k % 3) for k, prompt in enumerate(prompts)]
+    trained = torch.stack([row.pooled_H for row in prepare(routed, rows, tmp_path, PLAIN)])
+    used = routed.router_inputs(prompts)
+    torch.testing.assert_close(trained, used, rtol=1e-4, atol=1e-5)
+    plain = torch.stack([expected(loaded, name, prompt) for prompt in prompts])
+    torch.testing.assert_close(used, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_which_input_sees_the_knowledge(loaded: Student, sessions: list[Session]) -> None:
+    """Two prompts of one session, with different rules."""
+    both = []
+    for rule in ("tea cup: brewing tea", "usb hub: desk setup"):
+        shown = CompiledKnowledge(rules=(rule,), rules_shown=1)
+        messages = build_messages(sessions[0], shown.context(sessions[0]))
+        both.append(encode_prompt(loaded.tokenizer, messages))
+    for name in ROUTER_INPUTS:
+        first, second = build(loaded, name).router_inputs(both)
+        assert torch.allclose(first, second, atol=1e-4) == (name == "session")
+
+
+@pytest.mark.parametrize("name", ["session", "prompt-hidden"])
+@pytest.mark.parametrize("fusion", ["softmax", "layerwise", "top1"])
+def test_a_request_is_routed_once(
+    name: str,
+    fusion: str,
+    loaded: Student,
+    prompts: list[EncodedPrompt],
+    sessions: list[Session],
+) -> None:
+    routed = build(loaded, name, fusion)
+    rows: list[int] = []
+    routed.fusion.register_forward_hook(lambda module, args, output: rows.append(len(args[0])))
+    generator = Generator(routed)
+    generator.complete(prompts[:3], [None] * 3, [6] * 3)
+    assert sum(rows) == 3
+    items = [render_items(session).split("\n") for session in sessions[:3]]
+    generator.item_lines(prompts[:3], items, readings=2)
+    assert sum(rows) == 6
+
+
+@pytest.mark.parametrize("fusion", ["uniform", "static", "sparsegen"])
+def test_hidden_states_are_computed_for_routers_that_look_at_them(
+    fusion: str, loaded: Student, prompts: list[EncodedPrompt]
+) -> None:
+    routed = build(loaded, "prompt-hidden", fusion)
+    runs: list[int] = []
+    routed.student.model.model.register_forward_hook(lambda *_: runs.append(1))
+    routed.gates(prompts)
+    assert runs == []
+
+
+def test_it_is_saved_and_read(
+    loaded: Student, prompts: list[EncodedPrompt], tmp_path: Path
+) -> None:
+    routed = build(loaded, "prompt-hidden")
+    routed.save(tmp_path / "e")
+    again = RoutedStudent.load(tmp_path / "e", student=copy_of(loaded))
+    assert again.settings.router_input == "prompt-hidden"
+    assert torch.equal(again.gates(prompts), routed.gates(prompts))  # type: ignore[arg-type]
+    assert again.fingerprint() != build(loaded, "session").fingerprint()
+
+
+@pytest.mark.parametrize("former", [None, "mean input embedding of the session's tokens"])
+def test_files_from_before_there_was_a_choice(
+    former: str | None, loaded: Student, tmp_path: Path
+) -> None:
+    build(loaded, "session").save(tmp_path / "e")
+    path = tmp_path / "e" / ROUTING_FILE
+    document = json.loads(path.read_text())
+    del document["router_input"]
+    path.write_text(json.dumps(document | ({"router_input": former} if former else {})))
+    again = RoutedStudent.load(tmp_path / "e", student=copy_of(loaded))
+    assert again.settings.router_input == "session"
+    path.write_text(json.dumps(document | {"router_input": "dice"}))
+    with pytest.raises(ArtifactError, match=r"routing.json: router input 'dice': allowed are sess"):
+        RoutedStudent.load(tmp_path / "e", student=copy_of(loaded))
+
+
+def test_unknown_input() -> None:
+    message = "router input 'all': allowed are session, prompt, session-hidden, prompt-hidden"
+    with pytest.raises(SettingError, match=message):
+        ExpertSettings(router_input="all")
+    assert router_input("prompt").whole
