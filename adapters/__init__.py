@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from routedk.adapters.judges import StudentRanker, StudentVerifier
     from routedk.adapters.prototypes import Prototypes
     from routedk.adapters.routed import ExpertSettings, RoutedStudent
+    from routedk.adapters.router_training import RouterTraining
     from routedk.adapters.scoring import Continuation, Scorer, scorer_of
     from routedk.adapters.student import Student, load_student
     from routedk.adapters.training import TrainingSettings
@@ -25,6 +26,7 @@ __all__ = [
     "PrototypeSettings",
     "Prototypes",
     "RoutedStudent",
+    "RouterTraining",
     "Scorer",
     "Student",
     "StudentEngine",
@@ -47,6 +49,7 @@ _HOMES = {
     "PrototypeSettings": "export_prototypes",
     "Prototypes": "prototypes",
     "RoutedStudent": "routed",
+    "RouterTraining": "router_training",
     "Scorer": "scoring",
     "Student": "student",
     "StudentEngine": "engine",
