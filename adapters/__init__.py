@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from routedk.adapters.engine import StudentEngine, engine_lm, student_lm
     from routedk.adapters.export import export_lora, export_model
-    from routedk.adapters.export_prototypes import PrototypeSettings, export_prototypes
     from routedk.adapters.fit import FitSettings
     from routedk.adapters.judges import StudentRanker, StudentVerifier
+    from routedk.adapters.prototype_export import PrototypeSettings, export_prototypes
     from routedk.adapters.prototypes import Prototypes
     from routedk.adapters.routed import ExpertSettings, RoutedStudent
     from routedk.adapters.router_training import RouterTraining
@@ -46,7 +46,7 @@ _HOMES = {
     "Continuation": "scoring",
     "ExpertSettings": "routed",
     "FitSettings": "fit",
-    "PrototypeSettings": "export_prototypes",
+    "PrototypeSettings": "prototype_export",
     "Prototypes": "prototypes",
     "RoutedStudent": "routed",
     "RouterTraining": "router_training",
@@ -59,7 +59,7 @@ _HOMES = {
     "engine_lm": "engine",
     "export_lora": "export",
     "export_model": "export",
-    "export_prototypes": "export_prototypes",
+    "export_prototypes": "prototype_export",
     "load_student": "student",
     "scorer_of": "scoring",
     "student_lm": "engine",

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -32,7 +32,7 @@ class EmbeddingRows:
         try:
             if not path.exists() and index.exists():
                 path = folder / json.loads(index.read_text(encoding="utf-8"))["weight_map"][tensor]
-            self._file: Any = safe_open(path, framework="pt")
+            self._file = cast(Any, safe_open(path, framework="pt"))
             self._rows = self._file.get_slice(tensor)
         except (OSError, KeyError, ValueError, SafetensorError) as error:
             raise ArtifactError(

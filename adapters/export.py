@@ -1,6 +1,6 @@
 """Routed experts for engines that know nothing of routing: a plain LoRA, or merged weights.
 
-Both hold gates that are the same for every session; `routedk.adapters.export_prototypes` is for
+Both hold gates that are the same for every session; `routedk.adapters.prototype_export` is for
 gates that are not.
 """
 

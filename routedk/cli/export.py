@@ -182,7 +182,7 @@ def _export_prototypes(
     card: dict[str, Any],
 ) -> None:
     from routedk.adapters.examples import DEFAULT_FORM, written_by
-    from routedk.adapters.export_prototypes import PrototypeSettings, export_prototypes
+    from routedk.adapters.prototype_export import PrototypeSettings, export_prototypes
     from routedk.adapters.routed import RoutedStudent, read_routing
     from routedk.programs.generator import BundleGenerator
     from routedk.programs.program_file import load_generator

@@ -13,9 +13,9 @@ from transformers import AutoModelForCausalLM
 
 from routedk.adapters.engine import Job, StudentEngine
 from routedk.adapters.examples import encode_head
-from routedk.adapters.export_prototypes import PrototypeSettings, export_prototypes
 from routedk.adapters.generation import GREEDY
 from routedk.adapters.prompts import encode_prompt
+from routedk.adapters.prototype_export import PrototypeSettings, export_prototypes
 from routedk.adapters.prototypes import Prototypes, read_prototypes
 from routedk.adapters.routed import ExpertSettings, RoutedStudent
 from routedk.adapters.student import Student

@@ -117,24 +117,26 @@ def export_prototypes(
             _write_prototype_card(ready / name, routed, lora, centre, more)
         save_file(routed.fusion.state_dict(), ready / ROUTER_FILE)
         found = _measure(routed, ready, names, centres_KLE, held_out, settings)
-        note = PrototypesNote(
-            schema=SCHEMA,
-            student=student,
-            experts=list(routed.settings.experts),
-            fusion=routed.fusion_name,
-            router_input=routed.settings.router_input,
-            seed=settings.seed,
-            max_lora_rank=server_rank(max(lora.rank for lora in loras)),
-            prototypes=[
-                PrototypeNote(
-                    name=name, gates=centre.tolist(), rank=lora.rank, sessions=counts[place]
-                )
-                for place, (name, lora, centre) in enumerate(
-                    zip(names, loras, centres_KLE, strict=True)
-                )
-            ],
-            sessions={key: names[place] for key, place in zip(prompts, places, strict=True)},
-            fidelity=asdict(found),
+        note = PrototypesNote.model_validate(
+            {
+                "schema": SCHEMA,
+                "student": student,
+                "experts": list(routed.settings.experts),
+                "fusion": routed.fusion_name,
+                "router_input": routed.settings.router_input,
+                "seed": settings.seed,
+                "max_lora_rank": server_rank(max(lora.rank for lora in loras)),
+                "prototypes": [
+                    PrototypeNote(
+                        name=name, gates=centre.tolist(), rank=lora.rank, sessions=counts[place]
+                    )
+                    for place, (name, lora, centre) in enumerate(
+                        zip(names, loras, centres_KLE, strict=True)
+                    )
+                ],
+                "sessions": {key: names[place] for key, place in zip(prompts, places, strict=True)},
+                "fidelity": asdict(found),
+            }
         )
         write_json(ready / PROTOTYPES_FILE, note.model_dump(by_alias=True))
         _write_card(ready, routed, note, loras, found, more)
