@@ -7,17 +7,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from routedk.adapters.engine import StudentEngine, engine_lm, student_lm
-    from routedk.adapters.export import export_lora, export_model
-    from routedk.adapters.fit import FitSettings
-    from routedk.adapters.judges import StudentRanker, StudentVerifier
-    from routedk.adapters.prototype_export import PrototypeSettings, export_prototypes
-    from routedk.adapters.prototypes import Prototypes
-    from routedk.adapters.routed import ExpertSettings, RoutedStudent
-    from routedk.adapters.router_training import RouterTraining
-    from routedk.adapters.scoring import Continuation, Scorer, scorer_of
+    from routedk.adapters.exporting.export import export_lora, export_model
+    from routedk.adapters.exporting.prototype_export import PrototypeSettings, export_prototypes
+    from routedk.adapters.exporting.prototypes import Prototypes
+    from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
+    from routedk.adapters.serving.engine import StudentEngine, engine_lm, student_lm
+    from routedk.adapters.serving.judges import StudentRanker, StudentVerifier
+    from routedk.adapters.serving.scoring import Continuation, Scorer, scorer_of
     from routedk.adapters.student import Student, load_student
-    from routedk.adapters.training import TrainingSettings
+    from routedk.adapters.training.fit import FitSettings
+    from routedk.adapters.training.router_training import RouterTraining
+    from routedk.adapters.training.stages import TrainingSettings
 
 __all__ = [
     "Continuation",
@@ -43,26 +43,26 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Continuation": "scoring",
-    "ExpertSettings": "routed",
-    "FitSettings": "fit",
-    "PrototypeSettings": "prototype_export",
-    "Prototypes": "prototypes",
-    "RoutedStudent": "routed",
-    "RouterTraining": "router_training",
-    "Scorer": "scoring",
+    "Continuation": "serving.scoring",
+    "ExpertSettings": "routing.routed",
+    "FitSettings": "training.fit",
+    "PrototypeSettings": "exporting.prototype_export",
+    "Prototypes": "exporting.prototypes",
+    "RoutedStudent": "routing.routed",
+    "RouterTraining": "training.router_training",
+    "Scorer": "serving.scoring",
     "Student": "student",
-    "StudentEngine": "engine",
-    "StudentRanker": "judges",
-    "StudentVerifier": "judges",
-    "TrainingSettings": "training",
-    "engine_lm": "engine",
-    "export_lora": "export",
-    "export_model": "export",
-    "export_prototypes": "prototype_export",
+    "StudentEngine": "serving.engine",
+    "StudentRanker": "serving.judges",
+    "StudentVerifier": "serving.judges",
+    "TrainingSettings": "training.stages",
+    "engine_lm": "serving.engine",
+    "export_lora": "exporting.export",
+    "export_model": "exporting.export",
+    "export_prototypes": "exporting.prototype_export",
     "load_student": "student",
-    "scorer_of": "scoring",
-    "student_lm": "engine",
+    "scorer_of": "serving.scoring",
+    "student_lm": "serving.engine",
 }
 
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from routedk.programs.layout import Message
-from routedk.programs.reading import session_lines
+from routedk.programs.prompting.layout import Message
+from routedk.programs.prompting.reading import session_lines
 
 Tokenizer = Any  # transformers' tokenizers are untyped here
 

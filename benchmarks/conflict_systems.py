@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
-from routedk.adapters.examples import DEFAULT_FORM, TrainingRow
-from routedk.adapters.fit import mean_gates
-from routedk.adapters.routed import ExpertSettings, RoutedStudent, read_routing
-from routedk.adapters.routing_file import ROUTING_FILE
+from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent, read_routing
+from routedk.adapters.routing.routing_file import ROUTING_FILE
 from routedk.adapters.student import load_student
-from routedk.adapters.training import (
+from routedk.adapters.training.examples import DEFAULT_FORM, TrainingRow
+from routedk.adapters.training.fit import mean_gates
+from routedk.adapters.training.stages import (
     PreparedRow,
     TrainingSettings,
     prepare,

@@ -20,15 +20,15 @@ from rich.console import Console
 
 from benchmarks.conditions import Condition, digest, result_table, run_conditions
 from routedk.adapters import StudentRanker, StudentVerifier, student_lm
-from routedk.adapters.routed import read_routing
+from routedk.adapters.routing.routed import read_routing
 from routedk.cli.options import SessionSource, takes_sessions
 from routedk.data import load_sessions, select_split, split_sessions
 from routedk.errors import SettingError
 from routedk.eval import BaselineData, default_encoder, make_baseline
 from routedk.eval.baselines import Baseline
 from routedk.programs import BundleGenerator, Consensus, LikelihoodRanking, Verification
-from routedk.programs.layout import layout_hash
 from routedk.programs.program_file import load_generator
+from routedk.programs.prompting.layout import layout_hash
 from routedk.types import Bundle, Session
 
 BASELINES = ("embedding-clusters", "pair-clusters")

@@ -21,9 +21,9 @@ import typer
 from peft import ArrowConfig, PeftModel, XLoraConfig, create_arrow_model, get_peft_model
 from torch import Tensor
 
-from routedk.adapters.export import export_lora
-from routedk.adapters.routed import ExpertSettings, RoutedStudent
-from routedk.adapters.router import FUSIONS
+from routedk.adapters.exporting.export import export_lora
+from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.routing.router import FUSIONS
 from routedk.adapters.student import DEFAULT_STUDENT, Student, load_student
 
 PROMPT_TOKENS, NEW_TOKENS, TRAINED_TOKENS = 512, 32, 256

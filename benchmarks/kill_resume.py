@@ -33,7 +33,7 @@ LIBRARIES = (
     "mlxtend.frequent_patterns",
     "openai",
     "routedk.cli.app",
-    "routedk.programs.lm_teacher",
+    "routedk.programs.teachers.lm_teacher",
 )
 ENCODER = "sentence_transformers"
 

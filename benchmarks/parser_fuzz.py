@@ -11,9 +11,9 @@ import sys
 from collections import Counter
 
 from routedk.errors import AnswerError
-from routedk.programs.answers import parse_answer, split_thought
-from routedk.programs.item_intents import render_item_intents
-from routedk.programs.layout import THOUGHT_PREFIX, assistant_content, render_answer
+from routedk.programs.prompting.answers import parse_answer, split_thought
+from routedk.programs.prompting.item_intents import render_item_intents
+from routedk.programs.prompting.layout import THOUGHT_PREFIX, assistant_content, render_answer
 from routedk.types import Bundle, Item, Session
 
 _PIECES = [

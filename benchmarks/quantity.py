@@ -27,9 +27,9 @@ from routedk.optimizers.sampling import (
     make_strategy,
     sample_sessions,
 )
-from routedk.programs.annotation import AnnotationTeacher
-from routedk.programs.layout import render_pattern
-from routedk.programs.teacher import Teacher
+from routedk.programs.prompting.layout import render_pattern
+from routedk.programs.teachers.annotation import AnnotationTeacher
+from routedk.programs.teachers.teacher import Teacher
 from routedk.types import KnowledgeBase, Session
 
 RATIOS = tuple(tenth / 10 for tenth in range(1, 11))

@@ -23,16 +23,16 @@ from typing import Annotated, Any, get_args
 import dspy
 import typer
 
-from routedk.adapters.engine import StudentEngine, engine_lm, student_lm
-from routedk.adapters.examples import Writes
-from routedk.adapters.prefixes import PrefixCache
 from routedk.adapters.prompts import encode_prompt
+from routedk.adapters.serving.engine import StudentEngine, engine_lm, student_lm
+from routedk.adapters.serving.prefixes import PrefixCache
+from routedk.adapters.training.examples import Writes
 from routedk.data import load_sessions, split_sessions
 from routedk.data.options import DataOptions
 from routedk.programs.batch import generate_all
-from routedk.programs.consensus import Consensus
+from routedk.programs.choosing.consensus import Consensus
 from routedk.programs.generator import BundleGenerator
-from routedk.programs.knowledge import CompiledKnowledge
+from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.types import Session
 
 Arm = Callable[[], object]

@@ -13,8 +13,8 @@ import dspy
 import typer
 from rich.console import Console
 
-from routedk.adapters.engine import student_lm
-from routedk.adapters.routed import read_routing
+from routedk.adapters.routing.routed import read_routing
+from routedk.adapters.serving.engine import student_lm
 from routedk.cli.options import SessionSource, takes_sessions
 from routedk.data import load_sessions, select_split, split_sessions
 from routedk.eval import (
@@ -28,7 +28,7 @@ from routedk.eval import (
 )
 from routedk.eval.table import report_notes, report_table
 from routedk.files import write_json
-from routedk.programs.aicl import AICL
+from routedk.programs.aicl.program import AICL
 from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.program_file import load_generator

@@ -12,7 +12,7 @@ from typing import Annotated
 import dspy
 import typer
 
-from routedk.adapters.engine import student_lm
+from routedk.adapters.serving.engine import student_lm
 from routedk.data import load_sessions, split_sessions
 from routedk.data.options import DataOptions
 from routedk.programs.batch import generate_all

@@ -19,12 +19,12 @@ import typer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from routedk.adapters.generation import Generator, Sampling
-from routedk.adapters.grammars import INTENT_CHARACTERS, MAX_BUNDLES, THOUGHT_CHARACTERS
 from routedk.adapters.prompts import EncodedPrompt
+from routedk.adapters.serving.generation import Generator, Sampling
+from routedk.adapters.serving.grammars import INTENT_CHARACTERS, MAX_BUNDLES, THOUGHT_CHARACTERS
 from routedk.adapters.student import Student
-from routedk.programs.item_intents import LABEL_CHARACTERS
-from routedk.programs.layout import NO_BUNDLE, THOUGHT_PREFIX, instruction
+from routedk.programs.prompting.item_intents import LABEL_CHARACTERS
+from routedk.programs.prompting.layout import NO_BUNDLE, THOUGHT_PREFIX, instruction
 
 SIZES = (2, 3, 4, 5, 6, 7, 8, 9, 10, 20)
 TEMPERATURES = (0.0, 1.0, 1.5, 3.0)

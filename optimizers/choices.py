@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from routedk.programs.context import NeighbourStyle
+from routedk.programs.knowledge.context import NeighbourStyle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

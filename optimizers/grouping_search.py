@@ -14,7 +14,7 @@ from routedk.eval.embeddings import TitleEncoder, default_encoder
 from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator, named_intents
 from routedk.programs.grouping import SimilarIntents, intent_dendrogram
-from routedk.programs.item_intents import Readings
+from routedk.programs.prompting.item_intents import Readings
 from routedk.types import Session
 
 # Without weight for the intents the student would have no say.

@@ -12,12 +12,12 @@ from routedk.errors import SettingError
 from routedk.optimizers.choices import KnowledgeChoice, KnowledgeSpace, propose
 from routedk.optimizers.metric import as_examples, matched_f1_metric
 from routedk.programs.batch import generate_all
-from routedk.programs.context import NeighbourStyle
 from routedk.programs.generator import BundleGenerator
-from routedk.programs.knowledge import CompiledKnowledge
-from routedk.programs.knowledge_file import sources_of
-from routedk.programs.neighbours import check_retriever, make_retriever
-from routedk.programs.utilization import utilization_of
+from routedk.programs.knowledge.compiled import CompiledKnowledge
+from routedk.programs.knowledge.context import NeighbourStyle
+from routedk.programs.knowledge.file import sources_of
+from routedk.programs.knowledge.neighbours import check_retriever, make_retriever
+from routedk.programs.knowledge.utilization import utilization_of
 from routedk.types import KnowledgeBase, Session
 
 Trial = dict[str, Any]

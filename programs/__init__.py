@@ -7,27 +7,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from routedk.programs.aicl import AICL
-    from routedk.programs.aicl_file import load_aicl
-    from routedk.programs.annotation import AnnotationTeacher
-    from routedk.programs.answers import ParsedAnswer, parse_answer
+    from routedk.programs.aicl.file import load_aicl
+    from routedk.programs.aicl.program import AICL
     from routedk.programs.batch import generate_all
-    from routedk.programs.budget import Budget, BudgetError, estimate_calls
-    from routedk.programs.bundle_adapter import BundleLayout
-    from routedk.programs.consensus import Consensus
+    from routedk.programs.choosing.consensus import Consensus
+    from routedk.programs.choosing.likelihood import LikelihoodRanking
+    from routedk.programs.choosing.self_correct import SelfCorrect
+    from routedk.programs.choosing.verification import Verification
     from routedk.programs.generator import BundleGenerator
-    from routedk.programs.journal import AnswerJournal
-    from routedk.programs.journaled_lm import JournaledLM, is_session_error
-    from routedk.programs.knowledge import CompiledKnowledge
-    from routedk.programs.knowledge_file import read_knowledge, write_knowledge
-    from routedk.programs.likelihood import LikelihoodRanking
-    from routedk.programs.lm_teacher import LMTeacher
+    from routedk.programs.journaling.budget import Budget, BudgetError, estimate_calls
+    from routedk.programs.journaling.journal import AnswerJournal
+    from routedk.programs.journaling.journaled_lm import JournaledLM, is_session_error
+    from routedk.programs.knowledge.compiled import CompiledKnowledge
+    from routedk.programs.knowledge.file import read_knowledge, write_knowledge
     from routedk.programs.program_file import load_generator
-    from routedk.programs.rule_distiller import RuleDistiller
-    from routedk.programs.self_correct import SelfCorrect
-    from routedk.programs.signatures import GenerateBundles
-    from routedk.programs.thought_distiller import ThoughtDistiller
-    from routedk.programs.verification import Verification
+    from routedk.programs.prompting.answers import ParsedAnswer, parse_answer
+    from routedk.programs.prompting.bundle_adapter import BundleLayout
+    from routedk.programs.prompting.signatures import GenerateBundles
+    from routedk.programs.teachers.annotation import AnnotationTeacher
+    from routedk.programs.teachers.lm_teacher import LMTeacher
+    from routedk.programs.teachers.rule_distiller import RuleDistiller
+    from routedk.programs.teachers.thought_distiller import ThoughtDistiller
 
 __all__ = [
     "AICL",
@@ -59,32 +59,32 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AICL": "aicl",
-    "AnnotationTeacher": "annotation",
-    "AnswerJournal": "journal",
-    "Budget": "budget",
-    "BudgetError": "budget",
+    "AICL": "aicl.program",
+    "AnnotationTeacher": "teachers.annotation",
+    "AnswerJournal": "journaling.journal",
+    "Budget": "journaling.budget",
+    "BudgetError": "journaling.budget",
     "BundleGenerator": "generator",
-    "BundleLayout": "bundle_adapter",
-    "CompiledKnowledge": "knowledge",
-    "Consensus": "consensus",
-    "GenerateBundles": "signatures",
-    "JournaledLM": "journaled_lm",
-    "LMTeacher": "lm_teacher",
-    "LikelihoodRanking": "likelihood",
-    "ParsedAnswer": "answers",
-    "RuleDistiller": "rule_distiller",
-    "SelfCorrect": "self_correct",
-    "ThoughtDistiller": "thought_distiller",
-    "Verification": "verification",
-    "estimate_calls": "budget",
+    "BundleLayout": "prompting.bundle_adapter",
+    "CompiledKnowledge": "knowledge.compiled",
+    "Consensus": "choosing.consensus",
+    "GenerateBundles": "prompting.signatures",
+    "JournaledLM": "journaling.journaled_lm",
+    "LMTeacher": "teachers.lm_teacher",
+    "LikelihoodRanking": "choosing.likelihood",
+    "ParsedAnswer": "prompting.answers",
+    "RuleDistiller": "teachers.rule_distiller",
+    "SelfCorrect": "choosing.self_correct",
+    "ThoughtDistiller": "teachers.thought_distiller",
+    "Verification": "choosing.verification",
+    "estimate_calls": "journaling.budget",
     "generate_all": "batch",
-    "is_session_error": "journaled_lm",
-    "load_aicl": "aicl_file",
+    "is_session_error": "journaling.journaled_lm",
+    "load_aicl": "aicl.file",
     "load_generator": "program_file",
-    "parse_answer": "answers",
-    "read_knowledge": "knowledge_file",
-    "write_knowledge": "knowledge_file",
+    "parse_answer": "prompting.answers",
+    "read_knowledge": "knowledge.file",
+    "write_knowledge": "knowledge.file",
 }
 
 

@@ -7,13 +7,13 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError
 
 from routedk.errors import AnswerError
-from routedk.programs import layout
-from routedk.programs.answers import parse_answer, split_thought
-from routedk.programs.bundle_adapter import BundleLayout, completion_of
 from routedk.programs.grouping import SimilarIntents
-from routedk.programs.item_intents import Readings, read_readings
-from routedk.programs.knowledge import NO_KNOWLEDGE, CompiledKnowledge
-from routedk.programs.signatures import GenerateBundles
+from routedk.programs.knowledge.compiled import NO_KNOWLEDGE, CompiledKnowledge
+from routedk.programs.prompting import layout
+from routedk.programs.prompting.answers import parse_answer, split_thought
+from routedk.programs.prompting.bundle_adapter import BundleLayout, completion_of
+from routedk.programs.prompting.item_intents import Readings, read_readings
+from routedk.programs.prompting.signatures import GenerateBundles
 from routedk.types import Session
 
 

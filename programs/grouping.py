@@ -16,7 +16,7 @@ from routedk.errors import SettingError
 from routedk.eval.baselines import whole
 from routedk.eval.dendrogram import Dendrogram
 from routedk.eval.embeddings import TitleEncoder
-from routedk.programs.item_intents import Labels, Readings
+from routedk.programs.prompting.item_intents import Labels, Readings
 from routedk.types import Bundle, Session
 
 

@@ -9,14 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from routedk.data.records import session_from_record, session_to_record
 from routedk.errors import ArtifactError, DataError, SettingError
 from routedk.files import read_json, write_json
-from routedk.programs.context import NeighbourStyle
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.grouping import SimilarIntents
-from routedk.programs.knowledge import CompiledKnowledge
-from routedk.programs.layout import layout_hash
+from routedk.programs.knowledge.compiled import CompiledKnowledge
+from routedk.programs.knowledge.context import NeighbourStyle
+from routedk.programs.knowledge.utilization import utilization_of
+from routedk.programs.prompting.layout import layout_hash
+from routedk.programs.prompting.signatures import GenerateBundles
 from routedk.programs.saved_record import checked_record
-from routedk.programs.signatures import GenerateBundles
-from routedk.programs.utilization import utilization_of
 from routedk.types import Item, Pattern, Provenance, Session
 
 KIND = "routedk.program"

@@ -6,7 +6,7 @@ from typing import Any
 import dspy
 from dspy.lm15 import Message, Response, Usage
 
-from routedk.programs.layout import Message as ChatMessage
+from routedk.programs.prompting.layout import Message as ChatMessage
 
 Script = Callable[[list[ChatMessage]], str]
 

@@ -151,16 +151,16 @@ class Demo:
         return done if isinstance(done, dict) else {}
 
     def _distil(self) -> None:
-        from routedk.programs.annotation import AnnotationTeacher
-        from routedk.programs.knowledge_file import write_knowledge
+        from routedk.programs.knowledge.file import write_knowledge
+        from routedk.programs.teachers.annotation import AnnotationTeacher
 
         write_knowledge(AnnotationTeacher().distill(self.parts["train"]), self.knowledge)
 
     def _train(self) -> None:
-        from routedk.adapters.fit import FitSettings, fit
         from routedk.adapters.student import load_student
-        from routedk.adapters.training import TrainingSettings
-        from routedk.programs.knowledge_file import read_knowledge
+        from routedk.adapters.training.fit import FitSettings, fit
+        from routedk.adapters.training.stages import TrainingSettings
+        from routedk.programs.knowledge.file import read_knowledge
 
         sizes = self.settings
 
@@ -183,7 +183,7 @@ class Demo:
 
         from routedk.optimizers import GroupingSearch, KnowledgeInjection, as_examples
         from routedk.programs.generator import BundleGenerator
-        from routedk.programs.knowledge_file import read_knowledge
+        from routedk.programs.knowledge.file import read_knowledge
 
         optimizer = KnowledgeInjection(
             read_knowledge(self.knowledge),
@@ -200,7 +200,7 @@ class Demo:
         program.save(self.program)
 
     def _predict(self) -> None:
-        from routedk.adapters.engine import student_lm
+        from routedk.adapters.serving.engine import student_lm
         from routedk.programs.generator import BundleGenerator
         from routedk.programs.program_file import load_generator
 
@@ -223,7 +223,7 @@ class Demo:
         write_predictions(self._predictions(name), made)
 
     def _routed_lm(self) -> Any:
-        from routedk.adapters.engine import student_lm
+        from routedk.adapters.serving.engine import student_lm
 
         if "routed" not in self._lms:
             self._lms["routed"] = student_lm(self.experts)

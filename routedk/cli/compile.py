@@ -57,8 +57,8 @@ def compile(
     Neighbours come from the training split, scores from the validation split; the test split is
     not looked at. The plain program stays where no knowledge helps.
     """
-    from routedk.programs.neighbours import check_retriever
-    from routedk.programs.utilization import agreed_utilization, utilization_of
+    from routedk.programs.knowledge.neighbours import check_retriever
+    from routedk.programs.knowledge.utilization import agreed_utilization, utilization_of
 
     check_retriever(retriever)
     wanted = utilization_of(utilization)
@@ -105,7 +105,7 @@ def compile(
 
 def _trained_for(experts: Path) -> str | None:
     """The utilization that experts were trained for; None where it was left free."""
-    from routedk.adapters.routing_file import read_routing
+    from routedk.adapters.routing.routing_file import read_routing
 
     trained: str | None = read_routing(experts).get("training", {}).get("utilization")
     return trained

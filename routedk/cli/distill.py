@@ -98,8 +98,8 @@ def distill(
     for the same sessions. Answers of an LM teacher are journaled in DIR as they come: after a
     cut, --resume goes on and pays for none twice.
     """
-    from routedk.programs.knowledge_file import write_knowledge
-    from routedk.programs.teacher import check_formats
+    from routedk.programs.knowledge.file import write_knowledge
+    from routedk.programs.teachers.teacher import check_formats
 
     command = DistillCommand(
         teacher=teacher,

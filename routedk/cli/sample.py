@@ -12,7 +12,7 @@ from routedk.types import Session
 if TYPE_CHECKING:
     import dspy
 
-    from routedk.programs.journaled_lm import JournaledLM
+    from routedk.programs.journaling.journaled_lm import JournaledLM
 
 SCORES_FILE = "scores.jsonl"
 
@@ -72,7 +72,7 @@ def make_scores(
 
     from routedk.optimizers.difficulty import difficulty_scores, write_scores
     from routedk.programs.generator import BundleGenerator
-    from routedk.programs.journaled_lm import is_session_error
+    from routedk.programs.journaling.journaled_lm import is_session_error
 
     program = BundleGenerator()
     with lm_errors(), show_progress({"answer": len(pool)}) as advance:
@@ -88,7 +88,7 @@ def make_scores(
                 advance("answer")
 
         if journaled is None:
-            from routedk.adapters.engine import student_lm
+            from routedk.adapters.serving.engine import student_lm
 
             lm, threads = student_lm(), 16
         else:

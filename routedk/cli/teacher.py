@@ -15,9 +15,9 @@ from routedk.errors import SettingError
 from routedk.types import KnowledgeBase, Session
 
 if TYPE_CHECKING:
-    from routedk.programs.journal import Tally
-    from routedk.programs.journaled_lm import JournaledLM
-    from routedk.programs.teacher import Format
+    from routedk.programs.journaling.journal import Tally
+    from routedk.programs.journaling.journaled_lm import JournaledLM
+    from routedk.programs.teachers.teacher import Format
 
 JOURNAL_FILE = "journal.jsonl"
 ANNOTATION = "annotation"
@@ -105,11 +105,11 @@ def distil_with(
         "min_support": command.min_support,
     }
     if journaled is None:
-        from routedk.programs.annotation import AnnotationTeacher
+        from routedk.programs.teachers.annotation import AnnotationTeacher
 
         return AnnotationTeacher(**bounds).distill(sessions), {}
-    from routedk.programs.budget import price
-    from routedk.programs.lm_teacher import LMTeacher
+    from routedk.programs.journaling.budget import price
+    from routedk.programs.teachers.lm_teacher import LMTeacher
 
     steps: dict[str, int] = {
         name: len(sessions) for name in ("rule", "thought") if name in command.formats
@@ -149,8 +149,8 @@ def plan_with(
     if command.teacher == ANNOTATION:
         typer.echo("The annotation teacher makes no calls.")
         return
-    from routedk.programs.distill_plan import plan_calls
-    from routedk.programs.patterns import mine_patterns
+    from routedk.programs.teachers.distill_plan import plan_calls
+    from routedk.programs.teachers.patterns import mine_patterns
 
     patterns = (
         mine_patterns(sessions, min_support=command.min_support, limit=command.max_patterns)
@@ -186,8 +186,8 @@ def journaled_teacher(command: DistillCommand, output: Path) -> Iterator["Journa
     if command.teacher == ANNOTATION:
         yield None
         return
-    from routedk.programs.budget import Budget
-    from routedk.programs.journaled_lm import journaled_lm
+    from routedk.programs.journaling.budget import Budget
+    from routedk.programs.journaling.journaled_lm import journaled_lm
 
     path = output / JOURNAL_FILE
     if path.exists() and path.stat().st_size and not command.resume:

@@ -140,14 +140,14 @@ def train(
     again. Several processes share the work under accelerate launch --multi_gpu --num_processes 2
     -m routedk train ..., on GPUs or, where there are none, on CPUs.
     """
-    from routedk.adapters.examples import check_form
-    from routedk.adapters.fit import FitSettings, fit
-    from routedk.adapters.processes import is_main, join
-    from routedk.adapters.routed import ExpertSettings, check_replaceable, read_routing
-    from routedk.adapters.router_training import RouterTraining
+    from routedk.adapters.routing.routed import ExpertSettings, check_replaceable, read_routing
     from routedk.adapters.student import DEFAULT_STUDENT, load_student
-    from routedk.adapters.training import TrainingSettings
-    from routedk.programs.utilization import check_trains
+    from routedk.adapters.training.examples import check_form
+    from routedk.adapters.training.fit import FitSettings, fit
+    from routedk.adapters.training.processes import is_main, join
+    from routedk.adapters.training.router_training import RouterTraining
+    from routedk.adapters.training.stages import TrainingSettings
+    from routedk.programs.knowledge.utilization import check_trains
 
     form = check_form(answer_form)
     check_trains(utilization)

@@ -11,10 +11,10 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from routedk.adapters.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
 from routedk.adapters.student import Student, fingerprint
-from routedk.programs.item_intents import render_item_intents
-from routedk.programs.layout import build_messages, instruction, render_items
+from routedk.programs.prompting.item_intents import render_item_intents
+from routedk.programs.prompting.layout import build_messages, instruction, render_items
 from routedk.types import Bundle, Item, KnowledgeBase, Provenance, Rule, Session, Thought
 
 # DSPy opens its cache at import.

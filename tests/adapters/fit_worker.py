@@ -6,15 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from routedk.adapters import fit as fit_module
-from routedk.adapters import processes, trainer, training
-from routedk.adapters.fit import FitSettings, fit
-from routedk.adapters.routed import ExpertSettings, RoutedStudent
-from routedk.adapters.router_training import RouterTraining
+from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
 from routedk.adapters.student import load_student
-from routedk.adapters.training import TrainingSettings
+from routedk.adapters.training import fit as fit_module
+from routedk.adapters.training import processes, trainer
+from routedk.adapters.training import stages as training
+from routedk.adapters.training.fit import FitSettings, fit
+from routedk.adapters.training.router_training import RouterTraining
+from routedk.adapters.training.stages import TrainingSettings
 from routedk.data import DataOptions, load_sessions
-from routedk.programs.knowledge_file import read_knowledge
+from routedk.programs.knowledge.file import read_knowledge
 
 STAGE = TrainingSettings(epochs=1, learning_rate=1e-2, save_steps=2, warmup_steps=1, bf16=False)
 ROUTERS = {

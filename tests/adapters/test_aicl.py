@@ -4,9 +4,9 @@ from typing import Any
 import dspy
 import pytest
 
-from routedk.adapters.engine import Job, StudentEngine, engine_lm
+from routedk.adapters.serving.engine import Job, StudentEngine, engine_lm
 from routedk.adapters.student import Student
-from routedk.programs.aicl import AICL
+from routedk.programs.aicl.program import AICL
 from routedk.programs.batch import generate_all
 from routedk.types import Session
 

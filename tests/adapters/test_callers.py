@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from dspy.lm15 import Config, Message, Request, Response
 
-from routedk.adapters.engine import AsyncStudentEngine, StudentEngine
-from routedk.adapters.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.serving.engine import AsyncStudentEngine, StudentEngine
 from routedk.adapters.student import Student
-from routedk.programs.layout import build_messages
+from routedk.programs.prompting.layout import build_messages
 from routedk.types import Session
 
 from .conftest import copy_of, make_session, randomise

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from routedk.adapters.examples import TrainingRow, training_rows
 from routedk.adapters.student import Student
+from routedk.adapters.training.examples import TrainingRow, training_rows
 from routedk.errors import SettingError
-from routedk.programs.knowledge import CompiledKnowledge
+from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.types import KnowledgeBase, Session
 
 

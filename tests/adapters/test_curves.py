@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from routedk.adapters.curves import plot_losses
+from routedk.adapters.training.curves import plot_losses
 
 
 @pytest.mark.parametrize("stages", [[], ["base"], ["base", "knowledge", "router"]])

@@ -5,20 +5,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routedk.adapters.decoding import ConstrainedLogits, TokenFilter
-from routedk.adapters.generation import Generator, Sampling
-from routedk.adapters.grammars import (
+from routedk.adapters.prompts import encode_prompt
+from routedk.adapters.serving.decoding import ConstrainedLogits, TokenFilter
+from routedk.adapters.serving.generation import Generator, Sampling
+from routedk.adapters.serving.grammars import (
     INTENT_CHARACTERS,
     THOUGHT_CHARACTERS,
     AnswerGrammar,
     Grammar,
     LabelGrammar,
 )
-from routedk.adapters.prompts import encode_prompt
 from routedk.adapters.student import Student
-from routedk.programs.answers import parse_answer
-from routedk.programs.item_intents import LABEL_CHARACTERS, split_labels
-from routedk.programs.layout import build_messages, render_answer
+from routedk.programs.prompting.answers import parse_answer
+from routedk.programs.prompting.item_intents import LABEL_CHARACTERS, split_labels
+from routedk.programs.prompting.layout import build_messages, render_answer
 from routedk.types import Bundle, Session
 
 from .conftest import make_session

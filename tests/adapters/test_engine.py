@@ -8,16 +8,16 @@ from typing import Any
 import dspy
 import pytest
 
-from routedk.adapters import engine as engine_module
-from routedk.adapters.batcher import BatcherClosedError
-from routedk.adapters.engine import (
+from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.serving import engine as engine_module
+from routedk.adapters.serving.batcher import BatcherClosedError
+from routedk.adapters.serving.engine import (
     AsyncStudentEngine,
     Job,
     StudentEngine,
     engine_lm,
     student_lm,
 )
-from routedk.adapters.routed import ExpertSettings, RoutedStudent
 from routedk.adapters.student import Student
 from routedk.errors import ArtifactError, SettingError
 from routedk.programs.batch import generate_all

@@ -8,14 +8,14 @@ from typing import Any
 import dspy
 import pytest
 
-from routedk.adapters.engine import Job, StudentEngine, engine_lm
-from routedk.adapters.generation import Generator, Sampling
 from routedk.adapters.prompts import encode_prompt
-from routedk.adapters.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.serving.engine import Job, StudentEngine, engine_lm
+from routedk.adapters.serving.generation import Generator, Sampling
 from routedk.adapters.student import Student
-from routedk.programs.consensus import Consensus
+from routedk.programs.choosing.consensus import Consensus
 from routedk.programs.generator import BundleGenerator
-from routedk.programs.layout import build_messages, render_items
+from routedk.programs.prompting.layout import build_messages, render_items
 from routedk.types import Session
 
 from .conftest import copy_of, randomise

@@ -11,12 +11,12 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from routedk.adapters.engine import student_lm
-from routedk.adapters.examples import training_rows
-from routedk.adapters.fit import FitSettings, fit
-from routedk.adapters.routed import ROUTER_FILE, ExpertSettings, RoutedStudent
+from routedk.adapters.routing.routed import ROUTER_FILE, ExpertSettings, RoutedStudent
+from routedk.adapters.serving.engine import student_lm
 from routedk.adapters.student import Student
-from routedk.adapters.training import (
+from routedk.adapters.training.examples import training_rows
+from routedk.adapters.training.fit import FitSettings, fit
+from routedk.adapters.training.stages import (
     RoutedTrainer,
     TrainingSettings,
     prepare,
@@ -24,10 +24,10 @@ from routedk.adapters.training import (
     train_router,
 )
 from routedk.errors import ArtifactError, SettingError
-from routedk.programs.answers import parse_answer
 from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator
-from routedk.programs.knowledge import CompiledKnowledge
+from routedk.programs.knowledge.compiled import CompiledKnowledge
+from routedk.programs.prompting.answers import parse_answer
 from routedk.types import KnowledgeBase, Session
 
 from .conftest import LAYERS, copy_of

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from routedk.adapters.fused import fused_layers
-from routedk.adapters.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.routing.fused import fused_layers
+from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
 from routedk.adapters.student import Student
 from routedk.errors import SettingError
 

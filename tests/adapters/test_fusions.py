@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from routedk.adapters.fused import fused_layers
-from routedk.adapters.generation import Generator
 from routedk.adapters.prompts import EncodedPrompt, encode_prompt
-from routedk.adapters.routed import ExpertSettings, RoutedStudent
-from routedk.adapters.router import FUSIONS, LEARNT, make_fusion
+from routedk.adapters.routing.fused import fused_layers
+from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.routing.router import FUSIONS, LEARNT, make_fusion
+from routedk.adapters.serving.generation import Generator
 from routedk.adapters.student import Student
 from routedk.errors import SettingError
-from routedk.programs.layout import build_messages, render_items
+from routedk.programs.prompting.layout import build_messages, render_items
 from routedk.types import Session
 
 from .conftest import HIDDEN, copy_of, randomise

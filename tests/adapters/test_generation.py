@@ -3,13 +3,13 @@ from typing import Any
 import pytest
 import torch
 
-from routedk.adapters.examples import encode_head
-from routedk.adapters.generation import Generator, Sampling
-from routedk.adapters.grammars import LabelGrammar
 from routedk.adapters.prompts import EncodedPrompt, encode_prompt
-from routedk.adapters.routed import RoutedStudent
+from routedk.adapters.routing.routed import RoutedStudent
+from routedk.adapters.serving.generation import Generator, Sampling
+from routedk.adapters.serving.grammars import LabelGrammar
 from routedk.adapters.student import Student
-from routedk.programs.layout import build_messages, render_items
+from routedk.adapters.training.examples import encode_head
+from routedk.programs.prompting.layout import build_messages, render_items
 from routedk.types import Session
 
 from .conftest import copy_of, randomise

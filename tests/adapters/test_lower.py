@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from routedk.adapters.lower import lower_hidden, only_layers
 from routedk.adapters.student import Student
+from routedk.adapters.training.lower import lower_hidden, only_layers
 from routedk.adapters.trees import IGNORED, TokenTree, grow_tree, pad, tree_mask
 
 from .conftest import HIDDEN, LAYERS

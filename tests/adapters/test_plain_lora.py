@@ -8,9 +8,9 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from routedk.adapters.export import export_lora, fixed_gates
-from routedk.adapters.plain_lora import PlainLora, fold, server_rank, truncate_product
-from routedk.adapters.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.exporting.export import export_lora, fixed_gates
+from routedk.adapters.exporting.plain_lora import PlainLora, fold, server_rank, truncate_product
+from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
 from routedk.adapters.student import Student
 from routedk.errors import SettingError
 

@@ -8,20 +8,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from routedk.adapters.branches import _prefill, compute_prefix
-from routedk.adapters.examples import training_rows
-from routedk.adapters.generation import Generator, Sampling
-from routedk.adapters.kv_cache import Prefix, RoomyLayer, start_cache
-from routedk.adapters.lower import only_layers
-from routedk.adapters.plain_lora import fold
-from routedk.adapters.prefixes import PrefixCache
+from routedk.adapters.exporting.plain_lora import fold
 from routedk.adapters.prompts import EncodedPrompt, encode_prompt
-from routedk.adapters.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.serving.branches import _prefill, compute_prefix
+from routedk.adapters.serving.generation import Generator, Sampling
+from routedk.adapters.serving.kv_cache import Prefix, RoomyLayer, start_cache
+from routedk.adapters.serving.prefixes import PrefixCache
 from routedk.adapters.student import Student
+from routedk.adapters.training.examples import training_rows
+from routedk.adapters.training.lower import only_layers
 from routedk.adapters.trees import grow_tree
 from routedk.errors import ArtifactError, SettingError
-from routedk.programs.knowledge import CompiledKnowledge
-from routedk.programs.layout import build_messages, render_items
+from routedk.programs.knowledge.compiled import CompiledKnowledge
+from routedk.programs.prompting.layout import build_messages, render_items
 from routedk.types import KnowledgeBase, Session
 
 from .conftest import copy_of, randomise
@@ -110,8 +110,8 @@ def test_training_and_inference_agree(
     loaded: Student, sessions: list[Session], knowledge: KnowledgeBase, tmp_path: Path
 ) -> None:
     """The training pass over prompt and lines against the cached prefix, to the logits."""
-    from routedk.adapters.trainer import AnswerLoss, RowCollator
-    from routedk.adapters.training import TrainingSettings, prepare
+    from routedk.adapters.training.stages import TrainingSettings, prepare
+    from routedk.adapters.training.trainer import AnswerLoss, RowCollator
 
     routed = routed_of(loaded, "session")
     shown = CompiledKnowledge(thoughts={t.session_id: t.text for t in knowledge.thoughts})
@@ -309,7 +309,7 @@ def test_a_layer_with_room_holds_what_transformers_holds() -> None:
 def test_packed_attention_equals_the_library(batch: int, queries: int) -> None:
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    from routedk.adapters.packed_attention import packed_attention_forward
+    from routedk.adapters.serving.packed_attention import packed_attention_forward
 
     generator = torch.Generator().manual_seed(0)
     query = torch.randn(batch, queries, 6, 8, generator=generator).transpose(1, 2)

@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from routedk.adapters.processes import divide, for_averaging, is_main, place, shared_mean
+from routedk.adapters.training.processes import divide, for_averaging, is_main, place, shared_mean
 from routedk.data.native import write_jsonl
-from routedk.programs.knowledge_file import write_knowledge
+from routedk.programs.knowledge.file import write_knowledge
 from routedk.types import KnowledgeBase, Session
 
 from . import fit_worker

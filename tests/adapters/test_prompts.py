@@ -2,16 +2,22 @@ from typing import Any
 
 import pytest
 
-from routedk.adapters.examples import ROLES, check_form, encode_lines, training_rows, written_by
 from routedk.adapters.prompts import encode_prompt, end_of_turn
 from routedk.adapters.student import Student
+from routedk.adapters.training.examples import (
+    ROLES,
+    check_form,
+    encode_lines,
+    training_rows,
+    written_by,
+)
 from routedk.errors import SettingError
-from routedk.programs.answers import parse_answer
-from routedk.programs.bundle_adapter import completion_of
-from routedk.programs.context import NO_CONTEXT, Neighbour, PromptContext
 from routedk.programs.generator import BundleGenerator
-from routedk.programs.knowledge import CompiledKnowledge
-from routedk.programs.layout import build_messages, render_answer, render_items
+from routedk.programs.knowledge.compiled import CompiledKnowledge
+from routedk.programs.knowledge.context import NO_CONTEXT, Neighbour, PromptContext
+from routedk.programs.prompting.answers import parse_answer
+from routedk.programs.prompting.bundle_adapter import completion_of
+from routedk.programs.prompting.layout import build_messages, render_answer, render_items
 from routedk.types import KnowledgeBase, Session
 
 

@@ -11,16 +11,16 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from routedk.adapters.engine import Job, StudentEngine
-from routedk.adapters.examples import encode_head
-from routedk.adapters.generation import GREEDY
+from routedk.adapters.exporting.prototype_export import PrototypeSettings, export_prototypes
+from routedk.adapters.exporting.prototypes import Prototypes, read_prototypes
 from routedk.adapters.prompts import encode_prompt
-from routedk.adapters.prototype_export import PrototypeSettings, export_prototypes
-from routedk.adapters.prototypes import Prototypes, read_prototypes
-from routedk.adapters.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.serving.engine import Job, StudentEngine
+from routedk.adapters.serving.generation import GREEDY
 from routedk.adapters.student import Student
+from routedk.adapters.training.examples import encode_head
 from routedk.errors import ArtifactError, SettingError
-from routedk.programs.reading import session_lines
+from routedk.programs.prompting.reading import session_lines
 from routedk.types import Session
 
 from .conftest import copy_of, make_session, randomise

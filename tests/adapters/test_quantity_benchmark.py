@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from routedk.data import DataOptions, demo_sessions, split_sessions, write_jsonl
 from routedk.optimizers.difficulty import write_scores
-from routedk.programs.annotation import AnnotationTeacher
+from routedk.programs.teachers.annotation import AnnotationTeacher
 from routedk.types import Session
 
 Run = Callable[..., Result]

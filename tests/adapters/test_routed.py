@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from routedk.adapters.prompts import encode_prompt
-from routedk.adapters.routed import ROUTER_FILE, ROUTING_FILE, ExpertSettings, RoutedStudent
-from routedk.adapters.router import make_fusion
+from routedk.adapters.routing.routed import ROUTER_FILE, ROUTING_FILE, ExpertSettings, RoutedStudent
+from routedk.adapters.routing.router import make_fusion
 from routedk.adapters.student import Student, load_student
 from routedk.errors import ArtifactError, SettingError
-from routedk.programs.layout import build_messages
+from routedk.programs.prompting.layout import build_messages
 from routedk.types import Session
 
 from .conftest import copy_of

@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from routedk.adapters.examples import TrainingRow
-from routedk.adapters.generation import Generator
 from routedk.adapters.prompts import EncodedPrompt, encode_prompt
-from routedk.adapters.routed import ROUTING_FILE, ExpertSettings, RoutedStudent
-from routedk.adapters.router_inputs import ROUTER_INPUTS, router_input
+from routedk.adapters.routing.routed import ROUTING_FILE, ExpertSettings, RoutedStudent
+from routedk.adapters.routing.router_inputs import ROUTER_INPUTS, router_input
+from routedk.adapters.serving.generation import Generator
 from routedk.adapters.student import Student
-from routedk.adapters.training import TrainingSettings, prepare
+from routedk.adapters.training.examples import TrainingRow
+from routedk.adapters.training.stages import TrainingSettings, prepare
 from routedk.errors import ArtifactError, SettingError
-from routedk.programs.knowledge import CompiledKnowledge
-from routedk.programs.layout import build_messages, render_items
+from routedk.programs.knowledge.compiled import CompiledKnowledge
+from routedk.programs.prompting.layout import build_messages, render_items
 from routedk.types import Session
 
 from .conftest import LAYERS, copy_of, randomise

@@ -10,10 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from routedk.adapters.examples import training_rows
-from routedk.adapters.fit import FitSettings
-from routedk.adapters.routed import ExpertSettings, RoutedStudent
-from routedk.adapters.router_training import (
+from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.routing.sparsegen import SparsegenRouter, sparsegen, sparsity_lack
+from routedk.adapters.student import Student
+from routedk.adapters.training.examples import training_rows
+from routedk.adapters.training.fit import FitSettings
+from routedk.adapters.training.router_training import (
     RouterTraining,
     balance_loss,
     divergence,
@@ -21,9 +23,7 @@ from routedk.adapters.router_training import (
     penalty,
     router_targets,
 )
-from routedk.adapters.sparsegen import SparsegenRouter, sparsegen, sparsity_lack
-from routedk.adapters.student import Student
-from routedk.adapters.training import (
+from routedk.adapters.training.stages import (
     PreparedRow,
     RoutedTrainer,
     TrainingSettings,
@@ -32,7 +32,7 @@ from routedk.adapters.training import (
     train_router,
 )
 from routedk.errors import SettingError
-from routedk.programs.knowledge import CompiledKnowledge
+from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.types import KnowledgeBase, Session
 
 from .conftest import HIDDEN, copy_of, randomise

@@ -6,17 +6,22 @@ import dspy
 import pytest
 import torch
 
-from routedk.adapters import likelihoods
-from routedk.adapters.engine import StudentEngine, engine_lm
-from routedk.adapters.likelihoods import Continuation, Likelihood, grow_scoring_tree, scoring_job
 from routedk.adapters.prompts import encode_prompt
-from routedk.adapters.routed import ExpertSettings, RoutedStudent
-from routedk.adapters.scoring import Scorer, scorer_of
+from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.serving import likelihoods
+from routedk.adapters.serving.engine import StudentEngine, engine_lm
+from routedk.adapters.serving.likelihoods import (
+    Continuation,
+    Likelihood,
+    grow_scoring_tree,
+    scoring_job,
+)
+from routedk.adapters.serving.scoring import Scorer, scorer_of
 from routedk.adapters.student import Student
 from routedk.errors import SettingError
 from routedk.programs.batch import call_all
 from routedk.programs.generator import BundleGenerator
-from routedk.programs.layout import build_messages
+from routedk.programs.prompting.layout import build_messages
 from routedk.programs.testing import scripted_lm
 from routedk.types import Session
 

@@ -7,9 +7,9 @@ from typing import Any
 import dspy
 import pytest
 
-from routedk.adapters.engine import StudentEngine, engine_lm
-from routedk.adapters.routed import ExpertSettings, RoutedStudent
-from routedk.adapters.streaming import TextStream
+from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.serving.engine import StudentEngine, engine_lm
+from routedk.adapters.serving.streaming import TextStream
 from routedk.adapters.student import Student
 from routedk.programs.generator import BundleGenerator
 from routedk.types import Session

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from routedk.adapters.examples import training_rows
-from routedk.adapters.fit import FitSettings, fit
-from routedk.adapters.fused import fused_layers
-from routedk.adapters.routed import ExpertSettings, RoutedStudent
-from routedk.adapters.router_training import RouterTraining
+from routedk.adapters.routing.fused import fused_layers
+from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
 from routedk.adapters.student import Student
-from routedk.adapters.training import (
+from routedk.adapters.training.examples import training_rows
+from routedk.adapters.training.fit import FitSettings, fit
+from routedk.adapters.training.router_training import RouterTraining
+from routedk.adapters.training.stages import (
     PreparedRow,
     RoutedTrainer,
     TrainingSettings,
@@ -23,7 +23,7 @@ from routedk.adapters.training import (
     train_experts,
     train_router,
 )
-from routedk.programs.knowledge import CompiledKnowledge
+from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.types import KnowledgeBase, Session
 
 from .conftest import copy_of, randomise

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from routedk.adapters.grammars import AnswerGrammar
+from routedk.adapters.serving.grammars import AnswerGrammar
 
 
 @pytest.fixture

@@ -7,16 +7,16 @@ import dspy
 import pytest
 import torch
 
-from routedk.adapters import verdicts
-from routedk.adapters.engine import StudentEngine, engine_lm, student_lm
-from routedk.adapters.examples import training_rows
-from routedk.adapters.fit import FitSettings, fit
-from routedk.adapters.judges import StudentRanker, StudentVerifier
 from routedk.adapters.prompts import encode_prompt
-from routedk.adapters.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.serving.engine import StudentEngine, engine_lm, student_lm
+from routedk.adapters.serving.judges import StudentRanker, StudentVerifier
 from routedk.adapters.student import Student
-from routedk.adapters.training import TrainingSettings
-from routedk.adapters.verdicts import (
+from routedk.adapters.training import verdicts
+from routedk.adapters.training.examples import training_rows
+from routedk.adapters.training.fit import FitSettings, fit
+from routedk.adapters.training.stages import TrainingSettings
+from routedk.adapters.training.verdicts import (
     NO,
     YES,
     VerifierError,
@@ -27,12 +27,12 @@ from routedk.adapters.verdicts import (
 )
 from routedk.errors import SettingError
 from routedk.eval.embeddings import TfidfEncoder
+from routedk.programs.choosing.likelihood import LikelihoodRanking
+from routedk.programs.choosing.verification import Verification
 from routedk.programs.generator import BundleGenerator
-from routedk.programs.knowledge import CompiledKnowledge
-from routedk.programs.layout import build_messages
-from routedk.programs.likelihood import LikelihoodRanking
+from routedk.programs.knowledge.compiled import CompiledKnowledge
+from routedk.programs.prompting.layout import build_messages
 from routedk.programs.testing import scripted_lm
-from routedk.programs.verification import Verification
 from routedk.types import KnowledgeBase, Session
 
 from .conftest import copy_of, make_session

@@ -199,7 +199,7 @@ def test_only_the_same_program_and_lm_go_on(
     capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path, asked: Asked
 ) -> None:
     from routedk.programs.generator import BundleGenerator
-    from routedk.programs.knowledge import CompiledKnowledge
+    from routedk.programs.knowledge.compiled import CompiledKnowledge
 
     program, output = tmp_path / "program.json", tmp_path / "bundles.jsonl"
     BundleGenerator().save(program)
@@ -385,7 +385,7 @@ def test_sessions_that_are_answered_are_no_neighbours(
     tmp_path: Path,
 ) -> None:
     from routedk.programs.generator import BundleGenerator
-    from routedk.programs.knowledge import CompiledKnowledge
+    from routedk.programs.knowledge.compiled import CompiledKnowledge
     from routedk.programs.testing import scripted_lm
     from routedk.types import Bundle, Item, Session
 

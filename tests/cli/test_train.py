@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from routedk.adapters import fit as fit_module
 from routedk.adapters import student as student_module
-from routedk.adapters.router_training import RouterTraining
+from routedk.adapters.training import fit as fit_module
+from routedk.adapters.training.router_training import RouterTraining
 from routedk.cli import main
 
 
@@ -174,7 +174,7 @@ def _rewrite(knowledge: Path, to: Path, **changes: str) -> Path:
 def test_knowledge_of_another_domain_is_kept_apart(
     capsys: pytest.CaptureFixture[str], knowledge: Path, tmp_path: Path, fitted: Fitted
 ) -> None:
-    from routedk.programs.knowledge_file import read_knowledge
+    from routedk.programs.knowledge.file import read_knowledge
 
     other = _rewrite(knowledge, tmp_path / "other.jsonl", text="Lens with camera.")
     options = ("--data", "demo", "--knowledge", knowledge, "--knowledge", f"Electronic={other}")

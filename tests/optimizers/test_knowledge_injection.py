@@ -9,7 +9,7 @@ from routedk.errors import SettingError
 from routedk.optimizers.knowledge_injection import KnowledgeInjection
 from routedk.optimizers.metric import as_examples, matched_f1_metric
 from routedk.programs.generator import BundleGenerator
-from routedk.programs.knowledge import CompiledKnowledge
+from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.program_file import load_generator
 from routedk.programs.testing import scripted_lm
 from routedk.types import (

@@ -1,8 +1,8 @@
 import pytest
 
 from routedk.errors import SettingError
-from routedk.programs.accumulate import accumulate, of_domain
-from routedk.programs.knowledge_file import sources_of
+from routedk.programs.knowledge.file import sources_of
+from routedk.programs.teachers.accumulate import accumulate, of_domain
 from routedk.types import KnowledgeBase, Pattern, Provenance, Rule, Thought
 
 

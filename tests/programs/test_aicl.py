@@ -12,12 +12,12 @@ import pytest
 from dspy.utils.exceptions import LMError
 
 from routedk.errors import ArtifactError, SettingError
-from routedk.programs.aicl import AICL
-from routedk.programs.aicl_file import load_aicl
-from routedk.programs.aicl_prompts import FindCauses, FindRules, InferIntent
+from routedk.programs.aicl.file import load_aicl
+from routedk.programs.aicl.program import AICL
+from routedk.programs.aicl.prompts import FindCauses, FindRules, InferIntent
 from routedk.programs.batch import generate_all
-from routedk.programs.layout import Message, instruction, render_items
-from routedk.programs.reading import session_lines
+from routedk.programs.prompting.layout import Message, instruction, render_items
+from routedk.programs.prompting.reading import session_lines
 from routedk.programs.testing import ScriptedEngine, scripted_lm
 from routedk.types import Bundle, Session
 

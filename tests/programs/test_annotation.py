@@ -5,11 +5,11 @@ import pytest
 
 from routedk.data import DataOptions, demo_sessions, load_sessions, split_sessions
 from routedk.errors import SettingError
-from routedk.programs.annotation import AnnotationTeacher
-from routedk.programs.annotation_intents import ItemIntents
-from routedk.programs.knowledge_file import sources_of
-from routedk.programs.text import RULE_WORDS, THOUGHT_WORDS, neutralise
-from routedk.programs.wording import Kinds, intent_words, plain_intent, short_title, stem
+from routedk.programs.knowledge.file import sources_of
+from routedk.programs.prompting.text import RULE_WORDS, THOUGHT_WORDS, neutralise
+from routedk.programs.prompting.wording import Kinds, intent_words, plain_intent, short_title, stem
+from routedk.programs.teachers.annotation import AnnotationTeacher
+from routedk.programs.teachers.annotation_intents import ItemIntents
 from routedk.types import Item, KnowledgeBase, Session
 
 

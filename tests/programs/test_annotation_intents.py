@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routedk.data import DataOptions, demo_sessions, load_sessions
-from routedk.programs.annotation_intents import ItemIntents
-from routedk.programs.item_intents import compose_bundles, read_item_intents
+from routedk.programs.prompting.item_intents import compose_bundles, read_item_intents
+from routedk.programs.teachers.annotation_intents import ItemIntents
 from routedk.types import Bundle, Item, Session
 
 

@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routedk.errors import AnswerError
-from routedk.programs.answers import parse_answer
-from routedk.programs.item_intents import (
+from routedk.programs.prompting.answers import parse_answer
+from routedk.programs.prompting.item_intents import (
     compose_bundles,
     read_item_intents,
     render_item_intents,
 )
-from routedk.programs.layout import assistant_content, render_answer
+from routedk.programs.prompting.layout import assistant_content, render_answer
 from routedk.types import Bundle, Item, Session
 
 SESSION = Session("s", tuple(Item(id=f"i{n}", title=f"thing {n}") for n in range(1, 7)))

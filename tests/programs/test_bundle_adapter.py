@@ -1,12 +1,12 @@
 import dspy
 import pytest
 
-from routedk.programs import layout
-from routedk.programs.bundle_adapter import BundleLayout, completion_of
-from routedk.programs.context import NeighbourStyle
 from routedk.programs.generator import BundleGenerator
-from routedk.programs.knowledge import CompiledKnowledge
-from routedk.programs.signatures import GenerateBundles
+from routedk.programs.knowledge.compiled import CompiledKnowledge
+from routedk.programs.knowledge.context import NeighbourStyle
+from routedk.programs.prompting import layout
+from routedk.programs.prompting.bundle_adapter import BundleLayout, completion_of
+from routedk.programs.prompting.signatures import GenerateBundles
 from routedk.programs.testing import scripted_lm
 from routedk.types import Session
 

@@ -1,7 +1,7 @@
 from collections.abc import Callable
 
-from routedk.programs.answers import parse_answer
-from routedk.programs.feedback import render_feedback, session_verdicts
+from routedk.programs.prompting.answers import parse_answer
+from routedk.programs.teachers.feedback import render_feedback, session_verdicts
 from routedk.types import Session
 
 Make = Callable[..., Session]

@@ -5,10 +5,10 @@ import pytest
 from dspy.utils.exceptions import LMError
 
 from routedk.errors import SettingError
-from routedk.programs import layout
 from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator
-from routedk.programs.knowledge import CompiledKnowledge
+from routedk.programs.knowledge.compiled import CompiledKnowledge
+from routedk.programs.prompting import layout
 from routedk.programs.testing import scripted_lm
 from routedk.types import Bundle, Pattern, Provenance, Session
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routedk.programs.item_intents import (
+from routedk.programs.prompting.item_intents import (
     LABEL_CHARACTERS,
     LABEL_WORDS,
     NO_INTENT,
@@ -115,7 +115,7 @@ def test_what_is_rendered_is_read_back(labels: list[list[str]]) -> None:
 
 def test_imports_nothing_heavy() -> None:
     code = (
-        "import sys, routedk.programs.item_intents, routedk.programs.reading\n"
+        "import sys, routedk.programs.prompting.item_intents, routedk.programs.prompting.reading\n"
         "sys.exit(bool({'dspy', 'torch', 'transformers', 'sklearn', 'numpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

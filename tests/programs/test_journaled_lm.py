@@ -30,11 +30,11 @@ from dspy.utils.exceptions import AdapterParseError, LMAuthError, LMServerError,
 
 from routedk.errors import AnswerError, DataError, SettingError
 from routedk.programs.batch import generate_all
-from routedk.programs.budget import Amount, Budget, BudgetError, Purse, estimate_calls
 from routedk.programs.generator import BundleGenerator
-from routedk.programs.journal import AnswerJournal, JournaledAnswer, Tally
-from routedk.programs.journal_question import NoAnswerError
-from routedk.programs.journaled_lm import JournaledLM, is_session_error, journaled_lm
+from routedk.programs.journaling.budget import Amount, Budget, BudgetError, Purse, estimate_calls
+from routedk.programs.journaling.journal import AnswerJournal, JournaledAnswer, Tally
+from routedk.programs.journaling.journaled_lm import JournaledLM, is_session_error, journaled_lm
+from routedk.programs.journaling.question import NoAnswerError
 from routedk.programs.testing import ScriptedEngine, scripted_lm
 from routedk.programs.usage import Usage as Metered
 from routedk.programs.usage import metered

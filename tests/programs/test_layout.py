@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from routedk.errors import SettingError
-from routedk.programs import layout
-from routedk.programs.context import Neighbour, PromptContext
-from routedk.programs.item_intents import render_item_intents
+from routedk.programs.knowledge.context import Neighbour, PromptContext
+from routedk.programs.prompting import layout
+from routedk.programs.prompting.item_intents import render_item_intents
 from routedk.types import Pattern, Provenance, Session
 
 
@@ -150,7 +150,8 @@ def test_hash_follows_the_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_imports_nothing_heavy() -> None:
     code = (
-        "import sys, routedk.programs.layout, routedk.programs.answers, routedk.programs.text\n"
+        "import sys\n"
+        "from routedk.programs.prompting import answers, layout, text\n"
         "sys.exit(bool({'dspy', 'torch', 'transformers', 'sklearn', 'numpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

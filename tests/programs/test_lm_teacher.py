@@ -7,10 +7,10 @@ from dspy.utils.exceptions import LMError
 
 from routedk.errors import RouteDKError, SettingError
 from routedk.eval.embeddings import TfidfEncoder
-from routedk.programs.budget import Budget
-from routedk.programs.journaled_lm import journaled_lm
-from routedk.programs.layout import Message
-from routedk.programs.lm_teacher import LMTeacher
+from routedk.programs.journaling.budget import Budget
+from routedk.programs.journaling.journaled_lm import journaled_lm
+from routedk.programs.prompting.layout import Message
+from routedk.programs.teachers.lm_teacher import LMTeacher
 from routedk.programs.testing import scripted_lm
 from routedk.types import Session
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from routedk.errors import SettingError
-from routedk.programs.neighbours import (
+from routedk.programs.knowledge.neighbours import (
     RETRIEVERS,
     EmbeddingRetriever,
     Retriever,

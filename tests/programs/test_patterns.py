@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from routedk.errors import SettingError
-from routedk.programs.patterns import leaf_category, mine_patterns
+from routedk.programs.teachers.patterns import leaf_category, mine_patterns
 from routedk.types import Session
 
 TEA, MUG, USB, LAMP = ("Home", "Tea"), ("Home", "Mugs"), ("Tech", "USB"), ("Lamps",)
@@ -70,7 +70,7 @@ def test_settings_are_checked(settings: dict[str, int], message: str) -> None:
 def test_the_same_in_every_process() -> None:
     code = (
         "from routedk.data import demo_sessions\n"
-        "from routedk.programs.patterns import mine_patterns\n"
+        "from routedk.programs.teachers.patterns import mine_patterns\n"
         "print([(p.categories, p.lift) for p in mine_patterns(demo_sessions())])"
     )
     found = {

@@ -7,7 +7,7 @@ import pytest
 
 from routedk.errors import ArtifactError
 from routedk.programs.generator import BundleGenerator
-from routedk.programs.knowledge import CompiledKnowledge
+from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.program_file import load_generator
 from routedk.programs.testing import scripted_lm
 from routedk.types import Pattern, Provenance, Session

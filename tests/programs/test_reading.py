@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routedk.programs.context import NO_CONTEXT, Neighbour, PromptContext
-from routedk.programs.layout import build_messages, render_items
-from routedk.programs.reading import session_lines
+from routedk.programs.knowledge.context import NO_CONTEXT, Neighbour, PromptContext
+from routedk.programs.prompting.layout import build_messages, render_items
+from routedk.programs.prompting.reading import session_lines
 from routedk.types import Item, Session
 
 

@@ -4,7 +4,7 @@ import dspy
 import pytest
 
 from routedk.errors import SettingError
-from routedk.programs.rule_distiller import RuleDistiller, read_rules
+from routedk.programs.teachers.rule_distiller import RuleDistiller, read_rules
 from routedk.programs.testing import ScriptedEngine, scripted_lm
 from routedk.types import Pattern, Provenance, Session
 

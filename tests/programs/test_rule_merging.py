@@ -2,7 +2,7 @@ import pytest
 
 from routedk.errors import SettingError
 from routedk.eval.embeddings import TfidfEncoder
-from routedk.programs.rule_merging import merge_rules
+from routedk.programs.teachers.rule_merging import merge_rules
 from routedk.types import Provenance, Rule
 
 TEXTS = [

@@ -4,10 +4,10 @@ import dspy
 import pytest
 
 from routedk.errors import SettingError
-from routedk.programs.consensus import Consensus
+from routedk.programs.choosing.consensus import Consensus
+from routedk.programs.choosing.self_correct import SelfCorrect
 from routedk.programs.generator import BundleGenerator
-from routedk.programs.layout import Message
-from routedk.programs.self_correct import SelfCorrect
+from routedk.programs.prompting.layout import Message
 from routedk.programs.testing import scripted_lm
 from routedk.types import Session
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routedk.programs.text import neutralise
+from routedk.programs.prompting.text import neutralise
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ import dspy
 import pytest
 
 from routedk.errors import SettingError
-from routedk.programs.item_intents import compose_bundles, read_item_intents
+from routedk.programs.prompting.item_intents import compose_bundles, read_item_intents
+from routedk.programs.teachers.thought_distiller import ThoughtDistiller, problem_of
 from routedk.programs.testing import ScriptedEngine, scripted_lm
-from routedk.programs.thought_distiller import ThoughtDistiller, problem_of
 from routedk.types import Session
 
 Make = Callable[..., Session]

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from routedk.errors import SettingError
-from routedk.programs import utilization
-from routedk.programs.utilization import (
+from routedk.programs.knowledge import utilization
+from routedk.programs.knowledge.utilization import (
     UTILIZATIONS,
     agreed_utilization,
     check_trains,

@@ -8,17 +8,17 @@ import pytest
 from routedk.errors import SettingError
 from routedk.eval.embeddings import MiniLMEncoder, TfidfEncoder
 from routedk.eval.matched import matched_f1
-from routedk.programs.candidates import shared_words
-from routedk.programs.generator import BundleGenerator
-from routedk.programs.testing import scripted_lm
-from routedk.programs.usage import Usage
-from routedk.programs.verification import (
+from routedk.programs.choosing.candidates import shared_words
+from routedk.programs.choosing.verification import (
     Verdicts,
     Verification,
     best_answer,
     greedy_pick,
     world_weights,
 )
+from routedk.programs.generator import BundleGenerator
+from routedk.programs.testing import scripted_lm
+from routedk.programs.usage import Usage
 from routedk.types import Session
 
 Make = Callable[..., Session]

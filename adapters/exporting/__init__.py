@@ -1,0 +1,1 @@
+"""Experts for engines that know nothing of routing."""

@@ -1,0 +1,1 @@
+"""Experts over a frozen student, and what weighs them."""

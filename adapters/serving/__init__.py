@@ -1,0 +1,1 @@
+"""The routed student as a language model: batches, grammars, likelihoods."""

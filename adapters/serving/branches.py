@@ -1,0 +1,177 @@
+"""Decoding along the branches of token trees: many completions of one prompt, computed as one row.
+
+The prompt's keys and values are held once per session, however many completions it has, and each
+step computes one token of every completion that is not yet finished. What is known of a prompt's
+beginning is not computed again.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache
+
+from routedk.adapters.serving.kv_cache import Prefix, held_tokens, prefix_of, start_cache
+from routedk.adapters.serving.packed_attention import packed_attention
+from routedk.adapters.trees import TokenTree, branch_mask, grow_tree, pad
+
+_NOTHING = -1
+
+
+@dataclass
+class Branch:
+    """One completion as it is written.
+
+    Args:
+        row: Which tree it belongs to.
+        stem: Which of the tree's branches it goes on from, counted from 1.
+        draw: Which completion of this branch it is, counted from 0.
+        number: Its own number among the tree's branches.
+        position: The position of its next token.
+        written: Its new tokens so far.
+    """
+
+    row: int
+    stem: int
+    draw: int
+    number: int
+    position: int
+    written: list[int] = field(default_factory=list)
+
+
+@torch.inference_mode()
+def decode_branches(
+    model: Any,
+    trees: Sequence[TokenTree],
+    choose: Callable[[Sequence[Branch], Tensor], Sequence[int]],
+    *,
+    end: int,
+    max_tokens: int,
+    draws: int | Sequence[int] = 1,
+    prefixes: Sequence[Prefix | None] | None = None,
+    goes_on: Callable[[Branch], bool] | None = None,
+) -> list[list[Branch]]:
+    """Write on from the end of every branch until its end token.
+
+    Args:
+        model: A causal LM of transformers with ``model`` and ``lm_head``.
+        trees: Prompts with the given beginnings of their branches, each branch not empty.
+        choose: Gets the branches still open and their next-token scores, *shape* (branches,
+            vocabulary), which it may overwrite, and says each one's next token.
+        end: The token that ends a branch; it is written, too.
+        max_tokens: New tokens per branch at most, at least 1.
+        draws: Completions of each branch; one number, or one per tree.
+        prefixes: For each tree what is known of its prompt's first tokens, all but the last at
+            most; None where nothing is.
+        goes_on: Asked of each branch after each of its tokens, once; false ends it.
+
+    Returns:
+        For each tree its completions: those of the first branch, those of the second, and so on.
+    """
+    counts = [draws] * len(trees) if isinstance(draws, int) else draws
+    cache, held = start_cache(prefixes or [None] * len(trees))
+    grown = [_sprout(k, tree, n) for k, (tree, n) in enumerate(zip(trees, counts, strict=True))]
+    open_ = [branch for branches in grown for branch, _ in branches]
+    last = [place - held[branch.row] for branches in grown for branch, place in branches]
+    with packed_attention(model):
+        hidden_BTH, members_BT = _prefill(model, cache, trees, held)
+        hidden_NH = hidden_BTH[[branch.row for branch in open_], last]
+        for step in range(max_tokens):
+            tokens = choose(open_, model.lm_head(hidden_NH).float())
+            for branch, token in zip(open_, tokens, strict=True):
+                branch.written.append(token)
+            wanted = [goes_on is None or goes_on(branch) for branch in open_]
+            open_ = [
+                branch
+                for branch, want in zip(open_, wanted, strict=True)
+                if want and branch.written[-1] != end
+            ]
+            if not open_ or step + 1 == max_tokens:
+                break
+            hidden_NH, members_BT = _advance(model, cache, open_, members_BT)
+    return [[branch for branch, _ in branches] for branches in grown]
+
+
+@torch.inference_mode()
+def compute_prefix(model: Any, ids: Sequence[int], known: Prefix | None) -> Prefix:
+    """The keys and values of a prompt's first tokens.
+
+    Args:
+        model: As in `decode_branches`.
+        ids: The tokens.
+        known: Those of the first of them; None where nothing is known.
+    """
+    cache, held = start_cache([known])
+    with packed_attention(model):
+        _prefill(model, cache, [grow_tree(ids, [])], held)
+    return prefix_of(cache, ids)
+
+
+def _prefill(
+    model: Any, cache: Cache, trees: Sequence[TokenTree], held: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Compute all tokens of the trees that the cache does not hold.
+
+    Returns:
+        Their hidden states, *shape* (batch, tokens, hidden), and the members of what the cache
+        now holds.
+    """
+    device = model.device
+    rests = list(zip(trees, held, strict=True))
+    own_BT = pad([tree.branch_ids[known:] for tree, known in rests], _NOTHING).to(device)
+    members_BT = torch.cat([held_tokens(held, device), own_BT], dim=1)
+    hidden_BTH: Tensor = model.model(
+        input_ids=pad([tree.input_ids[known:] for tree, known in rests], 0).to(device),
+        position_ids=pad([tree.position_ids[known:] for tree, known in rests], 0).to(device),
+        attention_mask=branch_mask(members_BT, own_BT, own_BT, model.dtype),
+        past_key_values=cache,
+        use_cache=True,
+    ).last_hidden_state
+    return hidden_BTH, members_BT
+
+
+def _sprout(row: int, tree: TokenTree, draws: int) -> list[tuple[Branch, int]]:
+    """The completions of a tree's branches, each with the place of the token it goes on from."""
+    ends = {stem: place for place, stem in enumerate(tree.branch_ids) if stem > 0}
+    after = {stem: tree.position_ids[place] + 1 for stem, place in ends.items()}
+    return [
+        (
+            Branch(row, stem, draw, len(ends) + draws * (stem - 1) + draw + 1, after[stem]),
+            place,
+        )
+        for stem, place in ends.items()
+        for draw in range(draws)
+    ]
+
+
+def _advance(
+    model: Any, cache: Cache, open_: Sequence[Branch], members_BT: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Compute the last token of each open branch.
+
+    Returns:
+        The hidden states of these tokens, *shape* (branches, hidden), and the members of what
+        the cache now holds.
+    """
+    columns: list[list[Branch]] = [[] for _ in range(len(members_BT))]
+    places = []
+    for branch in open_:
+        places.append((branch.row, len(columns[branch.row])))
+        columns[branch.row].append(branch)
+    device = members_BT.device
+    own_BL = pad([[b.number for b in row] for row in columns], _NOTHING).to(device)
+    stems_BL = pad([[b.stem for b in row] for row in columns], _NOTHING).to(device)
+    members_BT = torch.cat([members_BT, own_BL], dim=1)
+    hidden_BLH = model.model(
+        input_ids=pad([[b.written[-1] for b in row] for row in columns], 0).to(device),
+        position_ids=pad([[b.position for b in row] for row in columns], 0).to(device),
+        attention_mask=branch_mask(members_BT, own_BL, stems_BL, model.dtype),
+        past_key_values=cache,
+        use_cache=True,
+    ).last_hidden_state
+    for branch in open_:
+        branch.position += 1
+    rows, mine = zip(*places, strict=True)
+    return hidden_BLH[list(rows), list(mine)], members_BT

@@ -1,0 +1,450 @@
+"""The routed student as an engine of ``dspy.LM``: in process, batched, constrained."""
+
+import asyncio
+import hashlib
+import queue
+import threading
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, Self, get_args
+
+import torch
+from dspy.lm15 import Message, Request, Response, Usage
+
+import routedk
+from routedk.adapters.prompts import EncodedPrompt, encode_prompt
+from routedk.adapters.routing.routed import ROUTING_FILE, RoutedStudent, read_routing
+from routedk.adapters.serving.batcher import Batcher
+from routedk.adapters.serving.draws import AnnounceDraws, current_draws
+from routedk.adapters.serving.generation import Completion, Generator, Sampling, Watch
+from routedk.adapters.serving.likelihoods import Scored, ScoringJob
+from routedk.adapters.serving.prefixes import DEFAULT_BYTES, PrefixCache
+from routedk.adapters.serving.streaming import TextStream
+from routedk.adapters.student import DEFAULT_STUDENT, Student, load_student
+from routedk.adapters.training.examples import (
+    DEFAULT_FORM,
+    ROLES,
+    THOUGHT_FIRST,
+    Writes,
+    written_by,
+)
+from routedk.adapters.training.verdicts import VerifierError
+from routedk.errors import ArtifactError, SettingError
+from routedk.programs.prompting.item_intents import render_readings, split_labels
+from routedk.programs.prompting.layout import THOUGHT_PREFIX
+from routedk.programs.prompting.reading import session_lines
+
+if TYPE_CHECKING:
+    import dspy
+
+_FREE_TOKENS = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One answer to be written.
+
+    Args:
+        prompt: The prompt as tokens.
+        items: Item lines of its session; none where it holds no session: then any text is an
+            answer.
+        max_tokens: New tokens at most, where any text is an answer.
+        sampling: How tokens are drawn.
+        alone: It shares its batch with no other job.
+        told: Gets the text so far, from the engine's thread, as it is written.
+        given_up: Set by a caller that does not wait any more.
+    """
+
+    prompt: EncodedPrompt
+    items: tuple[str, ...]
+    max_tokens: int
+    sampling: Sampling
+    alone: bool = False
+    told: Callable[[str], None] | None = None
+    given_up: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def kind(self) -> Hashable:
+        """Jobs of equal kind share a batch."""
+        return (bool(self.items), id(self) if self.alone else None)
+
+    def again(self, draw: int) -> "Job":
+        """The same question, for another completion of the same request."""
+        sampling = replace(self.sampling, draw=draw)
+        return replace(self, sampling=sampling, told=None, given_up=threading.Event())
+
+
+class _Unsaved:
+    """What DSPy needs of an engine to copy and save a program: nothing of the model goes along."""
+
+    supports_response_schema = False
+    supported_params = frozenset({"max_tokens", "temperature", "top_p", "seed", "n"})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copies of a program share the model."""
+        return self
+
+    def dump_state(self) -> dict[str, Any]:
+        """Nothing of the model is written into a program."""
+        return {}
+
+    @classmethod
+    def load_state(cls, state: dict[str, Any]) -> NoReturn:
+        """A saved program does not know its student.
+
+        Raises:
+            SettingError: Always; it says what to do.
+        """
+        raise SettingError(
+            "the student is not saved with a program: load the program without its LM and run it "
+            "under dspy.context(lm=student_lm(...))"
+        )
+
+
+class StudentEngine(_Unsaved):
+    """Serves a student, routed or plain, to DSPy.
+
+    Callers of many threads and event loops share one worker, which runs what they ask for as
+    batches. The n completions of one request, and requests of one prompt that meet in a batch,
+    share one computation of the prompt; what prompts have in common before their sessions is kept
+    from request to request. A caller that gives up (a cancelled task, a stream no longer read)
+    has nothing more computed for it.
+
+    A seeded draw is the same in every batch. In lower precision than float32, where scores
+    depend on the batch, it is computed alone.
+
+    Args:
+        student: A routed student, or one as it is.
+        form: What a prompt with a session is answered with: ``bundles`` (lines of numbers and
+            intents), ``thought, then bundles`` (the same, a thought may stand before them) or
+            ``item-intents`` (a thought that names each item's intent, from which the parser
+            composes the bundles). With ``verification`` it is not answered, only judged, see
+            `routedk.adapters.serving.judges`.
+        readings: Readings of each item in an ``item-intents`` answer, the likeliest first: what
+            the student goes on to write after each of its likeliest first tokens. A sampled
+            answer has one.
+        max_batch: Most requests computed together.
+        max_queue: Most requests that wait. Further ones wait for room: threads are blocked,
+            tasks suspended.
+        prefix_bytes: Most memory of keys and values kept from request to request.
+
+    Raises:
+        SettingError: There is no such form, or a number is not allowed.
+    """
+
+    # Asked for n completions, it computes them together: worth one request instead of n.
+    draws_together = True
+
+    def __init__(
+        self,
+        student: RoutedStudent | Student,
+        *,
+        form: Writes = "bundles",
+        readings: int = 3,
+        max_batch: int = 16,
+        max_queue: int = 1024,
+        prefix_bytes: int = DEFAULT_BYTES,
+    ) -> None:
+        if form not in get_args(Writes):
+            raise SettingError(f"answer form {form!r}: allowed are {get_args(Writes)}")
+        if readings < 1:
+            raise SettingError(f"readings={readings}: at least 1")
+        self.form = form
+        self.readings = readings
+        self.generator = Generator(student, PrefixCache(prefix_bytes))
+        self._exact = self.generator.base.model.dtype == torch.float32
+        self._batcher: Batcher[Job | ScoringJob, Any] = Batcher(
+            self.run,
+            lambda job: job.kind,
+            size=lambda job: len(job.prompt.ids),
+            max_batch=max_batch,
+            max_queue=max_queue,
+        )
+
+    def complete(self, request: Request) -> Response:
+        """Answer one request; blocks until its batch is done."""
+        job, future = self._ask(request)
+        with _wanted(job, future):
+            return respond(request, job, future.result())
+
+    def stream(self, request: Request) -> Iterator[Any]:
+        """The answer as events, text as it is written.
+
+        Answers of bundles and free text come token by token. The lines of an ``item-intents``
+        answer are written side by side: an item's entry comes as soon as it and all before it
+        are whole.
+        """
+        pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        job, future = self._ask(request, pieces.put)
+        with _wanted(job, future):
+            future.add_done_callback(lambda _: pieces.put(None))
+            text = TextStream(request.model)
+            yield text.start()
+            while (piece := pieces.get()) is not None:
+                yield from text.grow(piece)
+            yield from text.end(respond(request, job, future.result()))
+
+    def job(
+        self, request: Request, told: Callable[[str], None] | None = None, draw: int = 0
+    ) -> Job:
+        """What one request asks for.
+
+        Args:
+            request: As DSPy makes it.
+            told: Gets the text so far, from the engine's thread, as it is written.
+            draw: Which of several completions of the request it is.
+        """
+        messages = _messages(request)
+        config = request.config
+        lines = session_lines(messages[-1]["content"])
+        if lines and self.form == "verification":
+            raise VerifierError
+        return Job(
+            prompt=encode_prompt(self.generator.tokenizer, messages),
+            items=tuple(lines.split("\n")) if lines else (),
+            max_tokens=config.max_tokens or _FREE_TOKENS,
+            sampling=Sampling(
+                temperature=config.temperature or 0.0,
+                top_p=1.0 if config.top_p is None else config.top_p,
+                seed=config.seed,
+                draw=draw,
+            ),
+            alone=config.seed is not None and not self._exact,
+            told=told,
+        )
+
+    def submit(self, job: Job) -> "Future[Completion]":
+        """Queue a job without waiting for its answer; blocks while the queue is full."""
+        return self._batcher.submit(job)
+
+    async def asubmit(self, job: Job) -> "Future[Completion]":
+        """As `submit`, but a full queue suspends the task and not its event loop."""
+        return await self._batcher.asubmit(job)
+
+    def score(self, job: ScoringJob) -> "Future[Scored]":
+        """Queue completions whose likelihood is asked for."""
+        return self._batcher.submit(job)
+
+    def close(self) -> None:
+        """Finish what is queued and stop."""
+        self._batcher.close()
+
+    def jobs(self, request: Request, told: Callable[[str], None] | None = None) -> list[Job]:
+        """What is to be queued for a request: all its completions when the first is asked for.
+
+        Args:
+            request: As DSPy makes it.
+            told: Gets the first one's text so far, from the engine's thread.
+        """
+        draws = current_draws()
+        first = self.job(request, told, draws.given)
+        more = range(draws.given + 1, draws.n)
+        draws.given = max(draws.given + 1, draws.n)
+        return [first, *map(first.again, more)]
+
+    def _ask(
+        self, request: Request, told: Callable[[str], None] | None = None
+    ) -> "tuple[Job, Future[Completion]]":
+        waiting = current_draws().waiting
+        if not waiting:
+            waiting.extend((job, self.submit(job)) for job in self.jobs(request, told))
+        return waiting.popleft()
+
+    def run(self, jobs: Sequence[Job | ScoringJob]) -> list[Any]:
+        """Answer jobs of one kind as one batch.
+
+        Args:
+            jobs: At least one, all of the same kind.
+        """
+        scoring = [job for job in jobs if isinstance(job, ScoringJob)]
+        if scoring:
+            return self.generator.score(scoring)
+        return self._write([job for job in jobs if isinstance(job, Job)])
+
+    def _write(self, jobs: Sequence[Job]) -> list[Completion]:
+        prompts = [job.prompt for job in jobs]
+        samplings = [job.sampling for job in jobs]
+        items = [job.items for job in jobs]
+        watches = [Watch(job.told, job.given_up.is_set) for job in jobs]
+        if not jobs[0].items:
+            limits = [job.max_tokens for job in jobs]
+            free = [None] * len(jobs)
+            return self.generator.complete(prompts, free, limits, samplings, watches=watches)
+        if self.form != "item-intents":
+            thinks = self.form == THOUGHT_FIRST
+            sizes = list(map(len, items))
+            return self.generator.bundles(prompts, sizes, samplings, thinks=thinks, watches=watches)
+        readings = [1 if sampling.temperature > 0 else self.readings for sampling in samplings]
+        lines = [Watch(_told_lines(job.told), job.given_up.is_set) for job in jobs]
+        found = self.generator.item_lines(prompts, items, samplings, readings, watches=lines)
+        return [_thought(mine) for mine in found]
+
+
+class AsyncStudentEngine(_Unsaved):
+    """The same engine for ``dspy.LM.acall``: no thread waits while a batch is computed.
+
+    Where the engine's queue is full, a request's task is suspended until there is room.
+    """
+
+    draws_together = True
+
+    def __init__(self, engine: StudentEngine) -> None:
+        self.engine = engine
+
+    async def complete(self, request: Request) -> Response:
+        """Answer one request."""
+        job, future = await self._ask(request)
+        with _wanted(job, future):
+            return respond(request, job, await asyncio.wrap_future(future))
+
+    async def stream(self, request: Request) -> AsyncIterator[Any]:
+        """The answer as events, as `StudentEngine.stream` gives them."""
+        loop = asyncio.get_running_loop()
+        pieces: asyncio.Queue[str | None] = asyncio.Queue()
+
+        def put(piece: str | None) -> None:
+            # The engine's thread must not fail for a caller whose loop is closed.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(pieces.put_nowait, piece)
+
+        job, future = await self._ask(request, put)
+        with _wanted(job, future):
+            future.add_done_callback(lambda _: put(None))
+            text = TextStream(request.model)
+            yield text.start()
+            while (piece := await pieces.get()) is not None:
+                for event in text.grow(piece):
+                    yield event
+            for event in text.end(respond(request, job, future.result())):
+                yield event
+
+    async def aclose(self) -> None:
+        """Finish what is queued and stop."""
+        await asyncio.to_thread(self.engine.close)
+
+    async def _ask(
+        self, request: Request, told: Callable[[str], None] | None = None
+    ) -> "tuple[Job, Future[Completion]]":
+        waiting = current_draws().waiting
+        if not waiting:
+            for job in self.engine.jobs(request, told):
+                waiting.append((job, await self.engine.asubmit(job)))
+        return waiting.popleft()
+
+
+@contextmanager
+def _wanted(job: Job, future: "Future[Completion]") -> Iterator[None]:
+    """Give a job up where its caller leaves before the answer is there."""
+    try:
+        yield
+    except BaseException:
+        job.given_up.set()
+        future.cancel()
+        raise
+
+
+def respond(request: Request, job: Job, completion: Completion) -> Response:
+    """A completion as DSPy's response; of n completions the first counts the prompt."""
+    return Response(
+        id=None,
+        model=request.model,
+        message=Message.assistant(completion.text),
+        finish_reason="stop" if completion.finished else "length",
+        usage=Usage(
+            input_tokens=0 if job.sampling.draw else len(job.prompt.ids),
+            output_tokens=completion.tokens,
+        ),
+    )
+
+
+def _thought(lines: Sequence[Sequence[Completion]]) -> Completion:
+    readings = [[split_labels(reading.text) for reading in mine] for mine in lines]
+    written = [reading for mine in lines for reading in mine]
+    return Completion(
+        f"{THOUGHT_PREFIX} {render_readings(readings)}",
+        sum(reading.tokens for reading in written),
+        # A less likely reading that was cut short cuts nothing off the answer.
+        all(mine[0].finished for mine in lines),
+    )
+
+
+def _told_lines(
+    told: Callable[[str], None] | None,
+) -> Callable[[list[list[Completion]]], None] | None:
+    return None if told is None else lambda lines: told(_thought(lines).text)
+
+
+def _messages(request: Request) -> list[dict[str, str]]:
+    messages = []
+    if request.system is not None:
+        system = request.system
+        text = system if isinstance(system, str) else "".join(part.text for part in system)
+        messages.append({"role": "system", "content": text})
+    return messages + [{"role": m.role, "content": m.text or ""} for m in request.messages]
+
+
+def engine_lm(engine: StudentEngine) -> "dspy.LM":
+    """A ``dspy.LM`` over an engine, named by what it would answer with.
+
+    DSPy's cache knows a model by its name alone, so the name holds a hash of weights, precision,
+    routing, answer form and this package's version.
+    """
+    import dspy
+
+    generator = engine.generator
+    model = (generator.base.fingerprint, str(generator.base.model.dtype))
+    what = (*model, engine.form, str(engine.readings), routedk.__version__)
+    digest = hashlib.sha256(":".join(what).encode())
+    if generator.routed is not None:
+        digest.update(generator.routed.fingerprint().encode())
+    name = f"local/routedk-{digest.hexdigest()[:16]}"
+    return dspy.LM(
+        name,
+        engine=engine,
+        async_engine=AsyncStudentEngine(engine),
+        callbacks=[AnnounceDraws()],
+        temperature=0.0,
+    )
+
+
+def student_lm(
+    experts: str | Path | None = None,
+    student: str | None = None,
+    *,
+    fusion: str | None = None,
+    form: Writes | None = None,
+    dtype: str | None = None,
+    max_batch: int = 16,
+) -> "dspy.LM":
+    """The student as a ``dspy.LM``, in this process.
+
+    Args:
+        experts: Folder of trained experts; None for the student as it is.
+        student: Folder or name of the base; by default the one the experts were trained on, or
+            the embedded student.
+        fusion: Another fusion than the one saved with the experts.
+        form: Another answer form than the one the experts were trained to write, which
+            ``routing.json`` says.
+        dtype: Of the student's weights and products, see `load_student`.
+        max_batch: Most requests computed together.
+    """
+    if experts is None:
+        base = load_student(student or DEFAULT_STUDENT, dtype=dtype)
+        return engine_lm(StudentEngine(base, form=form or "bundles", max_batch=max_batch))
+    loaded = load_student(student, dtype=dtype) if student else None
+    routed = RoutedStudent.load(experts, fusion=fusion, student=loaded, dtype=dtype)
+    form = form or _form_of(Path(experts))
+    return engine_lm(StudentEngine(routed, form=form, max_batch=max_batch))
+
+
+def _form_of(experts: Path) -> Writes:
+    document = read_routing(experts)
+    form = (document.get("training") or {}).get("answer_form", DEFAULT_FORM)
+    if form not in ROLES:
+        raise ArtifactError(
+            f"{experts / ROUTING_FILE}: answer form {form!r}, this version knows {', '.join(ROLES)}"
+        )
+    return written_by(document["experts"], form)

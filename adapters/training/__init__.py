@@ -1,0 +1,1 @@
+"""From sessions and knowledge to trained experts and their router."""

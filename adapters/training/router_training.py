@@ -1,0 +1,170 @@
+r"""How a router learns which experts a session needs.
+
+| method       | learns from                                    | experts            |
+|--------------|------------------------------------------------|--------------------|
+| `answer`     | the answer's cross-entropy under its own gates | frozen             |
+| `supervised` | each expert's own loss on each training prompt | frozen             |
+| `joint`      | the answer's cross-entropy under its own gates | trained with it    |
+
+`supervised` computes once, without gradients, what each expert alone loses on each prompt that
+the router is to be trained on: all experts on the same prompt and answer, whatever knowledge
+stands in the prompt, so that their losses compare. The experts were trained on some of these
+prompts, which flatters those that saw them more often. The gates are then fitted to
+:math:`\mathrm{softmax}(-\mathrm{loss} / T)`. A step costs next to nothing, for neither student
+nor experts are run, so that all rows can be used many times.
+
+Source: FactorLLM (arXiv 2408.11855), prior-approximate router, whose pseudo labels come from
+what each expert gets wrong; that we take the loss of the answer instead of the distance to a
+teacher's features, and soft labels, is ours.
+
+Two losses may be added, each with a weight:
+
+- *balance*, the squared coefficient of variation of the batch's mean gates (Shazeer et al., arXiv
+  1701.06538, importance loss): for gates that sum to one it is :math:`E \sum_e \bar g_e^2 - 1`,
+  0 where all experts are used alike and E - 1 where one is used alone.
+- *sparsity*, the mean entropy :math:`-\sum_e g_e \ln g_e` of the gates; for `sparsegen`, whose
+  gates may be 0, LD-MoLE's loss (`routedk.adapters.routing.sparsegen.sparsity_lack`).
+
+Both look at the softmax of `top1`, not at its hard choice; at each layer's gates where layers
+have their own, and at each token's where tokens have.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from routedk.adapters.routing.sparsegen import SparsegenRouter, sparsity_lack
+from routedk.adapters.training.processes import shared_mean
+from routedk.errors import SettingError
+
+ROUTER_TRAININGS = ("answer", "supervised", "joint")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouterTraining:
+    """How a router is trained.
+
+    Args:
+        method: A name in this module's table.
+        temperature: T of `supervised`, above 0, in nats per token: a loss that is T lower makes
+            an expert's share e times as large.
+        balance: Weight of the balance loss, at least 0.
+        sparsity: Weight of the sparsity loss, at least 0.
+        most_experts: For `sparsegen`'s sparsity loss: active experts above this number are
+            discouraged; at least 1.
+        expert_learning_rate: Peak for the experts in `joint`, above 0.
+
+    Raises:
+        SettingError: A value is not allowed.
+    """
+
+    method: str = "answer"
+    temperature: float = 0.1
+    balance: float = 0.0
+    sparsity: float = 0.0
+    most_experts: int = 2
+    expert_learning_rate: float = 5e-4
+
+    def __post_init__(self) -> None:
+        if self.method not in ROUTER_TRAININGS:
+            raise SettingError(
+                f"router training {self.method!r}: allowed are {', '.join(ROUTER_TRAININGS)}"
+            )
+        for name in ("temperature", "expert_learning_rate"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise SettingError(f"{name}={value!r}: must be above 0 and finite")
+        for name in ("balance", "sparsity"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise SettingError(f"{name}={value!r}: must be at least 0 and finite")
+        if self.most_experts < 1:
+            raise SettingError(f"most_experts={self.most_experts}: at least 1")
+
+    def check(self, fusion: str, experts: int) -> None:
+        """Check that a fusion of so many experts can be trained so.
+
+        Raises:
+            SettingError: It cannot.
+        """
+        if fusion != "sparsegen":
+            return
+        if self.method == "supervised":
+            raise SettingError(
+                "router training 'supervised': the gates of fusion 'sparsegen' are per token, "
+                "which no loss per session teaches: use answer or joint"
+            )
+        if self.sparsity and self.most_experts >= experts:
+            raise SettingError(
+                f"most_experts={self.most_experts}: of {experts} experts nothing is discouraged "
+                "so: set it lower, or sparsity to 0"
+            )
+
+
+def router_targets(losses_NE: Tensor, temperature: float) -> Tensor:
+    """The gates that `supervised` aims at; *shape* (rows, experts) to the same."""
+    return (-losses_NE / temperature).softmax(dim=-1)
+
+
+def divergence(log_shares: Tensor, targets_BE: Tensor) -> Tensor:
+    r"""How far gates are from their targets, :math:`\sum_e t_e (\ln t_e - \ln g_e)` per row.
+
+    Args:
+        log_shares: *Shape:* (batch, experts) or (batch, layers, experts): then the layers' mean.
+        targets_BE: *Shape:* (batch, experts).
+
+    Returns:
+        *Shape:* (batch,).
+    """
+    if log_shares.ndim == 3:
+        targets_BE = targets_BE[:, None].expand_as(log_shares)
+    apart = nn.functional.kl_div(log_shares, targets_BE, reduction="none").sum(dim=-1)
+    return apart.flatten(start_dim=1).mean(dim=1) if apart.ndim > 1 else apart
+
+
+def balance_loss(mean_E: Tensor) -> Tensor:
+    """The squared coefficient of variation of mean gates that sum to one; a number."""
+    return len(mean_E) * mean_E.square().sum() - 1
+
+
+def entropy(gates: Tensor) -> Tensor:
+    """Entropy of gates in nats; *shape* (..., experts) to (...)."""
+    found: Tensor = torch.special.entr(gates).sum(dim=-1)
+    return found
+
+
+def penalty(
+    how: RouterTraining, fusion: nn.Module, pooled_BH: Tensor, present_BT: Tensor
+) -> Tensor:
+    """The weighted balance and sparsity losses of a batch.
+
+    Args:
+        how: The weights.
+        fusion: What is trained; a `SparsegenRouter` must have watched the batch.
+        pooled_BH: What it sees of the batch's rows. *Shape:* (batch, hidden).
+        present_BT: Which tokens are not padding, where gates are per token; all False in a row
+            that does not count. *Shape:* (batch, tokens).
+
+    Returns:
+        A number.
+    """
+    if not how.balance and not how.sparsity:
+        return pooled_BH.new_zeros(())
+    losses = []
+    if isinstance(fusion, SparsegenRouter):
+        for seen in fusion.watched or ():
+            lack = sparsity_lack(seen.scores_BTE, seen.lam_BT1, how.most_experts)[..., 0]
+            losses.append(_both(how, seen.gates_BTE[present_BT], lack[present_BT]))
+    else:
+        counts_B = present_BT.any(dim=-1)
+        gates = fusion.log_shares(pooled_BH)[counts_B].exp()  # type: ignore[operator]
+        layers = gates.unbind(dim=1) if gates.ndim == 3 else (gates,)
+        losses = [_both(how, gates_NE, entropy(gates_NE)) for gates_NE in layers]
+    return torch.stack(losses).mean()
+
+
+def _both(how: RouterTraining, gates_NE: Tensor, lack_N: Tensor) -> Tensor:
+    balance = balance_loss(shared_mean(gates_NE))
+    return how.balance * balance + how.sparsity * shared_mean(lack_N)

@@ -1,0 +1,1 @@
+"""AICL, the peer: in-context learning with self-correction and feedback."""

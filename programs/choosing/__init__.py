@@ -1,0 +1,1 @@
+"""Programs around a generator that choose among several answers."""

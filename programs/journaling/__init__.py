@@ -1,0 +1,1 @@
+"""A language model whose answers are journaled and whose spending is bounded."""

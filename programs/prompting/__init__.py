@@ -1,0 +1,1 @@
+"""The prompt layout: how sessions are rendered and answers read."""

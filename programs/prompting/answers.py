@@ -1,0 +1,201 @@
+"""Reading a student's answer: strict about item numbers, tolerant about everything else.
+
+The grammar that students are trained on is in ``routedk.programs.prompting.layout``. Around it the
+parser accepts bullets, ``Bundle 1:``, brackets, commas, ``and``, text without ``|`` and several
+bracketed groups on a line. An answer may also be a thought alone that names each item's intent,
+see ``routedk.programs.prompting.item_intents``. Whatever is not used is reported.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from routedk.errors import AnswerError
+from routedk.programs.prompting.item_intents import compose_bundles, read_entries, read_item_intents
+from routedk.programs.prompting.text import INTENT_WORDS, THOUGHT_WORDS, neutralise
+from routedk.types import Bundle, Session
+
+MAX_CHARACTERS = 20_000
+
+_THINK = re.compile(r"<think>(.*?)</think>", re.DOTALL | re.IGNORECASE)
+_THOUGHT = re.compile(r"\W*(?:thoughts?|reasoning)\s*:(.*)", re.IGNORECASE)
+_LABEL = re.compile(
+    r"[^\w\[({]*(?:(?:bundle|group|set|answer)s?\b\s*(?:#?\d{1,3}\s*[:=.)\-])?\s*[:=]?\s*)?"
+    r"(?:items?\b\s*:?\s*)?",
+    re.IGNORECASE,
+)
+_ENUMERATOR = re.compile(r"\d{1,3}\s*[.):]\s+(?=[\[({#]*\d)")
+_GROUP = re.compile(r"[\[({]([^\[\](){}]*)[\])}]")
+_SEPARATOR = re.compile(r"(?:[\s,;&+#]|\band\b|\bitems?\b)*", re.IGNORECASE)
+_TOKEN = re.compile(r"[^\s,;&+#|:]+")
+_NUMBER = re.compile(r"[1-9][0-9]{0,5}")
+_NONE = re.compile(
+    r"\W*(?:bundles?\s*:\s*)?(?:none|nothing|n/a|no\s+bundles?(?:\s+found)?)\W*", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParsedAnswer:
+    """What an answer says.
+
+    Args:
+        bundles: Bundles of the session, in the answer's order, no item set twice.
+        thought: The thought before the answer, neutralised; empty where there is none.
+        dropped: What was not used, one description each, neutralised.
+        lone: Ids of items that were stated as a bundle of one, which is none.
+        none: The answer states that there is no bundle.
+    """
+
+    bundles: tuple[Bundle, ...]
+    thought: str = ""
+    dropped: tuple[str, ...] = ()
+    lone: tuple[str, ...] = ()
+    none: bool = False
+
+
+def _note(problem: str, text: str) -> str:
+    return f"{problem}: {neutralise(text)}"
+
+
+def split_thought(text: str) -> tuple[str, str]:
+    """Cut an answer into its thought and the rest, both unchecked."""
+    thoughts = [match.strip() for match in _THINK.findall(text)]
+    rest = []
+    for line in _THINK.sub("\n", text).splitlines():
+        match = _THOUGHT.fullmatch(line)
+        if match:
+            thoughts.append(match[1].strip())
+        else:
+            rest.append(line)
+    return "\n".join(thought for thought in thoughts if thought), "\n".join(rest).strip()
+
+
+def _read_numbers(text: str, limit: int, dropped: list[str]) -> tuple[list[int], str]:
+    """Distinct item numbers at the start of the text, and what follows them."""
+    numbers: list[int] = []
+    place = 0
+    while True:
+        start = _SEPARATOR.match(text, place)
+        place = start.end() if start else place
+        token = _TOKEN.match(text, place)
+        if token is None or not any(c.isdigit() for c in token[0]):
+            return numbers, text[place:]
+        word = token[0].strip("[](){}.\"'*`_")
+        if not _NUMBER.fullmatch(word):
+            if any(c.isalpha() for c in word) and numbers:
+                return numbers, text[place:]
+            dropped.append(_note("not an item number", word))
+        elif int(word) > limit:
+            dropped.append(_note("no such item", word))
+        elif int(word) not in numbers:
+            numbers.append(int(word))
+        place = token.end()
+
+
+def _read_line(line: str, limit: int, dropped: list[str]) -> list[tuple[list[int], str]]:
+    """Number lists of one line, each with its intent."""
+    label = _LABEL.match(line)
+    body = line[label.end() :] if label else line
+    enumerator = _ENUMERATOR.match(body)
+    body = body[enumerator.end() :] if enumerator else body
+    head, bar, tail = body.partition("|")
+    groups = [match for match in _GROUP.finditer(head) if any(c.isdigit() for c in match[1])]
+    if groups and head[: groups[0].start()].strip("[({ \t,") == "":
+        after = tail if bar else head[groups[-1].end() :]
+        return [(_read_numbers(match[1], limit, dropped)[0], after) for match in groups]
+    numbers, rest = _read_numbers(head, limit, dropped)
+    if bar and rest.strip("[](){}.:\"'*`_- "):
+        dropped.append(_note("text before the bar", rest))
+    return [(numbers, tail if bar else rest)]
+
+
+def _intent(text: str) -> str:
+    return neutralise(neutralise(text, INTENT_WORDS).strip("|/:=-–—()\"'`*_ ,;"), INTENT_WORDS)
+
+
+def parse_answer(text: str, session: Session) -> ParsedAnswer:
+    """Read the bundles of one session from a language model's answer.
+
+    A number that is no item of the session is left out of its bundle; a bundle left with fewer
+    than two items, a bundle stated before and a line without item numbers are dropped. Where
+    no line follows it, a thought that names the intents of items (``Thought: 1 tea; 2 tea``)
+    states the bundles of items with an intent in common. All that is dropped is reported.
+
+    Args:
+        text: The answer as written; characters after the 20,000th are not read.
+        session: The session that was asked about.
+
+    Returns:
+        The bundles, or ``none=True`` where the answer states that there are none.
+
+    Raises:
+        AnswerError: The answer has neither a valid bundle nor a statement that there is none.
+    """
+    dropped: list[str] = []
+    if len(text) > MAX_CHARACTERS:
+        dropped.append(f"{len(text) - MAX_CHARACTERS} characters at the end")
+    lone: list[str] = []
+    thought, rest = split_thought(text[:MAX_CHARACTERS])
+    lines = [line for line in map(str.strip, rest.splitlines()) if not _LABEL.fullmatch(line)]
+    bundles, none = (
+        _read_lines(lines, session, dropped, lone)
+        if lines
+        else _read_thought(thought, session, dropped)
+    )
+    if not bundles and not none:
+        raise AnswerError(f"no bundle in the answer {neutralise(text)!r}; dropped: {dropped}")
+    return ParsedAnswer(
+        bundles=bundles,
+        thought=neutralise(thought, THOUGHT_WORDS),
+        dropped=tuple(dropped),
+        lone=tuple(dict.fromkeys(lone)),
+        none=not bundles,
+    )
+
+
+def _read_lines(
+    lines: Sequence[str], session: Session, dropped: list[str], lone: list[str]
+) -> tuple[tuple[Bundle, ...], bool]:
+    """The bundles that lines state, and whether a line says that there is none."""
+    bundles: dict[frozenset[str], Bundle] = {}
+    none = False
+    for line in lines:
+        if _NONE.fullmatch(line):
+            none = True
+            continue
+        for numbers, intent in _read_line(line, len(session.items), dropped):
+            if len(numbers) < 2:
+                dropped.append(_note("fewer than two items", line))
+                lone += [session.items[n - 1].id for n in numbers]
+                continue
+            bundle = Bundle(tuple(session.items[n - 1].id for n in numbers), _intent(intent))
+            if bundle.items in bundles:
+                dropped.append(_note("stated before", line))
+            else:
+                bundles[bundle.items] = bundle
+    if none and bundles:
+        dropped.append("none, beside bundles")
+    return tuple(bundles.values()), none
+
+
+def _read_thought(
+    thought: str, session: Session, dropped: list[str]
+) -> tuple[tuple[Bundle, ...], bool]:
+    """The bundles that item intents imply, and whether they imply that there is none.
+
+    Prose with a number in it is no statement that there is none: all of it must be entries.
+    """
+    named: set[int] = set()
+    prose = False
+    for entry in read_entries(thought):
+        if isinstance(entry, str):
+            prose = True
+            dropped.append(_note("not an item's intent", entry))
+        elif entry[0] > len(session.items):
+            dropped.append(_note("no such item", str(entry[0])))
+        elif entry[0] in named:
+            dropped.append(_note("named before", str(entry[0])))
+        else:
+            named.add(entry[0])
+    bundles = compose_bundles(read_item_intents(thought, len(session.items)), session)
+    return bundles, bool(named) and not prose

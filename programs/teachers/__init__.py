@@ -1,0 +1,1 @@
+"""What distils knowledge from sessions: language models, and gold annotations."""

@@ -1,0 +1,105 @@
+"""Accumulation: knowledge bases of several formats and domains become one.
+
+Session ids are distinct within a data set only: there is a session ``12`` in many domains.
+Knowledge of another domain is therefore marked with the domain's name before it is merged, so
+that none of its thoughts is taken for one of this domain's sessions, and none of its sources for
+a test session.
+"""
+
+import re
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from routedk.errors import SettingError
+from routedk.programs.knowledge.file import joint_cost
+from routedk.types import KnowledgeBase, Pattern, Provenance, Rule, Thought
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+_WORD = re.compile(r"\w+")
+_Piece = TypeVar("_Piece", Pattern, Rule)
+
+
+def is_domain_name(text: str) -> bool:
+    """Whether a domain can be called so: letters, digits, ``_``, ``.`` and ``-``."""
+    return _NAME.fullmatch(text) is not None
+
+
+def of_domain(knowledge: KnowledgeBase, name: str) -> KnowledgeBase:
+    """The knowledge with each session id, in thoughts and in provenance, as ``NAME:id``.
+
+    Args:
+        knowledge: Of another domain than the one it is to be used for.
+        name: The domain's.
+
+    Raises:
+        SettingError: The name has other characters than letters, digits, ``_``, ``.``, ``-``.
+    """
+    if not is_domain_name(name):
+        raise SettingError(f"domain {name!r}: names are of letters, digits, _, . and -")
+
+    def marked(made: Provenance) -> Provenance:
+        return replace(made, sessions=tuple(f"{name}:{session}" for session in made.sessions))
+
+    return KnowledgeBase(
+        patterns=tuple(replace(p, provenance=marked(p.provenance)) for p in knowledge.patterns),
+        rules=tuple(replace(r, provenance=marked(r.provenance)) for r in knowledge.rules),
+        thoughts=tuple(
+            replace(t, session_id=f"{name}:{t.session_id}", provenance=marked(t.provenance))
+            for t in knowledge.thoughts
+        ),
+    )
+
+
+def accumulate(bases: Sequence[KnowledgeBase]) -> KnowledgeBase:
+    """Merge knowledge bases; what is said twice is kept once, where it was said first.
+
+    Patterns are the same that have the same categories, rules that have the same words in the
+    same order, whatever their case and punctuation. What is kept has the numbers and wording of
+    the first, and the sources, tokens and costs of all. Of thoughts of one session the first is
+    kept as it is.
+
+    Args:
+        bases: In the order in which they count; knowledge of another domain through `of_domain`.
+    """
+    thoughts: dict[str, Thought] = {}
+    for base in bases:
+        for thought in base.thoughts:
+            thoughts.setdefault(thought.session_id, thought)
+    return KnowledgeBase(
+        patterns=_once((p for base in bases for p in base.patterns), _categories),
+        rules=_once((r for base in bases for r in base.rules), lambda rule: _words(rule.text)),
+        thoughts=tuple(thoughts.values()),
+    )
+
+
+def _categories(pattern: Pattern) -> Hashable:
+    return frozenset(map(str.casefold, pattern.categories))
+
+
+def _words(text: str) -> Hashable:
+    return tuple(_WORD.findall(text.casefold())) or text
+
+
+def _once(pieces: Iterable[_Piece], key_of: Callable[[_Piece], Hashable]) -> tuple[_Piece, ...]:
+    found: dict[Hashable, _Piece] = {}
+    for piece in pieces:
+        key = key_of(piece)
+        if key in found:
+            joint = _joint(found[key].provenance, piece.provenance)
+            found[key] = replace(found[key], provenance=joint)
+        else:
+            found[key] = piece
+    return tuple(found.values())
+
+
+def _joint(one: Provenance, other: Provenance) -> Provenance:
+    """Of the first, with what the other adds: its teacher, sources and cost."""
+    teachers = dict.fromkeys([*one.teacher.split(" + "), *other.teacher.split(" + ")])
+    return replace(
+        one,
+        teacher=" + ".join(teachers),
+        sessions=tuple(dict.fromkeys([*one.sessions, *other.sessions])),
+        tokens=one.tokens + other.tokens,
+        cost=joint_cost([one, other]),
+    )

@@ -1,0 +1,149 @@
+"""Which intent each item serves, read off gold bundles and the titles around them."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from functools import cached_property
+from itertools import count
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routedk.eval.embeddings import TitleEncoder, default_encoder
+from routedk.programs.prompting.item_intents import (
+    LABEL_CHARACTERS,
+    LABEL_WORDS,
+    NO_INTENT,
+    clean_label,
+    render_item_intents,
+)
+from routedk.programs.prompting.wording import Kinds, intent_words, plain_intent
+from routedk.types import Session
+
+# Average distance below which two intents are taken to be one, see `ItemIntents`.
+_SAME_INTENT = 0.45
+# Comparing each two intents takes memory; rarer ones keep their own wording.
+_MOST_COMPARED = 4000
+_VOTERS = 16
+# A vote's weight is exp(cosine / this): of 16 alike titles all count, of 16 unlike ones the first.
+_SOFTNESS = 0.05
+_LEAST_SIMILARITY = 0.3
+_UNNAMED = "bundle"
+
+
+class ItemIntents:
+    """Names the intent of every item of a training session.
+
+    An item of a gold bundle serves the bundle's intent. Annotators word one intent in many
+    ways, so intents are merged first (average linkage; the distance of two intents is one less
+    the mean of two cosines, of their wordings and of the titles bundled under them), and the
+    most frequent wording stands for all. An item outside all bundles serves what the most
+    similar bundled items of other training sessions serve; without similar ones it is named by
+    its kind.
+
+    Args:
+        sessions: Training sessions with gold; nothing else is looked at.
+        kinds: Names items by their kind; by default as these sessions tell.
+        encoder: Tells which intents and titles are alike; by default the embedded MiniLM.
+    """
+
+    def __init__(
+        self,
+        sessions: Sequence[Session],
+        kinds: Kinds | None = None,
+        encoder: TitleEncoder | None = None,
+    ) -> None:
+        """Collect what is bundled under which intent."""
+        self._kinds = kinds or Kinds(sessions)
+        self._encoder = encoder or default_encoder()
+        self._bundled = [
+            (session.id, session.item(item_id).title, plain_intent(bundle.intent))
+            for session in sessions
+            for bundle in session.bundles or ()
+            if intent_words(bundle.intent)
+            for item_id in bundle.item_ids
+        ]
+        self._owners = np.array([owner for owner, _, _ in self._bundled])
+
+    @cached_property
+    def _titles(self) -> NDArray[np.float32]:
+        """The titles of all bundled items. *Shape:* (bundled, dimensions)."""
+        return self._encoder.encode([title for _, title, _ in self._bundled])
+
+    @cached_property
+    def wording(self) -> Mapping[str, str]:
+        """For each intent, as `plain_intent` gives it, the wording of all merged with it."""
+        from sklearn.cluster import AgglomerativeClustering
+
+        counts = Counter(intent for _, _, intent in self._bundled)
+        intents = sorted(counts, key=lambda intent: (-counts[intent], intent))
+        worded = {intent: clean_label(intent) for intent in intents}
+        compared = intents[:_MOST_COMPARED]
+        if len(compared) < 2:
+            return worded
+        groups = AgglomerativeClustering(
+            n_clusters=None,
+            distance_threshold=_SAME_INTENT,
+            metric="precomputed",
+            linkage="average",
+        ).fit_predict(self._distances(compared))
+        first: dict[int, str] = {}
+        for intent, group in zip(compared, map(int, groups), strict=True):
+            worded[intent] = first.setdefault(group, worded[intent])
+        return worded
+
+    def _distances(self, intents: Sequence[str]) -> NDArray[np.float64]:
+        place = {intent: row for row, intent in enumerate(intents)}
+        held = np.zeros((len(intents), self._titles.shape[1]))
+        for title, (_, _, intent) in zip(self._titles, self._bundled, strict=True):
+            if intent in place:
+                held[place[intent]] += title
+        held /= np.maximum(np.linalg.norm(held, axis=1, keepdims=True), 1e-9)
+        words = self._encoder.encode(intents).astype(np.float64)
+        distances = 1 - (words @ words.T + held @ held.T) / 2
+        # Rounding keeps ties ties, whatever the order of a sum.
+        return distances.clip(0, 2).round(6)
+
+    def label(self, intent: str) -> str:
+        """The label of a gold intent: the wording it shares with the intents merged with it."""
+        plain = plain_intent(intent)
+        return self.wording.get(plain) or clean_label(plain or _UNNAMED)
+
+    def thought(self, session: Session) -> str:
+        """The thought that names each item's intent; exactly its gold bundles follow from it."""
+        labels: list[list[str]] = [[] for _ in session.items]
+        used: set[str] = set()
+        for bundle in session.bundles or ():
+            label = _unlike(self.label(bundle.intent), used)
+            used.add(label)
+            for item_id in bundle.item_ids:
+                labels[session.number(item_id) - 1].append(label)
+        for place, mine in enumerate(labels):
+            if not mine:
+                guess = self._guess(session, place)
+                mine.append(guess if guess not in used else NO_INTENT)
+                used.add(guess)
+        return render_item_intents(labels)
+
+    def _guess(self, session: Session, place: int) -> str:
+        """What similar bundled items of other sessions serve, nearer ones counting more."""
+        item = session.items[place]
+        votes: dict[str, float] = {}
+        if self._bundled:
+            cosines = (self._titles @ self._encoder.encode([item.title])[0]).round(6)
+            foreign = self._owners != session.id
+            others = np.flatnonzero(foreign & (cosines >= _LEAST_SIMILARITY))
+            nearest = np.argsort(-cosines[others], kind="stable")[:_VOTERS]
+            for row in others[nearest]:
+                named = self.wording[self._bundled[row][2]]
+                votes[named] = votes.get(named, 0.0) + np.exp(cosines[row] / _SOFTNESS)
+        return max(votes, key=votes.__getitem__, default=clean_label(self._kinds.phrase(item)))
+
+
+def _unlike(label: str, used: AbstractSet[str]) -> str:
+    """The label, numbered where it is used: bundles of one session must not fall together."""
+    if label not in used and label != NO_INTENT:
+        return label
+    head = " ".join(label.split()[: LABEL_WORDS - 1])[: LABEL_CHARACTERS - 8].rstrip()
+    numbered = (clean_label(f"{head} {number}") for number in count(2))
+    return next(name for name in numbered if name not in used)

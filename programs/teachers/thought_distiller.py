@@ -1,0 +1,134 @@
+"""Thoughts with gold given: a teacher names each item's intent, and the gold must follow."""
+
+from collections.abc import Sequence
+
+import dspy
+from dspy.utils.exceptions import AdapterParseError
+
+from routedk.errors import SettingError
+from routedk.programs.knowledge.compiled import CompiledKnowledge
+from routedk.programs.prompting.item_intents import (
+    compose_bundles,
+    read_entries,
+    read_item_intents,
+    render_item_intents,
+)
+from routedk.programs.prompting.layout import (
+    THOUGHT_PREFIX,
+    render_answer,
+    render_items,
+    render_rules,
+)
+from routedk.programs.prompting.plain_text import PlainText
+from routedk.types import Session
+
+
+class NameIntents(dspy.Signature):  # type: ignore[misc]
+    """A shopper's session was grouped into bundles; its items and the bundles are given. Say
+    which intent each item serves, in at most four words that would fit other sessions, too.
+    Items of one bundle have exactly the same words; items of different bundles, and items
+    outside all bundles, have different ones; an item of two bundles names both, with a slash
+    between them. Name every item once, by its number, in order."""
+
+    rules: str = dspy.InputField(desc="Rules that hold for many sessions")
+    session: str = dspy.InputField(desc="Items")
+    bundles: str = dspy.InputField(desc="Bundles, item numbers and intent")
+    earlier: str = dspy.InputField(desc="Your earlier answer")
+    problem: str = dspy.InputField(desc="What was wrong with it")
+    thought: str = dspy.OutputField(
+        desc="One line such as: 1 brewing tea; 2 brewing tea; 3 desk light"
+    )
+
+
+class ThoughtDistiller(dspy.Module):  # type: ignore[misc]
+    """Takes a session with gold, gives the thought that leads to it.
+
+    The teacher is the LM of the surrounding ``dspy.context``. A thought is checked
+    (`problem_of`): it names every item of the session, nothing else, and exactly the gold
+    bundles follow from it. A wrong one is retried once, the teacher told what was wrong; wrong
+    again, it is dropped. The prediction has ``thought`` (empty where it was dropped),
+    ``problem`` (why; empty where it was not) and ``attempts``.
+
+    Args:
+        rules: Rules that the teacher sees; none by default.
+        rules_shown: How many of them, those nearest to the session in words, at least 1.
+        attempts: Times the teacher is asked at most, at least 1.
+
+    Raises:
+        SettingError: A value is out of its range.
+
+    Source: thoughts as distilled knowledge, arXiv 2504.17220; their form, which can be checked,
+    is ours (`routedk.programs.prompting.item_intents`).
+    """
+
+    def __init__(
+        self, rules: Sequence[str] = (), *, rules_shown: int = 3, attempts: int = 2
+    ) -> None:
+        """One question."""
+        super().__init__()
+        if attempts < 1:
+            raise SettingError(f"attempts={attempts}: it must be at least 1")
+        self._attempts = attempts
+        self._knowledge = CompiledKnowledge(
+            rules=tuple(rules), rules_shown=rules_shown if rules else None
+        )
+        self.intents = dspy.Predict(NameIntents)
+
+    def forward(self, session: Session) -> dspy.Prediction:
+        """Distil one session.
+
+        Args:
+            session: A session with gold, which the teacher is shown.
+        """
+        shown = {
+            "rules": render_rules(self._knowledge.context(session).rules),
+            "session": render_items(session),
+            "bundles": render_answer(session, session.bundles or ()),
+        }
+        earlier = problem = ""
+        for attempt in range(1, self._attempts + 1):
+            try:
+                with dspy.context(adapter=PlainText()):
+                    answer = self.intents(**shown, earlier=earlier, problem=problem).thought
+            except AdapterParseError:
+                answer = ""
+            earlier = answer.removeprefix(THOUGHT_PREFIX).strip()
+            problem = problem_of(earlier, session)
+            if not problem:
+                labels = read_item_intents(earlier, len(session.items))
+                return dspy.Prediction(
+                    thought=render_item_intents(labels), problem="", attempts=attempt
+                )
+        return dspy.Prediction(thought="", problem=problem, attempts=self._attempts)
+
+
+def problem_of(thought: str, session: Session) -> str:
+    """What keeps a thought from being right, in words; empty where it is right.
+
+    Args:
+        thought: As a teacher wrote it.
+        session: Its session, with gold.
+    """
+    total = len(session.items)
+    named: list[int] = []
+    for entry in read_entries(thought):
+        if isinstance(entry, str):
+            return f"{entry[:60]!r} is not an item number with its intent"
+        named.append(entry[0])
+    if foreign := [number for number in named if number > total]:
+        return f"there is no item {foreign[0]}: the session has {total}"
+    if repeated := [number for number in named if named.count(number) > 1]:
+        return f"item {repeated[0]} is named twice"
+    if absent := [number for number in range(1, total + 1) if number not in named]:
+        return f"item {absent[0]} is missing"
+    composed = {b.items for b in compose_bundles(read_item_intents(thought, total), session)}
+    for gold in session.gold:
+        if gold not in composed:
+            return f"{_numbers(session, gold)} are a bundle: give them, and only them, one intent"
+    for extra in sorted(composed - set(session.gold), key=lambda b: _numbers(session, b)):
+        return f"{_numbers(session, extra)} are no bundle: they must not share an intent"
+    return ""
+
+
+def _numbers(session: Session, items: frozenset[str]) -> str:
+    return " ".join(str(number) for number in sorted(map(session.number, items)))
