@@ -17,11 +17,11 @@ class KeepingEngine(StudentEngine):
     """Keeps the items of each job; none for a free text."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.jobs: list[Job] = []
+        self.seen: list[Job] = []
         super().__init__(*args, **kwargs)
 
     def run(self, jobs: Sequence[Job]) -> Any:
-        self.jobs += jobs
+        self.seen += jobs
         return super().run(jobs)
 
 
@@ -47,13 +47,13 @@ def test_a_student_without_any_training_runs_through_it(
         assert answer.none == (not answer.bundles)
         assert all(bundle.items <= ids for bundle in answer.bundles)
         assert answer.output_tokens > 0
-    assert sum(answer.calls for answer in answers) == len(engine.jobs)
+    assert sum(answer.calls for answer in answers) == len(engine.seen)
     assert sum(answer.input_tokens for answer in answers) == sum(
-        len(job.prompt.ids) for job in engine.jobs
+        len(job.prompt.ids) for job in engine.seen
     )
     # Lists of bundles are constrained to the items of their session, free texts are short.
-    constrained = {job.items for job in engine.jobs if job.items}
+    constrained = {job.items for job in engine.seen if job.items}
     assert constrained <= {lines_of(session) for session in sessions}
     assert {lines_of(session) for session in sessions[:2]} <= constrained
-    free = {job.max_tokens for job in engine.jobs if not job.items}
+    free = {job.max_tokens for job in engine.seen if not job.items}
     assert {96} <= free <= {32, 96}

@@ -80,7 +80,7 @@ def read(path: Path) -> Any:
 
 
 def test_every_condition_by_its_name(benchmark: Any) -> None:
-    found = benchmark.conditions(KnowledgeBase(), (), (0, 1, 3), "tfidf")
+    found = benchmark.conditions(KnowledgeBase(), (), (0, 1, 3), "tfidf", None)
     formats = ["none", "patterns", "rules", "thoughts", "all"]
     assert [condition.name for condition in found] == [
         *(f"0 neighbours, {name}" for name in formats if name != "thoughts"),
@@ -168,7 +168,7 @@ def test_what_is_not_allowed_is_said(run: Run, tmp_path: Path) -> None:
     assert "no condition is called 'best': choose among ['0 neigh" in error_of("--only", "best")
     assert error_of("--neighbours", "one") == ("--neighbours 'one': give whole numbers like 0,1,3")
     path.write_text("{}")
-    assert error_of().endswith("not a file of benchmarks.icl: name another --output")
+    assert error_of().endswith("not a file of this benchmark: name another --output")
     path.write_text(json.dumps({"config": {"data": "other"}, "conditions": {}}))
     result = run(path)
     assert isinstance(result.exception, SettingError)
