@@ -4,12 +4,17 @@ import hashlib
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
 
-from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent, check_replaceable
+from routedk.adapters.routing.routed import (
+    ExpertSettings,
+    RoutedStudent,
+    check_replaceable,
+    read_routing,
+)
 from routedk.adapters.routing.router import LEARNT
 from routedk.adapters.student import Student
 from routedk.adapters.training.curves import plot_losses
@@ -88,6 +93,8 @@ def fit(
     knowledge: KnowledgeBase,
     folder: str | Path,
     settings: FitSettings | None = None,
+    *,
+    experts: str | Path | None = None,
 ) -> RoutedStudent:
     """Train the experts and then the router, and save them.
 
@@ -105,9 +112,12 @@ def fit(
         folder: Gets the experts as plain PEFT folders, ``router.safetensors``, ``routing.json``,
             ``loss.jsonl`` and ``loss.png``.
         settings: How to train.
+        experts: Folder of experts that are trained already: then only a router is, over them.
+            Their shape is to be that of the settings.
 
     Raises:
-        SettingError: No session has a thought, or the base expert is not the first of the experts.
+        SettingError: No session has a thought, the base expert is not the first of the experts,
+            or trained experts are given and their shape is another, or no router to train.
         ArtifactError: The folder holds something else than experts.
     """
     settings = settings or FitSettings()
@@ -117,30 +127,20 @@ def fit(
     folder = Path(folder).resolve()
     check_replaceable(folder)
     join(student.model.device)
-    with torch.random.fork_rng():
-        torch.manual_seed(settings.seed)
-        routed = RoutedStudent(student, settings.experts, settings.fusion)
+    routed = (
+        _untrained(student, settings) if experts is None else _given(student, experts, settings)
+    )
     shown = CompiledKnowledge(
         rules=tuple(rule.text for rule in knowledge.rules),
         sessions=tuple(sessions),
         thoughts={thought.session_id: thought.text for thought in knowledge.thoughts},
     )
     rows = training_rows(student.tokenizer, sessions, shown, names, settings.answer_form)
-    work = folder.parent / f".{folder.name}.work" / _key(settings, student, rows)
+    work = folder.parent / f".{folder.name}.work" / _key(settings, routed, rows)
     started = time.monotonic()
     base = settings.base.sample([row for row in rows if row.expert == 0])
-    prepared = prepare(routed, base, work / "base", settings.base)
-    curves = {"base": train_experts(routed, prepared, work / "base", settings.base)}
     others = settings.knowledge.sample([row for row in rows if row.expert > 0])
-    if others:
-        routed.copy_expert(names[0], names[1:])
-        prepared = prepare(routed, others, work / "knowledge", settings.knowledge)
-        for stage, only in _runs(settings):
-            mine = [row for row in prepared if only in (None, names[row.expert])]
-            if mine:
-                curves[stage] = train_experts(
-                    routed, mine, work / stage, settings.knowledge, only=only
-                )
+    curves = {} if experts is not None else _train_experts(routed, base, others, work, settings)
     if others and settings.fusion in LEARNT:
         sampled = settings.router.sample(rows)
         prepared = prepare(routed, sampled, work / "router", settings.router)
@@ -158,6 +158,8 @@ def fit(
         "answer_form": settings.answer_form,
         "utilization": settings.utilization,
     }
+    if experts is not None:
+        training["experts"] = read_routing(experts).get("training")
     if is_main():
         routed.save(folder, {"training": training})
         write_jsonl_records(folder / "loss.jsonl", curve)
@@ -167,6 +169,53 @@ def fit(
             work.parent.rmdir()
     wait()
     return routed
+
+
+def _untrained(student: Student, settings: FitSettings) -> RoutedStudent:
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)
+        return RoutedStudent(student, settings.experts, settings.fusion)
+
+
+def _given(student: Student, folder: str | Path, settings: FitSettings) -> RoutedStudent:
+    """Trained experts under an untrained router."""
+    if settings.fusion not in LEARNT:
+        raise SettingError(
+            f"fusion {settings.fusion!r} has no router to train over {folder}: it can be asked "
+            f"for where experts are used; routers have {', '.join(LEARNT)}"
+        )
+    routed = RoutedStudent.load(folder, student=student, fusion="uniform")
+    wanted = replace(settings.experts, router_input=routed.settings.router_input)
+    if routed.settings != wanted:
+        raise SettingError(f"{folder}: experts of the shape {routed.settings}, asked for {wanted}")
+    routed.settings = settings.experts
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)
+        routed.use_fusion(settings.fusion)
+    return routed
+
+
+def _train_experts(
+    routed: RoutedStudent,
+    base: Sequence[TrainingRow],
+    others: Sequence[TrainingRow],
+    work: Path,
+    settings: FitSettings,
+) -> dict[str, list[dict[str, float]]]:
+    """The base expert, then the others; gives the curve of each stage."""
+    names = settings.experts.experts
+    prepared = prepare(routed, base, work / "base", settings.base)
+    curves = {"base": train_experts(routed, prepared, work / "base", settings.base)}
+    if others:
+        routed.copy_expert(names[0], names[1:])
+        prepared = prepare(routed, others, work / "knowledge", settings.knowledge)
+        for stage, only in _runs(settings):
+            mine = [row for row in prepared if only in (None, names[row.expert])]
+            if mine:
+                curves[stage] = train_experts(
+                    routed, mine, work / stage, settings.knowledge, only=only
+                )
+    return curves
 
 
 def _runs(settings: FitSettings) -> list[tuple[str, str | None]]:
@@ -186,11 +235,12 @@ def mean_gates(routed: RoutedStudent, rows: Sequence[PreparedRow]) -> list[float
     return means
 
 
-def _key(settings: FitSettings, student: Student, rows: Sequence[TrainingRow]) -> str:
+def _key(settings: FitSettings, routed: RoutedStudent, rows: Sequence[TrainingRow]) -> str:
     """A hash of everything a run depends on: only the same run is resumed."""
-    device = student.model.device
+    student, device = routed.student, routed.device
     stages = (settings.base, settings.knowledge, settings.router)
     precisions = [stage.autocast(device)._enabled for stage in stages]
     on = (precisions, str(student.model.dtype), student.fingerprint, place()[1])
-    what = repr((asdict(settings), on, rows))
+    weights = routed.fingerprint()
+    what = repr((asdict(settings), on, weights, rows))
     return hashlib.sha256(what.encode()).hexdigest()[:16]

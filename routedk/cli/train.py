@@ -1,6 +1,7 @@
 """``routedk train``: experts and router from sessions and knowledge."""
 
 import random
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -104,6 +105,14 @@ def train(
     sparsity: Annotated[
         float, typer.Option(help="Weight of the loss that has few experts used at a time.")
     ] = 0.0,
+    experts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Experts that are trained already: only a router is, over a copy of them. Their "
+            "shape and answer form are kept.",
+        ),
+    ] = None,
     fusion: Annotated[
         str,
         typer.Option(
@@ -140,7 +149,8 @@ def train(
     again. Several processes share the work under accelerate launch --multi_gpu --num_processes 2
     -m routedk train ..., on GPUs or, where there are none, on CPUs.
     """
-    from routedk.adapters.routing.routed import ExpertSettings, check_replaceable, read_routing
+    from routedk.adapters.routing.routed import check_replaceable
+    from routedk.adapters.routing.routing_file import ExpertSettings, read_routing, settings_of
     from routedk.adapters.student import DEFAULT_STUDENT, load_student
     from routedk.adapters.training.examples import check_form
     from routedk.adapters.training.fit import FitSettings, fit
@@ -151,6 +161,17 @@ def train(
 
     form = check_form(answer_form)
     check_trains(utilization)
+    shape = ExpertSettings(
+        r=r,
+        lora_alpha=lora_alpha,
+        layers=layers or None,
+        router_input=router_input,
+        experts_from=experts_from,
+    )
+    if experts is not None:
+        document = read_routing(experts)
+        shape = replace(settings_of(document), router_input=router_input)
+        form = check_form(document.get("training", {}).get("answer_form", form))
 
     join()
     if is_main():
@@ -191,13 +212,7 @@ def train(
     )
     usual = _ROUTER_STAGES[how.method]
     settings = FitSettings(
-        experts=ExpertSettings(
-            r=r,
-            lora_alpha=lora_alpha,
-            layers=layers or None,
-            router_input=router_input,
-            experts_from=experts_from,
-        ),
+        experts=shape,
         base=base,
         knowledge=stage(knowledge_epochs, learning_rate / 2, knowledge_share),
         router=stage(
@@ -217,9 +232,8 @@ def train(
     test = parts["test"] if source.split == "train" else []
     base_of_knowledge = load_knowledge(knowledge, chain(*parts.values()), test)
     check_replaceable(output)
-    routed = fit(
-        load_student(student or DEFAULT_STUDENT), sessions, base_of_knowledge, output, settings
-    )
+    base_student = load_student(student or DEFAULT_STUDENT)
+    routed = fit(base_student, sessions, base_of_knowledge, output, settings, experts=experts)
     if not is_main():
         return
     rows = [

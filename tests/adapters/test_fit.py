@@ -97,6 +97,43 @@ def test_what_is_written(finished: tuple[Path, RoutedStudent]) -> None:
     assert training["tokens"] == last
 
 
+def test_a_router_over_trained_experts(
+    finished: tuple[Path, RoutedStudent],
+    loaded: Student,
+    sessions: list[Session],
+    knowledge: KnowledgeBase,
+    tmp_path: Path,
+) -> None:
+    given, folder = finished[0], tmp_path / "experts"
+    shape = replace(SETTINGS.experts, router_input="prompt")
+    settings = replace(SETTINGS, experts=shape, fusion="layerwise")
+    routed = fit(copy_of(loaded), sessions, knowledge, folder, settings, experts=given)
+    mine, theirs = trained(folder), trained(given)
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs if "expert_" in name)
+    assert (routed.fusion_name, routed.settings.router_input) == ("layerwise", "prompt")
+    assert {record["stage"] for record in curve(folder)} == {"router"}
+    written = json.loads((folder / "routing.json").read_text())["training"]
+    assert written["experts"] == json.loads((given / "routing.json").read_text())["training"]
+    again = RoutedStudent.load(folder, student=copy_of(loaded))
+    assert again.fingerprint() == routed.fingerprint()
+
+
+def test_a_router_that_cannot_be_trained_over_them(
+    finished: tuple[Path, RoutedStudent],
+    loaded: Student,
+    sessions: list[Session],
+    knowledge: KnowledgeBase,
+    tmp_path: Path,
+) -> None:
+    def refused(settings: FitSettings, match: str) -> None:
+        with pytest.raises(SettingError, match=match):
+            fit(copy_of(loaded), sessions, knowledge, tmp_path / "e", settings, experts=finished[0])
+
+    refused(replace(SETTINGS, fusion="uniform"), "fusion 'uniform' has no router to train")
+    shape = replace(SETTINGS.experts, r=2)
+    refused(replace(SETTINGS, experts=shape), "experts of the shape .*r=4.*asked for .*r=2")
+
+
 def test_experts_that_write_bundles(
     loaded: Student, sessions: list[Session], knowledge: KnowledgeBase, tmp_path: Path
 ) -> None:

@@ -39,8 +39,11 @@ class Fitted:
 def fitted(monkeypatch: pytest.MonkeyPatch) -> Fitted:
     found = Fitted()
 
-    def fit(student: Any, sessions: Any, knowledge: Any, folder: Path, settings: Any) -> Fitted:
+    def fit(
+        student: Any, sessions: Any, knowledge: Any, folder: Path, settings: Any, *, experts: Any
+    ) -> Fitted:
         found.call = {
+            "experts": experts,
             "student": student,
             "sessions": sessions,
             "knowledge": knowledge,
@@ -105,6 +108,24 @@ def test_options_reach_the_training(
     assert (settings.experts.router_input, settings.one_by_one) == ("session", False)
     assert "123,456" in out
     assert "expert_base, expert_rule, expert_thought; fusion: softmax" in out
+
+
+def test_a_router_over_trained_experts_keeps_their_shape_and_form(
+    capsys: pytest.CaptureFixture[str], knowledge: Path, tmp_path: Path, fitted: Fitted
+) -> None:
+    given = ("--data", "demo", "--knowledge", knowledge)
+    assert run(capsys, "train", *given, "--output", tmp_path / "e")[0] == 0
+    document = json.loads((tmp_path / "e" / "routing.json").read_text())
+    document |= {"r": 4, "layers": 2}
+    document["training"]["answer_form"] = "bundles"
+    (tmp_path / "e" / "routing.json").write_text(json.dumps(document))
+    options = ("--experts", tmp_path / "e", "--router-input", "prompt", "--fusion", "top1")
+    assert run(capsys, "train", *given, *options, "--output", tmp_path / "again")[0] == 0
+    settings = fitted.call["settings"]
+    assert fitted.call["experts"] == tmp_path / "e"
+    assert (settings.experts.r, settings.experts.layers) == (4, 2)
+    assert (settings.experts.router_input, settings.fusion) == ("prompt", "top1")
+    assert settings.answer_form == "bundles"
 
 
 def test_options_of_the_router(
