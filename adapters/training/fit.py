@@ -159,7 +159,7 @@ def fit(
         "utilization": settings.utilization,
     }
     if experts is not None:
-        training["experts"] = read_routing(experts).get("training")
+        training["experts"] = read_routing(Path(experts)).get("training")
     if is_main():
         routed.save(folder, {"training": training})
         write_jsonl_records(folder / "loss.jsonl", curve)
