@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -33,13 +33,12 @@ class Condition:
 
     Args:
         name: As in the table.
-        lm: The language model.
-        make: Makes the program, which takes ``session=``.
+        make: Makes the language model, None where there is none, and the program, which takes
+            ``session=``. A program whose prediction has ``calls`` and tokens counts them itself.
     """
 
     name: str
-    lm: Any
-    make: Callable[[], Any]
+    make: Callable[[], tuple[Any, Any]]
 
 
 def run_conditions(
@@ -76,8 +75,9 @@ def run_conditions(
         if condition.name in records:
             typer.echo(f"{condition.name}: kept from {output}", err=True)
             continue
-        with dspy.context(lm=condition.lm), lm_errors():
-            record = run_condition(condition, sessions, threads=threads, seed=seed)
+        lm, program = condition.make()
+        with dspy.context(lm=lm), lm_errors():
+            record = run_program(program, sessions, threads=threads, seed=seed)
         # Another run may have added to the file meanwhile.
         records = {**kept_conditions(output, config), condition.name: record}
         for name in records.keys() - {base} if base in records else ():
@@ -92,13 +92,13 @@ def run_conditions(
     return records
 
 
-def run_condition(
-    condition: Condition, sessions: Sequence[Session], *, threads: int, seed: int
+def run_program(
+    program: Any, sessions: Sequence[Session], *, threads: int, seed: int
 ) -> dict[str, Any]:
-    """Answer and score every session under one condition.
+    """Answer and score every session with one program.
 
     Args:
-        condition: What to run, under the LM of the surrounding context.
+        program: What to run, under the LM of the surrounding context.
         sessions: Sessions with gold.
         threads: Calls under way at once.
         seed: Seed of the bootstrap.
@@ -107,12 +107,15 @@ def run_condition(
         Its record: results and counts as in a results file, what it cost, and its predictions.
     """
 
-    program = condition.make()
-
     def ask(session: Session) -> tuple[Any, Usage]:
         with metered() as meter:
             answer = program(session=session)
-        return answer, meter.usage
+        usage = meter.usage
+        if "calls" in answer:
+            # What it counts includes judging, which is no call of a language model.
+            counted = {name: answer[name] for name in ("calls", "input_tokens", "output_tokens")}
+            usage = replace(usage, **counted)
+        return answer, usage
 
     started = perf_counter()
     found = generate_all(ask, sessions, num_threads=threads)

@@ -27,6 +27,7 @@ import numpy as np
 import typer
 from torch import Tensor
 
+from benchmarks.command import run_command
 from benchmarks.conflict_report import GROUPINGS, SHOWN, differences, intervals, show
 from benchmarks.conflict_systems import RECIPES, Budget, key_of, row_tokens, train_system
 from routedk.adapters.prompts import encode_prompt
@@ -256,6 +257,4 @@ def _only(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    app = typer.Typer()
-    app.command()(main)
-    app()
+    run_command(main)

@@ -10,7 +10,7 @@ every row; a run that was cut goes on where it stopped.
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +18,7 @@ import dspy
 import typer
 from rich.console import Console
 
+from benchmarks.command import run_command
 from benchmarks.conditions import Condition, digest, result_table, run_conditions
 from routedk.adapters import StudentRanker, StudentVerifier, student_lm
 from routedk.adapters.routing.routed import read_routing
@@ -42,11 +43,12 @@ def baseline_conditions(data: BaselineData) -> Iterator[Condition]:
         found = baseline.predict(session)
         return dspy.Prediction(bundles=[Bundle(tuple(items), "") for items in found], error=None)
 
-    def make(name: str) -> Callable[..., dspy.Prediction]:
-        return partial(answer, make_baseline(name, data))
+    def make(name: str) -> tuple[None, Callable[..., dspy.Prediction]]:
+        return None, partial(answer, make_baseline(name, data))
 
     for name in BASELINES:
-        yield Condition(name, None, partial(make, name))
+        if name != "pair-clusters" or data.training:
+            yield Condition(name, partial(make, name))
 
 
 def fused_conditions(
@@ -73,26 +75,32 @@ def fused_conditions(
         dtype: The student's.
     """
     name = fusion or "routed"
-    lm = student_lm(experts, fusion=fusion, dtype=dtype)
-    drawn = lm.copy(temperature=temperature, rollout_id=1)
-    chosen = {"n": samples, "temperature": temperature}
-    yield Condition(f"{name}, greedy", lm, lambda: program)
-    yield Condition(f"{name}, one sample", drawn, lambda: program)
+
+    @cache
+    def lm() -> Any:
+        # Answers of another row, or run, would cost this one nothing.
+        return student_lm(experts, fusion=fusion, dtype=dtype).copy(cache=False)
+
+    chosen: dict[str, Any] = {"n": samples, "temperature": temperature}
+    several = Consensus(program, n=n, temperature=temperature)
+    yield Condition(f"{name}, greedy", lambda: (lm(), program))
     yield Condition(
-        f"{name}, consensus", lm, partial(Consensus, program, n=n, temperature=temperature)
+        f"{name}, one sample", lambda: (lm().copy(temperature=temperature, rollout_id=1), program)
     )
+    yield Condition(f"{name}, consensus", lambda: (lm(), several))
     yield Condition(
         f"{name}, likelihood",
-        lm,
-        lambda: LikelihoodRanking(program, StudentRanker(lm, program), **chosen),
+        lambda: (lm(), LikelihoodRanking(program, StudentRanker(lm(), program), **chosen)),
     )
     if verifier is not None:
-        judge = student_lm(verifier, fusion=fusion, dtype=dtype)
-        yield Condition(
-            f"{name}, verification",
-            lm,
-            lambda: Verification(program, StudentVerifier(judge, program.knowledge), **chosen),
-        )
+
+        def verification() -> tuple[Any, Any]:
+            judge = StudentVerifier(
+                student_lm(verifier, fusion=fusion, dtype=dtype), program.knowledge
+            )
+            return lm(), Verification(program, judge, **chosen)
+
+        yield Condition(f"{name}, verification", verification)
 
 
 @takes_sessions(split="test")
@@ -128,6 +136,10 @@ def main(
         encoder=default_encoder(),
         training=[s for s in parts["train"] if s.id not in scored],
     )
+    if single not in read_routing(experts)["experts"]:
+        raise SettingError(f"--single {single}: {experts} has no such expert")
+    if verifier is not None and not judges(verifier):
+        raise SettingError(f"--verifier {verifier}: not trained with --answer-form verification")
     compiled = load_generator(program) if program is not None else BundleGenerator()
     settings = {"n": n, "samples": samples, "temperature": temperature, "dtype": dtype}
     fusions = (f"single:{single}", "uniform", None)
@@ -171,6 +183,11 @@ def main(
     )
 
 
+def judges(experts: Path) -> bool:
+    """Whether experts were trained to verify."""
+    return (read_routing(experts).get("training") or {}).get("answer_form") == "verification"
+
+
 def _trained(experts: Path) -> dict[str, Any]:
     """What a results file says of experts, so that another's rows do not mix with theirs."""
     document = read_routing(experts)
@@ -180,6 +197,4 @@ def _trained(experts: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    app = typer.Typer()
-    app.command()(main)
-    app()
+    run_command(main)

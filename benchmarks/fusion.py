@@ -8,12 +8,13 @@ are timed in one process, taking turns, and a ratio is the median of the ratios 
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import torch
@@ -21,10 +22,12 @@ import typer
 from peft import ArrowConfig, PeftModel, XLoraConfig, create_arrow_model, get_peft_model
 from torch import Tensor
 
+from benchmarks.command import run_command
 from routedk.adapters.exporting.export import export_lora
 from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
 from routedk.adapters.routing.router import FUSIONS
 from routedk.adapters.student import DEFAULT_STUDENT, Student, load_student
+from routedk.files import write_json
 
 PROMPT_TOKENS, NEW_TOKENS, TRAINED_TOKENS = 512, 32, 256
 RATIOS = {
@@ -149,16 +152,20 @@ def _routed(routed: RoutedStudent) -> System:
     return System(routed.fusion_name, routed.model, gated, train=routed.train_experts)
 
 
-def measure(every: list[System], rounds: int) -> dict[str, dict[str, list[float]]]:
-    """Seconds by system and task, one number per round."""
-    tasks: dict[str, Callable[[System], None]] = {
+TASKS: Mapping[str, Callable[[System], None]] = MappingProxyType(
+    {
         "prefill": System.prefill,
         "decode": lambda system: system.decode(1),
-        "decode_16": lambda system: system.decode(16),
         "train": System.step,
+        "decode_16": lambda system: system.decode(16),
     }
+)
+
+
+def measure(every: list[System], rounds: int, tasks: Iterable[str]) -> Iterator[Times]:
+    """Seconds by system and task, one number per round; all so far, after each task."""
     times: dict[str, dict[str, list[float]]] = {system.name: {} for system in every}
-    for task, run in tasks.items():
+    for task in tasks:
         chosen = every
         if task == "train":
             chosen = [system for system in every if system.train is not None]
@@ -168,11 +175,11 @@ def measure(every: list[System], rounds: int) -> dict[str, dict[str, list[float]
         for turn in range(-1, rounds):  # The first, a warm-up, does not count.
             for system in chosen:
                 started = perf_counter()
-                run(system)
+                TASKS[task](system)
                 if turn >= 0:
                     times[system.name].setdefault(task, []).append(perf_counter() - started)
             typer.echo(f"{task}: round {turn + 1} of {rounds}", err=True)
-    return times
+        yield times
 
 
 def ratios(times: Times) -> dict[str, dict[str, float]]:
@@ -187,6 +194,7 @@ def ratios(times: Times) -> dict[str, dict[str, float]]:
                 3,
             )
             for task in tasks
+            if task in times.get(below, {})
         }
         for name, (above, below, tasks) in RATIOS.items()
         if {above, below} <= times.keys()
@@ -200,35 +208,42 @@ def main(
     r: Annotated[int, typer.Option(min=1, help="Rank of each expert.")] = 8,
     layers: Annotated[int, typer.Option(min=0, help="Uppermost layers; 0 for all.")] = 0,
     only: Annotated[list[str] | None, typer.Option(help="A system to time, repeatable.")] = None,
+    task: Annotated[
+        list[str] | None, typer.Option(help=f"One of {', '.join(TASKS)}, repeatable.")
+    ] = None,
 ) -> None:
     """Time prefill, decoding and a training step of every system."""
+    known = ("base", "lora", "three active", "x-lora", "arrow", *FUSIONS)
+    if unknown := set(only or ()) - set(known):
+        raise typer.BadParameter(f"no system is called {min(unknown)!r}: there are {known}")
+    if unknown := set(task or ()) - set(TASKS):
+        raise typer.BadParameter(f"no task is called {min(unknown)!r}: there are {tuple(TASKS)}")
     settings = ExpertSettings(r=r, lora_alpha=2 * r, layers=layers or None)
+    config = {
+        "student": student,
+        "r": r,
+        "experts": 3,
+        "layers": layers or "all",
+        "rounds": rounds,
+        "threads": torch.get_num_threads(),
+        "tokens": {"prefill": PROMPT_TOKENS, "decode": NEW_TOKENS, "train": TRAINED_TOKENS},
+    }
+    document: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         built = systems(student, settings, Path(folder))
-        times = measure([s for s in built if not only or s.name in only], rounds)
-    seconds = {
-        name: {task: median(mine) for task, mine in by_task.items()}
-        for name, by_task in times.items()
-    }
-    document = {
-        "ratios": ratios(times),
-        "seconds": seconds,
-        "config": {
-            "student": student,
-            "r": r,
-            "experts": 3,
-            "layers": layers or "all",
-            "rounds": rounds,
-            "threads": torch.get_num_threads(),
-            "tokens": {"prefill": PROMPT_TOKENS, "decode": NEW_TOKENS, "train": TRAINED_TOKENS},
-        },
-    }
-    output.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    for name, by_task in seconds.items():
-        shown = "  ".join(f"{task} {value:.3f} s" for task, value in by_task.items())
+        chosen = [system for system in built if not only or system.name in only]
+        for times in measure(chosen, rounds, task or TASKS):
+            seconds = {
+                name: {done: median(mine) for done, mine in by_task.items()}
+                for name, by_task in times.items()
+            }
+            document = {"ratios": ratios(times), "seconds": seconds, "config": config}
+            write_json(output, document)
+    for name, by_task in document["seconds"].items():
+        shown = "  ".join(f"{done} {value:.3f} s" for done, value in by_task.items())
         typer.echo(f"{name:14s}{shown}")
     typer.echo(json.dumps(document["ratios"], indent=2))
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from benchmarks.command import run_command
 from benchmarks.conditions import Condition, digest, result_table, run_conditions
 from routedk.cli.lm import Dtype, LmName, Student, resolve_lm
 from routedk.cli.options import (
@@ -72,12 +73,12 @@ def conditions(
                 chosen |= {"k": k, "sessions": tuple(training), "retriever": retriever}
                 if what in ("thoughts", "all"):
                     chosen |= {"thoughts": thoughts, "show_thoughts": True}
-            yield Condition(f"{_neighbours(k)}, {what}", lm, partial(_plain, chosen))
-    yield Condition(AICL_NAME, lm, partial(AICL, training, k=1, retriever=retriever))
+            yield Condition(f"{_neighbours(k)}, {what}", partial(_plain, lm, chosen))
+    yield Condition(AICL_NAME, lambda: (lm, AICL(training, k=1, retriever=retriever)))
 
 
-def _plain(chosen: dict[str, Any]) -> BundleGenerator:
-    return BundleGenerator(CompiledKnowledge(**chosen))
+def _plain(lm: Any, chosen: dict[str, Any]) -> tuple[Any, BundleGenerator]:
+    return lm, BundleGenerator(CompiledKnowledge(**chosen))
 
 
 def _neighbours(k: int) -> str:
@@ -161,6 +162,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer()
-    app.command()(main)
-    app()
+    run_command(main)

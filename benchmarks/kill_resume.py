@@ -19,6 +19,7 @@ from typing import Annotated, Any, Protocol
 
 import typer
 
+from benchmarks.command import run_command
 from benchmarks.counting_server import CountingServer
 
 _JOURNAL, _KNOWLEDGE = "journal.jsonl", "knowledge.jsonl"
@@ -283,4 +284,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from transformers import AutoTokenizer
 
+from benchmarks.command import run_command
 from routedk.adapters.student import DEFAULT_STUDENT, find_student
 from routedk.cli.options import SessionSource, takes_sessions, warn_untitled
 from routedk.cli.output import print_table
@@ -201,6 +202,4 @@ def _words(point: Point) -> str:
 
 
 if __name__ == "__main__":
-    app = typer.Typer()
-    app.command()(main)
-    app()
+    run_command(main)

@@ -23,6 +23,7 @@ from typing import Annotated, Any, get_args
 import dspy
 import typer
 
+from benchmarks.command import run_command
 from routedk.adapters.prompts import encode_prompt
 from routedk.adapters.serving.engine import StudentEngine, engine_lm, student_lm
 from routedk.adapters.serving.prefixes import PrefixCache
@@ -173,4 +174,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

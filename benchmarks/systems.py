@@ -13,6 +13,7 @@ import dspy
 import typer
 from rich.console import Console
 
+from benchmarks.command import run_command
 from routedk.adapters.routing.routed import read_routing
 from routedk.adapters.serving.engine import student_lm
 from routedk.cli.options import SessionSource, takes_sessions
@@ -41,7 +42,7 @@ def _systems(
     """Name, language model and program of each system; AICL where it has neighbours."""
     plain = BundleGenerator()
     compiled = load_generator(program) if program is not None else plain
-    untrained = student_lm(dtype=dtype)
+    untrained = student_lm(student=read_routing(experts)["student"]["name"], dtype=dtype)
     yield "student zero-shot", untrained, plain
     if program is not None:
         yield "student compiled", untrained, compiled
@@ -74,7 +75,8 @@ def main(
     sessions = sessions[:limit]
     parts = split_sessions(everything, source.options)
     validation = [s for s in parts["val"] if s.gold]
-    training = [s for s in parts["train"] if s.gold]
+    asked = {session.id for session in sessions}
+    training = [s for s in parts["train"] if s.gold and s.id not in asked]
     neighbours = training if aicl else []
     data = BaselineData(
         catalogue=everything,
@@ -109,6 +111,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer()
-    app.command()(main)
-    app()
+    run_command(main)

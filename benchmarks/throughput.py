@@ -12,6 +12,7 @@ from typing import Annotated
 import dspy
 import typer
 
+from benchmarks.command import run_command
 from routedk.adapters.serving.engine import student_lm
 from routedk.data import load_sessions, split_sessions
 from routedk.data.options import DataOptions
@@ -57,4 +58,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

@@ -19,6 +19,7 @@ import typer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from benchmarks.command import run_command
 from routedk.adapters.prompts import EncodedPrompt
 from routedk.adapters.serving.generation import Generator, Sampling
 from routedk.adapters.serving.grammars import INTENT_CHARACTERS, MAX_BUNDLES, THOUGHT_CHARACTERS
@@ -176,4 +177,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

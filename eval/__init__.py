@@ -5,7 +5,7 @@ Importing this package is light; encoders and solvers are imported where they ar
 
 from routedk.eval.baselines import Baseline
 from routedk.eval.bootstrap import Interval
-from routedk.eval.candidates import dendrogram_candidates, dendrogram_cuts
+from routedk.eval.candidates import dendrogram_candidates
 from routedk.eval.embeddings import MiniLMEncoder, TfidfEncoder, TitleEncoder, default_encoder
 from routedk.eval.evaluate import EvaluationResult, evaluate, predict_baseline
 from routedk.eval.matched import matched_f1
@@ -37,7 +37,6 @@ __all__ = [
     "TitleEncoder",
     "default_encoder",
     "dendrogram_candidates",
-    "dendrogram_cuts",
     "evaluate",
     "evaluate_baselines",
     "make_answer",

@@ -34,17 +34,3 @@ def dendrogram_candidates(session: Session, encoder: TitleEncoder) -> list[froze
         Distinct item sets, from the most similar pair to the whole session; n items have n - 1.
     """
     return session_dendrogram(session, encoder).nodes()
-
-
-def dendrogram_cuts(session: Session, encoder: TitleEncoder) -> list[list[frozenset[str]]]:
-    """Candidate answers: every flat cut of the dendrogram.
-
-    Args:
-        session: A session whose items have titles.
-        encoder: Encoder of the titles.
-
-    Returns:
-        Distinct answers of at least one bundle, from the finest cut to the whole session;
-        clusters of one item are dropped.
-    """
-    return session_dendrogram(session, encoder).cuts()

@@ -52,8 +52,8 @@ class PrototypeNote(_Part):
 
     name: str = Field(pattern="^proto-[0-9a-f]{16}$")
     gates: list[list[_Gate]] = Field(min_length=1)
-    rank: int
-    sessions: int
+    rank: int = Field(ge=1)
+    sessions: int = Field(ge=0)
 
 
 class PrototypesNote(_Part):
@@ -65,7 +65,7 @@ class PrototypesNote(_Part):
     fusion: Literal["softmax", "top1", "layerwise"]
     router_input: Literal["session", "prompt"]
     seed: int
-    max_lora_rank: int | None
+    max_lora_rank: int | None = Field(ge=1)
     prototypes: list[PrototypeNote] = Field(min_length=1)
     sessions: dict[str, str]
     fidelity: dict[str, JsonValue]

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -73,6 +73,15 @@ class _StudentName(BaseModel):
     fingerprint: str
 
 
+class _Training(BaseModel):
+    """What is read again of how the experts were trained."""
+
+    model_config = ConfigDict(strict=True)
+
+    answer_form: Literal["item-intents", "bundles", "verification"] = "item-intents"
+    utilization: str | None = None
+
+
 class _Routing(BaseModel):
     """What ``routing.json`` must hold; further entries say how the experts were trained."""
 
@@ -89,7 +98,7 @@ class _Routing(BaseModel):
     router_input: str = DEFAULT_INPUT
     experts_from: str = "start"
     mean_gates: list[float] | None = None
-    training: dict[str, Any] | None = None
+    training: _Training | None = None
 
     @model_validator(mode="after")
     def _shares(self) -> Self:

@@ -16,6 +16,7 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _LAST_WORDS = 5.0
+_CLOSED = "the engine is closed: make another, e.g. with student_lm"
 
 
 class BatcherClosedError(RouteDKError, RuntimeError):
@@ -130,7 +131,7 @@ class Batcher(Generic[Job, Result]):
         atexit.unregister(self._at_exit)
         for entry in refused:
             if entry.admitted.set_running_or_notify_cancel():
-                entry.admitted.set_exception(BatcherClosedError("the engine is closed"))
+                entry.admitted.set_exception(BatcherClosedError(_CLOSED))
         for entry in given_up:
             entry.future.cancel()
 
@@ -144,7 +145,7 @@ class Batcher(Generic[Job, Result]):
         entry: _Entry[Job, Result] = _Entry(job)
         with self._changed:
             if self._closed:
-                raise BatcherClosedError("the engine is closed")
+                raise BatcherClosedError(_CLOSED)
             if self._worker is None:
                 # A daemon, so that a batch that never ends cannot keep the interpreter alive.
                 self._worker = threading.Thread(target=self._work, name="batcher", daemon=True)

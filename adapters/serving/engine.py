@@ -16,7 +16,7 @@ from dspy.lm15 import Message, Request, Response, Usage
 
 import routedk
 from routedk.adapters.prompts import EncodedPrompt, encode_prompt
-from routedk.adapters.routing.routed import ROUTING_FILE, RoutedStudent, read_routing
+from routedk.adapters.routing.routed import RoutedStudent, read_routing
 from routedk.adapters.serving.batcher import Batcher
 from routedk.adapters.serving.draws import AnnounceDraws, current_draws
 from routedk.adapters.serving.generation import Completion, Generator, Sampling, Watch
@@ -26,13 +26,12 @@ from routedk.adapters.serving.streaming import TextStream
 from routedk.adapters.student import DEFAULT_STUDENT, Student, load_student
 from routedk.adapters.training.examples import (
     DEFAULT_FORM,
-    ROLES,
     THOUGHT_FIRST,
     Writes,
     written_by,
 )
 from routedk.adapters.training.verdicts import VerifierError
-from routedk.errors import ArtifactError, SettingError
+from routedk.errors import SettingError
 from routedk.programs.prompting.item_intents import render_readings, split_labels
 from routedk.programs.prompting.layout import THOUGHT_PREFIX
 from routedk.programs.prompting.reading import session_lines
@@ -41,6 +40,8 @@ if TYPE_CHECKING:
     import dspy
 
 _FREE_TOKENS = 256
+# Divided by less, scores leave the range of floats; the likeliest token has it all long before.
+_COLDEST = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,12 +203,13 @@ class StudentEngine(_Unsaved):
         lines = session_lines(messages[-1]["content"])
         if lines and self.form == "verification":
             raise VerifierError
+        temperature = config.temperature or 0.0
         return Job(
             prompt=encode_prompt(self.generator.tokenizer, messages),
             items=tuple(lines.split("\n")) if lines else (),
             max_tokens=config.max_tokens or _FREE_TOKENS,
             sampling=Sampling(
-                temperature=config.temperature or 0.0,
+                temperature=temperature if temperature > _COLDEST else 0.0,
                 top_p=1.0 if config.top_p is None else config.top_p,
                 seed=config.seed,
                 draw=draw,
@@ -443,8 +445,4 @@ def student_lm(
 def _form_of(experts: Path) -> Writes:
     document = read_routing(experts)
     form = (document.get("training") or {}).get("answer_form", DEFAULT_FORM)
-    if form not in ROLES:
-        raise ArtifactError(
-            f"{experts / ROUTING_FILE}: answer form {form!r}, this version knows {', '.join(ROLES)}"
-        )
     return written_by(document["experts"], form)

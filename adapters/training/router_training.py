@@ -35,6 +35,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from routedk.adapters.routing.router import LEARNT
 from routedk.adapters.routing.sparsegen import SparsegenRouter, sparsity_lack
 from routedk.adapters.training.processes import shared_mean
 from routedk.errors import SettingError
@@ -89,6 +90,13 @@ class RouterTraining:
         Raises:
             SettingError: It cannot.
         """
+        if fusion not in LEARNT:
+            if self != RouterTraining(expert_learning_rate=self.expert_learning_rate):
+                raise SettingError(
+                    f"fusion {fusion!r} has no router, so nothing of its training can be chosen; "
+                    f"routers have {', '.join(LEARNT)}"
+                )
+            return
         if fusion != "sparsegen":
             return
         if self.method == "supervised":

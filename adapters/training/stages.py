@@ -22,7 +22,7 @@ from routedk.adapters.routing.router import LEARNT, SoftmaxRouter
 from routedk.adapters.routing.router_inputs import router_input
 from routedk.adapters.training.examples import TrainingRow
 from routedk.adapters.training.lower import lower_hidden, only_layers
-from routedk.adapters.training.processes import divide, is_main, wait
+from routedk.adapters.training.processes import divide, is_main, place, wait
 from routedk.adapters.training.router_training import RouterTraining, router_targets
 from routedk.adapters.training.trainer import (
     AnswerLoss,
@@ -64,7 +64,7 @@ class TrainingSettings:
         epochs: Passes over these rows; may be a fraction.
         learning_rate: Peak of the schedule (linear warm-up, then cosine).
         batch_size: Rows per step and process.
-        warmup_steps: Steps of linear warm-up.
+        warmup_steps: Steps of linear warm-up, at most half of all: short runs learn, too.
         save_steps: Steps between checkpoints to resume from.
         seed: Order of rows.
         bf16: Whether a CPU multiplies in bfloat16; None: where it has matrix units for that
@@ -84,6 +84,8 @@ class TrainingSettings:
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
+        if self.warmup_steps < 0:
+            raise SettingError(f"warmup_steps={self.warmup_steps}: must be at least 0")
         for name in ("epochs", "learning_rate", "batch_size", "save_steps"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
@@ -284,6 +286,12 @@ def expert_losses(
     return torch.stack(_kept(folder / _LOSSES, len(rows), all_rows))
 
 
+def _steps(count: int, settings: TrainingSettings) -> int:
+    """Steps of a stage of so many rows."""
+    batches = math.ceil(count / (settings.batch_size * place()[1]))
+    return math.ceil(settings.epochs * batches)
+
+
 def _train(
     routed: RoutedStudent,
     objective: Objective,
@@ -300,7 +308,7 @@ def _train(
         num_train_epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         per_device_train_batch_size=settings.batch_size,
-        warmup_steps=settings.warmup_steps,
+        warmup_steps=min(settings.warmup_steps, _steps(count, settings) // 2),
         lr_scheduler_type="cosine",
         weight_decay=0.0,
         max_grad_norm=1.0,

@@ -58,8 +58,10 @@ class Consensus(dspy.Module):  # type: ignore[misc]
         super().__init__()
         if n < 1:
             raise SettingError(f"n={n}: it must be at least 1")
-        if not temperature > 0:
-            raise SettingError(f"temperature={temperature}: it must be above 0, or all draws agree")
+        if not 0 < temperature <= 2:
+            raise SettingError(
+                f"temperature={temperature}: it must be above 0, or all draws agree, and at most 2"
+            )
         if rule not in RULES:
             raise SettingError(f"consensus rule {rule!r}: allowed are {', '.join(RULES)}")
         self.generator = generator

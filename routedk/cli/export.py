@@ -78,7 +78,16 @@ def export(
     if full and form == "prototypes":
         raise SettingError("give --full or --form prototypes, not both")
     chosen: Form = "full" if full else form
-    _check_options(chosen, source, fusion=fusion, gates=gates, k=k, max_rank=max_rank)
+    _check_options(
+        chosen,
+        source,
+        fusion=fusion,
+        gates=gates,
+        k=k,
+        max_rank=max_rank,
+        truncate=truncate,
+        program=program,
+    )
     check_new(output)
     given = None if gates is None else parse_gates(gates)
     card: dict[str, Any] = training_facts(read_routing(experts))
@@ -91,12 +100,15 @@ def export(
         "--form": None if chosen == "lora" else chosen,
         "--k": k,
         "--data": Path(source.path).name or None,
+        "--program": program and program.name,
+        "--sample": sample if chosen == "prototypes" else None,
+        "--results": results and results.name,
         "--split": source.split if chosen == "prototypes" else None,
         "--seed": source.options.seed if chosen == "prototypes" else None,
         "--max-rank": max_rank,
     }
     shown = " ".join(f"{name} {value}" for name, value in options.items() if value is not None)
-    card["command"] = f"routedk export {shown}{' --truncate' * truncate}"
+    card["command"] = f"routedk export {shown}{' --truncate' * truncate} --output {output.name}"
     if chosen == "prototypes":
         limits = {"max_rank": max_rank, "truncate": truncate, "sample": sample}
         _export_prototypes(source, experts, output, k or 0, program, limits, card)
@@ -140,6 +152,8 @@ def _check_options(
     gates: str | None,
     k: int | None,
     max_rank: int | None,
+    truncate: bool,
+    program: Path | None,
 ) -> None:
     if form == "prototypes" and (not source.path or k is None):
         raise SettingError(
@@ -152,8 +166,10 @@ def _check_options(
         raise SettingError(f"--k {k}: is of --form prototypes")
     if fusion and gates:
         raise SettingError("give --fusion or --gates, not both")
-    if form == "full" and max_rank is not None:
-        raise SettingError("--max-rank: full weights have no rank, leave it out")
+    if form == "full" and (truncate or max_rank is not None):
+        raise SettingError("--max-rank, --truncate: full weights have no rank, leave them out")
+    if form != "prototypes" and (program or source.path):
+        raise SettingError("--data, --program: are of --form prototypes")
 
 
 def _export_one(
@@ -203,6 +219,11 @@ def _export_prototypes(
     warn_untitled([*sessions, *held_out])
     document = read_routing(experts)
     answers = (document.get("training") or {}).get("answer_form", DEFAULT_FORM)
+    if answers == "verification":
+        raise SettingError(
+            f"{experts}: prototypes are compared with exact routing by what they answer, and "
+            "experts that verify answer nothing: export them as a LoRA with --gates"
+        )
     runner = load_generator(program) if program is not None else BundleGenerator()
     runner.knowledge = runner.knowledge.without(session.id for session in held_out)
     found = export_prototypes(

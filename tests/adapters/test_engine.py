@@ -288,8 +288,9 @@ def test_student_lm(
         routed.save(tmp_path / "experts", {"training": {"answer_form": form}})
         assert student_lm(tmp_path / "experts").engine.form == wanted
     routed.save(tmp_path / "experts", {"training": {"answer_form": "prose"}})
-    with pytest.raises(ArtifactError, match="answer form 'prose', this version knows item-intents"):
+    with pytest.raises(ArtifactError, match="answer_form: Input should be 'item-intents'"):
         student_lm(tmp_path / "experts")
+    routed.save(tmp_path / "experts")
     lm = student_lm(tmp_path / "experts", str(student_folder), fusion="uniform", form="bundles")
     assert lm.engine.form == "bundles"
     assert lm.engine.generator.routed.fusion_name == "uniform"

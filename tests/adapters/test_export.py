@@ -111,8 +111,8 @@ def test_the_command_with_gates_and_results(
     assert "| evaluated on | demo, split test, 7 sessions |" in card
     assert "| matched F1 | 0.500 (95% 0.400 to 0.600) |" in card
     assert (
-        "| command | routedk export --experts experts --gates base=.75,rule=.25 --max-rank 4 "
-        "--truncate |" in card
+        "| command | routedk export --experts experts --gates base=.75,rule=.25 --results "
+        "result.json --max-rank 4 --truncate --output lora |" in card
     )
     for options, message in (
         (["--gates", "base"], "'base' is no NAME=SHARE"),

@@ -332,3 +332,10 @@ def test_settings_that_do_not_fit_the_fusion(student: Student, tmp_path: Path) -
     with pytest.raises(SettingError, match="most_experts=3: of 3 experts nothing is discouraged"):
         FitSettings(fusion="sparsegen", router_training=many)
     FitSettings(fusion="softmax", router_training=many)
+
+
+def test_what_no_router_would_notice_is_refused() -> None:
+    RouterTraining().check("uniform", 3)
+    for how in (RouterTraining(method="supervised"), RouterTraining(balance=0.1)):
+        with pytest.raises(SettingError, match="fusion 'uniform' has no router"):
+            how.check("uniform", 3)

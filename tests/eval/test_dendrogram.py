@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist
 
-from routedk.eval import TfidfEncoder, dendrogram_candidates, dendrogram_cuts
+from routedk.eval import TfidfEncoder, dendrogram_candidates
 from routedk.eval.dendrogram import Dendrogram
 from routedk.types import Item, Session
 
@@ -74,4 +74,3 @@ def test_candidates_of_a_session() -> None:
     candidates = dendrogram_candidates(session, encoder)
     assert set(candidates) == set(sets("01", "23", "0123"))
     assert candidates[-1] == frozenset("0123")
-    assert dendrogram_cuts(session, encoder)[-2:] == [sets("01", "23"), sets("0123")]
