@@ -119,10 +119,11 @@ class FusedLinear(LoraLinear):  # type: ignore[misc]  # PEFT is untyped here
                 f"gates of shape {tuple(gates_BTE.shape)} for {x.shape[0]} samples and "
                 f"{count} experts: one row per sample, one column per expert"
             )
-        scale_BTR = gates_BTE.to(x.dtype).repeat_interleave(down.shape[0] // count, dim=-1)
-        middle_BTR = nn.functional.linear(x, down.to(x.dtype)) * scale_BTR
+        middle_BTR = nn.functional.linear(x, down.to(x.dtype))
+        middle_BTER = middle_BTR.view(*x.shape[:-1], count, -1)
+        gated_BTR = (middle_BTER * gates_BTE.to(x.dtype)[..., None]).flatten(-2)
         output: Tensor = self.base_layer(x)
-        return output + nn.functional.linear(middle_BTR, up.to(x.dtype))
+        return output + nn.functional.linear(gated_BTR, up.to(x.dtype))
 
     def stacked(self) -> tuple[Tensor, Tensor]:
         """The experts' A stacked, *shape* (E*R, in), and scaled B, *shape* (out, E*R)."""
