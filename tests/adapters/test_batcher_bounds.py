@@ -187,7 +187,7 @@ def test_closing_refuses_who_waits_for_room_and_finishes_the_rest() -> None:
     closer = threading.Thread(target=batcher.close)
     closer.start()
     waits.join(30)
-    assert refused == ["the engine is closed"]
+    assert refused == ["the engine is closed: make another, e.g. with student_lm"]
     gate.open.set()
     closer.join(30)
     assert queued.result(0) == 2
