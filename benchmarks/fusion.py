@@ -146,7 +146,8 @@ def systems(student: str, settings: ExpertSettings, folder: Path) -> Iterator[Sy
 def _routed(routed: RoutedStudent) -> System:
     def gated(ids: Tensor) -> AbstractContextManager[None]:
         with torch.no_grad():
-            gates = routed.fusion(routed.pool(ids, [(0, ids.shape[1])] * len(ids)))
+            embedded_BTH = routed.student.model.get_input_embeddings()(ids)
+            gates = routed.fusion(embedded_BTH.mean(dim=1))
         return routed.gate_state.use(gates)
 
     return System(routed.fusion_name, routed.model, gated, train=routed.train_experts)

@@ -114,11 +114,6 @@ def write_card(
         "experts": f"rank {settings.r}, alpha {settings.lora_alpha}, decoder layers from "
         f"{routed.first_layer} on",
     }
-    if settings.experts_from != "start":
-        table["experts active"] = (
-            "here from the prompt's first token on; they were trained, and are routed, from the "
-            "session's first token on, so answers differ"
-        )
     named = [] if Path(routed.student.name).is_dir() else [f"base_model: {json.dumps(base)}"]
     lines = [
         "---",

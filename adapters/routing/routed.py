@@ -148,13 +148,6 @@ class RoutedStudent:
                 for target in targets:
                     matrices[f"expert_{target}"].weight.data.copy_(weight)
 
-    def pool(self, input_ids_BT: Tensor, spans: Sequence[tuple[int, int]]) -> Tensor:
-        """Mean input embedding of each row's session tokens; *shape* (batch, hidden)."""
-        embedded_BTH = self.student.model.get_input_embeddings()(input_ids_BT).float()
-        return torch.stack(
-            [embedded_BTH[row, start:end].mean(dim=0) for row, (start, end) in enumerate(spans)]
-        )
-
     @torch.no_grad()
     def router_inputs(self, prompts: Sequence[EncodedPrompt]) -> Tensor:
         """What the router sees of these prompts, as the settings say; *shape* (batch, hidden)."""

@@ -1,6 +1,5 @@
 """AICL: a session's bundles by what the language model learned on its nearest neighbours."""
 
-import asyncio
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from routedk.programs.choosing.self_correction import Dialogue, SelfCorrection, 
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.prompting import layout
 from routedk.programs.prompting.text import neutralise
+from routedk.programs.session_program import SessionProgram
 from routedk.programs.teachers.feedback import render_feedback, session_verdicts
 from routedk.programs.teachers.rule_distiller import read_rules
 from routedk.programs.usage import metered
@@ -23,7 +23,7 @@ CAUSES_TOKENS, RULES_TOKENS = 96, 96
 _MOST_RULES = 3
 
 
-class AICL(dspy.Module):  # type: ignore[misc]
+class AICL(SessionProgram):
     """Takes a `Session`, gives bundles, after a dialogue about its nearest training sessions.
 
     On each neighbour the LM states bundles, infers the intent of each, and states the bundles
@@ -82,18 +82,6 @@ class AICL(dspy.Module):  # type: ignore[misc]
         self.rules = dspy.Predict(prompts.FindRules)
         self.lessons = LessonBook()
 
-    def forward(self, session: Session) -> dspy.Prediction:
-        """Generate the bundles of one session.
-
-        Args:
-            session: The session; its gold bundles are not looked at.
-        """
-        return self._generate(session)
-
-    async def aforward(self, session: Session) -> dspy.Prediction:
-        """As `forward`, on a thread of its own."""
-        return await asyncio.to_thread(self._generate, session)
-
     def save(self, path: str | Path) -> None:
         """Write the program and its lessons as one JSON file, see `routedk.programs.aicl.file`."""
         from routedk.programs.aicl.file import save_aicl
@@ -117,7 +105,7 @@ class AICL(dspy.Module):  # type: ignore[misc]
             predictor.signature = theirs[name].signature
             predictor.demos = theirs[name].demos
 
-    def _generate(self, session: Session) -> dspy.Prediction:
+    def _answer(self, session: Session) -> dspy.Prediction:
         with metered() as meter:
             found = self.knowledge.context(session).neighbours
             neighbours = [neighbour.session for neighbour in found]

@@ -1,6 +1,5 @@
 """Candidate answers of a session, and the programs that choose among them."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from routedk.eval.overlap import ItemSets, distinct, jaccard
 from routedk.programs.choosing.consensus import Consensus
 from routedk.programs.prompting.text import neutralise
 from routedk.programs.prompting.wording import intent_words, stem
+from routedk.programs.session_program import SessionProgram
 from routedk.programs.usage import Usage
 from routedk.types import Bundle, Session, bundle_sets
 
@@ -58,7 +58,7 @@ class CandidateAnswers:
         return Bundle(ids, shared_words([session.item(item_id).title for item_id in ids]))
 
 
-class ChoosingProgram(dspy.Module):  # type: ignore[misc]
+class ChoosingProgram(SessionProgram):
     """Base of programs that choose among candidate answers of a session.
 
     Args:
@@ -85,18 +85,6 @@ class ChoosingProgram(dspy.Module):  # type: ignore[misc]
         )
         self.encoder = encoder
 
-    def forward(self, session: Session) -> dspy.Prediction:
-        """Choose the bundles of one session.
-
-        Args:
-            session: The session; its gold bundles are not looked at.
-        """
-        return self._choose(session)
-
-    async def aforward(self, session: Session) -> dspy.Prediction:
-        """As `forward`, on a thread of its own."""
-        return await asyncio.to_thread(self._choose, session)
-
     def candidates(self, session: Session) -> CandidateAnswers:
         """The candidate answers of one session; draws the samples."""
         drawn: tuple[Any, ...] = ()
@@ -122,9 +110,6 @@ class ChoosingProgram(dspy.Module):  # type: ignore[misc]
             votes=votes,
             usage=usage,
         )
-
-    def _choose(self, session: Session) -> dspy.Prediction:
-        raise NotImplementedError
 
 
 def _distinct_answers(answers: Sequence[ItemSets]) -> tuple[tuple[ItemSet, ...], ...]:

@@ -1,6 +1,5 @@
 """Consensus: several answers of one generator, and what they agree on."""
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,6 +15,7 @@ from routedk.eval.dendrogram import Dendrogram
 from routedk.eval.matched import matched_f1
 from routedk.eval.overlap import ItemSets, jaccard
 from routedk.programs.batch import call_all
+from routedk.programs.session_program import SessionProgram
 from routedk.programs.usage import Usage, metered
 from routedk.types import Bundle, Session, bundle_sets
 
@@ -26,7 +26,7 @@ Rule = Callable[[Session, Answers], tuple[Bundle, ...]]
 _DSPY_LEAST = 0.15
 
 
-class Consensus(dspy.Module):  # type: ignore[misc]
+class Consensus(SessionProgram):
     """Draws n answers of a generator and gives the one, or the bundles, that they agree on.
 
     Works around a ``dspy.Module`` that takes ``session=`` and answers with ``bundles``, and with
@@ -69,19 +69,7 @@ class Consensus(dspy.Module):  # type: ignore[misc]
         self.temperature = temperature
         self.rule = rule
 
-    def forward(self, session: Session) -> dspy.Prediction:
-        """Generate the bundles of one session.
-
-        Args:
-            session: The session; its gold bundles are not looked at.
-        """
-        return self._agree(session)
-
-    async def aforward(self, session: Session) -> dspy.Prediction:
-        """As `forward`, on a thread of its own."""
-        return await asyncio.to_thread(self._agree, session)
-
-    def _agree(self, session: Session) -> dspy.Prediction:
+    def _answer(self, session: Session) -> dspy.Prediction:
         def draw(ask: Callable[[Session], list[Any]]) -> tuple[list[Any], Usage]:
             with metered() as meter:
                 answers = ask(session)

@@ -92,7 +92,7 @@ class LikelihoodRanking(ChoosingProgram):
         self.scorer = scorer
         self.measure = measure
 
-    def _choose(self, session: Session) -> dspy.Prediction:
+    def _answer(self, session: Session) -> dspy.Prediction:
         candidates = self.candidates(session)
         if not candidates.answers:
             return prediction_of(session, (), (), candidates, Usage(), scores=[])

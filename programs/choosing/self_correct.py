@@ -1,6 +1,5 @@
 """Self-correction around any generator: its bundles are corrected by their inferred intents."""
 
-import asyncio
 from typing import Any
 
 import dspy
@@ -9,11 +8,12 @@ from routedk.programs.aicl.lessons import Turn
 from routedk.programs.choosing.self_correction import Dialogue, SelfCorrection
 from routedk.programs.prompting.answers import ParsedAnswer
 from routedk.programs.prompting.layout import render_answer
+from routedk.programs.session_program import SessionProgram
 from routedk.programs.usage import Usage, metered
 from routedk.types import Session
 
 
-class SelfCorrect(dspy.Module):  # type: ignore[misc]
+class SelfCorrect(SessionProgram):
     """Has a generator bundle a session, and the language model correct these bundles.
 
     The language model is asked for the intent of each bundle and for the bundles again, these
@@ -40,19 +40,7 @@ class SelfCorrect(dspy.Module):  # type: ignore[misc]
         self.generator = generator
         self.talk = SelfCorrection(corrections)
 
-    def forward(self, session: Session) -> dspy.Prediction:
-        """Generate the bundles of one session.
-
-        Args:
-            session: The session; its gold bundles are not looked at.
-        """
-        return self._correct(session)
-
-    async def aforward(self, session: Session) -> dspy.Prediction:
-        """As `forward`, on a thread of its own."""
-        return await asyncio.to_thread(self._correct, session)
-
-    def _correct(self, session: Session) -> dspy.Prediction:
+    def _answer(self, session: Session) -> dspy.Prediction:
         with metered() as first:
             answer = self.generator(session=session)
         dialogue = Dialogue(session=session)

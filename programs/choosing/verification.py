@@ -91,7 +91,7 @@ class Verification(ChoosingProgram):
         super().__init__(generator, n=n, temperature=temperature, encoder=encoder)
         self.verifier = verifier
 
-    def _choose(self, session: Session) -> dspy.Prediction:
+    def _answer(self, session: Session) -> dspy.Prediction:
         candidates = self.candidates(session)
         if not candidates.bundles:
             return prediction_of(
