@@ -80,22 +80,29 @@ def test_no_job_waits_for_more_batches_than_there_were_jobs_before_it() -> None:
 
 def test_a_stream_of_like_jobs_does_not_starve_an_unlike_one() -> None:
     """A long job, and one of another kind, among short ones that keep coming."""
-    order: list[int] = []
-    batcher: Batcher[int, int]
+    batches: list[list[int]] = []
+    begun, opened = threading.Event(), threading.Event()
 
     def run(jobs: Sequence[int]) -> list[int]:
-        order.extend(jobs)
-        if len(order) < 200:
+        begun.set()
+        assert opened.wait(30)
+        batches.append(list(jobs))
+        if len(batches) < 100:
             for _ in range(2):
                 batcher.submit(1)
         return list(jobs)
 
-    batcher = Batcher(run, lambda job: job < 0, size=abs, max_batch=2, wait=0)
+    batcher: Batcher[int, int] = Batcher(run, lambda job: job < 0, size=abs, max_batch=2, wait=0)
+    batcher.submit(1)
+    assert begun.wait(30)
+    # Two jobs came before the long one and three before the other: so many batches at most.
     futures = [batcher.submit(job) for job in (1, 1, 900, -1)]
+    opened.set()
     assert [future.result(30) for future in futures] == [1, 1, 900, -1]
     batcher.close()
-    assert order.index(900) < 10
-    assert order.index(-1) < 10
+    waits = batches[1:]
+    assert next(k for k, batch in enumerate(waits) if 900 in batch) <= 2
+    assert next(k for k, batch in enumerate(waits) if -1 in batch) <= 3
 
 
 def test_a_full_queue_blocks_threads_in_their_order() -> None:
