@@ -121,21 +121,44 @@ def fit(
         ArtifactError: The folder holds something else than experts.
     """
     settings = settings or FitSettings()
-    names = settings.experts.experts
-    if names[0] != "base":
-        raise SettingError(f"experts {names}: the first must be base, the others start from it")
-    folder = Path(folder).resolve()
-    check_replaceable(folder)
-    join(student.model.device)
-    routed = (
-        _untrained(student, settings) if experts is None else _given(student, experts, settings)
-    )
+    _check(settings, folder)
     shown = CompiledKnowledge(
         rules=tuple(rule.text for rule in knowledge.rules),
         sessions=tuple(sessions),
         thoughts={thought.session_id: thought.text for thought in knowledge.thoughts},
     )
-    rows = training_rows(student.tokenizer, sessions, shown, names, settings.answer_form)
+    names, form = settings.experts.experts, settings.answer_form
+    rows = training_rows(student.tokenizer, sessions, shown, names, form)
+    return fit_rows(student, rows, folder, settings, experts=experts)
+
+
+def fit_rows(
+    student: Student,
+    rows: Sequence[TrainingRow],
+    folder: str | Path,
+    settings: FitSettings,
+    *,
+    experts: str | Path | None = None,
+) -> RoutedStudent:
+    """As `fit`, on rows that are made already.
+
+    Args:
+        student: The frozen base.
+        rows: Of all experts of the settings, in the form that these name.
+        folder: As in `fit`.
+        settings: How to train.
+        experts: As in `fit`.
+
+    Raises:
+        SettingError: As `fit`.
+        ArtifactError: As `fit`.
+    """
+    _check(settings, folder)
+    folder = Path(folder).resolve()
+    join(student.model.device)
+    routed = (
+        _untrained(student, settings) if experts is None else _given(student, experts, settings)
+    )
     work = folder.parent / f".{folder.name}.work" / _key(settings, routed, rows)
     started = time.monotonic()
     base = settings.base.sample([row for row in rows if row.expert == 0])
@@ -169,6 +192,13 @@ def fit(
             work.parent.rmdir()
     wait()
     return routed
+
+
+def _check(settings: FitSettings, folder: str | Path) -> None:
+    names = settings.experts.experts
+    if names[0] != "base":
+        raise SettingError(f"experts {names}: the first must be base, the others start from it")
+    check_replaceable(Path(folder).resolve())
 
 
 def _untrained(student: Student, settings: FitSettings) -> RoutedStudent:
