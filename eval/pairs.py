@@ -1,7 +1,7 @@
 """How likely two items of a session belong to one bundle, learnt from gold bundles."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
@@ -31,7 +31,7 @@ class PairModel:
         bias: The intercept.
     """
 
-    weights: tuple[float, ...]
+    weights: tuple[float, ...] = field(repr=False)
     bias: float
 
     def probabilities(self, titles: NDArray[np.float32]) -> NDArray[np.float64]:

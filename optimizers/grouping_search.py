@@ -1,6 +1,7 @@
 """`GroupingSearch`: how alike intents must be to make a bundle, chosen on validation."""
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from routedk.errors import SettingError
 from routedk.eval import matched_f1
 from routedk.eval.baselines import whole
 from routedk.eval.embeddings import TitleEncoder, default_encoder
+from routedk.eval.pairs import PairModel, fit_pairs
 from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator, named_intents
 from routedk.programs.grouping import SimilarIntents, intent_dendrogram
@@ -25,10 +27,12 @@ THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(2, 19))
 class GroupingSearch(Teleprompter):  # type: ignore[misc]
     """Chooses between grouping by equal and by similar intents, and how similar.
 
-    The student answers each validation session once; the groupings are tried on these answers.
-    They are many and the sessions few, so chance would often win: a threshold is scored together
-    with its two neighbours, and grouping by equal intents stays unless the best of the others is
-    better, session by session, by more than the standard error of the difference.
+    The student answers each validation session once; the groupings are tried on these answers:
+    how much intents weigh, whether titles are compared by their cosine or by what a model learns
+    of pairs of titles from the training sessions (see `routedk.eval.pairs.PairModel`), and where
+    to cut. They are many and the sessions few, so chance would often win: a threshold is scored
+    together with its two neighbours, and grouping by equal intents stays unless the best of the
+    others is better, session by session, by more than the standard error of the difference.
 
     Args:
         encoder: Embeds intents and titles; None for the default one.
@@ -53,7 +57,8 @@ class GroupingSearch(Teleprompter):  # type: ignore[misc]
 
         Args:
             student: The program; it is not changed.
-            trainset: Not looked at where there is a validation set.
+            trainset: Examples that the model of pairs learns from; without a validation set, what
+                the grouping is chosen on, and no such model is learnt.
             teacher: Not used; DSPy's interface names it.
             valset: Examples to choose on.
 
@@ -80,7 +85,9 @@ class GroupingSearch(Teleprompter):  # type: ignore[misc]
         equal = best = float(equal_S.mean())
         if all(mine is not None for mine in labels):
             encoder = self._encoder or default_encoder()
-            grouping, scores_S = _best(sessions, [mine or [] for mine in labels], encoder)
+            pairs = None if valset is None else _learnt(trainset, sessions, encoder)
+            readings = [mine or [] for mine in labels]
+            grouping, scores_S = _best(sessions, readings, encoder, pairs)
             gain_S = scores_S - equal_S
             if len(gain_S) > 1 and gain_S.mean() > gain_S.std(ddof=1) / len(gain_S) ** 0.5:
                 best, compiled.grouping = float(scores_S.mean()), grouping
@@ -89,15 +96,27 @@ class GroupingSearch(Teleprompter):  # type: ignore[misc]
         return compiled
 
 
+def _learnt(
+    trainset: Sequence[Any], scored: Sequence[Session], encoder: TitleEncoder
+) -> PairModel | None:
+    """A model of pairs of the training sessions that are not scored."""
+    known = {session.id for session in scored}
+    sessions = [example.session for example in trainset]
+    return fit_pairs([session for session in sessions if session.id not in known], encoder)
+
+
 def _best(
-    sessions: Sequence[Session], labels: Sequence[Readings], encoder: TitleEncoder
+    sessions: Sequence[Session],
+    readings: Sequence[Readings],
+    encoder: TitleEncoder,
+    learnt: PairModel | None,
 ) -> tuple[SimilarIntents, NDArray[np.float64]]:
     """The grouping with the best score among its neighbours, and its matched F1 per session."""
     found = []
-    for weight in WEIGHTS:
+    for pairs, weight in product(dict.fromkeys((None, learnt)), WEIGHTS):
         trees = [
-            intent_dendrogram(session, mine, encoder, weight)
-            for session, mine in zip(sessions, labels, strict=True)
+            intent_dendrogram(session, mine, encoder, weight, pairs)
+            for session, mine in zip(sessions, readings, strict=True)
         ]
         for fall_back in (True, False):
             scores_HS = np.array(
@@ -113,7 +132,7 @@ def _best(
             smooth_H = (around_HS[:-2] + around_HS[1:-1] + around_HS[2:]).mean(axis=1) / 3
             place = int(smooth_H.argmax())
             grouping = SimilarIntents(
-                weight=weight, threshold=THRESHOLDS[place], fall_back=fall_back
+                weight=weight, threshold=THRESHOLDS[place], fall_back=fall_back, pairs=pairs
             )
             found.append((smooth_H[place], grouping, scores_HS[place]))
     _, grouping, scores_S = max(found, key=lambda one: one[0])

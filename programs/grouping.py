@@ -16,6 +16,7 @@ from routedk.errors import SettingError
 from routedk.eval.baselines import whole
 from routedk.eval.dendrogram import Dendrogram
 from routedk.eval.embeddings import TitleEncoder
+from routedk.eval.pairs import PairModel
 from routedk.programs.prompting.item_intents import Labels, Readings
 from routedk.types import Bundle, Session
 
@@ -25,18 +26,21 @@ class SimilarIntents:
     """Average-linkage clusters of items by intent and title, cut at a threshold.
 
     The similarity of two items is ``weight`` times the cosine of their intents' embeddings plus
-    ``1 - weight`` times that of their titles'. Each reading of an item counts 1/rank, as the mean
-    of its intents; an item without any intent is compared by its title alone.
+    ``1 - weight`` times that of their titles', or what a model has learnt of pairs of titles.
+    Each reading of an item counts 1/rank, as the mean of its intents; an item without any intent
+    is compared by its title alone.
 
     Args:
         weight: Weight of the intents, in [0, 1].
-        threshold: Cosine distance at which the dendrogram is cut, in [0, 2].
+        threshold: Distance, 1 less the similarity, at which the dendrogram is cut, in [0, 2].
         fall_back: A session left without a cluster is one bundle as a whole.
+        pairs: How probable it is by their titles that two items are bundled; None for the cosine.
     """
 
     weight: float
     threshold: float
     fall_back: bool = True
+    pairs: PairModel | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -55,7 +59,7 @@ class SimilarIntents:
             readings: The readings of each item, in item order, as a student named them.
             encoder: Embeds intents and titles.
         """
-        tree = intent_dendrogram(session, readings, encoder, self.weight)
+        tree = intent_dendrogram(session, readings, encoder, self.weight, self.pairs)
         clusters = tree.cut(self.threshold)
         if not clusters and self.fall_back:
             clusters = whole(session)
@@ -63,17 +67,26 @@ class SimilarIntents:
 
 
 def intent_dendrogram(
-    session: Session, readings: Readings, encoder: TitleEncoder, weight: float
+    session: Session,
+    readings: Readings,
+    encoder: TitleEncoder,
+    weight: float,
+    pairs: PairModel | None = None,
 ) -> Dendrogram:
     """The dendrogram of a session's items by intent and title, see `SimilarIntents`."""
     titles = encoder.encode([item.title for item in session.items])
     intents = np.stack(
         [_meant(mine, encoder, title) for mine, title in zip(readings, titles, strict=True)]
     )
-    rows: NDArray[np.float32] = np.concatenate(
-        [np.sqrt(weight) * intents, np.sqrt(1 - weight) * titles], axis=1
-    ).astype(np.float32)
-    return Dendrogram([item.id for item in session.items], rows)
+    by_title = _cosines(titles) if pairs is None else pairs.probabilities(titles)
+    similar = weight * _cosines(intents) + (1 - weight) * by_title
+    distances = np.clip(1 - similar, 0.0, 2.0)
+    return Dendrogram.of_distances([item.id for item in session.items], distances)
+
+
+def _cosines(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    wide = rows.astype(np.float64)
+    return wide @ wide.T
 
 
 def _bundle(cluster: frozenset[str], session: Session, readings: Readings) -> Bundle:

@@ -1,6 +1,5 @@
 """A compiled program on disk: one ``program.json`` with state and architecture, without its LM."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -8,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from routedk.data.records import session_from_record, session_to_record
 from routedk.errors import ArtifactError, DataError, SettingError
+from routedk.eval.pairs import PairModel
 from routedk.files import read_json, write_json
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.grouping import SimilarIntents
@@ -50,10 +50,16 @@ class _Knowledge(_Strict):
     thoughts: dict[str, str]
 
 
+class _Pairs(_Strict):
+    weights: list[float]
+    bias: float
+
+
 class _Grouping(_Strict):
     weight: float
     threshold: float
     fall_back: bool
+    pairs: _Pairs | None = None
 
 
 class _Program(_Strict):
@@ -95,6 +101,18 @@ def _read_pattern(stored: _Pattern) -> Pattern:
     )
 
 
+def _grouping(grouping: SimilarIntents) -> _Grouping:
+    pairs = grouping.pairs
+    kept = None if pairs is None else _Pairs(weights=list(pairs.weights), bias=pairs.bias)
+    return _Grouping(**{**vars(grouping), "pairs": kept})
+
+
+def _read_grouping(stored: _Grouping) -> SimilarIntents:
+    kept = stored.pairs
+    pairs = None if kept is None else PairModel(tuple(kept.weights), kept.bias)
+    return SimilarIntents(**{**dict(stored), "pairs": pairs})
+
+
 def _demo(demo: Any) -> dict[str, str]:
     values = dict(demo.items())
     return {name: str(values[name]) for name in _FIELDS if values.get(name) is not None}
@@ -132,7 +150,7 @@ def save_generator(generator: BundleGenerator, path: str | Path) -> None:
             sessions=[_shown(session) for session in sessions],
             thoughts={name: text for name, text in knowledge.thoughts.items() if name in known},
         ),
-        grouping=None if generator.grouping is None else _Grouping(**asdict(generator.grouping)),
+        grouping=None if generator.grouping is None else _grouping(generator.grouping),
         trials=generator.trials,
         utilization=generator.utilization,
     )
@@ -166,8 +184,7 @@ def load_generator(path: str | Path) -> BundleGenerator:
             retriever=stored.retriever,
         )
         utilization_of(program.utilization)
-        similar = program.grouping
-        grouping = None if similar is None else SimilarIntents(**similar.model_dump())
+        grouping = None if program.grouping is None else _read_grouping(program.grouping)
     except (DataError, SettingError) as error:
         raise ArtifactError(f"{path}: the program cannot be used: {error}") from None
     generator = BundleGenerator(knowledge, grouping)

@@ -1,4 +1,6 @@
+from itertools import permutations
 from pathlib import Path
+from typing import ClassVar
 
 import dspy
 import numpy as np
@@ -72,3 +74,40 @@ def test_a_gain_that_may_be_chance_changes_nothing() -> None:
 
 def test_answers_in_lines_are_left_alone() -> None:
     assert _compile("1 2 | camera", (Bundle(("a", "c")),)).grouping is None
+
+
+class KindEncoder:
+    """Any two titles are equally far apart, each pair alike in another dimension."""
+
+    titles: ClassVar = {"camera": (1, 1, 0), "tripod": (1, 0, 1), "pot": (0, 1, 1)}
+
+    def encode(self, texts: list[str]) -> NDArray[np.float32]:
+        rows = [self.titles.get(text, (0, 0, 0)) for text in texts]
+        return np.array(rows, dtype=np.float32) / 2**0.5
+
+
+def test_training_gold_says_which_titles_go_together(tmp_path: Path) -> None:
+    """No intent is read, and by the titles no two items are nearer than others."""
+
+    def sessions(numbers: range) -> list[dspy.Example]:
+        orders = list(permutations(KindEncoder.titles))
+        found = []
+        for number in numbers:
+            items = tuple(Item(title, title) for title in orders[number % 6])
+            found.append(Session(f"s{number}", items, (Bundle(("camera", "tripod")),)))
+        return as_examples(found)
+
+    lm, _ = scripted_lm(lambda messages: "Thought: 1 none; 2 none; 3 none")
+    with dspy.context(lm=lm):
+        search = GroupingSearch(encoder=KindEncoder(), num_threads=1)
+        sets = {"trainset": sessions(range(600)), "valset": sessions(range(600, 630))}
+        compiled = search.compile(BundleGenerator(), **sets)
+        alone = search.compile(BundleGenerator(), trainset=sets["valset"])
+        scored = search.compile(BundleGenerator(), trainset=sets["valset"], valset=sets["valset"])
+    assert compiled.grouping is not None
+    assert compiled.grouping.pairs is not None
+    assert compiled.trials[-1]["grouping_f1"] == 1.0
+    compiled.save(tmp_path / "program.json")
+    assert load_generator(tmp_path / "program.json").grouping == compiled.grouping
+    for other in (alone, scored):
+        assert other.grouping is None or other.grouping.pairs is None, "learnt of what is scored"

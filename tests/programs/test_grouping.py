@@ -3,6 +3,7 @@ import pytest
 from numpy.typing import NDArray
 
 from routedk.errors import SettingError
+from routedk.eval.pairs import PairModel
 from routedk.programs.grouping import SimilarIntents
 from routedk.types import Item, Session
 
@@ -66,6 +67,15 @@ def test_less_likely_readings_count_less(session: Session) -> None:
         assert [(bundle.item_ids, bundle.intent) for bundle in found] == [
             (("a", "c"), "coffee")
         ] * bundles
+
+
+def test_a_model_of_pairs_takes_the_place_of_the_titles_cosine(session: Session) -> None:
+    """It says 1/2 of every pair; with weight 1/2 the distance of a and b is 1 - (0.8 + 0.5) / 2."""
+    pairs = PairModel((0.0,) * (3 + 7), 0.0)
+    for threshold, bundles in ((0.34, 0), (0.36, 1)):
+        grouping = SimilarIntents(weight=0.5, threshold=threshold, fall_back=False, pairs=pairs)
+        found = grouping.bundles(session, LABELS, TableEncoder())
+        assert [bundle.item_ids for bundle in found] == [("a", "b")] * bundles
 
 
 @pytest.mark.parametrize(
