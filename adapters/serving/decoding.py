@@ -1,17 +1,17 @@
 """Decoding constrained to the layout's answers for the session at hand."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from routedk.adapters.serving.grammars import Grammar
+from routedk.adapters.serving.grammars import FreeText, Grammar
 from routedk.programs.prompting.layout import NO_BUNDLE, THOUGHT_PREFIX
 
-_KNOWN_GRAMMARS = 4096
+_KEPT_MASKS = 1024
 _STRUCTURE = frozenset("0123456789 |\n" + NO_BUNDLE + THOUGHT_PREFIX)
 
 
@@ -28,7 +28,11 @@ class TokenFilter:
     tokenizer: Any
     vocab_size: int
     end: int
-    _known: dict[Grammar, Tensor] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        """Keep the latest masks."""
+        self._of_grammar = lru_cache(_KEPT_MASKS)(self._structured)
+        self._of_text = lru_cache(_KEPT_MASKS)(self._free)
 
     @cached_property
     def texts(self) -> list[str]:
@@ -73,21 +77,44 @@ class TokenFilter:
         """Characters of each token; *shape* (tokens,)."""
         return torch.tensor([len(text) for text in self.texts])
 
+    @cached_property
+    def longest(self) -> int:
+        """Characters of the longest token: more room than that makes no difference."""
+        return int(self.lengths.max())
+
+    @cached_property
+    def only_end(self) -> Tensor:
+        """The mask that lets nothing through but the end of turn."""
+        return torch.arange(self.vocab_size) == self.end
+
     def allowed(self, grammar: Grammar) -> Tensor:
-        """A mask of the tokens that may follow; *shape* (vocabulary,), true where allowed."""
+        """A mask of the tokens that may follow; *shape* (vocabulary,), true where allowed.
+
+        Masks are kept, and the same one is given again: they are not to be written to.
+        """
         text = grammar.free_text
-        if text is None and grammar in self._known:
-            return self._known[grammar]
+        if text is None:
+            return self._of_grammar(grammar)
+        # No token that ends a line fits where the line may not end.
+        line_ends = self.line_ends if grammar.feed("\n") is not None else []
+        ends = tuple(token for token, piece in line_ends if grammar.feed(piece) is not None)
+        room = min(text.room, self.longest)
+        return self._of_text(replace(text, room=room), grammar.complete, ends)
+
+    def _structured(self, grammar: Grammar) -> Tensor:
+        return self._mask(
+            torch.tensor([k for k, piece in self.structural if grammar.feed(piece) is not None]),
+            grammar.complete,
+        )
+
+    def _free(self, text: FreeText, complete: bool, ends: tuple[int, ...]) -> Tensor:
+        fits = self.free[text.lead, text.entries] & (self.lengths <= text.room)
+        return self._mask(torch.cat([fits.nonzero()[:, 0], torch.tensor(ends)]), complete)
+
+    def _mask(self, tokens: Tensor, complete: bool) -> Tensor:
         mask = torch.zeros(self.vocab_size, dtype=torch.bool)
-        if text is not None:
-            mask[: len(self.texts)] = self.free[text.lead, text.entries] & (
-                self.lengths <= text.room
-            )
-        for token, piece in self.structural if text is None else self.line_ends:
-            mask[token] = grammar.feed(piece) is not None
-        mask[self.end] = grammar.complete
-        if text is None and len(self._known) < _KNOWN_GRAMMARS:
-            self._known[grammar] = mask
+        mask[tokens.long()] = True
+        mask[self.end] = complete
         return mask
 
 

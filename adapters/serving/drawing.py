@@ -82,11 +82,7 @@ class Draw:
     def __call__(self, branches: Sequence[Branch], scores_NV: Tensor) -> list[int]:
         """See `routedk.adapters.serving.branches.decode_branches`."""
         scores_NV = scores_NV.cpu()
-        for place, branch in enumerate(branches):
-            state = self._state(branch)
-            if state is not None:
-                allowed_V = self._allowed(state, self._pen(branch).limit - len(branch.written))
-                scores_NV[place].masked_fill_(~allowed_V, -torch.inf)
+        self._forbid(branches, scores_NV)
         drawn_N = self._greedy(branches, scores_NV)
         sampled = [k for k, b in enumerate(branches) if self._pen(b).sampling.temperature > 0]
         if sampled:
@@ -105,12 +101,31 @@ class Draw:
         wanted = pen.after is None or pen.after(branch, finished)
         return wanted and not finished
 
+    def _forbid(self, branches: Sequence[Branch], scores_NV: Tensor) -> None:
+        """Take what the grammars forbid out of the scores."""
+        states = map(self._state, branches)
+        held = {place: state for place, state in enumerate(states) if state is not None}
+        if not held:
+            return
+        masks = [
+            self._allowed(state, self._pen(branches[place]).limit - len(branches[place].written))
+            for place, state in held.items()
+        ]
+        # Many branches are at the same point of a grammar: each mask is turned over once.
+        distinct = {id(mask): mask for mask in masks}
+        which = {name: number for number, name in enumerate(distinct)}
+        forbidden_UV = ~torch.stack(list(distinct.values()))
+        forbidden_NV = forbidden_UV[[which[id(mask)] for mask in masks]]
+        if len(held) == len(branches):
+            scores_NV.masked_fill_(forbidden_NV, -torch.inf)
+        else:
+            places = list(held)
+            scores_NV[places] = scores_NV[places].masked_fill(forbidden_NV, -torch.inf)
+
     def _allowed(self, state: Grammar, left: int) -> Tensor:
-        allowed_V = self._filter.allowed(state)
         if state.complete and left <= state.ending:
-            allowed_V = torch.zeros_like(allowed_V)
-            allowed_V[self._filter.end] = True
-        return allowed_V
+            return self._filter.only_end
+        return self._filter.allowed(state)
 
     def _pen(self, branch: Branch) -> Pen:
         return self._pens[branch.row][branch.draw]
