@@ -5,11 +5,11 @@
 - consensus: the answers that `Consensus` draws (n = 8), over one greedy answer, one caller.
 - prefix: a compiled prompt of 1,000 tokens before the session, over none, one caller, once the
   prompt has been seen; beside it the same without keeping its keys and values.
-- callers: one caller over sixteen, the same sessions.
+- callers: one caller over sixteen, who each ask for one of sixteen sessions at the same time.
 
 All in one process, the arms of a comparison alternating; medians of the rounds' ratios. In FILE,
 ``ratios`` = ``{"consensus_vs_greedy", "prefix_vs_none", "prefix_computed_vs_none",
-"one_vs_sixteen_callers"}``.
+"one_vs_sixteen_callers"}``; ``same_answers`` says whether one caller and sixteen got the same.
 """
 
 import json
@@ -35,6 +35,8 @@ from routedk.programs.choosing.consensus import Consensus
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.types import Session
+
+CALLERS = 16
 
 Arm = Callable[[], object]
 
@@ -79,6 +81,7 @@ def measure(
     engine: StudentEngine,
     sessions: Sequence[Session],
     *,
+    few: int,
     rounds: int,
     n: int,
     tokens: int,
@@ -87,7 +90,9 @@ def measure(
 
     Args:
         engine: Of the student.
-        sessions: Answered one by one, in each arm of each round.
+        sessions: At least one; the first sixteen are the callers'. Of the other comparisons the
+            first ``few``, one by one, in each arm of each round.
+        few: How many.
         rounds: How many.
         n: Answers of the consensus.
         tokens: Of the compiled prompt before the session.
@@ -98,15 +103,25 @@ def measure(
     long = compiled(generator.tokenizer, sessions, tokens)
     keeps, forgets = generator.prefixes, PrefixCache(0)
 
+    callers = sessions[:CALLERS]
+    answers: dict[int, list[Any]] = {}
+
     def one_by_one(program: Any, prefixes: PrefixCache = keeps) -> Arm:
         def arm() -> None:
             generator.prefixes = prefixes
-            for session in sessions:
+            for session in sessions[:few]:
                 program(session=session)
 
         return arm
 
-    found: dict[str, Any] = {"sessions": len(sessions), "rounds": rounds, "n": n}
+    def called_by(threads: int) -> Arm:
+        def arm() -> None:
+            found = generate_all(plain, callers, num_threads=threads)
+            answers[threads] = [answer.raw for answer in found]
+
+        return arm
+
+    found: dict[str, Any] = {"sessions": few, "callers": len(callers), "rounds": rounds, "n": n}
     found["prefix_tokens"] = encode_prompt(generator.tokenizer, long.messages(sessions[0])).span[0]
     with dspy.context(lm=engine_lm(engine).copy(cache=False)):
         drawn = alternate({"greedy": one_by_one(plain), "consensus": one_by_one(consensus)}, rounds)
@@ -117,13 +132,7 @@ def measure(
         }
         prompts = alternate(arms, rounds)
         generator.prefixes = keeps
-        called = alternate(
-            {
-                "one": one_by_one(plain),
-                "sixteen": lambda: generate_all(plain, sessions, num_threads=16),
-            },
-            rounds,
-        )
+        called = alternate({"one": called_by(1), "sixteen": called_by(CALLERS)}, rounds)
     spread = {
         "consensus_vs_greedy": ratio(drawn, "consensus", "greedy"),
         "prefix_vs_none": ratio(prompts, "kept", "none"),
@@ -132,8 +141,11 @@ def measure(
     }
     found["ratios"] = {name: mine["median"] for name, mine in spread.items()}
     found["spread"] = spread
+    found["same_answers"] = answers[1] == answers[CALLERS]
     found["seconds_per_session"] = {
-        name: median(mine) / len(sessions) for name, mine in {**drawn, **prompts, **called}.items()
+        name: median(mine) / count
+        for count, arms in ((few, {**drawn, **prompts}), (len(callers), called))
+        for name, mine in arms.items()
     }
     return found
 
@@ -147,7 +159,7 @@ def main(
     ] = None,
     fusion: Annotated[str | None, typer.Option(help="Another fusion than theirs.")] = None,
     dtype: str | None = None,
-    sessions: Annotated[int, typer.Option(min=1)] = 4,
+    sessions: Annotated[int, typer.Option(min=1, help="Of one caller.")] = 4,
     rounds: Annotated[int, typer.Option(min=1)] = 7,
     n: Annotated[int, typer.Option(min=2)] = 8,
     tokens: Annotated[int, typer.Option(min=16)] = 1000,
@@ -157,14 +169,14 @@ def main(
     if form is not None and form not in get_args(Writes):
         raise typer.BadParameter(f"form {form!r}: allowed are {get_args(Writes)}")
     options = DataOptions()
-    chosen = split_sessions(load_sessions("demo", options), options)["test"][:sessions]
+    chosen = split_sessions(load_sessions("demo", options), options)["test"]
     wanted: Any = form
     lm = student_lm(experts, student, fusion=fusion, form=wanted, dtype=dtype)
     engine: StudentEngine = lm.engine
     routed = engine.generator.routed
     if experts_from is not None and routed is not None:
         routed.settings = replace(routed.settings, experts_from=experts_from)
-    found = measure(engine, chosen, rounds=rounds, n=n, tokens=tokens)
+    found = measure(engine, chosen, few=sessions, rounds=rounds, n=n, tokens=tokens)
     found["form"] = engine.form
     found["experts_from"] = None if routed is None else routed.settings.experts_from
     text = json.dumps(found, indent=2)
