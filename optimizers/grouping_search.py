@@ -1,6 +1,7 @@
 """`GroupingSearch`: how alike intents must be to make a bundle, chosen on validation."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -11,11 +12,13 @@ from numpy.typing import NDArray
 from routedk.errors import SettingError
 from routedk.eval import matched_f1
 from routedk.eval.baselines import whole
+from routedk.eval.dendrogram import Dendrogram
 from routedk.eval.embeddings import TitleEncoder, default_encoder
 from routedk.eval.pairs import PairModel, fit_pairs
-from routedk.programs.batch import generate_all
+from routedk.programs.batch import call_all, generate_all
 from routedk.programs.generator import BundleGenerator, named_intents
 from routedk.programs.grouping import SimilarIntents, intent_dendrogram
+from routedk.programs.intent_overlap import tells_likelihoods
 from routedk.programs.prompting.item_intents import Readings
 from routedk.types import Session
 
@@ -27,12 +30,14 @@ THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(2, 19))
 class GroupingSearch(Teleprompter):  # type: ignore[misc]
     """Chooses between grouping by equal and by similar intents, and how similar.
 
-    The student answers each validation session once; the groupings are tried on these answers:
-    how much intents weigh, whether titles are compared by their cosine or by what a model learns
-    of pairs of titles from the training sessions (see `routedk.eval.pairs.PairModel`), and where
-    to cut. They are many and the sessions few, so chance would often win: a threshold is scored
-    together with its two neighbours, and grouping by equal intents stays unless the best of the
-    others is better, session by session, by more than the standard error of the difference.
+    The student answers each validation session once, and the groupings are tried on these answers:
+    how much intents weigh; whether they are compared by their embeddings or, where the language
+    model tells them, by likelihoods (`routedk.programs.intent_overlap`); whether titles are
+    compared by their cosine or by what a model learns of pairs of titles from the training
+    sessions (`routedk.eval.pairs.PairModel`); and where to cut. They are many and the sessions
+    few, so chance would often win: a threshold is scored together with its two neighbours, and
+    grouping by equal intents stays unless the best of the others is better, session by session, by
+    more than the standard error of the difference.
 
     Args:
         encoder: Embeds intents and titles; None for the default one.
@@ -86,14 +91,43 @@ class GroupingSearch(Teleprompter):  # type: ignore[misc]
         if all(mine is not None for mine in labels):
             encoder = self._encoder or default_encoder()
             pairs = None if valset is None else _learnt(trainset, sessions, encoder)
-            readings = [mine or [] for mine in labels]
-            grouping, scores_S = _best(sessions, readings, encoder, pairs)
+            read = [
+                _Read(session, mine or [], overlap)
+                for session, mine, overlap in zip(
+                    sessions, labels, self._overlaps(compiled, sessions, labels), strict=True
+                )
+            ]
+            grouping, scores_S = _best(read, encoder, pairs)
             gain_S = scores_S - equal_S
             if len(gain_S) > 1 and gain_S.mean() > gain_S.std(ddof=1) / len(gain_S) ** 0.5:
                 best, compiled.grouping = float(scores_S.mean()), grouping
         trial = {"equal_intents_f1": equal, "grouping_f1": best, "sessions": len(sessions)}
         compiled.trials = [*compiled.trials, trial]
         return compiled
+
+    def _overlaps(
+        self,
+        program: BundleGenerator,
+        sessions: Sequence[Session],
+        labels: Sequence[Readings | None],
+    ) -> Sequence[NDArray[np.float64] | None]:
+        """How the intents of each session's items overlap; None where the LM cannot tell."""
+        if not tells_likelihoods(program.generate):
+            return [None] * len(sessions)
+
+        def overlap(place: int) -> NDArray[np.float64]:
+            return program.overlap(sessions[place], labels[place] or [])
+
+        return call_all(overlap, range(len(sessions)), num_threads=self._num_threads)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A validation session as the student read it."""
+
+    session: Session
+    readings: Readings
+    overlap: NDArray[np.float64] | None
 
 
 def _learnt(
@@ -106,34 +140,48 @@ def _learnt(
 
 
 def _best(
-    sessions: Sequence[Session],
-    readings: Sequence[Readings],
-    encoder: TitleEncoder,
-    learnt: PairModel | None,
+    read: Sequence[_Read], encoder: TitleEncoder, learnt: PairModel | None
 ) -> tuple[SimilarIntents, NDArray[np.float64]]:
     """The grouping with the best score among its neighbours, and its matched F1 per session."""
+    told = all(one.overlap is not None for one in read)
+    kinds = product(dict.fromkeys((None, learnt)), (False, True) if told else (False,), WEIGHTS)
     found = []
-    for pairs, weight in product(dict.fromkeys((None, learnt)), WEIGHTS):
+    for pairs, by_likelihood, weight in kinds:
         trees = [
-            intent_dendrogram(session, mine, encoder, weight, pairs)
-            for session, mine in zip(sessions, readings, strict=True)
+            intent_dendrogram(
+                one.session,
+                one.readings,
+                encoder,
+                weight,
+                pairs,
+                one.overlap if by_likelihood else None,
+            )
+            for one in read
         ]
         for fall_back in (True, False):
-            scores_HS = np.array(
-                [
-                    [
-                        matched_f1(s.gold, tree.cut(high) or (whole(s) if fall_back else []))
-                        for s, tree in zip(sessions, trees, strict=True)
-                    ]
-                    for high in THRESHOLDS
-                ]
-            )
+            scores_HS = np.array([_scores(read, trees, high, fall_back) for high in THRESHOLDS])
             around_HS = np.pad(scores_HS, ((1, 1), (0, 0)), mode="edge")
             smooth_H = (around_HS[:-2] + around_HS[1:-1] + around_HS[2:]).mean(axis=1) / 3
             place = int(smooth_H.argmax())
             grouping = SimilarIntents(
-                weight=weight, threshold=THRESHOLDS[place], fall_back=fall_back, pairs=pairs
+                weight=weight,
+                threshold=THRESHOLDS[place],
+                fall_back=fall_back,
+                pairs=pairs,
+                by_likelihood=by_likelihood,
             )
             found.append((smooth_H[place], grouping, scores_HS[place]))
     _, grouping, scores_S = max(found, key=lambda one: one[0])
     return grouping, scores_S
+
+
+def _scores(
+    read: Sequence[_Read], trees: Sequence[Dendrogram], threshold: float, fall_back: bool
+) -> list[float]:
+    return [
+        matched_f1(
+            one.session.gold,
+            tree.cut(threshold) or (whole(one.session) if fall_back else []),
+        )
+        for one, tree in zip(read, trees, strict=True)
+    ]

@@ -50,11 +50,12 @@ def call_all(
         return []
     errors: list[Exception] = []
 
-    def kept(value: _Value) -> _Result | None:
+    def kept(value: _Value) -> tuple[_Result] | None:
         if errors:
             return None
         try:
-            return call(value)
+            # In a tuple, since DSPy compares results, which arrays cannot be.
+            return (call(value),)
         except Exception as error:
             # Kept and raised below: DSPy would log the whole value and raise something else.
             errors.append(error)
@@ -67,4 +68,4 @@ def call_all(
     results = list(parallel([(kept, {"value": value}) for value in values]))
     if errors:
         raise errors[0]
-    return results
+    return [result for (result,) in results]

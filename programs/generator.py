@@ -1,17 +1,23 @@
 """`BundleGenerator`: a DSPy program from a session to its bundles."""
 
+import asyncio
+from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import dspy
+import numpy as np
 from dspy.utils.exceptions import AdapterParseError
+from numpy.typing import NDArray
 
 from routedk.errors import AnswerError
 from routedk.programs.grouping import SimilarIntents
+from routedk.programs.intent_overlap import current_scorer, intent_overlap
 from routedk.programs.knowledge.compiled import NO_KNOWLEDGE, CompiledKnowledge
 from routedk.programs.prompting import layout
 from routedk.programs.prompting.answers import parse_answer, split_thought
 from routedk.programs.prompting.bundle_adapter import BundleLayout, completion_of
+from routedk.programs.prompting.demos import layout_demo
 from routedk.programs.prompting.item_intents import Readings, read_readings
 from routedk.programs.prompting.signatures import GenerateBundles
 from routedk.types import Session
@@ -50,15 +56,20 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         self._layout = BundleLayout()
 
     def request(self, session: Session) -> dict[str, Any]:
-        """What the predictor is called with for one session: its inputs and demos."""
+        """What the predictor is called with for one session: its inputs and demos.
+
+        No demo is of the very session that is asked about: its answer would stand in the prompt.
+        """
         context = self.knowledge.context(session)
-        demos: list[Any] = list(self.generate.demos)
+        own = layout.render_items(session)
+        shown = filter(None, map(layout_demo, self.generate.demos))
+        demos: list[Any] = [demo for demo in shown if demo["session"] != own]
         similar = ""
         if context.style == "demos":
             for neighbour in context.neighbours:
-                shown = neighbour.session
-                answer = layout.render_answer(shown, shown.bundles or ())
-                items = layout.render_items(shown)
+                other = neighbour.session
+                answer = layout.render_answer(other, other.bundles or ())
+                items = layout.render_items(other)
                 fields = {"patterns": "", "rules": "", "similar": "", "session": items}
                 demos.append({**fields, "thought": neighbour.thought, "bundles": answer})
         else:
@@ -67,9 +78,22 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
             "patterns": layout.render_patterns(context.patterns),
             "rules": layout.render_rules(context.rules),
             "similar": similar,
-            "session": layout.render_items(session),
+            "session": own,
             "demos": demos,
         }
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A copy with a signature of its own.
+
+        A signature is a class, which copies share, and some of DSPy's optimizers write their
+        instructions into it: all candidates of a search would have the last one's.
+        """
+        copied = self.__class__.__new__(self.__class__)
+        memo[id(self)] = copied
+        copied.__setstate__(deepcopy(self.__getstate__(), memo))
+        signature = copied.generate.signature
+        copied.generate.signature = signature.with_instructions(signature.instructions)
+        return copied
 
     def messages(self, session: Session) -> list[layout.Message]:
         """The chat messages that would be sent for one session."""
@@ -100,6 +124,8 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
                 answer = await self.generate.acall(**self.request(session), config=config or {})
             except AdapterParseError as error:
                 return _unparsed(error.lm_response, "the answer is empty")
+        if self.grouping is not None and self.grouping.by_likelihood:
+            return await asyncio.to_thread(self._read, answer, session)
         return self._read(answer, session)
 
     def draws(self, session: Session, n: int, config: dict[str, Any]) -> list[dspy.Prediction]:
@@ -135,9 +161,23 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         if self.grouping is not None and (named := named_intents(prediction, session)):
             from routedk.eval.embeddings import default_encoder
 
-            bundles = self.grouping.bundles(session, named, default_encoder())
+            overlap = self.overlap(session, named) if self.grouping.by_likelihood else None
+            bundles = self.grouping.bundles(session, named, default_encoder(), overlap)
             prediction.bundles, prediction.none = list(bundles), not bundles
         return prediction
+
+    def overlap(self, session: Session, readings: Readings) -> NDArray[np.float64]:
+        """How much the intents overlap that the student might name for each two items.
+
+        Args:
+            session: The session.
+            readings: What it named, see `named_intents`.
+
+        Raises:
+            SettingError: The language model tells no likelihoods.
+        """
+        scorer = current_scorer(self.generate)
+        return intent_overlap(session, readings, self.messages(session), scorer)
 
     def save(self, path: str | Path) -> None:
         """Write the program as one JSON file, see `routedk.programs.program_file`."""

@@ -25,22 +25,26 @@ from routedk.types import Bundle, Session
 class SimilarIntents:
     """Average-linkage clusters of items by intent and title, cut at a threshold.
 
-    The similarity of two items is ``weight`` times the cosine of their intents' embeddings plus
-    ``1 - weight`` times that of their titles', or what a model has learnt of pairs of titles.
-    Each reading of an item counts 1/rank, as the mean of its intents; an item without any intent
-    is compared by its title alone.
+    The similarity of two items is ``weight`` times that of their intents plus ``1 - weight`` times
+    that of their titles: the cosine of the titles' embeddings, or what a model has learnt of pairs.
+    Intents are compared by the cosine of their embeddings (each reading of an item counts 1/rank,
+    as the mean of its intents; an item without any is compared by its title alone), or by how much
+    what the student might name for either overlaps, see `routedk.programs.intent_overlap`.
 
     Args:
         weight: Weight of the intents, in [0, 1].
         threshold: Distance, 1 less the similarity, at which the dendrogram is cut, in [0, 2].
         fall_back: A session left without a cluster is one bundle as a whole.
         pairs: How probable it is by their titles that two items are bundled; None for the cosine.
+        by_likelihood: Whether intents are compared by the student's likelihoods, which takes
+            another pass over the prompt, and a student in this process.
     """
 
     weight: float
     threshold: float
     fall_back: bool = True
     pairs: PairModel | None = None
+    by_likelihood: bool = False
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -50,7 +54,11 @@ class SimilarIntents:
             raise SettingError(f"threshold={self.threshold}: it must be from 0 to 2")
 
     def bundles(
-        self, session: Session, readings: Readings, encoder: TitleEncoder
+        self,
+        session: Session,
+        readings: Readings,
+        encoder: TitleEncoder,
+        overlap: NDArray[np.float64] | None = None,
     ) -> tuple[Bundle, ...]:
         """Group the items of one session.
 
@@ -58,8 +66,10 @@ class SimilarIntents:
             session: The session; its gold is not looked at.
             readings: The readings of each item, in item order, as a student named them.
             encoder: Embeds intents and titles.
+            overlap: How alike the items' intents are, *shape* (items, items); None for the cosine
+                of the readings' embeddings.
         """
-        tree = intent_dendrogram(session, readings, encoder, self.weight, self.pairs)
+        tree = intent_dendrogram(session, readings, encoder, self.weight, self.pairs, overlap)
         clusters = tree.cut(self.threshold)
         if not clusters and self.fall_back:
             clusters = whole(session)
@@ -72,16 +82,22 @@ def intent_dendrogram(
     encoder: TitleEncoder,
     weight: float,
     pairs: PairModel | None = None,
+    overlap: NDArray[np.float64] | None = None,
 ) -> Dendrogram:
-    """The dendrogram of a session's items by intent and title, see `SimilarIntents`."""
+    """The dendrogram of a session's items by intent and title, see `SimilarIntents.bundles`."""
     titles = encoder.encode([item.title for item in session.items])
-    intents = np.stack(
-        [_meant(mine, encoder, title) for mine, title in zip(readings, titles, strict=True)]
-    )
     by_title = _cosines(titles) if pairs is None else pairs.probabilities(titles)
-    similar = weight * _cosines(intents) + (1 - weight) * by_title
+    by_intent = _by_meaning(readings, encoder, titles) if overlap is None else overlap
+    similar = weight * by_intent + (1 - weight) * by_title
     distances = np.clip(1 - similar, 0.0, 2.0)
     return Dendrogram.of_distances([item.id for item in session.items], distances)
+
+
+def _by_meaning(
+    readings: Readings, encoder: TitleEncoder, titles: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    meant = [_meant(mine, encoder, title) for mine, title in zip(readings, titles, strict=True)]
+    return _cosines(np.stack(meant))
 
 
 def _cosines(rows: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -1,5 +1,6 @@
 """A compiled program on disk: one ``program.json`` with state and architecture, without its LM."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,7 @@ from routedk.programs.grouping import SimilarIntents
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.knowledge.context import NeighbourStyle
 from routedk.programs.knowledge.utilization import utilization_of
+from routedk.programs.prompting.demos import layout_demo
 from routedk.programs.prompting.layout import layout_hash
 from routedk.programs.prompting.signatures import GenerateBundles
 from routedk.programs.saved_record import checked_record
@@ -60,6 +62,7 @@ class _Grouping(_Strict):
     threshold: float
     fall_back: bool
     pairs: _Pairs | None = None
+    by_likelihood: bool = False
 
 
 class _Program(_Strict):
@@ -113,9 +116,10 @@ def _read_grouping(stored: _Grouping) -> SimilarIntents:
     return SimilarIntents(**{**dict(stored), "pairs": pairs})
 
 
-def _demo(demo: Any) -> dict[str, str]:
-    values = dict(demo.items())
-    return {name: str(values[name]) for name in _FIELDS if values.get(name) is not None}
+def _demos(demos: Iterable[Any]) -> list[dict[str, str]]:
+    """Demos as the prompt shows them, so that training examples among them are texts, too."""
+    shown = filter(None, map(layout_demo, demos))
+    return [{name: text for name, text in demo.items() if text} for demo in shown]
 
 
 def save_generator(generator: BundleGenerator, path: str | Path) -> None:
@@ -137,7 +141,7 @@ def save_generator(generator: BundleGenerator, path: str | Path) -> None:
         layout=layout_hash(),
         fields=list(generator.generate.signature.fields),
         instruction=generator.generate.signature.instructions,
-        demos=[_demo(demo) for demo in generator.generate.demos],
+        demos=_demos(generator.generate.demos),
         knowledge=_Knowledge(
             patterns=[_pattern(pattern) for pattern in knowledge.patterns],
             patterns_shown=knowledge.patterns_shown,

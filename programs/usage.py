@@ -43,17 +43,25 @@ class Usage:
         )
 
 
+class _Counter(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
+    """Stands among the calling modules, so that DSPy tells it of their calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.beside = Usage()
+
+
 class Meter:
     """What was asked for within one `metered` block, so far."""
 
     def __init__(self) -> None:
         """Nothing asked yet."""
-        self._module = dspy.Module()
+        self._module = _Counter()
 
     @property
     def usage(self) -> Usage:
         """The calls so far."""
-        return sum(map(_of_entry, self._module.history), Usage())
+        return sum(map(_of_entry, self._module.history), self._module.beside)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -77,6 +85,17 @@ def metered() -> Iterator[Meter]:
     meter = Meter()
     with meter.running():
         yield meter
+
+
+def spend(usage: Usage) -> None:
+    """Let this thread's meters count what was asked of a student beside DSPy's calls.
+
+    Args:
+        usage: Its cost, e.g. that of likelihoods.
+    """
+    for module in dspy.settings.caller_modules or []:
+        if isinstance(module, _Counter):
+            module.beside += usage
 
 
 def _of_entry(entry: Mapping[str, Any]) -> Usage:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self, get_args
 
+import numpy as np
 import torch
 from dspy.lm15 import Message, Request, Response, Usage
 
@@ -20,7 +21,12 @@ from routedk.adapters.routing.routed import RoutedStudent, read_routing
 from routedk.adapters.serving.batcher import Batcher
 from routedk.adapters.serving.draws import AnnounceDraws, current_draws
 from routedk.adapters.serving.generation import Completion, Generator, Sampling, Watch
-from routedk.adapters.serving.likelihoods import Scored, ScoringJob
+from routedk.adapters.serving.likelihoods import (
+    Continuation,
+    Scored,
+    ScoringJob,
+    scoring_job,
+)
 from routedk.adapters.serving.prefixes import DEFAULT_BYTES, PrefixCache
 from routedk.adapters.serving.streaming import TextStream
 from routedk.adapters.student import DEFAULT_STUDENT, Student, load_student
@@ -32,8 +38,10 @@ from routedk.adapters.training.examples import (
 )
 from routedk.adapters.training.verdicts import VerifierError
 from routedk.errors import SettingError
+from routedk.programs.intent_overlap import LineScores
 from routedk.programs.prompting.item_intents import render_readings, split_labels
 from routedk.programs.prompting.layout import THOUGHT_PREFIX
+from routedk.programs.prompting.layout import Message as ChatMessage
 from routedk.programs.prompting.reading import session_lines
 
 if TYPE_CHECKING:
@@ -229,6 +237,21 @@ class StudentEngine(_Unsaved):
     def score(self, job: ScoringJob) -> "Future[Scored]":
         """Queue completions whose likelihood is asked for."""
         return self._batcher.submit(job)
+
+    def score_lines(
+        self, messages: Sequence[ChatMessage], lines: Sequence[str], texts: Sequence[str]
+    ) -> LineScores:
+        """See `routedk.programs.intent_overlap.LineScorer`."""
+        tokenizer = self.generator.tokenizer
+        wanted = [Continuation(f" {text}", f"{line} |") for line in lines for text in texts]
+        job = scoring_job(tokenizer, encode_prompt(tokenizer, messages), wanted)
+        found = self.score(job).result()
+        totals = np.array([one.total for one in found.likelihoods])
+        return LineScores(totals.reshape(len(lines), len(texts)), found.tokens)
+
+    def prompt_tokens(self, messages: Sequence[ChatMessage]) -> int:
+        """Tokens of a prompt with these messages, those of the chat template included."""
+        return len(encode_prompt(self.generator.tokenizer, messages).ids)
 
     def close(self) -> None:
         """Finish what is queued and stop."""

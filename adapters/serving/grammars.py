@@ -1,5 +1,6 @@
 """Which texts are answers of the layout, one character at a time."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -26,7 +27,7 @@ class FreeText:
     entries: bool = False
 
 
-class Grammar(Protocol):
+class Grammar(Hashable, Protocol):
     """Which texts are answers, one character at a time. Immutable."""
 
     @property

@@ -21,7 +21,7 @@ from routedk.adapters.student import Student
 from routedk.errors import SettingError
 from routedk.programs.batch import call_all
 from routedk.programs.generator import BundleGenerator
-from routedk.programs.prompting.layout import build_messages
+from routedk.programs.prompting.layout import build_messages, render_items
 from routedk.programs.testing import scripted_lm
 from routedk.types import Session
 
@@ -64,6 +64,17 @@ def alone(scorer: Scorer, session: Session, wanted: Continuation) -> tuple[float
         scores = generator.base.model(input_ids=ids).logits[0].log_softmax(-1)
     places = range(ids.shape[1] - len(tail) - 1, ids.shape[1] - 1)
     return sum(float(scores[k, token]) for k, token in zip(places, tail, strict=True)), len(tail)
+
+
+def test_lines_are_scored_each_with_each_text(scorer: Scorer, sessions: list[Session]) -> None:
+    session = sessions[0]
+    lines, texts = render_items(session).split("\n"), ["brewing tea", "none"]
+    found = scorer.engine.score_lines(build_messages(session), lines, texts)
+    assert found.totals.shape == (len(session.items), 2)
+    for row, line in zip(found.totals, lines, strict=True):
+        for total, text in zip(row, texts, strict=True):
+            wanted, _ = alone(scorer, session, Continuation(f" {text}", f"{line} |"))
+            assert total == pytest.approx(wanted, abs=1e-4)
 
 
 def test_a_tree_equals_one_by_one(scorer: Scorer, sessions: list[Session]) -> None:

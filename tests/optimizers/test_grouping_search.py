@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from routedk.optimizers.grouping_search import GroupingSearch
 from routedk.optimizers.metric import as_examples
 from routedk.programs.generator import BundleGenerator
+from routedk.programs.intent_overlap import LineScores
 from routedk.programs.program_file import load_generator
 from routedk.programs.testing import scripted_lm
 from routedk.types import Bundle, Item, Session
@@ -111,3 +112,23 @@ def test_training_gold_says_which_titles_go_together(tmp_path: Path) -> None:
     assert load_generator(tmp_path / "program.json").grouping == compiled.grouping
     for other in (alone, scored):
         assert other.grouping is None or other.grouping.pairs is None, "learnt of what is scored"
+
+
+def test_likelihoods_are_used_where_the_model_tells_them_and_they_score_higher() -> None:
+    """No two readings are equal, but the second item would as readily be what the first is."""
+    lm, engine = scripted_lm(lambda messages: "Thought: 1 one thing; 2 another; 3 tea")
+
+    def score_lines(messages: object, lines: list[str], texts: list[str]) -> LineScores:
+        assert lines == ["1 thing a", "2 thing b", "3 thing c"]
+        assert texts == ["none", "one thing", "another", "tea"]
+        shares = [[0.1, 0.5, 0.4, 0.0], [0.1, 0.4, 0.5, 0.0], [0.0, 0.0, 0.0, 1.0]]
+        return LineScores(np.log(np.maximum(shares, 1e-30)), 7)
+
+    engine.score_lines = score_lines  # type: ignore[attr-defined]
+    sessions = [_session(f"s{k}", (Bundle(("a", "b")),)) for k in range(3)]
+    with dspy.context(lm=lm):
+        search = GroupingSearch(encoder=TableEncoder(), num_threads=2)
+        compiled = search.compile(BundleGenerator(), trainset=[], valset=as_examples(sessions))
+    assert compiled.grouping is not None
+    assert compiled.grouping.by_likelihood
+    assert compiled.trials[-1]["grouping_f1"] == 1.0

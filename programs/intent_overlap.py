@@ -1,0 +1,99 @@
+"""How much the intents overlap that a student might name for two items, by its likelihoods."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import dspy
+import numpy as np
+from numpy.typing import NDArray
+
+from routedk.errors import SettingError
+from routedk.programs.prompting.item_intents import NO_INTENT, Readings, render_labels
+from routedk.programs.prompting.layout import Message, render_items
+from routedk.programs.usage import Usage, spend
+from routedk.types import Session
+
+
+@dataclass(frozen=True, slots=True)
+class LineScores:
+    """How likely texts are to stand after lines of a thought.
+
+    Args:
+        totals: Log-likelihoods, *shape* (lines, texts).
+        tokens: Tokens that were read for them.
+    """
+
+    totals: NDArray[np.float64]
+    tokens: int
+
+
+class LineScorer(Protocol):
+    """An engine that tells likelihoods, as the student's does."""
+
+    def score_lines(
+        self, messages: Sequence[Message], lines: Sequence[str], texts: Sequence[str]
+    ) -> LineScores:
+        """The likelihood of each text as the rest of each line of an item thought.
+
+        Args:
+            messages: The prompt.
+            lines: Item lines, as the prompt has them.
+            texts: Intents, as `render_labels` writes them.
+        """
+        ...
+
+
+def tells_likelihoods(predictor: Any) -> bool:
+    """Whether the language model that a predictor would ask now tells likelihoods."""
+    return hasattr(_engine(predictor), "score_lines")
+
+
+def current_scorer(predictor: Any) -> LineScorer:
+    """The scorer of the language model that a predictor would ask now.
+
+    Raises:
+        SettingError: The model tells no likelihoods.
+    """
+    if not tells_likelihoods(predictor):
+        raise SettingError(
+            "this program compares intents by their likelihood, which only a student in this "
+            "process tells: run it under student_lm(...), or compile it for this language model"
+        )
+    scorer: LineScorer = _engine(predictor)
+    return scorer
+
+
+def _engine(predictor: Any) -> Any:
+    return getattr(predictor.lm or dspy.settings.lm, "engine", None)
+
+
+def intent_overlap(
+    session: Session, readings: Readings, messages: Sequence[Message], scorer: LineScorer
+) -> NDArray[np.float64]:
+    """The Bhattacharyya coefficient of what the student might name for each two items.
+
+    All readings of the session's items, and that an item has no intent, are what may be named; how
+    probable each is for an item is the student's likelihood of it there, over those of all. The
+    coefficient sums the square root of the product of two items' probabilities over the intents;
+    having none in common is no overlap. What an item was read as counts little where the student
+    would have named another's reading almost as readily.
+
+    Args:
+        session: The session.
+        readings: Those of each item, in item order.
+        messages: The prompt that they answer.
+        scorer: Of the student that wrote them.
+
+    Returns:
+        In [0, 1], 1 on the diagonal. *Shape:* (items, items).
+    """
+    named = [render_labels(reading) for mine in readings for reading in mine]
+    texts = list(dict.fromkeys([NO_INTENT, *named]))
+    found = scorer.score_lines(messages, render_items(session).split("\n"), texts)
+    spend(Usage(calls=1, input_tokens=found.tokens))
+    shares_NM = np.exp(found.totals - found.totals.max(axis=1, keepdims=True))
+    roots_NM = np.sqrt(shares_NM / shares_NM.sum(axis=1, keepdims=True))[:, 1:]
+    overlap: NDArray[np.float64] = np.clip(roots_NM @ roots_NM.T, 0.0, 1.0)
+    np.fill_diagonal(overlap, 1.0)
+    return overlap

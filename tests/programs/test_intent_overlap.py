@@ -1,0 +1,91 @@
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import dspy
+import numpy as np
+import pytest
+
+from routedk.errors import SettingError
+from routedk.eval.pairs import PairModel
+from routedk.programs.generator import BundleGenerator
+from routedk.programs.grouping import SimilarIntents
+from routedk.programs.intent_overlap import LineScores, intent_overlap
+from routedk.programs.program_file import load_generator
+from routedk.programs.prompting.layout import Message
+from routedk.programs.testing import scripted_lm
+from routedk.programs.usage import metered
+from routedk.types import Item, Session
+
+SESSION = Session("s", (Item("a", "lens"), Item("b", "tripod"), Item("c", "mug")))
+READINGS = [[("camera",)], [("camera",), ("video", "travel")], []]
+SHARES = {
+    "1 lens": {"none": 0.19, "camera": 0.81, "video / travel": 0.0},
+    "2 tripod": {"none": 0.2, "camera": 0.16, "video / travel": 0.64},
+    "3 mug": {"none": 1.0, "camera": 0.0, "video / travel": 0.0},
+}
+
+
+class TableScorer:
+    """Tells the shares above, times an item's own constant."""
+
+    def score_lines(
+        self, messages: Sequence[Message], lines: Sequence[str], texts: Sequence[str]
+    ) -> LineScores:
+        assert messages == [{"role": "user", "content": "prompt"}]
+        shares = np.array([[SHARES[line][text] for text in texts] for line in lines])
+        return LineScores(np.log(np.maximum(shares, 1e-300)) - [[9.0], [1.0], [0.0]], 40)
+
+
+def test_overlap_is_the_root_of_shares_of_each_intent_summed_none_left_out() -> None:
+    with metered() as meter:
+        overlap = intent_overlap(
+            SESSION, READINGS, [{"role": "user", "content": "prompt"}], TableScorer()
+        )
+    np.testing.assert_allclose(overlap, [[1, 0.36, 0], [0.36, 1, 0], [0, 0, 1]], atol=1e-9)
+    assert (meter.usage.calls, meter.usage.input_tokens) == (1, 40)
+
+
+def test_the_program_groups_by_it_and_counts_its_cost() -> None:
+    lm, engine = scripted_lm(lambda messages: "Thought: 1 camera; 2 video; 3 tea")
+    asked = []
+
+    def score_lines(messages: list[Message], lines: list[str], texts: list[str]) -> LineScores:
+        asked.append(messages)
+        return LineScores(np.zeros((len(lines), len(texts))), 40)
+
+    engine.score_lines = score_lines  # type: ignore[attr-defined]
+    program = BundleGenerator(
+        grouping=SimilarIntents(weight=1.0, threshold=0.3, fall_back=False, by_likelihood=True)
+    )
+    with dspy.context(lm=lm), metered() as meter:
+        (bundle,) = program(session=SESSION).bundles
+    assert bundle.item_ids == ("a", "b", "c"), "all alike: a quarter of each is none"
+    assert asked == [program.messages(SESSION)]
+    assert meter.usage.calls == 2
+
+
+def test_a_task_gets_the_same_answer() -> None:
+    lm, engine = scripted_lm(lambda messages: "Thought: 1 camera; 2 video; 3 tea")
+    engine.score_lines = lambda messages, lines, texts: LineScores(  # type: ignore[attr-defined]
+        np.zeros((3, 4)), 40
+    )
+    grouping = SimilarIntents(weight=1.0, threshold=0.3, by_likelihood=True)
+    with dspy.context(lm=lm):
+        answer = asyncio.run(BundleGenerator(grouping=grouping).acall(session=SESSION))
+    assert len(answer.bundles) == 1
+
+
+def test_a_model_that_tells_no_likelihoods_is_refused() -> None:
+    lm, _ = scripted_lm(lambda messages: "Thought: 1 camera; 2 video; 3 tea")
+    grouping = SimilarIntents(weight=1.0, threshold=0.3, by_likelihood=True)
+    with dspy.context(lm=lm), pytest.raises(SettingError, match="only a student in this process"):
+        BundleGenerator(grouping=grouping)(session=SESSION)
+
+
+def test_the_program_keeps_how_it_groups(tmp_path: Path) -> None:
+    grouping = SimilarIntents(
+        weight=0.5, threshold=0.4, pairs=PairModel((0.25, -1.0), 0.5), by_likelihood=True
+    )
+    BundleGenerator(grouping=grouping).save(tmp_path / "program.json")
+    assert load_generator(tmp_path / "program.json").grouping == grouping
