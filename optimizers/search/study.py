@@ -1,0 +1,226 @@
+"""`run_study`: one Optuna study, from its making or joining until its budget is used up."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.exceptions import DuplicatedStudyError
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from routedk.errors import SettingError
+from routedk.optimizers.search.budget import Budget
+from routedk.optimizers.search.corners import corners
+from routedk.optimizers.search.failure import TrialFailure
+from routedk.optimizers.search.identity import IDENTITY, check_identity
+from routedk.optimizers.search.objective import DIRECTIONS, Objective, ObjectiveName, TrialPipeline
+from routedk.optimizers.search.progress import trial_line
+from routedk.optimizers.search.samplers import (
+    SeededSampler,
+    check_pruner,
+    check_sampler,
+    make_pruner,
+)
+from routedk.optimizers.search.space import SearchSpace
+from routedk.optimizers.search.storage import (
+    HEARTBEAT,
+    JOURNAL,
+    check_name,
+    open_storage,
+    shown_url,
+    storage_errors,
+    storage_url,
+)
+from routedk.optimizers.search.workers import Watch, give_back
+from routedk.types import Session
+
+logger = logging.getLogger(__name__)
+
+OnTrial = Callable[[optuna.Study, FrozenTrial], None]
+_WAIT = 1.0
+_PATIENCE = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySettings:
+    """How a study is run.
+
+    Args:
+        name: Its name in its storage.
+        storage: See `routedk.optimizers.search.storage`; None for an SQLite file of its name.
+        objective: ``both``: matched F1 up and tokens per session down; ``f1``: the first alone.
+        sampler: A name in the table of `routedk.optimizers.search.samplers`.
+        pruner: Likewise; None for ``wilcoxon`` where there is one objective, and for ``none``
+            where there are two.
+        seed: Base seed of all proposals, at least 0.
+        resume: Go on with the study of this name, or join its workers; it is made where there is
+            none. Without it such a study is an error.
+        heartbeat: Seconds between two signs of life, at least 1.
+
+    Raises:
+        SettingError: A value is not allowed.
+    """
+
+    name: str
+    storage: str | None = None
+    objective: ObjectiveName = "both"
+    sampler: str = "tpe"
+    pruner: str | None = None
+    seed: int = 0
+    resume: bool = False
+    heartbeat: int = HEARTBEAT
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if self.objective not in DIRECTIONS:
+            raise SettingError(f"objective {self.objective!r}: allowed are {', '.join(DIRECTIONS)}")
+        check_sampler(self.sampler)
+        check_pruner(self.pruner, self.objective)
+        if self.seed < 0:
+            raise SettingError(f"seed={self.seed}: must be at least 0")
+        if self.heartbeat < 1:
+            raise SettingError(f"heartbeat={self.heartbeat}: must be at least 1 second")
+
+    @property
+    def url(self) -> str:
+        """The URL of the storage."""
+        return storage_url(self.storage, self.name)
+
+
+def run_study(
+    pipeline: TrialPipeline,
+    sessions: Sequence[Session],
+    space: SearchSpace,
+    settings: StudySettings,
+    budget: Budget,
+    *,
+    identity: Mapping[str, Any] | None = None,
+    on_trial: Sequence[OnTrial] = (),
+) -> optuna.Study:
+    """Make a study, or join it, and run trials until the budget is used up.
+
+    A trial that fails for a reason of its own is recorded with it; any other error ends the study
+    here, and the trial is queued again for whoever goes on. A log line tells of every trial.
+
+    Args:
+        pipeline: Carries out settings.
+        sessions: Validation sessions; those with gold are scored.
+        space: What is chosen from.
+        settings: How the study is run.
+        budget: How long.
+        identity: What else has to be the same wherever the study goes on, ready for JSON: the
+            data, the student.
+        on_trial: Called with every trial that ended here, e.g. a tracker.
+
+    Raises:
+        SettingError: The study exists and is not to be resumed, or was made with another space,
+            objective or identity; the message names it.
+        RouteDKError: The storage failed.
+    """
+    started = time.monotonic()
+    pruner = check_pruner(settings.pruner, settings.objective)
+    objective = Objective(
+        pipeline,
+        space,
+        sessions,
+        objective=settings.objective,
+        report="score" if pruner == "wilcoxon" else "mean",
+    )
+    mine = {
+        "objective": settings.objective,
+        "space": space.model_dump(mode="json"),
+        "sessions": [session.id for session in objective.sessions],
+        **(identity or {}),
+    }
+    if settings.url.startswith(JOURNAL):
+        logger.info("a journal keeps no heartbeats: only workers on this machine are replaced")
+    if settings.objective == "both":
+        logger.info("two objectives: Optuna prunes no trial")
+    with storage_errors(settings.url):
+        storage = open_storage(settings.url, heartbeat=settings.heartbeat)
+        study = _open(storage, settings, mine)
+        study.sampler = SeededSampler(study, settings.sampler, settings.seed, corners(space))
+        study.pruner = make_pruner(pruner, len(objective.sessions))
+        _run(study, objective, budget, started, on_trial)
+    return study
+
+
+def _open(storage: BaseStorage, settings: StudySettings, mine: Mapping[str, Any]) -> optuna.Study:
+    name, shown = settings.name, shown_url(settings.url)
+    try:
+        study = optuna.create_study(
+            storage=storage, study_name=name, directions=DIRECTIONS[settings.objective]
+        )
+    except DuplicatedStudyError:
+        if not settings.resume:
+            raise SettingError(
+                f"study {name!r} is in {shown} already: add --resume to go on with it or to join "
+                "it, or name another"
+            ) from None
+        study = optuna.load_study(storage=storage, study_name=name)
+        # Another worker may be about to write it.
+        deadline = time.monotonic() + _PATIENCE
+        while IDENTITY not in study.user_attrs and time.monotonic() < deadline:
+            time.sleep(_WAIT / 10)
+        if IDENTITY in study.user_attrs:
+            check_identity(name, study.user_attrs[IDENTITY], mine)
+            logger.info("study %s in %s: %d trials so far", name, shown, len(study.trials))
+            return study
+    else:
+        logger.info("study %s is made in %s", name, shown)
+    study.set_user_attr(IDENTITY, dict(mine))
+    return study
+
+
+def _run(
+    study: optuna.Study,
+    objective: Objective,
+    budget: Budget,
+    started: float,
+    on_trial: Sequence[OnTrial],
+) -> None:
+    """Trial after trial; where all that is left is under way elsewhere, wait how it ends."""
+    watch = Watch(study)
+    waited = False
+    while True:
+        watch.retry_dead()
+        trials = study.get_trials(deepcopy=False)
+        if reason := budget.used_up(trials, time.monotonic() - started):
+            logger.info("study %s: %s", study.study_name, reason)
+            return
+        if watch.nameless():
+            time.sleep(_WAIT / 10)
+        elif not budget.is_taken(trials):
+            _run_one(study, objective, on_trial)
+        elif watch.nothing_to_wait_for():
+            logger.info("the last trials are under way elsewhere, and a journal cannot tell how")
+            return
+        else:
+            if not waited:
+                logger.info("the last trials are under way, waiting for their workers")
+            waited = True
+            time.sleep(_WAIT)
+
+
+def _run_one(study: optuna.Study, objective: Objective, on_trial: Sequence[OnTrial]) -> None:
+    begun: list[int] = []
+
+    def attempt(trial: optuna.Trial) -> float | tuple[float, float]:
+        begun.append(trial.number)
+        return objective(trial)
+
+    def say(study: optuna.Study, trial: FrozenTrial) -> None:
+        logger.info("%s", trial_line(trial))
+
+    try:
+        study.optimize(attempt, n_trials=1, catch=(TrialFailure,), callbacks=[say, *on_trial])
+    except BaseException:
+        for number in begun:
+            trial = study.trials[number]
+            if trial.state == TrialState.FAIL:
+                give_back(study, trial)
+                logger.info("trial %d is queued again", number)
+        raise
