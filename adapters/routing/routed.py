@@ -148,6 +148,16 @@ class RoutedStudent:
                 for target in targets:
                     matrices[f"expert_{target}"].weight.data.copy_(weight)
 
+    def read_expert(self, name: str, folder: str | Path) -> None:
+        """Overwrite an expert with one on disk, a plain PEFT folder of the same shape.
+
+        Raises:
+            ArtifactError: It is missing, damaged, or of another shape.
+        """
+        for layer in fused_layers(self.model):
+            layer.frozen_cat = None
+        _load_expert(self.model, Path(folder), f"expert_{name}")
+
     @torch.no_grad()
     def router_inputs(self, prompts: Sequence[EncodedPrompt]) -> Tensor:
         """What the router sees of these prompts, as the settings say; *shape* (batch, hidden)."""

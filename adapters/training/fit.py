@@ -139,6 +139,7 @@ def fit_rows(
     settings: FitSettings,
     *,
     experts: str | Path | None = None,
+    start: str | Path | None = None,
 ) -> RoutedStudent:
     """As `fit`, on rows that are made already.
 
@@ -148,17 +149,21 @@ def fit_rows(
         folder: As in `fit`.
         settings: How to train.
         experts: As in `fit`.
+        start: Folder of one trained expert, in PEFT's layout: the first expert of the settings,
+            whatever its name, starts from its weights, and is trained as they say of ``base``.
 
     Raises:
         SettingError: As `fit`.
-        ArtifactError: As `fit`.
+        ArtifactError: As `fit`, or the expert to start from is damaged or of another shape.
     """
-    _check(settings, folder)
+    _check(settings, folder, any_first=start is not None)
     folder = Path(folder).resolve()
     join(student.model.device)
     routed = (
         _untrained(student, settings) if experts is None else _given(student, experts, settings)
     )
+    if start is not None:
+        routed.read_expert(settings.experts.experts[0], start)
     work = folder.parent / f".{folder.name}.work" / _key(settings, routed, rows)
     started = time.monotonic()
     base = settings.base.sample([row for row in rows if row.expert == 0])
@@ -194,9 +199,9 @@ def fit_rows(
     return routed
 
 
-def _check(settings: FitSettings, folder: str | Path) -> None:
+def _check(settings: FitSettings, folder: str | Path, *, any_first: bool = False) -> None:
     names = settings.experts.experts
-    if names[0] != "base":
+    if names[0] != "base" and not any_first:
         raise SettingError(f"experts {names}: the first must be base, the others start from it")
     check_replaceable(Path(folder).resolve())
 

@@ -4,7 +4,7 @@ import random
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import typer
 
@@ -18,22 +18,6 @@ from routedk.cli.options import (
 )
 from routedk.cli.output import log_progress, print_table, quiet_libraries
 from routedk.errors import DataError
-
-
-class _Stage(NamedTuple):
-    """How a router is trained where the options do not say."""
-
-    share: float
-    epochs: float
-    least_batch: int = 1
-
-
-# A step of `supervised` runs no model: it can afford all rows, many times, in large batches.
-_ROUTER_STAGES = {
-    "answer": _Stage(0.1, 2.0),
-    "joint": _Stage(0.3, 1.0),
-    "supervised": _Stage(1.0, 10.0, 32),
-}
 
 
 @takes_sessions(split="train")
@@ -153,10 +137,9 @@ def train(
     from routedk.adapters.routing.routing_file import ExpertSettings, read_routing, settings_of
     from routedk.adapters.student import DEFAULT_STUDENT, load_student
     from routedk.adapters.training.examples import check_form
-    from routedk.adapters.training.fit import FitSettings, fit
+    from routedk.adapters.training.fit import fit
+    from routedk.adapters.training.plan import TrainingPlan
     from routedk.adapters.training.processes import is_main, join
-    from routedk.adapters.training.router_training import RouterTraining
-    from routedk.adapters.training.stages import TrainingSettings
     from routedk.programs.knowledge.utilization import check_trains
 
     form = check_form(answer_form)
@@ -190,39 +173,23 @@ def train(
     if max_sessions is not None and max_sessions < len(sessions):
         sessions = random.Random(seed).sample(sessions, max_sessions)
 
-    def stage(
-        passes: float, rate: float, share: float = 1.0, rows: int = batch_size
-    ) -> TrainingSettings:
-        return TrainingSettings(
-            share=share,
-            epochs=passes,
-            learning_rate=rate,
-            batch_size=rows,
-            seed=seed,
-            gradient_checkpointing=gradient_checkpointing,
-        )
-
-    base = stage(epochs, learning_rate)
-    how = RouterTraining(
-        method=router_training,
+    plan = TrainingPlan(
+        epochs=epochs,
+        learning_rate=learning_rate,
+        knowledge_share=knowledge_share,
+        knowledge_epochs=knowledge_epochs,
+        router_training=router_training,
+        router_share=router_share,
+        router_epochs=router_epochs,
         temperature=temperature,
         balance=balance,
         sparsity=sparsity,
-        expert_learning_rate=learning_rate / 4,
+        batch_size=batch_size,
+        gradient_checkpointing=gradient_checkpointing,
     )
-    usual = _ROUTER_STAGES[how.method]
-    settings = FitSettings(
-        experts=shape,
-        base=base,
-        knowledge=stage(knowledge_epochs, learning_rate / 2, knowledge_share),
-        router=stage(
-            usual.epochs if router_epochs is None else router_epochs,
-            2e-2,
-            usual.share if router_share is None else router_share,
-            max(batch_size, usual.least_batch),
-        ),
+    settings = plan.fit_settings(
+        shape,
         fusion=fusion,
-        router_training=how,
         one_by_one=one_by_one,
         answer_form=form,
         utilization=utilization,
