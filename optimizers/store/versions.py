@@ -18,17 +18,18 @@ _OWN = "routedk"
 
 
 @cache
-def code_version(*modules: str) -> str:
+def code_version(*modules: str, apart: tuple[str, ...] = ()) -> str:
     """The version of some modules: sixteen hex digits.
 
     Read once for each process: code that is changed while it runs is not what runs.
 
     Args:
         modules: Full names of the modules that begin the work.
+        apart: Packages and modules that they import and that change nothing of what they make.
     """
     digest = hashlib.sha256()
     libraries: set[str] = set()
-    for name, path in _closure(modules).items():
+    for name, path in _closure(modules, apart).items():
         digest.update(f"{name}\n".encode() + path.read_bytes())
         # Prompts stand in text files beside the code.
         for text in sorted(path.parent.glob("*.txt")):
@@ -40,17 +41,19 @@ def code_version(*modules: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def modules_of(*modules: str) -> tuple[str, ...]:
+def modules_of(*modules: str, apart: tuple[str, ...] = ()) -> tuple[str, ...]:
     """The modules of this package that these are made of, themselves included, sorted."""
-    return tuple(_closure(modules))
+    return tuple(_closure(modules, apart))
 
 
-def _closure(modules: Sequence[str]) -> dict[str, Path]:
+def _closure(modules: Sequence[str], apart: Sequence[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     left = list(modules)
     while left:
         name = left.pop()
-        if name in found or (path := _source(name)) is None:
+        if name in found or any(name == one or name.startswith(f"{one}.") for one in apart):
+            continue
+        if (path := _source(name)) is None:
             continue
         found[name] = path
         left += [head for head in _imports(path) if head.startswith(f"{_OWN}.")]
