@@ -6,12 +6,22 @@ from typing import Any
 from dspy import Example
 
 from routedk.eval.matched import matched_f1
+from routedk.programs.prompting.layout import render_answer
 from routedk.types import Session, bundle_sets
 
 
 def as_examples(sessions: Sequence[Session]) -> list[Any]:
-    """Sessions as DSPy examples with the input ``session``; gold is inside the session."""
-    return [Example(session=session).with_inputs("session") for session in sessions]
+    """Sessions as DSPy examples with the input ``session``; gold is inside the session.
+
+    Where there is gold, the label ``bundles`` says it as an answer, for optimizers that show
+    training examples to a language model.
+    """
+    return [Example(session=s, **_label(s)).with_inputs("session") for s in sessions]
+
+
+def _label(session: Session) -> dict[str, str]:
+    known = session.bundles is not None
+    return {"bundles": render_answer(session, session.bundles or ())} if known else {}
 
 
 def matched_f1_metric(example: Any, prediction: Any, trace: object = None) -> float:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from routedk.programs.aicl.file import load_aicl
     from routedk.programs.aicl.program import AICL
     from routedk.programs.batch import generate_all
-    from routedk.programs.choosing.consensus import Consensus
+    from routedk.programs.choosing.consensus import Consensus, central_prediction
     from routedk.programs.choosing.likelihood import LikelihoodRanking
     from routedk.programs.choosing.self_correct import SelfCorrect
     from routedk.programs.choosing.verification import Verification
@@ -48,6 +48,7 @@ __all__ = [
     "SelfCorrect",
     "ThoughtDistiller",
     "Verification",
+    "central_prediction",
     "estimate_calls",
     "generate_all",
     "is_session_error",
@@ -77,6 +78,7 @@ _HOMES = {
     "SelfCorrect": "choosing.self_correct",
     "ThoughtDistiller": "teachers.thought_distiller",
     "Verification": "choosing.verification",
+    "central_prediction": "choosing.consensus",
     "estimate_calls": "journaling.budget",
     "generate_all": "batch",
     "is_session_error": "journaling.journaled_lm",

@@ -82,6 +82,11 @@ class Session:
                 )
         object.__setattr__(self, "_index", index)
 
+    def __str__(self) -> str:
+        """The items as numbered lines, without gold: what DSPy compares and shows of a session."""
+        titles = (" ".join(item.title.split()) for item in self.items)
+        return "\n".join(f"{number} {title}" for number, title in enumerate(titles, start=1))
+
     def item(self, item_id: str) -> Item:
         """The item with this id.
 
