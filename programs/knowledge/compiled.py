@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, get_args
 
 from routedk.errors import SettingError
@@ -71,7 +72,7 @@ class CompiledKnowledge:
         if self.k and not self.sessions:
             raise SettingError(f"k={self.k} without training sessions to choose from")
         if self.k:
-            object.__setattr__(self, "_index", make_retriever(self.retriever, self.sessions))
+            object.__setattr__(self, "_index", _index(self.retriever, tuple(self.sessions)))
         if self.patterns_shown is not None and len(self.patterns) > self.patterns_shown:
             lines = tuple(map(render_pattern, self.patterns))
             object.__setattr__(self, "_patterns", RuleRetriever(lines))
@@ -117,6 +118,12 @@ class CompiledKnowledge:
         return PromptContext(
             patterns=patterns, rules=rules, neighbours=neighbours, style=self.style
         )
+
+
+@lru_cache(maxsize=2)
+def _index(name: str, sessions: tuple[Session, ...]) -> Retriever:
+    """The index of a retriever; candidates of one compilation share it."""
+    return make_retriever(name, sessions)
 
 
 NO_KNOWLEDGE = CompiledKnowledge()

@@ -4,7 +4,9 @@ from itertools import islice
 
 from routedk.optimizers.choices import KnowledgeChoice, KnowledgeSpace, propose
 
-SPACE = KnowledgeSpace(rules=4, rules_shown=3, ks=(1, 2), thoughts=True, styles=("demos", "blocks"))
+SPACE = KnowledgeSpace(
+    rules=4, rules_shown=(3,), ks=(1, 2), thoughts=True, styles=("demos", "blocks")
+)
 
 
 def first(
@@ -67,7 +69,46 @@ def test_without_neighbours_nothing_is_decided_about_them() -> None:
 
 
 def test_an_empty_space_ends() -> None:
-    empty = KnowledgeSpace(rules=0, rules_shown=3, ks=(), thoughts=False, styles=("demos",))
+    empty = KnowledgeSpace(rules=0, rules_shown=(3,), ks=(), thoughts=False, styles=("demos",))
     assert first(empty, KnowledgeChoice(), 5) == []
-    small = KnowledgeSpace(rules=1, rules_shown=3, ks=(1,), thoughts=False, styles=("demos",))
+    small = KnowledgeSpace(rules=1, rules_shown=(3,), ks=(1,), thoughts=False, styles=("demos",))
     assert len(first(small, KnowledgeChoice(k=1), 50)) == 3
+
+
+def test_instructions_come_first_and_other_numbers_of_rules_last() -> None:
+    space = replace(SPACE, instructions=2, rules_shown=(3, 1), styles=("demos",))
+    best = KnowledgeChoice(instruction=0)
+    every = (0, 1, 2, 3)
+    assert first(space, best, 6) == [
+        best,
+        replace(best, instruction=1),
+        replace(best, k=1, show_thoughts=True),
+        replace(best, rules=every, rules_shown=3),
+        replace(best, k=2, show_thoughts=True),
+        replace(best, rules=every),
+    ]
+    assert first(space, best, 7)[6] == replace(best, rules=every, rules_shown=1)
+    assert {choice.instruction for choice in first(space, best, 60)[7:]} >= {None, 1}
+
+
+def test_which_rules_how_many_and_in_what_order() -> None:
+    best = KnowledgeChoice(rules=(0, 1, 2, 3))
+    tried = [choice for choice in first(SPACE, best, 300) if choice.rules_shown is None]
+    rules = {choice.rules for choice in tried}
+    assert {len(some) for some in rules} == {0, 1, 2, 3, 4}
+    assert (1, 0, 2, 3) in rules
+    assert any(list(some) != sorted(some) for some in rules if len(some) == 3)
+    nearest = first(SPACE, replace(best, rules_shown=3), 100)
+    assert all(list(c.rules) == sorted(c.rules) for c in nearest if c.rules_shown is not None)
+
+
+def test_what_does_not_fit_is_passed_over() -> None:
+    def fits(choice: KnowledgeChoice) -> bool:
+        return len(choice.rules) < 2
+
+    best = KnowledgeChoice(rules=(1,))
+    some = list(islice(propose(SPACE, lambda: best, random.Random(0), fits), 12))
+    assert len(some) == 12
+    assert all(map(fits, some))
+    none = propose(SPACE, lambda: best, random.Random(0), lambda choice: False)
+    assert list(none) == []

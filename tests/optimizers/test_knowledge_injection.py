@@ -1,5 +1,6 @@
 import threading
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import dspy
@@ -8,6 +9,7 @@ import pytest
 from routedk.errors import SettingError
 from routedk.optimizers.knowledge_injection import KnowledgeInjection
 from routedk.optimizers.metric import as_examples, matched_f1_metric
+from routedk.optimizers.prompt_length import estimated_tokens
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.program_file import load_generator
@@ -34,7 +36,7 @@ def sessions(prefix: str, count: int) -> list[Session]:
     return made
 
 
-TRAIN, VAL = as_examples(sessions("train", 6)), as_examples(sessions("val", 4))
+TRAIN, VAL = as_examples(sessions("train", 22)), as_examples(sessions("val", 12))
 KNOWLEDGE = KnowledgeBase(
     rules=(
         Rule(text="useless", provenance=MADE),
@@ -82,7 +84,7 @@ def test_the_nearest_rules_are_chosen_where_they_help() -> None:
         fits = rule.endswith(messages[-1]["content"].split()[-1])
         return "1 2" if fits and "word" not in messages[0]["content"].replace(rule, "") else "3 4"
 
-    rules = tuple(Rule(text=f"rule of word{n}", provenance=MADE) for n in range(4))
+    rules = tuple(Rule(text=f"rule of word{n}", provenance=MADE) for n in range(12))
     lm, _ = scripted_lm(script)
     with dspy.context(lm=lm):
         program = KnowledgeInjection(KnowledgeBase(rules=rules), rules_shown=1).compile(
@@ -104,7 +106,7 @@ def test_the_nearest_patterns_are_chosen_where_they_help() -> None:
             lift=2.0,
             provenance=MADE,
         )
-        for n in range(6)
+        for n in range(12)
     )
 
     def script(messages: list[dict[str, str]]) -> str:
@@ -176,7 +178,7 @@ def test_neighbours_that_help_are_chosen() -> None:
     program = compiled(helped_by("1 2 | x"), evaluations=4)
     assert program.knowledge.k == 1
     assert {session.id for session in program.knowledge.sessions} == {
-        f"train-{n}" for n in range(6)
+        f"train-{n}" for n in range(22)
     }
 
 
@@ -224,6 +226,114 @@ def test_the_number_of_evaluations_is_kept(evaluations: int) -> None:
     assert program.trials[0]["choice"] is None
 
 
+def test_an_instruction_that_helps_is_chosen(tmp_path: Path) -> None:
+    instructions = ["Guess.", "Bundle as the golden book says.", "Guess again."]
+    program = compiled(helped_by("golden book"), instructions=instructions, evaluations=4)
+    assert program.generate.signature.instructions == instructions[1]
+    assert program.knowledge == CompiledKnowledge()
+    assert [trial["choice"]["instruction"] for trial in program.trials[1:]] == instructions
+    program.save(tmp_path / "program.json")
+    loaded = load_generator(tmp_path / "program.json")
+    assert loaded.messages(VAL[0].session) == program.messages(VAL[0].session)
+
+
+def test_the_order_of_rules_that_helps_is_chosen() -> None:
+    """A student that is right only where the magic rule is the last of all three."""
+
+    def script(messages: list[dict[str, str]]) -> str:
+        rules = messages[0]["content"].split("Rules:\n")[-1].split("\n")
+        return "1 2" if len(rules) == 3 and rules[-1] == "- the magic rule" else "3 4"
+
+    program = compiled(script, evaluations=80, ks=(), rules_shown=1)
+    assert len(program.knowledge.rules) == 3
+    assert program.knowledge.rules[-1] == "the magic rule"
+
+
+def test_what_helps_only_together_with_what_seemed_to_help_is_found() -> None:
+    """The rule gains too little to be kept, but what is built on it gains enough."""
+
+    def script(messages: list[dict[str, str]]) -> str:
+        prompt = "\n".join(message["content"] for message in messages)
+        luck = messages[-1]["content"].split()[-1] in ("word0", "word1")
+        return "1 2" if "magic" in prompt and (luck or "blocks" in prompt) else "3 4"
+
+    program = compiled(
+        script, evaluations=8, instructions=["the magic", "the magic blocks"], ks=(), level=0.4
+    )
+    first, second = program.trials[1:3]
+    assert (first["matched_f1"], first["replaced"]) == (pytest.approx(2 / 12), False)
+    assert first["p"] == 0.25
+    assert (second["against"], second["replaced"], second["chosen"]) == (0, True, True)
+
+
+def noisy(seed: int) -> Any:
+    """A student that is right or wrong by chance, anew for every prompt."""
+
+    def script(messages: list[dict[str, str]]) -> str:
+        return "1 2" if Random(f"{seed} {messages}").random() < 0.5 else "3 4"
+
+    return script
+
+
+def test_a_noisy_student_is_left_as_it_was() -> None:
+    best = []
+    for seed in range(4):
+        program = compiled(noisy(seed), evaluations=8)
+        assert program.trials[0]["chosen"]
+        assert program.knowledge == CompiledKnowledge()
+        scores = [trial["matched_f1"] for trial in program.trials]
+        best.append(max(scores) - scores[0])
+    # By the mean alone it would have been left.
+    assert sum(gain > 0.05 for gain in best) >= 3
+
+
+def test_trials_say_against_whom_and_how_sure() -> None:
+    program = compiled(helped_by("1 2 | x"), evaluations=2)
+    compared = ("against", "difference", "p", "replaced")
+    assert [program.trials[0][key] for key in compared] == [None] * 4
+    assert [program.trials[1][key] for key in compared] == [0, 1.0, 0.5**12, True]
+
+
+def test_of_equal_scores_the_shorter_prompt_wins() -> None:
+    program = compiled(lambda messages: "1 2", evaluations=6, instructions=["Long. " * 99, "Go."])
+    assert program.generate.signature.instructions == "Go."
+    assert program.trials[2]["replaced"]
+    assert program.knowledge == CompiledKnowledge()
+
+
+def test_no_prompt_is_over_the_token_budget() -> None:
+    def words(messages: Any) -> int:
+        return sum(len(message["content"].split()) for message in messages)
+
+    plain = max(words(BundleGenerator().messages(e.session)) for e in VAL)
+    script = helped_by("the magic rule")
+    free = compiled(script, evaluations=12, count_tokens=words)
+    assert max(trial["prompt_tokens"] for trial in free.trials) > plain + 8
+    tight = compiled(script, evaluations=12, count_tokens=words, token_budget=plain + 8)
+    assert len(tight.trials) <= 12
+    assert all(trial["prompt_tokens"] <= plain + 8 for trial in tight.trials)
+    assert tight.knowledge.rules == ("the magic rule",)
+    assert max(words(tight.messages(e.session)) for e in VAL) <= plain + 8
+    none = compiled(script, evaluations=12, count_tokens=words, token_budget=plain)
+    assert len(none.trials) == 1
+    message = f"token_budget={plain - 1}: .* has prompts of {plain} tokens already"
+    with pytest.raises(SettingError, match=message):
+        compiled(script, count_tokens=words, token_budget=plain - 1)
+
+
+def test_tokens_are_counted_by_the_student_where_it_can() -> None:
+    lm, engine = scripted_lm(lambda messages: "1 2")
+    estimated = KnowledgeInjection(KNOWLEDGE, evaluations=1)
+    with dspy.context(lm=lm):
+        [trial] = estimated.compile(BundleGenerator(), trainset=TRAIN, valset=VAL).trials
+        prompts = [BundleGenerator().messages(e.session) for e in VAL]
+        assert trial["prompt_tokens"] == max(map(estimated_tokens, prompts))
+        engine.prompt_tokens = lambda messages: 7  # type: ignore[attr-defined]
+        [trial] = estimated.compile(BundleGenerator(), trainset=TRAIN, valset=VAL).trials
+    assert trial["prompt_tokens"] == 7
+    assert estimated_tokens([{"role": "user", "content": "kettlé"}]) == 3 + 4
+
+
 def test_seeded() -> None:
     trials = [compiled(helped_by("magic"), evaluations=14, seed=3).trials for _ in range(2)]
     assert trials[0] == trials[1]
@@ -240,13 +350,13 @@ def test_without_a_validation_set_a_fifth_is_held_out() -> None:
         program = KnowledgeInjection(KNOWLEDGE, evaluations=2).compile(
             BundleGenerator(), trainset=TRAIN
         )
-    assert program.trials[0]["sessions"] == 2
-    assert len(program.knowledge.sessions) == 4
+    assert program.trials[0]["sessions"] == 5
+    assert len(program.knowledge.sessions) == 17
 
 
 def test_unparsable_answers_are_counted_and_score_nothing() -> None:
     [trial] = compiled(lambda messages: "blah", evaluations=1).trials
-    assert trial["unparsable"] == 4
+    assert trial["unparsable"] == 12
     assert trial["matched_f1"] == 0.0
 
 
@@ -299,7 +409,12 @@ def test_validation_needs_gold() -> None:
         ({"evaluations": 0}, "evaluations=0: it must be at least 1"),
         ({"num_threads": 0}, "num_threads=0: it must be at least 1"),
         ({"ks": (0,)}, r"ks=\[0\]: each must be at least 1"),
-        ({"rules_shown": 0}, "rules_shown=0: it must be at least 1"),
+        ({"rules_shown": 0}, r"rules_shown=\[0\]: each must be at least 1"),
+        ({"rules_shown": ()}, "rules_shown is empty: it needs at least one number"),
+        ({"level": 0}, "level=0: it must be above 0 and below 1"),
+        ({"level": 1.0}, "level=1.0: it must be above 0"),
+        ({"instructions": ["a", " "]}, "instructions has an empty one: leave it out"),
+        ({"token_budget": 0}, "token_budget=0: it must be at least 1"),
         ({"utilization": "RAG"}, "utilization 'RAG': allowed are ICL, SFT"),
         ({"utilization": "ICL", "evaluations": 1}, "evaluations=1: with utilization 'ICL' at l"),
         ({"patterns_shown": -1}, "patterns_shown=-1: it must be at least 0"),
@@ -318,7 +433,7 @@ def test_metric_by_hand_and_in_evaluate() -> None:
     evaluate = dspy.Evaluate(devset=VAL, metric=matched_f1_metric, num_threads=2)
     with dspy.context(lm=lm):
         result = evaluate(BundleGenerator())
-    assert [score for *_, score in result.results] == pytest.approx([2 / 3] * 4)
+    assert [score for *_, score in result.results] == pytest.approx([2 / 3] * 12)
 
 
 def test_works_inside_better_together() -> None:
