@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from routedk.optimizers.difficulty import difficulty_scores
+    from routedk.optimizers.feedback import feedback_metric
     from routedk.optimizers.grouping_search import GroupingSearch
     from routedk.optimizers.knowledge_injection import KnowledgeInjection
     from routedk.optimizers.metric import as_examples, matched_f1_metric
@@ -19,6 +20,7 @@ __all__ = [
     "SamplingStrategy",
     "as_examples",
     "difficulty_scores",
+    "feedback_metric",
     "make_strategy",
     "matched_f1_metric",
     "sample_sessions",
@@ -30,6 +32,7 @@ _HOMES = {
     "SamplingStrategy": "sampling",
     "as_examples": "metric",
     "difficulty_scores": "difficulty",
+    "feedback_metric": "feedback",
     "make_strategy": "sampling",
     "matched_f1_metric": "metric",
     "sample_sessions": "sampling",

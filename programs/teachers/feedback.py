@@ -20,6 +20,17 @@ def session_verdicts(
     return judge(session.gold, stated)
 
 
+def missed_bundles(session: Session, verdicts: Sequence[Verdict]) -> list[frozenset[str]]:
+    """The gold bundles that no stated bundle came near, none twice.
+
+    Args:
+        session: A session with gold.
+        verdicts: What `session_verdicts` said of the answer.
+    """
+    touched = {verdict.gold for verdict in verdicts if verdict.kind != "invalid"}
+    return [gold for gold in dict.fromkeys(session.gold) if gold not in touched]
+
+
 def render_feedback(session: Session, verdicts: Sequence[Verdict]) -> str:
     """One line per stated bundle, then one per gold bundle that none came near, by item numbers.
 
@@ -30,11 +41,9 @@ def render_feedback(session: Session, verdicts: Sequence[Verdict]) -> str:
         verdicts: What `session_verdicts` said of the answer.
     """
     lines = [_line(session, verdict) for verdict in verdicts]
-    touched = {verdict.gold for verdict in verdicts if verdict.kind != "invalid"}
     lines += [
         f"{_numbers(session, gold)}: a bundle that was not stated."
-        for gold in dict.fromkeys(session.gold)
-        if gold not in touched
+        for gold in missed_bundles(session, verdicts)
     ]
     return "\n".join(lines) or "No bundle was stated, and there is none."
 

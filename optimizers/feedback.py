@@ -1,0 +1,118 @@
+"""`feedback_metric`: matched F1 with words on what was right, wrong, missed and invented."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import dspy
+
+from routedk.errors import SettingError
+from routedk.eval.matched import matched_f1
+from routedk.eval.mistakes import Verdict
+from routedk.programs.prompting.layout import UNTITLED
+from routedk.programs.prompting.text import INTENT_WORDS, neutralise
+from routedk.programs.teachers.feedback import missed_bundles, session_verdicts
+from routedk.types import Session, bundle_sets
+
+
+def feedback_metric(
+    gold: Any,
+    pred: Any,
+    trace: object = None,
+    pred_name: str | None = None,
+    pred_trace: object = None,
+) -> Any:
+    """Score one answer and say, item by item, what is the matter with it.
+
+    For ``dspy.GEPA``, whose reflection reads the feedback, and ``dspy.SIMBA``. Optimizers that
+    ask whether an example succeeded, such as BootstrapFewShot, take `matched_f1_metric`: any
+    prediction is a success to them unless they have a ``metric_threshold``.
+
+    Args:
+        gold: Example whose ``session`` has gold.
+        pred: What a `BundleGenerator`, or a program like it, answered.
+        trace: Not looked at.
+        pred_name: Not looked at: there is one predictor.
+        pred_trace: Not looked at.
+
+    Returns:
+        A ``dspy.Prediction`` with ``score``, the matched F1, and ``feedback``: a line on the
+        score, one per stated bundle, one per gold bundle that was missed. Items are named by
+        their number and title, as the student saw them.
+
+    Raises:
+        SettingError: Nobody annotated the session.
+    """
+    session = gold.session
+    if session.bundles is None:
+        raise SettingError(
+            f"session {session.id!r} has no gold to judge answers by (leave it out of the set)"
+        )
+    score = matched_f1(session.gold, bundle_sets(pred.bundles))
+    return dspy.Prediction(score=score, feedback=describe_answer(session, pred, score))
+
+
+def describe_answer(session: Session, answer: Any, score: float) -> str:
+    """The feedback of `feedback_metric`.
+
+    Args:
+        session: A session with gold.
+        answer: As ``pred`` there.
+        score: Its matched F1.
+    """
+    lines = [f"Score {score:.2f} of 1 (matched F1 of the bundles)."]
+    if error := answer.get("error"):
+        lines.append(
+            f"The answer could not be read: {error}. It must be one line per bundle, item "
+            'numbers | intent, or "none".'
+        )
+    elif not answer.bundles:
+        lines.append("The answer states no bundle.")
+    verdicts = session_verdicts(session, answer.bundles, answer.get("lone") or ())
+    lines += [_on_stated(session, verdict) for verdict in verdicts]
+    lines += [
+        f"Missed: {_items(session, bundle)} are a bundle{_intent(session, bundle)}, but none of "
+        "the stated ones comes near it."
+        for bundle in missed_bundles(session, verdicts)
+    ]
+    if not session.gold:
+        lines.append("In this session no items belong together: the right answer is none.")
+    if dropped := answer.get("dropped"):
+        lines.append(f"Not used of the answer: {'; '.join(dropped)}.")
+    return "\n".join(lines)
+
+
+def _on_stated(session: Session, verdict: Verdict) -> str:
+    stated = _items(session, verdict.predicted)
+    if verdict.kind == "correct":
+        return f"Right: {stated} are a bundle{_intent(session, verdict.predicted)}."
+    if verdict.kind == "too small":
+        return f"Too small: {stated} alone; a bundle has at least two items."
+    if verdict.kind == "invalid" or verdict.gold is None:
+        return f"Invented: {stated}; no two of these items belong together."
+    faults = _faults(session, verdict)
+    return f"Wrong: {stated}. The bundle meant{_intent(session, verdict.gold)} {faults}."
+
+
+def _faults(session: Session, verdict: Verdict) -> str:
+    parts = []
+    if verdict.irrelevant:
+        parts.append(f"does not hold {_items(session, verdict.irrelevant)}")
+    if verdict.missing:
+        parts.append(f"also holds {_items(session, verdict.missing)}")
+    return " and ".join(parts)
+
+
+def _items(session: Session, items: Iterable[str]) -> str:
+    """Items by number and title, in the order of their numbers."""
+    return ", ".join(_named(session, sorted(map(session.number, items))))
+
+
+def _named(session: Session, numbers: Sequence[int]) -> Iterator[str]:
+    for number in numbers:
+        yield f'{number} "{neutralise(session.items[number - 1].title) or UNTITLED}"'
+
+
+def _intent(session: Session, gold: frozenset[str]) -> str:
+    """The intent of a gold bundle, with the words before it; empty where it has none."""
+    intents = [b.intent for b in session.bundles or () if b.items == gold and b.intent]
+    return f" ({neutralise(intents[0], INTENT_WORDS)})" if intents else ""
