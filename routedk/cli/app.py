@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import routedk
+from routedk.cli.cache import list_parts, prune, verify
 from routedk.cli.compile import compile
 from routedk.cli.data import convert, describe
 from routedk.cli.demo import demo
@@ -25,6 +26,12 @@ app = typer.Typer(help=_HELP, no_args_is_help=True, pretty_exceptions_enable=Fal
 data = typer.Typer(help="Look at sessions and convert them.", no_args_is_help=True)
 app.add_typer(data, name="data", epilog="Example: routedk data describe demo")
 
+cache = typer.Typer(help="Look after what a search keeps.", no_args_is_help=True)
+app.add_typer(cache, name="cache", epilog="Example: routedk cache list")
+
+cache.command("list", epilog="Example: routedk cache list --stage expert")(list_parts)
+cache.command(epilog="Example: routedk cache prune --older-than 30 --max-size 2GB --dry-run")(prune)
+cache.command(epilog="Example: routedk cache verify")(verify)
 data.command(epilog="Example: routedk data describe demo --json")(describe)
 data.command(epilog="Example: routedk data convert bundlerec/clothing clothing.jsonl")(convert)
 app.command(epilog="Example: routedk distill --data demo --output knowledge")(distill)

@@ -1,0 +1,126 @@
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from routedk.cli import main
+from routedk.optimizers.store.keys import Recipe
+from routedk.optimizers.store.manifest import MANIFEST
+from routedk.optimizers.store.store import Part, Store
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    monkeypatch.setenv("ROUTEDK_CACHE", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as caught:
+            main(["cache", *map(str, arguments)])
+        out, err = capsys.readouterr()
+        return int(caught.value.code or 0), out, err
+
+    return call
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> list[Part]:
+    """An expert of 3 kB unused for two days, and a program of 1 kB of a minute ago."""
+    store = Store(tmp_path / "store")
+    found = []
+    for stage, size, seconds in (("expert", 3000, 2 * 86_400), ("program", 1000, 60)):
+
+        def make(out: Path, work: Path, size: int = size) -> None:
+            (out / "a").write_bytes(bytes(size))
+
+        recipe = Recipe(stage=stage, version="1", inputs={}, settings={})
+        part = store.obtain(recipe, make)
+        then = time.time() - seconds - 1
+        os.utime(part.folder / MANIFEST, (then, then))
+        found.append(part)
+    return found
+
+
+def test_list(run: Run, parts: list[Part]) -> None:
+    code, out, _ = run("list")
+    assert code == 0
+    rows = [
+        [cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if "│" in line
+    ]
+    assert [row[:4] for row in rows] == [
+        ["expert", parts[0].key[:12], "3.0 KB", "2 d"],
+        ["program", parts[1].key[:12], "1.0 KB", "0 h 01 min"],
+    ]
+    assert "2 parts, 4.0 KB; making them took 0.0 s" in out
+
+
+def test_list_as_json(run: Run, parts: list[Part]) -> None:
+    (entry,) = json.loads(run("list", "--stage", "program", "--json")[1])
+    assert entry["key"] == parts[1].key
+    assert (entry["stage"], entry["size"]) == ("program", 1000)
+    assert Path(entry["folder"]) == parts[1].folder
+    assert entry["created"].endswith("+00:00")
+    assert entry["used"] <= entry["created"]
+
+
+def test_nothing_is_kept_yet(run: Run) -> None:
+    code, out, _ = run("list")
+    assert (code, out) == (0, "0 parts, 0 B; making them took 0.0 s\n")
+    assert run("verify")[:2] == (0, "All parts are whole.\n")
+    assert "0 parts" in run("prune", "--older-than", "0")[1]
+
+
+def test_prune(run: Run, parts: list[Part]) -> None:
+    code, out, _ = run("prune", "--older-than", "1", "--dry-run")
+    assert code == 0
+    assert "1 parts, 3.0 KB, and 0 unfinished would be removed" in out
+    assert all(part.folder.exists() for part in parts)
+    assert "1 parts, 3.0 KB, and 0 unfinished removed" in run("prune", "--max-size", "1.5KB")[1]
+    assert [part.folder.exists() for part in parts] == [False, True]
+    run("prune", "--stage", "program")
+    assert not parts[1].folder.exists()
+
+
+def test_prune_takes_unfinished_work(run: Run, tmp_path: Path) -> None:
+    recipe = Recipe(stage="expert", version="1", inputs={}, settings={})
+    with Store(tmp_path / "store").claim(recipe) as claim:
+        (claim.work / "checkpoint").write_text("")
+    assert "and 0 unfinished" in run("prune", "--older-than", "1")[1]
+    assert "and 1 unfinished would be" in run("prune", "--older-than", "0", "--dry-run")[1]
+    assert claim.folder.exists()
+    assert "and 1 unfinished removed" in run("prune", "--older-than", "0")[1]
+    assert not claim.folder.exists()
+
+
+def test_verify(run: Run, parts: list[Part]) -> None:
+    assert run("verify") == (0, "All parts are whole.\n", "")
+    (parts[0].folder / "a").write_bytes(bytes(2999) + b"1")
+    code, _, err = run("verify")
+    assert code == 1
+    assert f"expert/{parts[0].key}: a has SHA-256 " in err
+    assert "1 parts are broken: --remove removes them, and they are made again" in err
+    assert run("verify", "--stage", "program")[0] == 0
+    code, _, err = run("verify", "--remove")
+    assert (code, "1 parts are broken: removed" in err) == (1, True)
+    assert run("verify")[0] == 0
+    assert not parts[0].folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("prune",), "nothing says which parts may go: name stages, an age or a size"),
+        (("prune", "--max-size", "lots"), "--max-size 'lots': a number of bytes, or one with a"),
+        (("prune", "--older-than", "-1"), "older_than=-1.0: it must be at least 0"),
+        (("list", "--store", "nowhere"), "--store nowhere: no such folder"),
+    ],
+)
+def test_what_is_refused(run: Run, arguments: tuple[str, ...], message: str) -> None:
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert message in err
