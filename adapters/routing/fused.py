@@ -23,11 +23,16 @@ class GateState:
             they are active from the start. *Shape:* (batch,).
         here: What they come to in the decoder layer under way. *Shape:* (batch, 1 or tokens,
             experts).
-        settled: The same for each layer that was entered: a layer that is computed again in the
-            backward pass is not entered again.
+        settled: For each layer that was entered the same, each gate once per rank of its expert
+            and in the precision of what entered: a layer that is computed again in the backward
+            pass is not entered again. *Shape:* (batch, 1 or tokens, experts * r).
+
+    Args:
+        r: Rank of each expert.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, r: int) -> None:
+        self.r = r
         self.gates: Gates | None = None
         self.starts: Tensor | None = None
         self.here: Tensor | None = None
@@ -74,7 +79,11 @@ class GateState:
                 )
             active_BT = position_ids_BT >= self.starts.to(position_ids_BT.device)[:, None]
             self.here = self.here * active_BT[..., None].to(self.here.dtype)
-        self.settled[layer] = self.here
+        spread = None
+        if self.here is not None:
+            # Here and not in each linear layer, of which there are seven.
+            spread = self.here.to(hidden_BTH.dtype).repeat_interleave(self.r, dim=-1)
+        self.settled[layer] = spread
 
 
 class FusedLinear(LoraLinear):  # type: ignore[misc]  # PEFT is untyped here
@@ -109,21 +118,20 @@ class FusedLinear(LoraLinear):  # type: ignore[misc]  # PEFT is untyped here
             SettingError: The gates are of another batch.
         """
         state = self.gate_state
-        gates_BTE = state.settled.get(self.place) if state is not None else None
-        if gates_BTE is None or self.disable_adapters:
+        gates_BTR = state.settled.get(self.place) if state is not None else None
+        if gates_BTR is None or self.disable_adapters:
             return super().forward(x, *args, **kwargs)  # type: ignore[no-any-return]
         down, up = self.frozen_cat or self.stacked()
-        count = len(self.expert_names)
-        if gates_BTE.shape[0] != x.shape[0] or gates_BTE.shape[-1] != count:
+        if gates_BTR.shape[0] != x.shape[0] or gates_BTR.shape[-1] != len(down):
             raise SettingError(
-                f"gates of shape {tuple(gates_BTE.shape)} for {x.shape[0]} samples and "
-                f"{count} experts: one row per sample, one column per expert"
+                f"gates of shape {tuple(gates_BTR.shape)} for {x.shape[0]} samples and experts of "
+                f"rank {len(down)} together: one row per sample, one column per expert and rank"
             )
-        middle_BTR = nn.functional.linear(x, down.to(x.dtype))
-        middle_BTER = middle_BTR.view(*x.shape[:-1], count, -1)
-        gated_BTR = (middle_BTER * gates_BTE.to(x.dtype)[..., None]).flatten(-2)
+        if down.dtype != x.dtype:
+            down, up, gates_BTR = (tensor.to(x.dtype) for tensor in (down, up, gates_BTR))
+        middle_BTR = nn.functional.linear(x, down) * gates_BTR
         output: Tensor = self.base_layer(x)
-        return output + nn.functional.linear(gated_BTR, up.to(x.dtype))
+        return output + nn.functional.linear(middle_BTR, up)
 
     def stacked(self) -> tuple[Tensor, Tensor]:
         """The experts' A stacked, *shape* (E*R, in), and scaled B, *shape* (out, E*R)."""
@@ -169,14 +177,15 @@ def fused_layers(model: nn.Module) -> list[FusedLinear]:
     return [module for module in model.modules() if isinstance(module, FusedLinear)]
 
 
-def connect(expert_names: tuple[str, ...], layers: Sequence[Any]) -> GateState:
+def connect(expert_names: tuple[str, ...], layers: Sequence[Any], r: int) -> GateState:
     """Let all fused layers read one shared gate state, with experts in this order.
 
     Args:
         expert_names: Adapters of the model, in gate order.
         layers: The decoder layers with experts, the lowest first.
+        r: Rank of each expert.
     """
-    state = GateState()
+    state = GateState(r)
 
     def settle(layer: int, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         hidden_BTH = args[0] if args else kwargs["hidden_states"]

@@ -95,7 +95,7 @@ class RoutedStudent:
 
     def _finish(self, fusion: str) -> None:
         layers = self.student.model.model.layers[self.first_layer :]
-        self.gate_state = connect(self.adapters, layers)
+        self.gate_state = connect(self.adapters, layers, self.settings.r)
         self.use_fusion(fusion)
         self.model.requires_grad_(False)
         self.model.eval()

@@ -109,7 +109,7 @@ def test_a_frozen_layer_stacks_nothing(loaded: Student) -> None:
             return func(*args, **(kwargs or {}))
 
     routed = build(loaded, "softmax")
-    routed.gate_state.settled = dict.fromkeys(range(2), torch.rand(2, 1, 3))
+    routed.gate_state.settled = dict.fromkeys(range(2), torch.rand(2, 1, 3 * routed.settings.r))
     for frozen in (False, True):
         if frozen:
             routed.freeze()
