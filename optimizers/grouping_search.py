@@ -1,8 +1,9 @@
 """`GroupingSearch`: how alike intents must be to make a bundle, chosen on validation."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ class GroupingSearch(Teleprompter):  # type: ignore[misc]
     sessions (`routedk.eval.pairs.PairModel`); and where to cut. They are many and the sessions
     few, so chance would often win: a threshold is scored together with its two neighbours, and
     grouping by equal intents stays unless the best of the others is better, session by session, by
-    more than the standard error of the difference.
+    more than the standard error of the difference; to leave a session without a bundle takes two.
 
     Args:
         encoder: Embeds intents and titles; None for the default one.
@@ -97,10 +98,9 @@ class GroupingSearch(Teleprompter):  # type: ignore[misc]
                     sessions, labels, self._overlaps(compiled, sessions, labels), strict=True
                 )
             ]
-            grouping, scores_S = _best(read, encoder, pairs)
-            gain_S = scores_S - equal_S
-            if len(gain_S) > 1 and gain_S.mean() > gain_S.std(ddof=1) / len(gain_S) ** 0.5:
-                best, compiled.grouping = float(scores_S.mean()), grouping
+            found = _best(read, encoder, pairs)
+            if _beyond(found.scores_S - equal_S, errors=1):
+                best, compiled.grouping = float(found.scores_S.mean()), found.grouping
         trial = {"equal_intents_f1": equal, "grouping_f1": best, "sessions": len(sessions)}
         compiled.trials = [*compiled.trials, trial]
         return compiled
@@ -130,6 +130,15 @@ class _Read:
     overlap: NDArray[np.float64] | None
 
 
+@dataclass(frozen=True)
+class _Found:
+    """A grouping cut where it is best, its score there with its neighbours', and per session."""
+
+    grouping: SimilarIntents
+    smooth: float
+    scores_S: NDArray[np.float64]
+
+
 def _learnt(
     trainset: Sequence[Any], scored: Sequence[Session], encoder: TitleEncoder
 ) -> PairModel | None:
@@ -139,13 +148,11 @@ def _learnt(
     return fit_pairs([session for session in sessions if session.id not in known], encoder)
 
 
-def _best(
-    read: Sequence[_Read], encoder: TitleEncoder, learnt: PairModel | None
-) -> tuple[SimilarIntents, NDArray[np.float64]]:
-    """The grouping with the best score among its neighbours, and its matched F1 per session."""
+def _best(read: Sequence[_Read], encoder: TitleEncoder, learnt: PairModel | None) -> _Found:
+    """The grouping with the best score among its neighbours."""
     told = all(one.overlap is not None for one in read)
     kinds = product(dict.fromkeys((None, learnt)), (False, True) if told else (False,), WEIGHTS)
-    found = []
+    found: list[_Found] = []
     for pairs, by_likelihood, weight in kinds:
         trees = [
             intent_dendrogram(
@@ -158,21 +165,36 @@ def _best(
             )
             for one in read
         ]
-        for fall_back in (True, False):
-            scores_HS = np.array([_scores(read, trees, high, fall_back) for high in THRESHOLDS])
-            around_HS = np.pad(scores_HS, ((1, 1), (0, 0)), mode="edge")
-            smooth_H = (around_HS[:-2] + around_HS[1:-1] + around_HS[2:]).mean(axis=1) / 3
-            place = int(smooth_H.argmax())
-            grouping = SimilarIntents(
-                weight=weight,
-                threshold=THRESHOLDS[place],
-                fall_back=fall_back,
-                pairs=pairs,
-                by_likelihood=by_likelihood,
-            )
-            found.append((smooth_H[place], grouping, scores_HS[place]))
-    _, grouping, scores_S = max(found, key=lambda one: one[0])
-    return grouping, scores_S
+        grouping = SimilarIntents(
+            weight=weight, threshold=0.0, pairs=pairs, by_likelihood=by_likelihood
+        )
+        found += [
+            _cut(read, trees, replace(grouping, fall_back=fall_back)) for fall_back in (True, False)
+        ]
+    best, other = (
+        max((one for one in found if one.grouping.fall_back is fall_back), key=attrgetter("smooth"))
+        for fall_back in (True, False)
+    )
+    # A validation set has few sessions without a bundle: to leave others without one for their
+    # sake takes more than they alone can show.
+    return other if _beyond(other.scores_S - best.scores_S, errors=2) else best
+
+
+def _cut(read: Sequence[_Read], trees: Sequence[Dendrogram], grouping: SimilarIntents) -> _Found:
+    """The grouping with the best threshold."""
+    scores_HS = np.array([_scores(read, trees, high, grouping.fall_back) for high in THRESHOLDS])
+    around_HS = np.pad(scores_HS, ((1, 1), (0, 0)), mode="edge")
+    smooth_H = (around_HS[:-2] + around_HS[1:-1] + around_HS[2:]).mean(axis=1) / 3
+    place = int(smooth_H.argmax())
+    chosen = replace(grouping, threshold=THRESHOLDS[place])
+    return _Found(chosen, float(smooth_H[place]), scores_HS[place])
+
+
+def _beyond(gain_S: NDArray[np.float64], errors: float) -> bool:
+    """Whether a mean gain is more than so many of its standard errors."""
+    return len(gain_S) > 1 and bool(
+        gain_S.mean() > errors * gain_S.std(ddof=1) / len(gain_S) ** 0.5
+    )
 
 
 def _scores(

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import dspy
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from routedk.optimizers.grouping_search import GroupingSearch
@@ -71,6 +72,28 @@ def test_a_gain_that_may_be_chance_changes_nothing() -> None:
         search = GroupingSearch(encoder=TableEncoder(), num_threads=1)
         compiled = search.compile(BundleGenerator(), trainset=[], valset=examples)
     assert compiled.grouping is None
+
+
+@pytest.mark.parametrize(("without", "falls_back"), [(2, True), (10, False)])
+def test_few_sessions_without_a_bundle_do_not_cost_others_theirs(
+    without: int, falls_back: bool
+) -> None:
+    """Where there is none the answer's readings are unlike, and the session would be whole."""
+
+    def answer(messages: list[dict[str, str]]) -> str:
+        alone = "thing x" in messages[-1]["content"]
+        return f"Thought: 1 camera gear; 2 {'tea' if alone else 'camera things'}; 3 other"
+
+    bundled = [_session(f"s{k}", (Bundle(("a", "b")),)) for k in range(40 - without)]
+    items = (Item("a", "thing a"), Item("b", "thing b"), Item("c", "thing x"))
+    lone = [Session(f"n{k}", items, ()) for k in range(without)]
+    lm, _ = scripted_lm(answer)
+    with dspy.context(lm=lm):
+        search = GroupingSearch(encoder=TableEncoder(), num_threads=1)
+        sets = {"trainset": [], "valset": as_examples([*bundled, *lone])}
+        compiled = search.compile(BundleGenerator(), **sets)
+    assert compiled.grouping is not None
+    assert compiled.grouping.fall_back is falls_back
 
 
 def test_answers_in_lines_are_left_alone() -> None:
