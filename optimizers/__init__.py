@@ -1,4 +1,4 @@
-"""Sampling of training sessions, and teleprompters that put distilled knowledge into programs.
+"""Sampling of training sessions, and teleprompters: knowledge into prompts, and into weights.
 
 Importing this package loads no dspy: a name is loaded when it is first used.
 """
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from routedk.optimizers.difficulty import difficulty_scores
     from routedk.optimizers.feedback import feedback_metric
+    from routedk.optimizers.finetune.routed_finetune import RoutedFinetune
     from routedk.optimizers.grouping_search import GroupingSearch
     from routedk.optimizers.knowledge_injection import KnowledgeInjection
     from routedk.optimizers.metric import as_examples, matched_f1_metric
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "GroupingSearch",
     "KnowledgeInjection",
+    "RoutedFinetune",
     "SamplingStrategy",
     "as_examples",
     "difficulty_scores",
@@ -29,6 +31,7 @@ __all__ = [
 _HOMES = {
     "GroupingSearch": "grouping_search",
     "KnowledgeInjection": "knowledge_injection",
+    "RoutedFinetune": "finetune.routed_finetune",
     "SamplingStrategy": "sampling",
     "as_examples": "metric",
     "difficulty_scores": "difficulty",

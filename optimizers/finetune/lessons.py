@@ -9,9 +9,8 @@
 |        | not taught                                  |                            |              |
 
 All prompts have the program's instruction and are rendered by its layout; its demos stand in its
-own prompts only. A session that one of these demos shows is not asked: its answer would be copied.
-Lessons come in the order of session ids, whatever the order of the training set: the same set
-teaches the same.
+own prompts only, and no prompt shows the gold of its own session. Lessons come in the order of
+session ids, whatever the order of the training set: the same set teaches the same.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +24,7 @@ from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.prompting.answers import parse_answer
-from routedk.programs.prompting.layout import THOUGHT_PREFIX, Message, render_answer, render_items
+from routedk.programs.prompting.layout import THOUGHT_PREFIX, Message, render_answer
 from routedk.types import KnowledgeBase, Session
 
 Metric = Callable[[Any, Any], Any]
@@ -70,13 +69,6 @@ def accepted_answers(
         for example, answer in zip(examples, answers, strict=True)
         if answer.error is None and float(metric(example, answer)) >= threshold
     ]
-
-
-def unseen(program: Any, examples: Sequence[Any]) -> list[Any]:
-    """The examples whose session no demo of the program shows."""
-    demos = [demo for predictor in program.predictors() for demo in predictor.demos]
-    seen = {demo.get("session") for demo in demos}
-    return [e for e in examples if render_items(e.session) not in seen]
 
 
 def _as_learnt(answer: Any, session: Session) -> str:

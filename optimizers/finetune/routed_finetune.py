@@ -18,7 +18,6 @@ from routedk.optimizers.finetune.lessons import (
     role_lessons,
     shown_knowledge,
     trace_lessons,
-    unseen,
 )
 from routedk.optimizers.finetune.provider import finetunable
 from routedk.optimizers.finetune.rows import Lesson, check_learnable
@@ -200,11 +199,11 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
             gold = gold_answers(sessions, dict(knowledge.thoughts))
         if "traces" in self._sources:
             teachers = teacher if isinstance(teacher, list) else [teacher]
-            for program in (student if one is None else one for one in teachers):
-                fair = unseen(program, unseen(student, examples))
-                asked += len(fair)
+            programs = [student if one is None else one for one in teachers]
+            asked = len(programs) * len(examples)
+            for program in programs:
                 accepted += accepted_answers(
-                    program, fair, self._metric, self._threshold, num_threads=self._num_threads
+                    program, examples, self._metric, self._threshold, num_threads=self._num_threads
                 )
             accepted = sorted(dict.fromkeys(accepted), key=lambda one: one.session.id)
         lessons: list[Lesson] = []

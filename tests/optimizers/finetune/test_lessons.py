@@ -8,7 +8,6 @@ from routedk.optimizers.finetune.lessons import (
     accepted_answers,
     gold_answer,
     trace_lessons,
-    unseen,
 )
 from routedk.optimizers.metric import as_examples, matched_f1_metric
 from routedk.programs.generator import BundleGenerator
@@ -99,11 +98,13 @@ def test_traces_stand_under_the_programs_own_prompts(sessions: list[Session]) ->
     assert lesson["messages"][1]["content"] != render_items(asked)
 
 
-def test_a_session_that_a_demo_shows_is_not_asked(sessions: list[Session]) -> None:
+def test_a_demo_of_the_session_is_not_shown(sessions: list[Session]) -> None:
+    """Its answer would be copied."""
     program = BundleGenerator()
-    program.generate.demos = [{"session": render_items(sessions[1]), "bundles": "1 2"}]
-    left = unseen(program, as_examples(sessions))
-    assert [example.session.id for example in left] == ["s0", "s2", "s3", "s4", "s5"]
+    program.generate.demos = [{"session": render_items(s), "bundles": "1 2"} for s in sessions[:2]]
+    (lesson,) = trace_lessons(program, [Accepted(sessions[1], "1 2")], "base")
+    shown = [message["content"] for message in lesson["messages"] if message["role"] == "user"]
+    assert shown == [render_items(session) for session in sessions[:2]]
 
 
 def test_gold_is_taught_whole(sessions: list[Session]) -> None:
