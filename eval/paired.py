@@ -1,6 +1,7 @@
 """Whether one system's scores on the same sessions are above another's beyond chance."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,7 @@ def paired_p(scores: Sequence[float], others: Sequence[float], *, seed: int) -> 
     # Where nothing differs no sign matters.
     signed_D = differences_N[differences_N != 0]
     count = len(signed_D)
+    minus_RD: NDArray[Any]
     if count <= _EXACT:
         minus_RD = np.arange(2**count)[:, None] >> np.arange(count) & 1
         return float(_reach(signed_D, minus_RD).mean())
@@ -45,7 +47,7 @@ def paired_p(scores: Sequence[float], others: Sequence[float], *, seed: int) -> 
     return float(1 + _reach(signed_D, minus_RD).sum()) / (RESAMPLES + 1)
 
 
-def _reach(signed_D: NDArray[np.float64], minus_RD: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _reach(signed_D: NDArray[np.float64], minus_RD: NDArray[Any]) -> NDArray[np.bool_]:
     """Whether the sum under each choice of signs is at least the observed one."""
     sums_R = (1 - 2 * minus_RD) @ signed_D
     reached: NDArray[np.bool_] = sums_R >= signed_D.sum() - 1e-9

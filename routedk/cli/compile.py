@@ -1,5 +1,7 @@
 """``routedk compile``: knowledge into a program's prompt, chosen by score on validation."""
 
+from collections.abc import Callable
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +19,7 @@ from routedk.cli.options import (
 )
 from routedk.cli.output import print_table
 from routedk.errors import SettingError
+from routedk.files import read_text
 from routedk.types import KnowledgeBase, Session
 
 
@@ -34,6 +37,29 @@ def compile(
     evaluations: Annotated[
         int, typer.Option(min=1, help="Candidates scored, the plain program among them.")
     ] = 6,
+    level: Annotated[
+        float,
+        typer.Option(
+            metavar="P",
+            help="How often at most chance alone should make the plain program be left, above 0 "
+            "and below 1; shared among the candidates.",
+        ),
+    ] = 0.05,
+    instruction: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="A text file with an instruction to try beside the usual one; several times.",
+        ),
+    ] = None,
+    token_budget: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Most tokens of a prompt on the validation sessions; longer candidates are not "
+            "tried.",
+        ),
+    ] = None,
     max_validation: Annotated[
         int,
         typer.Option(
@@ -52,10 +78,11 @@ def compile(
     utilization: UtilizationName = None,
     threads: Annotated[int, typer.Option(min=1, help="Calls to the model at once.")] = 16,
 ) -> None:
-    """Choose rules and similar sessions for the prompt, and the grouping, by matched F1.
+    """Choose instruction, knowledge and similar sessions for the prompt, and the grouping.
 
-    Neighbours come from the training split, scores from the validation split; the test split is
-    not looked at. The plain program stays where no knowledge helps.
+    Neighbours come from the training split, scores (matched F1) from the validation split; the
+    test split is not looked at. The plain program stays where nothing is better than it session
+    by session beyond chance.
     """
     from routedk.programs.knowledge.neighbours import check_retriever
     from routedk.programs.knowledge.utilization import agreed_utilization, utilization_of
@@ -74,6 +101,7 @@ def compile(
             f"split is {source.split!r}: compile takes neighbours from train and scores on val, "
             "leave --split out"
         )
+    instructions = [read_text(path) for path in instruction or ()]
     parts = source.load_parts()
     base = load_knowledge(knowledge, chain(*parts.values()), parts["test"])
     warn_untitled([*parts["train"], *parts["val"]])
@@ -81,9 +109,12 @@ def compile(
         base,
         parts["train"],
         parts["val"],
-        resolve_lm(lm=lm, experts=experts, student=student, dtype=dtype),
+        partial(resolve_lm, lm=lm, experts=experts, student=student, dtype=dtype),
         {
             "evaluations": evaluations,
+            "level": level,
+            "instructions": instructions,
+            "token_budget": token_budget,
             "max_validation": max_validation,
             "retriever": retriever,
             "utilization": utilization,
@@ -92,9 +123,10 @@ def compile(
         },
     )
     program.save(output)
-    columns = ("candidate", "knowledge", "matched F1", "characters", "unparsable", "chosen")
+    columns = ("candidate", "prompt", "matched F1", "p", "tokens", "unparsable", "chosen")
     *candidates, grouping = program.trials
     print_table("Candidates", columns, [_row(trial) for trial in candidates])
+    _say_level(level, evaluations, candidates[0]["sessions"])
     typer.echo(
         f"Grouping: {program.grouping or 'equal intents'}; matched F1 on "
         f"{grouping['sessions']} validation sessions {grouping['grouping_f1']:.3f}, "
@@ -115,7 +147,7 @@ def _compile(
     base: KnowledgeBase,
     training: list[Session],
     validation: list[Session],
-    model: Any,
+    resolve: Callable[[], Any],
     settings: dict[str, Any],
 ) -> Any:
     import dspy
@@ -127,17 +159,35 @@ def _compile(
     from routedk.optimizers.metric import as_examples
     from routedk.programs.generator import BundleGenerator
 
-    with Progress(console=Console(stderr=True), transient=True) as progress, lm_errors():
-        task = progress.add_task("Scoring candidates", total=settings["evaluations"])
+    progress = Progress(console=Console(stderr=True), transient=True)
+    task = progress.add_task("Scoring candidates", total=settings["evaluations"])
 
-        def advance(trial: dict[str, Any]) -> None:
-            progress.update(task, advance=1)
+    def advance(trial: dict[str, Any]) -> None:
+        progress.update(task, advance=1)
 
-        teleprompter = KnowledgeInjection(base, **settings, on_trial=advance)
-        with dspy.context(lm=model):
-            sets = {"trainset": as_examples(training), "valset": as_examples(validation)}
-            informed = teleprompter.compile(BundleGenerator(), **sets)
-            return GroupingSearch(num_threads=settings["num_threads"]).compile(informed, **sets)
+    # A setting that is wrong is an error now, not after the student is loaded.
+    teleprompter = KnowledgeInjection(base, **settings, on_trial=advance)
+    model = resolve()
+    with progress, lm_errors(), dspy.context(lm=model):
+        sets = {"trainset": as_examples(training), "valset": as_examples(validation)}
+        informed = teleprompter.compile(BundleGenerator(), **sets)
+        return GroupingSearch(num_threads=settings["num_threads"]).compile(informed, **sets)
+
+
+def _say_level(level: float, evaluations: int, sessions: int) -> None:
+    """What a candidate needs, and whether there are sessions enough for any to have it."""
+    from routedk.eval.paired import sessions_needed
+
+    each = level / max(1, evaluations - 1)
+    typer.echo(
+        f"A candidate replaces the one kept so far at p <= {each:.4f} (tokens: longest prompt)"
+    )
+    if sessions < (needed := sessions_needed(each)):
+        typer.echo(
+            f"note: on {sessions} sessions no candidate can reach it, {needed} are needed (raise "
+            "--max-validation, or lower --evaluations)",
+            err=True,
+        )
 
 
 def _row(trial: dict[str, Any]) -> tuple[object, ...]:
@@ -145,7 +195,8 @@ def _row(trial: dict[str, Any]) -> tuple[object, ...]:
         trial["number"],
         "as given" if trial["choice"] is None else _knowledge(trial["choice"]),
         trial["matched_f1"],
-        round(trial["prompt_characters"]),
+        "" if trial["p"] is None else trial["p"],
+        trial["prompt_tokens"],
         trial["unparsable"],
         trial["chosen"],
     )
@@ -156,6 +207,7 @@ def _knowledge(choice: dict[str, Any]) -> str:
     rules = f"{count} rules" if shown is None else f"{shown} of {count} rules"
     thoughts = " + thoughts" * choice["show_thoughts"]
     parts = [
+        "another instruction" * bool(choice["instruction"]),
         rules * bool(count),
         f"{choice['patterns']} patterns" * bool(choice["patterns"]),
         f"{choice['k']} {choice['style']}{thoughts}" * bool(choice["k"]),

@@ -46,7 +46,11 @@ def test_compile_the_demo(
     from routedk.programs.program_file import load_generator
 
     output = tmp_path / "program.json"
-    options = ("--evaluations", "4", "--max-validation", "6", "--threads", "2")
+    (tmp_path / "new.txt").write_text("Guess.\n")
+    options = (
+        *("--evaluations", "4", "--max-validation", "6", "--threads", "2", "--level", "0.1"),
+        *("--instruction", tmp_path / "new.txt", "--token-budget", "900"),
+    )
     code, out, _ = run(
         capsys,
         "compile",
@@ -62,11 +66,15 @@ def test_compile_the_demo(
     )
     assert code == 0
     assert "as given" in out
+    assert "instruction" in out
     assert "3 of 20" in out
+    assert "at p <= 0.0333" in out
     program = load_generator(output)
     assert program.knowledge.k >= 1
     *candidates, grouping = program.trials
     assert [trial["sessions"] for trial in candidates] == [6] * 4
+    assert candidates[1]["choice"]["instruction"] == "Guess."
+    assert all(trial["prompt_tokens"] <= 900 for trial in candidates)
     assert grouping["sessions"] == 30
 
 
@@ -78,6 +86,9 @@ def test_compile_the_demo(
         (["--seed", "5"], "test sessions, e.g. 'demo-"),
         (["--utilization", "RAG"], "utilization 'RAG': allowed are ICL, SFT, SFT+ICL"),
         (["--utilization", "ICL", "--experts", "e"], "utilization 'ICL' trains no experts"),
+        (["--level", "1"], "level=1.0: it must be above 0 and below 1"),
+        (["--instruction", "nowhere.txt"], "nowhere.txt: "),
+        (["--token-budget", "9"], "token_budget=9: the student as it was given has prompts of"),
     ],
 )
 def test_test_sessions_are_never_seen(
@@ -93,7 +104,7 @@ def test_test_sessions_are_never_seen(
     )
     assert code == 2
     assert message in err
-    assert err.count("\n") == 1
+    assert err.strip().count("\n") == 0
     assert not output.exists()
 
 
@@ -106,7 +117,9 @@ def test_sft_compiles_no_knowledge_into_the_prompt(
     output = tmp_path / "program.json"
     arguments = ("compile", "--data", "demo", "--lm", "x", "--output", output)
     options = ("--knowledge", knowledge, "--utilization", "SFT", "--max-validation", "2")
-    assert run(capsys, *arguments, *options)[0] == 0
+    code, _, err = run(capsys, *arguments, *options)
+    assert code == 0
+    assert "on 2 sessions no candidate can reach it, 7 are needed (raise --max-validation" in err
     program = load_generator(output)
     assert (program.utilization, program.knowledge.k, program.knowledge.rules) == ("SFT", 0, ())
 
@@ -187,6 +200,6 @@ def test_the_retriever_is_checked_first_and_kept(
     code, _, err = run(capsys, *arguments, "oracle", "--knowledge", tmp_path / "none")
     assert code == 2
     assert "error: retriever 'oracle' is no sentence-transformers model that is here" in err
-    options = ("--knowledge", knowledge, "--evaluations", "2", "--max-validation", "2")
+    options = ("--knowledge", knowledge, "--evaluations", "2", "--max-validation", "6")
     assert run(capsys, *arguments, "minilm", *options)[0] == 0
     assert load_generator(output).knowledge.retriever == "minilm"
