@@ -17,6 +17,7 @@ from routedk.cli.evaluate import evaluate
 from routedk.cli.export import export
 from routedk.cli.generate import generate
 from routedk.cli.info import info
+from routedk.cli.search import search
 from routedk.cli.train import train
 from routedk.errors import RouteDKError
 
@@ -28,6 +29,8 @@ app.add_typer(data, name="data", epilog="Example: routedk data describe demo")
 
 cache = typer.Typer(help="Look after what a search keeps.", no_args_is_help=True)
 app.add_typer(cache, name="cache", epilog="Example: routedk cache list")
+
+app.add_typer(search, name="search")
 
 cache.command("list", epilog="Example: routedk cache list --stage expert")(list_parts)
 cache.command(epilog="Example: routedk cache prune --older-than 30 --max-size 2GB --dry-run")(prune)
