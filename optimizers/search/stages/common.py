@@ -1,0 +1,164 @@
+"""What all stages of all trials of one search have in common, and how a stage asks for its part."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from routedk.adapters.routing.routing_file import ExpertSettings
+from routedk.adapters.student import DEFAULT_STUDENT, find_student, fingerprint
+from routedk.adapters.training.plan import TrainingPlan
+from routedk.data.records import session_to_record
+from routedk.optimizers.store.keys import Recipe, content_hash
+from routedk.optimizers.store.store import Part, Store
+from routedk.optimizers.store.versions import code_version
+from routedk.types import Session
+
+_STAGES = "routedk.optimizers.search.stages"
+# What each stage runs: its source, and that of all it imports, are the version of its code.
+HOMES: Mapping[str, str] = {
+    "order": "routedk.optimizers.sampling",
+    "scores": f"{_STAGES}.scores",
+    "knowledge": f"{_STAGES}.knowledge",
+    "expert": f"{_STAGES}.experts",
+    "fused": f"{_STAGES}.experts",
+    "router": f"{_STAGES}.experts",
+    "program": f"{_STAGES}.program",
+    "predictions": f"{_STAGES}.predictions",
+}
+# What is kept where, and what a trial is called, changes nothing of what is made.
+APART = (
+    "routedk.optimizers.store",
+    "routedk.optimizers.search.settings",
+    f"{_STAGES}.common",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """What does not change from trial to trial.
+
+    Args:
+        train: Training sessions.
+        validation: Sessions that choices are made on; none of them among the training sessions.
+        store: Keeps every part.
+        student: Folder or name of the student; None for the embedded one.
+        seed: Of all chance.
+        dtype: Of the student where it answers, see `load_student`.
+        plan: How experts and router are trained; learning rate and epochs are each trial's.
+        shape: Of the experts; their names and rank are each trial's.
+        draws: Answers drawn by an enhancement that draws, at least 1.
+        threads: Sessions under way at once.
+        retriever: How neighbours are found, see `CompiledKnowledge`.
+        patterns_shown: Patterns in a prompt that shows any, the nearest ones.
+    """
+
+    train: tuple[Session, ...]
+    validation: tuple[Session, ...]
+    store: Store
+    student: str | None
+    seed: int
+    dtype: str | None
+    plan: TrainingPlan = field(default_factory=TrainingPlan)
+    shape: ExpertSettings = field(default_factory=ExpertSettings)
+    draws: int = 4
+    threads: int = 8
+    retriever: str = "tfidf"
+    patterns_shown: int = 3
+
+    @cached_property
+    def annotated(self) -> tuple[Session, ...]:
+        """The training sessions that somebody annotated, those without a bundle, too."""
+        return tuple(session for session in self.train if session.bundles is not None)
+
+    @cached_property
+    def train_hash(self) -> str:
+        """Of the training sessions, gold included, and their order."""
+        return sessions_hash(self.train)
+
+    @cached_property
+    def validation_hash(self) -> str:
+        """Of the validation sessions, gold included, and their order."""
+        return sessions_hash(self.validation)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The student's."""
+        return fingerprint(find_student(self.student or DEFAULT_STUDENT))
+
+    @cached_property
+    def precision(self) -> str:
+        """The dtype in which the student answers here."""
+        import torch
+
+        return self.dtype or ("bfloat16" if torch.cuda.is_available() else "float32")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartReport:
+    """What became of one part that a trial needs.
+
+    Args:
+        stage: What kind of part it is.
+        key: The hash of its recipe.
+        reused: Whether it was in the store.
+        seconds: What making it took, whenever that was: where it was reused, the time saved.
+    """
+
+    stage: str
+    key: str
+    reused: bool
+    seconds: float
+
+
+class Ledger:
+    """The parts of one trial, as it asks for them.
+
+    Args:
+        common: What all trials share.
+        make_room: Called before a student is loaded to be trained.
+
+    Attributes:
+        parts: A report for each, in the order they were asked for.
+    """
+
+    def __init__(self, common: Common, make_room: Callable[[], None] = lambda: None) -> None:
+        self.common = common
+        self.make_room = make_room
+        self.parts: list[PartReport] = []
+
+    def recipe(self, stage: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> Recipe:
+        """A recipe with the version of its stage's code."""
+        version = code_version(HOMES[stage], apart=APART)
+        return Recipe(stage=stage, version=version, inputs=inputs, settings=settings)
+
+    def obtain(
+        self,
+        stage: str,
+        make: Callable[[Path, Path], None],
+        *,
+        inputs: Mapping[str, Any],
+        settings: Mapping[str, Any],
+    ) -> Part:
+        """A part from the store, or made now; see `Store.obtain`."""
+        part = self.common.store.obtain(self.recipe(stage, inputs, settings), make)
+        self.note(part)
+        return part
+
+    def note(self, part: Part) -> None:
+        """Add a part to the report, unless it is there."""
+        if all(part.key != known.key for known in self.parts):
+            self.parts.append(
+                PartReport(
+                    stage=part.manifest.stage,
+                    key=part.key,
+                    reused=part.reused,
+                    seconds=part.manifest.seconds,
+                )
+            )
+
+
+def sessions_hash(sessions: Sequence[Session]) -> str:
+    """A hash of sessions with their items and gold, in their order."""
+    return content_hash([session_to_record(session) for session in sessions])

@@ -1,0 +1,34 @@
+"""How well the student as it comes answers the training sessions: what is difficult."""
+
+from pathlib import Path
+
+import dspy
+
+from routedk.adapters.serving.engine import student_lm
+from routedk.optimizers.difficulty import difficulty_scores, write_scores
+from routedk.optimizers.search.stages.common import Ledger, sessions_hash
+from routedk.optimizers.store.store import Part
+from routedk.programs.generator import BundleGenerator
+
+SCORES = "scores.jsonl"
+
+
+def scored(ledger: Ledger) -> Part:
+    """The scores of all annotated training sessions, as `routedk distill` makes them.
+
+    Args:
+        ledger: Of the trial.
+    """
+    common = ledger.common
+
+    def make(out: Path, work: Path) -> None:
+        lm = student_lm(None, common.student, dtype=common.dtype)
+        try:
+            with dspy.context(lm=lm):
+                found = difficulty_scores(BundleGenerator(), common.annotated, common.threads)
+        finally:
+            lm.engine.close()
+        write_scores(out / SCORES, found)
+
+    inputs = {"sessions": sessions_hash(common.annotated), "student": common.fingerprint}
+    return ledger.obtain("scores", make, inputs=inputs, settings={"dtype": common.precision})
