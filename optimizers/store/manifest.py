@@ -11,7 +11,6 @@ from routedk.errors import ArtifactError, DataError
 from routedk.files import read_json
 
 MANIFEST = "manifest.json"
-SCHEMA = 1
 
 
 class FileEntry(BaseModel):
