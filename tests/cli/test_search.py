@@ -109,3 +109,17 @@ def test_help_is_readable(capsys: pytest.CaptureFixture[str]) -> None:
     for option in ("--data", "--study", "--storage", "--resume", "--space", "--report-to"):
         assert option in out
     assert "The test split is not looked at." in out
+
+
+def test_a_command_under_search_needs_no_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from routedk.cli.search import search
+
+    monkeypatch.setattr(search, "registered_commands", [])
+
+    @search.command("probe")
+    def probe(trial: int) -> None:
+        raise SystemExit(trial)
+
+    assert CliRunner().invoke(search, ["probe", "7"]).exit_code == 7
