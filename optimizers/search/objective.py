@@ -19,7 +19,11 @@ from routedk.types import Session
 logger = logging.getLogger(__name__)
 
 ObjectiveName = Literal["both", "f1"]
-DIRECTIONS: Mapping[str, tuple[str, ...]] = {"both": ("maximize", "minimize"), "f1": ("maximize",)}
+Direction = Literal["maximize", "minimize"]
+DIRECTIONS: Mapping[str, tuple[Direction, ...]] = {
+    "both": ("maximize", "minimize"),
+    "f1": ("maximize",),
+}
 
 
 class Part(Protocol):

@@ -58,7 +58,8 @@ class Worker:
             process = psutil.Process(self.pid)
             if process.status() == psutil.STATUS_ZOMBIE:
                 return True
-            return abs(process.create_time() - self.started) > _CLOCK
+            started: float = process.create_time()
+            return abs(started - self.started) > _CLOCK
         except psutil.NoSuchProcess:
             return True
 
