@@ -22,6 +22,7 @@ from routedk.adapters.student import Student
 from routedk.errors import ArtifactError, SettingError
 from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator
+from routedk.programs.usage import metered
 from routedk.types import Session
 
 from .conftest import copy_of, make_session, randomise
@@ -158,6 +159,15 @@ def test_length_and_usage(shared: RoutedStudent) -> None:
     record = lm.history[-1]
     assert record["usage"]["completion_tokens"] <= 3
     assert record["usage"]["prompt_tokens"] > 5
+    engine.close()
+
+
+def test_prompt_tokens_are_those_that_are_read(shared: RoutedStudent, many: list[Session]) -> None:
+    engine = StudentEngine(shared)
+    program = BundleGenerator()
+    with metered() as meter, dspy.context(lm=lm_of(engine)):
+        program(session=many[0])
+    assert engine.prompt_tokens(program.messages(many[0])) == meter.usage.input_tokens > 0
     engine.close()
 
 
