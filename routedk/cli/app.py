@@ -18,6 +18,7 @@ from routedk.cli.export import export
 from routedk.cli.generate import generate
 from routedk.cli.info import info
 from routedk.cli.search import search
+from routedk.cli.search_report import export_trial, report
 from routedk.cli.train import train
 from routedk.errors import RouteDKError
 
@@ -31,6 +32,12 @@ cache = typer.Typer(help="Look after what a search keeps.", no_args_is_help=True
 app.add_typer(cache, name="cache", epilog="Example: routedk cache list")
 
 app.add_typer(search, name="search")
+search.command("report", epilog="Example: routedk search report --study mine --output report")(
+    report
+)
+search.command("export", epilog="Example: routedk search export 7 --study mine --output best")(
+    export_trial
+)
 
 cache.command("list", epilog="Example: routedk cache list --stage expert")(list_parts)
 cache.command(epilog="Example: routedk cache prune --older-than 30 --max-size 2GB --dry-run")(prune)
