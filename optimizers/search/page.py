@@ -29,7 +29,7 @@ def render_page(record: Mapping[str, Any], pictures: Mapping[str, Path], path: P
     """
     source = (Path(__file__).parent / TEMPLATE).read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters |= {"score": _score, "interval": _interval, "settings": settings_in_words}
+    environment.filters.update(score=_score, interval=_interval, settings=settings_in_words)
     images = {
         name: {
             "data": base64.b64encode(file.read_bytes()).decode("ascii"),

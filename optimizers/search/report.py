@@ -134,7 +134,8 @@ def _front(study: optuna.Study) -> list[dict[str, Any]] | None:
 
 
 def _history(complete: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
-    best, lines = 0.0, []
+    best = 0.0
+    lines: list[dict[str, Any]] = []
     for trial in complete:
         best = max(best, trial.user_attrs["f1"])
         scores = {name: trial.user_attrs[name] for name in ("f1", "tokens")}

@@ -13,7 +13,7 @@ from routedk.errors import DataError
 from routedk.eval.bootstrap import Interval, bootstrap
 from routedk.eval.evaluate import EvaluationResult, evaluate, predict_baseline
 from routedk.eval.matched import matched_f1
-from routedk.eval.predictions import NO_ANSWER, Predictions, make_answer
+from routedk.eval.predictions import NO_ANSWER, Answer, Predictions, make_answer
 from routedk.eval.suite import BaselineData, make_baseline
 from routedk.optimizers.search.objective import TrialPipeline
 from routedk.optimizers.search.settings import FORMATS, TrialSettings
@@ -151,7 +151,8 @@ def _answers(
     pipeline: TrialPipeline, settings: TrialSettings, sessions: Sequence[Session]
 ) -> tuple[Predictions, float]:
     """The answers by session, and the mean of their tokens."""
-    answers, spent = {}, 0
+    answers: dict[str, Answer] = {}
+    spent = 0
     for session, record, tokens in pipeline.answers(pipeline.prepare(settings), sessions):
         bundles = record["bundles"]
         answers[session.id] = make_answer([(b["items"], b["intent"]) for b in bundles])
