@@ -33,11 +33,7 @@ from routedk.optimizers.search.workers import counts, position, retry_of, worker
 
 SPACE = SearchSpace(utilization="ICL", strategy="random")
 SESSIONS = small_sessions(4)
-_LIBRARIES = (
-    "routedk.optimizers.search.study",
-    "routedk.optimizers.search.testing",
-    "benchmarks.search_workers",
-)
+_LIBRARIES = ("routedk.optimizers.search.study", "routedk.optimizers.search.testing")
 # A worker ends a trial before it is killed, so that waves of them get on.
 _ATTEMPTS = (2, 4)
 _PATIENCE = 240.0
