@@ -19,7 +19,10 @@ from routedk.optimizers.search.dimensions import dimension_of
 from routedk.optimizers.search.reading import complete_trials
 
 Goal = Literal["f1", "tokens"]
-DIRECTIONS: Mapping[Goal, str] = {"f1": "maximize", "tokens": "minimize"}
+DIRECTIONS: Mapping[Goal, Literal["maximize", "minimize"]] = {
+    "f1": "maximize",
+    "tokens": "minimize",
+}
 
 LEAST_TRIALS = 10
 """Fewer say nothing: PED-ANOVA compares the best ones with all."""
