@@ -116,6 +116,16 @@ class Pipeline:
         self._plain: Any = None
         self._routed: tuple[Path, Any] | None = None
 
+    def check(self) -> None:
+        """Find what every trial needs: a folder for the parts, and the student.
+
+        Raises:
+            RouteDKError: There is no such student, or not in this precision.
+            OSError: The store cannot be written to.
+        """
+        self.common.store.root.mkdir(parents=True, exist_ok=True)
+        self.lm(None)
+
     def prepare(self, settings: TrialSettings) -> Prepared:
         """Have every part of a trial but its answers, from the store or made now.
 

@@ -1,5 +1,6 @@
 """`SearchSpace`: what a study chooses from, and how a trial's settings are chosen from it."""
 
+import math
 from collections.abc import Iterator
 from functools import cache
 from itertools import product
@@ -142,7 +143,8 @@ class SearchSpace(BaseModel):
         numbers = (values.low, values.high) if isinstance(values, Range) else values
         least, included, most = _LEAST[name]
         for number in numbers:
-            if number < least or (number == least and not included) or number > most:
+            within = least <= number <= most and math.isfinite(number)
+            if not within or (number == least and not included):
                 bounds = f"{'at least' if included else 'above'} {least}"
                 most_said = f" and at most {most:g}" if most < float("inf") else ""
                 raise ValueError(f"{number!r} must be {bounds}{most_said}")

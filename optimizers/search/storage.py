@@ -6,9 +6,11 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 
@@ -105,7 +107,7 @@ def _database(url: str, heartbeat: int) -> BaseStorage:
                     engine_kwargs=options,
                     heartbeat_interval=heartbeat,
                     grace_period=4 * heartbeat,
-                    heartbeat_stale_trial_callback=give_back,
+                    heartbeat_stale_trial_callback=_retry_stale,
                 )
         except ImportError as error:
             module = getattr(error.__cause__ or error, "name", None) or "a driver"
@@ -125,6 +127,10 @@ def _database(url: str, heartbeat: int) -> BaseStorage:
                 raise _failed(url, error) from error
             time.sleep(0.2 * attempt)
     raise AssertionError("the last attempt returns or raises")
+
+
+def _retry_stale(study: optuna.Study, trial: FrozenTrial) -> None:
+    give_back(study, trial)
 
 
 def _failed(url: str, error: Exception) -> RouteDKError:

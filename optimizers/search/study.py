@@ -221,6 +221,6 @@ def _run_one(study: optuna.Study, objective: Objective, on_trial: Sequence[OnTri
         for number in begun:
             trial = study.trials[number]
             if trial.state == TrialState.FAIL:
-                give_back(study, trial)
+                give_back(study, trial, most=None)
                 logger.info("trial %d is queued again", number)
         raise

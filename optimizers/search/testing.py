@@ -42,6 +42,9 @@ class FastPipeline:
         self._hook = hook
         self._known: set[str] = set()
 
+    def check(self) -> None:
+        """Nothing is needed."""
+
     def prepare(self, settings: TrialSettings) -> FastPrepared:
         """Remember which knowledge and experts were made already."""
         if self._hook:

@@ -13,6 +13,7 @@ from routedk.errors import ArtifactError, SettingError
 from routedk.optimizers.search.identity import IDENTITY
 from routedk.optimizers.search.reading import complete_trials
 from routedk.optimizers.search.settings import TrialSettings
+from routedk.optimizers.store.manifest import problems
 from routedk.optimizers.store.store import Part, Store, part_in
 
 PROGRAM = "program.json"
@@ -102,6 +103,11 @@ def _part(trial: FrozenTrial, store: Store, stages: Sequence[str]) -> Part:
             f"{store.root}: part {stage} {key[:12]} of trial {trial.number} is not there: name the "
             "store that the study was run with; if it was pruned, routedk search report with "
             "--data makes the parts of the best trials again"
+        )
+    if found := problems(part.folder):
+        raise ArtifactError(
+            f"{part.folder}: {found[0]}: remove it with routedk cache verify --remove; routedk "
+            "search report with --data makes the parts of the best trials again"
         )
     return part
 

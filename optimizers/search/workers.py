@@ -78,21 +78,25 @@ def retry_of(trial: FrozenTrial) -> int | None:
     return number
 
 
-def give_back(study: optuna.Study, trial: FrozenTrial) -> None:
+def give_back(study: optuna.Study, trial: FrozenTrial, most: int | None = MAX_RETRIES) -> bool:
     """Queue a trial again that did not end for a reason of its own, with the same parameters.
-
-    Nothing is queued after `MAX_RETRIES` tries: what kills every worker must not go on for ever.
 
     Args:
         study: Its study.
         trial: A trial in the state FAIL.
+        most: Tries after which nothing is queued: what kills every worker must not go on for
+            ever. None where an error has stopped the study, so that somebody has seen it.
+
+    Returns:
+        Whether it was queued.
     """
     again = copy.deepcopy(trial)
     # Whose worker it was, above all, says nothing about the next try.
     again.user_attrs = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES)(study, again)
+        RetryHeartbeatStaleTrialCallback(max_retry=most)(study, again)
+    return most is None or len(trial.system_attrs.get("retry_history", ())) < most
 
 
 class Watch:
@@ -144,8 +148,8 @@ class Watch:
             told = self._study.tell(trial.number, state=TrialState.FAIL)
         except (ValueError, UpdateFinishedTrialError):
             return  # another worker was faster
-        logger.info("trial %d: its worker died, it is queued again", trial.number)
-        give_back(self._study, told)
+        queued = "it is queued again" if give_back(self._study, told) else "once too often"
+        logger.info("trial %d: its worker died, %s", trial.number, queued)
 
     def _running(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))

@@ -163,11 +163,14 @@ def run(
     warn_untitled([*training, *validation])
     log_progress()
     _quiet_optuna()
+    if student is not None and Path(student).is_dir():
+        student = str(Path(student).resolve())
     identity = {
         "data": {"digest": sessions_digest([*training, *validation]), "seed": seed},
         "student": student or "default",
         "dtype": dtype,
     }
+    from routedk.optimizers.search.failure import TrialFailure
     from routedk.optimizers.search.pipeline import Pipeline
 
     folder = store or cache_folder() / STORE_FOLDER
@@ -175,6 +178,8 @@ def run(
         train=training, validation=validation, store=folder, student=student, seed=seed, dtype=dtype
     )
     with pipeline, lm_errors():
+        # What is wrong for every trial is said before there is a study.
+        pipeline.check()
         done = run_study(
             pipeline,
             validation,
@@ -185,11 +190,12 @@ def run(
             on_trial=() if tracker is None else (tracker,),
         )
     best = max(done.best_trials, key=lambda trial: trial.values[0], default=None)
-    if best is not None:
-        typer.echo(
-            f"Best matched F1 on {len(validation)} validation sessions: trial "
-            f"{best.number}, {best.values[0]:.3f}"
-        )
+    if best is None:
+        raise TrialFailure(f"study {study}: no trial is complete, the log says why")
+    typer.echo(
+        f"Best matched F1 on {len(validation)} validation sessions: trial {best.number}, "
+        f"{best.values[0]:.3f}"
+    )
     typer.echo(f"Study: {study} in {_shown(settings.url)}")
 
 

@@ -184,3 +184,9 @@ def test_in_python_a_value_fixes_a_dimension() -> None:
     assert SearchSpace(r=8).r == (8,)
     with pytest.raises(ValidationError, match="Extra inputs"):
         SearchSpace(rank=8)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_numbers_are_finite(number: float) -> None:
+    with pytest.raises(ValidationError, match="must be above 0"):
+        SearchSpace(epochs=[number])

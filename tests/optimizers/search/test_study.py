@@ -183,6 +183,16 @@ def test_a_broken_disk_stops_the_study_and_its_trial_is_first_afterwards(url: st
     )
 
 
+def test_a_disk_may_be_broken_many_times_and_no_trial_is_lost(url: str) -> None:
+    for _ in range(5):
+        with pytest.raises(OSError, match="disk full"):
+            run(url, 4, fail_with(OSError("disk full")))
+    study = run(url, 4)
+    states = [trial.state.name for trial in study.trials]
+    assert states == [*["COMPLETE"] * 2, *["FAIL"] * 5, *["COMPLETE"] * 2]
+    assert all(trial.params == study.trials[2].params for trial in study.trials[3:8])
+
+
 def test_one_objective_prunes_by_session(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sessions = small_sessions(20)
 
