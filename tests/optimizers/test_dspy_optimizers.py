@@ -152,7 +152,7 @@ def test_knn_few_shot() -> None:
     optimizer = dspy.KNNFewShot(
         k=1,
         trainset=[*TRAIN[1:], *as_examples(sessions("other", 1))],
-        vectorizer=dspy.Embedder(encode),
+        vectorizer=dspy.Embedder(encode, caching=False),
         metric=matched_f1_metric,
         max_bootstrapped_demos=0,
         max_labeled_demos=1,
