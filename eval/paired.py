@@ -1,14 +1,11 @@
 """Whether one system's scores on the same sessions are above another's beyond chance."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 9999
-# Sessions that differ up to which all choices of signs are tried.
-_EXACT = 13
 
 
 def paired_p(scores: Sequence[float], others: Sequence[float], *, seed: int) -> float:
@@ -35,23 +32,28 @@ def paired_p(scores: Sequence[float], others: Sequence[float], *, seed: int) -> 
     """
     if len(scores) != len(others):
         raise ValueError(f"{len(scores)} scores beside {len(others)}: they must be of one list")
+    from scipy.stats import permutation_test
+
     differences_N = np.round(np.subtract(scores, others, dtype=np.float64), 12)
-    # Where nothing differs no sign matters.
+    # Where nothing differs no sign matters; SciPy wants two numbers at least.
     signed_D = differences_N[differences_N != 0]
-    count = len(signed_D)
-    minus_RD: NDArray[Any]
-    if count <= _EXACT:
-        minus_RD = np.arange(2**count)[:, None] >> np.arange(count) & 1
-        return float(_reach(signed_D, minus_RD).mean())
-    minus_RD = np.random.default_rng(seed).integers(2, size=(RESAMPLES, count))
-    return float(1 + _reach(signed_D, minus_RD).sum()) / (RESAMPLES + 1)
+    signed_D = np.append(signed_D, np.zeros(max(0, 2 - len(signed_D))))
+    found = permutation_test(
+        (signed_D,),
+        _mean,
+        permutation_type="samples",
+        alternative="greater",
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        rng=seed,
+    )
+    return float(found.pvalue)
 
 
-def _reach(signed_D: NDArray[np.float64], minus_RD: NDArray[Any]) -> NDArray[np.bool_]:
-    """Whether the sum under each choice of signs is at least the observed one."""
-    sums_R = (1 - 2 * minus_RD) @ signed_D
-    reached: NDArray[np.bool_] = sums_R >= signed_D.sum() - 1e-9
-    return reached
+def _mean(differences: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """Rounded, so that ties stay ties, whatever the order of a sum."""
+    rounded: NDArray[np.float64] = np.round(differences.mean(axis=axis), 9)
+    return rounded
 
 
 def sessions_needed(level: float) -> int:
