@@ -3,8 +3,9 @@
 Importing this package loads neither torch nor dspy: a name is loaded when it is first used.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from routedk.lazy import loaded_on_use
 
 if TYPE_CHECKING:
     from routedk.adapters.exporting.export import export_lora, export_model
@@ -65,8 +66,4 @@ _HOMES = {
     "student_lm": "serving.engine",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = loaded_on_use(__name__, _HOMES)

@@ -3,8 +3,9 @@
 Importing this package loads neither dspy nor torch: a name is loaded when it is first used.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from routedk.lazy import loaded_on_use
 
 if TYPE_CHECKING:
     from routedk.programs.aicl.file import load_aicl
@@ -89,8 +90,4 @@ _HOMES = {
     "write_knowledge": "knowledge.file",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = loaded_on_use(__name__, _HOMES)

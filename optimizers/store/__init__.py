@@ -3,8 +3,9 @@
 Importing this package loads nothing heavy: a name is loaded when it is first used.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from routedk.lazy import loaded_on_use
 
 if TYPE_CHECKING:
     from routedk.optimizers.store.keys import Recipe, content_hash
@@ -21,8 +22,4 @@ _HOMES = {
     "content_hash": "keys",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = loaded_on_use(__name__, _HOMES)
