@@ -11,8 +11,9 @@ from torch import Tensor
 
 from routedk.adapters.prompts import EncodedPrompt
 from routedk.adapters.routing.routed import RoutedStudent
-from routedk.adapters.serving.engine import Job, StudentEngine
+from routedk.adapters.serving.engine import StudentEngine
 from routedk.adapters.serving.generation import GREEDY
+from routedk.adapters.serving.requests import Job
 from routedk.adapters.training.examples import Writes, encode_head
 
 _SERVED = "served_prototype"

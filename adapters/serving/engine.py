@@ -3,31 +3,34 @@
 import asyncio
 import hashlib
 import queue
-import threading
-from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Self, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
-from dspy.lm15 import Message, Request, Response, Usage
+from dspy.lm15 import Request, Response
 
 import routedk
-from routedk.adapters.prompts import EncodedPrompt, encode_prompt
+from routedk.adapters.prompts import encode_prompt
 from routedk.adapters.routing.routed import RoutedStudent, read_routing
 from routedk.adapters.serving.batcher import Batcher
 from routedk.adapters.serving.draws import AnnounceDraws, current_draws
-from routedk.adapters.serving.generation import Completion, Generator, Sampling, Watch
-from routedk.adapters.serving.likelihoods import (
-    Continuation,
-    Scored,
-    ScoringJob,
-    scoring_job,
-)
+from routedk.adapters.serving.generation import Completion, Generator, Watch
+from routedk.adapters.serving.likelihoods import Continuation, Scored, ScoringJob, scoring_job
 from routedk.adapters.serving.prefixes import DEFAULT_BYTES, PrefixCache
+from routedk.adapters.serving.requests import (
+    FREE_TOKENS,
+    Job,
+    Unsaved,
+    messages_of,
+    respond,
+    sampling_of,
+    thought_of,
+    told_lines,
+)
 from routedk.adapters.serving.streaming import TextStream
 from routedk.adapters.student import DEFAULT_STUDENT, Student, load_student
 from routedk.adapters.training.examples import (
@@ -39,81 +42,14 @@ from routedk.adapters.training.examples import (
 from routedk.adapters.training.verdicts import VerifierError
 from routedk.errors import SettingError
 from routedk.programs.intent_overlap import LineScores
-from routedk.programs.prompting.item_intents import render_readings, split_labels
-from routedk.programs.prompting.layout import THOUGHT_PREFIX
-from routedk.programs.prompting.layout import Message as ChatMessage
+from routedk.programs.prompting.layout import Message
 from routedk.programs.prompting.reading import session_lines
 
 if TYPE_CHECKING:
     import dspy
 
-_FREE_TOKENS = 256
-# Divided by less, scores leave the range of floats; the likeliest token has it all long before.
-_COLDEST = 1e-3
 
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """One answer to be written.
-
-    Args:
-        prompt: The prompt as tokens.
-        items: Item lines of its session; none where it holds no session: then any text is an
-            answer.
-        max_tokens: New tokens at most, where any text is an answer.
-        sampling: How tokens are drawn.
-        alone: It shares its batch with no other job.
-        told: Gets the text so far, from the engine's thread, as it is written.
-        given_up: Set by a caller that does not wait any more.
-    """
-
-    prompt: EncodedPrompt
-    items: tuple[str, ...]
-    max_tokens: int
-    sampling: Sampling
-    alone: bool = False
-    told: Callable[[str], None] | None = None
-    given_up: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def kind(self) -> Hashable:
-        """Jobs of equal kind share a batch."""
-        return (bool(self.items), id(self) if self.alone else None)
-
-    def again(self, draw: int) -> "Job":
-        """The same question, for another completion of the same request."""
-        sampling = replace(self.sampling, draw=draw)
-        return replace(self, sampling=sampling, told=None, given_up=threading.Event())
-
-
-class _Unsaved:
-    """What DSPy needs of an engine to copy and save a program: nothing of the model goes along."""
-
-    supports_response_schema = False
-    supported_params = frozenset({"max_tokens", "temperature", "top_p", "seed", "n"})
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Copies of a program share the model."""
-        return self
-
-    def dump_state(self) -> dict[str, Any]:
-        """Nothing of the model is written into a program."""
-        return {}
-
-    @classmethod
-    def load_state(cls, state: dict[str, Any]) -> NoReturn:
-        """A saved program does not know its student.
-
-        Raises:
-            SettingError: Always; it says what to do.
-        """
-        raise SettingError(
-            "the student is not saved with a program: load the program without its LM and run it "
-            "under dspy.context(lm=student_lm(...))"
-        )
-
-
-class StudentEngine(_Unsaved):
+class StudentEngine(Unsaved):
     """Serves a student, routed or plain, to DSPy.
 
     Callers of many threads and event loops share one worker, which runs what they ask for as
@@ -206,22 +142,16 @@ class StudentEngine(_Unsaved):
             told: Gets the text so far, from the engine's thread, as it is written.
             draw: Which of several completions of the request it is.
         """
-        messages = _messages(request)
+        messages = messages_of(request)
         config = request.config
         lines = session_lines(messages[-1]["content"])
         if lines and self.form == "verification":
             raise VerifierError
-        temperature = config.temperature or 0.0
         return Job(
             prompt=encode_prompt(self.generator.tokenizer, messages),
             items=tuple(lines.split("\n")) if lines else (),
-            max_tokens=config.max_tokens or _FREE_TOKENS,
-            sampling=Sampling(
-                temperature=temperature if temperature > _COLDEST else 0.0,
-                top_p=1.0 if config.top_p is None else config.top_p,
-                seed=config.seed,
-                draw=draw,
-            ),
+            max_tokens=config.max_tokens or FREE_TOKENS,
+            sampling=sampling_of(request, draw),
             alone=config.seed is not None and not self._exact,
             told=told,
         )
@@ -234,22 +164,24 @@ class StudentEngine(_Unsaved):
         """As `submit`, but a full queue suspends the task and not its event loop."""
         return await self._batcher.asubmit(job)
 
-    def score(self, job: ScoringJob) -> "Future[Scored]":
-        """Queue completions whose likelihood is asked for."""
-        return self._batcher.submit(job)
+    def score(
+        self, messages: Sequence[Message], continuations: Sequence[Continuation]
+    ) -> "Future[Scored]":
+        """Queue completions of one prompt, at least one, whose likelihood is asked for."""
+        tokenizer = self.generator.tokenizer
+        prompt = encode_prompt(tokenizer, messages)
+        return self._batcher.submit(scoring_job(tokenizer, prompt, continuations))
 
     def score_lines(
-        self, messages: Sequence[ChatMessage], lines: Sequence[str], texts: Sequence[str]
+        self, messages: Sequence[Message], lines: Sequence[str], texts: Sequence[str]
     ) -> LineScores:
         """See `routedk.programs.intent_overlap.LineScorer`."""
-        tokenizer = self.generator.tokenizer
         wanted = [Continuation(f" {text}", f"{line} |") for line in lines for text in texts]
-        job = scoring_job(tokenizer, encode_prompt(tokenizer, messages), wanted)
-        found = self.score(job).result()
+        found = self.score(messages, wanted).result()
         totals = np.array([one.total for one in found.likelihoods])
         return LineScores(totals.reshape(len(lines), len(texts)), found.tokens)
 
-    def prompt_tokens(self, messages: Sequence[ChatMessage]) -> int:
+    def prompt_tokens(self, messages: Sequence[Message]) -> int:
         """Tokens of a prompt with these messages, those of the chat template included."""
         return len(encode_prompt(self.generator.tokenizer, messages).ids)
 
@@ -303,12 +235,12 @@ class StudentEngine(_Unsaved):
             sizes = list(map(len, items))
             return self.generator.bundles(prompts, sizes, samplings, thinks=thinks, watches=watches)
         readings = [1 if sampling.temperature > 0 else self.readings for sampling in samplings]
-        lines = [Watch(_told_lines(job.told), job.given_up.is_set) for job in jobs]
+        lines = [Watch(told_lines(job.told), job.given_up.is_set) for job in jobs]
         found = self.generator.item_lines(prompts, items, samplings, readings, watches=lines)
-        return [_thought(mine) for mine in found]
+        return [thought_of(mine) for mine in found]
 
 
-class AsyncStudentEngine(_Unsaved):
+class AsyncStudentEngine(Unsaved):
     """The same engine for ``dspy.LM.acall``: no thread waits while a batch is computed.
 
     Where the engine's queue is full, a request's task is suspended until there is room.
@@ -369,46 +301,6 @@ def _wanted(job: Job, future: "Future[Completion]") -> Iterator[None]:
         job.given_up.set()
         future.cancel()
         raise
-
-
-def respond(request: Request, job: Job, completion: Completion) -> Response:
-    """A completion as DSPy's response; of n completions the first counts the prompt."""
-    return Response(
-        id=None,
-        model=request.model,
-        message=Message.assistant(completion.text),
-        finish_reason="stop" if completion.finished else "length",
-        usage=Usage(
-            input_tokens=0 if job.sampling.draw else len(job.prompt.ids),
-            output_tokens=completion.tokens,
-        ),
-    )
-
-
-def _thought(lines: Sequence[Sequence[Completion]]) -> Completion:
-    readings = [[split_labels(reading.text) for reading in mine] for mine in lines]
-    written = [reading for mine in lines for reading in mine]
-    return Completion(
-        f"{THOUGHT_PREFIX} {render_readings(readings)}",
-        sum(reading.tokens for reading in written),
-        # A less likely reading that was cut short cuts nothing off the answer.
-        all(mine[0].finished for mine in lines),
-    )
-
-
-def _told_lines(
-    told: Callable[[str], None] | None,
-) -> Callable[[list[list[Completion]]], None] | None:
-    return None if told is None else lambda lines: told(_thought(lines).text)
-
-
-def _messages(request: Request) -> list[dict[str, str]]:
-    messages = []
-    if request.system is not None:
-        system = request.system
-        text = system if isinstance(system, str) else "".join(part.text for part in system)
-        messages.append({"role": "system", "content": text})
-    return messages + [{"role": m.role, "content": m.text or ""} for m in request.messages]
 
 
 def engine_lm(engine: StudentEngine) -> "dspy.LM":

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from routedk.adapters.prompts import encode_prompt
 from routedk.adapters.serving.engine import StudentEngine
-from routedk.adapters.serving.likelihoods import Continuation, Likelihood, Scored, scoring_job
+from routedk.adapters.serving.likelihoods import Continuation, Likelihood, Scored
 from routedk.errors import SettingError
 from routedk.programs.prompting.layout import Message
 
@@ -46,12 +45,8 @@ class Scorer:
         self, requests: Sequence[tuple[Sequence[Message], Sequence[Continuation]]]
     ) -> list[Scored]:
         """Score completions of several prompts as one batch; one result per request."""
-        tokenizer = self.engine.generator.tokenizer
         futures = [
-            self.engine.score(scoring_job(tokenizer, encode_prompt(tokenizer, messages), wanted))
-            if wanted
-            else None
-            for messages, wanted in requests
+            self.engine.score(messages, wanted) if wanted else None for messages, wanted in requests
         ]
         return [Scored((), 0) if future is None else future.result() for future in futures]
 

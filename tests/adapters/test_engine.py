@@ -13,11 +13,11 @@ from routedk.adapters.serving import engine as engine_module
 from routedk.adapters.serving.batcher import BatcherClosedError
 from routedk.adapters.serving.engine import (
     AsyncStudentEngine,
-    Job,
     StudentEngine,
     engine_lm,
     student_lm,
 )
+from routedk.adapters.serving.requests import Job
 from routedk.adapters.student import Student
 from routedk.errors import ArtifactError, SettingError
 from routedk.programs.batch import generate_all

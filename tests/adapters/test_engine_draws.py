@@ -10,8 +10,9 @@ import pytest
 
 from routedk.adapters.prompts import encode_prompt
 from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
-from routedk.adapters.serving.engine import Job, StudentEngine, engine_lm
+from routedk.adapters.serving.engine import StudentEngine, engine_lm
 from routedk.adapters.serving.generation import Generator, Sampling
+from routedk.adapters.serving.requests import Job
 from routedk.adapters.student import Student
 from routedk.programs.choosing.consensus import Consensus
 from routedk.programs.generator import BundleGenerator

@@ -15,8 +15,9 @@ from routedk.adapters.exporting.prototype_export import PrototypeSettings, expor
 from routedk.adapters.exporting.prototypes import Prototypes, read_prototypes
 from routedk.adapters.prompts import encode_prompt
 from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
-from routedk.adapters.serving.engine import Job, StudentEngine
+from routedk.adapters.serving.engine import StudentEngine
 from routedk.adapters.serving.generation import GREEDY
+from routedk.adapters.serving.requests import Job
 from routedk.adapters.student import Student
 from routedk.adapters.training.examples import encode_head
 from routedk.errors import ArtifactError, SettingError
