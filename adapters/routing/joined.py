@@ -7,6 +7,7 @@ from pathlib import Path
 from routedk.adapters.routing.routed import RoutedStudent
 from routedk.adapters.routing.routing_file import read_routing, settings_of
 from routedk.adapters.student import Student
+from routedk.adapters.training.examples import DEFAULT_FORM
 from routedk.errors import SettingError
 
 
@@ -39,9 +40,9 @@ def join_experts(
         for name in other.experts:
             routed.read_expert(name, Path(one) / f"expert_{name}")
     training = [document.get("training") or {} for document in documents]
-    first = {key: training[0][key] for key in ("answer_form",) if key in training[0]}
+    form = training[0].get("answer_form", DEFAULT_FORM)
     routed.freeze()
-    routed.save(folder, {"training": {**first, "apart": training}})
+    routed.save(folder, {"training": {"answer_form": form, "apart": training}})
     return routed
 
 

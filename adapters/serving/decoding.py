@@ -83,6 +83,11 @@ class TokenFilter:
         return int(self.lengths.max())
 
     @cached_property
+    def everything(self) -> Tensor:
+        """The mask that lets every token through."""
+        return torch.ones(self.vocab_size, dtype=torch.bool)
+
+    @cached_property
     def only_end(self) -> Tensor:
         """The mask that lets nothing through but the end of turn."""
         return torch.arange(self.vocab_size) == self.end

@@ -103,26 +103,18 @@ class Draw:
 
     def _forbid(self, branches: Sequence[Branch], scores_NV: Tensor) -> None:
         """Take what the grammars forbid out of the scores."""
-        states = map(self._state, branches)
-        held = {place: state for place, state in enumerate(states) if state is not None}
-        if not held:
-            return
-        masks = [
-            self._allowed(state, self._pen(branches[place]).limit - len(branches[place].written))
-            for place, state in held.items()
-        ]
+        masks = list(map(self._allowed, branches))
         # Many branches are at the same point of a grammar: each mask is turned over once.
         distinct = {id(mask): mask for mask in masks}
-        which = {name: number for number, name in enumerate(distinct)}
+        places = {name: place for place, name in enumerate(distinct)}
         forbidden_UV = ~torch.stack(list(distinct.values()))
-        forbidden_NV = forbidden_UV[[which[id(mask)] for mask in masks]]
-        if len(held) == len(branches):
-            scores_NV.masked_fill_(forbidden_NV, -torch.inf)
-        else:
-            places = list(held)
-            scores_NV[places] = scores_NV[places].masked_fill(forbidden_NV, -torch.inf)
+        scores_NV.masked_fill_(forbidden_UV[[places[id(mask)] for mask in masks]], -torch.inf)
 
-    def _allowed(self, state: Grammar, left: int) -> Tensor:
+    def _allowed(self, branch: Branch) -> Tensor:
+        state = self._state(branch)
+        if state is None:
+            return self._filter.everything
+        left = self._pen(branch).limit - len(branch.written)
         if state.complete and left <= state.ending:
             return self._filter.only_end
         return self._filter.allowed(state)

@@ -28,6 +28,7 @@ from routedk.optimizers.search.stages.program import PROGRAM, compiled
 from routedk.optimizers.search.stages.sample import sampled
 from routedk.optimizers.store.store import Part, Store
 from routedk.programs.knowledge.neighbours import check_retriever
+from routedk.programs.teachers.annotation import AnnotationTeacher
 from routedk.types import KnowledgeBase, Session
 
 __all__ = ["PartReport", "Pipeline", "Prepared"]
@@ -117,7 +118,7 @@ class Pipeline:
         self._routed: tuple[Path, Any] | None = None
 
     def check(self) -> None:
-        """Find what every trial needs: a folder for the parts, and the student.
+        """Find and load what every trial needs: a folder for the parts, student and encoder.
 
         Raises:
             RouteDKError: There is no such student, or not in this precision.
@@ -125,6 +126,8 @@ class Pipeline:
         """
         self.common.store.root.mkdir(parents=True, exist_ok=True)
         self.lm(None)
+        # What the first use of the sentence encoder loads is the time of no trial's part.
+        AnnotationTeacher().distill([next(s for s in self.common.train if s.bundles)])
 
     def prepare(self, settings: TrialSettings) -> Prepared:
         """Have every part of a trial but its answers, from the store or made now.
