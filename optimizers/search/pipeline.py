@@ -12,8 +12,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from routedk.adapters.routing.routing_file import ExpertSettings
 from routedk.adapters.serving.engine import student_lm
@@ -60,7 +59,7 @@ class Pipeline:
     """Distils, trains, compiles and answers for the trials of one search.
 
     One thread uses a pipeline at a time; further workers have their own, over the same store.
-    Close it, or use it as a context manager: it holds a student.
+    Close it: it holds a student.
 
     Args:
         train: Training sessions: knowledge, experts and neighbours come from those with gold.
@@ -212,17 +211,6 @@ class Pipeline:
         if self._plain is not None:
             self._plain.engine.close()
             self._plain = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _close_routed(self) -> None:
         if self._routed is not None:

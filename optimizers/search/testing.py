@@ -45,6 +45,9 @@ class FastPipeline:
     def check(self) -> None:
         """Nothing is needed."""
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     def prepare(self, settings: TrialSettings) -> FastPrepared:
         """Remember which knowledge and experts were made already."""
         if self._hook:

@@ -1,6 +1,7 @@
 """``routedk search``: one study over knowledge and fusion."""
 
 import random
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -177,7 +178,7 @@ def run(
     pipeline = Pipeline(
         train=training, validation=validation, store=folder, student=student, seed=seed, dtype=dtype
     )
-    with pipeline, lm_errors():
+    with closing(pipeline), lm_errors():
         # What is wrong for every trial is said before there is a study.
         pipeline.check()
         done = run_study(

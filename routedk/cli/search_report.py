@@ -1,5 +1,6 @@
 """``routedk search report`` and ``routedk search export``: what a study found."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -146,7 +147,7 @@ def _test(
         seed=seed,
         dtype=made_with.get("dtype"),
     )
-    with pipeline, lm_errors():
+    with closing(pipeline), lm_errors():
         return retest(
             chosen,
             pipeline,
