@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Generic, Protocol, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Strict, Tag, model_validator
 
 Number = TypeVar("Number", int, float)
 Value = TypeVar("Value")
@@ -42,7 +42,7 @@ class Range(BaseModel, Generic[Number]):
         log: Whether factors count instead of differences; needs ``low`` above 0, and no step.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     low: Number
     high: Number
@@ -64,10 +64,11 @@ def _kind(value: Any) -> str:
 
 _Values: TypeAlias = Annotated[tuple[Value, ...], Field(min_length=1), Tag("values")]
 IntDimension: TypeAlias = Annotated[
-    _Values[int] | Annotated[Range[int], Tag("range")], Discriminator(_kind)
+    _Values[Annotated[int, Strict()]] | Annotated[Range[int], Tag("range")], Discriminator(_kind)
 ]
 FloatDimension: TypeAlias = Annotated[
-    _Values[float] | Annotated[Range[float], Tag("range")], Discriminator(_kind)
+    _Values[Annotated[float, Strict()]] | Annotated[Range[float], Tag("range")],
+    Discriminator(_kind),
 ]
 TAGS = ("values", "range")
 

@@ -153,6 +153,13 @@ def test_a_space_in_toml(tmp_path: Path) -> None:
         ("ratio = [0.5, 1.5]", "ratio = [0.5, 1.5]: 1.5 must be above 0 and at most 1"),
         ("rules = []", "rules = []: "),
         ("rules = ['many']", "rules = 'many': input should be a valid integer"),
+        # What could be read as a number, and is none.
+        ("rules = [true]", "rules = True: input should be a valid integer"),
+        ("rules = true", "rules = True: input should be a valid integer"),
+        ("rules = ['4']", "rules = '4': input should be a valid integer"),
+        ("ratio = [true]", "ratio = True: input should be a valid number"),
+        ("r = { low = true, high = 4 }", "r.low = True: input should be a valid integer"),
+        ("r = { low = 1, high = 4, log = 1 }", "r.log = 1: input should be a valid boolean"),
         ("r = { low = 8, high = 4 }", "r = {'low': 8, 'high': 4}: low=8 is above high=4"),
         ("r = { low = 8, hi = 4 }", "r.high = {'low': 8, 'hi': 4}: field required"),
         ("rules = { low = 0, high = 4, log = true }", "log needs low above 0, and no step"),
