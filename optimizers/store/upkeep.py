@@ -1,5 +1,6 @@
 """Looking after a store: what is in it, what may go, what is broken."""
 
+import math
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,7 @@ class PruneRules:
         max_bytes: The parts left may have so many bytes together; None: any number.
 
     Raises:
-        SettingError: Nothing is said, or a number is negative.
+        SettingError: Nothing is said, or a number is negative or not finite.
     """
 
     stages: tuple[str, ...] = ()
@@ -36,8 +37,8 @@ class PruneRules:
     def __post_init__(self) -> None:
         for name in ("older_than", "max_bytes"):
             value = getattr(self, name)
-            if value is not None and value < 0:
-                raise SettingError(f"{name}={value}: it must be at least 0")
+            if value is not None and not 0 <= value < math.inf:
+                raise SettingError(f"{name}={value}: it must be at least 0 and finite")
         if not self.stages and self.older_than is None and self.max_bytes is None:
             raise SettingError("nothing says which parts may go: name stages, an age or a size")
 

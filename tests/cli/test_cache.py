@@ -117,6 +117,7 @@ def test_verify(run: Run, parts: list[Part]) -> None:
         (("prune",), "nothing says which parts may go: name stages, an age or a size"),
         (("prune", "--max-size", "lots"), "--max-size 'lots': a number of bytes, or one with a"),
         (("prune", "--older-than", "-1"), "older_than=-1.0: it must be at least 0"),
+        (("prune", "--older-than", "nan"), "older_than=nan: it must be at least 0 and finite"),
         (("list", "--store", "nowhere"), "--store nowhere: no such folder"),
     ],
 )

@@ -60,6 +60,8 @@ def test_what_goes(store: Store, rules: PruneRules, days: list[float]) -> None:
     [
         ({}, "nothing says which parts may go: name stages, an age or a size"),
         ({"older_than": -1.0}, "older_than=-1.0: it must be at least 0"),
+        ({"older_than": float("nan")}, "older_than=nan: it must be at least 0 and finite"),
+        ({"older_than": float("inf")}, "older_than=inf: it must be at least 0 and finite"),
         ({"max_bytes": -1}, "max_bytes=-1: it must be at least 0"),
     ],
 )
