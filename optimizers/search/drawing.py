@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.exceptions import ExperimentalWarning
 
@@ -50,9 +51,7 @@ def draw_study(
         if found is not None:
             wanted[f"importances-{goal}"] = partial(_bars, found, NAMES[goal])
     if varied := _varied(first):
-        wanted["parallel"] = lambda: plots.plot_parallel_coordinate(
-            first, varied, target_name=NAMES["f1"]
-        )
+        wanted["parallel"] = lambda: _parallel(first, varied)
     return {name: _draw(make, folder / f"{name}.png") for name, make in wanted.items()}
 
 
@@ -61,6 +60,19 @@ def _varied(flat: optuna.Study) -> list[str]:
     trials = complete_trials(flat)
     names = dict.fromkeys(name for trial in trials for name in trial.params)
     return [name for name in names if len({trial.params.get(name) for trial in trials}) > 1]
+
+
+def _parallel(flat: optuna.Study, varied: list[str]) -> Any:
+    """As Optuna draws them, in colours that stand out: its scale begins at white."""
+    from matplotlib.colors import ListedColormap
+    from matplotlib.pyplot import get_cmap
+    from optuna.visualization.matplotlib import plot_parallel_coordinate
+
+    axes = plot_parallel_coordinate(flat, varied, target_name=NAMES["f1"])
+    dark = ListedColormap(get_cmap("viridis_r")(np.linspace(0.4, 1.0, 256)))
+    for lines in axes.collections:
+        lines.set_cmap(dark)
+    return axes
 
 
 def _bars(shares: Mapping[str, float], goal: str) -> Any:

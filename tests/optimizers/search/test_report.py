@@ -16,6 +16,7 @@ from routedk.errors import DataError, SettingError
 from routedk.eval.bootstrap import bootstrap
 from routedk.eval.embeddings import TfidfEncoder
 from routedk.eval.suite import BaselineData
+from routedk.optimizers.search import drawing
 from routedk.optimizers.search.budget import Budget
 from routedk.optimizers.search.failure import TrialFailure
 from routedk.optimizers.search.identity import IDENTITY, sessions_digest
@@ -247,6 +248,22 @@ def test_one_objective_with_pruned_and_cut_trials(tmp_path: Path) -> None:
     assert "cut short: its worker was killed" in page.text
     assert "Nothing here was measured on the test split" in page.text
     assert not (tmp_path / "front.png").exists()
+
+
+def test_no_line_is_as_light_as_the_paper() -> None:
+    trials = [trial(f1, params={"neighbours": place % 3}) for place, f1 in enumerate((0.1, 0.5, 1))]
+    flat = flat_study(study_of(trials, ["maximize", "minimize"]).trials, {}, "f1")
+    with drawing._quiet_pyplot() as plt:
+        axes = drawing._parallel(flat, ["neighbours"])
+        (lines,) = axes.collections
+        colours = lines.to_rgba(lines.get_array())[:, :3]
+        plt.close(axes.figure)
+    # Relative luminance and contrast with white as WCAG 2 defines them.
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    contrast = 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05)
+    assert contrast.min() > 2.5
+    # The best stands out the most.
+    assert contrast.argmax() == lines.get_array().argmax()
 
 
 def test_the_best_are_of_other_settings_and_cheap() -> None:
