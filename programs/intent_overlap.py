@@ -88,12 +88,13 @@ def intent_overlap(
     Returns:
         In [0, 1], 1 on the diagonal. *Shape:* (items, items).
     """
+    from scipy.special import softmax
+
     named = [render_labels(reading) for mine in readings for reading in mine]
     texts = list(dict.fromkeys([NO_INTENT, *named]))
     found = scorer.score_lines(messages, render_items(session).split("\n"), texts)
     spend(Usage(calls=1, input_tokens=found.tokens))
-    shares_NM = np.exp(found.totals - found.totals.max(axis=1, keepdims=True))
-    roots_NM = np.sqrt(shares_NM / shares_NM.sum(axis=1, keepdims=True))[:, 1:]
+    roots_NM = np.sqrt(softmax(found.totals, axis=1))[:, 1:]
     overlap: NDArray[np.float64] = np.clip(roots_NM @ roots_NM.T, 0.0, 1.0)
     np.fill_diagonal(overlap, 1.0)
     return overlap
