@@ -101,13 +101,26 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         demos = inputs.pop("demos")
         return self._layout.format(self.generate.signature, demos, inputs)
 
+    def check_lm(self) -> None:
+        """Check that the language model that would be asked now can tell all that is asked.
+
+        Raises:
+            SettingError: The grouping compares likelihoods, and the model tells none.
+        """
+        if self.grouping is not None and self.grouping.by_likelihood:
+            current_scorer(self.generate)
+
     def forward(self, session: Session, config: dict[str, Any] | None = None) -> dspy.Prediction:
         """Generate the bundles of one session.
 
         Args:
             session: The session; its gold bundles are not looked at.
             config: Options of this call for the LM, e.g. ``{"temperature": 0.7}``.
+
+        Raises:
+            SettingError: As `check_lm`, before anything is asked.
         """
+        self.check_lm()
         with dspy.context(adapter=self._layout):
             try:
                 answer = self.generate(**self.request(session), config=config or {})
@@ -119,14 +132,13 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         self, session: Session, config: dict[str, Any] | None = None
     ) -> dspy.Prediction:
         """As `forward`, without blocking."""
+        self.check_lm()
         with dspy.context(adapter=self._layout):
             try:
                 answer = await self.generate.acall(**self.request(session), config=config or {})
             except AdapterParseError as error:
                 return _unparsed(error.lm_response, "the answer is empty")
-        if self.grouping is not None and self.grouping.by_likelihood:
-            return await asyncio.to_thread(self._read, answer, session)
-        return self._read(answer, session)
+        return await asyncio.to_thread(self._read, answer, session)
 
     def draws(self, session: Session, n: int, config: dict[str, Any]) -> list[dspy.Prediction]:
         """Several answers for one session, by one request for n completions.
@@ -135,7 +147,11 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
             session: As in `forward`.
             n: Number of answers, at least 1.
             config: As in `forward`; with a temperature above .15, which DSPy else replaces.
+
+        Raises:
+            SettingError: As `forward`.
         """
+        self.check_lm()
         with dspy.context(adapter=self._layout):
             try:
                 answer = self.generate(**self.request(session), config={**config, "n": n})

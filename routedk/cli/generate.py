@@ -71,6 +71,8 @@ def generate(
         typer.echo(f"All {len(sessions)} sessions are done.", err=True)
         return
     chosen = resolve_lm(lm=lm, experts=experts, student=student, dtype=dtype)
+    with dspy.context(lm=chosen):
+        runner.check_lm()
     warn_untitled(left)
     if output is not None:
         _sign(output, {"lm": chosen.model, "program": _digest(program)})

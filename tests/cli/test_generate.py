@@ -335,6 +335,22 @@ def test_no_program(
     assert "none.json: no such file" in err
 
 
+def test_a_model_without_likelihoods_is_refused_before_it_is_asked(
+    capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path, asked: Asked
+) -> None:
+    from routedk.programs.generator import BundleGenerator
+    from routedk.programs.grouping import SimilarIntents
+
+    grouping = SimilarIntents(weight=0.5, threshold=0.5, by_likelihood=True)
+    BundleGenerator(grouping=grouping).save(tmp_path / "program.json")
+    options = ("--lm", "x", "--program", tmp_path / "program.json", "--output", tmp_path / "b")
+    code, out, err = run(capsys, "generate", "--data", data, *options)
+    assert (code, out, asked.sessions) == (2, "", [])
+    assert err.startswith("error: this program compares intents by their likelihood, which only")
+    assert "compile it for this language model" in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["program.json", "sessions.jsonl"]
+
+
 def test_unparsable_answers_are_sessions_without_bundles(
     capsys: pytest.CaptureFixture[str], data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

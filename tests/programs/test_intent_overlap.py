@@ -1,6 +1,7 @@
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import dspy
 import numpy as np
@@ -77,10 +78,18 @@ def test_a_task_gets_the_same_answer() -> None:
 
 
 def test_a_model_that_tells_no_likelihoods_is_refused() -> None:
-    lm, _ = scripted_lm(lambda messages: "Thought: 1 camera; 2 video; 3 tea")
+    lm, engine = scripted_lm(lambda messages: "Thought: 1 camera; 2 video; 3 tea")
     grouping = SimilarIntents(weight=1.0, threshold=0.3, by_likelihood=True)
-    with dspy.context(lm=lm), pytest.raises(SettingError, match="only a student in this process"):
-        BundleGenerator(grouping=grouping)(session=SESSION)
+    program = BundleGenerator(grouping=grouping)
+    asks: list[Callable[[], Any]] = [
+        lambda: program(session=SESSION),
+        lambda: program.draws(SESSION, 2, {"temperature": 1.0}),
+        lambda: asyncio.run(program.acall(session=SESSION)),
+    ]
+    for ask in asks:
+        with dspy.context(lm=lm), pytest.raises(SettingError, match="only a student in this proc"):
+            ask()
+    assert not engine.requests, "refused before it was asked anything"
 
 
 def test_the_program_keeps_how_it_groups(tmp_path: Path) -> None:
