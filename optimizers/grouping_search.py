@@ -116,7 +116,7 @@ class GroupingSearch(Teleprompter):  # type: ignore[misc]
             return [None] * len(sessions)
 
         def overlap(place: int) -> NDArray[np.float64]:
-            return program.overlap(sessions[place], labels[place] or [])
+            return program.overlaps(sessions[place], [labels[place] or []])[0]
 
         return call_all(overlap, range(len(sessions)), num_threads=self._num_threads)
 

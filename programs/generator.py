@@ -1,6 +1,7 @@
 """`BundleGenerator`: a DSPy program from a session to its bundles."""
 
 import asyncio
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Self
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from routedk.errors import AnswerError
 from routedk.programs.grouping import SimilarIntents
-from routedk.programs.intent_overlap import current_scorer, intent_overlap
+from routedk.programs.intent_overlap import current_scorer, intent_overlaps
 from routedk.programs.knowledge.compiled import NO_KNOWLEDGE, CompiledKnowledge
 from routedk.programs.prompting import layout
 from routedk.programs.prompting.answers import parse_answer, split_thought
@@ -126,7 +127,7 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
                 answer = self.generate(**self.request(session), config=config or {})
             except AdapterParseError as error:
                 return _unparsed(error.lm_response, "the answer is empty")
-        return self._read(answer, session)
+        return self._read([answer], session)[0]
 
     async def aforward(
         self, session: Session, config: dict[str, Any] | None = None
@@ -138,7 +139,7 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
                 answer = await self.generate.acall(**self.request(session), config=config or {})
             except AdapterParseError as error:
                 return _unparsed(error.lm_response, "the answer is empty")
-        return await asyncio.to_thread(self._read, answer, session)
+        return (await asyncio.to_thread(self._read, [answer], session))[0]
 
     def draws(self, session: Session, n: int, config: dict[str, Any]) -> list[dspy.Prediction]:
         """Several answers for one session, by one request for n completions.
@@ -157,43 +158,38 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
                 answer = self.generate(**self.request(session), config={**config, "n": n})
             except AdapterParseError:  # One empty completion would cost all others.
                 return [self(session, {**config, "rollout_id": k}) for k in range(n)]
-        return [self._read(answer.completions[k], session) for k in range(n)]
+        return self._read([answer.completions[k] for k in range(n)], session)
 
-    def _read(self, answer: dspy.Prediction, session: Session) -> dspy.Prediction:
-        raw = completion_of(answer)
-        try:
-            parsed = parse_answer(raw, session)
-        except AnswerError as error:
-            return _unparsed(raw, str(error))
-        prediction = dspy.Prediction(
-            bundles=list(parsed.bundles),
-            thought=parsed.thought,
-            dropped=parsed.dropped,
-            lone=parsed.lone,
-            none=parsed.none,
-            raw=raw,
-            error=None,
-        )
-        if self.grouping is not None and (named := named_intents(prediction, session)):
+    def _read(self, answers: Sequence[dspy.Prediction], session: Session) -> list[dspy.Prediction]:
+        """Predictions of what was written for one session; likelihoods are asked for once."""
+        read = [_parsed(completion_of(answer), session) for answer in answers]
+        if self.grouping is None:
+            return read
+        found = [(answer, named_intents(answer, session)) for answer in read if not answer.error]
+        named = [(answer, readings) for answer, readings in found if readings]
+        if named:
             from routedk.eval.embeddings import default_encoder
 
-            overlap = self.overlap(session, named) if self.grouping.by_likelihood else None
-            bundles = self.grouping.bundles(session, named, default_encoder(), overlap)
-            prediction.bundles, prediction.none = list(bundles), not bundles
-        return prediction
+            overlaps: Sequence[Any] = [None] * len(named)
+            if self.grouping.by_likelihood:
+                overlaps = self.overlaps(session, [readings for _, readings in named])
+            for (answer, readings), overlap in zip(named, overlaps, strict=True):
+                bundles = self.grouping.bundles(session, readings, default_encoder(), overlap)
+                answer.bundles, answer.none = list(bundles), not bundles
+        return read
 
-    def overlap(self, session: Session, readings: Readings) -> NDArray[np.float64]:
-        """How much the intents overlap that the student might name for each two items.
+    def overlaps(self, session: Session, answers: Sequence[Readings]) -> list[NDArray[np.float64]]:
+        """For each answer how much the intents overlap that may be named for each two items.
 
         Args:
             session: The session.
-            readings: What it named, see `named_intents`.
+            answers: What each answer names, see `named_intents`.
 
         Raises:
             SettingError: The language model tells no likelihoods.
         """
         scorer = current_scorer(self.generate)
-        return intent_overlap(session, readings, self.messages(session), scorer)
+        return intent_overlaps(session, answers, self.messages(session), scorer)
 
     def save(self, path: str | Path) -> None:
         """Write the program as one JSON file, see `routedk.programs.program_file`."""
@@ -214,6 +210,22 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         self.trials, self.utilization = loaded.trials, loaded.utilization
         self.generate.signature = loaded.generate.signature
         self.generate.demos = loaded.generate.demos
+
+
+def _parsed(raw: str, session: Session) -> dspy.Prediction:
+    try:
+        parsed = parse_answer(raw, session)
+    except AnswerError as error:
+        return _unparsed(raw, str(error))
+    return dspy.Prediction(
+        bundles=list(parsed.bundles),
+        thought=parsed.thought,
+        dropped=parsed.dropped,
+        lone=parsed.lone,
+        none=parsed.none,
+        raw=raw,
+        error=None,
+    )
 
 
 def _unparsed(raw: str, error: str) -> dspy.Prediction:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol
 
 import dspy
@@ -68,33 +69,48 @@ def _engine(predictor: Any) -> Any:
     return getattr(predictor.lm or dspy.settings.lm, "engine", None)
 
 
-def intent_overlap(
-    session: Session, readings: Readings, messages: Sequence[Message], scorer: LineScorer
-) -> NDArray[np.float64]:
+def intent_overlaps(
+    session: Session,
+    answers: Sequence[Readings],
+    messages: Sequence[Message],
+    scorer: LineScorer,
+) -> list[NDArray[np.float64]]:
     """The Bhattacharyya coefficient of what the student might name for each two items.
 
-    All readings of the session's items, and that an item has no intent, are what may be named; how
-    probable each is for an item is the student's likelihood of it there, over those of all. The
-    coefficient sums the square root of the product of two items' probabilities over the intents;
-    having none in common is no overlap. What an item was read as counts little where the student
-    would have named another's reading almost as readily.
+    All that an answer reads the session's items as, and that an item has no intent, is what may be
+    named; how probable each is for an item is the student's likelihood of it there, over those of
+    all. The coefficient sums the square root of the product of two items' probabilities over the
+    intents; having none in common is no overlap. What an item was read as counts little where the
+    student would have named another's reading almost as readily.
 
     Args:
         session: The session.
-        readings: Those of each item, in item order.
+        answers: The readings of each item, in item order, of each answer; one or more. Their
+            likelihoods are asked for together.
         messages: The prompt that they answer.
         scorer: Of the student that wrote them.
 
     Returns:
-        In [0, 1], 1 on the diagonal. *Shape:* (items, items).
+        For each answer a matrix in [0, 1], 1 on the diagonal. *Shape:* (items, items).
     """
     from scipy.special import softmax
 
-    named = [render_labels(reading) for mine in readings for reading in mine]
-    texts = list(dict.fromkeys([NO_INTENT, *named]))
-    found = scorer.score_lines(messages, render_items(session).split("\n"), texts)
+    named = [
+        list(
+            dict.fromkeys(
+                [NO_INTENT, *(render_labels(reading) for mine in answer for reading in mine)]
+            )
+        )
+        for answer in answers
+    ]
+    places = {text: place for place, text in enumerate(dict.fromkeys(chain(*named)))}
+    found = scorer.score_lines(messages, render_items(session).split("\n"), list(places))
     spend(Usage(calls=1, input_tokens=found.tokens))
-    roots_NM = np.sqrt(softmax(found.totals, axis=1))[:, 1:]
-    overlap: NDArray[np.float64] = np.clip(roots_NM @ roots_NM.T, 0.0, 1.0)
-    np.fill_diagonal(overlap, 1.0)
-    return overlap
+    overlaps = []
+    for texts in named:
+        totals_NM = found.totals[:, [places[text] for text in texts]]
+        roots_NM = np.sqrt(softmax(totals_NM, axis=1))[:, 1:]
+        overlap: NDArray[np.float64] = np.clip(roots_NM @ roots_NM.T, 0.0, 1.0)
+        np.fill_diagonal(overlap, 1.0)
+        overlaps.append(overlap)
+    return overlaps

@@ -11,7 +11,7 @@ from routedk.errors import SettingError
 from routedk.eval.pairs import PairModel
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.grouping import SimilarIntents
-from routedk.programs.intent_overlap import LineScores, intent_overlap
+from routedk.programs.intent_overlap import LineScores, intent_overlaps
 from routedk.programs.program_file import load_generator
 from routedk.programs.prompting.layout import Message
 from routedk.programs.testing import scripted_lm
@@ -39,11 +39,14 @@ class TableScorer:
 
 
 def test_overlap_is_the_root_of_shares_of_each_intent_summed_none_left_out() -> None:
+    """Each answer's own readings share the probability, though all are asked for together."""
+    prompt: list[Message] = [{"role": "user", "content": "prompt"}]
+    camera_alone = [[("camera",)], [("camera",)], []]
     with metered() as meter:
-        overlap = intent_overlap(
-            SESSION, READINGS, [{"role": "user", "content": "prompt"}], TableScorer()
-        )
-    np.testing.assert_allclose(overlap, [[1, 0.36, 0], [0.36, 1, 0], [0, 0, 1]], atol=1e-9)
+        both, one = intent_overlaps(SESSION, [READINGS, camera_alone], prompt, TableScorer())
+    np.testing.assert_allclose(both, [[1, 0.36, 0], [0.36, 1, 0], [0, 0, 1]], atol=1e-9)
+    camera = np.sqrt(0.81 * 0.16 / (0.2 + 0.16))
+    np.testing.assert_allclose(one, [[1, camera, 0], [camera, 1, 0], [0, 0, 1]], atol=1e-9)
     assert (meter.usage.calls, meter.usage.input_tokens) == (1, 40)
 
 
@@ -64,6 +67,33 @@ def test_the_program_groups_by_it_and_counts_its_cost() -> None:
     assert bundle.item_ids == ("a", "b", "c"), "all alike: a quarter of each is none"
     assert asked == [program.messages(SESSION)]
     assert meter.usage.calls == 2
+
+
+def test_several_draws_are_told_their_likelihoods_by_one_call() -> None:
+    written = iter(
+        ["Thought: 1 camera; 2 video; 3 tea", "no answer", "Thought: 1 camera; 2 lamp; 3 mug"]
+    )
+    lm, engine = scripted_lm(lambda messages: next(written))
+    asked: list[list[str]] = []
+
+    def score_lines(messages: list[Message], lines: list[str], texts: list[str]) -> LineScores:
+        asked.append(list(texts))
+        return LineScores(np.zeros((len(lines), len(texts))), 40)
+
+    engine.score_lines = score_lines  # type: ignore[attr-defined]
+    grouping = SimilarIntents(weight=1.0, threshold=0.3, fall_back=False, by_likelihood=True)
+    with dspy.context(lm=lm):
+        first, unread, last = BundleGenerator(grouping=grouping).draws(
+            SESSION, 3, {"temperature": 1.0}
+        )
+    assert asked == [["none", "camera", "video", "tea", "lamp", "mug"]]
+    assert (
+        [b.item_ids for b in first.bundles]
+        == [("a", "b", "c")]
+        == [b.item_ids for b in last.bundles]
+    )
+    assert unread.error
+    assert not unread.bundles
 
 
 def test_a_task_gets_the_same_answer() -> None:
