@@ -26,7 +26,8 @@ from routedk.errors import SettingError
 from routedk.optimizers.search.budget import Budget
 from routedk.optimizers.search.settings import TrialSettings
 from routedk.optimizers.search.space import SearchSpace
-from routedk.optimizers.search.storage import open_storage, shown_url
+from routedk.optimizers.search.storage import open_storage
+from routedk.optimizers.search.storage_url import shown_url
 from routedk.optimizers.search.study import StudySettings, run_study
 from routedk.optimizers.search.testing import FastPipeline, small_sessions
 from routedk.optimizers.search.workers import counts, position, retry_of, worker_of

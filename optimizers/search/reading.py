@@ -1,47 +1,45 @@
 """An existing study, read and not changed."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from routedk.errors import SettingError
 from routedk.optimizers.search.identity import IDENTITY, sessions_digest
-from routedk.optimizers.search.storage import (
+from routedk.optimizers.search.storage import open_existing, storage_errors
+from routedk.optimizers.search.storage_url import (
     JOURNAL,
     check_name,
-    open_storage,
+    file_of,
     shown_url,
-    storage_errors,
     storage_url,
 )
 from routedk.types import Session
 
 
 def read_study(name: str, storage: str | None = None) -> optuna.Study:
-    """A study that `routedk.optimizers.search.study.run_study` made.
+    """A study that `routedk.optimizers.search.study.run_study` made; nothing is written.
 
     Args:
         name: Its name.
         storage: URL of its storage; None for an SQLite file of its name.
 
     Raises:
-        SettingError: There is no such study, or something else made it; nothing is made then.
+        SettingError: There is no such study, or something else made it.
         RouteDKError: The storage failed.
     """
     url = storage_url(storage, check_name(name))
     shown = shown_url(url)
-    file = _file_of(url)
-    if file is not None and not file.is_file():
-        raise SettingError(
-            f"study {name!r}: there is no {file}: name its storage with --storage, as it was given "
-            "to routedk search"
-        )
     with storage_errors(url):
-        opened = open_storage(url)
+        opened = open_existing(url)
+        if opened is None:
+            file = file_of(url)
+            missing = file is not None and not file.is_file()
+            raise SettingError(
+                f"study {name!r}: there is no {file if missing else f'study in {shown}'}: name its "
+                "storage with --storage, as it was given to routedk search"
+            )
         names = optuna.get_all_study_names(opened)
         if name not in names:
             raise SettingError(
@@ -117,16 +115,3 @@ def best_trials(trials: Sequence[FrozenTrial], count: int) -> list[FrozenTrial]:
     for trial in ordered:
         found.setdefault(repr(sorted(trial.user_attrs["settings"].items())), trial)
     return list(found.values())[:count]
-
-
-def _file_of(url: str) -> Path | None:
-    """The file that a storage is; None for a server, and for a URL that is none."""
-    if url.startswith(JOURNAL):
-        return Path(url.removeprefix(JOURNAL))
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        return None
-    if parsed.get_backend_name() != "sqlite" or not parsed.database:
-        return None
-    return Path(parsed.database)

@@ -11,7 +11,7 @@ from optuna.exceptions import DuplicatedStudyError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from routedk.errors import SettingError
+from routedk.errors import DataError, SettingError
 from routedk.optimizers.search.budget import Budget
 from routedk.optimizers.search.corners import corners
 from routedk.optimizers.search.failure import TrialFailure
@@ -27,11 +27,15 @@ from routedk.optimizers.search.samplers import (
 from routedk.optimizers.search.space import SearchSpace
 from routedk.optimizers.search.storage import (
     HEARTBEAT,
+    open_existing,
+    open_storage,
+    storage_errors,
+)
+from routedk.optimizers.search.storage_url import (
     JOURNAL,
     check_name,
-    open_storage,
+    file_of,
     shown_url,
-    storage_errors,
     storage_url,
 )
 from routedk.optimizers.search.workers import Watch, give_back
@@ -50,7 +54,7 @@ class StudySettings:
 
     Args:
         name: Its name in its storage.
-        storage: See `routedk.optimizers.search.storage`; None for an SQLite file of its name.
+        storage: See `open_storage`; None for an SQLite file of its name.
         objective: ``both``: matched F1 up and tokens per session down; ``f1``: the first alone.
         sampler: A name in the table of `routedk.optimizers.search.samplers`.
         pruner: Likewise; None for ``wilcoxon`` where there is one objective, and for ``none``
@@ -75,6 +79,7 @@ class StudySettings:
 
     def __post_init__(self) -> None:
         check_name(self.name)
+        storage_url(self.storage, self.name)
         if self.objective not in DIRECTIONS:
             raise SettingError(f"objective {self.objective!r}: allowed are {', '.join(DIRECTIONS)}")
         check_sampler(self.sampler)
@@ -129,12 +134,7 @@ def run_study(
         objective=settings.objective,
         report="score" if pruner == "wilcoxon" else "mean",
     )
-    mine = {
-        "objective": settings.objective,
-        "space": space.model_dump(mode="json"),
-        "sessions": [session.id for session in objective.sessions],
-        **(identity or {}),
-    }
+    mine = _identity(settings, space, sessions, identity)
     if settings.url.startswith(JOURNAL):
         logger.info("a journal keeps no heartbeats: only workers on this machine are replaced")
     if settings.objective == "both":
@@ -148,6 +148,64 @@ def run_study(
     return study
 
 
+def check_study(
+    settings: StudySettings,
+    space: SearchSpace,
+    sessions: Sequence[Session],
+    *,
+    identity: Mapping[str, Any] | None = None,
+) -> None:
+    """Say what `run_study` would refuse for its storage's sake, and make nothing.
+
+    Args:
+        settings: How the study is to be run.
+        space: What is to be chosen from.
+        sessions: Validation sessions.
+        identity: See `run_study`.
+
+    Raises:
+        RouteDKError: As `run_study`.
+    """
+    file = file_of(settings.url)
+    if file is not None and not file.resolve().parent.is_dir():
+        raise DataError(
+            f"storage {shown_url(settings.url)}: no such folder",
+            path=file.parent,
+            hint="make it, or name another",
+        )
+    with storage_errors(settings.url):
+        storage = open_existing(settings.url)
+        if storage is None or settings.name not in optuna.get_all_study_names(storage):
+            return
+        if not settings.resume:
+            raise _is_there(settings)
+        study = optuna.load_study(storage=storage, study_name=settings.name)
+        if theirs := study.user_attrs.get(IDENTITY):
+            mine = _identity(settings, space, sessions, identity)
+            check_identity(settings.name, theirs, mine)
+
+
+def _identity(
+    settings: StudySettings,
+    space: SearchSpace,
+    sessions: Sequence[Session],
+    others: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    return {
+        "objective": settings.objective,
+        "space": space.model_dump(mode="json"),
+        "sessions": [session.id for session in sessions if session.gold],
+        **(others or {}),
+    }
+
+
+def _is_there(settings: StudySettings) -> SettingError:
+    return SettingError(
+        f"study {settings.name!r} is in {shown_url(settings.url)} already: add --resume to go on "
+        "with it or to join it, or name another"
+    )
+
+
 def _open(storage: BaseStorage, settings: StudySettings, mine: Mapping[str, Any]) -> optuna.Study:
     name, shown = settings.name, shown_url(settings.url)
     try:
@@ -156,10 +214,7 @@ def _open(storage: BaseStorage, settings: StudySettings, mine: Mapping[str, Any]
         )
     except DuplicatedStudyError:
         if not settings.resume:
-            raise SettingError(
-                f"study {name!r} is in {shown} already: add --resume to go on with it or to join "
-                "it, or name another"
-            ) from None
+            raise _is_there(settings) from None
         study = optuna.load_study(storage=storage, study_name=name)
         # Another worker may be about to write it.
         deadline = time.monotonic() + _PATIENCE

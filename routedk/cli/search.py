@@ -149,7 +149,7 @@ def run(
     from routedk.optimizers.search.identity import sessions_digest
     from routedk.optimizers.search.space import SearchSpace
     from routedk.optimizers.search.space_file import read_space
-    from routedk.optimizers.search.study import StudySettings, run_study
+    from routedk.optimizers.search.study import StudySettings, check_study, run_study
     from routedk.optimizers.search.tracking import make_tracker
 
     seed = source.options.seed
@@ -171,6 +171,8 @@ def run(
         "student": student or "default",
         "dtype": dtype,
     }
+    # What is wrong with the study is said before anything heavy is loaded.
+    check_study(settings, chosen, validation, identity=identity)
     from routedk.optimizers.search.failure import TrialFailure
     from routedk.optimizers.search.pipeline import Pipeline
 
@@ -223,6 +225,6 @@ def _quiet_optuna() -> None:
 
 
 def _shown(url: str) -> str:
-    from routedk.optimizers.search.storage import shown_url
+    from routedk.optimizers.search.storage_url import shown_url
 
     return shown_url(url)

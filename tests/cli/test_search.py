@@ -45,6 +45,14 @@ def test_a_study_and_its_resumption(
             "a search trains on train and scores on val",
         ),
         (
+            ["--data", "demo", "--study", "x", "--trials", "1", "--storage", "sqlite://"],
+            "a database in memory is gone with the command",
+        ),
+        (
+            ["--data", "demo", "--study", "x", "--trials", "1", "--storage", "sqlite:///no/x.db"],
+            "error: no: storage sqlite:///no/x.db: no such folder (make it, or name another)",
+        ),
+        (
             ["--data", "demo", "--study", "x", "--trials", "1", "--pruner", "median"],
             "Optuna prunes only where there is one objective",
         ),

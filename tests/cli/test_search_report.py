@@ -76,6 +76,13 @@ def test_a_study_that_is_not_there(
     assert code == 2
     assert "study 'mine': there is no mine.db: name its storage with --storage" in err
     assert list(tmp_path.iterdir()) == []
+    other = tmp_path / "other.json"
+    other.write_text('{"rules": 4}')
+    for kind, message in (("journal:", "not a journal of Optuna's"), ("sqlite:///", "not a data")):
+        options = ("--storage", f"{kind}other.json", "--output", "out")
+        code, _, err = run("search", *command, "--study", "mine", *options)
+        assert (code, message in err, err.count("error:")) == (2, True, 1)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ['{"rules": 4}']
     code, said, _ = run("search", command[0], "--help")
     assert code == 0
     assert "--storage" in said

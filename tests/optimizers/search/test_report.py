@@ -1,7 +1,9 @@
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -403,6 +405,17 @@ def test_a_study_that_is_not_there(url: str, tmp_path: Path) -> None:
         read_study("x", url)
     with pytest.raises(SettingError, match="was not made by routedk search"):
         read_study("other", url)
+
+
+def test_another_database_stays_what_it_is(url: str, tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("CREATE TABLE studies (patient TEXT)")
+    before = path.read_bytes()
+    with pytest.raises(SettingError, match=r"study 'x': there is no study in sqlite:///.*: name"):
+        read_study("x", url)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(

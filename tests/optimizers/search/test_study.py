@@ -1,8 +1,10 @@
 import logging
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,9 @@ from routedk.optimizers.search.identity import sessions_digest
 from routedk.optimizers.search.samplers import SAMPLERS
 from routedk.optimizers.search.settings import TrialSettings
 from routedk.optimizers.search.space import SearchSpace
-from routedk.optimizers.search.storage import open_storage, shown_url
-from routedk.optimizers.search.study import StudySettings, run_study
+from routedk.optimizers.search.storage import open_existing, open_storage
+from routedk.optimizers.search.storage_url import shown_url
+from routedk.optimizers.search.study import StudySettings, check_study, run_study
 from routedk.optimizers.search.testing import FastPipeline, Hook, small_sessions
 from routedk.optimizers.search.workers import MAX_RETRIES, Worker, position
 from routedk.types import Session
@@ -304,6 +307,7 @@ def test_a_wrong_budget_is_refused(values: dict[str, Any], message: str) -> None
         ({"pruner": "x", "objective": "f1"}, "pruner 'x': allowed are none, wilcoxon"),
         ({"pruner": "median"}, "Optuna prunes only where there is one objective"),
         ({"seed": -1}, "seed=-1: must be at least 0"),
+        ({"storage": "sqlite://"}, "a database in memory is gone with the command"),
         ({"heartbeat": 0}, "heartbeat=0: must be at least 1 second"),
     ],
 )
@@ -325,6 +329,16 @@ def test_a_study_needs_gold(url: str) -> None:
     ("url", "kind", "message"),
     [
         ("study.db", SettingError, "storage 'study.db': allowed are sqlite:///FILE"),
+        ("postgresql://host:x/y", SettingError, "storage 'postgresql://host:x/y': allowed are sq"),
+        ("journal:", SettingError, "storage 'journal:': allowed are sqlite:///FILE"),
+        ("sqlite://", SettingError, "storage 'sqlite://': a database in memory is gone with the"),
+        ("sqlite:///:memory:", SettingError, "a database in memory is gone with the command"),
+        ("sqlite:///file:x?mode=memory&uri=true", SettingError, "a database in memory is gone"),
+        (
+            "postgresql+psycopg://me:secret@127.0.0.1:1/x",
+            RouteDKError,
+            "storage postgresql+psycopg://me:***@127.0.0.1:1/x: connection failed: ",
+        ),
         ("nosql://x/y", SettingError, "storage 'nosql://x/y': allowed are sqlite"),
         ("sqlite:////nowhere/x.db", RouteDKError, "storage sqlite:////nowhere/x.db: "),
         ("journal:/nowhere/x.log", DataError, "/nowhere/x.log: cannot write: No such file"),
@@ -343,6 +357,70 @@ def test_a_storage_that_cannot_be_opened_is_named_without_its_password(
         open_storage(url)
     assert message in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+FOREIGN = {
+    "a table": b'{"columns": ["a"]}\n[1]\n',
+    "a list": b"[1]\n",
+    "one line": b'{"a": 1}',
+    "a text": b"a\nb\n",
+    "a picture": b"\x89PNG\r\n\x1a\n\x00",
+    "an unknown operation": b'{"op_code": 99}\n',
+    "a journal cut in the middle": b'{"op_code":0,"worker_id":"w","study_name":"m","dire\n{}\n',
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_another_file_is_no_journal_and_stays_what_it_is(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(FOREIGN[kind])
+    for opened in (open_storage, open_existing):
+        with pytest.raises(DataError, match=r"file: not a journal of Optuna's, or a damaged one"):
+            opened(f"journal:{path}")
+    with pytest.raises(RouteDKError, match="file is not a database"):
+        open_existing(f"sqlite:///{path}")
+    assert [one.read_bytes() for one in tmp_path.iterdir()] == [FOREIGN[kind]]
+
+
+def test_where_no_study_is_none_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    for url in (f"sqlite:///{path}", f"journal:{path}"):
+        assert open_existing(url) is None
+        assert not path.exists()
+        path.touch()
+        assert open_existing(url) is None
+        assert path.stat().st_size == 0
+        path.unlink()
+
+
+def test_tables_of_another_version_of_optuna_are_named(url: str, tmp_path: Path) -> None:
+    open_storage(url)
+    with closing(sqlite3.connect(tmp_path / "study.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = 'v9.9.9'")
+    for opened in (open_storage, open_existing):
+        with pytest.raises(RouteDKError, match=r"no longer compatible .* updating optuna"):
+            opened(url)
+
+
+def test_what_is_wrong_with_a_study_is_said_before_anything_is_made(
+    url: str, tmp_path: Path
+) -> None:
+    def check(**settings: Any) -> None:
+        chosen = StudySettings(**{"name": "mine", "storage": url, **settings})
+        check_study(chosen, SPACE, SESSIONS)
+
+    check()
+    check(resume=True)
+    with pytest.raises(DataError, match=r"nowhere: storage sqlite:///.*/x\.db: no such folder"):
+        check(storage=f"sqlite:///{tmp_path}/nowhere/x.db")
+    assert list(tmp_path.iterdir()) == []
+    run(url, 1)
+    check(resume=True)
+    check(name="other")
+    with pytest.raises(SettingError, match=r"is in sqlite:///.* already: add --resume"):
+        check()
+    with pytest.raises(SettingError, match='made with another objective: "both", not "f1"'):
+        check(resume=True, objective="f1")
 
 
 def test_a_password_is_not_shown() -> None:
