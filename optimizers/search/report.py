@@ -36,6 +36,7 @@ def write_report(
     tested: Sequence[Tested] = (),
     config: Mapping[str, Any] | None = None,
     dashboard: str = "",
+    export: str = "",
 ) -> dict[str, Any]:
     """Write ``report.json``, PNGs and ``report.html``, which needs none of the others.
 
@@ -46,6 +47,7 @@ def write_report(
         tested: What `retest` gave for them; empty where nobody asked.
         config: What the test rests on, ready for JSON.
         dashboard: The command that opens the study in optuna-dashboard.
+        export: The command that writes the chosen trial as a program; empty where there is none.
 
     Returns:
         What ``report.json`` holds.
@@ -62,6 +64,7 @@ def write_report(
         "test": dict(config or {}) if tested else None,
         "importances": shares,
         "dashboard": dashboard,
+        "export": export,
         "versions": {**versions(), "optuna": optuna.__version__},
     }
     write_json(folder / REPORT, record)
