@@ -1,12 +1,22 @@
 """An existing study, read and not changed."""
 
-from collections.abc import Sequence
+import logging
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from routedk.data import Part
 from routedk.errors import SettingError
-from routedk.optimizers.search.identity import IDENTITY, sessions_digest
+from routedk.optimizers.search.identity import (
+    IDENTITY,
+    SAME_DATA,
+    data_difference,
+    data_record,
+    part_difference,
+)
 from routedk.optimizers.search.storage import open_existing, storage_errors
 from routedk.optimizers.search.storage_url import (
     JOURNAL,
@@ -16,6 +26,8 @@ from routedk.optimizers.search.storage_url import (
     storage_url,
 )
 from routedk.types import Session
+
+logger = logging.getLogger(__name__)
 
 
 def read_study(name: str, storage: str | None = None) -> optuna.Study:
@@ -54,34 +66,44 @@ def read_study(name: str, storage: str | None = None) -> optuna.Study:
 
 
 def check_sessions(
-    study: optuna.Study, train: Sequence[Session], validation: Sequence[Session], seed: int
+    study: optuna.Study,
+    parts: Mapping[Part, Sequence[Session]],
+    *,
+    seed: int,
+    options: Mapping[str, str | None] | None = None,
 ) -> list[Session]:
     """The validation sessions that a study scored its trials on, of the data it was made with.
 
     Args:
         study: One that `read_study` gave.
-        train: Training sessions.
-        validation: Validation sessions, perhaps more than were scored.
-        seed: That the data were split by.
+        parts: The sessions of all splits, of validation perhaps more than were scored.
+        seed: That they were split by.
+        options: How they were read, see `data_record`.
 
     Raises:
-        SettingError: It was made with other sessions.
+        SettingError: It was made with other sessions, or the test split is not the one that was
+            set aside then. Of a study that does not say which that was, a warning does.
     """
-    made_with = study.user_attrs[IDENTITY]
-    data = made_with.get("data") or {}
-    if data.get("seed", seed) != seed:
+    made_with, name = study.user_attrs[IDENTITY], study.study_name
+    by_id = {session.id: session for session in parts["val"]}
+    scored = [by_id[session_id] for session_id in made_with["sessions"] if session_id in by_id]
+    mine = data_record(parts["train"], scored, parts["test"], seed=seed, options=options)
+    theirs = made_with.get("data") or mine
+    found = data_difference(theirs, mine)
+    if found or len(scored) < len(made_with["sessions"]):
+        raise SettingError(f"study {name!r} was made with {found or 'other sessions'}: {SAME_DATA}")
+    both = {s.id for s in parts["test"]} & {s.id for s in (*parts["train"], *parts["val"])}
+    if both:
         raise SettingError(
-            f"study {study.study_name!r} was made with --seed {data['seed']}, not {seed}: give the "
-            "same"
+            f"{len(both)} test sessions are training or validation sessions, e.g. {min(both)!r}: "
+            "split again"
         )
-    by_id = {session.id: session for session in validation}
-    scored = [by_id[name] for name in made_with["sessions"] if name in by_id]
-    digest = sessions_digest([*train, *scored])
-    if len(scored) < len(made_with["sessions"]) or data.get("digest", digest) != digest:
-        raise SettingError(
-            f"study {study.study_name!r} was made with other sessions: give --data and its options "
-            "as they were given to routedk search"
-        )
+    if theirs.get("test") is None:
+        logger.warning("study %s does not say which test sessions were set aside", name)
+    elif found := part_difference(
+        "test", theirs["test"], {"sessions": 0} if mine["test"] is None else mine["test"]
+    ):
+        raise SettingError(f"study {name!r} set aside {found}: {SAME_DATA}")
     return scored
 
 
@@ -94,7 +116,26 @@ def dashboard_command(name: str, storage: str | None = None) -> str:
     """
     url = storage_url(storage, name)
     shown = url.removeprefix(JOURNAL) if url.startswith(JOURNAL) else shown_url(url)
-    return f"optuna-dashboard {shown}"
+    return shlex.join(["optuna-dashboard", shown])
+
+
+def export_command(
+    name: str, trial: int, storage: str | None = None, store: str | Path | None = None
+) -> str:
+    """What writes a trial as a program, without its storage's password.
+
+    Args:
+        name: The study's.
+        trial: The trial's number.
+        storage: As in `read_study`.
+        store: Folder of the store; None for the one in the cache folder.
+    """
+    words = ["routedk", "search", "export", str(trial), "--study", name]
+    if storage is not None:
+        words += ["--storage", shown_url(storage)]
+    if store is not None:
+        words += ["--store", str(store)]
+    return shlex.join([*words, "--output", f"{name}-{trial}"])
 
 
 def complete_trials(study: optuna.Study) -> list[FrozenTrial]:

@@ -146,7 +146,7 @@ def run(
             "out"
         )
     from routedk.optimizers.search.budget import Budget
-    from routedk.optimizers.search.identity import sessions_digest
+    from routedk.optimizers.search.identity import data_record
     from routedk.optimizers.search.space import SearchSpace
     from routedk.optimizers.search.space_file import read_space
     from routedk.optimizers.search.study import StudySettings, check_study, run_study
@@ -167,7 +167,9 @@ def run(
     if student is not None and Path(student).is_dir():
         student = str(Path(student).resolve())
     identity = {
-        "data": {"digest": sessions_digest([*training, *validation]), "seed": seed},
+        "data": data_record(
+            training, validation, parts["test"], seed=seed, options=reading_options(source)
+        ),
         "student": student or "default",
         "dtype": dtype,
     }
@@ -200,6 +202,17 @@ def run(
         f"{best.values[0]:.3f}"
     )
     typer.echo(f"Study: {study} in {_shown(settings.url)}")
+
+
+def reading_options(source: SessionSource) -> dict[str, str | None]:
+    """How sessions are read, as a study keeps it: of files their names alone."""
+    options = source.options
+    files = {"extra_titles": options.extra_titles, "split_file": options.split_file}
+    return {
+        "gold": options.gold,
+        "untitled": options.untitled,
+        **{name: None if path is None else path.name for name, path in files.items()},
+    }
 
 
 def _validation(source: SessionSource, sessions: list[Session], most: int | None) -> list[Session]:

@@ -11,6 +11,7 @@ from routedk.cli.cache import STORE_FOLDER
 from routedk.cli.lm import lm_errors
 from routedk.cli.options import SessionSource, takes_sessions, warn_untitled
 from routedk.cli.output import log_progress
+from routedk.cli.search import reading_options
 from routedk.data import has_title, load_sessions, split_sessions
 from routedk.errors import SettingError
 
@@ -64,6 +65,7 @@ def report(
         best_trials,
         complete_trials,
         dashboard_command,
+        export_command,
         read_study,
     )
     from routedk.optimizers.search.report import PAGE, write_report
@@ -84,6 +86,7 @@ def report(
         tested=tested,
         config={**source.config(), "leaks": source.options.untitled == "drop"},
         dashboard=dashboard_command(study, storage),
+        export=export_command(study, chosen[0].number, storage, store) if chosen else "",
     )
     for one in record["best"][:1]:
         typer.echo(
@@ -134,7 +137,7 @@ def _test(
     everything = load_sessions(source.path, source.options)
     parts: Any = split_sessions(everything, source.options)
     seed = source.options.seed
-    validation = check_sessions(study, parts["train"], parts["val"], seed)
+    validation = check_sessions(study, parts, seed=seed, options=reading_options(source))
     test = [session for session in parts["test"] if session.gold]
     warn_untitled(test)
     made_with = study.user_attrs[IDENTITY]

@@ -27,7 +27,11 @@ def test_a_study_and_its_resumption(
     assert "add --resume" in err
     code, _, err = run(*command, "3", "--resume", "--seed", "1")
     assert code == 2
-    assert "was made with another data digest" in err
+    assert "was made with --seed 0, not 1: give --data and its options" in err
+    fewer = ["4" if word == "6" else word for word in command]
+    code, _, err = run(*fewer, "3", "--resume")
+    assert code == 2
+    assert "was made with other sessions: 6 validation sessions, not 4: give --data and" in err
     code, _, err = run(*command, "3", "--resume")
     assert code == 0, err
     study = optuna.load_study(study_name="mine", storage=url)

@@ -1,10 +1,11 @@
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from routedk.data import DataOptions, load_sessions
+from routedk.data import DataOptions, load_sessions, split_sessions
 from routedk.eval.embeddings import TfidfEncoder
 from tests.cli.conftest import Run
 
@@ -49,11 +50,21 @@ def test_the_report_of_a_search(
     assert second["student"] is None
     test = record["best"][0]["test"]
     assert test["counts"]["sessions"] > 6
+    words = shlex.split(record["export"])
+    assert words[:4] == ["routedk", "search", "export", str(record["best"][0]["trial"])]
+    assert words[4:-2] == [*study, "--store", str(tmp_path / "store")]
     assert test["results"]["matched"]["f1"]["low"] <= test["results"]["matched"]["f1"]["value"]
 
     code, _, err = run(*report, "--data", "demo")
     assert code == 2
     assert "study 'mine' was made with --seed 1, not 0" in err
+    # Another test split of the same training and validation sessions.
+    ids = split_sessions(load_sessions("demo", DataOptions()), DataOptions(seed=1))
+    names = {part: [session.id for session in found] for part, found in ids.items()}
+    (tmp_path / "split.json").write_text(json.dumps({**names, "test": names["test"][1:]}))
+    code, _, err = run(*report, *data, "--split-file", tmp_path / "split.json")
+    assert code == 2
+    assert f"set aside {len(names['test'])} test sessions, not {len(names['test']) - 1}" in err
     code, _, err = run(*report, *data, "--split", "val")
     assert code == 2
     assert "a study is tested on test" in err

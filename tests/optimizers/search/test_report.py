@@ -1,4 +1,5 @@
 import json
+import shlex
 import sqlite3
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from routedk.data import Part
 from routedk.errors import DataError, SettingError
 from routedk.eval.bootstrap import bootstrap
 from routedk.eval.embeddings import TfidfEncoder
@@ -21,7 +23,7 @@ from routedk.eval.suite import BaselineData
 from routedk.optimizers.search import drawing
 from routedk.optimizers.search.budget import Budget
 from routedk.optimizers.search.failure import TrialFailure
-from routedk.optimizers.search.identity import IDENTITY, sessions_digest
+from routedk.optimizers.search.identity import IDENTITY, data_record
 from routedk.optimizers.search.importance import flat_study, importances
 from routedk.optimizers.search.page import settings_in_words
 from routedk.optimizers.search.reading import (
@@ -29,6 +31,7 @@ from routedk.optimizers.search.reading import (
     check_sessions,
     complete_trials,
     dashboard_command,
+    export_command,
     read_study,
 )
 from routedk.optimizers.search.report import write_report
@@ -157,6 +160,7 @@ def test_what_is_said_of_a_study_that_was_run(url: str, tmp_path: Path) -> None:
         tested=tested,
         config={"split": "test <i>"},
         dashboard=dashboard_command("mine", url),
+        export=export_command("mine", best[0].number, url, "a store"),
     )
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == record
     states = {"complete": 14 - failed, "pruned": 0, "failed": failed, "cut": 0, "under_way": 0}
@@ -192,6 +196,7 @@ def test_what_is_said_of_a_study_that_was_run(url: str, tmp_path: Path) -> None:
     assert REASON in page.text
     assert "split test <i>" in page.text
     assert f"optuna-dashboard {url}" in page.text
+    assert f"export {best[0].number} --study mine --storage {url} --store 'a store'" in page.text
     assert "The configuration is chosen on validation" in page.text
     pictures = {path.stem for path in (tmp_path / "out").glob("*.png")}
     assert {"history", "front", "parallel"} <= pictures
@@ -221,6 +226,7 @@ def test_a_study_without_a_trial(tmp_path: Path) -> None:
     assert record["store"]["share_saved"] == 0
     page = read_page(tmp_path)
     assert "No trial is complete" in page.text
+    assert "routedk search export" not in page.text
     assert page.named == []
 
 
@@ -380,18 +386,37 @@ def test_settings_in_words() -> None:
     assert settings_in_words(None) == ""
 
 
-def test_only_the_sessions_of_the_study() -> None:
-    sessions = small_sessions(6)
+def test_only_the_sessions_of_the_study(caplog: pytest.LogCaptureFixture) -> None:
+    sessions = small_sessions(8)
     study = study_of([], ["maximize"])
-    digest = sessions_digest([*sessions[:3], sessions[4]])
-    made_with = {"sessions": ["s4"], "data": {"digest": digest, "seed": 1}}
-    study.set_user_attr(IDENTITY, made_with)
-    assert check_sessions(study, sessions[:3], sessions[3:], 1) == [sessions[4]]
-    with pytest.raises(SettingError, match="'mine' was made with --seed 1, not 0: give the same"):
-        check_sessions(study, sessions[:3], sessions[3:], 0)
-    for train, validation in ((sessions[:2], sessions[3:]), (sessions[:3], sessions[5:])):
-        with pytest.raises(SettingError, match="'mine' was made with other sessions: give --data"):
-            check_sessions(study, train, validation, 1)
+    # Of three validation sessions one was scored.
+    parts: dict[Part, list[Session]]
+    parts = {"train": sessions[:3], "val": sessions[3:6], "test": sessions[6:]}
+    data = data_record(parts["train"], [sessions[4]], parts["test"], seed=1)
+    study.set_user_attr(IDENTITY, {"sessions": ["s4"], "data": data})
+    assert check_sessions(study, parts, seed=1) == [sessions[4]]
+    with pytest.raises(SettingError, match="'mine' was made with --seed 1, not 0: give --data and"):
+        check_sessions(study, parts, seed=0)
+    others: Mapping[Part, list[Session]]
+    for others, message in (
+        ({"train": sessions[:2]}, "made with other sessions: 3 training sessions, not 2: give --d"),
+        ({"val": sessions[5:6]}, "made with other sessions: 1 validation sessions, not 0: give"),
+        ({"test": sessions[6:7]}, "set aside 2 test sessions, not 1: give --data"),
+        ({"test": sessions[:5:-1]}, "set aside 2 test sessions, not these 2, which have other ids"),
+        ({"test": []}, "set aside 2 test sessions, not 0"),
+        ({"test": sessions[5:]}, "1 test sessions are training or validation sessions, e.g. 's5'"),
+    ):
+        with pytest.raises(SettingError) as caught:
+            check_sessions(study, {**parts, **others}, seed=1)
+        assert message in str(caught.value)
+    assert caplog.text == ""
+    # As earlier versions kept it: which test sessions there were is not known.
+    early = {name: data[name] for name in ("digest", "seed")}
+    study.set_user_attr(IDENTITY, {"sessions": ["s4"], "data": early})
+    assert check_sessions(study, {**parts, "test": sessions[6:7]}, seed=1) == [sessions[4]]
+    assert "study mine does not say which test sessions were set aside" in caplog.text
+    with pytest.raises(SettingError, match="'mine' was made with other sessions: give --data and"):
+        check_sessions(study, {**parts, "train": []}, seed=1)
 
 
 def test_a_study_that_is_not_there(url: str, tmp_path: Path) -> None:
@@ -425,9 +450,18 @@ def test_another_database_stays_what_it_is(url: str, tmp_path: Path) -> None:
         ("journal:/tmp/a.log", "optuna-dashboard /tmp/a.log"),
         (
             "postgresql://me:secret@host/name",
-            "optuna-dashboard postgresql://me:***@host/name",
+            "optuna-dashboard 'postgresql://me:***@host/name'",
         ),
     ],
 )
 def test_the_dashboards_command_holds_no_password(storage: str | None, command: str) -> None:
     assert dashboard_command("mine", storage) == command
+
+
+def test_the_command_that_exports_can_be_pasted() -> None:
+    assert export_command("mine", 7) == "routedk search export 7 --study mine --output mine-7"
+    command = export_command("mine", 7, "postgresql://me:secret@host/name", "my store")
+    assert shlex.split(command)[5:] == [
+        *("mine", "--storage", "postgresql://me:***@host/name"),
+        *("--store", "my store", "--output", "mine-7"),
+    ]

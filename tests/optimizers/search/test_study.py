@@ -17,7 +17,7 @@ from routedk.optimizers.search import study as study_module
 from routedk.optimizers.search.budget import Budget
 from routedk.optimizers.search.corners import corners
 from routedk.optimizers.search.failure import TrialFailure, own_reason
-from routedk.optimizers.search.identity import sessions_digest
+from routedk.optimizers.search.identity import data_difference, data_record, sessions_digest
 from routedk.optimizers.search.samplers import SAMPLERS
 from routedk.optimizers.search.settings import TrialSettings
 from routedk.optimizers.search.space import SearchSpace
@@ -29,6 +29,8 @@ from routedk.optimizers.search.workers import MAX_RETRIES, Worker, position
 from routedk.types import Session
 from tests.optimizers.search.study_worker import SESSIONS, SPACE
 
+# For training, validation and test.
+SPLIT = (small_sessions(4)[:2], small_sessions(4)[2:3], small_sessions(4)[3:])
 WORKER = Path(__file__).parent / "study_worker.py"
 
 
@@ -219,7 +221,7 @@ def test_one_objective_prunes_by_session(url: str, monkeypatch: pytest.MonkeyPat
 
 def test_what_a_study_was_made_with_must_stay(url: str) -> None:
     chosen = StudySettings(name="mine", storage=url, resume=True)
-    identity = {"student": "tiny", "data": {"digest": "1"}}
+    identity = {"student": "tiny", "data": data_record(*SPLIT, seed=0, options={"gold": "all"})}
 
     def go_on(
         space: SearchSpace = SPACE, sessions: list[Session] = SESSIONS, **changed: Any
@@ -232,9 +234,12 @@ def test_what_a_study_was_made_with_must_stay(url: str) -> None:
 
     run_study(FastPipeline(), SESSIONS, SPACE, chosen, Budget(trials=1), identity=identity)
     go_on()
+    # Test sessions are no trial's affair, and how equal sessions were read is nobody's.
+    go_on(data=data_record(SPLIT[0], SPLIT[1], [], seed=0))
     for changed, message in (
         ({"student": "large"}, 'another student: "tiny", not "large"'),
-        ({"data": {"digest": "2"}}, 'another data digest: "1", not "2"'),
+        ({"data": data_record(*SPLIT, seed=1)}, "--seed 0, not 1: give --data and its options"),
+        ({"data": data_record(SPLIT[0], [], [], seed=0)}, "other sessions: 1 validation sessions"),
         ({"objective": "f1"}, 'another objective: "both", not "f1"'),
         ({"space": SearchSpace(utilization="ICL")}, "another space enhancement: "),
         ({"sessions": small_sessions(3)}, 'another sessions: ["s0", "s1", "s2", "s3"], not ["s0"'),
@@ -244,6 +249,24 @@ def test_what_a_study_was_made_with_must_stay(url: str) -> None:
         assert f"study 'mine' was made with {message}" in str(caught.value)
     with pytest.raises(SettingError, match=r"is in sqlite:///.* already: add --resume"):
         run(url, 2, resume=False)
+
+
+def test_what_differs_in_the_data_is_said() -> None:
+    train, validation, test = SPLIT
+    options = {"gold": "minimal", "split_file": "a.json"}
+    kept = data_record(train, validation, test, seed=0, options=options)
+    assert data_difference(kept, data_record(train, validation, [], seed=0)) == ""
+    assert data_difference(kept, data_record(train, validation, [], seed=3)) == "--seed 0, not 3"
+    others = {"gold": "minimal", "split_file": None}
+    found = data_difference(kept, data_record(train[:1], test, [], seed=0, options=others))
+    assert found == (
+        "other sessions: 2 training sessions, not 1; 1 validation sessions, not these 1, which "
+        "have other ids, items, gold or order; --split-file a.json, not None"
+    )
+    # As earlier versions kept it.
+    early = {name: kept[name] for name in ("digest", "seed")}
+    assert data_difference(early, kept) == ""
+    assert data_difference(early, data_record(train, test, [], seed=0)) == "other sessions"
 
 
 def test_a_digest_tells_sessions_apart() -> None:
