@@ -4,6 +4,8 @@ Each process computes its part of every batch. Losses are means over the batch o
 and only the main process writes what is kept; alone, a process is the main one.
 """
 
+import logging
+import os
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -13,6 +15,8 @@ from accelerate.utils import gather_object, reduce
 from torch import Tensor
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 # Places per process between two exchanges: none waits for another too long.
 _PART = 64
@@ -26,6 +30,20 @@ def join(device: torch.device | None = None) -> None:
     """
     on_cpu = device.type == "cpu" if device is not None else not torch.cuda.is_available()
     PartialState(cpu=on_cpu)
+
+
+def warn_alone() -> None:
+    """Say so where ``accelerate launch`` was asked for several processes and started one.
+
+    With ``--cpu`` it starts one, whatever ``--num_processes`` says, and leaves behind only the
+    address at which the processes would have met.
+    """
+    asked = {"ACCELERATE_MIXED_PRECISION", "MASTER_ADDR"} <= os.environ.keys()
+    if asked and "WORLD_SIZE" not in os.environ and place()[1] == 1:
+        logger.warning(
+            "accelerate launch started one process; where you asked for several, on CPUs as well, "
+            "say --multi_gpu instead of --cpu"
+        )
 
 
 def is_main() -> bool:

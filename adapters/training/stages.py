@@ -324,6 +324,8 @@ def _train(
         ddp_find_unused_parameters=False,
         dataloader_pin_memory=not on_cpu,
         report_to="none",
+        disable_tqdm=False,  # else, where transformers is quiet, steps are printed on stdout
+        log_level_replica="error",
         remove_unused_columns=False,
         dataset_kwargs={"skip_prepare_dataset": True},
     )

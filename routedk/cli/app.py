@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from typing import Annotated, NoReturn
 
@@ -23,6 +24,9 @@ from routedk.cli.train import train
 from routedk.errors import RouteDKError
 
 _HELP = "Turn shopping sessions into bundles with a small language model."
+
+# Seconds that a launcher has to end the others of its processes after the first has failed.
+_PATIENCE = 15.0
 
 app = typer.Typer(help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False)
 data = typer.Typer(help="Look at sessions and convert them.", no_args_is_help=True)
@@ -86,6 +90,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(message: str) -> NoReturn:
+    """Say what is wrong and leave.
+
+    Of several processes under a launcher all fail alike, and the first one says so: the others
+    wait to be ended, and speak where nobody ends them, since then the error is theirs alone.
+    """
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        time.sleep(_PATIENCE)
     typer.echo(f"error: {' '.join(message.split())}", err=True)
     sys.exit(2)
 

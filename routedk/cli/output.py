@@ -49,6 +49,14 @@ def quiet_libraries() -> None:
     logging.getLogger("transformers").setLevel(logging.ERROR)
 
 
+def silence_libraries() -> None:
+    """As `quiet_libraries`, without their progress bars, too: another process shows them."""
+    from transformers.utils.logging import disable_progress_bar
+
+    quiet_libraries()
+    disable_progress_bar()
+
+
 def log_progress() -> None:
     """Show the package's progress messages on stderr, and quiet its libraries."""
     import logging

@@ -16,7 +16,7 @@ from routedk.cli.options import (
     takes_sessions,
     warn_untitled,
 )
-from routedk.cli.output import log_progress, print_table, quiet_libraries
+from routedk.cli.output import log_progress, print_table, silence_libraries
 from routedk.errors import DataError
 
 
@@ -139,7 +139,7 @@ def train(
     from routedk.adapters.training.examples import check_form
     from routedk.adapters.training.fit import fit
     from routedk.adapters.training.plan import TrainingPlan
-    from routedk.adapters.training.processes import is_main, join
+    from routedk.adapters.training.processes import is_main, join, warn_alone
     from routedk.programs.knowledge.utilization import check_trains
 
     form = check_form(answer_form)
@@ -159,8 +159,9 @@ def train(
     join()
     if is_main():
         log_progress()
+        warn_alone()
     else:
-        quiet_libraries()
+        silence_libraries()
     sessions = [session for session in source.load() if session.bundles]
     if not sessions:
         raise DataError(

@@ -1,0 +1,96 @@
+"""``routedk train`` as ``accelerate launch`` runs it: the command itself, in two processes."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from routedk.adapters.training.processes import warn_alone
+from routedk.cli import main
+
+LAUNCH = ("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2")
+LAUNCH = (*LAUNCH, "--num_machines", "1", "--main_process_port", "0")
+LAUNCH = (*LAUNCH, "--mixed_precision", "no", "--dynamo_backend", "no")
+
+
+def test_two_processes_do_what_one_does_and_say_it_once(
+    student_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = ("train", "--student", str(student_folder), "--data", "demo", "--max-sessions", "4")
+    run = (*run, "--layers", "2", "--r", "4", "--epochs", "1", "--knowledge-epochs", "1")
+    run = (*run, "--router-epochs", "1", "--knowledge", str(tmp_path / "knowledge.jsonl"))
+    with pytest.raises(SystemExit):
+        main(["distill", "--data", "demo", "--output", str(tmp_path)])
+    with pytest.raises(SystemExit) as caught:
+        main([*run, "--batch-size", "4", "--output", str(tmp_path / "one")])
+    assert not caught.value.code
+    said_by_one = capsys.readouterr().out
+    known = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
+    options = ("--batch-size", "2", "--output", str(tmp_path / "two"))
+    done = subprocess.run(
+        [sys.executable, "-m", *LAUNCH, "-m", "routedk", *run, *options],
+        env=known | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    two, one = tmp_path / "two", tmp_path / "one"
+    ours, theirs = (
+        [json.loads(line) for line in (folder / "loss.jsonl").read_text().splitlines()]
+        for folder in (two, one)
+    )
+    assert {record["stage"] for record in ours} == {"base", "knowledge", "router"}
+    for record, other in zip(ours, theirs, strict=True):
+        # In bfloat16, where the CPU has matrix units; `test_processes.py` compares exactly.
+        assert record == other | {"loss": pytest.approx(other["loss"], rel=1e-3)}
+    files = [sorted(path.relative_to(f) for path in f.rglob("*")) for f in (two, one)]
+    assert files[0] == files[1]
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"knowledge.jsonl", "manifest.json", "one", "two"}
+    assert "{'loss'" not in done.stdout
+    assert done.stdout.count("tokens seen") == said_by_one.count("tokens seen") == 1
+    assert done.stderr.count("computing the lower layers") == 3
+    assert done.stderr.count("Loading weights:   0%") <= 1
+
+
+@pytest.mark.parametrize(("rank", "waits"), [(None, []), ("0", []), ("1", [15.0])])
+def test_another_process_lets_the_first_say_what_is_wrong(
+    rank: str | None,
+    waits: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The launcher ends it meanwhile; where it does not, the error was this process's alone."""
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    with pytest.raises(SystemExit) as caught:
+        main(["data", "describe", "nowhere.jsonl"])
+    assert (caught.value.code, slept) == (2, waits)
+    assert capsys.readouterr().err.count("error: nowhere.jsonl: ") == 1
+
+
+def test_several_processes_asked_for_and_one_started(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What `accelerate launch --cpu --num_processes 2` leaves in the environment, checked there."""
+    from accelerate.commands.launch import launch_command_parser
+    from accelerate.utils.launch import prepare_simple_launcher_cmd_env
+
+    arguments = ["--cpu", "--num_machines", "1", "--mixed_precision", "no", "-m", "routedk"]
+    for count in ("1", "2"):
+        asked = launch_command_parser().parse_args(["--num_processes", count, *arguments])
+        asked.dynamo_backend = "no"
+        environment = prepare_simple_launcher_cmd_env(asked)[1]
+        with monkeypatch.context() as patched, caplog.at_level(logging.WARNING):
+            for name in environment.keys() - os.environ.keys():
+                patched.setenv(name, environment[name])
+            warn_alone()
+        assert ("say --multi_gpu instead of --cpu" in caplog.text) == (count == "2")
