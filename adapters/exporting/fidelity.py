@@ -116,7 +116,7 @@ def losses(
             with closing(plain), served(routed, folder):
                 for asked in mine:
                     job = Job(asked.prompt, asked.items, _FREE_TOKENS, GREEDY)
-                    answers = [engine.run([job])[0].text for engine in (exact, plain)]
+                    answers = [engine.run([job])[0][0].text for engine in (exact, plain)]
                     divergence = _divergence(routed, asked, form)
                     found.append(Loss(divergence=divergence, equal=answers[0] == answers[1]))
     return found

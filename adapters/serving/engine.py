@@ -6,6 +6,7 @@ import queue
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -25,6 +26,7 @@ from routedk.adapters.serving.requests import (
     FREE_TOKENS,
     Job,
     Unsaved,
+    apart,
     messages_of,
     respond,
     sampling_of,
@@ -59,7 +61,7 @@ class StudentEngine(Unsaved):
     has nothing more computed for it.
 
     A seeded draw is the same in every batch. In lower precision than float32, where scores
-    depend on the batch, it is computed alone.
+    depend on the batch, the draws of one request are a batch of their own.
 
     Args:
         student: A routed student, or one as it is.
@@ -156,13 +158,13 @@ class StudentEngine(Unsaved):
             told=told,
         )
 
-    def submit(self, job: Job) -> "Future[Completion]":
-        """Queue a job without waiting for its answer; blocks while the queue is full."""
-        return self._batcher.submit(job)
+    def submit(self, job: Job) -> "list[Future[Completion]]":
+        """Queue a job without waiting for its answers; blocks while the queue is full."""
+        return apart(self._batcher.submit(job), len(job.all))
 
-    async def asubmit(self, job: Job) -> "Future[Completion]":
+    async def asubmit(self, job: Job) -> "list[Future[Completion]]":
         """As `submit`, but a full queue suspends the task and not its event loop."""
-        return await self._batcher.asubmit(job)
+        return apart(await self._batcher.asubmit(job), len(job.all))
 
     def score(
         self, messages: Sequence[Message], continuations: Sequence[Continuation]
@@ -200,14 +202,16 @@ class StudentEngine(Unsaved):
         first = self.job(request, told, draws.given)
         more = range(draws.given + 1, draws.n)
         draws.given = max(draws.given + 1, draws.n)
-        return [first, *map(first.again, more)]
+        others = tuple(map(first.again, more))
+        return [replace(first, more=others)] if first.alone else [first, *others]
 
     def _ask(
         self, request: Request, told: Callable[[str], None] | None = None
     ) -> "tuple[Job, Future[Completion]]":
         waiting = current_draws().waiting
         if not waiting:
-            waiting.extend((job, self.submit(job)) for job in self.jobs(request, told))
+            for job in self.jobs(request, told):
+                waiting.extend(zip(job.all, self.submit(job), strict=True))
         return waiting.popleft()
 
     def run(self, jobs: Sequence[Job | ScoringJob]) -> list[Any]:
@@ -215,11 +219,16 @@ class StudentEngine(Unsaved):
 
         Args:
             jobs: At least one, all of the same kind.
+
+        Returns:
+            For each job what it asks for: a `Scored`, or the completions of `Job.all`.
         """
         scoring = [job for job in jobs if isinstance(job, ScoringJob)]
         if scoring:
             return self.generator.score(scoring)
-        return self._write([job for job in jobs if isinstance(job, Job)])
+        writing = [job for job in jobs if isinstance(job, Job)]
+        written = iter(self._write([one for job in writing for one in job.all]))
+        return [[next(written) for _ in job.all] for job in writing]
 
     def _write(self, jobs: Sequence[Job]) -> list[Completion]:
         prompts = [job.prompt for job in jobs]
@@ -288,7 +297,7 @@ class AsyncStudentEngine(Unsaved):
         waiting = current_draws().waiting
         if not waiting:
             for job in self.engine.jobs(request, told):
-                waiting.append((job, await self.engine.asubmit(job)))
+                waiting.extend(zip(job.all, await self.engine.asubmit(job), strict=True))
         return waiting.popleft()
 
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, Self
 
@@ -29,6 +30,7 @@ class Job:
         max_tokens: New tokens at most, where any text is an answer.
         sampling: How tokens are drawn.
         alone: It shares its batch with no other job.
+        more: Further completions of the same request, written in the same batch.
         told: Gets the text so far, from the engine's thread, as it is written.
         given_up: Set by a caller that does not wait any more.
     """
@@ -38,6 +40,7 @@ class Job:
     max_tokens: int
     sampling: Sampling
     alone: bool = False
+    more: "tuple[Job, ...]" = ()
     told: Callable[[str], None] | None = None
     given_up: threading.Event = field(default_factory=threading.Event)
 
@@ -46,10 +49,40 @@ class Job:
         """Jobs of equal kind share a batch."""
         return (bool(self.items), id(self) if self.alone else None)
 
+    @property
+    def all(self) -> "tuple[Job, ...]":
+        """It and what is written with it."""
+        return (self, *self.more)
+
     def again(self, draw: int) -> "Job":
         """The same question, for another completion of the same request."""
         sampling = replace(self.sampling, draw=draw)
         return replace(self, sampling=sampling, told=None, given_up=threading.Event())
+
+
+def apart(together: "Future[Sequence[Completion]]", count: int) -> "list[Future[Completion]]":
+    """A future for each of the completions of one; once all are cancelled, so is it."""
+    parts: list[Future[Completion]] = [Future() for _ in range(count)]
+
+    def given_up(part: "Future[Completion]") -> None:
+        if all(part.cancelled() for part in parts):
+            together.cancel()
+
+    def done(_: "Future[Sequence[Completion]]") -> None:
+        error = None if together.cancelled() else together.exception()
+        for place, part in enumerate(parts):
+            if together.cancelled():
+                part.cancel()
+            elif part.set_running_or_notify_cancel():
+                if error is None:
+                    part.set_result(together.result()[place])
+                else:
+                    part.set_exception(error)
+
+    for part in parts:
+        part.add_done_callback(given_up)
+    together.add_done_callback(done)
+    return parts
 
 
 class Unsaved:

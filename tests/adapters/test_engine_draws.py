@@ -3,16 +3,18 @@
 import asyncio
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import dspy
 import pytest
+import torch
 
 from routedk.adapters.prompts import encode_prompt
 from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
 from routedk.adapters.serving.engine import StudentEngine, engine_lm
-from routedk.adapters.serving.generation import Generator, Sampling
-from routedk.adapters.serving.requests import Job
+from routedk.adapters.serving.generation import Completion, Generator, Sampling
+from routedk.adapters.serving.requests import Job, apart
 from routedk.adapters.student import Student
 from routedk.programs.choosing.consensus import Consensus
 from routedk.programs.generator import BundleGenerator
@@ -114,6 +116,48 @@ def test_n_completions_asynchronously(engine: CountingEngine) -> None:
 
     assert asyncio.run(ask()) == [together] * 3
     assert sum(engine.sizes) == 16
+
+
+def test_in_lower_precision_the_draws_of_a_request_are_a_batch_of_their_own(
+    loaded: Student,
+) -> None:
+    student = copy_of(loaded)
+    student.model.to(torch.bfloat16)
+    engine = CountingEngine(student)
+    lm = lm_of(engine)
+    options = {"n": 4, "temperature": 1.5, "seed": 5, "max_tokens": 8}
+    together = lm(PROMPT, **options)
+    assert engine.sizes == [1]
+    assert len(set(map(str, together))) > 1
+
+    async def ask() -> Any:
+        others = (lm.acall("Another prompt", **options) for _ in range(3))
+        return await asyncio.gather(lm.acall(PROMPT, **options), *others)
+
+    assert asyncio.run(ask())[0] == together
+    assert engine.sizes == [1] * 5
+    engine.close()
+
+
+def test_completions_that_nobody_waits_for_are_taken_off_the_queue() -> None:
+    together: Future[Sequence[Completion]] = Future()
+    first, second = apart(together, 2)
+    first.cancel()
+    assert not together.cancelled()
+    second.cancel()
+    assert together.cancelled()
+
+
+def test_completions_written_together_share_their_fate() -> None:
+    together: Future[Sequence[Completion]] = Future()
+    first, second, third = apart(together, 3)
+    third.cancel()
+    together.set_result([Completion(text, 1, True) for text in "abc"])
+    assert [first.result().text, second.result().text] == ["a", "b"]
+    failed: Future[Sequence[Completion]] = Future()
+    parts = apart(failed, 2)
+    failed.set_exception(RuntimeError("out of memory"))
+    assert [str(part.exception()) for part in parts] == ["out of memory"] * 2
 
 
 def test_an_error_leaves_nothing_behind(

@@ -156,7 +156,7 @@ def test_fidelity_is_that_of_the_served_adapter(
         divergences.append(fmean(mine))
         job = Job(prompt, lines, 256, GREEDY)
         texts = [
-            StudentEngine(s, form=form, readings=1).run([job])[0].text for s in (routed, served)
+            StudentEngine(s, form=form, readings=1).run([job])[0][0].text for s in (routed, served)
         ]
         same.append(texts[0] == texts[1])
     assert found.gate_mean == pytest.approx(float(torch.stack(differences).mean()), rel=1e-4)
