@@ -1,4 +1,5 @@
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +285,30 @@ def test_settings(
     code, _, err = run(capsys, "train", "--data", "demo", *options)
     assert code == 2
     assert message in err
+
+
+def test_the_command_means_what_the_settings_mean() -> None:
+    """Every default of the command is that of the class that has a field of its name."""
+    from inspect import Parameter, signature
+
+    from routedk.adapters.routing.routing_file import ExpertSettings
+    from routedk.adapters.training.plan import TrainingPlan
+    from routedk.cli.train import train
+
+    empty = Parameter.empty
+    command = {p.name: p.default for p in signature(train).parameters.values()}
+    plan = {field.name: field.default for field in fields(TrainingPlan)}
+    shape = {field.name: field.default for field in fields(ExpertSettings)}
+    rest = {p.name: p.default for p in signature(TrainingPlan.fit_settings).parameters.values()}
+    # Which experts, on which layers by name, is not for the command to say; its --experts is a
+    # folder.
+    shape = {k: v for k, v in shape.items() if k not in ("experts", "target_modules")}
+    rest = {k: v for k, v in rest.items() if v is not empty}
+    expected = {**plan, **shape, **rest}
+    assert {name: command[name] for name in expected} == expected
+    own = command.keys() - expected.keys() - {"data", "extra_titles", "gold", "untitled"}
+    own -= {"split_file", "split", "knowledge", "output", "student", "experts", "max_sessions"}
+    assert not own, "an option that neither settings class has: say in this test whose it is"
 
 
 def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
