@@ -140,8 +140,8 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
             The program; its LM's ``launch_kwargs["experts"]`` names the folder of experts.
 
         Raises:
-            SettingError: The program or its LM is another, the sets overlap, or an expert has
-                nothing to learn.
+            SettingError: The program or its LM is another, the sets overlap, no answer is good
+                enough to learn from, or an expert has nothing to learn.
             Exception: What the training raises, as it was raised.
         """
         if not isinstance(student, BundleGenerator):
@@ -204,6 +204,13 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
             for program in programs:
                 accepted += accepted_answers(
                     program, examples, self._metric, self._threshold, num_threads=self._num_threads
+                )
+            if not gold and not accepted:
+                raise SettingError(
+                    f"none of {asked} answers to {len(examples)} sessions scores {self._threshold} "
+                    "or more: there is nothing to learn from; a student as it comes answers badly, "
+                    "so teach gold first (sources=('gold', 'traces')), or give compile() a "
+                    "teacher= that answers well"
                 )
             accepted = sorted(dict.fromkeys(accepted), key=lambda one: one.session.id)
         lessons: list[Lesson] = []

@@ -90,8 +90,10 @@ def lesson_rows(
     if idle:
         raise SettingError(
             f"experts {idle} have nothing to learn: none of {len(lessons)} lessons is for them in "
-            f"the form {form!r}; leave them out of the settings, or give sessions with gold, "
-            "knowledge with thoughts, or a lower threshold"
+            f"the form {form!r}; "
+            + ("leave them out of the settings, or " if rows else "")
+            + "teach gold: RoutedFinetune(sources=('gold', 'traces')), with knowledge that has the "
+            "training sessions' thoughts"
         )
     return rows
 

@@ -168,6 +168,30 @@ def test_traces_alone(
     assert tuned.generate.lm.engine.form == "item-intents"
 
 
+def test_a_student_that_answers_badly_is_told_what_works(
+    lm: Any, sessions: list[Session], tmp_path: Path
+) -> None:
+    short = replace(ALONE, base=replace(STAGE, epochs=1))
+    told: dict[str, Any] = {"settings": short, "metric": lambda example, answer: 0.25}
+    train = as_examples(sessions)
+    with pytest.raises(SettingError) as caught:
+        RoutedFinetune(tmp_path, sources=("traces",), **told).compile(asking(lm), trainset=train)
+    said = str(caught.value)
+    assert said.startswith("none of 6 answers to 6 sessions scores 0.8 or more: there is nothing")
+    assert "sources=('gold', 'traces')" in said
+    assert "teacher=" in said
+    assert not list(tmp_path.iterdir())
+
+    w = RoutedFinetune(tmp_path, sources=("gold", "traces"), **told)
+    w.compile(asking(lm), trainset=train)
+    assert (w.reports[0].gold, w.reports[0].accepted) == (6, 0)
+    teacher = BundleGenerator()
+    teacher.set_lm(scripted_lm(lambda messages: "1 2 | tea")[0])
+    w = RoutedFinetune(tmp_path, settings=short, sources=("traces",))
+    w.compile(asking(lm), trainset=train, teacher=teacher)
+    assert w.reports[0].accepted == 6
+
+
 def test_a_training_that_fails_is_an_error(
     lm: Any, sessions: list[Session], tmp_path: Path
 ) -> None:
@@ -259,6 +283,7 @@ def test_what_is_not_allowed_is_said(lm: Any, sessions: list[Session], tmp_path:
 
 
 def test_the_default_settings_follow_the_knowledge() -> None:
+    """They are those of `routedk train`, which are written down once."""
     plain = finetune_settings(with_knowledge=False, seed=3)
     assert (plain.experts.experts, plain.fusion) == (("base",), "single:base")
     full = finetune_settings(with_knowledge=True, seed=3)
