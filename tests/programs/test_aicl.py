@@ -1,44 +1,20 @@
-import asyncio
-import copy
 import json
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import dspy
 import pytest
-from dspy.utils.exceptions import LMError
 
-from routedk.errors import ArtifactError, SettingError
-from routedk.programs.aicl.file import load_aicl
 from routedk.programs.aicl.program import AICL
-from routedk.programs.aicl.prompts import FindCauses, FindRules, InferIntent
-from routedk.programs.batch import generate_all
 from routedk.programs.prompting.layout import Message, instruction, render_items
 from routedk.programs.prompting.reading import session_lines
 from routedk.programs.testing import ScriptedEngine, scripted_lm
 from routedk.types import Bundle, Session
 
-STEPS = {
-    instruction(): "bundles",
-    InferIntent.instructions: "intent",
-    FindCauses.instructions: "causes",
-    FindRules.instructions: "rules",
-}
-TEXTS = {
-    "intent": "desk cables",
-    "causes": "A kettle is no cable.",
-    "rules": "- Kitchen items are no desk items",
-}
+from .aicl_script import TEXTS, by_session, step_of
+
 # The neighbour of `tea` is t2: usb hub, usb cable, kettle; its gold is 1 2.
 ANSWERS = ["1 2 3 | usb things", "1 2 3 | desk cables", "1 2 | cables", "1 3 | tea", "1 2 | tea"]
-
-
-def step_of(messages: Sequence[Message]) -> str:
-    system = messages[0]["content"]
-    return next(step for told, step in STEPS.items() if system.startswith(told))
 
 
 def scripted(
@@ -53,18 +29,6 @@ def scripted(
 
     lm, engine = scripted_lm(script)
     return lm, engine, steps
-
-
-def by_session(messages: list[Message]) -> str:
-    """An LM whose answers depend on nothing but the question: safe for many threads."""
-    step = step_of(messages)
-    if step != "bundles":
-        return TEXTS[step]
-    return "1 2 | cables" if "by the feedback" in messages[-1]["content"] else "1 2 3"
-
-
-def titled(make: Callable[..., Session], name: str) -> Session:
-    return make(name, ["red kettle", "tea cup", "usb cable"])
 
 
 def test_bundles_intents_bundles_feedback_rules_then_the_session(
@@ -300,140 +264,3 @@ def test_neighbours_are_shown_the_nearest_last(tea: Session, training: list[Sess
     shown = [message["content"] for message in engine.requests[-1]]
     far, near = render_items(training[0]), render_items(training[1])
     assert shown.index(far) < shown.index(near)
-
-
-def test_a_shared_dialogue_is_paid_once(
-    tea: Session, training: list[Session], make: Callable[..., Session]
-) -> None:
-    other = titled(make, "other")
-    lm, _ = scripted_lm(by_session)
-    with dspy.context(lm=lm):
-        shared, alone = AICL(training), AICL(training, share=False)
-        assert [shared(session=s).calls for s in (tea, other, tea)] == [9, 3, 3]
-        assert [alone(session=s).calls for s in (tea, other)] == [9, 9]
-        assert shared.deepcopy()(session=tea).calls == 3
-        assert shared(session=tea).bundles == alone(session=tea).bundles
-
-
-def test_lessons_of_another_lm_or_instruction_are_not_shared(
-    tea: Session, training: list[Session]
-) -> None:
-    lm, engine = scripted_lm(by_session)
-    program = AICL(training)
-    with dspy.context(lm=lm):
-        assert program(session=tea).calls == 9
-        other = program.deepcopy()
-        other.rules.signature = other.rules.signature.with_instructions(
-            FindRules.instructions + " Be brief."
-        )
-        assert other(session=tea).calls == 9
-        assert program(session=tea).calls == 3
-    with dspy.context(lm=dspy.LM("local/another", engine=engine, cache=False)):
-        assert program(session=tea).calls == 9
-
-
-def test_many_threads_wait_for_one_dialogue(
-    training: list[Session], make: Callable[..., Session]
-) -> None:
-    def slow(messages: list[Message]) -> str:
-        # The others come while the first is under way.
-        time.sleep(0.02)
-        return by_session(messages)
-
-    lm, engine = scripted_lm(slow)
-    sessions = [titled(make, f"s{n}") for n in range(8)]
-    with dspy.context(lm=lm):
-        answers = generate_all(AICL(training), sessions, num_threads=8)
-    assert sum(answer.calls for answer in answers) == len(engine.requests) == 6 + 8 * 3
-    assert sorted(answer.calls for answer in answers) == [3] * 7 + [9]
-    assert {answer.bundles[0].item_ids for answer in answers} == {
-        tuple(item.id for item in session.items) for session in sessions
-    }
-
-
-def test_a_failing_lm_raises_and_leaves_nothing_behind(
-    tea: Session, training: list[Session]
-) -> None:
-    def fail(messages: list[Message]) -> str:
-        if step_of(messages) == "causes":
-            raise OSError("no power")
-        return by_session(messages)
-
-    lm, engine = scripted_lm(fail)
-    program = AICL(training)
-    with dspy.context(lm=lm):
-        with pytest.raises(LMError, match="no power"):
-            program(session=tea)
-        engine.script = by_session
-        assert program(session=tea).calls == 9
-
-
-def test_async(tea: Session, training: list[Session]) -> None:
-    lm, _ = scripted_lm(by_session)
-
-    async def ask() -> Any:
-        with dspy.context(lm=lm):
-            return await AICL(training).acall(session=tea)
-
-    assert asyncio.run(ask()).calls == 9
-
-
-def test_saved_and_loaded_it_is_the_same_and_knows_its_lessons(
-    tea: Session, training: list[Session], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lm, engine = scripted_lm(by_session)
-    program = AICL(training, k=2, self_corrections=2)
-    told = "Say in 2 words what these are for."
-    program.talk.intent.signature = program.talk.intent.signature.with_instructions(told)
-    program.rules.demos = [{"feedback": "1 2: correct.", "rules": "Cups go with kettles"}]
-    monkeypatch.setitem(STEPS, told, "intent")
-    with dspy.context(lm=lm):
-        program(session=tea)
-        first = program(session=tea)
-        asked = engine.requests[-first.calls :]
-        program.save(tmp_path / "aicl.json")
-        taken = AICL(training[:1])
-        taken.load(tmp_path / "aicl.json")
-        for copied in (load_aicl(tmp_path / "aicl.json"), taken, copy.deepcopy(program)):
-            again = copied(session=tea)
-            assert again.bundles == first.bundles
-            assert engine.requests[-again.calls :] == asked
-    taken.save(tmp_path / "again.json")
-    assert (tmp_path / "again.json").read_text() == (tmp_path / "aicl.json").read_text()
-    assert "lm" not in json.loads((tmp_path / "aicl.json").read_text())
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"kind": "routedk.program"}, "not an AICL program: its kind is 'routedk.program'"),
-        ({"schema_version": 2}, "schema version 2, this version of routedk reads 1"),
-        ({"layout": "x"}, "saved under prompt layout x, this version renders"),
-        ({"k": 0}, "the program is damaged: k: Input should be greater"),
-        ({"retriever": "oracle"}, "the program cannot be read: retriever 'oracle'"),
-        ({"predictors": {}}, "it has the predictors \\[\\], this version \\['causes', 'rules', 't"),
-    ],
-)
-def test_a_broken_file_says_what_is_wrong(
-    change: dict[str, Any], message: str, training: list[Session], tmp_path: Path
-) -> None:
-    AICL(training).save(tmp_path / "aicl.json")
-    record = json.loads((tmp_path / "aicl.json").read_text())
-    (tmp_path / "aicl.json").write_text(json.dumps({**record, **change}))
-    with pytest.raises(ArtifactError, match=f"aicl.json: {message}"):
-        load_aicl(tmp_path / "aicl.json")
-    with pytest.raises(ArtifactError, match="no such file"):
-        load_aicl(tmp_path / "nothing.json")
-
-
-def test_settings_that_are_not_allowed(training: list[Session]) -> None:
-    with pytest.raises(SettingError, match="k=0: AICL needs at least 1 neighbour"):
-        AICL(training, k=0)
-    with pytest.raises(SettingError, match="self_corrections=-1: it must be at least 0"):
-        AICL(training, self_corrections=-1)
-    with pytest.raises(SettingError, match="retriever 'oracle'"):
-        AICL(training, retriever="oracle")
-    with pytest.raises(SettingError, match="session 't1' has no gold"):
-        AICL([replace(training[0], bundles=None)])
-    with pytest.raises(SettingError, match="k=1 without training sessions"):
-        AICL([])
