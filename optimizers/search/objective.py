@@ -11,6 +11,7 @@ from optuna import Trial, TrialPruned
 from routedk.errors import SettingError
 from routedk.eval.matched import matched_f1
 from routedk.optimizers.search.failure import TrialFailure, own_reason
+from routedk.optimizers.search.part_report import PartReport
 from routedk.optimizers.search.settings import TrialSettings
 from routedk.optimizers.search.space import SearchSpace
 from routedk.optimizers.search.workers import Worker
@@ -26,44 +27,20 @@ DIRECTIONS: Mapping[str, tuple[Direction, ...]] = {
 }
 
 
-class Part(Protocol):
-    """One stage's product: made for this trial, or found in the store; a dataclass."""
-
-    @property
-    def stage(self) -> str:
-        """Name of the stage."""
-        ...
-
-    @property
-    def key(self) -> str:
-        """What the store knows it by."""
-        ...
-
-    @property
-    def reused(self) -> bool:
-        """Whether it was there already."""
-        ...
-
-    @property
-    def seconds(self) -> float:
-        """What making it took, now or then."""
-        ...
-
-
 class PreparedTrial(Protocol):
     """What a trial's settings come to, ready to answer."""
 
     @property
-    def parts(self) -> Sequence[Any]:
-        """The `Part` of every stage so far; answering may add to it."""
+    def parts(self) -> Sequence[PartReport]:
+        """A report for every stage so far; answering may add to it."""
         ...
 
 
 class TrialPipeline(Protocol):
     """Carries out a trial's settings."""
 
-    def prepare(self, settings: TrialSettings) -> Any:
-        """Distil, train and compile what the settings say: a `PreparedTrial`.
+    def prepare(self, settings: TrialSettings) -> PreparedTrial:
+        """Distil, train and compile what the settings say.
 
         Raises:
             TrialFailure: These settings do not work; others may.
@@ -76,7 +53,7 @@ class TrialPipeline(Protocol):
         """Answer sessions one by one, in their order, so that a pruner can stop it.
 
         Args:
-            prepared: What `prepare` made.
+            prepared: What its own `prepare` made.
             sessions: With gold, which is not looked at.
 
         Returns:
@@ -173,7 +150,7 @@ class Objective:
             raise TrialPruned(f"after {len(scores)} of {len(self.sessions)} sessions")
         return f1 if self.objective == "f1" else (f1, mean_tokens)
 
-    def _scored(self, prepared: Any) -> Iterator[tuple[float, int]]:
+    def _scored(self, prepared: PreparedTrial) -> Iterator[tuple[float, int]]:
         """The matched F1 and the tokens of each session."""
         answered = self.pipeline.answers(prepared, self.sessions)
         for wanted, (session, record, tokens) in zip(self.sessions, answered, strict=True):

@@ -18,8 +18,9 @@ from routedk.adapters.routing.routing_file import ExpertSettings
 from routedk.adapters.serving.engine import student_lm
 from routedk.adapters.training.plan import TrainingPlan
 from routedk.errors import SettingError
+from routedk.optimizers.search.part_report import PartReport
 from routedk.optimizers.search.settings import TrialSettings
-from routedk.optimizers.search.stages.common import Common, Ledger, PartReport
+from routedk.optimizers.search.stages.common import Common, Ledger
 from routedk.optimizers.search.stages.experts import EXPERTS, Lessons, trained
 from routedk.optimizers.search.stages.knowledge import distilled, in_formats
 from routedk.optimizers.search.stages.predictions import Record, answered
@@ -29,8 +30,6 @@ from routedk.optimizers.store.store import Part, Store
 from routedk.programs.knowledge.neighbours import check_retriever
 from routedk.programs.teachers.annotation import AnnotationTeacher
 from routedk.types import KnowledgeBase, Session
-
-__all__ = ["PartReport", "Pipeline", "Prepared"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,20 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from routedk.optimizers.search.part_report import PartReport
 from routedk.optimizers.search.settings import TrialSettings
 from routedk.types import Bundle, Item, Session
 
 Hook = Callable[[TrialSettings, int], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FastPart:
-    """What `FastPipeline` says of one stage."""
-
-    stage: str
-    key: str
-    reused: bool
-    seconds: float
 
 
 @dataclass(kw_only=True)
@@ -27,7 +18,7 @@ class FastPrepared:
     """Settings, and what was reused for them."""
 
     settings: TrialSettings
-    parts: list[FastPart] = field(default_factory=list)
+    parts: list[PartReport] = field(default_factory=list)
 
 
 class FastPipeline:
@@ -63,7 +54,7 @@ class FastPipeline:
             key = stage + _digest({name: settings.to_dict()[name] for name in fields})
             reused = key in self._known
             self._known.add(key)
-            prepared.parts.append(FastPart(stage=stage, key=key, reused=reused, seconds=1.0))
+            prepared.parts.append(PartReport(stage=stage, key=key, reused=reused, seconds=1.0))
         return prepared
 
     def answers(

@@ -10,6 +10,7 @@ from routedk.adapters.routing.routing_file import ExpertSettings
 from routedk.adapters.student import DEFAULT_STUDENT, find_student, fingerprint
 from routedk.adapters.training.plan import TrainingPlan
 from routedk.data.records import session_to_record
+from routedk.optimizers.search.part_report import PartReport
 from routedk.optimizers.store.keys import Recipe, content_hash
 from routedk.optimizers.store.store import Part, Store
 from routedk.optimizers.store.versions import code_version
@@ -93,23 +94,6 @@ class Common:
         import torch
 
         return self.dtype or ("bfloat16" if torch.cuda.is_available() else "float32")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartReport:
-    """What became of one part that a trial needs.
-
-    Args:
-        stage: What kind of part it is.
-        key: The hash of its recipe.
-        reused: Whether it was in the store.
-        seconds: What making it took, whenever that was: where it was reused, the time saved.
-    """
-
-    stage: str
-    key: str
-    reused: bool
-    seconds: float
 
 
 class Ledger:
