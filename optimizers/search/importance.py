@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from routedk.optimizers.search.dimensions import dimension_of
 from routedk.optimizers.search.reading import complete_trials
+from routedk.optimizers.search.settings import shown_value
 
 Goal = Literal["f1", "tokens"]
 DIRECTIONS: Mapping[Goal, Literal["maximize", "minimize"]] = {
@@ -100,11 +101,7 @@ def _chosen(trial: FrozenTrial) -> dict[str, Any]:
     if settings is None:
         return {}
     asked = dict.fromkeys(dimension_of(name) for name in trial.params)
-    return {name: _text(settings[name]) for name in asked if name in settings}
-
-
-def _text(value: Any) -> Any:
-    return "+".join(value) or "none" if isinstance(value, list) else value
+    return {name: shown_value(settings[name]) for name in asked if name in settings}
 
 
 def _distribution(dimension: Any, values: Sequence[Any]) -> BaseDistribution:

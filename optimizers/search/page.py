@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from routedk.files import atomic_write
+from routedk.optimizers.search.settings import shown_value
 
 TEMPLATE = "report.html"
 _PICTURES = {
@@ -51,8 +52,7 @@ def settings_in_words(settings: Mapping[str, Any] | None) -> str:
     for name, value in (settings or {}).items():
         if value is None or (name in ("neighbours", "rules") and value == 0):
             continue
-        text = "+".join(value) or "none" if isinstance(value, list | tuple) else f"{value}"
-        said.append(f"{name} {text}")
+        said.append(f"{name} {shown_value(value)}")
     return ", ".join(said)
 
 

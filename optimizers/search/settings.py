@@ -99,6 +99,11 @@ class TrialSettings(BaseModel):
         return self
 
 
+def shown_value(value: Any) -> Any:
+    """A setting's value as it is shown: sets are joined by ``+``, the empty one is ``none``."""
+    return "+".join(value) or "none" if isinstance(value, list | tuple) else value
+
+
 def _order_problem(mine: TrialSettings) -> str:
     for name, values, known in (
         ("formats", mine.formats, FORMATS),

@@ -14,6 +14,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from routedk.errors import MissingExtraError, SettingError
+from routedk.optimizers.search.settings import shown_value
 
 Track = Callable[[optuna.Study, FrozenTrial], None]
 
@@ -46,11 +47,7 @@ def make_tracker(name: str) -> Track | None:
 def run_config(trial: FrozenTrial) -> dict[str, Any]:
     """A trial's settings as a tracker's parameters; sets are written with ``+``."""
     settings = trial.user_attrs.get("settings", {})
-    return {
-        name: "+".join(value) or "none" if isinstance(value, list) else value
-        for name, value in settings.items()
-        if value is not None
-    }
+    return {name: shown_value(value) for name, value in settings.items() if value is not None}
 
 
 def run_metrics(trial: FrozenTrial) -> dict[str, float]:

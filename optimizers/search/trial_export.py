@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from routedk.errors import ArtifactError, SettingError
 from routedk.optimizers.search.identity import IDENTITY
 from routedk.optimizers.search.reading import complete_trials
-from routedk.optimizers.search.settings import TrialSettings
+from routedk.optimizers.search.settings import TrialSettings, shown_value
 from routedk.optimizers.store.manifest import problems
 from routedk.optimizers.store.store import Part, Store, part_in
 
@@ -154,7 +154,7 @@ def _readme(
         "| setting | value |",
         "|---|---|",
         *(
-            f"| {name} | {'+'.join(value) or 'none' if isinstance(value, list) else value} |"
+            f"| {name} | {shown_value(value)} |"
             for name, value in settings.to_dict().items()
             if value is not None
         ),

@@ -16,7 +16,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -208,7 +208,7 @@ class Store:
         """All parts whose manifest can be read, by stage and key."""
         for folder in self.folders():
             if (part := part_in(folder)) is not None:
-                yield replace(part, reused=True)
+                yield part
 
     def folders(self) -> list[Path]:
         """The folders of all parts, broken ones, too, by stage and key."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import Timeout
+from filelock import FileLock, Timeout
 
 from routedk.errors import SettingError
 from routedk.optimizers.store.manifest import MANIFEST, problems
@@ -112,8 +112,7 @@ def abandoned(store: Store, older_than: float = 0.0) -> list[Path]:
 def remove_work(store: Store, folders: Sequence[Path]) -> None:
     """Remove unfinished work, save what a worker has taken up meanwhile."""
     for folder in folders:
-        stage, _, key = folder.name.rpartition("-")
-        with suppress(Timeout), store.lock(stage, key, timeout=0):
+        with suppress(Timeout), _lock_of_work(store, folder):
             shutil.rmtree(folder)
 
 
@@ -135,9 +134,13 @@ def broken(store: Store, stages: Sequence[str] = ()) -> Iterator[tuple[Path, lis
 
 
 def _is_free(store: Store, folder: Path) -> bool:
-    stage, _, key = folder.name.rpartition("-")
     try:
-        with store.lock(stage, key, timeout=0):
+        with _lock_of_work(store, folder):
             return True
     except Timeout:
         return False
+
+
+def _lock_of_work(store: Store, folder: Path) -> FileLock:
+    stage, _, key = folder.name.rpartition("-")
+    return store.lock(stage, key, timeout=0)

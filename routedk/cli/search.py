@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from routedk.cache import cache_folder
-from routedk.cli.cache import STORE_FOLDER
+from routedk.cli.cache import default_store
 from routedk.cli.lm import Dtype, lm_errors
 from routedk.cli.options import SessionSource, takes_sessions, warn_untitled
 from routedk.cli.output import log_progress
@@ -149,6 +148,7 @@ def run(
     from routedk.optimizers.search.identity import data_record
     from routedk.optimizers.search.space import SearchSpace
     from routedk.optimizers.search.space_file import read_space
+    from routedk.optimizers.search.storage_url import shown_url
     from routedk.optimizers.search.study import StudySettings, check_study, run_study
     from routedk.optimizers.search.tracking import make_tracker
 
@@ -163,7 +163,7 @@ def run(
     validation = _validation(source, parts["val"], max_validation)
     warn_untitled([*training, *validation])
     log_progress()
-    _quiet_optuna()
+    quiet_optuna()
     if student is not None and Path(student).is_dir():
         student = str(Path(student).resolve())
     identity = {
@@ -178,9 +178,13 @@ def run(
     from routedk.optimizers.search.failure import TrialFailure
     from routedk.optimizers.search.pipeline import Pipeline
 
-    folder = store or cache_folder() / STORE_FOLDER
     pipeline = Pipeline(
-        train=training, validation=validation, store=folder, student=student, seed=seed, dtype=dtype
+        train=training,
+        validation=validation,
+        store=store or default_store(),
+        student=student,
+        seed=seed,
+        dtype=dtype,
     )
     with closing(pipeline), lm_errors():
         # What is wrong for every trial is said before there is a study.
@@ -201,7 +205,7 @@ def run(
         f"Best matched F1 on {len(validation)} validation sessions: trial {best.number}, "
         f"{best.values[0]:.3f}"
     )
-    typer.echo(f"Study: {study} in {_shown(settings.url)}")
+    typer.echo(f"Study: {study} in {shown_url(settings.url)}")
 
 
 def reading_options(source: SessionSource) -> dict[str, str | None]:
@@ -230,14 +234,8 @@ def _validation(source: SessionSource, sessions: list[Session], most: int | None
     return [found[place] for place in sorted(places)]
 
 
-def _quiet_optuna() -> None:
+def quiet_optuna() -> None:
     """Optuna tells of trials, too, and warns of those that fail: the log has it already."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-
-def _shown(url: str) -> str:
-    from routedk.optimizers.search.storage_url import shown_url
-
-    return shown_url(url)

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from routedk.cache import cache_folder
-from routedk.cli.cache import STORE_FOLDER
+from routedk.cli.cache import default_store
 from routedk.cli.lm import lm_errors
 from routedk.cli.options import SessionSource, takes_sessions, warn_untitled
 from routedk.cli.output import log_progress
-from routedk.cli.search import reading_options
+from routedk.cli.search import quiet_optuna, reading_options
 from routedk.data import has_title, load_sessions, split_sessions
 from routedk.errors import SettingError
 
@@ -72,13 +71,13 @@ def report(
 
     if source.split != "test":
         raise SettingError(f"split is {source.split!r}: a study is tested on test, leave it out")
-    _quiet_optuna()
+    quiet_optuna()
     log_progress()
     found = read_study(study, storage)
     chosen = best_trials(complete_trials(found), best)
     tested: list[Tested] = []
     if source.path and chosen:
-        tested = _test(source, found, chosen, store or cache_folder() / STORE_FOLDER, default)
+        tested = _test(source, found, chosen, store or default_store(), default)
     record = write_report(
         found,
         output,
@@ -116,8 +115,8 @@ def export_trial(
     from routedk.optimizers.search.reading import read_study
     from routedk.optimizers.store.store import Store
 
-    _quiet_optuna()
-    kept = Store(store or cache_folder() / STORE_FOLDER)
+    quiet_optuna()
+    kept = Store(store or default_store())
     trial_export.export_trial(read_study(study, storage), trial, kept, output)
     typer.echo(f"Trial {trial} of {study}: {output / trial_export.README} says how to use it.")
 
@@ -175,9 +174,3 @@ def _baseline_data(
     return BaselineData(
         catalogue=everything, validation=validation, encoder=default_encoder(), training=training
     )
-
-
-def _quiet_optuna() -> None:
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -1,12 +1,24 @@
-"""The tiny student, for the pipeline of trials, and a database, for its workers."""
+"""The tiny student, for the pipeline of trials, and databases, for studies and their workers."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
+import optuna
 import pytest
 
 from tests.adapters.conftest import student_folder
 
 __all__ = ["student_folder"]
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> None:
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/study.db"
 
 
 @pytest.fixture

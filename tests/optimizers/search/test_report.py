@@ -51,16 +51,6 @@ OTHERS = TrialSettings(neighbours=3)
 WORKER = {"place": "here", "pid": 1, "started": 0.0}
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> None:
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/study.db"
-
-
 def study_of(trials: Sequence[FrozenTrial], directions: Sequence[str]) -> optuna.Study:
     study = optuna.create_study(study_name="mine", directions=directions)
     made_with = {"objective": "both", "space": {}, "sessions": ["a", "b"]}

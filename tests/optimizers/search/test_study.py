@@ -34,16 +34,6 @@ SPLIT = (small_sessions(4)[:2], small_sessions(4)[2:3], small_sessions(4)[3:])
 WORKER = Path(__file__).parent / "study_worker.py"
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> None:
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/study.db"
-
-
 def run(url: str, trials: int, hook: Hook | None = None, **settings: Any) -> optuna.Study:
     chosen = StudySettings(**{"name": "mine", "storage": url, "resume": True, **settings})
     return run_study(FastPipeline(hook), SESSIONS, SPACE, chosen, Budget(trials=trials))
@@ -183,9 +173,7 @@ def test_a_broken_disk_stops_the_study_and_its_trial_is_first_afterwards(url: st
         *("COMPLETE", "COMPLETE", "FAIL", "COMPLETE", "COMPLETE")
     ]
     assert study.trials[3].params == study.trials[2].params
-    assert study.trials[3].user_attrs["scores"] == pytest.approx(
-        study.trials[3].user_attrs["scores"]
-    )
+    assert len(study.trials[3].user_attrs["scores"]) == len(SESSIONS)
 
 
 def test_a_disk_may_be_broken_many_times_and_no_trial_is_lost(url: str) -> None:

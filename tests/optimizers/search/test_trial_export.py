@@ -49,7 +49,6 @@ def complete(settings: TrialSettings, parts: list[dict[str, Any]]) -> FrozenTria
 
 
 def study_of(*trials: FrozenTrial, **made_with: Any) -> optuna.Study:
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     study = optuna.create_study(study_name="mine", directions=["maximize", "minimize"])
     study.set_user_attr(IDENTITY, {"sessions": ["a", "b", "c"], "student": "default", **made_with})
     for one in trials:
