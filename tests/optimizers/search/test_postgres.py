@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from routedk.errors import SettingError
 from routedk.optimizers.search.corners import corners
+from routedk.optimizers.search.storage import open_existing, open_storage
 from routedk.optimizers.search.workers import position, worker_of
 
 BUDGET = 24
@@ -57,6 +60,18 @@ def test_four_workers_two_of_them_killed(benchmark: Any, postgres_url: str) -> N
     assert found["completed_twice"] == found["never_ended"] == 0
     assert benchmark.is_clean(found)
     json.dumps(found)
+
+
+def test_reading_makes_no_tables(postgres_url: str) -> None:
+    assert open_existing(postgres_url) is None
+    engine = sqlalchemy.create_engine(postgres_url)
+    assert sqlalchemy.inspect(engine).get_table_names() == []
+    engine.dispose()
+    for opened in (open_storage(postgres_url), open_existing(postgres_url)):
+        assert isinstance(opened, RDBStorage)
+        assert opened.get_all_studies() == []
+        opened.remove_session()
+        opened.engine.dispose()
 
 
 def test_whole_waves_killed_and_resumed(benchmark: Any, tmp_path: Path) -> None:
