@@ -14,19 +14,14 @@ from transformers import AutoModelForCausalLM
 from routedk.adapters.routing.routed import ROUTER_FILE, ExpertSettings, RoutedStudent
 from routedk.adapters.serving.engine import student_lm
 from routedk.adapters.student import Student
-from routedk.adapters.training.examples import training_rows
 from routedk.adapters.training.fit import FitSettings, fit
 from routedk.adapters.training.stages import (
     RoutedTrainer,
     TrainingSettings,
-    prepare,
-    train_experts,
-    train_router,
 )
 from routedk.errors import ArtifactError, SettingError
 from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator
-from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.prompting.answers import parse_answer
 from routedk.types import KnowledgeBase, Session
 
@@ -270,61 +265,6 @@ def test_other_settings_do_not_resume(
     assert len(list((tmp_path / ".e.work").iterdir())) == 2
 
 
-def rows_of(routed: RoutedStudent, sessions: list[Session], knowledge: KnowledgeBase) -> Any:
-    shown = CompiledKnowledge(
-        rules=tuple(rule.text for rule in knowledge.rules),
-        sessions=tuple(sessions),
-        thoughts={thought.session_id: thought.text for thought in knowledge.thoughts},
-    )
-    return training_rows(routed.tokenizer, sessions, shown, routed.settings.experts)
-
-
-def test_router_training_leaves_experts_alone(
-    routed: RoutedStudent, sessions: list[Session], knowledge: KnowledgeBase, tmp_path: Path
-) -> None:
-    routed.use_fusion("softmax")
-    before = {n: p.clone() for n, p in routed.model.named_parameters()}
-    prepared = prepare(routed, rows_of(routed, sessions, knowledge), tmp_path, STAGE)
-    losses = train_router(routed, prepared, tmp_path, replace(STAGE, epochs=2))
-    assert [record["step"] for record in losses] == list(range(1, 19))
-    assert all(torch.equal(p, before[n]) for n, p in routed.model.named_parameters())
-    assert any(p.any() for p in routed.fusion.parameters())
-
-
-def test_expert_training_leaves_the_router_alone(
-    routed: RoutedStudent, sessions: list[Session], knowledge: KnowledgeBase, tmp_path: Path
-) -> None:
-    before = {n: p.clone() for n, p in routed.model.named_parameters()}
-    router = {n: p.clone() for n, p in routed.fusion.named_parameters()}
-    rows = [row for row in rows_of(routed, sessions, knowledge) if row.expert == 1]
-    train_experts(
-        routed, prepare(routed, rows, tmp_path, STAGE), tmp_path, replace(STAGE, epochs=1)
-    )
-    for name, parameter in routed.model.named_parameters():
-        assert torch.equal(parameter, before[name]) == (".expert_rule." not in name)
-    assert all(torch.equal(p, router[n]) for n, p in routed.fusion.named_parameters())
-
-
-def test_the_loss_is_that_of_separate_rows(
-    routed: RoutedStudent, sessions: list[Session], knowledge: KnowledgeBase, tmp_path: Path
-) -> None:
-    """The first step's loss, from cached layers and a tree, against plain forward passes."""
-    row = rows_of(routed, sessions, knowledge)[8]
-    total, count = 0.0, 0
-    for line, given in row.lines:
-        ids = torch.tensor([[*row.prompt, *line]])
-        with torch.no_grad(), routed.gate_state.use(torch.eye(3)[[row.expert]]):
-            scores = routed.model(input_ids=ids).logits[0].log_softmax(-1)
-        for place in range(len(row.prompt) + given, ids.shape[1]):
-            total -= float(scores[place - 1, ids[0, place]])
-            count += 1
-    losses = train_experts(
-        routed, prepare(routed, [row], tmp_path, STAGE), tmp_path, replace(STAGE, epochs=1)
-    )
-    assert losses[0]["loss"] == pytest.approx(total / count, rel=1e-3)
-    assert losses[0]["tokens"] == len(row.prompt) + sum(len(line) for line, _ in row.lines)
-
-
 @pytest.mark.parametrize("fusion", ["static", "layerwise", "sparsegen", "uniform"])
 def test_every_fusion_is_trained_alike(
     fusion: str,
@@ -347,14 +287,6 @@ def test_every_fusion_is_trained_alike(
     merged = RoutedStudent.load(tmp_path / "experts", fusion="merged", student=copy_of(loaded))
     pooled = torch.zeros(1, routed.student.model.config.hidden_size)
     torch.testing.assert_close(merged.fusion(pooled), routed.fusion(pooled))
-
-
-def test_a_fixed_fusion_has_nothing_to_train(routed: RoutedStudent, tmp_path: Path) -> None:
-    routed.use_fusion("uniform")
-    with pytest.raises(
-        SettingError, match="fusion 'uniform' has nothing to train: softmax, static"
-    ):
-        train_router(routed, [], tmp_path, STAGE)
 
 
 def test_base_comes_first(
@@ -386,29 +318,3 @@ def test_one_expert_alone(
     routed = fit(student, sessions[:2], knowledge, tmp_path / "e", only)
     assert routed.adapters == ("expert_base",)
     assert {record["stage"] for record in curve(tmp_path / "e")} == {"base"}
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"epochs": 0}, "epochs=0: must be above 0"),
-        ({"learning_rate": -1.0}, "learning_rate=-1.0: must be above 0"),
-        ({"batch_size": 0}, "batch_size=0"),
-        ({"save_steps": 0}, "save_steps=0"),
-        ({"share": 0.0}, "share=0.0: must be above 0 and at most 1"),
-        ({"share": 1.5}, "share=1.5"),
-    ],
-)
-def test_training_settings(values: dict[str, Any], message: str) -> None:
-    with pytest.raises(SettingError, match=message):
-        TrainingSettings(**values)
-
-
-def test_a_share_of_the_rows() -> None:
-    rows: Any = list(range(10))
-    assert TrainingSettings().sample(rows) == rows
-    some = TrainingSettings(share=0.3, seed=1).sample(rows)
-    assert len(some) == 3
-    assert some == sorted(some)
-    assert TrainingSettings(share=0.01).sample(rows)
-    assert TrainingSettings().sample([]) == []

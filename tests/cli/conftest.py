@@ -10,6 +10,10 @@ import pytest
 
 from routedk.cli import main
 
+from .generating import asked, data
+
+__all__ = ["asked", "data"]
+
 Run = Callable[..., tuple[int, str, str]]
 
 

@@ -3,82 +3,11 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from routedk.cli import main
-
-os.environ.setdefault("DSPY_CACHEDIR", tempfile.mkdtemp(prefix="routedk-dspy-"))
-
-SESSIONS = 10
-Messages = list[dict[str, str]]
-Run = tuple[int, str, str]
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Run:
-    with pytest.raises(SystemExit) as caught:
-        main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    return int(caught.value.code or 0), out, err
-
-
-def records(count: int = SESSIONS) -> list[dict[str, Any]]:
-    return [
-        {
-            "session_id": f"s{k}",
-            "items": [{"id": f"{k}-{n}", "title": f"item {k} {n} é"} for n in range(2 + k % 3)],
-        }
-        for k in range(count)
-    ]
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    path = tmp_path / "sessions.jsonl"
-    path.write_text("\n".join(map(json.dumps, records())), encoding="utf-8")
-    return path
-
-
-class Asked:
-    """The scripted student: what it was asked, and a hook before each answer."""
-
-    def __init__(self) -> None:
-        self.sessions: list[str] = []
-        self.before: Callable[[str], None] = lambda session: None
-
-    def __call__(self, messages: Messages) -> str:
-        session = "s" + messages[-1]["content"].split(" ")[2]
-        self.before(session)
-        self.sessions.append(session)
-        return f"1 2 | für {session}"
-
-
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
-    from routedk.programs.testing import scripted_lm
-
-    script = Asked()
-    model, _ = scripted_lm(script)
-    monkeypatch.setattr("routedk.cli.generate.resolve_lm", lambda **options: model)
-    return script
-
-
-def lines(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def expected(count: int = SESSIONS) -> list[dict[str, Any]]:
-    return [
-        {
-            "session_id": f"s{k}",
-            "bundles": [{"items": [f"{k}-0", f"{k}-1"], "intent": f"für s{k}"}],
-        }
-        for k in range(count)
-    ]
+from .generating import SESSIONS, Asked, expected, lines, records, run
 
 
 def test_from_a_file_to_a_file(
@@ -172,61 +101,6 @@ def test_broken_stdin(
     assert len(err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("cut", [1, 10, 30, 200, 271, 272, 273, -3, -1])
-def test_resuming_neither_repeats_nor_loses(
-    capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path, asked: Asked, cut: int
-) -> None:
-    output = tmp_path / "bundles.jsonl"
-    options = ("generate", "--data", data, "--lm", "x", "--output", output)
-    run(capsys, *options)
-    whole = output.read_bytes()
-    left = whole[:cut]
-    output.write_bytes(left)
-    asked.sessions.clear()
-    code, _, _ = run(capsys, *options, "--resume")
-    assert code == 0
-    assert output.read_bytes() == whole
-    kept = left.count(b"\n")
-    assert sorted(asked.sessions) == [f"s{k}" for k in range(kept, SESSIONS)]
-    asked.sessions.clear()
-    code, _, err = run(capsys, *options, "--resume")
-    assert (code, asked.sessions) == (0, [])
-    assert "All 10 sessions are done." in err
-    assert output.read_bytes() == whole
-
-
-def test_only_the_same_program_and_lm_go_on(
-    capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path, asked: Asked
-) -> None:
-    from routedk.programs.generator import BundleGenerator
-    from routedk.programs.knowledge.compiled import CompiledKnowledge
-
-    program, output = tmp_path / "program.json", tmp_path / "bundles.jsonl"
-    BundleGenerator().save(program)
-    options = ("generate", "--data", data, "--lm", "x", "--program", program, "--output", output)
-    run(capsys, *options)
-    written = output.read_bytes()
-    output.write_bytes(written[:200])
-    BundleGenerator(CompiledKnowledge(rules=("Chargers go with phones.",))).save(program)
-    code, _, err = run(capsys, *options, "--resume")
-    assert code == 2
-    assert "begun with another program, see bundles.jsonl.made-by.json" in err
-    BundleGenerator().save(program)
-    assert run(capsys, *options, "--resume")[0] == 0
-    assert output.read_bytes() == written
-
-
-def test_a_run_that_wrote_nothing_binds_nobody(
-    capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path, asked: Asked
-) -> None:
-    output = tmp_path / "bundles.jsonl"
-    output.touch()
-    Path(f"{output}.made-by.json").write_text('{"lm": "another", "program": null}')
-    options = ("generate", "--data", data, "--lm", "x", "--output", output, "--resume")
-    assert run(capsys, *options)[0] == 0
-    assert lines(output.read_text(encoding="utf-8")) == expected()
-
-
 def test_dtype_is_of_the_student(capsys: pytest.CaptureFixture[str], data: Path) -> None:
     code, _, err = run(capsys, "generate", "--data", data, "--lm", "x", "--dtype", "bfloat16")
     assert code == 2
@@ -242,71 +116,6 @@ def test_untitled_items_are_said(
     assert "Warning: 1 of 2 items have no title and are shown as untitled" in " ".join(err.split())
 
 
-def test_a_failing_lm_leaves_what_was_written(
-    capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path, asked: Asked
-) -> None:
-    output = tmp_path / "bundles.jsonl"
-    options = ("generate", "--data", data, "--lm", "x", "--output", output, "--threads", "1")
-
-    def fail(session: str) -> None:
-        if session == "s6":
-            raise RuntimeError("the key is wrong")
-
-    asked.before = fail
-    code, _, err = run(capsys, *options)
-    assert code == 2
-    last = err.strip().splitlines()[-1]
-    assert last.startswith("error: the language model failed: ")
-    assert "the key is wrong" in last
-    assert lines(output.read_text(encoding="utf-8")) == expected(4)
-
-    asked.before = lambda session: None
-    asked.sessions.clear()
-    code, _, _ = run(capsys, *options, "--resume")
-    assert code == 0
-    assert lines(output.read_text(encoding="utf-8")) == expected()
-    assert sorted(asked.sessions) == [f"s{k}" for k in range(4, SESSIONS)]
-
-
-def test_no_file_is_overwritten(
-    capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path, asked: Asked
-) -> None:
-    output = tmp_path / "bundles.jsonl"
-    output.write_text("mine")
-    code, _, err = run(capsys, "generate", "--data", data, "--lm", "x", "--output", output)
-    assert code == 2
-    assert "exists already (give --resume, or another --output)" in err
-    assert output.read_text() == "mine"
-    assert asked.sessions == []
-
-
-@pytest.mark.parametrize(
-    ("content", "line"),
-    [
-        ("mine", 1),
-        ('{"session_id": "s0", "items": []}\n', 1),
-        ('{"session_id": "s0", "bundles": []}\n{"a": 1}\n', 2),
-        ('{"session_id": "s0", "bundles": []}\n# my notes', 2),
-        ("[1]\n", 1),
-    ],
-)
-def test_only_its_own_files_are_resumed(
-    capsys: pytest.CaptureFixture[str],
-    data: Path,
-    tmp_path: Path,
-    asked: Asked,
-    content: str,
-    line: int,
-) -> None:
-    output = tmp_path / "bundles.jsonl"
-    output.write_text(content)
-    options = ("--data", data, "--lm", "x", "--output", output, "--resume")
-    code, _, err = run(capsys, "generate", *options)
-    assert code == 2
-    assert f"{output}:{line}: " in err
-    assert output.read_text() == content
-
-
 def test_a_split_without_sessions(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, asked: Asked
 ) -> None:
@@ -316,14 +125,6 @@ def test_a_split_without_sessions(
     code, _, err = run(capsys, "generate", *options)
     assert code == 2
     assert f"{data}: the split 'test' has no session" in err
-
-
-def test_resume_without_a_file(
-    capsys: pytest.CaptureFixture[str], data: Path, asked: Asked
-) -> None:
-    code, _, err = run(capsys, "generate", "--data", data, "--lm", "x", "--resume")
-    assert code == 2
-    assert "--resume needs --output FILE" in err
 
 
 def test_no_program(

@@ -1,6 +1,4 @@
-import threading
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import dspy
@@ -8,63 +6,18 @@ import pytest
 
 from routedk.errors import SettingError
 from routedk.optimizers.knowledge_injection import KnowledgeInjection
-from routedk.optimizers.metric import as_examples, matched_f1_metric
-from routedk.optimizers.prompt_length import estimated_tokens
+from routedk.optimizers.metric import matched_f1_metric
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.program_file import load_generator
 from routedk.programs.testing import scripted_lm
 from routedk.types import (
-    Bundle,
-    Item,
     KnowledgeBase,
     Pattern,
-    Provenance,
     Rule,
-    Session,
-    Thought,
 )
 
-MADE = Provenance(teacher="annotation", sessions=("train-0", "train-1"))
-
-
-def sessions(prefix: str, count: int) -> list[Session]:
-    made = []
-    for n in range(count):
-        items = tuple(Item(f"{prefix}-{n}-{i}", f"thing {i} word{n}") for i in range(4))
-        made.append(Session(f"{prefix}-{n}", items, (Bundle((items[0].id, items[1].id), "x"),)))
-    return made
-
-
-TRAIN, VAL = as_examples(sessions("train", 22)), as_examples(sessions("val", 12))
-KNOWLEDGE = KnowledgeBase(
-    rules=(
-        Rule(text="useless", provenance=MADE),
-        Rule(text="the magic rule", provenance=MADE),
-        Rule(text="useless, too", provenance=MADE),
-    ),
-    thoughts=(Thought(session_id="train-0", text="deep thought", provenance=MADE),),
-)
-
-
-def compiled(
-    script: Any, student: BundleGenerator | None = None, **settings: Any
-) -> BundleGenerator:
-    lm, _ = scripted_lm(script)
-    with dspy.context(lm=lm):
-        return KnowledgeInjection(KNOWLEDGE, **settings).compile(
-            student or BundleGenerator(), trainset=TRAIN, valset=VAL
-        )
-
-
-def helped_by(*marks: str) -> Any:
-    """A student that is right only where its prompt holds all marks."""
-
-    def script(messages: list[dict[str, str]]) -> str:
-        prompt = "\n".join(message["content"] for message in messages)
-        return "1 2" if all(mark in prompt for mark in marks) else "3 4"
-
-    return script
+from .injected import KNOWLEDGE, MADE, TRAIN, VAL, compiled, helped_by
 
 
 def test_a_rule_that_helps_is_chosen() -> None:
@@ -165,15 +118,6 @@ def test_icl_without_any_knowledge_chooses_what_there_is() -> None:
     assert program.trials[0]["chosen"]
 
 
-def test_trials_record_what_a_prompt_costs() -> None:
-    program = compiled(lambda messages: "1 2", evaluations=3)
-    plain, *others = [trial["prompt_characters"] for trial in program.trials]
-    contents = [m["content"] for e in VAL for m in BundleGenerator().messages(e.session)]
-    assert plain == sum(map(len, contents)) / len(VAL)
-    assert all(cost > plain for cost in others)
-    assert program.trials[0]["chosen"]
-
-
 def test_neighbours_that_help_are_chosen() -> None:
     program = compiled(helped_by("1 2 | x"), evaluations=4)
     assert program.knowledge.k == 1
@@ -214,18 +158,6 @@ def test_a_student_with_knowledge_is_the_first_candidate() -> None:
     assert student.trials == []
 
 
-@pytest.mark.parametrize("evaluations", [1, 3, 7])
-def test_the_number_of_evaluations_is_kept(evaluations: int) -> None:
-    lm, engine = scripted_lm(lambda messages: "1 2")
-    seen: list[dict[str, Any]] = []
-    teleprompter = KnowledgeInjection(KNOWLEDGE, evaluations=evaluations, on_trial=seen.append)
-    with dspy.context(lm=lm):
-        program = teleprompter.compile(BundleGenerator(), trainset=TRAIN, valset=VAL)
-    assert len(engine.requests) == evaluations * len(VAL)
-    assert len(program.trials) == len(seen) == evaluations
-    assert program.trials[0]["choice"] is None
-
-
 def test_an_instruction_that_helps_is_chosen(tmp_path: Path) -> None:
     instructions = ["Guess.", "Bundle as the golden book says.", "Guess again."]
     program = compiled(helped_by("golden book"), instructions=instructions, evaluations=4)
@@ -249,158 +181,12 @@ def test_the_order_of_rules_that_helps_is_chosen() -> None:
     assert program.knowledge.rules[-1] == "the magic rule"
 
 
-def test_what_helps_only_together_with_what_seemed_to_help_is_found() -> None:
-    """The rule gains too little to be kept, but what is built on it gains enough."""
-
-    def script(messages: list[dict[str, str]]) -> str:
-        prompt = "\n".join(message["content"] for message in messages)
-        luck = messages[-1]["content"].split()[-1] in ("word0", "word1")
-        return "1 2" if "magic" in prompt and (luck or "blocks" in prompt) else "3 4"
-
-    program = compiled(
-        script, evaluations=8, instructions=["the magic", "the magic blocks"], ks=(), level=0.4
-    )
-    first, second = program.trials[1:3]
-    assert (first["matched_f1"], first["replaced"]) == (pytest.approx(2 / 12), False)
-    assert first["p"] == 0.25
-    assert (second["against"], second["replaced"], second["chosen"]) == (0, True, True)
-
-
-def noisy(seed: int) -> Any:
-    """A student that is right or wrong by chance, anew for every prompt."""
-
-    def script(messages: list[dict[str, str]]) -> str:
-        return "1 2" if Random(f"{seed} {messages}").random() < 0.5 else "3 4"
-
-    return script
-
-
-def test_a_noisy_student_is_left_as_it_was() -> None:
-    best = []
-    for seed in range(4):
-        program = compiled(noisy(seed), evaluations=8)
-        assert program.trials[0]["chosen"]
-        assert program.knowledge == CompiledKnowledge()
-        scores = [trial["matched_f1"] for trial in program.trials]
-        best.append(max(scores) - scores[0])
-    # By the mean alone it would have been left.
-    assert sum(gain > 0.05 for gain in best) >= 3
-
-
-def test_trials_say_against_whom_and_how_sure() -> None:
-    program = compiled(helped_by("1 2 | x"), evaluations=2)
-    compared = ("against", "difference", "p", "replaced")
-    assert [program.trials[0][key] for key in compared] == [None] * 4
-    assert [program.trials[1][key] for key in compared] == [0, 1.0, 0.5**12, True]
-
-
-def test_of_equal_scores_the_shorter_prompt_wins() -> None:
-    program = compiled(lambda messages: "1 2", evaluations=6, instructions=["Long. " * 99, "Go."])
-    assert program.generate.signature.instructions == "Go."
-    assert program.trials[2]["replaced"]
-    assert program.knowledge == CompiledKnowledge()
-
-
-def test_no_prompt_is_over_the_token_budget() -> None:
-    def words(messages: Any) -> int:
-        return sum(len(message["content"].split()) for message in messages)
-
-    plain = max(words(BundleGenerator().messages(e.session)) for e in VAL)
-    script = helped_by("the magic rule")
-    free = compiled(script, evaluations=12, count_tokens=words)
-    assert max(trial["prompt_tokens"] for trial in free.trials) > plain + 8
-    tight = compiled(script, evaluations=12, count_tokens=words, token_budget=plain + 8)
-    assert len(tight.trials) <= 12
-    assert all(trial["prompt_tokens"] <= plain + 8 for trial in tight.trials)
-    assert tight.knowledge.rules == ("the magic rule",)
-    assert max(words(tight.messages(e.session)) for e in VAL) <= plain + 8
-    none = compiled(script, evaluations=12, count_tokens=words, token_budget=plain)
-    assert len(none.trials) == 1
-    message = f"token_budget={plain - 1}: .* has prompts of {plain} tokens already"
-    with pytest.raises(SettingError, match=message):
-        compiled(script, count_tokens=words, token_budget=plain - 1)
-
-
-def test_tokens_are_counted_by_the_student_where_it_can() -> None:
-    lm, engine = scripted_lm(lambda messages: "1 2")
-    estimated = KnowledgeInjection(KNOWLEDGE, evaluations=1)
-    with dspy.context(lm=lm):
-        [trial] = estimated.compile(BundleGenerator(), trainset=TRAIN, valset=VAL).trials
-        prompts = [BundleGenerator().messages(e.session) for e in VAL]
-        assert trial["prompt_tokens"] == max(map(estimated_tokens, prompts))
-        engine.prompt_tokens = lambda messages: 7  # type: ignore[attr-defined]
-        [trial] = estimated.compile(BundleGenerator(), trainset=TRAIN, valset=VAL).trials
-    assert trial["prompt_tokens"] == 7
-    assert estimated_tokens([{"role": "user", "content": "kettlé"}]) == 3 + 4
-
-
-def test_seeded() -> None:
-    trials = [compiled(helped_by("magic"), evaluations=14, seed=3).trials for _ in range(2)]
-    assert trials[0] == trials[1]
-
-
-def test_validation_is_sampled() -> None:
-    program = compiled(lambda messages: "1 2", evaluations=1, max_validation=2)
-    assert program.trials[0]["sessions"] == 2
-
-
-def test_without_a_validation_set_a_fifth_is_held_out() -> None:
-    lm, _ = scripted_lm(helped_by("1 2 | x"))
-    with dspy.context(lm=lm):
-        program = KnowledgeInjection(KNOWLEDGE, evaluations=2).compile(
-            BundleGenerator(), trainset=TRAIN
-        )
-    assert program.trials[0]["sessions"] == 5
-    assert len(program.knowledge.sessions) == 17
-
-
-def test_unparsable_answers_are_counted_and_score_nothing() -> None:
-    [trial] = compiled(lambda messages: "blah", evaluations=1).trials
-    assert trial["unparsable"] == 12
-    assert trial["matched_f1"] == 0.0
-
-
-def test_calls_run_at_the_same_time() -> None:
-    together = threading.Barrier(4, timeout=20)
-
-    def script(messages: object) -> str:
-        together.wait()
-        return "1 2"
-
-    compiled(script, evaluations=1, num_threads=4)
-
-
-def test_trials_are_saved(tmp_path: Path) -> None:
-    program = compiled(helped_by("deep thought"), evaluations=10)
-    program.save(tmp_path / "program.json")
-    loaded = load_generator(tmp_path / "program.json")
-    assert loaded.trials == program.trials
-    assert loaded.messages(VAL[0].session) == program.messages(VAL[0].session)
-
-
 def test_a_failing_lm_raises() -> None:
     def script(messages: object) -> str:
         raise OSError("no power")
 
     with pytest.raises(dspy.LMError, match="no power"):
         compiled(script)
-
-
-def test_no_session_is_both_shown_and_scored() -> None:
-    with pytest.raises(SettingError, match="1 validation sessions are in the training set"):
-        KnowledgeInjection(KNOWLEDGE).compile(
-            BundleGenerator(), trainset=TRAIN, valset=[*VAL, TRAIN[5]]
-        )
-    with pytest.raises(SettingError, match=r"in what the knowledge was made from, e\.g\. train-0"):
-        KnowledgeInjection(KNOWLEDGE).compile(BundleGenerator(), trainset=VAL, valset=TRAIN)
-
-
-def test_validation_needs_gold() -> None:
-    blind = [Session(example.session.id, example.session.items) for example in VAL]
-    with pytest.raises(SettingError, match="no validation session has gold"):
-        KnowledgeInjection(KNOWLEDGE).compile(
-            BundleGenerator(), trainset=TRAIN, valset=as_examples(blind)
-        )
 
 
 @pytest.mark.parametrize(
