@@ -74,6 +74,15 @@ class MiniLMEncoder:
         """Copies of a program share the model."""
         return self
 
+    def load(self) -> None:
+        """Load the model now, which the first text that no cache has would do.
+
+        Raises:
+            MissingExtraError: As `encode`.
+        """
+        with self._lock:
+            self._model()
+
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Encode texts; see `TitleEncoder.encode`.
 
@@ -93,12 +102,15 @@ class MiniLMEncoder:
             self._cache.update(self._store.get(new))
             new = [text for text in new if text not in self._cache]
         if new:
-            if self._loaded is None:
-                self._loaded = _load(self.model, self._device, self._batch_size)
-            vectors = dict(zip(new, self._loaded(new), strict=True))
+            vectors = dict(zip(new, self._model()(new), strict=True))
             self._cache.update(vectors)
             if self._store is not None:
                 self._store.add(vectors)
+
+    def _model(self) -> Callable[[list[str]], NDArray[np.float32]]:
+        if self._loaded is None:
+            self._loaded = _load(self.model, self._device, self._batch_size)
+        return self._loaded
 
 
 def default_encoder() -> MiniLMEncoder:

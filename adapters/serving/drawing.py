@@ -104,6 +104,8 @@ class Draw:
     def _forbid(self, branches: Sequence[Branch], scores_NV: Tensor) -> None:
         """Take what the grammars forbid out of the scores."""
         masks = list(map(self._allowed, branches))
+        if all(mask is self._filter.everything for mask in masks):
+            return
         # Many branches are at the same point of a grammar: each mask is turned over once.
         distinct = {id(mask): mask for mask in masks}
         places = {name: place for place, name in enumerate(distinct)}

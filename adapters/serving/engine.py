@@ -61,7 +61,8 @@ class StudentEngine(Unsaved):
     has nothing more computed for it.
 
     A seeded draw is the same in every batch. In lower precision than float32, where scores
-    depend on the batch, the draws of one request are a batch of their own.
+    depend on the batch, the draws of one request are a batch of their own; there one may depend
+    on how many they are.
 
     Args:
         student: A routed student, or one as it is.
@@ -102,6 +103,7 @@ class StudentEngine(Unsaved):
         self.form = form
         self.readings = readings
         self.generator = Generator(student, PrefixCache(prefix_bytes))
+        self._max_batch = max_batch
         self._exact = self.generator.base.model.dtype == torch.float32
         self._batcher: Batcher[Job | ScoringJob, Any] = Batcher(
             self.run,
@@ -202,8 +204,11 @@ class StudentEngine(Unsaved):
         first = self.job(request, told, draws.given)
         more = range(draws.given + 1, draws.n)
         draws.given = max(draws.given + 1, draws.n)
-        others = tuple(map(first.again, more))
-        return [replace(first, more=others)] if first.alone else [first, *others]
+        drawn = [first, *map(first.again, more)]
+        if not first.alone:
+            return drawn
+        chunks = [drawn[k : k + self._max_batch] for k in range(0, len(drawn), self._max_batch)]
+        return [replace(chunk[0], more=tuple(chunk[1:])) for chunk in chunks]
 
     def _ask(
         self, request: Request, told: Callable[[str], None] | None = None

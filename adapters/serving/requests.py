@@ -69,15 +69,18 @@ def apart(together: "Future[Sequence[Completion]]", count: int) -> "list[Future[
             together.cancel()
 
     def done(_: "Future[Sequence[Completion]]") -> None:
-        error = None if together.cancelled() else together.exception()
-        for place, part in enumerate(parts):
-            if together.cancelled():
+        if together.cancelled():
+            for part in parts:
                 part.cancel()
-            elif part.set_running_or_notify_cancel():
-                if error is None:
-                    part.set_result(together.result()[place])
-                else:
+            return
+        error = together.exception()
+        found = [None] * count if error else together.result()
+        for part, completion in zip(parts, found, strict=True):
+            if part.set_running_or_notify_cancel():
+                if completion is None:
                     part.set_exception(error)
+                else:
+                    part.set_result(completion)
 
     for part in parts:
         part.add_done_callback(given_up)

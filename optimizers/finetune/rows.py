@@ -92,8 +92,8 @@ def lesson_rows(
             f"experts {idle} have nothing to learn: none of {len(lessons)} lessons is for them in "
             f"the form {form!r}; "
             + ("leave them out of the settings, or " if rows else "")
-            + "teach gold: RoutedFinetune(sources=('gold', 'traces')), with knowledge that has the "
-            "training sessions' thoughts"
+            + "give knowledge that has the training sessions' thoughts, and teach gold: "
+            "RoutedFinetune(sources=('gold', 'traces'))"
         )
     return rows
 

@@ -18,6 +18,7 @@ from routedk.adapters.routing.routing_file import ExpertSettings
 from routedk.adapters.serving.engine import student_lm
 from routedk.adapters.training.plan import TrainingPlan
 from routedk.errors import SettingError
+from routedk.eval.embeddings import default_encoder
 from routedk.optimizers.search.part_report import PartReport
 from routedk.optimizers.search.settings import TrialSettings
 from routedk.optimizers.search.stages.common import Common, Ledger
@@ -28,7 +29,6 @@ from routedk.optimizers.search.stages.program import PROGRAM, compiled
 from routedk.optimizers.search.stages.sample import sampled
 from routedk.optimizers.store.store import Part, Store
 from routedk.programs.knowledge.neighbours import check_retriever
-from routedk.programs.teachers.annotation import AnnotationTeacher
 from routedk.types import KnowledgeBase, Session
 
 
@@ -124,8 +124,8 @@ class Pipeline:
         """
         self.common.store.root.mkdir(parents=True, exist_ok=True)
         self.lm(None)
-        # What the first use of the sentence encoder loads is the time of no trial's part.
-        AnnotationTeacher().distill([next(s for s in self.common.train if s.bundles)])
+        # Loading it is the time of no trial's part.
+        default_encoder().load()
 
     def prepare(self, settings: TrialSettings) -> Prepared:
         """Have every part of a trial but its answers, from the store or made now.

@@ -137,6 +137,10 @@ def test_in_lower_precision_the_draws_of_a_request_are_a_batch_of_their_own(
     assert asyncio.run(ask())[0] == together
     assert engine.sizes == [1] * 5
     engine.close()
+    small = CountingEngine(student, max_batch=3)
+    assert len(lm_of(small)(PROMPT, **options)) == 4
+    assert small.sizes == [1, 1], "three, then one"
+    small.close()
 
 
 def test_completions_that_nobody_waits_for_are_taken_off_the_queue() -> None:

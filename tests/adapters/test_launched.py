@@ -12,9 +12,11 @@ import pytest
 from routedk.adapters.training.processes import warn_alone
 from routedk.cli import main
 
-LAUNCH = ("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2")
-LAUNCH = (*LAUNCH, "--num_machines", "1", "--main_process_port", "0")
-LAUNCH = (*LAUNCH, "--mixed_precision", "no", "--dynamo_backend", "no")
+LAUNCH = (
+    "accelerate.commands.launch",
+    *("--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--main_process_port", "0"),
+    *("--mixed_precision", "no", "--dynamo_backend", "no"),
+)
 
 
 def test_two_processes_do_what_one_does_and_say_it_once(

@@ -81,6 +81,11 @@ def test_threads_load_the_model_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return lambda texts: np.ones((len(texts), 2), dtype=np.float32)
 
     monkeypatch.setattr("routedk.eval.embeddings._load", load)
+    early = MiniLMEncoder("m")
+    early.load()
+    early.encode(["a title"])
+    assert loads == ["m"], "load() loads, encode() then need not"
+    loads.clear()
     encoder, together = MiniLMEncoder("m"), threading.Barrier(4)
 
     def encode(number: int) -> tuple[int, ...]:

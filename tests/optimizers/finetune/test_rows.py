@@ -142,13 +142,13 @@ def test_what_cannot_be_learnt_is_said(tokenizer: Any) -> None:
     # Without intents nothing can be said as item intents; what works for one expert of several
     # does not where all are idle.
     refused(
-        r"experts \['base'\] have nothing .* in the form 'item-intents'; teach gold: Routed",
+        r"experts \['base'\] have nothing .* in the form 'item-intents'; give knowledge that has",
         good,
         form="item-intents",
     )
     refused(
-        r"experts \['thought'\] have .*; leave them out of the settings, or teach gold: "
-        r"RoutedFinetune\(sources=\('gold', 'traces'\)\), with knowledge that has the training",
+        r"experts \['thought'\] have .*; leave them out of the settings, or give knowledge "
+        r"that has the training sessions' thoughts, and teach gold: RoutedFinetune\(sources=",
         good,
         experts=("base", "thought"),
     )
