@@ -99,15 +99,27 @@ class SessionSource:
 
     def config(self) -> dict[str, str | int | None]:
         """What a result has to state about its data, ready for JSON."""
-        options = self.options
         return {
             "data": self.path,
-            "extra_titles": None if options.extra_titles is None else str(options.extra_titles),
+            **self.reading(str),
+            "split": self.split,
+            "seed": self.options.seed,
+        }
+
+    def reading(
+        self, shown: Callable[[Path], str] = lambda path: path.name
+    ) -> dict[str, str | None]:
+        """How sessions are read, ready for JSON.
+
+        Args:
+            shown: What to say of a file; its name alone is what a study keeps.
+        """
+        options = self.options
+        return {
+            "extra_titles": None if options.extra_titles is None else shown(options.extra_titles),
             "gold": options.gold,
             "untitled": options.untitled,
-            "split_file": None if options.split_file is None else str(options.split_file),
-            "split": self.split,
-            "seed": options.seed,
+            "split_file": None if options.split_file is None else shown(options.split_file),
         }
 
 

@@ -57,6 +57,13 @@ def silence_libraries() -> None:
     disable_progress_bar()
 
 
+def quiet_optuna() -> None:
+    """Optuna tells of trials, too, and warns of those that fail: the log has it already."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
 def log_progress() -> None:
     """Show the package's progress messages on stderr, and quiet its libraries."""
     import logging

@@ -10,7 +10,7 @@ import typer
 from routedk.cli.cache import default_store
 from routedk.cli.lm import Dtype, lm_errors
 from routedk.cli.options import SessionSource, takes_sessions, warn_untitled
-from routedk.cli.output import log_progress
+from routedk.cli.output import log_progress, quiet_optuna
 from routedk.errors import DataError, SettingError
 from routedk.types import Session
 
@@ -168,7 +168,7 @@ def run(
         student = str(Path(student).resolve())
     identity = {
         "data": data_record(
-            training, validation, parts["test"], seed=seed, options=reading_options(source)
+            training, validation, parts["test"], seed=seed, options=source.reading()
         ),
         "student": student or "default",
         "dtype": dtype,
@@ -208,17 +208,6 @@ def run(
     typer.echo(f"Study: {study} in {shown_url(settings.url)}")
 
 
-def reading_options(source: SessionSource) -> dict[str, str | None]:
-    """How sessions are read, as a study keeps it: of files their names alone."""
-    options = source.options
-    files = {"extra_titles": options.extra_titles, "split_file": options.split_file}
-    return {
-        "gold": options.gold,
-        "untitled": options.untitled,
-        **{name: None if path is None else path.name for name, path in files.items()},
-    }
-
-
 def _validation(source: SessionSource, sessions: list[Session], most: int | None) -> list[Session]:
     """The validation sessions with gold, or a seeded sample of them in their order."""
     found = [session for session in sessions if session.gold]
@@ -232,10 +221,3 @@ def _validation(source: SessionSource, sessions: list[Session], most: int | None
         return found
     places = random.Random(source.options.seed).sample(range(len(found)), most)
     return [found[place] for place in sorted(places)]
-
-
-def quiet_optuna() -> None:
-    """Optuna tells of trials, too, and warns of those that fail: the log has it already."""
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -9,8 +9,7 @@ import typer
 from routedk.cli.cache import default_store
 from routedk.cli.lm import lm_errors
 from routedk.cli.options import SessionSource, takes_sessions, warn_untitled
-from routedk.cli.output import log_progress
-from routedk.cli.search import quiet_optuna, reading_options
+from routedk.cli.output import log_progress, quiet_optuna
 from routedk.data import has_title, load_sessions, split_sessions
 from routedk.errors import SettingError
 
@@ -136,7 +135,7 @@ def _test(
     everything = load_sessions(source.path, source.options)
     parts: Any = split_sessions(everything, source.options)
     seed = source.options.seed
-    validation = check_sessions(study, parts, seed=seed, options=reading_options(source))
+    validation = check_sessions(study, parts, seed=seed, options=source.reading())
     test = [session for session in parts["test"] if session.gold]
     warn_untitled(test)
     made_with = study.user_attrs[IDENTITY]
