@@ -12,8 +12,7 @@ from routedk.types import Session
 IDENTITY = "routedk"
 """The study's user attribute that holds it."""
 SAME_DATA = (
-    "give --data and its options, --max-validation among them, as they were given to the first "
-    "routedk search of this study"
+    "give --data and its options as they were given to the first routedk search of this study"
 )
 
 
@@ -54,6 +53,11 @@ def data_record(
     }
 
 
+def is_data_record(data: Any) -> bool:
+    """Whether this is a `data_record`, of whatever version, and nothing of a caller's own."""
+    return isinstance(data, Mapping) and {"seed", "digest"} <= data.keys()
+
+
 def data_difference(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
     """What is different about training or validation sessions, in words; empty where nothing is.
 
@@ -66,13 +70,13 @@ def data_difference(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
     if theirs["digest"] == mine["digest"]:
         return ""
     said = [
-        part_difference(what, theirs.get(name), mine[name])
+        part_difference(what, theirs.get(name), mine.get(name))
         for name, what in (("train", "training"), ("validation", "validation"))
     ]
     options = theirs.get("options", {})
     said += [
-        f"--{name.replace('_', '-')} {options[name]}, not {value}"
-        for name, value in mine["options"].items()
+        f"--{name.replace('_', '-')} {options[name] or 'none'}, not {value or 'none'}"
+        for name, value in mine.get("options", {}).items()
         if options.get(name, value) != value
     ]
     return ": ".join(filter(None, ("other sessions", "; ".join(filter(None, said)))))
@@ -113,9 +117,11 @@ def check_identity(name: str, theirs: Mapping[str, Any], mine: Mapping[str, Any]
     """
     # As it comes back from a storage.
     mine = json.loads(json.dumps(mine))
-    if "data" in theirs and "data" in mine:
+    if is_data_record(theirs.get("data")) and is_data_record(mine.get("data")):
         if found := data_difference(theirs["data"], mine["data"]):
-            raise SettingError(f"study {name!r} was made with {found}: {SAME_DATA}")
+            raise SettingError(
+                f"study {name!r} was made with {found}: {SAME_DATA}, --max-validation among them"
+            )
         theirs, mine = ({k: v for k, v in one.items() if k != "data"} for one in (theirs, mine))
     if found := _difference("", theirs, mine):
         raise SettingError(

@@ -15,6 +15,7 @@ from routedk.optimizers.search.identity import (
     SAME_DATA,
     data_difference,
     data_record,
+    is_data_record,
     part_difference,
 )
 from routedk.optimizers.search.storage import open_existing, storage_errors
@@ -81,14 +82,16 @@ def check_sessions(
         options: How they were read, see `data_record`.
 
     Raises:
-        SettingError: It was made with other sessions, or the test split is not the one that was
-            set aside then. Of a study that does not say which that was, a warning does.
+        SettingError: It was made with other sessions, a test session is in another split, too, or
+            the test split is not the one that was set aside then. Of a study that does not say
+            which that was, a warning does.
     """
     made_with, name = study.user_attrs[IDENTITY], study.study_name
     by_id = {session.id: session for session in parts["val"]}
     scored = [by_id[session_id] for session_id in made_with["sessions"] if session_id in by_id]
     mine = data_record(parts["train"], scored, parts["test"], seed=seed, options=options)
-    theirs = made_with.get("data") or mine
+    kept = made_with.get("data")
+    theirs = kept if is_data_record(kept) else {**mine, "test": None}
     found = data_difference(theirs, mine)
     if found or len(scored) < len(made_with["sessions"]):
         raise SettingError(f"study {name!r} was made with {found or 'other sessions'}: {SAME_DATA}")

@@ -1,6 +1,7 @@
 """Where studies are kept: an SQLite file, any database of SQLAlchemy, or a journal file."""
 
 import json
+import os
 import time
 import warnings
 from collections.abc import Iterator
@@ -78,6 +79,30 @@ def open_existing(url: str) -> BaseStorage | None:
         return _database(url, HEARTBEAT, make=False) if _has_tables(url) else None
 
 
+def check_file(url: str) -> None:
+    """Check that a storage's file can be made or written; neither is tried, and a server not asked.
+
+    Args:
+        url: As for `open_storage`.
+
+    Raises:
+        DataError: It cannot.
+    """
+    file = file_of(check_url(url))
+    if file is None:
+        return
+    folder = file.resolve().parent
+    shown = f"storage {shown_url(url)}"
+    if not folder.is_dir():
+        hint = "make it, or name another"
+        raise DataError(f"{shown}: no such folder", path=file.parent, hint=hint)
+    if file.is_dir():
+        raise DataError(f"{shown}: a folder", path=file, hint="name a file in it")
+    place = file if file.exists() else folder
+    if not os.access(place, os.W_OK):
+        raise DataError(f"{shown}: cannot be written", path=place, hint="name another")
+
+
 @contextmanager
 def storage_errors(url: str) -> Iterator[None]:
     """Turn errors of a database into one line that names it, without its password.
@@ -109,7 +134,7 @@ def _journal(url: str, mode: str) -> BaseStorage:
             f"cannot {verb}: {error.strerror}", path=path, hint="name another journal:FILE"
         ) from error
     try:
-        # Optuna passes over a last line that is none, so over a file that is but that.
+        # Optuna skips a broken last line, so a foreign file of one line would pass.
         if first:
             json.loads(first)["op_code"]
         return JournalStorage(JournalFileBackend(path))

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -44,6 +45,8 @@ def check_url(url: str) -> str:
     if parsed is None and not url.removeprefix(JOURNAL):
         raise not_allowed(url)
     if parsed is not None and parsed.get_backend_name() == "sqlite":
+        if parsed.host:  # sqlite://FILE
+            raise not_allowed(url)
         file = parsed.database or ":memory:"
         if ":memory:" in file or parsed.query.get("mode") == "memory":
             raise SettingError(
@@ -88,6 +91,8 @@ def file_of(url: str) -> Path | None:
         return Path(url.removeprefix(JOURNAL))
     if parsed.get_backend_name() != "sqlite" or not parsed.database:
         return None
+    if "uri" in parsed.query and parsed.database.startswith("file:"):
+        return Path(unquote(re.sub(r"^file:(//[^/]*)?|[?#].*", "", parsed.database)))
     return Path(parsed.database)
 
 

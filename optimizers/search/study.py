@@ -11,7 +11,7 @@ from optuna.exceptions import DuplicatedStudyError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from routedk.errors import DataError, SettingError
+from routedk.errors import SettingError
 from routedk.optimizers.search.budget import Budget
 from routedk.optimizers.search.corners import corners
 from routedk.optimizers.search.failure import TrialFailure
@@ -27,6 +27,7 @@ from routedk.optimizers.search.samplers import (
 from routedk.optimizers.search.space import SearchSpace
 from routedk.optimizers.search.storage import (
     HEARTBEAT,
+    check_file,
     open_existing,
     open_storage,
     storage_errors,
@@ -34,7 +35,6 @@ from routedk.optimizers.search.storage import (
 from routedk.optimizers.search.storage_url import (
     JOURNAL,
     check_name,
-    file_of,
     shown_url,
     storage_url,
 )
@@ -166,13 +166,7 @@ def check_study(
     Raises:
         RouteDKError: As `run_study`.
     """
-    file = file_of(settings.url)
-    if file is not None and not file.resolve().parent.is_dir():
-        raise DataError(
-            f"storage {shown_url(settings.url)}: no such folder",
-            path=file.parent,
-            hint="make it, or name another",
-        )
+    check_file(settings.url)
     with storage_errors(settings.url):
         storage = open_existing(settings.url)
         if storage is None or settings.name not in optuna.get_all_study_names(storage):

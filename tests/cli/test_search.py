@@ -32,6 +32,7 @@ def test_a_study_and_its_resumption(
     code, _, err = run(*fewer, "3", "--resume")
     assert code == 2
     assert "was made with other sessions: 6 validation sessions, not 4: give --data and" in err
+    assert "the first routedk search of this study, --max-validation among them" in err
     code, _, err = run(*command, "3", "--resume")
     assert code == 0, err
     study = optuna.load_study(study_name="mine", storage=url)
@@ -55,6 +56,10 @@ def test_a_study_and_its_resumption(
         (
             ["--data", "demo", "--study", "x", "--trials", "1", "--storage", "sqlite:///no/x.db"],
             "error: no: storage sqlite:///no/x.db: no such folder (make it, or name another)",
+        ),
+        (
+            ["--data", "demo", "--study", "x", "--trials", "1", "--storage", "journal:/"],
+            "error: /: storage journal:/: a folder (name a file in it)",
         ),
         (
             ["--data", "demo", "--study", "x", "--trials", "1", "--pruner", "median"],

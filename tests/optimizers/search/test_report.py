@@ -399,6 +399,7 @@ def test_only_the_sessions_of_the_study(caplog: pytest.LogCaptureFixture) -> Non
         with pytest.raises(SettingError) as caught:
             check_sessions(study, {**parts, **others}, seed=1)
         assert message in str(caught.value)
+        assert "--max-validation" not in str(caught.value)
     assert caplog.text == ""
     # As earlier versions kept it: which test sessions there were is not known.
     early = {name: data[name] for name in ("digest", "seed")}
@@ -407,6 +408,21 @@ def test_only_the_sessions_of_the_study(caplog: pytest.LogCaptureFixture) -> Non
     assert "study mine does not say which test sessions were set aside" in caplog.text
     with pytest.raises(SettingError, match="'mine' was made with other sessions: give --data and"):
         check_sessions(study, {**parts, "train": []}, seed=1)
+    with pytest.raises(SettingError, match=r"1 test sessions are .* e\.g\. 's5': split again"):
+        check_sessions(study, {**parts, "test": sessions[5:]}, seed=1)
+
+
+@pytest.mark.parametrize("data", [{}, {"data": None}, {"data": {"file": "a"}}])
+def test_a_study_that_says_nothing_of_its_data(
+    data: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    sessions = small_sessions(3)
+    study = study_of([], ["maximize"])
+    study.set_user_attr(IDENTITY, {"sessions": ["s1"], **data})
+    parts: dict[Part, list[Session]]
+    parts = {"train": sessions[:1], "val": sessions[1:2], "test": sessions[2:]}
+    assert check_sessions(study, parts, seed=0) == [sessions[1]]
+    assert "study mine does not say which test sessions were set aside" in caplog.text
 
 
 def test_a_study_that_is_not_there(url: str, tmp_path: Path) -> None:

@@ -17,12 +17,17 @@ from routedk.optimizers.search import study as study_module
 from routedk.optimizers.search.budget import Budget
 from routedk.optimizers.search.corners import corners
 from routedk.optimizers.search.failure import TrialFailure, own_reason
-from routedk.optimizers.search.identity import data_difference, data_record, sessions_digest
+from routedk.optimizers.search.identity import (
+    check_identity,
+    data_difference,
+    data_record,
+    sessions_digest,
+)
 from routedk.optimizers.search.samplers import SAMPLERS
 from routedk.optimizers.search.settings import TrialSettings
 from routedk.optimizers.search.space import SearchSpace
-from routedk.optimizers.search.storage import open_existing, open_storage
-from routedk.optimizers.search.storage_url import shown_url
+from routedk.optimizers.search.storage import check_file, open_existing, open_storage
+from routedk.optimizers.search.storage_url import file_of, shown_url
 from routedk.optimizers.search.study import StudySettings, check_study, run_study
 from routedk.optimizers.search.testing import FastPipeline, Hook, small_sessions
 from routedk.optimizers.search.workers import MAX_RETRIES, Worker, position
@@ -249,12 +254,30 @@ def test_what_differs_in_the_data_is_said() -> None:
     found = data_difference(kept, data_record(train[:1], test, [], seed=0, options=others))
     assert found == (
         "other sessions: 2 training sessions, not 1; 1 validation sessions, not these 1, which "
-        "have other ids, items, gold or order; --split-file a.json, not None"
+        "have other ids, items, gold or order; --split-file a.json, not none"
     )
     # As earlier versions kept it.
     early = {name: kept[name] for name in ("digest", "seed")}
     assert data_difference(early, kept) == ""
     assert data_difference(early, data_record(train, test, [], seed=0)) == "other sessions"
+    # As a caller may have kept it.
+    bare = {"digest": "0", "seed": 0}
+    assert data_difference(kept, bare) == data_difference(bare, kept) == "other sessions"
+
+
+def test_data_of_a_callers_own_must_stay_too() -> None:
+    record = data_record(*SPLIT, seed=0)
+    for theirs, mine, message in (
+        ({"file": "a"}, {"file": "b"}, 'another data file: "a", not "b"'),
+        ("a", "b", 'another data: "a", not "b"'),
+        (None, record, "another data: null, not {"),
+        (record, {"seed": 0}, "another data digest: "),
+    ):
+        check_identity("mine", {"data": theirs}, {"data": theirs})
+        with pytest.raises(SettingError) as caught:
+            check_identity("mine", {"data": theirs}, {"data": mine})
+        assert f"study 'mine' was made with {message}" in str(caught.value)
+        assert "--data" not in str(caught.value)
 
 
 def test_a_digest_tells_sessions_apart() -> None:
@@ -343,6 +366,7 @@ def test_a_study_needs_gold(url: str) -> None:
         ("postgresql://host:x/y", SettingError, "storage 'postgresql://host:x/y': allowed are sq"),
         ("journal:", SettingError, "storage 'journal:': allowed are sqlite:///FILE"),
         ("sqlite://", SettingError, "storage 'sqlite://': a database in memory is gone with the"),
+        ("sqlite://mine.db", SettingError, "storage 'sqlite://mine.db': allowed are sqlite:///FI"),
         ("sqlite:///:memory:", SettingError, "a database in memory is gone with the command"),
         ("sqlite:///file:x?mode=memory&uri=true", SettingError, "a database in memory is gone"),
         (
@@ -404,6 +428,33 @@ def test_where_no_study_is_none_is_made(tmp_path: Path) -> None:
         path.unlink()
 
 
+@pytest.mark.parametrize(
+    ("rest", "path"),
+    [
+        ("file:/data/s.db?uri=true", "/data/s.db"),
+        ("file:s.db?uri=true&mode=rwc", "s.db"),
+        ("file:///data/a%20b.db?uri=true", "/data/a b.db"),
+        ("file://localhost/data/s.db?uri=true", "/data/s.db"),
+        ("file:s.db", "file:s.db"),
+        ("/data/s.db?timeout=9", "/data/s.db"),
+    ],
+)
+def test_the_file_that_a_database_is(rest: str, path: str) -> None:
+    assert file_of(f"sqlite:///{rest}") == Path(path)
+
+
+def test_a_database_named_as_sqlite_names_files(tmp_path: Path) -> None:
+    url = f"sqlite:///file:{tmp_path}/s.db?uri=true"
+    chosen = StudySettings(name="mine", storage=url)
+    check_study(chosen, SPACE, SESSIONS)
+    assert open_existing(url) is None
+    assert list(tmp_path.iterdir()) == []
+    run(url, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["s.db"]
+    with pytest.raises(SettingError, match="already: add --resume"):
+        check_study(chosen, SPACE, SESSIONS)
+
+
 def test_tables_of_another_version_of_optuna_are_named(url: str, tmp_path: Path) -> None:
     open_storage(url)
     with closing(sqlite3.connect(tmp_path / "study.db")) as database, database:
@@ -432,6 +483,29 @@ def test_what_is_wrong_with_a_study_is_said_before_anything_is_made(
         check()
     with pytest.raises(SettingError, match='made with another objective: "both", not "f1"'):
         check(resume=True, objective="f1")
+
+
+def test_a_file_that_cannot_be_written_is_refused(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (f"sqlite:///{tmp_path}", f"journal:{tmp_path}"):
+        with pytest.raises(DataError) as caught:
+            check_file(folder)
+        assert str(caught.value) == f"{tmp_path}: storage {folder}: a folder (name a file in it)"
+    # Not by its rights: root may write everywhere.
+    locked = tmp_path
+    monkeypatch.setattr("os.access", lambda path, mode: (path, mode) != (locked, os.W_OK))
+    with pytest.raises(DataError) as caught:
+        check_file(url)
+    said = f"storage {url}: cannot be written (name another)"
+    assert str(caught.value) == f"{tmp_path}: {said}"
+    locked = tmp_path / "study.db"
+    check_file(url)
+    locked.touch()
+    with pytest.raises(DataError) as caught:
+        check_file(url)
+    assert str(caught.value) == f"{locked}: {said}"
+    check_file("postgresql://host/name")
 
 
 def test_a_password_is_not_shown() -> None:
