@@ -16,10 +16,10 @@ os.environ.setdefault("DSPY_CACHEDIR", tempfile.mkdtemp(prefix="routedk-dspy-"))
 
 SESSIONS = 10
 Messages = list[dict[str, str]]
-Run = tuple[int, str, str]
+Ended = tuple[int, str, str]
 
 
-def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Run:
+def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Ended:
     with pytest.raises(SystemExit) as caught:
         main([str(argument) for argument in arguments])
     out, err = capsys.readouterr()

@@ -1,4 +1,4 @@
-"""A journaled language model: no question asked twice, no budget exceeded, any program runs."""
+"""A journaled language model: no question asked twice, any program runs."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
