@@ -92,7 +92,7 @@ def _draw(make: Callable[[], Any], path: Path) -> Path:
         figure = make().figure
         try:
             wide = path.stem == "parallel"
-            figure.set_size_inches(11 if wide else 7, 4.5)
+            figure.set_size_inches(*((20, 6) if wide else (7, 4.5)))
             with atomic_write(path, binary=True) as file:
                 figure.savefig(file, format="png", dpi=110, bbox_inches="tight")
         finally:
