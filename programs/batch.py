@@ -1,6 +1,7 @@
 """Running a program over many sessions at once, so that a batching LM gets batches."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import dspy
@@ -46,26 +47,23 @@ def call_all(
         Exception: The first error of a call, as it was raised; the calls not yet begun are given
             up.
     """
-    if not values:
-        return []
     errors: list[Exception] = []
+    # Not dspy.Parallel: each makes a progress bar, though it is not shown, and bars that are made
+    # on many threads at once fail now and then.
+    settings = dspy.settings.copy()
 
     def kept(value: _Value) -> tuple[_Result] | None:
         if errors:
             return None
         try:
-            # In a tuple, since DSPy compares results, which arrays cannot be.
-            return (call(value),)
+            with dspy.context(**settings):
+                return (call(value),)
         except Exception as error:
-            # Kept and raised below: DSPy would log the whole value and raise something else.
             errors.append(error)
             return None
 
-    # timeout=0: a slow call is never sent a second time.
-    parallel = dspy.Parallel(
-        num_threads=num_threads, max_errors=1, timeout=0, disable_progress_bar=True
-    )
-    results = list(parallel([(kept, {"value": value}) for value in values]))
+    with ThreadPoolExecutor(num_threads) as threads:
+        results = list(threads.map(kept, values))
     if errors:
         raise errors[0]
-    return [result for (result,) in results]
+    return [result for (result,) in filter(None, results)]

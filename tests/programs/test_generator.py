@@ -5,7 +5,7 @@ import pytest
 from dspy.utils.exceptions import LMError
 
 from routedk.errors import SettingError
-from routedk.programs.batch import generate_all
+from routedk.programs.batch import call_all, generate_all
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.prompting import layout
@@ -78,6 +78,23 @@ def test_many_in_order(tea: Session, training: list[Session]) -> None:
     assert [a.bundles[0].intent for a in answers] == ["red", "blue", "usb", "socks"]
     assert [a.bundles[0].intent for a in parallel] == ["blue", "usb", "socks"]
     assert generate_all(BundleGenerator(), []) == []
+
+
+def test_calls_within_calls_keep_order_settings_and_the_first_error() -> None:
+    def inner(number: int) -> tuple[int, object]:
+        if number == 7 + 100:
+            raise ValueError("seven")
+        return number, dspy.settings.lm
+
+    def outer(number: int) -> list[tuple[int, object]]:
+        lm = f"lm {number}"
+        with dspy.context(lm=lm):
+            return call_all(inner, [number, number + 100], num_threads=2)
+
+    found = call_all(outer, [1, 2, 3], num_threads=3)
+    assert found == [[(n, f"lm {n}"), (n + 100, f"lm {n}")] for n in (1, 2, 3)]
+    with pytest.raises(ValueError, match="seven"):
+        call_all(outer, range(20), num_threads=4)
 
 
 def test_options_of_one_call_reach_the_lm(tea: Session) -> None:
