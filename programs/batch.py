@@ -48,8 +48,8 @@ def call_all(
             up.
     """
     errors: list[Exception] = []
-    # Not dspy.Parallel: each makes a progress bar, though it is not shown, and bars that are made
-    # on many threads at once fail now and then.
+    # Not dspy.Parallel: each makes a tqdm bar, though it is not shown, and of bars that sixteen
+    # threads made at once one raised a KeyError.
     settings = dspy.settings.copy()
 
     def kept(value: _Value) -> tuple[_Result] | None:

@@ -96,11 +96,7 @@ def intent_overlaps(
     from scipy.special import softmax
 
     named = [
-        list(
-            dict.fromkeys(
-                [NO_INTENT, *(render_labels(reading) for mine in answer for reading in mine)]
-            )
-        )
+        dict.fromkeys([NO_INTENT, *(render_labels(one) for one in chain.from_iterable(answer))])
         for answer in answers
     ]
     places = {text: place for place, text in enumerate(dict.fromkeys(chain(*named)))}

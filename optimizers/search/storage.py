@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -125,7 +126,7 @@ def storage_errors(url: str) -> Iterator[None]:
 def _journal(url: str, mode: str) -> BaseStorage:
     path = url.removeprefix(JOURNAL)
     try:
-        with open(path, mode) as file:  # noqa: PTH123
+        with Path(path).open(mode) as file:
             file.seek(0)
             first = file.readline(_LONGEST_LINE)
     except OSError as error:
