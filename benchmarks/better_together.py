@@ -22,6 +22,7 @@ from rich.table import Table
 
 from benchmarks.command import run_command
 from routedk.adapters import student_lm
+from routedk.cli.lm import Dtype, Student
 from routedk.cli.options import SessionSource, takes_sessions
 from routedk.errors import RouteDKError, SettingError
 from routedk.eval.bootstrap import bootstrap
@@ -44,7 +45,8 @@ class StepFailedError(RouteDKError, RuntimeError):
 def main(
     source: SessionSource,
     output: Annotated[Path, typer.Option(help="Folder for experts, program and results.")],
-    student: Annotated[str | None, typer.Option(help="Folder or name; embedded if unset.")] = None,
+    student: Student = None,
+    dtype: Dtype = None,
     train: Annotated[int, typer.Option(min=2, help="Training sessions.")] = 48,
     validation: Annotated[int, typer.Option(min=1, help="Validation sessions.")] = 24,
     test: Annotated[int, typer.Option(min=1, help="Test sessions.")] = 32,
@@ -70,7 +72,7 @@ def main(
     )
     p = KnowledgeInjection(knowledge, evaluations=evaluations, seed=seed)
     program = BundleGenerator()
-    program.set_lm(student_lm(student=student))
+    program.set_lm(student_lm(student=student, dtype=dtype))
     best = dspy.BetterTogether(metric=matched_f1_metric, p=p, w=w).compile(
         program,
         trainset=as_examples(sets["train"]),
@@ -90,6 +92,7 @@ def main(
         "config": {
             **source.config(),
             "student": student,
+            "dtype": dtype,
             "sessions": {name: len(mine) for name, mine in sets.items()},
             "evaluations": evaluations,
             "threshold": threshold,

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from routedk.errors import SettingError
+from routedk.optimizers.search.storage_url import shown_url
 from routedk.types import Session
 
 IDENTITY = "routedk"
@@ -14,6 +15,13 @@ IDENTITY = "routedk"
 SAME_DATA = (
     "give --data and its options as they were given to the first routedk search of this study"
 )
+
+
+def not_ours(name: str, url: str) -> SettingError:
+    """The error where a study does not say how it was made."""
+    return SettingError(
+        f"study {name!r} in {shown_url(url)} was not made by routedk search: name another"
+    )
 
 
 def sessions_digest(sessions: Iterable[Session]) -> str:

@@ -16,6 +16,7 @@ from routedk.optimizers.search.identity import (
     data_difference,
     data_record,
     is_data_record,
+    not_ours,
     part_difference,
 )
 from routedk.optimizers.search.storage import open_existing, storage_errors
@@ -60,9 +61,7 @@ def read_study(name: str, storage: str | None = None) -> optuna.Study:
             )
         study = optuna.load_study(study_name=name, storage=opened)
         if IDENTITY not in study.user_attrs:
-            raise SettingError(
-                f"study {name!r} in {shown} was not made by routedk search: name another"
-            )
+            raise not_ours(name, url)
         return study
 
 

@@ -1,11 +1,12 @@
 """Samplers and pruners by name, and what makes a study's proposals reproducible."""
 
+import logging
 import warnings
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
@@ -14,7 +15,11 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from routedk.errors import SettingError
+from routedk.optimizers.search.proposal import Proposal
+from routedk.optimizers.search.space import SearchSpace
 from routedk.optimizers.search.workers import position
+
+logger = logging.getLogger(__name__)
 
 SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = MappingProxyType(
     {
@@ -29,6 +34,9 @@ SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = MappingProxyType(
         "random": lambda seed: RandomSampler(seed=seed),
     }
 )
+# For one trial, by its sampler and then at random.
+_PROPOSALS = 10
+_AT_RANDOM = 100
 # By the number of sessions; before so many no trial is pruned.
 _FIRST = 6
 PRUNERS: Mapping[str, Callable[[int], BasePruner]] = MappingProxyType(
@@ -80,49 +88,65 @@ def make_pruner(name: str, sessions: int) -> BasePruner:
 
 
 class SeededSampler(BaseSampler):
-    """Makes a sampler anew for each trial, seeded by the trial's place in the study.
+    """Proposes what was not tried before, by a sampler made anew for each trial.
 
     Optuna stores no sampler's random state, so that a study that was cut would go on with other
     trials than one that was not. Here the first trials are the corners, and what comes after
     depends on the seed, on the place and on the trials before: a place is that of a trial's first
     attempt, and where a worker alone runs the study it is the number of trials told so far.
 
+    A trial's settings decide its result, so one that was tried would teach nothing: another seed
+    is taken, and later random choice, until a new one is found or there seems to be none.
+
     Args:
         study: The study, unfiltered by its pruner.
         name: One of ``SAMPLERS``.
         seed: Base seed, at least 0.
+        space: What is chosen from.
         corners: Parameters of the first trials.
     """
 
     def __init__(
-        self, study: optuna.Study, name: str, seed: int, corners: Sequence[Mapping[str, Any]]
+        self,
+        study: optuna.Study,
+        name: str,
+        seed: int,
+        space: SearchSpace,
+        corners: Sequence[Mapping[str, Any]],
     ) -> None:
         self._study = study
         self._make = SAMPLERS[check_sampler(name)]
         self._seed = seed
+        self._space = space
         self._corners = corners
-        self._place = 0
-        self._inner = self._seeded(seed)
+        self._params: Mapping[str, Any] = {}
+        self._inner: BaseSampler = RandomSampler(seed=seed)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Find the trial's place, and seed by it."""
-        self._place = position(trial, self._study.get_trials(deepcopy=False))
-        self._inner = self._seeded(self._seed + self._place)
-        self._inner.before_trial(study, trial)
+        """Find the trial's place, and choose all of its parameters."""
+        others = [t for t in self._study.get_trials(deepcopy=False) if t.number != trial.number]
+        place = position(trial, [*others, trial])
+        # Of a trial that is tried again, or was queued by hand.
+        settled = trial.system_attrs.get("fixed_params", {})
+        if place < len(self._corners):
+            settled = {**self._corners[place], **settled}
+        for attempt in range(_PROPOSALS + _AT_RANDOM):
+            self._params = self._proposed(study, trial, (self._seed, place, attempt), settled)
+            if settled or all(self._params != other.params for other in others):
+                return
+        logger.info("trial %d: all that was proposed is tried already, it repeats", trial.number)
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """What the sampler proposes together; nothing of a corner."""
-        if self._place < len(self._corners):
-            return {}
-        return self._inner.infer_relative_search_space(study, trial)
+        """Nothing: all is chosen before."""
+        return {}
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """See `optuna.samplers.BaseSampler.sample_relative`."""
-        return self._inner.sample_relative(study, trial, search_space) if search_space else {}
+        """Nothing: all is chosen before."""
+        return {}
 
     def sample_independent(
         self,
@@ -131,14 +155,8 @@ class SeededSampler(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """A corner's value, or the sampler's: of each parameter for itself.
-
-        A trial that was cut between two parameters and is tried again thus gets the same.
-        """
-        if self._place < len(self._corners):
-            return self._corners[self._place][param_name]
-        alone = self._seeded(self._seed + self._place + zlib.crc32(param_name.encode()))
-        return alone.sample_independent(study, trial, param_name, param_distribution)
+        """The value that was chosen before the trial."""
+        return self._params[param_name]
 
     def after_trial(
         self,
@@ -150,7 +168,19 @@ class SeededSampler(BaseSampler):
         """See `optuna.samplers.BaseSampler.after_trial`."""
         self._inner.after_trial(study, trial, state, values)
 
-    def _seeded(self, seed: int) -> BaseSampler:
+    def _proposed(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        seeds: tuple[int, int, int],
+        settled: Mapping[str, Any],
+    ) -> Mapping[str, Any]:
+        """All parameters; ``seeds`` are the study's, the trial's place and the attempt."""
+        make = self._make if seeds[-1] < _PROPOSALS else SAMPLERS["random"]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            return self._make(seed % 2**32)
+            self._inner = make(int(np.random.SeedSequence(seeds).generate_state(1)[0]))
+        self._inner.before_trial(study, trial)
+        proposal = Proposal(self._inner, study, trial, settled)
+        self._space.suggest(proposal)
+        return proposal.params

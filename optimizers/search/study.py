@@ -15,7 +15,7 @@ from routedk.errors import SettingError
 from routedk.optimizers.search.budget import Budget
 from routedk.optimizers.search.corners import corners
 from routedk.optimizers.search.failure import TrialFailure
-from routedk.optimizers.search.identity import IDENTITY, check_identity
+from routedk.optimizers.search.identity import IDENTITY, check_identity, not_ours
 from routedk.optimizers.search.objective import DIRECTIONS, Objective, ObjectiveName, TrialPipeline
 from routedk.optimizers.search.progress import trial_line
 from routedk.optimizers.search.samplers import (
@@ -142,7 +142,7 @@ def run_study(
     with storage_errors(settings.url):
         storage = open_storage(settings.url, heartbeat=settings.heartbeat)
         study = _open(storage, settings, mine)
-        study.sampler = SeededSampler(study, settings.sampler, settings.seed, corners(space))
+        study.sampler = SeededSampler(study, settings.sampler, settings.seed, space, corners(space))
         study.pruner = make_pruner(pruner, len(objective.sessions))
         _run(study, objective, budget, started, on_trial)
     return study
@@ -174,6 +174,7 @@ def check_study(
         if not settings.resume:
             raise _is_there(settings)
         study = optuna.load_study(storage=storage, study_name=settings.name)
+        _check_ours(study, settings)
         if theirs := study.user_attrs.get(IDENTITY):
             mine = _identity(settings, space, sessions, identity)
             check_identity(settings.name, theirs, mine)
@@ -200,6 +201,12 @@ def _is_there(settings: StudySettings) -> SettingError:
     )
 
 
+def _check_ours(study: optuna.Study, settings: StudySettings) -> None:
+    """A study without trials may be one that another worker is making."""
+    if IDENTITY not in study.user_attrs and study.get_trials(deepcopy=False):
+        raise not_ours(settings.name, settings.url)
+
+
 def _open(storage: BaseStorage, settings: StudySettings, mine: Mapping[str, Any]) -> optuna.Study:
     name, shown = settings.name, shown_url(settings.url)
     try:
@@ -210,6 +217,7 @@ def _open(storage: BaseStorage, settings: StudySettings, mine: Mapping[str, Any]
         if not settings.resume:
             raise _is_there(settings) from None
         study = optuna.load_study(storage=storage, study_name=name)
+        _check_ours(study, settings)
         # Another worker may be about to write it.
         deadline = time.monotonic() + _PATIENCE
         while IDENTITY not in study.user_attrs and time.monotonic() < deadline:

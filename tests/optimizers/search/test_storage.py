@@ -4,6 +4,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 from routedk.errors import DataError, MissingExtraError, RouteDKError, SettingError
@@ -137,6 +138,13 @@ def test_what_is_wrong_with_a_study_is_said_before_anything_is_made(
         check()
     with pytest.raises(SettingError, match='made with another objective: "both", not "f1"'):
         check(resume=True, objective="f1")
+    theirs = optuna.create_study(study_name="theirs", storage=url)
+    check(name="theirs", resume=True)  # another worker may be making it
+    theirs.tell(theirs.ask(), 0.5)
+    with pytest.raises(SettingError, match=r"'theirs' in sqlite.* was not made by routedk search"):
+        check(name="theirs", resume=True)
+    with pytest.raises(SettingError, match="was not made by routedk search: name another"):
+        run(url, 1, name="theirs")
 
 
 def test_a_file_that_cannot_be_written_is_refused(
