@@ -1,24 +1,23 @@
 """A tiny student, its tokenizer trained on the spot, and sessions to train and ask it on."""
 
 import copy
-import os
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import dspy
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.serving.engine import StudentEngine, engine_lm
+from routedk.adapters.serving.requests import Job
 from routedk.adapters.student import Student, fingerprint
 from routedk.programs.prompting.item_intents import render_item_intents
 from routedk.programs.prompting.layout import build_messages, instruction, render_items
 from routedk.types import Bundle, Item, KnowledgeBase, Provenance, Rule, Session, Thought
-
-# DSPy opens its cache at import.
-os.environ.setdefault("DSPY_CACHEDIR", tempfile.mkdtemp(prefix="routedk-dspy-"))
 
 # Tiny tensors are slower on many threads than on one, above all on a busy machine.
 torch.set_num_threads(1)
@@ -29,6 +28,7 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 LAYERS, HIDDEN = 4, 32
+FORMS = ("bundles", "thought, then bundles", "item-intents")
 
 _INTENTS = {
     "brewing tea": ("kettle", "tea cup", "tea strainer"),
@@ -130,6 +130,42 @@ def randomise(routed: RoutedStudent, scale: float = 0.3, seed: int = 1) -> Route
 def routed(student: Student) -> RoutedStudent:
     """Three random experts in the upper two layers, with a router that tells sessions apart."""
     return randomise(RoutedStudent(student, ExpertSettings(r=4, lora_alpha=8, layers=2)))
+
+
+@pytest.fixture(scope="module")
+def shared(loaded: Student) -> RoutedStudent:
+    """The same experts, frozen, for all tests of a module."""
+    settings = ExpertSettings(r=4, lora_alpha=8, layers=2)
+    routed = randomise(RoutedStudent(copy_of(loaded), settings))
+    routed.freeze()
+    return routed
+
+
+class CountingEngine(StudentEngine):
+    """Keeps the sizes of its batches."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.sizes: list[int] = []
+        super().__init__(*args, **kwargs)
+
+    def run(self, jobs: Sequence[Job]) -> Any:
+        self.sizes.append(len(jobs))
+        return super().run(jobs)
+
+
+@pytest.fixture(params=FORMS)
+def engine(request: pytest.FixtureRequest, shared: RoutedStudent) -> Iterator[CountingEngine]:
+    """An engine over the experts of the module, for each answer form."""
+    found = CountingEngine(shared, form=request.param)
+    yield found
+    found.close()
+
+
+def lm_of(engine: StudentEngine) -> dspy.LM:
+    """Its LM, without DSPy's cache."""
+    lm = engine_lm(engine)
+    lm.cache = False
+    return lm
 
 
 def make_session(name: str, titles: Sequence[str], groups: Sequence[tuple[int, ...]]) -> Session:

@@ -8,24 +8,20 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from dspy.lm15 import Config, Message, Request, Response
 
-from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.routing.routed import RoutedStudent
 from routedk.adapters.serving.engine import AsyncStudentEngine, StudentEngine
-from routedk.adapters.student import Student
 from routedk.programs.prompting.layout import build_messages
 from routedk.types import Session
 
-from .conftest import copy_of, make_session, randomise
+from .conftest import make_session
 
 CALLERS, REQUESTS = 64, 1000
 
 
 @pytest.fixture(scope="module")
-def engine(loaded: Student) -> Iterator[StudentEngine]:
-    settings = ExpertSettings(r=4, lora_alpha=8, layers=2)
-    routed = randomise(RoutedStudent(copy_of(loaded), settings))
-    routed.freeze()
+def engine(shared: RoutedStudent) -> Iterator[StudentEngine]:
     # Fewer places than callers: some of them always wait for room.
-    found = StudentEngine(routed, form="item-intents", readings=1, max_batch=32, max_queue=48)
+    found = StudentEngine(shared, form="item-intents", readings=1, max_batch=32, max_queue=48)
     yield found
     found.close()
 

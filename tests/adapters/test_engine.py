@@ -1,14 +1,13 @@
 import asyncio
 import copy
 import threading
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import dspy
 import pytest
 
-from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.routing.routed import RoutedStudent
 from routedk.adapters.serving import engine as engine_module
 from routedk.adapters.serving.batcher import BatcherClosedError
 from routedk.adapters.serving.engine import (
@@ -17,7 +16,6 @@ from routedk.adapters.serving.engine import (
     engine_lm,
     student_lm,
 )
-from routedk.adapters.serving.requests import Job
 from routedk.adapters.student import Student
 from routedk.errors import ArtifactError, SettingError
 from routedk.programs.batch import generate_all
@@ -25,41 +23,7 @@ from routedk.programs.generator import BundleGenerator
 from routedk.programs.usage import metered
 from routedk.types import Session
 
-from .conftest import copy_of, make_session, randomise
-
-FORMS = ("bundles", "thought, then bundles", "item-intents")
-
-
-@pytest.fixture(scope="module")
-def shared(loaded: Student) -> RoutedStudent:
-    routed = randomise(RoutedStudent(copy_of(loaded), ExpertSettings(r=4, lora_alpha=8, layers=2)))
-    routed.freeze()
-    return routed
-
-
-class CountingEngine(StudentEngine):
-    """Keeps the sizes of its batches."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.sizes: list[int] = []
-        super().__init__(*args, **kwargs)
-
-    def run(self, jobs: Sequence[Job]) -> Any:
-        self.sizes.append(len(jobs))
-        return super().run(jobs)
-
-
-@pytest.fixture(params=FORMS)
-def engine(request: pytest.FixtureRequest, shared: RoutedStudent) -> Iterator[CountingEngine]:
-    found = CountingEngine(shared, form=request.param)
-    yield found
-    found.close()
-
-
-def lm_of(engine: StudentEngine) -> dspy.LM:
-    lm = engine_lm(engine)
-    lm.cache = False
-    return lm
+from .conftest import FORMS, CountingEngine, copy_of, lm_of, make_session, randomise
 
 
 @pytest.fixture

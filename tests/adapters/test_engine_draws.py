@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -11,52 +11,19 @@ import pytest
 import torch
 
 from routedk.adapters.prompts import encode_prompt
-from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
-from routedk.adapters.serving.engine import StudentEngine, engine_lm
+from routedk.adapters.routing.routed import RoutedStudent
+from routedk.adapters.serving.engine import StudentEngine
 from routedk.adapters.serving.generation import Completion, Generator, Sampling
-from routedk.adapters.serving.requests import Job, apart
+from routedk.adapters.serving.requests import apart
 from routedk.adapters.student import Student
 from routedk.programs.choosing.consensus import Consensus
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.prompting.layout import build_messages, render_items
 from routedk.types import Session
 
-from .conftest import copy_of, randomise
+from .conftest import CountingEngine, copy_of, lm_of
 
-FORMS = ("bundles", "item-intents")
 PROMPT = "Hello there"
-
-
-class CountingEngine(StudentEngine):
-    """Keeps the sizes of its batches, and how many tokens of prompts were computed in each."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.sizes: list[int] = []
-        super().__init__(*args, **kwargs)
-
-    def run(self, jobs: Sequence[Job]) -> Any:  # type: ignore[override]
-        self.sizes.append(len(jobs))
-        return super().run(jobs)
-
-
-@pytest.fixture(scope="module")
-def shared(loaded: Student) -> RoutedStudent:
-    routed = randomise(RoutedStudent(copy_of(loaded), ExpertSettings(r=4, lora_alpha=8, layers=2)))
-    routed.freeze()
-    return routed
-
-
-@pytest.fixture(params=FORMS)
-def engine(request: pytest.FixtureRequest, shared: RoutedStudent) -> Iterator[CountingEngine]:
-    found = CountingEngine(shared, form=request.param)
-    yield found
-    found.close()
-
-
-def lm_of(engine: StudentEngine) -> dspy.LM:
-    lm = engine_lm(engine)
-    lm.cache = False
-    return lm
 
 
 @pytest.fixture

@@ -1,42 +1,17 @@
 """Answers through dspy.streamify, as they are written."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import dspy
 import pytest
 
-from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
-from routedk.adapters.serving.engine import StudentEngine, engine_lm
+from routedk.adapters.serving.engine import StudentEngine
 from routedk.adapters.serving.streaming import TextStream
-from routedk.adapters.student import Student
 from routedk.programs.generator import BundleGenerator
 from routedk.types import Session
 
-from .conftest import copy_of, randomise
-
-FORMS = ("bundles", "thought, then bundles", "item-intents")
-
-
-@pytest.fixture(scope="module")
-def shared(loaded: Student) -> RoutedStudent:
-    routed = randomise(RoutedStudent(copy_of(loaded), ExpertSettings(r=4, lora_alpha=8, layers=2)))
-    routed.freeze()
-    return routed
-
-
-@pytest.fixture(params=FORMS)
-def engine(request: pytest.FixtureRequest, shared: RoutedStudent) -> Iterator[StudentEngine]:
-    found = StudentEngine(shared, form=request.param)
-    yield found
-    found.close()
-
-
-def lm_of(engine: StudentEngine) -> dspy.LM:
-    lm = engine_lm(engine)
-    lm.cache = False
-    return lm
+from .conftest import lm_of
 
 
 def pieces_of(values: list[Any]) -> list[str]:

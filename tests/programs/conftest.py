@@ -1,7 +1,5 @@
 """Sessions that the tests of programs share."""
 
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +10,6 @@ from routedk.types import Bundle, Item, Session
 
 if TYPE_CHECKING:
     from routedk.programs.journaling.journaled_lm import JournaledLM
-
-# DSPy opens its cache at import.
-os.environ.setdefault("DSPY_CACHEDIR", tempfile.mkdtemp(prefix="routedk-dspy-"))
 
 Make = Callable[..., Session]
 
