@@ -74,7 +74,13 @@ def _mlflow(study: optuna.Study, trial: FrozenTrial) -> None:
 def _trackio(study: optuna.Study, trial: FrozenTrial) -> None:
     trackio = import_module("trackio")
     config = {**run_config(trial), **_state(trial)}
-    trackio.init(project=study.study_name, name=f"trial-{trial.number}", config=config)
+    trackio.init(
+        project=study.study_name,
+        name=f"trial-{trial.number}",
+        config=config,
+        auto_log_cpu=False,
+        auto_log_gpu=False,
+    )
     trackio.log(run_metrics(trial))
     trackio.finish()
 
@@ -82,7 +88,15 @@ def _trackio(study: optuna.Study, trial: FrozenTrial) -> None:
 def _wandb(study: optuna.Study, trial: FrozenTrial) -> None:
     wandb = import_module("wandb")
     # Otherwise it sends the command line, in which a storage's password may stand.
-    quiet = wandb.Settings(x_disable_meta=True, disable_git=True, save_code=False, console="off")
+    quiet = wandb.Settings(
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_disable_machine_info=True,
+        x_save_requirements=False,
+        disable_git=True,
+        save_code=False,
+        console="off",
+    )
     config = {**run_config(trial), **_state(trial)}
     name = f"trial-{trial.number}"
     run = wandb.init(project=study.study_name, name=name, config=config, settings=quiet)

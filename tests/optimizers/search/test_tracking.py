@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from routedk.errors import MissingExtraError, SettingError
 from routedk.optimizers.search import tracking
 from routedk.optimizers.search.settings import TrialSettings
-from routedk.optimizers.search.tracking import make_tracker, run_config, run_metrics
+from routedk.optimizers.search.tracking import TRACKERS, make_tracker, run_config, run_metrics
 
 SETTINGS = TrialSettings(formats=("rule", "thought"), rules=4, neighbours=1)
 
@@ -51,21 +51,25 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_what_mlflow_keeps_has_no_keys(
-    trial: FrozenTrial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("tracker", sorted(TRACKERS))
+def test_what_a_tracker_keeps_has_no_keys(
+    tracker: str, trial: FrozenTrial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file store itself is read: every file that MLflow writes."""
-    mlflow = pytest.importorskip("mlflow")
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+    """Of all that the library itself writes, every file is read."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "runs").as_uri())
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "runs"))
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
     monkeypatch.setattr("sys.argv", ["routedk", "--storage", "postgresql://me:hidden@host/x"])
-    mlflow.set_tracking_uri((tmp_path / "runs").as_uri())
-    track = make_tracker("mlflow")
+    pytest.importorskip(tracker)
+    track = make_tracker(tracker)
     assert track is not None
     track(optuna.create_study(study_name="mine"), trial)
     files = [Path(folder, name) for folder, _, names in os.walk(tmp_path) for name in names]
-    text = "\n".join(path.read_text() for path in files)
-    assert "rule+thought" in text
-    assert "0.5" in text
-    assert "sk-very-secret" not in text
-    assert "hidden" not in text
+    kept = b"\n".join(path.read_bytes() for path in files)
+    assert b"rule+thought" in kept
+    assert b"0.5" in kept
+    assert b"sk-very-secret" not in kept
+    assert b"hidden" not in kept
