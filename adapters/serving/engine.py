@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from dspy.lm15 import Request, Response
 
-import routedk
 from routedk.adapters.prompts import encode_prompt
 from routedk.adapters.routing.routed import RoutedStudent, read_routing
 from routedk.adapters.serving.batcher import Batcher
@@ -42,6 +41,7 @@ from routedk.adapters.training.examples import (
     written_by,
 )
 from routedk.adapters.training.verdicts import VerifierError
+from routedk.code_version import code_version
 from routedk.errors import SettingError
 from routedk.programs.intent_overlap import LineScores
 from routedk.programs.prompting.layout import Message
@@ -321,13 +321,13 @@ def engine_lm(engine: StudentEngine) -> "dspy.LM":
     """A ``dspy.LM`` over an engine, named by what it would answer with.
 
     DSPy's cache knows a model by its name alone, so the name holds a hash of weights, precision,
-    routing, answer form and this package's version.
+    routing, answer form and code: what other code answered is not this one's answer.
     """
     import dspy
 
     generator = engine.generator
     model = (generator.base.fingerprint, str(generator.base.model.dtype))
-    what = (*model, engine.form, str(engine.readings), routedk.__version__)
+    what = (*model, engine.form, str(engine.readings), code_version(__name__))
     digest = hashlib.sha256(":".join(what).encode())
     if generator.routed is not None:
         digest.update(generator.routed.fingerprint().encode())

@@ -14,7 +14,6 @@ from routedk.optimizers.search.failure import TrialFailure, own_reason
 from routedk.optimizers.search.part_report import PartReport
 from routedk.optimizers.search.settings import TrialSettings
 from routedk.optimizers.search.space import SearchSpace
-from routedk.optimizers.search.workers import Worker
 from routedk.types import Session
 
 logger = logging.getLogger(__name__)
@@ -66,9 +65,9 @@ class TrialPipeline(Protocol):
 class Objective:
     """Scores a trial's settings on validation sessions: matched F1, and tokens per session.
 
-    What it keeps as the trial's user attributes: ``settings``, ``worker``, and at its end ``f1``,
-    ``tokens`` (the mean per session), ``tokens_spent``, ``scores`` (per session, in the order of
-    the study's sessions), ``parts``, ``seconds``, and ``failure`` where there is a reason.
+    What it keeps as the trial's user attributes: ``settings``, and at its end ``f1``, ``tokens``
+    (the mean per session), ``tokens_spent``, ``scores`` (per session, in the order of the study's
+    sessions), ``parts``, ``seconds``, and ``failure`` where there is a reason.
 
     Args:
         pipeline: Carries out the settings.
@@ -109,7 +108,6 @@ class Objective:
             TrialFailure: For a reason of its own; it is recorded.
             TrialPruned: The pruner saw enough.
         """
-        trial.set_user_attr("worker", Worker.here().to_dict())
         started = time.monotonic()
         settings = self.space.suggest(trial)
         trial.set_user_attr("settings", settings.to_dict())
@@ -131,17 +129,19 @@ class Objective:
         scores: list[float] = []
         spent = 0
         pruned = False
-        for step, (score, tokens) in enumerate(self._scored(prepared)):
-            scores.append(score)
-            spent += tokens
-            if self.objective == "f1" and step + 1 < len(self.sessions):
-                trial.report(score if self.report == "score" else _mean(scores), step)
-                if pruned := trial.should_prune():
-                    break
+        try:
+            for step, (score, tokens) in enumerate(self._scored(prepared)):
+                scores.append(score)
+                spent += tokens
+                if self.objective == "f1" and step + 1 < len(self.sessions):
+                    trial.report(score if self.report == "score" else _mean(scores), step)
+                    if pruned := trial.should_prune():
+                        break
+        finally:
+            trial.set_user_attr("tokens_spent", spent)
         f1, mean_tokens = _mean(scores), spent / len(scores)
         trial.set_user_attr("f1", f1)
         trial.set_user_attr("tokens", mean_tokens)
-        trial.set_user_attr("tokens_spent", spent)
         trial.set_user_attr("scores", [round(score, 6) for score in scores])
         trial.set_user_attr("parts", [asdict(part) for part in prepared.parts])
         if pruned:

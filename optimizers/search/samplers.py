@@ -16,8 +16,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from routedk.errors import SettingError
 from routedk.optimizers.search.proposal import Proposal
+from routedk.optimizers.search.settings import TrialSettings
 from routedk.optimizers.search.space import SearchSpace
-from routedk.optimizers.search.workers import position
+from routedk.optimizers.search.workers import claim, position
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +35,8 @@ SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = MappingProxyType(
         "random": lambda seed: RandomSampler(seed=seed),
     }
 )
-# For one trial, by its sampler and then at random.
-_PROPOSALS = 10
+# For one trial, by its sampler and then at random. A GP takes seconds for each.
+_PROPOSALS = 5
 _AT_RANDOM = 100
 # By the number of sessions; before so many no trial is pruned.
 _FIRST = 6
@@ -95,8 +96,8 @@ class SeededSampler(BaseSampler):
     depends on the seed, on the place and on the trials before: a place is that of a trial's first
     attempt, and where a worker alone runs the study it is the number of trials told so far.
 
-    A trial's settings decide its result, so one that was tried would teach nothing: another seed
-    is taken, and later random choice, until a new one is found or there seems to be none.
+    Settings decide a trial's result, so those of another trial would teach nothing: another seed
+    is taken, and later random choice, until new ones are found or there seem to be none.
 
     Args:
         study: The study, unfiltered by its pruner.
@@ -123,18 +124,26 @@ class SeededSampler(BaseSampler):
         self._inner: BaseSampler = RandomSampler(seed=seed)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Find the trial's place, and choose all of its parameters."""
+        """Say who runs the trial, find its place, and choose all of its parameters."""
+        claim(study, trial)
         others = [t for t in self._study.get_trials(deepcopy=False) if t.number != trial.number]
         place = position(trial, [*others, trial])
-        # Of a trial that is tried again, or was queued by hand.
-        settled = trial.system_attrs.get("fixed_params", {})
+        # Of a trial that is tried again, and of one that was queued by hand.
+        settled = {**trial.params, **trial.system_attrs.get("fixed_params", {})}
         if place < len(self._corners):
             settled = {**self._corners[place], **settled}
+            self._params, _ = self._proposed(study, trial, (self._seed, place, 0), settled)
+            return
+        tried = [other.user_attrs.get("settings") for other in others]
         for attempt in range(_PROPOSALS + _AT_RANDOM):
-            self._params = self._proposed(study, trial, (self._seed, place, attempt), settled)
-            if settled or all(self._params != other.params for other in others):
-                return
-        logger.info("trial %d: all that was proposed is tried already, it repeats", trial.number)
+            seeds = (self._seed, place, attempt)
+            self._params, settings = self._proposed(study, trial, seeds, {})
+            if settings.to_dict() not in tried:
+                break
+        else:
+            logger.info("trial %d: nothing new was found, it repeats another", trial.number)
+        if not settled.items() <= self._params.items():
+            self._params, _ = self._proposed(study, trial, (self._seed, place, 0), settled)
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
@@ -174,13 +183,13 @@ class SeededSampler(BaseSampler):
         trial: FrozenTrial,
         seeds: tuple[int, int, int],
         settled: Mapping[str, Any],
-    ) -> Mapping[str, Any]:
-        """All parameters; ``seeds`` are the study's, the trial's place and the attempt."""
+    ) -> tuple[Mapping[str, Any], TrialSettings]:
+        """All parameters, and what they make; ``seeds``: study's, trial's place, attempt."""
         make = self._make if seeds[-1] < _PROPOSALS else SAMPLERS["random"]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             self._inner = make(int(np.random.SeedSequence(seeds).generate_state(1)[0]))
         self._inner.before_trial(study, trial)
         proposal = Proposal(self._inner, study, trial, settled)
-        self._space.suggest(proposal)
-        return proposal.params
+        settings = self._space.suggest(proposal)
+        return proposal.params, settings

@@ -76,7 +76,8 @@ class SearchSpace(BaseModel):
         ratio: Share of them, in (0, 1].
         experts: Sets of experts that are trained, each with base; which of them can be depends on
             the formats.
-        fusion: How two or more experts are fused; ``single`` is one of those after base alone.
+        fusion: How two or more experts are fused; ``single`` is the one after base alone. Of
+            three experts it is chosen only where there is no other way.
         r: Rank of each expert, at least 1.
         learning_rate: Peak for the base expert, above 0.
         epochs: Passes of the base expert over its rows, above 0.
@@ -85,8 +86,8 @@ class SearchSpace(BaseModel):
         enhancement: How an answer is chosen.
 
     Raises:
-        ValidationError: A value is not allowed, or one that was given can never be chosen beside
-            the others. It is a ``ValueError``.
+        ValidationError: A value is not allowed, or a utilization, a set of formats or one of
+            experts was given that can never be chosen beside the others. It is a ``ValueError``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -186,8 +187,12 @@ class SearchSpace(BaseModel):
         chosen: dict[str, Any] = {"utilization": utilization}
         chosen["formats"] = _members(choose("formats"))
         if chosen["formats"]:
-            chosen["strategy"] = suggest_value(trial, "strategy", self.strategy)
             chosen["ratio"] = suggest_number(trial, "ratio", self.ratio)
+            # A sample of all sessions is the same by every strategy.
+            few = chosen["ratio"] < 1
+            chosen["strategy"] = (
+                suggest_value(trial, "strategy", self.strategy) if few else self.strategy[0]
+            )
         if UTILIZATIONS[utilization].trains:
             chosen["experts"] = _members(choose("experts"))
             chosen["fusion"] = self._suggest_fusion(trial, chosen["experts"])
@@ -206,7 +211,9 @@ class SearchSpace(BaseModel):
         first, *others = experts
         if not others:
             return f"single:{first}"
-        fusion: str = suggest_value(trial, "fusion", self.fusion)
+        # Of three, one alone would have the other trained in vain.
+        several = tuple(name for name in self.fusion if len(others) == 1 or name != "single")
+        fusion: str = suggest_value(trial, "fusion", self.fusion, several or self.fusion)
         if fusion != "single":
             return fusion
         return f"single:{suggest_value(trial, 'single', tuple(others))}"

@@ -38,7 +38,7 @@ from routedk.optimizers.search.storage_url import (
     shown_url,
     storage_url,
 )
-from routedk.optimizers.search.workers import Watch, give_back
+from routedk.optimizers.search.workers import Watch, give_back, is_retried
 from routedk.types import Session
 
 logger = logging.getLogger(__name__)
@@ -203,7 +203,8 @@ def _is_there(settings: StudySettings) -> SettingError:
 
 def _check_ours(study: optuna.Study, settings: StudySettings) -> None:
     """A study without trials may be one that another worker is making."""
-    if IDENTITY not in study.user_attrs and study.get_trials(deepcopy=False):
+    trials = study.get_trials(deepcopy=False)
+    if trials and IDENTITY not in study.user_attrs:
         raise not_ours(settings.name, settings.url)
 
 
@@ -277,7 +278,8 @@ def _run_one(study: optuna.Study, objective: Objective, on_trial: Sequence[OnTri
     except BaseException:
         for number in begun:
             trial = study.trials[number]
-            if trial.state == TrialState.FAIL:
+            # Another worker may have taken this one for dead.
+            if trial.state == TrialState.FAIL and not is_retried(trial, study.trials):
                 give_back(study, trial, most=None)
                 logger.info("trial %d is queued again", number)
         raise

@@ -56,10 +56,8 @@ def run_metrics(trial: FrozenTrial) -> dict[str, float]:
 
 
 def _state(trial: FrozenTrial) -> dict[str, str]:
-    tags = {"number": str(trial.number), "state": trial.state.name}
-    if "failure" in trial.user_attrs:
-        tags["failure"] = trial.user_attrs["failure"]
-    return tags
+    # Not the reason of a failure: it may name a path.
+    return {"number": str(trial.number), "state": trial.state.name}
 
 
 def _mlflow(study: optuna.Study, trial: FrozenTrial) -> None:

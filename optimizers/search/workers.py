@@ -155,6 +155,12 @@ class Watch:
         return self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
 
+def claim(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Say that this process runs a trial: one that says nothing soon counts as dead."""
+    record = Worker.here().to_dict()
+    study._storage.set_trial_user_attr(trial._trial_id, "worker", record)
+
+
 def worker_of(trial: FrozenTrial) -> Worker | None:
     """Who runs, or ran, a trial; None where that is not known (yet)."""
     record = trial.user_attrs.get("worker")
@@ -172,9 +178,17 @@ def counts(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> bool:
         return True
     if trial.state != TrialState.FAIL:
         return False
-    if "failure" in trial.user_attrs:
-        return True
-    return not any(trial.number in t.system_attrs.get("retry_history", ()) for t in trials)
+    return "failure" in trial.user_attrs or not is_retried(trial, trials)
+
+
+def is_retried(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> bool:
+    """Whether there is another try of a trial, done, under way or queued.
+
+    Args:
+        trial: One of them.
+        trials: All of the study.
+    """
+    return any(trial.number in t.system_attrs.get("retry_history", ()) for t in trials)
 
 
 def position(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:

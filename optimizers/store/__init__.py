@@ -10,15 +10,13 @@ from routedk.lazy import loaded_on_use
 if TYPE_CHECKING:
     from routedk.optimizers.store.keys import Recipe, content_hash
     from routedk.optimizers.store.store import Part, Store
-    from routedk.optimizers.store.versions import code_version
 
-__all__ = ["Part", "Recipe", "Store", "code_version", "content_hash"]
+__all__ = ["Part", "Recipe", "Store", "content_hash"]
 
 _HOMES = {
     "Part": "store",
     "Recipe": "keys",
     "Store": "store",
-    "code_version": "versions",
     "content_hash": "keys",
 }
 

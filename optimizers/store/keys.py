@@ -19,7 +19,7 @@ class Recipe:
 
     Args:
         stage: What kind of part it is; becomes a folder: lower-case letters, digits and ``-``.
-        version: Of the code that makes it, see `routedk.optimizers.store.versions`.
+        version: Of the code that makes it, see `routedk.code_version`.
         inputs: What it is made from, by name: hashes of contents, keys of other parts.
         settings: The settings that its making reads, and no others: one that is not read would
             keep equal parts apart.

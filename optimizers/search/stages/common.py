@@ -9,11 +9,11 @@ from typing import Any
 from routedk.adapters.routing.routing_file import ExpertSettings
 from routedk.adapters.student import DEFAULT_STUDENT, find_student, fingerprint
 from routedk.adapters.training.plan import TrainingPlan
+from routedk.code_version import code_version
 from routedk.data.records import session_to_record
 from routedk.optimizers.search.part_report import PartReport
 from routedk.optimizers.store.keys import Recipe, content_hash
 from routedk.optimizers.store.store import Part, Store
-from routedk.optimizers.store.versions import code_version
 from routedk.types import Session
 
 _STAGES = "routedk.optimizers.search.stages"

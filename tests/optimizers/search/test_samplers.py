@@ -1,21 +1,25 @@
 import logging
+from typing import Any
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from routedk.optimizers.search.corners import corners
 from routedk.optimizers.search.proposal import Proposal
 from routedk.optimizers.search.samplers import SAMPLERS, SeededSampler
+from routedk.optimizers.search.settings import TrialSettings
 from routedk.optimizers.search.space import SearchSpace
+from routedk.optimizers.search.workers import Worker, give_back, retry_of, worker_of
 
-# Without rules: two. With rules: two strategies, zero or two neighbours, four or eight rules.
-CONFIGURATIONS = 10
+# Without rules: two. With rules: of a sample by two strategies, or of all sessions; zero or two
+# neighbours, four or eight rules.
+CONFIGURATIONS = 14
 SMALL = SearchSpace(
     utilization="ICL",
     formats=["none", "rule"],
     strategy=["random", "diversity"],
-    ratio=1.0,
+    ratio=[0.5, 1.0],
     neighbours=[0, 2],
     rules=[0, 4, 8],
     enhancement="greedy",
@@ -24,7 +28,7 @@ SMALL = SearchSpace(
 
 def ask(study: optuna.Study, space: SearchSpace = SMALL) -> optuna.Trial:
     trial = study.ask()
-    space.suggest(trial)
+    trial.set_user_attr("settings", space.suggest(trial).to_dict())
     return trial
 
 
@@ -45,8 +49,8 @@ def test_nothing_is_proposed_twice_while_there_is_something_new(
         # One is better by far: a sampler alone would propose it again and again.
         study.tell(trial, float(place == 1))
         assert ("repeats" in caplog.text) == (place >= CONFIGURATIONS)
-    new = [trial.params for trial in study.trials[:CONFIGURATIONS]]
-    assert all(params not in new[:place] for place, params in enumerate(new))
+    new = [trial.user_attrs["settings"] for trial in study.trials[:CONFIGURATIONS]]
+    assert all(settings not in new[:place] for place, settings in enumerate(new))
 
 
 def test_a_seed_makes_the_same_trials_and_another_makes_others() -> None:
@@ -72,6 +76,67 @@ def test_a_queued_trial_keeps_its_values_and_gets_what_it_lacks() -> None:
         assert trial.params["enhancement"] == "likelihood"
         assert ("epochs" in trial.params) == (utilization == "SFT")
     assert [trial.state for trial in study.trials[8:]] == [TrialState.RUNNING] * 2
+
+
+class Killed(Exception):
+    pass
+
+
+class CutTrial:
+    """Is killed when it asks for one parameter too many."""
+
+    def __init__(self, trial: optuna.Trial, after: int) -> None:
+        self._trial = trial
+        self._left = after
+
+    def __getattr__(self, name: str) -> Any:
+        if not self._left:
+            raise Killed
+        self._left -= 1
+        return getattr(self._trial, name)
+
+
+@pytest.mark.parametrize("others", [0, 2], ids=["alone", "others end meanwhile"])
+@pytest.mark.parametrize("after", [1, 2, 4])
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+def test_a_trial_that_was_cut_between_two_parameters_goes_on_with_them(
+    sampler: str, after: int, others: int
+) -> None:
+    space = SearchSpace()
+
+    def begun() -> optuna.Study:
+        study = seeded(sampler, space=space)
+        for place in range(8):
+            study.tell(ask(study, space), place / 8)
+        return study
+
+    whole = ask(begun(), space).params
+    study = begun()
+    cut = study.ask()
+    with pytest.raises(Killed):
+        space.suggest(CutTrial(cut, after))
+    for _ in range(others):
+        study.tell(ask(study, space), 0.9)
+    give_back(study, study.tell(cut, state=TrialState.FAIL))
+    again = ask(study, space)
+    assert retry_of(study.trials[again.number]) == cut.number
+    assert dict(list(again.params.items())[:after]) == dict(list(whole.items())[:after])
+    if not others:
+        assert again.params == whole
+
+
+def test_who_runs_a_trial_is_said_before_anything_is_proposed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = []
+
+    def proposed(self: SeededSampler, study: optuna.Study, trial: FrozenTrial, *_: object) -> Any:
+        seen.append(worker_of(study.trials[trial.number]))
+        return {}, TrialSettings()
+
+    monkeypatch.setattr(SeededSampler, "_proposed", proposed)
+    seeded().ask()
+    assert seen == [Worker.here()]
 
 
 def test_a_proposal_tells_the_trial_nothing() -> None:

@@ -61,6 +61,12 @@ def test_nothing_impossible_is_proposed_and_choices_never_change(space: SearchSp
             assert not {"fusion", "experts", "r", "epochs"} & {*map(dimension_of, trial.choices)}
         if chosen.experts and len(chosen.experts) == 1:
             assert "fusion" not in trial.choices
+        if chosen.fusion and chosen.fusion.startswith("single:"):
+            assert (
+                chosen.fusion == f"single:{(chosen.experts or ())[-1]}"
+            )  # none is trained in vain
+        if chosen.ratio == 1:
+            assert "strategy" not in trial.choices  # all of them sample all
         for name, choices in trial.choices.items():
             assert seen.setdefault(name, choices) == choices
 
@@ -80,6 +86,14 @@ def test_every_kind_of_trial_can_be_proposed() -> None:
         "pattern+rule+thought",
     }
     assert {formats for use, formats in found if use == "SFT+ICL"} == {*SUBSETS}
+
+
+def test_one_of_three_experts_alone_is_chosen_where_there_is_no_other_way() -> None:
+    space = SearchSpace(utilization="SFT", formats="rule+thought", fusion="single", ratio=1.0)
+    params = {"experts": "base+rule+thought", "single": "thought", "enhancement": "greedy"}
+    params |= {"r": 4, "learning_rate": 1e-3, "epochs": 2.0}
+    params["experts without base, base+rule, base+thought"] = params["experts"]
+    assert space.suggest(FixedTrial(params)).fusion == "single:thought"
 
 
 def test_cheap_corners_come_in_order() -> None:

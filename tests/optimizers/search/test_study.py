@@ -8,9 +8,11 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState, create_trial
 
 from routedk.errors import SettingError
+from routedk.optimizers.search import objective
 from routedk.optimizers.search import study as study_module
 from routedk.optimizers.search.budget import Budget
 from routedk.optimizers.search.corners import corners
@@ -27,7 +29,7 @@ from routedk.optimizers.search.space import SearchSpace
 from routedk.optimizers.search.storage import open_storage
 from routedk.optimizers.search.study import StudySettings, run_study
 from routedk.optimizers.search.testing import FastPipeline, Hook, small_sessions
-from routedk.optimizers.search.workers import MAX_RETRIES, Worker, position
+from routedk.optimizers.search.workers import MAX_RETRIES, Worker, give_back, position
 from routedk.types import Session
 from tests.optimizers.search.study_worker import SESSIONS, SPACE, run
 
@@ -156,6 +158,8 @@ def test_a_trial_that_fails_for_its_own_reason_is_recorded_and_the_study_goes_on
         *("COMPLETE", "COMPLETE", "FAIL", "COMPLETE")
     ]
     assert study.trials[2].user_attrs["failure"] == "r=64: too much"
+    # Of the session that it answered before.
+    assert study.trials[2].user_attrs["tokens_spent"] > 0
     assert "trial 2 fail, r=64: too much, " in caplog.text
     assert "trial 3 complete, f1 0." in caplog.text
     assert "tokens a session" in caplog.text
@@ -171,6 +175,30 @@ def test_a_broken_disk_stops_the_study_and_its_trial_is_first_afterwards(url: st
     ]
     assert study.trials[3].params == study.trials[2].params
     assert len(study.trials[3].user_attrs["scores"]) == len(SESSIONS)
+
+
+def test_a_broken_metric_stops_the_study(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(gold: Any, found: Any) -> float:
+        raise ZeroDivisionError("no bundle")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(objective, "matched_f1", broken)
+        with pytest.raises(ZeroDivisionError, match="no bundle"):
+            run(url, 4)
+    study = run(url, 4)
+    assert [trial.state.name for trial in study.trials] == ["FAIL", *["COMPLETE"] * 4]
+
+
+def test_a_trial_that_was_taken_for_dead_is_queued_once(url: str) -> None:
+    def taken(settings: TrialSettings, place: int) -> None:
+        if place == 0:
+            study = optuna.load_study(study_name="mine", storage=url)
+            give_back(study, study.tell(0, state=TrialState.FAIL))
+
+    with pytest.raises((ValueError, UpdateFinishedTrialError)):
+        run(url, 2, taken)
+    study = run(url, 2)
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE", "COMPLETE"]
 
 
 def test_a_disk_may_be_broken_many_times_and_no_trial_is_lost(url: str) -> None:

@@ -5,9 +5,7 @@ from typing import Any
 import pytest
 
 from routedk.errors import SettingError
-from routedk.optimizers.store import versions
 from routedk.optimizers.store.keys import Recipe, content_hash
-from routedk.optimizers.store.versions import code_version, modules_of
 
 
 def recipe(**changes: Any) -> Recipe:
@@ -57,42 +55,3 @@ def test_a_stage_is_a_folder_name(stage: str) -> None:
 def test_what_json_cannot_hold_is_no_key(value: Any) -> None:
     with pytest.raises(SettingError, match="has no place in a key"):
         content_hash({"a": value})
-
-
-def test_a_version_follows_imports() -> None:
-    made_of = modules_of("routedk.programs.teachers.annotation")
-    # Imported, imported by what is imported, and not imported.
-    assert "routedk.programs.teachers.patterns" in made_of
-    assert "routedk.files" in made_of
-    assert "routedk.optimizers.store.store" not in made_of
-    # Inside a function.
-    assert "routedk.eval.embeddings" in modules_of("routedk.programs.generator")
-
-
-def test_a_version_is_of_the_source_and_what_stands_beside_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def version() -> str:
-        for one in (versions.code_version, versions._source, versions._imports):
-            one.cache_clear()
-        return code_version("routedk.made_up")
-
-    before = (versions.code_version, versions._source, versions._imports)
-    package = tmp_path / "routedk"
-    package.mkdir()
-    module = package / "made_up.py"
-    module.write_text("import numpy\nfrom routedk.errors import DataError\n")
-    monkeypatch.setattr("routedk.__path__", [*__import__("routedk").__path__, str(package)])
-    try:
-        first = version()
-        assert re.fullmatch("[0-9a-f]{16}", first)
-        assert version() == first
-        (package / "prompt.txt").write_text("Bundle these.")
-        second = version()
-        monkeypatch.setattr(versions.metadata, "version", lambda name: "0.0")
-        third = version()
-        module.write_text("import numpy\nfrom routedk.errors import SettingError\n")
-        assert len({first, second, third, version()}) == 4
-    finally:
-        for one in before:
-            one.cache_clear()
