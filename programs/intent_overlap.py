@@ -23,10 +23,12 @@ class LineScores:
     Args:
         totals: Log-likelihoods, *shape* (lines, texts).
         tokens: Tokens that were read for them.
+        cached: Whether they were read before, and kept.
     """
 
     totals: NDArray[np.float64]
     tokens: int
+    cached: bool = False
 
 
 class LineScorer(Protocol):
@@ -61,12 +63,36 @@ def current_scorer(predictor: Any) -> LineScorer:
             "this program compares intents by their likelihood, which only a student in this "
             "process tells: run it under student_lm(...), or compile it for this language model"
         )
-    scorer: LineScorer = _engine(predictor)
+    lm = predictor.lm or dspy.settings.lm
+    scorer: LineScorer = _CachedScorer(lm) if lm.cache else lm.engine
     return scorer
 
 
 def _engine(predictor: Any) -> Any:
     return getattr(predictor.lm or dspy.settings.lm, "engine", None)
+
+
+class _CachedScorer:
+    """Keeps likelihoods where DSPy keeps answers, under the name of the language model."""
+
+    def __init__(self, lm: Any) -> None:
+        self._lm = lm
+
+    def score_lines(
+        self, messages: Sequence[Message], lines: Sequence[str], texts: Sequence[str]
+    ) -> LineScores:
+        """See `LineScorer`."""
+        asked = {
+            "model": self._lm.model,
+            "messages": list(messages),
+            "lines": list(lines),
+            "texts": list(texts),
+        }
+        if kept := dspy.cache.get(asked):
+            return LineScores(np.array(kept["totals"]), kept["tokens"], cached=True)
+        found: LineScores = self._lm.engine.score_lines(messages, lines, texts)
+        dspy.cache.put(asked, {"totals": found.totals.tolist(), "tokens": found.tokens})
+        return found
 
 
 def intent_overlaps(
@@ -101,7 +127,7 @@ def intent_overlaps(
     ]
     places = {text: place for place, text in enumerate(dict.fromkeys(chain(*named)))}
     found = scorer.score_lines(messages, render_items(session).split("\n"), list(places))
-    spend(Usage(calls=1, input_tokens=found.tokens))
+    spend(Usage(calls=1, input_tokens=found.tokens, cached=int(found.cached)))
     overlaps = []
     for texts in named:
         totals_NM = found.totals[:, [places[text] for text in texts]]

@@ -96,6 +96,38 @@ def test_several_draws_are_told_their_likelihoods_by_one_call() -> None:
     assert not unread.bundles
 
 
+@pytest.mark.parametrize("forget", [False, True], ids=["in memory", "on disk"])
+def test_likelihoods_are_kept_where_answers_are(
+    forget: bool, request: pytest.FixtureRequest
+) -> None:
+    lm, engine = scripted_lm(lambda messages: "Thought: 1 camera; 2 video; 3 tea")
+    lm = lm.copy(cache=True, model=f"local/{request.node.name}")
+    asked = []
+
+    def score_lines(messages: list[Message], lines: list[str], texts: list[str]) -> LineScores:
+        asked.append(texts)
+        return LineScores(np.arange(12.0).reshape(3, 4) / 7, 40)
+
+    engine.score_lines = score_lines  # type: ignore[attr-defined]
+    grouping = SimilarIntents(weight=1.0, threshold=0.3, by_likelihood=True)
+    program = BundleGenerator(grouping=grouping)
+    overlaps, usages = [], []
+    for _ in range(2):
+        with dspy.context(lm=lm), metered() as meter:
+            program(session=SESSION)
+            overlaps.append(program.overlaps(SESSION, [READINGS])[0])
+        usages.append(meter.usage)
+        if forget:
+            dspy.cache.reset_memory_cache()
+    assert len(asked) == 2  # what was written, and other readings
+    np.testing.assert_array_equal(*overlaps)
+    assert [usage.cached for usage in usages] == [0, 3]
+    assert usages[0].input_tokens == usages[1].input_tokens
+    with dspy.context(lm=lm.copy(cache=False)):
+        program(session=SESSION)
+    assert len(asked) == 3
+
+
 def test_a_task_gets_the_same_answer() -> None:
     lm, engine = scripted_lm(lambda messages: "Thought: 1 camera; 2 video; 3 tea")
     engine.score_lines = lambda messages, lines, texts: LineScores(  # type: ignore[attr-defined]
