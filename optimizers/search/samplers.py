@@ -125,7 +125,7 @@ class SeededSampler(BaseSampler):
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Say who runs the trial, find its place, and choose all of its parameters."""
-        claim(study, trial)
+        claim(self._study, trial)
         others = [t for t in self._study.get_trials(deepcopy=False) if t.number != trial.number]
         place = position(trial, [*others, trial])
         # Of a trial that is tried again, and of one that was queued by hand.
