@@ -12,9 +12,11 @@ class PartReport:
         key: The hash of its recipe.
         reused: Whether it was in the store.
         seconds: What making it took, whenever that was: where it was reused, the time saved.
+        waited: Seconds until another worker had made it.
     """
 
     stage: str
     key: str
     reused: bool
     seconds: float
+    waited: float = 0.0

@@ -13,7 +13,8 @@ class Savings:
     """What trials took, and what they would have taken had each made everything itself.
 
     Args:
-        seconds: What the trials took, failed ones among them.
+        seconds: What the trials took, failed ones among them, without their waits.
+        waited: What they waited for parts that other workers were making.
         saved: What making the reused parts once more for each trial would have taken.
         saved_before: That part of ``saved`` which no trial of the study is recorded as having
             worked for: the first use of a part that was made before the study, or by a trial that
@@ -26,6 +27,7 @@ class Savings:
     """
 
     seconds: float
+    waited: float
     saved: float
     saved_before: float
     made: Mapping[str, int]
@@ -49,6 +51,7 @@ class Savings:
         stages = sorted({*self.made, *self.reused})
         return {
             "seconds": round(self.seconds, 3),
+            "waited_seconds": round(self.waited, 3),
             "saved_seconds": round(self.saved, 3),
             "share_saved": self.share,
             "saved_before_seconds": round(self.saved_before, 3),
@@ -80,8 +83,10 @@ def savings(trials: Sequence[FrozenTrial]) -> Savings:
     for part in reused:
         by_stage[part["stage"]] += part["seconds"]
     begun = [trial for trial in trials if "worker" in trial.user_attrs]
+    waited = sum(part.get("waited", 0.0) for part in parts)
     return Savings(
-        seconds=sum(trial.user_attrs.get("seconds", 0.0) for trial in trials),
+        seconds=sum(trial.user_attrs.get("seconds", 0.0) for trial in trials) - waited,
+        waited=waited,
         saved=sum(part["seconds"] for part in reused),
         saved_before=sum(before.values()),
         made=Counter(part["stage"] for part in parts if not part["reused"]),

@@ -1,5 +1,6 @@
 """What all stages of all trials of one search have in common, and how a stage asks for its part."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -126,11 +127,13 @@ class Ledger:
         settings: Mapping[str, Any],
     ) -> Part:
         """A part from the store, or made now; see `Store.obtain`."""
-        part = self.common.store.obtain(self.recipe(stage, inputs, settings), make)
-        self.note(part)
+        recipe = self.recipe(stage, inputs, settings)
+        asked = time.monotonic()
+        part = self.common.store.obtain(recipe, make)
+        self.note(part, waited=time.monotonic() - asked if part.reused else 0.0)
         return part
 
-    def note(self, part: Part) -> None:
+    def note(self, part: Part, waited: float = 0.0) -> None:
         """Add a part to the report, unless it is there."""
         if all(part.key != known.key for known in self.parts):
             self.parts.append(
@@ -139,6 +142,7 @@ class Ledger:
                     key=part.key,
                     reused=part.reused,
                     seconds=part.manifest.seconds,
+                    waited=round(waited, 3),
                 )
             )
 

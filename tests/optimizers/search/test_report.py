@@ -281,8 +281,11 @@ def test_time_saved_by_hand() -> None:
         trial(0.1, parts=[part("knowledge", "k", False, 10.0)], seconds=12.0),
         trial(
             0.1,
-            parts=[part("knowledge", "k", True, 10.0), part("expert", "e", True, 30.0)],
-            seconds=2.0,
+            parts=[
+                part("knowledge", "k", True, 10.0),
+                {**part("expert", "e", True, 30.0), "waited": 25.0},
+            ],
+            seconds=27.0,
         ),
         trial(
             0.1,
@@ -293,7 +296,8 @@ def test_time_saved_by_hand() -> None:
         create_trial(state=TrialState.FAIL, user_attrs={"worker": WORKER}),
     ]
     found = savings(trials)
-    # 17 seconds passed; 70 were not spent, 30 of them since the expert was there before.
+    # 17 seconds of work; 70 were not spent, 30 of them since the expert was there before.
+    assert found.waited == 25.0
     assert (found.seconds, found.saved, found.saved_before) == (17.0, 70.0, 30.0)
     assert found.share == pytest.approx(70 / 87)
     assert found.share_within == pytest.approx(40 / 87)
