@@ -49,7 +49,7 @@ class LineScorer(Protocol):
 
 def tells_likelihoods(predictor: Any) -> bool:
     """Whether the language model that a predictor would ask now tells likelihoods."""
-    return hasattr(_engine(predictor), "score_lines")
+    return hasattr(getattr(_lm(predictor), "engine", None), "score_lines")
 
 
 def current_scorer(predictor: Any) -> LineScorer:
@@ -63,13 +63,13 @@ def current_scorer(predictor: Any) -> LineScorer:
             "this program compares intents by their likelihood, which only a student in this "
             "process tells: run it under student_lm(...), or compile it for this language model"
         )
-    lm = predictor.lm or dspy.settings.lm
+    lm = _lm(predictor)
     scorer: LineScorer = _CachedScorer(lm) if lm.cache else lm.engine
     return scorer
 
 
-def _engine(predictor: Any) -> Any:
-    return getattr(predictor.lm or dspy.settings.lm, "engine", None)
+def _lm(predictor: Any) -> Any:
+    return predictor.lm or dspy.settings.lm
 
 
 class _CachedScorer:
@@ -89,9 +89,10 @@ class _CachedScorer:
             "texts": list(texts),
         }
         if kept := dspy.cache.get(asked):
-            return LineScores(np.array(kept["totals"]), kept["tokens"], cached=True)
+            totals = np.frombuffer(kept["totals"]).reshape(len(lines), len(texts))
+            return LineScores(totals, kept["tokens"], cached=True)
         found: LineScores = self._lm.engine.score_lines(messages, lines, texts)
-        dspy.cache.put(asked, {"totals": found.totals.tolist(), "tokens": found.tokens})
+        dspy.cache.put(asked, {"totals": found.totals.tobytes(), "tokens": found.tokens})
         return found
 
 

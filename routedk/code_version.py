@@ -1,9 +1,10 @@
-"""The version of the code that makes a part: a hash of its source, and of what it imports.
+"""The version of some code: a hash of its source, and of what it imports.
 
-A table of version numbers would have to be kept by hand, and a number that was forgotten would
-hand out parts of other code. So the modules that a stage names are read, and those of this package
-that they import, anywhere in them, and so on; the versions of other libraries that any of them
-imports come along. A changed comment makes parts anew, too: that costs time once, and no result.
+It stands in the name of all that is kept and was made by code: a trial's parts, a student's
+answers. A table of version numbers would have to be kept by hand, and a number that was forgotten
+would hand out what other code made. So modules are read, and those of this package that they
+import, anywhere in them, and so on; the versions of other libraries that any of them imports come
+along. A changed comment makes things anew, too: that costs time once, and no result.
 """
 
 import ast

@@ -16,13 +16,13 @@ from optuna.trial import FrozenTrial
 
 
 class Proposal:
-    """Is asked like a trial, and asks a sampler; the trial itself is told nothing.
+    """Is asked like a trial, and asks a sampler, without an effect on the trial itself.
 
     Args:
-        sampler: Is asked for what is not settled.
+        sampler: Is asked for what is not fixed.
         study: Its study.
         trial: The trial that begins.
-        settled: Parameters that are no longer open.
+        fixed: Parameters that have their values.
 
     Attributes:
         params: What was asked for so far, with its values.
@@ -33,13 +33,13 @@ class Proposal:
         sampler: BaseSampler,
         study: optuna.Study,
         trial: FrozenTrial,
-        settled: Mapping[str, Any],
+        fixed: Mapping[str, Any],
     ) -> None:
         self.params: dict[str, Any] = {}
         self._sampler = sampler
         self._study = study
         self._trial = trial
-        self._settled = settled
+        self._fixed = fixed
 
     def suggest_categorical(self, name: str, choices: Any) -> Any:
         """One of the choices."""
@@ -60,17 +60,17 @@ class Proposal:
         return number
 
     def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
-        if name in self._settled:
-            value = self._settled[name]
-        elif name in self._together:
-            value = self._together[name]
+        if name in self._fixed:
+            value = self._fixed[name]
+        elif name in self._relative_params:
+            value = self._relative_params[name]
         else:
             value = self._sampler.sample_independent(self._study, self._trial, name, distribution)
         self.params[name] = value
         return value
 
     @cached_property
-    def _together(self) -> dict[str, Any]:
-        """What the sampler chooses together, not one by one."""
+    def _relative_params(self) -> dict[str, Any]:
+        """What the sampler chooses jointly."""
         space = self._sampler.infer_relative_search_space(self._study, self._trial)
         return self._sampler.sample_relative(self._study, self._trial, space) if space else {}

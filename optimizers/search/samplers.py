@@ -96,8 +96,9 @@ class SeededSampler(BaseSampler):
     depends on the seed, on the place and on the trials before: a place is that of a trial's first
     attempt, and where a worker alone runs the study it is the number of trials told so far.
 
-    Settings decide a trial's result, so those of another trial would teach nothing: another seed
-    is taken, and later random choice, until new ones are found or there seem to be none.
+    Within a study settings decide a trial's result, so those of another trial would teach nothing:
+    after the corners another seed is taken, and later random choice, until new ones are found or
+    there seem to be none.
 
     Args:
         study: The study, unfiltered by its pruner.
@@ -120,30 +121,29 @@ class SeededSampler(BaseSampler):
         self._seed = seed
         self._space = space
         self._corners = corners
-        self._params: Mapping[str, Any] = {}
+        self._params: dict[int, Mapping[str, Any]] = {}
         self._inner: BaseSampler = RandomSampler(seed=seed)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Say who runs the trial, find its place, and choose all of its parameters."""
         claim(self._study, trial)
-        others = [t for t in self._study.get_trials(deepcopy=False) if t.number != trial.number]
-        place = position(trial, [*others, trial])
+        trials = self._study.get_trials(deepcopy=False)
+        place = position(trial, trials)
         # Of a trial that is tried again, and of one that was queued by hand.
-        settled = {**trial.params, **trial.system_attrs.get("fixed_params", {})}
+        fixed = {**trial.params, **trial.system_attrs.get("fixed_params", {})}
         if place < len(self._corners):
-            settled = {**self._corners[place], **settled}
-            self._params, _ = self._proposed(study, trial, (self._seed, place, 0), settled)
+            fixed = {**self._corners[place], **fixed}
+            self._params[trial.number] = self._proposed(study, trial, place, 0, fixed)[0]
             return
-        tried = [other.user_attrs.get("settings") for other in others]
-        for attempt in range(_PROPOSALS + _AT_RANDOM):
-            seeds = (self._seed, place, attempt)
-            self._params, settings = self._proposed(study, trial, seeds, {})
-            if settings.to_dict() not in tried:
-                break
-        else:
-            logger.info("trial %d: nothing new was found, it repeats another", trial.number)
-        if not settled.items() <= self._params.items():
-            self._params, _ = self._proposed(study, trial, (self._seed, place, 0), settled)
+        own = {trial.number, *trial.system_attrs.get("retry_history", ())}
+        tried = [other.user_attrs.get("settings") for other in trials if other.number not in own]
+        params, settings = self._new(study, trial, place, {}, tried)
+        if not fixed.items() <= params.items():
+            params, settings = self._new(study, trial, place, fixed, tried)
+        self._params[trial.number] = params
+        # So that another worker tries something else meanwhile.
+        tell = self._study._storage.set_trial_user_attr
+        tell(trial._trial_id, "settings", settings.to_dict())
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
@@ -165,7 +165,7 @@ class SeededSampler(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         """The value that was chosen before the trial."""
-        return self._params[param_name]
+        return self._params[trial.number][param_name]
 
     def after_trial(
         self,
@@ -175,21 +175,41 @@ class SeededSampler(BaseSampler):
         values: Sequence[float] | None,
     ) -> None:
         """See `optuna.samplers.BaseSampler.after_trial`."""
+        self._params.pop(trial.number, None)
         self._inner.after_trial(study, trial, state, values)
+
+    def _new(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        place: int,
+        fixed: Mapping[str, Any],
+        tried: Sequence[Any],
+    ) -> tuple[Mapping[str, Any], TrialSettings]:
+        """The first proposal whose settings were not tried; the last one where there is none."""
+        for attempt in range(_PROPOSALS + _AT_RANDOM):
+            params, settings = self._proposed(study, trial, place, attempt, fixed)
+            if settings.to_dict() not in tried:
+                break
+        else:
+            logger.info("trial %d: nothing new was found, it repeats another", trial.number)
+        return params, settings
 
     def _proposed(
         self,
         study: optuna.Study,
         trial: FrozenTrial,
-        seeds: tuple[int, int, int],
-        settled: Mapping[str, Any],
+        place: int,
+        attempt: int,
+        fixed: Mapping[str, Any],
     ) -> tuple[Mapping[str, Any], TrialSettings]:
-        """All parameters, and what they make; ``seeds``: study's, trial's place, attempt."""
-        make = self._make if seeds[-1] < _PROPOSALS else SAMPLERS["random"]
+        """All parameters of a trial, and the settings that they make."""
+        make = self._make if attempt < _PROPOSALS else SAMPLERS["random"]
+        seeds = np.random.SeedSequence((self._seed, place, attempt))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            self._inner = make(int(np.random.SeedSequence(seeds).generate_state(1)[0]))
+            self._inner = make(int(seeds.generate_state(1)[0]))
         self._inner.before_trial(study, trial)
-        proposal = Proposal(self._inner, study, trial, settled)
+        proposal = Proposal(self._inner, study, trial, fixed)
         settings = self._space.suggest(proposal)
         return proposal.params, settings

@@ -38,7 +38,7 @@ from routedk.optimizers.search.storage_url import (
     shown_url,
     storage_url,
 )
-from routedk.optimizers.search.workers import Watch, give_back, is_retried
+from routedk.optimizers.search.workers import Watch, Worker, give_back, is_retried, worker_of
 from routedk.types import Session
 
 logger = logging.getLogger(__name__)
@@ -204,7 +204,9 @@ def _is_there(settings: StudySettings) -> SettingError:
 def _check_ours(study: optuna.Study, settings: StudySettings) -> None:
     """A study without trials may be one that another worker is making."""
     trials = study.get_trials(deepcopy=False)
-    if trials and IDENTITY not in study.user_attrs:
+    directions = [direction.name.lower() for direction in study.directions]
+    foreign = trials or directions != [*DIRECTIONS[settings.objective]]
+    if foreign and IDENTITY not in study.user_attrs:
         raise not_ours(settings.name, settings.url)
 
 
@@ -276,6 +278,10 @@ def _run_one(study: optuna.Study, objective: Objective, on_trial: Sequence[OnTri
     try:
         study.optimize(attempt, n_trials=1, catch=(TrialFailure,), callbacks=[say, *on_trial])
     except BaseException:
+        # One that was interrupted before it began is under way for ever, else.
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if worker_of(trial) == Worker.here():
+                begun.append(study.tell(trial.number, state=TrialState.FAIL).number)
         for number in begun:
             trial = study.trials[number]
             # Another worker may have taken this one for dead.

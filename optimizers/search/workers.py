@@ -16,7 +16,7 @@ import optuna
 import psutil
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.storages import RetryHeartbeatStaleTrialCallback
-from optuna.storages._heartbeat import is_heartbeat_enabled
+from optuna.storages._heartbeat import BaseHeartbeat, is_heartbeat_enabled
 from optuna.trial import FrozenTrial, TrialState
 
 logger = logging.getLogger(__name__)
@@ -157,8 +157,11 @@ class Watch:
 
 def claim(study: optuna.Study, trial: FrozenTrial) -> None:
     """Say that this process runs a trial: one that says nothing soon counts as dead."""
-    record = Worker.here().to_dict()
-    study._storage.set_trial_user_attr(trial._trial_id, "worker", record)
+    storage, record = study._storage, Worker.here().to_dict()
+    storage.set_trial_user_attr(trial._trial_id, "worker", record)
+    # Optuna's begin after the parameters are chosen, and nobody misses what never was.
+    if isinstance(storage, BaseHeartbeat) and is_heartbeat_enabled(storage):
+        storage.record_heartbeat(trial._trial_id)
 
 
 def worker_of(trial: FrozenTrial) -> Worker | None:

@@ -106,7 +106,7 @@ def test_likelihoods_are_kept_where_answers_are(
 
     def score_lines(messages: list[Message], lines: list[str], texts: list[str]) -> LineScores:
         asked.append(texts)
-        return LineScores(np.arange(12.0).reshape(3, 4) / 7, 40)
+        return LineScores(np.arange(3.0 * len(texts)).reshape(3, -1) / 7, 40)
 
     engine.score_lines = score_lines  # type: ignore[attr-defined]
     grouping = SimilarIntents(weight=1.0, threshold=0.3, by_likelihood=True)

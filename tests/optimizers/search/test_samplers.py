@@ -3,6 +3,7 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.trial import FrozenTrial, TrialState
 
 from routedk.optimizers.search.corners import corners
@@ -10,6 +11,7 @@ from routedk.optimizers.search.proposal import Proposal
 from routedk.optimizers.search.samplers import SAMPLERS, SeededSampler
 from routedk.optimizers.search.settings import TrialSettings
 from routedk.optimizers.search.space import SearchSpace
+from routedk.optimizers.search.storage import open_storage
 from routedk.optimizers.search.workers import Worker, give_back, retry_of, worker_of
 
 # Without rules: two. With rules: of a sample by two strategies, or of all sessions; zero or two
@@ -125,18 +127,57 @@ def test_a_trial_that_was_cut_between_two_parameters_goes_on_with_them(
         assert again.params == whole
 
 
-def test_who_runs_a_trial_is_said_before_anything_is_proposed(
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_trial_that_was_cut_is_not_what_another_tried(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "routedk")
+    study = seeded()
+    for _ in range(CONFIGURATIONS - 1):
+        study.tell(ask(study), 0.5)
+    cut = ask(study)
+    give_back(study, study.tell(cut, state=TrialState.FAIL))
+    assert ask(study).params == cut.params
+    assert "repeats" not in caplog.text
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_trial_that_was_queued_in_part_is_new(seed: int) -> None:
+    study = seeded(seed=seed)
+    for _ in range(8):
+        study.tell(ask(study), 0.5)
+    study.enqueue_trial({"neighbours": 0})
+    tried = [trial.user_attrs["settings"] for trial in study.trials[:8]]
+    queued = ask(study)
+    assert queued.params["neighbours"] == 0
+    assert queued.user_attrs["settings"] not in tried
+
+
+def test_trials_under_way_at_once_differ() -> None:
+    study = seeded()
+    for _ in range(CONFIGURATIONS // 2):
+        one, other = study.ask(), study.ask()
+        settings = [SMALL.suggest(one), SMALL.suggest(other)]
+        for trial in (one, other):
+            study.tell(trial, 0.5)
+        assert settings[0] != settings[1]
+
+
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage")
+def test_a_trial_has_a_worker_and_a_heartbeat_before_anything_is_proposed(
+    url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
+    storage = open_storage(url)
+    assert isinstance(storage, BaseHeartbeat)
+    seen: list[Any] = []
+    monkeypatch.setattr(storage, "record_heartbeat", seen.append)
 
     def proposed(self: SeededSampler, study: optuna.Study, trial: FrozenTrial, *_: object) -> Any:
         seen.append(worker_of(study.trials[trial.number]))
         return {}, TrialSettings()
 
     monkeypatch.setattr(SeededSampler, "_proposed", proposed)
-    seeded().ask()
-    assert seen == [Worker.here()]
+    study = optuna.create_study(storage=storage)
+    study.sampler = SeededSampler(study, "tpe", 0, SMALL, [])
+    trial = study.ask()
+    assert seen == [trial._trial_id, Worker.here()]
 
 
 def test_a_proposal_tells_the_trial_nothing() -> None:

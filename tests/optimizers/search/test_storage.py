@@ -138,9 +138,13 @@ def test_what_is_wrong_with_a_study_is_said_before_anything_is_made(
         check()
     with pytest.raises(SettingError, match='made with another objective: "both", not "f1"'):
         check(resume=True, objective="f1")
-    theirs = optuna.create_study(study_name="theirs", storage=url)
+    theirs = optuna.create_study(
+        study_name="theirs", storage=url, directions=["maximize", "minimize"]
+    )
     check(name="theirs", resume=True)  # another worker may be making it
-    theirs.tell(theirs.ask(), 0.5)
+    with pytest.raises(SettingError, match="was not made by routedk search"):
+        check(name="theirs", resume=True, objective="f1")  # it would minimise the score
+    theirs.tell(theirs.ask(), (0.5, 9.0))
     with pytest.raises(SettingError, match=r"'theirs' in sqlite.* was not made by routedk search"):
         check(name="theirs", resume=True)
     with pytest.raises(SettingError, match="was not made by routedk search: name another"):

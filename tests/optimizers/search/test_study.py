@@ -23,7 +23,7 @@ from routedk.optimizers.search.identity import (
     data_record,
     sessions_digest,
 )
-from routedk.optimizers.search.samplers import SAMPLERS
+from routedk.optimizers.search.samplers import SAMPLERS, SeededSampler
 from routedk.optimizers.search.settings import TrialSettings
 from routedk.optimizers.search.space import SearchSpace
 from routedk.optimizers.search.storage import open_storage
@@ -187,6 +187,21 @@ def test_a_broken_metric_stops_the_study(url: str, monkeypatch: pytest.MonkeyPat
             run(url, 4)
     study = run(url, 4)
     assert [trial.state.name for trial in study.trials] == ["FAIL", *["COMPLETE"] * 4]
+
+
+def test_a_trial_that_is_interrupted_before_it_begins_is_queued_again(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SeededSampler, "_proposed", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(url, 2)
+    study = run(url, 2)
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert [trial.params for trial in study.trials[1:]] == corners(SPACE)[:2]
 
 
 def test_a_trial_that_was_taken_for_dead_is_queued_once(url: str) -> None:
