@@ -1,8 +1,10 @@
 import os
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -13,16 +15,27 @@ from routedk.optimizers.search.tracking import TRACKERS, make_tracker, run_confi
 
 SETTINGS = TrialSettings(formats=("rule", "thought"), rules=4, neighbours=1)
 
+TRACKED = """
+import sys
 
-@pytest.fixture
-def trial() -> FrozenTrial:
+import optuna
+
+from routedk.optimizers.search.tracking import make_tracker
+from tests.optimizers.search.test_tracking import complete
+
+make_tracker(sys.argv[1])(optuna.create_study(study_name="mine"), complete())
+"""
+
+
+def complete() -> FrozenTrial:
     attrs = {"settings": SETTINGS.to_dict(), "f1": 0.5, "tokens": 80.0, "seconds": 2.0}
     return create_trial(
         state=TrialState.COMPLETE, values=[0.5], user_attrs={**attrs, "worker": {"pid": 1}}
     )
 
 
-def test_a_run_holds_settings_and_scores_and_nothing_else(trial: FrozenTrial) -> None:
+def test_a_run_holds_settings_and_scores_and_nothing_else() -> None:
+    trial = complete()
     assert run_config(trial) == {
         "formats": "rule+thought",
         "strategy": "random",
@@ -50,23 +63,25 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         make_tracker("mlflow")
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("tracker", sorted(TRACKERS))
-def test_what_a_tracker_keeps_has_no_keys(
-    tracker: str, trial: FrozenTrial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of all that the library itself writes, every file is read."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "runs").as_uri())
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "runs"))
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
-    monkeypatch.setattr("sys.argv", ["routedk", "--storage", "postgresql://me:hidden@host/x"])
-    pytest.importorskip(tracker)
-    track = make_tracker(tracker)
-    assert track is not None
-    track(optuna.create_study(study_name="mine"), trial)
+def test_what_a_tracker_keeps_has_no_keys(tracker: str, tmp_path: Path) -> None:
+    """Of all that the library itself writes, in a process of its own, every file is read."""
+    if find_spec(tracker) is None:
+        pytest.skip(f"{tracker} is not installed")
+    places = {
+        "MLFLOW_TRACKING_URI": (tmp_path / "runs").as_uri(),
+        "MLFLOW_ALLOW_FILE_STORE": "true",
+        "TRACKIO_DIR": str(tmp_path / "runs"),
+        "WANDB_DIR": str(tmp_path),
+        "WANDB_MODE": "offline",
+    }
+    subprocess.run(
+        [sys.executable, "-c", TRACKED, tracker, "--storage", "postgresql://me:hidden@host/x"],
+        env={**os.environ, **places, "OPENAI_API_KEY": "sk-very-secret"},
+        cwd=Path(__file__).parents[3],
+        check=True,
+        timeout=300,
+    )
     files = [Path(folder, name) for folder, _, names in os.walk(tmp_path) for name in names]
     kept = b"\n".join(path.read_bytes() for path in files)
     assert b"rule+thought" in kept
