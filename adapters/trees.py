@@ -30,6 +30,11 @@ class TokenTree:
     branch_ids: list[int]
     labels: list[int]
 
+    @property
+    def stem_ids(self) -> list[int]:
+        """All branches go on from the prompt, see `branch_mask`."""
+        return self.branch_ids
+
 
 def grow_tree(prompt: Sequence[int], branches: Sequence[tuple[Sequence[int], int]]) -> TokenTree:
     """Pack branches behind their prompt.

@@ -3,8 +3,8 @@
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -197,9 +197,27 @@ class RoutedStudent:
     @contextmanager
     def fused(self, prompts: Sequence[EncodedPrompt]) -> Iterator[None]:
         """Fuse the experts for these prompts, one per row of a batch, inside the block."""
-        starts = self.starts([prompt.span[0] for prompt in prompts])
-        with self.gate_state.use(self.gates(prompts), starts):
+        with self.gating(prompts)(range(len(prompts))):
             yield
+
+    def gating(
+        self, prompts: Sequence[EncodedPrompt]
+    ) -> Callable[[Sequence[int]], AbstractContextManager[None]]:
+        """Route prompts once, for passes over any of them.
+
+        Returns:
+            Makes a context in which the experts are fused for a batch of these prompts, given as
+            places among them.
+        """
+        gates = self.gates(prompts)
+        starts = self.starts([prompt.span[0] for prompt in prompts])
+
+        def use(places: Sequence[int]) -> AbstractContextManager[None]:
+            rows = list(places)
+            mine = gates[rows] if isinstance(gates, Tensor) else gates
+            return self.gate_state.use(mine, None if starts is None else starts[rows])
+
+        return use
 
     def fingerprint(self) -> str:
         """A hash of the experts' shape and weights, the router and the fusion's name."""

@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-from routedk.adapters.serving.kv_cache import Prefix, held_tokens, prefix_of, start_cache
+from routedk.adapters.serving.kv_cache import Prefix
 from routedk.adapters.serving.packed_attention import packed_attention
+from routedk.adapters.serving.passes import NOTHING, Gating, Row, join, no_gates, read_trees
 from routedk.adapters.trees import TokenTree, branch_mask, grow_tree, pad
 
-_NOTHING = -1
+# Steps for which there is room from the start: intents are short. Later steps copy what is held.
+_ROOM = 8
 
 
 @dataclass
@@ -51,7 +53,9 @@ def decode_branches(
     max_tokens: int,
     draws: int | Sequence[int] = 1,
     prefixes: Sequence[Prefix | None] | None = None,
+    gating: Gating = no_gates,
     goes_on: Callable[[Branch], bool] | None = None,
+    told: Callable[[int, Row], None] | None = None,
 ) -> list[list[Branch]]:
     """Write on from the end of every branch until its end token.
 
@@ -63,21 +67,35 @@ def decode_branches(
         end: The token that ends a branch; it is written, too.
         max_tokens: New tokens per branch at most, at least 1.
         draws: Completions of each branch; one number, or one per tree.
-        prefixes: For each tree what is known of its prompt's first tokens, all but the last at
-            most; None where nothing is.
+        prefixes: For each tree what is known of its prompt's first tokens; None where nothing is.
+        gating: Sets the trees' gates.
         goes_on: Asked of each branch after each of its tokens, once; false ends it.
+        told: Told what was made of each tree before anything is written.
 
     Returns:
         For each tree its completions: those of the first branch, those of the second, and so on.
     """
     counts = [draws] * len(trees) if isinstance(draws, int) else draws
-    cache, held = start_cache(prefixes or [None] * len(trees))
+    prefixes = prefixes or [None] * len(trees)
+    held = [0 if prefix is None else len(prefix.ids) for prefix in prefixes]
     grown = [_sprout(k, tree, n) for k, (tree, n) in enumerate(zip(trees, counts, strict=True))]
     open_ = [branch for branches in grown for branch, _ in branches]
-    last = [place - held[branch.row] for branches in grown for branch, place in branches]
-    with packed_attention(model):
-        hidden_BTH, members_BT = _prefill(model, cache, trees, held)
-        hidden_NH = hidden_BTH[[branch.row for branch in open_], last]
+    room = max(map(len, grown)) * min(max_tokens, _ROOM)
+    passes = list(read_trees(model, trees, prefixes, gating, room=room))
+    if told is not None:
+        for one in passes:
+            for place, tree in enumerate(one.trees):
+                told(tree, one.row(place))
+    hidden, cache, members_BT = join(passes, room)
+    del passes
+    hidden_NH = torch.stack(
+        [
+            hidden[branch.row][place - held[branch.row]]
+            for branches in grown
+            for branch, place in branches
+        ]
+    )
+    with packed_attention(model), gating(range(len(trees))):
         for step in range(max_tokens):
             tokens = choose(open_, model.lm_head(hidden_NH).float())
             for branch, token in zip(open_, tokens, strict=True):
@@ -95,41 +113,25 @@ def decode_branches(
 
 
 @torch.inference_mode()
-def compute_prefix(model: Any, ids: Sequence[int], known: Prefix | None) -> Prefix:
-    """The keys and values of a prompt's first tokens.
+def compute_prefixes(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    known: Sequence[Prefix | None],
+    gating: Gating = no_gates,
+) -> list[Prefix]:
+    """The keys and values of prompts' first tokens.
 
     Args:
         model: As in `decode_branches`.
-        ids: The tokens.
+        prompts: The tokens of each.
         known: Those of the first of them; None where nothing is known.
+        gating: Sets the prompts' gates.
     """
-    cache, held = start_cache([known])
-    with packed_attention(model):
-        _prefill(model, cache, [grow_tree(ids, [])], held)
-    return prefix_of(cache, ids)
-
-
-def _prefill(
-    model: Any, cache: Cache, trees: Sequence[TokenTree], held: Sequence[int]
-) -> tuple[Tensor, Tensor]:
-    """Compute all tokens of the trees that the cache does not hold.
-
-    Returns:
-        Their hidden states, *shape* (batch, tokens, hidden), and the members of what the cache
-        now holds.
-    """
-    device = model.device
-    rests = list(zip(trees, held, strict=True))
-    own_BT = pad([tree.branch_ids[known:] for tree, known in rests], _NOTHING).to(device)
-    members_BT = torch.cat([held_tokens(held, device), own_BT], dim=1)
-    hidden_BTH: Tensor = model.model(
-        input_ids=pad([tree.input_ids[known:] for tree, known in rests], 0).to(device),
-        position_ids=pad([tree.position_ids[known:] for tree, known in rests], 0).to(device),
-        attention_mask=branch_mask(members_BT, own_BT, own_BT, model.dtype),
-        past_key_values=cache,
-        use_cache=True,
-    ).last_hidden_state
-    return hidden_BTH, members_BT
+    found: dict[int, Prefix] = {}
+    for one in read_trees(model, [grow_tree(ids, []) for ids in prompts], known, gating):
+        for place, tree in enumerate(one.trees):
+            found[tree] = one.row(place).prompt(prompts[tree])
+    return [found[tree] for tree in range(len(prompts))]
 
 
 def _sprout(row: int, tree: TokenTree, draws: int) -> list[tuple[Branch, int]]:
@@ -161,8 +163,8 @@ def _advance(
         places.append((branch.row, len(columns[branch.row])))
         columns[branch.row].append(branch)
     device = members_BT.device
-    own_BL = pad([[b.number for b in row] for row in columns], _NOTHING).to(device)
-    stems_BL = pad([[b.stem for b in row] for row in columns], _NOTHING).to(device)
+    own_BL = pad([[b.number for b in row] for row in columns], NOTHING).to(device)
+    stems_BL = pad([[b.stem for b in row] for row in columns], NOTHING).to(device)
     members_BT = torch.cat([members_BT, own_BL], dim=1)
     hidden_BLH = model.model(
         input_ids=pad([[b.written[-1] for b in row] for row in columns], 0).to(device),

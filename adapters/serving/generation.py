@@ -1,7 +1,6 @@
 """Batched, constrained generation with the experts fused per session."""
 
 from collections.abc import Callable, Hashable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -12,7 +11,7 @@ from routedk.adapters.prompts import EncodedPrompt, end_of_turn
 from routedk.adapters.routing.routed import RoutedStudent
 from routedk.adapters.routing.router import FixedFusion, StaticFusion
 from routedk.adapters.routing.sparsegen import SparsegenRouter
-from routedk.adapters.serving.branches import Branch, compute_prefix, decode_branches
+from routedk.adapters.serving.branches import Branch, compute_prefixes, decode_branches
 from routedk.adapters.serving.decoding import TokenFilter
 from routedk.adapters.serving.drawing import GREEDY, Draw, Pen, Sampling
 from routedk.adapters.serving.grammars import (
@@ -23,6 +22,7 @@ from routedk.adapters.serving.grammars import (
 )
 from routedk.adapters.serving.kv_cache import Prefix
 from routedk.adapters.serving.likelihoods import Scored, ScoringJob, score_jobs
+from routedk.adapters.serving.passes import Gating, Row, no_gates
 from routedk.adapters.serving.prefixes import PrefixCache
 from routedk.adapters.student import Student
 from routedk.adapters.training.examples import encode_head
@@ -221,7 +221,9 @@ class Generator:
 
     def score(self, jobs: Sequence[ScoringJob]) -> list[Scored]:
         """The likelihoods of given completions, each session's under its own gates."""
-        return score_jobs(self.base.model, jobs, self._fused)
+        prompts = [job.prompt for job in jobs]
+        gating = self._gating(prompts)
+        return score_jobs(self.base.model, jobs, self._read_prompts(prompts, gating), gating)
 
     @torch.inference_mode()
     def _write(
@@ -257,18 +259,26 @@ class Generator:
             rows[place].pens += writers
         draw = Draw(self.token_filter, [row.pens for row in rows], likelihoods)
         trees = [grow_tree(row.ids, [(head, len(head)) for head in row.heads]) for row in rows]
-        prefixes = [self._known(row.prompt, row.ids) for row in rows]
-        with self._fused([row.prompt for row in rows]):
-            branches = decode_branches(
-                self.base.model,
-                trees,
-                draw,
-                end=self.end,
-                max_tokens=max(pen.limit for writers in pens for pen in writers),
-                draws=[len(row.pens) for row in rows],
-                prefixes=prefixes,
-                goes_on=draw.goes_on,
-            )
+        asked = [row.prompt for row in rows]
+        known = [self._known(row.prompt, row.ids) for row in rows]
+
+        def keep(tree: int, made: Row) -> None:
+            before, ids = known[tree], rows[tree].ids
+            if before is None or len(before.ids) < len(ids):
+                self.prefixes.keep(self._whole(asked[tree]), made.prompt(ids))
+
+        branches = decode_branches(
+            self.base.model,
+            trees,
+            draw,
+            end=self.end,
+            max_tokens=max(pen.limit for writers in pens for pen in writers),
+            draws=[len(row.pens) for row in rows],
+            prefixes=known,
+            gating=self._gating(asked),
+            goes_on=draw.goes_on,
+            told=keep if self.prefixes.max_bytes else None,
+        )
         found = []
         for (place, first), writers in zip(places, pens, strict=True):
             step, last = len(rows[place].pens), first + len(writers)
@@ -277,35 +287,72 @@ class Generator:
             found.append([stem[first:last] for stem in stems])
         return found
 
+    def _read_prompts(
+        self, prompts: Sequence[EncodedPrompt], gating: Gating
+    ) -> list[Prefix | None]:
+        """The keys and values of prompts but for their last tokens; new ones are kept."""
+        ids = [prompt.ids[:-1] for prompt in prompts]
+        known = [self._known(*one) for one in zip(prompts, ids, strict=True)]
+        missing = [k for k, one in enumerate(known) if len(ids[k]) > (len(one.ids) if one else 0)]
+        if not missing:
+            return known
+        found = compute_prefixes(
+            self.base.model,
+            [ids[k] for k in missing],
+            [known[k] for k in missing],
+            lambda places: gating([missing[place] for place in places]),
+        )
+        for k, prefix in zip(missing, found, strict=True):
+            known[k] = prefix
+            self.prefixes.keep(self._whole(prompts[k]), prefix)
+        return known
+
     def _known(self, prompt: EncodedPrompt, ids: tuple[int, ...]) -> Prefix | None:
-        """The keys and values of what stands before a prompt's session."""
+        """The keys and values of what is known of a prompt, or of what stands before its session.
+
+        Args:
+            prompt: The prompt.
+            ids: Its first tokens, of which that may be.
+        """
+        whole = self.prefixes.known(self._whole(prompt), ids)
+        if whole is not None:
+            return whole
         family = self._family()
         if family is None:
             return None
 
         def compute(wanted: tuple[int, ...], known: Prefix | None) -> Prefix:
-            with self._fused([prompt]):
-                return compute_prefix(self.base.model, wanted, known)
+            return compute_prefixes(self.base.model, [wanted], [known], self._gating([prompt]))[0]
 
         return self.prefixes.find(family, ids[: prompt.span[0]], compute)
+
+    def _whole(self, prompt: EncodedPrompt) -> Hashable:
+        """What the keys and values of all of a prompt depend on: it has gates of its own."""
+        return ("whole prompt", prompt.ids, self._student())
 
     def _family(self) -> Hashable | None:
         """What keys and values before a session depend on beside the tokens.
 
         None where they depend on the session: experts active there by gates of its own.
         """
-        base = (self.base.fingerprint, str(self.base.model.dtype))
         if self.routed is None or self.routed.settings.experts_from == "session":
+            return (self.base.fingerprint, str(self.base.model.dtype))
+        if isinstance(self.routed.fusion, FixedFusion | StaticFusion | SparsegenRouter):
+            return self._student()
+        return None
+
+    def _student(self) -> Hashable:
+        """What keys and values depend on beside the prompt."""
+        base = (self.base.fingerprint, str(self.base.model.dtype))
+        if self.routed is None:
             return base
         fusion = self.routed.fusion
-        if not isinstance(fusion, FixedFusion | StaticFusion | SparsegenRouter):
-            return None
         if self._fusion is None or self._fusion[0] is not fusion:
             self._fusion = (fusion, self.routed.fingerprint())
-        return (*base, self._fusion[1])
+        return (*base, self._fusion[1], self.routed.settings.experts_from)
 
-    def _fused(self, prompts: Sequence[EncodedPrompt]) -> AbstractContextManager[None]:
-        return nullcontext() if self.routed is None else self.routed.fused(prompts)
+    def _gating(self, prompts: Sequence[EncodedPrompt]) -> Gating:
+        return no_gates if self.routed is None else self.routed.gating(prompts)
 
     def _text_watch(self, watch: Watch[str]) -> Callable[[Branch, bool], bool]:
         def after(branch: Branch, finished: bool) -> bool:

@@ -60,18 +60,23 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is untyped
         values[:, :, held:] = value_states
         return keys, values
 
-    def begin(self, keys: Sequence[Tensor | None], values: Sequence[Tensor | None]) -> None:
+    def begin(
+        self, keys: Sequence[Tensor | None], values: Sequence[Tensor | None], room: int = 0
+    ) -> None:
         """Begin with keys and values of rows of unequal length, padded on the right.
 
         Args:
             keys: One per row, *shape* (heads, tokens, head width); None for a row without any. At
                 least one is there.
             values: As keys.
+            room: Tokens that can be added before what is held has to be copied.
         """
         known = next(row for row in keys if row is not None)
         empty = known.new_empty(len(keys), known.shape[0], 0, known.shape[-1])
         self.lazy_initialization(empty, empty)
-        grown = self._grow(max(0 if row is None else row.shape[-2] for row in keys))
+        tokens = max(0 if row is None else row.shape[-2] for row in keys)
+        self._make_room(tokens + room)
+        grown = self._grow(tokens)
         for held, rows in zip(grown, (keys, values), strict=True):
             for place, row in enumerate(rows):
                 tokens = 0 if row is None else row.shape[-2]
@@ -82,24 +87,28 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is untyped
 
     def _grow(self, tokens: int) -> tuple[Tensor, Tensor]:
         """Hold so many tokens, the new ones still to be written."""
-        held = self.keys.shape[-2]
         if tokens > self._room[0].shape[-2]:
-            rooms = []
-            for old in (self.keys, self.values):
-                # Half as many more: what is held is copied few times, however long it grows.
-                new = old.new_empty(*old.shape[:2], tokens + tokens // 2, old.shape[-1])
-                new[:, :, :held] = old
-                rooms.append(new)
-            self._room = (rooms[0], rooms[1])
+            # Half as many more: what is held is copied few times, however long it grows.
+            self._make_room(tokens + tokens // 2)
         self.keys, self.values = (room[:, :, :tokens] for room in self._room)
         return self.keys, self.values
 
+    def _make_room(self, tokens: int) -> None:
+        """Move what is held to where so many tokens fit."""
+        held, rooms = self.keys.shape[-2], []
+        for old in (self.keys, self.values):
+            new = old.new_empty(*old.shape[:2], tokens, old.shape[-1])
+            new[:, :, :held] = old
+            rooms.append(new)
+        self._room = (rooms[0], rooms[1])
 
-def start_cache(prefixes: Sequence[Prefix | None]) -> tuple[Cache, list[int]]:
+
+def start_cache(prefixes: Sequence[Prefix | None], room: int = 0) -> tuple[Cache, list[int]]:
     """A cache that holds each row's prefix, padded on the right up to equal length.
 
     Args:
         prefixes: One per row; None where nothing of a row is computed yet.
+        room: Tokens that can be added before what is held has to be copied.
 
     Returns:
         The cache, and how many tokens of each row it holds.
@@ -112,19 +121,10 @@ def start_cache(prefixes: Sequence[Prefix | None]) -> tuple[Cache, list[int]]:
         layer.begin(
             [None if prefix is None else prefix.keys[number] for prefix in prefixes],
             [None if prefix is None else prefix.values[number] for prefix in prefixes],
+            room,
         )
         cache.layers.append(layer)
     return cache, held
-
-
-def prefix_of(cache: Cache, ids: Sequence[int]) -> Prefix:
-    """What a cache of one row holds of these tokens, copied."""
-    tokens = len(ids)
-    return Prefix(
-        tuple(ids),
-        tuple(layer.keys[0, :, :tokens].clone() for layer in cache.layers),
-        tuple(layer.values[0, :, :tokens].clone() for layer in cache.layers),
-    )
 
 
 def held_tokens(held: Sequence[int], device: torch.device) -> Tensor:

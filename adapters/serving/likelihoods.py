@@ -6,22 +6,20 @@ Each token sees what it would see alone, at the position it would have alone, so
 equal those of separate rows.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby, pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from routedk.adapters.prompts import EncodedPrompt, Tokenizer, end_of_turn
-from routedk.adapters.trees import branch_mask, pad
+from routedk.adapters.serving.kv_cache import Prefix
+from routedk.adapters.serving.passes import Gating, no_gates, read_trees
 
-_NOTHING = -1
-# Most tokens that the completions of one tree have together: a mask grows with their square.
-_TREE_TOKENS = 1024
-# Most tokens of the trees computed together, padding included.
-_BATCH_TOKENS = 8192
+# Most tokens that the completions of one tree have together: attention grows with their square.
+_TREE_TOKENS = 256
 # Places whose scores over the vocabulary are held at once.
 _PLACES = 256
 
@@ -156,87 +154,93 @@ def _add(tree: ScoringTree, ids: Sequence[int], position: int, branch: int, stem
 
 
 def split_job(job: ScoringJob) -> list[ScoringTree]:
-    """The trees that score a job, in the order of its completions: one unless it is very long."""
-    trees, first, size = [], 0, 0
-    lengths = [len(head) + len(tail) for head, tail in zip(job.heads, job.tails, strict=True)]
-    for place, length in enumerate([*lengths, _TREE_TOKENS + 1]):
-        size += length
-        if size > _TREE_TOKENS and place > first:
-            part = slice(first, place)
-            trees.append(grow_scoring_tree(job.prompt.ids, job.heads[part], job.tails[part]))
-            first, size = place, length
-    return trees
+    """The trees that score a job, in the order of its completions.
 
-
-def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Places of trees to be computed together: of like length, and not too many.
-
-    Args:
-        lengths: Tokens of each tree.
+    Completions of one head stay together where they can. Since the prompt is known, several small
+    trees cost less than a large one, whose branches would all be compared with each other.
     """
-    batch: list[int] = []
-    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batch and lengths[place] * (len(batch) + 1) > _BATCH_TOKENS:
-            yield batch
-            batch = []
-        batch.append(place)
-    if batch:
-        yield batch
+    sizes: list[tuple[int, int]] = []
+    places = range(len(job.tails))
+    for head, mine in groupby(places, key=job.heads.__getitem__):
+        tails = [len(job.tails[place]) for place in mine]
+        whole = len(head) + sum(tails)
+        if whole <= _TREE_TOKENS:
+            sizes.append((len(tails), whole))
+        else:
+            sizes += [(1, len(head) + tail) for tail in tails]
+    cuts, place, size = [0], 0, 0
+    for count, tokens in sizes:
+        if size and size + tokens > _TREE_TOKENS:
+            cuts.append(place)
+            size = 0
+        place, size = place + count, size + tokens
+    return [
+        grow_scoring_tree(job.prompt.ids, job.heads[first:last], job.tails[first:last])
+        for first, last in pairwise([*cuts, len(job.tails)])
+    ]
 
 
 def score_jobs(
     model: Any,
     jobs: Sequence[ScoringJob],
-    fused: Callable[[Sequence[EncodedPrompt]], AbstractContextManager[Any]],
+    prefixes: Sequence[Prefix | None],
+    gating: Gating = no_gates,
 ) -> list[Scored]:
     """Score the completions of several prompts.
 
     Args:
         model: As in `score_trees`, without gates.
         jobs: Each with at least one completion.
-        fused: Sets the gates of these prompts.
+        prefixes: For each job what is known of its prompt, its last token excepted.
+        gating: Sets the gates of these jobs' prompts.
     """
     grown = [(place, tree) for place, job in enumerate(jobs) for tree in split_job(job)]
-    found: dict[int, list[Likelihood]] = {}
-    for batch in batches([len(tree.input_ids) for _, tree in grown]):
-        with fused([jobs[grown[k][0]].prompt for k in batch]):
-            found.update(zip(batch, score_trees(model, [grown[k][1] for k in batch]), strict=True))
+    found = score_trees(
+        model,
+        [tree for _, tree in grown],
+        [prefixes[place] for place, _ in grown],
+        lambda trees: gating([grown[tree][0] for tree in trees]),
+    )
     likelihoods: list[list[Likelihood]] = [[] for _ in jobs]
-    tokens = [0] * len(jobs)
-    for k, (place, tree) in enumerate(grown):
-        likelihoods[place] += found[k]
-        tokens[place] += len(tree.input_ids)
+    tokens = [len(job.prompt.ids) for job in jobs]
+    for (place, tree), mine in zip(grown, found, strict=True):
+        likelihoods[place] += mine
+        tokens[place] += len(tree.input_ids) - len(jobs[place].prompt.ids)
     return [Scored(tuple(mine), read) for mine, read in zip(likelihoods, tokens, strict=True)]
 
 
 @torch.inference_mode()
-def score_trees(model: Any, trees: Sequence[ScoringTree]) -> list[list[Likelihood]]:
+def score_trees(
+    model: Any,
+    trees: Sequence[ScoringTree],
+    prefixes: Sequence[Prefix | None] | None = None,
+    gating: Gating = no_gates,
+) -> list[list[Likelihood]]:
     """The likelihoods of the completions of each tree.
 
     Args:
-        model: A causal LM of transformers with ``model`` and ``lm_head``, gates set.
+        model: A causal LM of transformers with ``model`` and ``lm_head``.
         trees: At least one.
+        prefixes: For each tree what is known of its prompt, its last token excepted; None where
+            nothing is.
+        gating: Sets the trees' gates.
     """
-    device = model.device
-    members_BT = pad([tree.branch_ids for tree in trees], _NOTHING).to(device)
-    stems_BT = pad([tree.stem_ids for tree in trees], _NOTHING).to(device)
-    hidden_BTH = model.model(
-        input_ids=pad([tree.input_ids for tree in trees], 0).to(device),
-        position_ids=pad([tree.position_ids for tree in trees], 0).to(device),
-        attention_mask=branch_mask(members_BT, members_BT, stems_BT, model.dtype),
-        use_cache=False,
-    ).last_hidden_state
-    flat = [
-        (row, place, token)
-        for row, tree in enumerate(trees)
-        for tokens in tree.scored
-        for place, token in tokens
-    ]
-    found = iter(_token_likelihoods(model, hidden_BTH, flat))
-    return [
-        [Likelihood(sum(next(found) for _ in tokens), len(tokens)) for tokens in tree.scored]
-        for tree in trees
-    ]
+    prefixes = prefixes or [None] * len(trees)
+    found: dict[int, list[Likelihood]] = {}
+    for one in read_trees(model, trees, prefixes, gating):
+        flat = [
+            (row, place - one.held[row], token)
+            for row, tree in enumerate(one.trees)
+            for tokens in trees[tree].scored
+            for place, token in tokens
+        ]
+        values = iter(_token_likelihoods(model, one.hidden_BTH, flat))
+        for tree in one.trees:
+            found[tree] = [
+                Likelihood(sum(next(values) for _ in tokens), len(tokens))
+                for tokens in trees[tree].scored
+            ]
+    return [found[tree] for tree in range(len(trees))]
 
 
 def _token_likelihoods(

@@ -82,6 +82,18 @@ class PrefixCache:
             self.reused += covered
         return known
 
+    def known(self, family: Hashable, ids: Sequence[int]) -> Prefix | None:
+        """What is kept of these tokens' beginning; nothing is computed."""
+        with self._lock:
+            found = self._longest(family, tuple(ids))
+            self.reused += 0 if found is None else len(found.ids)
+        return found
+
+    def keep(self, family: Hashable, prefix: Prefix) -> None:
+        """Keep what was computed anyway, as far as there is room."""
+        with self._lock:
+            self._keep(family, prefix)
+
     def _longest(self, family: Hashable, ids: tuple[int, ...]) -> Prefix | None:
         found, tokens = None, _LEAST - 1
         for key in self._held:

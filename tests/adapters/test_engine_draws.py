@@ -162,7 +162,7 @@ def test_requests_of_one_prompt_share_its_row(
     alone = [generator.bundles([prompt], sizes[:1], mine)[0] for mine in hot]
     rows.clear()
     mixed = generator.bundles([prompt, other, prompt, prompt], [*sizes, sizes[0]], [hot[0], *hot])
-    assert set(rows) == {2}
+    assert max(rows) == 2
     assert [mixed[k].text for k in (0, 2, 3)] == [alone[0].text, alone[1].text, alone[2].text]
     greedy = Sampling()
     items = render_items(session).split("\n")

@@ -1,7 +1,8 @@
 """What prompts begin with in common is computed once; answers are those computed whole."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ from torch import Tensor
 from routedk.adapters.exporting.plain_lora import fold
 from routedk.adapters.prompts import EncodedPrompt, encode_prompt
 from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
-from routedk.adapters.serving.branches import _prefill, compute_prefix
+from routedk.adapters.serving.branches import compute_prefixes
 from routedk.adapters.serving.generation import Generator, Sampling
-from routedk.adapters.serving.kv_cache import Prefix, RoomyLayer, start_cache
+from routedk.adapters.serving.kv_cache import Prefix, RoomyLayer
+from routedk.adapters.serving.likelihoods import Continuation, scoring_job
+from routedk.adapters.serving.passes import read_trees
 from routedk.adapters.serving.prefixes import PrefixCache
 from routedk.adapters.student import Student
 from routedk.adapters.training.examples import training_rows
@@ -64,11 +67,11 @@ def whole_logits(routed: RoutedStudent, prompt: EncodedPrompt, gates: Tensor) ->
 def cached_logits(routed: RoutedStudent, prompt: EncodedPrompt, known: int) -> Tensor:
     """The first tokens from one pass, kept; the rest from another, which begins behind them."""
     model = routed.student.model
-    with torch.inference_mode(), routed.fused([prompt]):
-        prefix = compute_prefix(model, prompt.ids[:known], None)
-        cache, held = start_cache([prefix])
-        hidden, _ = _prefill(model, cache, [grow_tree(prompt.ids, [])], held)
-        found: Tensor = model.lm_head(hidden)
+    gating = routed.gating([prompt])
+    prefixes = compute_prefixes(model, [prompt.ids[:known]], [None], gating)
+    (rest,) = read_trees(model, [grow_tree(prompt.ids, [])], prefixes, gating)
+    with torch.inference_mode():
+        found: Tensor = model.lm_head(rest.hidden_BTH)
     return found
 
 
@@ -93,16 +96,16 @@ def test_before_the_session_keys_and_values_are_the_students_own(
 ) -> None:
     prompt = prompts[2]
     ids = prompt.ids[: prompt.span[0]]
-    plain = compute_prefix(loaded.model, ids, None)
+    (plain,) = compute_prefixes(loaded.model, [ids], [None])
     for fusion in ("softmax", "single:rule", "sparsegen"):
         routed = routed_of(loaded, "session", fusion)
-        with routed.fused([prompt]):
-            found = compute_prefix(routed.student.model, ids, None)
+        gating = routed.gating([prompt])
+        (found,) = compute_prefixes(routed.student.model, [ids], [None], gating)
         for mine, own in zip(found.keys + found.values, plain.keys + plain.values, strict=True):
             torch.testing.assert_close(mine, own, atol=1e-6, rtol=0)
     routed = routed_of(loaded, "start", "single:rule")
-    with routed.fused([prompt]):
-        other = compute_prefix(routed.student.model, ids, None)
+    gating = routed.gating([prompt])
+    (other,) = compute_prefixes(routed.student.model, [ids], [None], gating)
     assert (other.keys[-1] - plain.keys[-1]).abs().max() > 1e-3
 
 
@@ -136,11 +139,14 @@ def test_training_and_inference_agree(
         tree = prepared[row].tree
         places = [place for k, place in learnt if k == row]
         mine_NV = trained_NV[[k for k, (other, _) in enumerate(learnt) if other == row]]
-        with torch.inference_mode(), routed.gate_state.use(one_hot, routed.starts([known])):
-            prefix = compute_prefix(student, asked.prompt[:known], None)
-            cache, held = start_cache([prefix])
-            hidden, _ = _prefill(student, cache, [tree], held)
-            used_NV = student.lm_head(hidden[0, [place - known for place in places]])
+
+        def gating(_: Sequence[int], known: int = known) -> AbstractContextManager[None]:
+            return routed.gate_state.use(one_hot, routed.starts([known]))
+
+        prefixes = compute_prefixes(student, [asked.prompt[:known]], [None], gating)
+        (rest,) = read_trees(student, [tree], prefixes, gating)
+        with torch.inference_mode():
+            used_NV = student.lm_head(rest.hidden_BTH[0, [place - known for place in places]])
         torch.testing.assert_close(mine_NV, used_NV, atol=1e-5, rtol=0)
 
 
@@ -163,9 +169,55 @@ def test_answers_with_kept_beginnings_are_those_without(
     assert keeps.bundles(prompts[few], sizes[few]) == forgets.bundles(prompts[few], sizes[few])
     per_session = fusion in ("softmax", "layerwise")
     used = experts_from == "session" or not per_session
-    assert (keeps.prefixes.reused > 0) == used
     assert keeps.prefixes.computed == (prompts[0].span[0] if used else 0)
     assert forgets.prefixes.bytes == forgets.prefixes.computed == 0
+
+
+@contextmanager
+def reading(routed: RoutedStudent) -> Iterator[list[int]]:
+    """The number of places of every pass over the student, padding included."""
+    read: list[int] = []
+    decoder = routed.student.model.model
+    hook = decoder.embed_tokens.register_forward_hook(
+        lambda module, args, output: read.append(args[0].numel())
+    )
+    try:
+        yield read
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize("experts_from", ["start", "session"])
+def test_a_prompt_is_read_once_for_answers_and_likelihoods(
+    loaded: Student, prompts: list[EncodedPrompt], items: list[list[str]], experts_from: str
+) -> None:
+    routed = routed_of(loaded, experts_from)
+    keeps, forgets = Generator(routed), Generator(routed, PrefixCache(0))
+    texts = [Continuation(" tea", f"{line} |") for line in items[0]]
+    job = scoring_job(loaded.tokenizer, prompts[0], texts)
+    answer = keeps.item_lines(prompts[:1], items[:1])
+    with reading(routed) as again:
+        assert keeps.item_lines(prompts[:1], items[:1]) == answer
+        (found,) = keeps.score([job])
+    with reading(routed) as anew:
+        assert forgets.item_lines(prompts[:1], items[:1]) == answer
+        (wanted,) = forgets.score([job])
+    # The last token before the completions is read again; router inputs are embedded in both.
+    assert sum(anew) - sum(again) >= 2 * len(prompts[0].ids) - 1
+    assert found.tokens == wanted.tokens
+    for mine, other in zip(found.likelihoods, wanted.likelihoods, strict=True):
+        assert mine.total == pytest.approx(other.total, abs=1e-4)
+
+
+def test_prompts_of_other_gates_are_not_mistaken(
+    loaded: Student, prompts: list[EncodedPrompt], items: list[list[str]]
+) -> None:
+    """One cache, and fusions that differ: what is known of a prompt is known of one student."""
+    shared = PrefixCache()
+    for fusion in FUSIONS:
+        routed = routed_of(loaded, "start", fusion)
+        found = Generator(routed, shared).item_lines(prompts, items)
+        assert found == Generator(routed, PrefixCache(0)).item_lines(prompts, items)
 
 
 def test_experts_matter_only_from_the_session_on(
