@@ -62,11 +62,11 @@ class System:
         with torch.inference_mode(), self.gated(ids):
             self.model(input_ids=ids, use_cache=self.cached, logits_to_keep=1)
 
-    def decode(self, batch: int) -> None:
+    def decode(self, batch: int, tokens: int = NEW_TOKENS) -> None:
         """Write tokens one by one after a short prompt."""
         ids, cache = _ids(batch, 16), None
         with torch.inference_mode(), self.gated(ids):
-            for _ in range(NEW_TOKENS):
+            for _ in range(tokens):
                 given = ids if cache is None else ids[:, -1:]
                 more = {"past_key_values": cache} if self.cached else {}
                 output = self.model(
@@ -175,7 +175,11 @@ def measure(every: list[System], rounds: int, tasks: Iterable[str]) -> Iterator[
                 assert system.train is not None
                 system.train()
         for turn in range(-1, rounds):  # The first, a warm-up, does not count.
-            for system in chosen:
+            # There and back, so that none always follows the same one.
+            for system in chosen if turn % 2 else reversed(chosen):
+                # Its weights are in the processor's caches when the clock starts, as its
+                # neighbours' are, which have them in common.
+                system.decode(1, tokens=1)
                 started = perf_counter()
                 TASKS[task](system)
                 if turn >= 0:

@@ -4,7 +4,8 @@
 
 - consensus: the answers that `Consensus` draws (n = 8), over one greedy answer, one caller.
 - prefix: a compiled prompt of 1,000 tokens before the session, over none, one caller, once the
-  prompt has been seen; beside it the same without keeping its keys and values.
+  prompt has been seen before another session; beside it the same without keeping its keys and
+  values.
 - callers: one caller over sixteen, who each ask for one of sixteen sessions at the same time.
 
 All in one process, the arms of a comparison alternating; medians of the rounds' ratios. In FILE,
@@ -26,7 +27,7 @@ import typer
 from benchmarks.command import run_command
 from routedk.adapters.prompts import encode_prompt
 from routedk.adapters.serving.engine import StudentEngine, engine_lm, student_lm
-from routedk.adapters.serving.prefixes import PrefixCache
+from routedk.adapters.serving.prefixes import DEFAULT_BYTES, PrefixCache
 from routedk.adapters.training.examples import Writes
 from routedk.data import load_sessions, split_sessions
 from routedk.data.options import DataOptions
@@ -38,7 +39,9 @@ from routedk.types import Session
 
 CALLERS = 16
 
-Arm = Callable[[], object]
+Act = Callable[[], object]
+# What is done before the clock, and what is timed.
+Arm = tuple[Act, Act]
 
 
 def compiled(tokenizer: Any, sessions: Sequence[Session], tokens: int) -> BundleGenerator:
@@ -63,9 +66,10 @@ def alternate(arms: dict[str, Arm], rounds: int) -> dict[str, list[float]]:
     """Seconds of each arm in each round, after one round that is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     for number in range(rounds + 1):
-        for name, arm in arms.items():
+        for name, (prepare, act) in arms.items():
+            prepare()
             started = perf_counter()
-            arm()
+            act()
             if number:
                 seconds[name].append(perf_counter() - started)
     return seconds
@@ -90,8 +94,8 @@ def measure(
 
     Args:
         engine: Of the student.
-        sessions: At least one; the first sixteen are the callers'. Of the other comparisons the
-            first ``few``, one by one, in each arm of each round.
+        sessions: More than sixteen; the first sixteen are the callers'. Of the other comparisons
+            the first ``few``, one by one, in each arm of each round.
         few: How many.
         rounds: How many.
         n: Answers of the consensus.
@@ -101,25 +105,31 @@ def measure(
     consensus = Consensus(plain, n=n)
     generator = engine.generator
     long = compiled(generator.tokenizer, sessions, tokens)
-    keeps, forgets = generator.prefixes, PrefixCache(0)
-
     callers = sessions[:CALLERS]
     answers: dict[int, list[Any]] = {}
 
-    def one_by_one(program: Any, prefixes: PrefixCache = keeps) -> Arm:
-        def arm() -> None:
-            generator.prefixes = prefixes
+    def unseen(program: Any, kept_bytes: int) -> Act:
+        """All that is known before the clock is what prompts have in common."""
+
+        def prepare() -> None:
+            generator.prefixes = PrefixCache(kept_bytes)
+            program(session=sessions[-1])
+
+        return prepare
+
+    def one_by_one(program: Any, kept_bytes: int = DEFAULT_BYTES) -> Arm:
+        def act() -> None:
             for session in sessions[:few]:
                 program(session=session)
 
-        return arm
+        return unseen(program, kept_bytes), act
 
     def called_by(threads: int) -> Arm:
-        def arm() -> None:
+        def act() -> None:
             found = generate_all(plain, callers, num_threads=threads)
             answers[threads] = [answer.raw for answer in found]
 
-        return arm
+        return unseen(plain, DEFAULT_BYTES), act
 
     found: dict[str, Any] = {"sessions": few, "callers": len(callers), "rounds": rounds, "n": n}
     found["prefix_tokens"] = encode_prompt(generator.tokenizer, long.messages(sessions[0])).span[0]
@@ -128,10 +138,9 @@ def measure(
         arms = {
             "none": one_by_one(plain),
             "kept": one_by_one(long),
-            "computed": one_by_one(long, forgets),
+            "computed": one_by_one(long, 0),
         }
         prompts = alternate(arms, rounds)
-        generator.prefixes = keeps
         called = alternate({"one": called_by(1), "sixteen": called_by(CALLERS)}, rounds)
     spread = {
         "consensus_vs_greedy": ratio(drawn, "consensus", "greedy"),

@@ -97,7 +97,7 @@ def decode_branches(
     )
     with packed_attention(model), gating(range(len(trees))):
         for step in range(max_tokens):
-            tokens = choose(open_, model.lm_head(hidden_NH).float())
+            tokens = choose(open_, model.lm_head(hidden_NH))
             for branch, token in zip(open_, tokens, strict=True):
                 branch.written.append(token)
             wanted = [goes_on is None or goes_on(branch) for branch in open_]

