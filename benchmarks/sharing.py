@@ -112,7 +112,7 @@ def measure(
         """All that is known before the clock is what prompts have in common."""
 
         def prepare() -> None:
-            generator.prefixes = PrefixCache(kept_bytes)
+            generator.known.prefixes = PrefixCache(kept_bytes)
             program(session=sessions[-1])
 
         return prepare
@@ -175,10 +175,14 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="Writes the table here.")] = None,
 ) -> None:
     """Print the comparisons as JSON."""
-    if form is not None and form not in get_args(Writes):
-        raise typer.BadParameter(f"form {form!r}: allowed are {get_args(Writes)}")
     options = DataOptions()
     chosen = split_sessions(load_sessions("demo", options), options)["test"]
+    if not max(sessions, CALLERS) < len(chosen):
+        raise typer.BadParameter(
+            f"--sessions {sessions}: there are {len(chosen)}, one is set aside"
+        )
+    if form is not None and form not in get_args(Writes):
+        raise typer.BadParameter(f"form {form!r}: allowed are {get_args(Writes)}")
     wanted: Any = form
     lm = student_lm(experts, student, fusion=fusion, form=wanted, dtype=dtype)
     engine: StudentEngine = lm.engine

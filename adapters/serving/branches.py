@@ -5,7 +5,7 @@ step computes one token of every completion that is not yet finished. What is kn
 beginning is not computed again.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,15 @@ from transformers.cache_utils import Cache
 
 from routedk.adapters.serving.kv_cache import Prefix
 from routedk.adapters.serving.packed_attention import packed_attention
-from routedk.adapters.serving.passes import NOTHING, Gating, Row, join, no_gates, read_trees
+from routedk.adapters.serving.passes import (
+    NOTHING,
+    Gating,
+    Pass,
+    Row,
+    join,
+    no_gates,
+    read_trees,
+)
 from routedk.adapters.trees import TokenTree, branch_mask, grow_tree, pad
 
 # Steps for which there is room from the start: intents are short. Later steps copy what is held.
@@ -76,24 +84,14 @@ def decode_branches(
         For each tree its completions: those of the first branch, those of the second, and so on.
     """
     counts = [draws] * len(trees) if isinstance(draws, int) else draws
-    prefixes = prefixes or [None] * len(trees)
-    held = [0 if prefix is None else len(prefix.ids) for prefix in prefixes]
     grown = [_sprout(k, tree, n) for k, (tree, n) in enumerate(zip(trees, counts, strict=True))]
     open_ = [branch for branches in grown for branch, _ in branches]
-    room = max(map(len, grown)) * min(max_tokens, _ROOM)
-    passes = list(read_trees(model, trees, prefixes, gating, room=room))
-    if told is not None:
-        for one in passes:
-            for place, tree in enumerate(one.trees):
-                told(tree, one.row(place))
-    hidden, cache, members_BT = join(passes, room)
-    del passes
-    hidden_NH = torch.stack(
-        [
-            hidden[branch.row][place - held[branch.row]]
-            for branches in grown
-            for branch, place in branches
-        ]
+    hidden_NH, cache, members_BT = _begin(
+        read_trees(model, trees, prefixes or [None] * len(trees), gating),
+        [place for branches in grown for _, place in branches],
+        open_,
+        room=max(map(len, grown)) * min(max_tokens, _ROOM),
+        told=told,
     )
     with packed_attention(model), gating(range(len(trees))):
         for step in range(max_tokens):
@@ -132,6 +130,41 @@ def compute_prefixes(
         for place, tree in enumerate(one.trees):
             found[tree] = one.row(place).prompt(prompts[tree])
     return [found[tree] for tree in range(len(prompts))]
+
+
+def _begin(
+    passes: Iterable[Pass],
+    places: Sequence[int],
+    branches: Sequence[Branch],
+    *,
+    room: int,
+    told: Callable[[int, Row], None] | None,
+) -> tuple[Tensor, Cache, Tensor]:
+    """Read the trees, and keep no more of the passes than is needed to go on.
+
+    Args:
+        passes: Over all trees.
+        places: Where in its tree each branch goes on.
+        branches: The branches.
+        room: As in `start_cache`.
+        told: As in `decode_branches`.
+
+    Returns:
+        The hidden states that the branches go on from, *shape* (branches, hidden); one cache of
+        all trees, in their order; and the members of what it holds.
+    """
+    rows = {tree: one.row(k) for one in passes for k, tree in enumerate(one.trees)}
+    ordered = [rows[tree] for tree in range(len(rows))]
+    if told is not None:
+        for tree, row in enumerate(ordered):
+            told(tree, row)
+    cache, members_BT = join(ordered, room)
+    # The last tokens of a row are those that were read: places are counted from its end.
+    hidden = [
+        ordered[branch.row].hidden_TH[place - len(ordered[branch.row].members)]
+        for branch, place in zip(branches, places, strict=True)
+    ]
+    return torch.stack(hidden), cache, members_BT
 
 
 def _sprout(row: int, tree: TokenTree, draws: int) -> list[tuple[Branch, int]]:

@@ -35,8 +35,8 @@ GREEDY = Sampling()
 
 # Rows of scores over the vocabulary that are drawn from at once: they stay in a CPU's caches.
 _ROWS = 8
-# Less than this below the best score nothing is drawn. Exponentials of less are not normal
-# floats, with which a CPU is many times slower.
+# What is further below the best score is never drawn: its exponential would not be a normal
+# float, with which a CPU is many times slower.
 _LEAST = -80.0
 
 

@@ -56,9 +56,9 @@ class StudentEngine(Unsaved):
 
     Callers of many threads and event loops share one worker, which runs what they ask for as
     batches. The n completions of one request, and requests of one prompt that meet in a batch,
-    share one computation of the prompt; what prompts have in common before their sessions is kept
-    from request to request. A caller that gives up (a cancelled task, a stream no longer read)
-    has nothing more computed for it.
+    share one computation of the prompt; it is kept for further requests of that prompt, and so is
+    what prompts have in common before their sessions. A caller that gives up (a cancelled task, a
+    stream no longer read) has nothing more computed for it.
 
     A seeded draw is the same in every batch. In lower precision than float32, where scores
     depend on the batch, the draws of one request are a batch of their own; there one may depend

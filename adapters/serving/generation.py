@@ -1,6 +1,6 @@
 """Batched, constrained generation with the experts fused per session."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -9,9 +9,7 @@ import torch
 
 from routedk.adapters.prompts import EncodedPrompt, end_of_turn
 from routedk.adapters.routing.routed import RoutedStudent
-from routedk.adapters.routing.router import FixedFusion, StaticFusion
-from routedk.adapters.routing.sparsegen import SparsegenRouter
-from routedk.adapters.serving.branches import Branch, compute_prefixes, decode_branches
+from routedk.adapters.serving.branches import Branch, decode_branches
 from routedk.adapters.serving.decoding import TokenFilter
 from routedk.adapters.serving.drawing import GREEDY, Draw, Pen, Sampling
 from routedk.adapters.serving.grammars import (
@@ -20,9 +18,9 @@ from routedk.adapters.serving.grammars import (
     Grammar,
     LabelGrammar,
 )
-from routedk.adapters.serving.kv_cache import Prefix
+from routedk.adapters.serving.known_prompts import KnownPrompts
 from routedk.adapters.serving.likelihoods import Scored, ScoringJob, score_jobs
-from routedk.adapters.serving.passes import Gating, Row, no_gates
+from routedk.adapters.serving.passes import Row
 from routedk.adapters.serving.prefixes import PrefixCache
 from routedk.adapters.student import Student
 from routedk.adapters.training.examples import encode_head
@@ -80,12 +78,12 @@ class _Row:
 class Generator:
     """Writes answers with a student, plain or routed.
 
-    Requests of one prompt that meet in a batch share its computation, and all requests share what
-    the prompts' beginnings have in common.
+    Requests of one prompt share its computation, and all requests share what the prompts'
+    beginnings have in common.
 
     Args:
         student: A routed student, or one as it is. Its weights must not change any more.
-        prefixes: Keeps the keys and values of common beginnings; by default one of its own.
+        prefixes: Keeps the keys and values of prompts; by default one of its own.
     """
 
     def __init__(
@@ -95,8 +93,14 @@ class Generator:
         self.base = student.student if isinstance(student, RoutedStudent) else student
         self.tokenizer: Any = self.base.tokenizer
         self.end = end_of_turn(self.tokenizer)
-        self.prefixes = PrefixCache() if prefixes is None else prefixes
-        self._fusion: tuple[Any, str] | None = None
+        self.known = KnownPrompts(
+            self.base, self.routed, PrefixCache() if prefixes is None else prefixes
+        )
+
+    @property
+    def prefixes(self) -> PrefixCache:
+        """What keeps the keys and values of prompts."""
+        return self.known.prefixes
 
     @cached_property
     def token_filter(self) -> TokenFilter:
@@ -222,8 +226,8 @@ class Generator:
     def score(self, jobs: Sequence[ScoringJob]) -> list[Scored]:
         """The likelihoods of given completions, each session's under its own gates."""
         prompts = [job.prompt for job in jobs]
-        gating = self._gating(prompts)
-        return score_jobs(self.base.model, jobs, self._read_prompts(prompts, gating), gating)
+        gating = self.known.gating(prompts)
+        return score_jobs(self.base.model, jobs, self.known.read(prompts, gating), gating)
 
     @torch.inference_mode()
     def _write(
@@ -260,12 +264,15 @@ class Generator:
         draw = Draw(self.token_filter, [row.pens for row in rows], likelihoods)
         trees = [grow_tree(row.ids, [(head, len(head)) for head in row.heads]) for row in rows]
         asked = [row.prompt for row in rows]
-        known = [self._known(row.prompt, row.ids) for row in rows]
+        # In lower precision what a prompt was read with changes scores, and a draw with them.
+        seeded = any(pen.sampling.seed is not None for writers in pens for pen in writers)
+        whole = self.known.exact or not seeded
+        known = [self.known.find(row.prompt, row.ids, whole=whole) for row in rows]
 
         def keep(tree: int, made: Row) -> None:
-            before, ids = known[tree], rows[tree].ids
-            if before is None or len(before.ids) < len(ids):
-                self.prefixes.keep(self._whole(asked[tree]), made.prompt(ids))
+            row, before = rows[tree], known[tree]
+            if whole and (before is None or len(before.ids) < len(row.ids)):
+                self.known.keep(row.prompt, row.ids, made)
 
         branches = decode_branches(
             self.base.model,
@@ -275,9 +282,9 @@ class Generator:
             max_tokens=max(pen.limit for writers in pens for pen in writers),
             draws=[len(row.pens) for row in rows],
             prefixes=known,
-            gating=self._gating(asked),
+            gating=self.known.gating(asked),
             goes_on=draw.goes_on,
-            told=keep if self.prefixes.max_bytes else None,
+            told=keep,
         )
         found = []
         for (place, first), writers in zip(places, pens, strict=True):
@@ -286,73 +293,6 @@ class Generator:
             stems = [mine_all[k : k + step] for k in range(0, len(mine_all), step)]
             found.append([stem[first:last] for stem in stems])
         return found
-
-    def _read_prompts(
-        self, prompts: Sequence[EncodedPrompt], gating: Gating
-    ) -> list[Prefix | None]:
-        """The keys and values of prompts but for their last tokens; new ones are kept."""
-        ids = [prompt.ids[:-1] for prompt in prompts]
-        known = [self._known(*one) for one in zip(prompts, ids, strict=True)]
-        missing = [k for k, one in enumerate(known) if len(ids[k]) > (len(one.ids) if one else 0)]
-        if not missing:
-            return known
-        found = compute_prefixes(
-            self.base.model,
-            [ids[k] for k in missing],
-            [known[k] for k in missing],
-            lambda places: gating([missing[place] for place in places]),
-        )
-        for k, prefix in zip(missing, found, strict=True):
-            known[k] = prefix
-            self.prefixes.keep(self._whole(prompts[k]), prefix)
-        return known
-
-    def _known(self, prompt: EncodedPrompt, ids: tuple[int, ...]) -> Prefix | None:
-        """The keys and values of what is known of a prompt, or of what stands before its session.
-
-        Args:
-            prompt: The prompt.
-            ids: Its first tokens, of which that may be.
-        """
-        whole = self.prefixes.known(self._whole(prompt), ids)
-        if whole is not None:
-            return whole
-        family = self._family()
-        if family is None:
-            return None
-
-        def compute(wanted: tuple[int, ...], known: Prefix | None) -> Prefix:
-            return compute_prefixes(self.base.model, [wanted], [known], self._gating([prompt]))[0]
-
-        return self.prefixes.find(family, ids[: prompt.span[0]], compute)
-
-    def _whole(self, prompt: EncodedPrompt) -> Hashable:
-        """What the keys and values of all of a prompt depend on: it has gates of its own."""
-        return ("whole prompt", prompt.ids, self._student())
-
-    def _family(self) -> Hashable | None:
-        """What keys and values before a session depend on beside the tokens.
-
-        None where they depend on the session: experts active there by gates of its own.
-        """
-        if self.routed is None or self.routed.settings.experts_from == "session":
-            return (self.base.fingerprint, str(self.base.model.dtype))
-        if isinstance(self.routed.fusion, FixedFusion | StaticFusion | SparsegenRouter):
-            return self._student()
-        return None
-
-    def _student(self) -> Hashable:
-        """What keys and values depend on beside the prompt."""
-        base = (self.base.fingerprint, str(self.base.model.dtype))
-        if self.routed is None:
-            return base
-        fusion = self.routed.fusion
-        if self._fusion is None or self._fusion[0] is not fusion:
-            self._fusion = (fusion, self.routed.fingerprint())
-        return (*base, self._fusion[1], self.routed.settings.experts_from)
-
-    def _gating(self, prompts: Sequence[EncodedPrompt]) -> Gating:
-        return no_gates if self.routed is None else self.routed.gating(prompts)
 
     def _text_watch(self, watch: Watch[str]) -> Callable[[Branch, bool], bool]:
         def after(branch: Branch, finished: bool) -> bool:

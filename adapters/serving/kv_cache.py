@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -39,8 +40,30 @@ class Prefix:
         )
 
 
+class Held(Protocol):
+    """Keys and values of some tokens: per decoder layer, *shape* (heads, tokens, head width)."""
+
+    @property
+    def keys(self) -> Sequence[Tensor]:
+        """The keys."""
+        ...
+
+    @property
+    def values(self) -> Sequence[Tensor]:
+        """The values."""
+        ...
+
+
 class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is untyped here
-    """A cache layer with room to grow; transformers' own copies all it holds at each step."""
+    """A cache layer with room to grow; transformers' own copies all it holds at each step.
+
+    Args:
+        room: Tokens that fit without copying what is held; it grows beyond them.
+    """
+
+    def __init__(self, room: int = 0) -> None:
+        super().__init__()
+        self._least = room
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Begin empty, with the types of these."""
@@ -60,23 +83,18 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is untyped
         values[:, :, held:] = value_states
         return keys, values
 
-    def begin(
-        self, keys: Sequence[Tensor | None], values: Sequence[Tensor | None], room: int = 0
-    ) -> None:
+    def begin(self, keys: Sequence[Tensor | None], values: Sequence[Tensor | None]) -> None:
         """Begin with keys and values of rows of unequal length, padded on the right.
 
         Args:
             keys: One per row, *shape* (heads, tokens, head width); None for a row without any. At
                 least one is there.
             values: As keys.
-            room: Tokens that can be added before what is held has to be copied.
         """
         known = next(row for row in keys if row is not None)
         empty = known.new_empty(len(keys), known.shape[0], 0, known.shape[-1])
         self.lazy_initialization(empty, empty)
-        tokens = max(0 if row is None else row.shape[-2] for row in keys)
-        self._make_room(tokens + room)
-        grown = self._grow(tokens)
+        grown = self._grow(max(0 if row is None else row.shape[-2] for row in keys))
         for held, rows in zip(grown, (keys, values), strict=True):
             for place, row in enumerate(rows):
                 tokens = 0 if row is None else row.shape[-2]
@@ -87,41 +105,39 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is untyped
 
     def _grow(self, tokens: int) -> tuple[Tensor, Tensor]:
         """Hold so many tokens, the new ones still to be written."""
+        held = self.keys.shape[-2]
         if tokens > self._room[0].shape[-2]:
             # Half as many more: what is held is copied few times, however long it grows.
-            self._make_room(tokens + tokens // 2)
+            size = max(self._least, tokens + tokens // 2 if held else tokens)
+            rooms = []
+            for old in (self.keys, self.values):
+                new = old.new_empty(*old.shape[:2], size, old.shape[-1])
+                new[:, :, :held] = old
+                rooms.append(new)
+            self._room = (rooms[0], rooms[1])
         self.keys, self.values = (room[:, :, :tokens] for room in self._room)
         return self.keys, self.values
 
-    def _make_room(self, tokens: int) -> None:
-        """Move what is held to where so many tokens fit."""
-        held, rooms = self.keys.shape[-2], []
-        for old in (self.keys, self.values):
-            new = old.new_empty(*old.shape[:2], tokens, old.shape[-1])
-            new[:, :, :held] = old
-            rooms.append(new)
-        self._room = (rooms[0], rooms[1])
 
-
-def start_cache(prefixes: Sequence[Prefix | None], room: int = 0) -> tuple[Cache, list[int]]:
-    """A cache that holds each row's prefix, padded on the right up to equal length.
+def start_cache(rows: Sequence[Held | None], room: int = 0) -> tuple[Cache, list[int]]:
+    """A cache that holds what is known of each row, padded on the right up to equal length.
 
     Args:
-        prefixes: One per row; None where nothing of a row is computed yet.
-        room: Tokens that can be added before what is held has to be copied.
+        rows: None where nothing of a row is computed yet.
+        room: Tokens that can be added to each row before what is held has to be copied.
 
     Returns:
         The cache, and how many tokens of each row it holds.
     """
-    cache = Cache(layer_class_to_replicate=RoomyLayer)
-    held = [0 if prefix is None else len(prefix.ids) for prefix in prefixes]
-    layers = next((len(prefix.keys) for prefix in prefixes if prefix is not None), 0)
+    held = [0 if row is None else row.keys[0].shape[-2] for row in rows]
+    roomy = partial(RoomyLayer, max(held) + room)
+    cache = Cache(layer_class_to_replicate=roomy)
+    layers = next((len(row.keys) for row in rows if row is not None), 0)
     for number in range(layers):
-        layer = RoomyLayer()
+        layer = roomy()
         layer.begin(
-            [None if prefix is None else prefix.keys[number] for prefix in prefixes],
-            [None if prefix is None else prefix.values[number] for prefix in prefixes],
-            room,
+            [None if row is None else row.keys[number] for row in rows],
+            [None if row is None else row.values[number] for row in rows],
         )
         cache.layers.append(layer)
     return cache, held

@@ -81,7 +81,7 @@ class Scored:
 
     Args:
         likelihoods: One per completion.
-        tokens: Tokens that were read: the prompt and its branches.
+        tokens: Tokens of the prompt and its branches, whether or not the prompt was known.
     """
 
     likelihoods: tuple[Likelihood, ...]
@@ -189,7 +189,7 @@ def score_jobs(
     """Score the completions of several prompts.
 
     Args:
-        model: As in `score_trees`, without gates.
+        model: As in `score_trees`.
         jobs: Each with at least one completion.
         prefixes: For each job what is known of its prompt, its last token excepted.
         gating: Sets the gates of these jobs' prompts.

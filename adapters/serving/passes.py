@@ -22,8 +22,10 @@ NOTHING = -1
 
 # Most tokens that are read in one pass, padding included; a tree that is longer is read alone.
 _TOKENS = {"cpu": 2048}
-_TOKENS_ELSEWHERE = 16384
-# Most of a pass that may be padding.
+_TOKENS_ELSEWHERE = 8192
+# So many times as many are held in its cache at most, what was known before among them.
+_HELD = 4
+# Most of what is read that may be padding.
 _PADDING = 0.2
 
 Gating = Callable[[Sequence[int]], AbstractContextManager[None]]
@@ -56,7 +58,7 @@ class Tree(Protocol):
 
 @dataclass(frozen=True)
 class Row:
-    """What one pass made of one tree, all of it views of what the pass made of all.
+    """What one pass made of one tree; tensors may be views of what the pass made of all.
 
     Args:
         hidden_TH: Hidden states of the tokens that were read, *shape* (tokens, hidden).
@@ -125,26 +127,35 @@ def no_gates(trees: Sequence[int]) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def like_lengths(lengths: Sequence[int], most: int, padding: float = _PADDING) -> list[list[int]]:
-    """Places of rows to be computed together: of like length, and not too many.
+def like_lengths(
+    read: Sequence[int], held: Sequence[int], most: int, padding: float = _PADDING
+) -> list[list[int]]:
+    """Rows to be computed together: of like length, and not too many.
 
     Args:
-        lengths: Tokens of each row.
-        most: Most tokens of a batch, padding included; a row that is longer is a batch alone.
-        padding: Most of a batch that may be padding, in [0, 1).
+        read: Tokens to be read of each row.
+        held: Tokens known of each row.
+        most: Most tokens that a batch reads, padding included; it holds four times as many at
+            most. A row that has more is a batch alone.
+        padding: Most of what a batch reads that may be padding, in [0, 1).
+
+    Returns:
+        The places of each batch's rows, rising.
     """
     batches: list[list[int]] = []
-    total = 0
-    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
-        longest = lengths[place]
-        room = longest * (len(batches[-1]) + 1) if batches else 0
-        if batches and room <= most and total + longest >= (1 - padding) * room:
+    total = known = 0
+    for place in sorted(range(len(read)), key=lambda k: (read[k], held[k])):
+        longest = read[place]
+        size = len(batches[-1]) + 1 if batches else 0
+        known = max(known, held[place])
+        fits = size * longest <= most and size * (known + longest) <= _HELD * most
+        if size and fits and total + longest >= (1 - padding) * size * longest:
             batches[-1].append(place)
             total += longest
         else:
             batches.append([place])
-            total = longest
-    return batches
+            total, known = longest, held[place]
+    return [sorted(batch) for batch in batches]
 
 
 @torch.inference_mode()
@@ -153,8 +164,6 @@ def read_trees(
     trees: Sequence[Tree],
     prefixes: Sequence[Prefix | None],
     gating: Gating = no_gates,
-    *,
-    room: int = 0,
 ) -> Iterator[Pass]:
     """Compute all tokens of the trees that are not known.
 
@@ -164,24 +173,23 @@ def read_trees(
         prefixes: For each tree what is known of its prompt's first tokens, not of all its tokens;
             None where nothing is.
         gating: Sets their gates.
-        room: Tokens that the caches are to have room for beside those that are read.
     """
     device = model.device
-    lengths = [
-        len(tree.input_ids) - (0 if prefix is None else len(prefix.ids))
-        for tree, prefix in zip(trees, prefixes, strict=True)
-    ]
-    for places in like_lengths(lengths, _TOKENS.get(device.type, _TOKENS_ELSEWHERE)):
+    known = [0 if prefix is None else len(prefix.ids) for prefix in prefixes]
+    lengths = [len(tree.input_ids) - mine for tree, mine in zip(trees, known, strict=True)]
+    for places in like_lengths(lengths, known, _TOKENS.get(device.type, _TOKENS_ELSEWHERE)):
         longest = max(lengths[place] for place in places)
-        cache, held = start_cache([prefixes[place] for place in places], longest + room)
-        rests = [(trees[place], known) for place, known in zip(places, held, strict=True)]
-        own_BT = pad([tree.branch_ids[known:] for tree, known in rests], NOTHING).to(device)
-        stems_BT = pad([tree.stem_ids[known:] for tree, known in rests], NOTHING).to(device)
+        cache, held = start_cache([prefixes[place] for place in places], longest)
+        rests = [(trees[place], first) for place, first in zip(places, held, strict=True)]
+        own_BT = pad([tree.branch_ids[first:] for tree, first in rests], NOTHING).to(device)
+        stems_BT = pad([tree.stem_ids[first:] for tree, first in rests], NOTHING).to(device)
         members_BT = torch.cat([held_tokens(held, device), own_BT], dim=1)
         with packed_attention(model), gating(places):
             hidden_BTH = model.model(
-                input_ids=pad([tree.input_ids[known:] for tree, known in rests], 0).to(device),
-                position_ids=pad([t.position_ids[known:] for t, known in rests], 0).to(device),
+                input_ids=pad([tree.input_ids[first:] for tree, first in rests], 0).to(device),
+                position_ids=pad([tree.position_ids[first:] for tree, first in rests], 0).to(
+                    device
+                ),
                 attention_mask=branch_mask(members_BT, own_BT, stems_BT, model.dtype),
                 past_key_values=cache,
                 use_cache=True,
@@ -190,24 +198,16 @@ def read_trees(
         yield Pass(places, hidden_BTH, cache, members_BT, held, read)
 
 
-def join(passes: Sequence[Pass], room: int = 0) -> tuple[list[Tensor], Cache, Tensor]:
-    """All trees in one cache, in their order.
+def join(rows: Sequence[Row], room: int = 0) -> tuple[Cache, Tensor]:
+    """Rows of several passes in one cache, padded on the right.
 
     Args:
-        passes: Over all trees, each once.
-        room: As in `read_trees`.
+        rows: At least one.
+        room: As in `start_cache`.
 
     Returns:
-        The hidden states of each tree's tokens that were read, *shape* (tokens, hidden); the
-        cache, padded on the right; and the members of what it holds, *shape* (batch, tokens).
+        The cache and the members of what it holds, *shape* (batch, tokens).
     """
-    if len(passes) == 1 and list(passes[0].trees) == sorted(passes[0].trees):
-        (only,) = passes
-        hidden = [row[:end] for row, end in zip(only.hidden_BTH, only.read, strict=True)]
-        return hidden, only.cache, only.members_BT
-    rows = {tree: one.row(place) for one in passes for place, tree in enumerate(one.trees)}
-    ordered = [rows[tree] for tree in range(len(rows))]
-    held = [Prefix(tuple(row.members), tuple(row.keys), tuple(row.values)) for row in ordered]
-    cache, _ = start_cache(held, room)
-    members_BT = pad([row.members for row in ordered], NOTHING).to(passes[0].members_BT.device)
-    return [row.hidden_TH for row in ordered], cache, members_BT
+    cache, _ = start_cache(rows, room)
+    members_BT = pad([row.members for row in rows], NOTHING)
+    return cache, members_BT.to(rows[0].hidden_TH.device)

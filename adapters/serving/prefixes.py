@@ -1,4 +1,4 @@
-"""Keys and values of the beginnings that prompts have in common, kept from request to request."""
+"""Keys and values of prompts, and of what they begin with in common, kept between requests."""
 
 import threading
 from collections import OrderedDict
@@ -7,23 +7,23 @@ from collections.abc import Callable, Hashable, Sequence
 from routedk.adapters.serving.kv_cache import Prefix
 from routedk.errors import SettingError
 
-DEFAULT_BYTES = 256 * 2**20
+DEFAULT_BYTES = 512 * 2**20
 
 _LEAST = 16
 _SEEN = 64
 
 
 class PrefixCache:
-    """Prompt beginnings with their keys and values, bounded in memory, for many threads.
+    """Keys and values of prompts and their beginnings, bounded in memory, for many threads.
 
-    Known by their content: a family (what else the keys and values depend on: model and gates)
-    and token ids. Of a beginning that is new all is kept; of one that begins like another but
-    goes on differently, what they have in common, so that the parts of prompts that differ from
-    session to session are not kept one by one.
+    Beginnings are known by their content: a family (what else the keys and values depend on:
+    model and gates) and token ids. Of a beginning that is new all is kept; of one that begins
+    like another but goes on differently, what they have in common. Whole prompts, which are asked
+    about again soon or never, are kept beside them as long as there is room.
 
     Args:
-        max_bytes: Most memory of keys and values, at least 0; 0 keeps nothing. What was used
-            least recently goes first.
+        max_bytes: Most memory of keys and values, at least 0; 0 keeps nothing. Prompts go before
+            beginnings, and of each what was used least recently goes first.
 
     Attributes:
         computed: Tokens whose keys and values were computed to be kept.
@@ -40,6 +40,7 @@ class PrefixCache:
         self.computed = 0
         self.reused = 0
         self._held: OrderedDict[tuple[Hashable, tuple[int, ...]], Prefix] = OrderedDict()
+        self._prompts: OrderedDict[Hashable, Prefix] = OrderedDict()
         self._seen: OrderedDict[tuple[Hashable, tuple[int, ...]], None] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -82,17 +83,25 @@ class PrefixCache:
             self.reused += covered
         return known
 
-    def known(self, family: Hashable, ids: Sequence[int]) -> Prefix | None:
-        """What is kept of these tokens' beginning; nothing is computed."""
+    def prompt(self, key: Hashable) -> Prefix | None:
+        """What is kept of a prompt.
+
+        Args:
+            key: All that its keys and values depend on.
+        """
         with self._lock:
-            found = self._longest(family, tuple(ids))
-            self.reused += 0 if found is None else len(found.ids)
+            found = self._prompts.get(key)
+            if found is not None:
+                self._prompts.move_to_end(key)
+                self.reused += len(found.ids)
         return found
 
-    def keep(self, family: Hashable, prefix: Prefix) -> None:
-        """Keep what was computed anyway, as far as there is room."""
+    def keep_prompt(self, key: Hashable, prefix: Prefix) -> None:
+        """Keep what was computed of a prompt, where there is room beside the beginnings."""
         with self._lock:
-            self._keep(family, prefix)
+            self._prompts[key] = prefix
+            self._prompts.move_to_end(key)
+            self._make_room()
 
     def _longest(self, family: Hashable, ids: tuple[int, ...]) -> Prefix | None:
         found, tokens = None, _LEAST - 1
@@ -125,11 +134,15 @@ class PrefixCache:
         for key in within:
             del self._held[key]
         self._held[family, prefix.ids] = prefix
+        self._make_room()
+
+    def _make_room(self) -> None:
         while self._bytes() > self.max_bytes:
-            self._held.popitem(last=False)
+            (self._prompts or self._held).popitem(last=False)
 
     def _bytes(self) -> int:
-        return sum(prefix.bytes for prefix in self._held.values())
+        kept = (*self._held.values(), *self._prompts.values())
+        return sum(prefix.bytes for prefix in kept)
 
 
 def _shared(one: tuple[int, ...], other: tuple[int, ...]) -> int:

@@ -103,6 +103,14 @@ def test_in_lower_precision_the_draws_of_a_request_are_a_batch_of_their_own(
 
     assert asyncio.run(ask())[0] == together
     assert engine.sizes == [1] * 5
+
+    async def read_among_others() -> None:
+        prompts = [PROMPT, *(f"{PROMPT} {'again ' * k}" for k in range(8))]
+        await asyncio.gather(*(lm.acall(prompt, max_tokens=2) for prompt in prompts))
+
+    asyncio.run(read_among_others())
+    assert engine.generator.prefixes.bytes > 0
+    assert lm(PROMPT, **options) == together, "whatever was read before"
     engine.close()
     small = CountingEngine(student, max_batch=3)
     assert len(lm_of(small)(PROMPT, **options)) == 4

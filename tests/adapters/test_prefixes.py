@@ -323,6 +323,55 @@ def test_memory_is_bounded_and_the_least_used_goes_first() -> None:
         PrefixCache(-1)
 
 
+def test_prompts_are_kept_where_there_is_room_beside_beginnings() -> None:
+    compute = Computer()
+    one = compute(ids_of("a" * 20), None).bytes
+    cache = PrefixCache(3 * one)
+    cache.find("m", ids_of("a" * 20), compute)
+    for letter in "bcbd":
+        if cache.prompt(letter) is None:
+            cache.keep_prompt(letter, compute(ids_of(letter * 20), None))
+    assert cache.prompt("c") is None, "used least recently"
+    assert [check(cache.prompt(name), ids_of(name * 20)) for name in "bd"] == [20, 20]
+    asked = len(compute.asked)
+    cache.find("m", ids_of("a" * 20), compute)
+    assert len(compute.asked) == asked, "beginnings go last"
+    cache.keep_prompt("e", compute(ids_of("e" * 100), None))
+    assert cache.prompt("e") is None
+    assert cache.bytes == one, "too long to be kept: nothing but the beginning is left"
+
+
+def test_prompts_do_not_drive_out_what_they_have_in_common(
+    loaded: Student, prompts: list[EncodedPrompt], items: list[list[str]]
+) -> None:
+    (one,) = compute_prefixes(loaded.model, [prompts[0].ids], [None])
+    small = Generator(loaded, PrefixCache(2 * one.bytes))
+    wanted = Generator(loaded, PrefixCache(0)).item_lines(prompts, items)
+    for _ in range(3):
+        assert small.item_lines(prompts, items) == wanted
+    assert small.prefixes.computed == prompts[0].span[0]
+
+
+def test_prompts_of_other_sessions_of_the_same_tokens_are_not_mistaken(
+    loaded: Student, prompts: list[EncodedPrompt], items: list[list[str]]
+) -> None:
+    """The router looks at the session's tokens: where they are is a part of the prompt."""
+    routed = routed_of(loaded, "start")
+    keeps = Generator(routed)
+    start, end = prompts[0].span
+    other = EncodedPrompt(prompts[0].ids, (start // 2, end))
+    assert not torch.equal(routed.gates([other]), routed.gates(prompts[:1]))
+    keeps.item_lines(prompts[:1], items[:1])
+    found = keeps.score(
+        [scoring_job(loaded.tokenizer, other, [Continuation(" tea", "1 kettle |")])]
+    )
+    forgets = Generator(routed, PrefixCache(0))
+    wanted = forgets.score(
+        [scoring_job(loaded.tokenizer, other, [Continuation(" tea", "1 kettle |")])]
+    )
+    assert found[0].likelihoods[0].total == pytest.approx(wanted[0].likelihoods[0].total, abs=1e-5)
+
+
 def test_many_threads_at_once() -> None:
     cache = PrefixCache(2000)
     failed: list[BaseException] = []

@@ -62,7 +62,7 @@ def alone(scorer: Scorer, session: Session, wanted: Continuation) -> tuple[float
     job = scoring_job(generator.tokenizer, prompt, [wanted])
     tail = job.tails[0]
     ids = torch.tensor([[*prompt.ids, *job.heads[0], *tail]])
-    with torch.no_grad(), generator._gating([prompt])([0]):
+    with torch.no_grad(), generator.known.gating([prompt])([0]):
         scores = generator.base.model(input_ids=ids).logits[0].log_softmax(-1)
     places = range(ids.shape[1] - len(tail) - 1, ids.shape[1] - 1)
     return sum(float(scores[k, token]) for k, token in zip(places, tail, strict=True)), len(tail)
