@@ -158,8 +158,8 @@ def thought_of(lines: Sequence[Sequence[Completion]]) -> Completion:
     return Completion(
         f"{THOUGHT_PREFIX} {render_readings(readings)}",
         sum(reading.tokens for reading in written),
-        # A less likely reading that was cut short cuts nothing off the answer.
-        all(mine[0].finished for mine in lines),
+        # An intent that is cut at its limit is an intent, and more tokens would not be given.
+        True,
     )
 
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import dspy
 import pytest
+from dspy.lm15 import Message, Request
 
 from routedk.adapters.routing.routed import RoutedStudent
 from routedk.adapters.serving import engine as engine_module
+from routedk.adapters.serving import generation
 from routedk.adapters.serving.batcher import BatcherClosedError
 from routedk.adapters.serving.engine import (
     AsyncStudentEngine,
@@ -105,6 +107,21 @@ def test_answers_are_of_their_form(engine: CountingEngine, sessions: list[Sessio
     else:
         assert answer.raw == "none" or answer.raw[0].isdigit()
         assert answer.dropped == ()
+
+
+def test_an_intent_that_is_cut_at_its_limit_is_no_cut_answer(
+    shared: RoutedStudent, sessions: list[Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DSPy would advise to raise max_tokens, which changes nothing."""
+    monkeypatch.setattr(generation, "_LABEL_TOKENS", 1)
+    engine = StudentEngine(shared, form="item-intents")
+    system, user = BundleGenerator().messages(sessions[3])
+    message = Message.user(user["content"])
+    request = Request(model="m", system=system["content"], messages=(message,))
+    response = engine.complete(request)
+    assert response.usage.output_tokens == 3 * len(sessions[3].items)
+    assert response.finish_reason == "stop"
+    engine.close()
 
 
 def test_any_other_prompt_is_answered_freely(engine: CountingEngine) -> None:
