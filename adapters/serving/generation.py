@@ -1,5 +1,6 @@
 """Batched, constrained generation with the experts fused per session."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +20,7 @@ from routedk.adapters.serving.grammars import (
     LabelGrammar,
 )
 from routedk.adapters.serving.known_prompts import KnownPrompts
+from routedk.adapters.serving.kv_cache import Prefix
 from routedk.adapters.serving.likelihoods import Scored, ScoringJob, score_jobs
 from routedk.adapters.serving.passes import Row
 from routedk.adapters.serving.prefixes import PrefixCache
@@ -264,10 +266,10 @@ class Generator:
         draw = Draw(self.token_filter, [row.pens for row in rows], likelihoods)
         trees = [grow_tree(row.ids, [(head, len(head)) for head in row.heads]) for row in rows]
         asked = [row.prompt for row in rows]
-        # In lower precision what a prompt was read with changes scores, and a draw with them.
+        # In lower precision what was read together, and when, changes scores, and a draw with them.
         seeded = any(pen.sampling.seed is not None for writers in pens for pen in writers)
         whole = self.known.exact or not seeded
-        known = [self.known.find(row.prompt, row.ids, whole=whole) for row in rows]
+        known = self._known(rows) if whole else [None] * len(rows)
 
         def keep(tree: int, made: Row) -> None:
             row, before = rows[tree], known[tree]
@@ -293,6 +295,19 @@ class Generator:
             stems = [mine_all[k : k + step] for k in range(0, len(mine_all), step)]
             found.append([stem[first:last] for stem in stems])
         return found
+
+    def _known(self, rows: Sequence[_Row]) -> list[Prefix | None]:
+        """What is known of each row's prompt; one that several rows have is read here, once."""
+        counts = Counter(row.prompt for row in rows)
+        shared = [prompt for prompt, count in counts.items() if count > 1]
+        read = self.known.read(shared, self.known.gating(shared)) if shared else []
+        found = dict(zip(shared, read, strict=True))
+        return [
+            found[row.prompt]
+            if row.prompt in found
+            else self.known.find(row.prompt, row.ids if row.heads else row.ids[:-1])
+            for row in rows
+        ]
 
     def _text_watch(self, watch: Watch[str]) -> Callable[[Branch, bool], bool]:
         def after(branch: Branch, finished: bool) -> bool:

@@ -35,17 +35,14 @@ class KnownPrompts:
         """Sets the gates of any of these prompts."""
         return no_gates if self.routed is None else self.routed.gating(prompts)
 
-    def find(
-        self, prompt: EncodedPrompt, ids: tuple[int, ...], *, whole: bool = True
-    ) -> Prefix | None:
+    def find(self, prompt: EncodedPrompt, ids: tuple[int, ...]) -> Prefix | None:
         """What is known of a prompt, or of what stands before its session.
 
         Args:
             prompt: The prompt.
             ids: Its first tokens, of which that may be.
-            whole: Whether more than the common beginning may be.
         """
-        if whole and (known := self.prefixes.prompt(self._key(prompt))) is not None:
+        if (known := self.prefixes.prompt(self._key(prompt))) is not None:
             return known.first(min(len(ids), len(known.ids)))
         family = self._family()
         if family is None:

@@ -26,8 +26,8 @@ class PrefixCache:
             beginnings, and of each what was used least recently goes first.
 
     Attributes:
-        computed: Tokens whose keys and values were computed to be kept.
-        reused: Tokens that needed not be computed.
+        computed: Tokens of common beginnings that were computed to be kept.
+        reused: Tokens of common beginnings that needed not be computed.
 
     Raises:
         SettingError: A value is not allowed.
@@ -93,12 +93,13 @@ class PrefixCache:
             found = self._prompts.get(key)
             if found is not None:
                 self._prompts.move_to_end(key)
-                self.reused += len(found.ids)
         return found
 
     def keep_prompt(self, key: Hashable, prefix: Prefix) -> None:
         """Keep what was computed of a prompt, where there is room beside the beginnings."""
         with self._lock:
+            if prefix.bytes + sum(held.bytes for held in self._held.values()) > self.max_bytes:
+                return
             self._prompts[key] = prefix
             self._prompts.move_to_end(key)
             self._make_room()

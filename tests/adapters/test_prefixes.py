@@ -1,5 +1,6 @@
 """What prompts begin with in common is computed once; answers are those computed whole."""
 
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -174,12 +175,11 @@ def test_answers_with_kept_beginnings_are_those_without(
 
 
 @contextmanager
-def reading(routed: RoutedStudent) -> Iterator[list[int]]:
-    """The number of places of every pass over the student, padding included."""
-    read: list[int] = []
-    decoder = routed.student.model.model
-    hook = decoder.embed_tokens.register_forward_hook(
-        lambda module, args, output: read.append(args[0].numel())
+def reading(routed: RoutedStudent) -> Iterator[list[tuple[int, int]]]:
+    """Rows and tokens of every pass over the student, padding included."""
+    read: list[tuple[int, int]] = []
+    hook = routed.student.model.model.layers[0].register_forward_pre_hook(
+        lambda module, args: read.append(tuple(args[0].shape[:2]))
     )
     try:
         yield read
@@ -202,8 +202,9 @@ def test_a_prompt_is_read_once_for_answers_and_likelihoods(
     with reading(routed) as anew:
         assert forgets.item_lines(prompts[:1], items[:1]) == answer
         (wanted,) = forgets.score([job])
-    # The last token before the completions is read again; router inputs are embedded in both.
-    assert sum(anew) - sum(again) >= 2 * len(prompts[0].ids) - 1
+    # The last token before the completions is read again.
+    saved = sum(map(math.prod, anew)) - sum(map(math.prod, again))
+    assert saved >= 2 * len(prompts[0].ids) - 1
     assert found.tokens == wanted.tokens
     for mine, other in zip(found.likelihoods, wanted.likelihoods, strict=True):
         assert mine.total == pytest.approx(other.total, abs=1e-4)
@@ -338,7 +339,30 @@ def test_prompts_are_kept_where_there_is_room_beside_beginnings() -> None:
     assert len(compute.asked) == asked, "beginnings go last"
     cache.keep_prompt("e", compute(ids_of("e" * 100), None))
     assert cache.prompt("e") is None
-    assert cache.bytes == one, "too long to be kept: nothing but the beginning is left"
+    assert cache.bytes == 3 * one, "what is too long to be kept drives nothing out"
+
+
+def test_one_prompt_is_read_once_however_many_ask(
+    loaded: Student, prompts: list[EncodedPrompt], items: list[list[str]]
+) -> None:
+    """Also where they fill more than one tree."""
+    routed = routed_of(loaded, "start")
+    for prefixes in (PrefixCache(), PrefixCache(0)):
+        generator = Generator(routed, prefixes)
+        (alone,) = Generator(routed).item_lines(prompts[:1], items[:1], readings=3)
+        with reading(routed) as read:
+            found = generator.item_lines(prompts[:1] * 16, items[:1] * 16, readings=3)
+        assert found == [alone] * 16
+        whole = [rows for rows, tokens in read if tokens >= len(prompts[0].ids) - 1]
+        assert whole == [1]
+
+
+def test_a_prompt_without_items_is_no_error_the_second_time(
+    loaded: Student, prompts: list[EncodedPrompt], items: list[list[str]]
+) -> None:
+    generator = Generator(loaded)
+    for _ in range(2):
+        assert generator.item_lines(prompts[:2], [items[0], []])[1] == []
 
 
 def test_prompts_do_not_drive_out_what_they_have_in_common(
