@@ -22,7 +22,7 @@ from routedk.adapters.serving.grammars import (
 from routedk.adapters.serving.known_prompts import KnownPrompts
 from routedk.adapters.serving.kv_cache import Prefix
 from routedk.adapters.serving.likelihoods import Scored, ScoringJob, score_jobs
-from routedk.adapters.serving.passes import Row
+from routedk.adapters.serving.passes import Gating, Row
 from routedk.adapters.serving.prefixes import PrefixCache
 from routedk.adapters.student import Student
 from routedk.adapters.training.examples import encode_head
@@ -269,7 +269,8 @@ class Generator:
         # In lower precision what was read together, and when, changes scores, and a draw with them.
         seeded = any(pen.sampling.seed is not None for writers in pens for pen in writers)
         whole = self.known.exact or not seeded
-        known = self._known(rows) if whole else [None] * len(rows)
+        gating = self.known.gating(asked)
+        known = self._known(rows, gating) if whole else [None] * len(rows)
 
         def keep(tree: int, made: Row) -> None:
             row, before = rows[tree], known[tree]
@@ -284,7 +285,7 @@ class Generator:
             max_tokens=max(pen.limit for writers in pens for pen in writers),
             draws=[len(row.pens) for row in rows],
             prefixes=known,
-            gating=self.known.gating(asked),
+            gating=gating,
             goes_on=draw.goes_on,
             told=keep,
         )
@@ -296,11 +297,12 @@ class Generator:
             found.append([stem[first:last] for stem in stems])
         return found
 
-    def _known(self, rows: Sequence[_Row]) -> list[Prefix | None]:
+    def _known(self, rows: Sequence[_Row], gating: Gating) -> list[Prefix | None]:
         """What is known of each row's prompt; one that several rows have is read here, once."""
         counts = Counter(row.prompt for row in rows)
-        shared = [prompt for prompt, count in counts.items() if count > 1]
-        read = self.known.read(shared, self.known.gating(shared)) if shared else []
+        shared = {row.prompt: k for k, row in enumerate(rows) if counts[row.prompt] > 1}
+        places = list(shared.values())
+        read = self.known.read([*shared], lambda mine: gating([places[k] for k in mine]))
         found = dict(zip(shared, read, strict=True))
         return [
             found[row.prompt]

@@ -62,7 +62,7 @@ class KnownPrompts:
         """The keys and values of prompts but for their last tokens, computed where need be.
 
         Args:
-            prompts: At least one; the same one may be there several times.
+            prompts: Any number; the same one may be there several times.
             gating: Of these prompts.
 
         Returns:
