@@ -35,6 +35,7 @@ RATIOS = {
     "xlora_vs_softmax": ("x-lora", "softmax", ("decode", "decode_16")),
     "merged_vs_base": ("merged", "base", ("decode", "decode_16")),
 }
+OURS = (*FUSIONS, "single:base")
 Times = Mapping[str, Mapping[str, list[float]]]
 
 
@@ -128,9 +129,11 @@ def systems(student: str, settings: ExpertSettings, folder: Path) -> Iterator[Sy
     # X-LoRA runs the student twice per pass and refuses a cache of keys and values.
     plain = copied().model
     plain.config.use_cache = False
-    yield System("x-lora", get_peft_model(plain, config).eval(), cached=False)
+    # Of it the router alone learns, and needs nothing to begin.
+    xlora = get_peft_model(plain, config).eval()
+    yield System("x-lora", xlora, cached=False, train=lambda: None)
     yield System("arrow", create_arrow_model(copied().model, paths, ArrowConfig(top_k=3)).eval())
-    for fusion in FUSIONS:
+    for fusion in OURS:
         routed = RoutedStudent.load(folder / "experts", student=copied())
         routed.use_fusion(fusion)
         if fusion == "merged":
@@ -219,7 +222,7 @@ def main(
     ] = None,
 ) -> None:
     """Time prefill, decoding and a training step of every system."""
-    known = ("base", "lora", "three active", "x-lora", "arrow", *FUSIONS)
+    known = ("base", "lora", "three active", "x-lora", "arrow", *OURS)
     if unknown := set(only or ()) - set(known):
         raise typer.BadParameter(f"no system is called {min(unknown)!r}: there are {known}")
     if unknown := set(task or ()) - set(TASKS):

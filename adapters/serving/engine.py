@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
-import torch
 from dspy.lm15 import Request, Response
 
 from routedk.adapters.prompts import encode_prompt
@@ -104,7 +103,6 @@ class StudentEngine(Unsaved):
         self.readings = readings
         self.generator = Generator(student, PrefixCache(prefix_bytes))
         self._max_batch = max_batch
-        self._exact = self.generator.base.model.dtype == torch.float32
         self._batcher: Batcher[Job | ScoringJob, Any] = Batcher(
             self.run,
             lambda job: job.kind,
@@ -156,7 +154,7 @@ class StudentEngine(Unsaved):
             items=tuple(lines.split("\n")) if lines else (),
             max_tokens=config.max_tokens or FREE_TOKENS,
             sampling=sampling_of(request, draw),
-            alone=config.seed is not None and not self._exact,
+            alone=config.seed is not None and not self.generator.known.exact,
             told=told,
         )
 

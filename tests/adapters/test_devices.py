@@ -1,0 +1,74 @@
+"""The whole way on one device: trained there, saved, loaded again, asked."""
+
+from pathlib import Path
+
+import dspy
+import pytest
+import torch
+
+from routedk.adapters.prompts import encode_prompt
+from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.serving.engine import StudentEngine, engine_lm
+from routedk.adapters.student import load_student
+from routedk.adapters.training.fit import FitSettings, fit
+from routedk.adapters.training.stages import TrainingSettings
+from routedk.programs.batch import generate_all
+from routedk.programs.generator import BundleGenerator
+from routedk.programs.prompting.answers import parse_answer
+from routedk.programs.prompting.layout import build_messages
+from routedk.types import KnowledgeBase, Session
+
+STAGE = TrainingSettings(epochs=2, learning_rate=3e-2, batch_size=2, warmup_steps=1, bf16=False)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
+
+
+@pytest.mark.parametrize("fusion", ["softmax", "sparsegen"])
+def test_trained_and_asked(
+    fusion: str,
+    device: str,
+    student_folder: Path,
+    sessions: list[Session],
+    knowledge: KnowledgeBase,
+    tmp_path: Path,
+) -> None:
+    folder, name = tmp_path / "experts", str(student_folder)
+    settings = FitSettings(
+        experts=ExpertSettings(r=4, lora_alpha=8, layers=2, experts_from="session"),
+        base=STAGE,
+        knowledge=STAGE,
+        router=STAGE,
+        fusion=fusion,
+    )
+    fit(load_student(name, device=device, dtype="float32"), sessions, knowledge, folder, settings)
+    for dtype in ("float32", "bfloat16"):
+        student = load_student(name, device=device, dtype=dtype)
+        routed = RoutedStudent.load(folder, student=student)
+        lm = engine_lm(StudentEngine(routed, form="item-intents"))
+        with dspy.context(lm=lm):
+            answers = generate_all(BundleGenerator(), sessions)
+        lm.engine.close()
+        for answer, session in zip(answers, sessions, strict=True):
+            assert answer.error is None
+            assert parse_answer(answer.raw, session).dropped == ()
+    there, here = (
+        RoutedStudent.load(folder, student=load_student(name, device=where, dtype="float32"))
+        for where in (device, "cpu")
+    )
+    assert there.device.type == device
+    for session in sessions:
+        torch.testing.assert_close(
+            _scores(there, session), _scores(here, session), rtol=1e-3, atol=1e-3
+        )
+
+
+def _scores(routed: RoutedStudent, session: Session) -> torch.Tensor:
+    prompt = encode_prompt(routed.tokenizer, build_messages(session))
+    with torch.no_grad(), routed.fused([prompt]):
+        ids = torch.tensor([prompt.ids], device=routed.device)
+        scores: torch.Tensor = routed.model(input_ids=ids).logits
+    return scores.cpu()
