@@ -9,6 +9,7 @@ import dspy
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
@@ -207,6 +208,11 @@ def knowledge(sessions: list[Session]) -> KnowledgeBase:
         for intent, titles in _INTENTS.items()
     )
     return KnowledgeBase(rules=rules, thoughts=thoughts)
+
+
+def assert_same_scores(found: Tensor, wanted: Tensor) -> None:
+    """Equal but for the rounding of float32, which differs from one CPU to the next."""
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
 Ask = Callable[[Session], list[dict[str, str]]]

@@ -14,7 +14,7 @@ from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
 from routedk.adapters.student import Student
 from routedk.errors import SettingError
 
-from .conftest import copy_of, randomise
+from .conftest import assert_same_scores, copy_of, randomise
 
 IDS = torch.randint(5, 200, (2, 9), generator=torch.Generator().manual_seed(0))
 # What vLLM's parse_fine_tuned_lora_name takes apart, for the modules that it knows.
@@ -54,11 +54,9 @@ def test_it_is_the_experts_under_these_gates(
 ) -> None:
     lora = fold(routed, torch.tensor(gates))
     assert (lora.rank, lora.error) == (rank, 0.0)
-    torch.testing.assert_close(
+    assert_same_scores(
         plain_logits(lora, student_folder, tmp_path / "lora"),
         routed_logits(routed, torch.tensor(gates)),
-        rtol=1e-5,
-        atol=1e-5,
     )
 
 

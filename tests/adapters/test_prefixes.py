@@ -26,7 +26,7 @@ from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.prompting.layout import build_messages, render_items
 from routedk.types import KnowledgeBase, Session
 
-from .conftest import copy_of, randomise
+from .conftest import assert_same_scores, copy_of, randomise
 
 FUSIONS = ("softmax", "single:rule", "layerwise", "sparsegen")
 
@@ -146,7 +146,7 @@ def test_training_and_inference_agree(
         (rest,) = read_trees(student, [tree], prefixes, gating)
         with torch.inference_mode():
             used_NV = student.lm_head(rest.hidden_BTH[0, [place - known for place in places]])
-        torch.testing.assert_close(mine_NV, used_NV, atol=1e-5, rtol=0)
+        assert_same_scores(mine_NV, used_NV)
 
 
 @pytest.mark.parametrize("experts_from", ["start", "session"])
@@ -304,7 +304,7 @@ def test_prompts_of_other_sessions_of_the_same_tokens_are_not_mistaken(
     wanted = forgets.score(
         [scoring_job(loaded.tokenizer, other, [Continuation(" tea", "1 kettle |")])]
     )
-    assert found[0].likelihoods[0].total == pytest.approx(wanted[0].likelihoods[0].total, abs=1e-5)
+    assert found[0].likelihoods[0].total == pytest.approx(wanted[0].likelihoods[0].total, abs=1e-3)
 
 
 @pytest.mark.parametrize(("batch", "queries"), [(1, 1), (1, 5), (2, 1), (2, 5)])
@@ -322,7 +322,7 @@ def test_packed_attention_equals_the_library(batch: int, queries: int) -> None:
     module = type("M", (torch.nn.Module,), {"num_key_value_groups": 3, "is_causal": True})()
     found = packed_attention_forward(module, query, key, value, mask, scaling=0.3)[0]
     wanted = sdpa_attention_forward(module, query, key, value, mask, scaling=0.3)[0]
-    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-5)
+    assert_same_scores(found, wanted)
 
 
 def test_the_setting_is_stored(loaded: Student, tmp_path: Path) -> None:
