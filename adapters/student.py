@@ -153,7 +153,7 @@ def _snapshot(name: str, *, local_files_only: bool) -> Path | None:
             )
         )
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        logger.info("%s: not from the Hugging Face hub (%s)", name, type(error).__name__)
+        logger.debug("%s: not from the Hugging Face hub (%s)", name, type(error).__name__)
         return None
     return found if any(found.glob("*.safetensors")) else None
 

@@ -184,8 +184,10 @@ def _load(
             logging.enable_progress_bar()
 
     def encode(texts: list[str]) -> NDArray[np.float32]:
+        # Half a surrogate pair, as a cut title may end in, is no text to a tokenizer.
+        readable = [text.encode(errors="replace").decode() for text in texts]
         rows = loaded.encode(
-            texts, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False
+            readable, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False
         )
         return np.asarray(rows, dtype=np.float32)
 

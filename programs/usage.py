@@ -19,11 +19,12 @@ class Usage:
     that it cost when it was made.
 
     Args:
-        calls: Answers, those from the cache included.
+        calls: Requests that were answered, those from the cache included; several completions of
+            one request count once.
         input_tokens: Tokens of their prompts.
         output_tokens: Tokens of the answers.
-        cached: How many of the answers came from the cache.
-        unmetered: How many of the answers came without token counts.
+        cached: How many of them were answered from the cache.
+        unmetered: How many of them were answered without token counts.
     """
 
     calls: int = 0

@@ -59,7 +59,8 @@ class RoutedStudent:
         fusion_name: Its public name.
 
     Raises:
-        SettingError: The student has experts already, or no decoder layers where they are sought.
+        SettingError: The student has experts already, or no decoder layers where they are sought,
+            or the rank is above its hidden size.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class RoutedStudent:
                 f"the student {student.name!r} is a {type(student.model).__name__}, without "
                 "decoder layers under model.layers: use a student like Llama, Qwen or SmolLM2"
             )
+        _check_rank(self.settings, student)
         depth = student.model.config.num_hidden_layers
         self.first_layer = max(0, depth - (self.settings.layers or depth))
         config = expert_config(
@@ -293,6 +295,7 @@ class RoutedStudent:
             )
         try:
             settings = settings_of(document)
+            _check_rank(settings, base)
             make_fusion(document["fusion"], settings.experts, 1, 1, document.get("mean_gates"))
         except SettingError as error:
             raise ArtifactError(f"{folder / ROUTING_FILE}: {error}") from None
@@ -318,6 +321,12 @@ class RoutedStudent:
                 raise _unreadable(folder / ROUTER_FILE, error) from error
         routed.freeze()
         return routed
+
+
+def _check_rank(settings: ExpertSettings, student: Student) -> None:
+    widest = student.model.config.hidden_size
+    if settings.r > widest:
+        raise SettingError(f"r={settings.r}: at most {widest}, the hidden size of {student.name!r}")
 
 
 def _unreadable(path: Path, error: Exception) -> ArtifactError:

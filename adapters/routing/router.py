@@ -189,8 +189,8 @@ def make_fusion(
     if name == "merged":
         if mean_gates is None or len(mean_gates) != count:
             raise SettingError(
-                "fusion 'merged': the router's mean gates are not known; train one with fusion "
-                "softmax, top1 or static first"
+                "fusion 'merged': the router's mean gates are not known: take uniform, "
+                "single:EXPERT or gates of your own, or train with fusion softmax, top1 or static"
             )
         return FixedFusion(mean_gates)
     if name == "sparsegen":

@@ -1,6 +1,5 @@
 """``routing.json``: which experts a folder holds, on which student, fused how."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,11 +9,13 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from routedk.adapters.routing.router_inputs import DEFAULT_INPUT, router_input
-from routedk.errors import ArtifactError, SettingError
+from routedk.errors import ArtifactError, DataError, SettingError
+from routedk.files import read_json
 
 SCHEMA = 2
 ROUTING_FILE = "routing.json"
 ROUTER_FILE = "router.safetensors"
+_MOST_ALPHA = 2**16
 # How files written before there was a choice name the router's input.
 _FORMER_INPUT = "mean input embedding of the session's tokens"
 EXPERTS = ("base", "rule", "thought")
@@ -28,8 +29,8 @@ class ExpertSettings:
 
     Args:
         experts: Names, in gate order: lower-case letters, digits and ``_``.
-        r: Rank of each expert, at least 1.
-        lora_alpha: LoRA scaling is ``lora_alpha / r``.
+        r: Rank of each expert, at least 1 and at most the student's hidden size.
+        lora_alpha: LoRA scaling is ``lora_alpha / r``; from 1 to 65,536.
         target_modules: Linear layers that get experts, by the end of their names.
         layers: Number of uppermost decoder layers that get experts; None for all. The layers
             below are computed once per row in training.
@@ -57,6 +58,8 @@ class ExpertSettings:
             raise SettingError(f"experts {bad}: names are of lower-case letters, digits and _")
         if self.r < 1 or self.lora_alpha < 1:
             raise SettingError(f"r={self.r}, lora_alpha={self.lora_alpha}: both are at least 1")
+        if self.lora_alpha > _MOST_ALPHA:
+            raise SettingError(f"lora_alpha={self.lora_alpha}: at most {_MOST_ALPHA}")
         if self.layers is not None and self.layers < 1:
             raise SettingError(f"layers={self.layers}: at least 1, or None for all")
         router_input(self.router_input)
@@ -119,14 +122,14 @@ def read_routing(folder: Path) -> dict[str, Any]:
         ArtifactError: It is missing, damaged, or of another schema.
     """
     path = folder / ROUTING_FILE
+    if not path.exists():
+        raise ArtifactError(f"{path}: no such file; is {folder} what `train` wrote?")
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ArtifactError(f"{path}: no such file; is {folder} what `train` wrote?") from None
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path}: not readable as JSON: {error}") from error
+        document = read_json(path)
+    except DataError as error:
+        raise ArtifactError(str(error)) from None
     schema = document.get("schema") if isinstance(document, dict) else None
-    if schema != SCHEMA:
+    if not isinstance(document, dict) or schema != SCHEMA:
         raise ArtifactError(
             f"{path}: schema {schema!r}, this version reads {SCHEMA} (train the experts again)"
         )
@@ -134,7 +137,7 @@ def read_routing(folder: Path) -> dict[str, Any]:
         _Routing.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
+        place = ".".join(map(str, first["loc"])) or "as a whole"
         raise ArtifactError(f"{path}: {place}: {first['msg']}") from None
     return dict(document)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 from dspy.lm15 import Request, Response
 
-from routedk.adapters.prompts import encode_prompt
+from routedk.adapters.prompts import EncodedPrompt, encode_prompt
 from routedk.adapters.routing.routed import RoutedStudent, read_routing
 from routedk.adapters.serving.batcher import Batcher
 from routedk.adapters.serving.draws import AnnounceDraws, current_draws
@@ -23,6 +23,7 @@ from routedk.adapters.serving.prefixes import DEFAULT_BYTES, PrefixCache
 from routedk.adapters.serving.requests import (
     FREE_TOKENS,
     Job,
+    PromptLengthError,
     Unsaved,
     apart,
     messages_of,
@@ -149,10 +150,11 @@ class StudentEngine(Unsaved):
         lines = session_lines(messages[-1]["content"])
         if lines and self.form == "verification":
             raise VerifierError
+        prompt, room = self._encode(messages)
         return Job(
-            prompt=encode_prompt(self.generator.tokenizer, messages),
+            prompt=prompt,
             items=tuple(lines.split("\n")) if lines else (),
-            max_tokens=config.max_tokens or FREE_TOKENS,
+            max_tokens=min(config.max_tokens or FREE_TOKENS, room),
             sampling=sampling_of(request, draw),
             alone=config.seed is not None and not self.generator.known.exact,
             told=told,
@@ -170,9 +172,8 @@ class StudentEngine(Unsaved):
         self, messages: Sequence[Message], continuations: Sequence[Continuation]
     ) -> "Future[Scored]":
         """Queue completions of one prompt, at least one, whose likelihood is asked for."""
-        tokenizer = self.generator.tokenizer
-        prompt = encode_prompt(tokenizer, messages)
-        return self._batcher.submit(scoring_job(tokenizer, prompt, continuations))
+        prompt, _ = self._encode(messages)
+        return self._batcher.submit(scoring_job(self.generator.tokenizer, prompt, continuations))
 
     def score_lines(
         self, messages: Sequence[Message], lines: Sequence[str], texts: Sequence[str]
@@ -182,6 +183,14 @@ class StudentEngine(Unsaved):
         found = self.score(messages, wanted).result()
         totals = np.array([one.total for one in found.likelihoods])
         return LineScores(totals.reshape(len(lines), len(texts)), found.tokens)
+
+    def _encode(self, messages: Sequence[Message]) -> tuple[EncodedPrompt, int]:
+        """A prompt, and how many tokens the context window has beyond it, at least one."""
+        prompt = encode_prompt(self.generator.tokenizer, messages)
+        window = self.generator.base.model.config.max_position_embeddings
+        if len(prompt.ids) >= window:
+            raise PromptLengthError(len(prompt.ids), window)
+        return prompt, window - len(prompt.ids)
 
     def prompt_tokens(self, messages: Sequence[Message]) -> int:
         """Tokens of a prompt with these messages, those of the chat template included."""

@@ -80,6 +80,11 @@ class StudentRanker:
         if self.scorer.engine.form == "verification":
             raise VerifierError
 
+    @property
+    def needs_intents(self) -> bool:
+        """Whether it knows bundles by their intents, as a student that names items does."""
+        return self.scorer.engine.form == "item-intents"
+
     def __call__(self, session: Session, answers: Sequence[Sequence[Bundle]]) -> AnswerScores:
         """The log-likelihood of each answer; see `AnswerScorer`."""
         parts = [self._completions(session, bundles) for bundles in answers]
@@ -93,7 +98,7 @@ class StudentRanker:
         )
 
     def _completions(self, session: Session, bundles: Sequence[Bundle]) -> list[Continuation]:
-        if self.scorer.engine.form != "item-intents":
+        if not self.needs_intents:
             return [Continuation(render_answer(session, bundles))]
         return [
             Continuation(

@@ -7,16 +7,34 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, Self
 
 from dspy.lm15 import Message, Request, Response, Usage
+from dspy.utils.exceptions import ContextWindowExceededError
 
 from routedk.adapters.prompts import EncodedPrompt
 from routedk.adapters.serving.generation import Completion, Sampling
-from routedk.errors import SettingError
+from routedk.errors import RouteDKError, SettingError
 from routedk.programs.prompting.item_intents import render_readings, split_labels
 from routedk.programs.prompting.layout import THOUGHT_PREFIX
 
 FREE_TOKENS = 256
 # Divided by less, scores leave the range of floats; the likeliest token has it all long before.
 _COLDEST = 1e-3
+
+
+class PromptLengthError(ContextWindowExceededError, RouteDKError):  # type: ignore[misc]
+    """A prompt leaves no room for an answer in the student's context window.
+
+    It is DSPy's error of that kind, too, which modules that can shorten their prompts catch.
+
+    Args:
+        tokens: Of the prompt.
+        window: Most tokens of a prompt and its answer.
+    """
+
+    def __init__(self, tokens: int, window: int) -> None:
+        super().__init__(  # type: ignore[call-arg]
+            message=f"a prompt of {tokens} tokens, and the student's context window has {window}: "
+            "shorten it, for example by fewer rules or neighbours"
+        )
 
 
 @dataclass(frozen=True, eq=False)

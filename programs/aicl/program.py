@@ -9,6 +9,7 @@ import dspy
 from routedk.errors import SettingError
 from routedk.programs.aicl import prompts
 from routedk.programs.aicl.lessons import Lesson, LessonBook
+from routedk.programs.choosing.checks import check_count
 from routedk.programs.choosing.self_correction import Dialogue, SelfCorrection, as_demos, ask_text
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.prompting import layout
@@ -77,6 +78,7 @@ class AICL(SessionProgram):
         self.knowledge = CompiledKnowledge(k=k, sessions=tuple(sessions), retriever=retriever)
         self.use_rules = use_rules
         self.share = share
+        check_count("self_corrections", self_corrections, 0)
         self.talk = SelfCorrection(self_corrections)
         self.causes = dspy.Predict(prompts.FindCauses)
         self.rules = dspy.Predict(prompts.FindRules)

@@ -6,11 +6,11 @@ from typing import Any
 
 import dspy
 
-from routedk.errors import SettingError
 from routedk.eval.baselines import whole
 from routedk.eval.candidates import session_dendrogram
 from routedk.eval.embeddings import TitleEncoder, default_encoder
 from routedk.eval.overlap import ItemSets, distinct, jaccard
+from routedk.programs.choosing.checks import check_count, check_temperature
 from routedk.programs.choosing.consensus import Consensus
 from routedk.programs.prompting.text import neutralise
 from routedk.programs.prompting.wording import intent_words, stem
@@ -76,8 +76,8 @@ class ChoosingProgram(SessionProgram):
         self, generator: Any, *, n: int, temperature: float, encoder: TitleEncoder | None
     ) -> None:
         super().__init__()
-        if n < 0:
-            raise SettingError(f"n={n}: it must be at least 0")
+        check_count("n", n, 0)
+        check_temperature(temperature)
         self.samples = (
             None
             if generator is None or n == 0

@@ -15,6 +15,7 @@ from routedk.eval.dendrogram import Dendrogram
 from routedk.eval.matched import matched_f1
 from routedk.eval.overlap import ItemSets, jaccard
 from routedk.programs.batch import call_all
+from routedk.programs.choosing.checks import check_count, check_generator, check_temperature, no_lm
 from routedk.programs.session_program import SessionProgram
 from routedk.programs.usage import Usage, metered
 from routedk.types import Bundle, Session, bundle_sets
@@ -56,12 +57,9 @@ class Consensus(SessionProgram):
     ) -> None:
         """Check and keep the settings."""
         super().__init__()
-        if n < 1:
-            raise SettingError(f"n={n}: it must be at least 1")
-        if not 0 < temperature <= 2:
-            raise SettingError(
-                f"temperature={temperature}: it must be above 0, or all draws agree, and at most 2"
-            )
+        check_generator(generator)
+        check_count("n", n, 1)
+        check_temperature(temperature)
         if rule not in RULES:
             raise SettingError(f"consensus rule {rule!r}: allowed are {', '.join(RULES)}")
         self.generator = generator
@@ -104,7 +102,7 @@ class Consensus(SessionProgram):
         further = range(1, self.n)
         lms = [predictor.lm or dspy.settings.lm for predictor in self.generator.predictors()]
         if further and None in lms:
-            raise SettingError("no language model: dspy.configure(lm=...) or set_lm first")
+            raise no_lm()
         asks = [partial(_answer, self.generator)]
         together = bool(lms) and all(_draws_together(lm) for lm in lms)
         draws = getattr(self.generator, "draws", None)

@@ -11,6 +11,7 @@ import numpy as np
 from routedk.errors import SettingError
 from routedk.eval.embeddings import TitleEncoder
 from routedk.programs.choosing.candidates import ChoosingProgram, prediction_of
+from routedk.programs.choosing.checks import check_judge, check_judged
 from routedk.programs.usage import Usage
 from routedk.types import Bundle, Session
 
@@ -35,7 +36,10 @@ class AnswerScores:
 
 
 class AnswerScorer(Protocol):
-    """Tells how likely answers are."""
+    """Tells how likely answers are.
+
+    One that has a true attribute ``needs_intents`` knows bundles by their intents alone.
+    """
 
     def __call__(self, session: Session, answers: Sequence[Sequence[Bundle]]) -> AnswerScores:
         """Score answers; threads may call at the same time.
@@ -64,7 +68,8 @@ class LikelihoodRanking(ChoosingProgram):
     candidate answers in their order.
 
     Args:
-        generator: What is drawn from; it is not changed. None draws nothing.
+        generator: What is drawn from; it is not changed. None draws nothing: a scorer that needs
+            intents refuses that, since what no sample names has hardly any.
         scorer: Scores answers, e.g. `routedk.adapters.StudentRanker`.
         n: Number of samples, at least 0.
         temperature: Of all samples but the first, above 0.
@@ -72,7 +77,8 @@ class LikelihoodRanking(ChoosingProgram):
         encoder: Of the titles; None for the embedded MiniLM.
 
     Raises:
-        SettingError: A value is not allowed; when called: no LM is configured.
+        SettingError: A value is not allowed; when called: no LM is configured, or the scorer does
+            not give a number for each answer.
     """
 
     def __init__(
@@ -89,6 +95,12 @@ class LikelihoodRanking(ChoosingProgram):
         super().__init__(generator, n=n, temperature=temperature, encoder=encoder)
         if measure not in MEASURES:
             raise SettingError(f"measure {measure!r}: allowed are {', '.join(MEASURES)}")
+        check_judge("scorer", scorer)
+        if self.samples is None and getattr(scorer, "needs_intents", False):
+            raise SettingError(
+                "this scorer knows bundles by their intents, and without samples they have none: "
+                "give a generator, and n of at least 1"
+            )
         self.scorer = scorer
         self.measure = measure
 
@@ -100,6 +112,8 @@ class LikelihoodRanking(ChoosingProgram):
             [candidates.bundle(session, items) for items in answer] for answer in candidates.answers
         ]
         found = self.scorer(session, answers)
+        for numbers in (found.totals, found.tokens):
+            check_judged("scorer", numbers, len(answers))
         scores = [*map(MEASURES[self.measure], found.totals, found.tokens)]
         # Rounding keeps ties ties, whatever the order of a sum.
         best = max(range(len(scores)), key=lambda place: round(scores[place], 9))

@@ -5,6 +5,7 @@ from typing import Any
 import dspy
 
 from routedk.programs.aicl.lessons import Turn
+from routedk.programs.choosing.checks import check_count, check_generator, no_lm
 from routedk.programs.choosing.self_correction import Dialogue, SelfCorrection
 from routedk.programs.prompting.answers import ParsedAnswer
 from routedk.programs.prompting.layout import render_answer
@@ -18,8 +19,9 @@ class SelfCorrect(SessionProgram):
 
     The language model is asked for the intent of each bundle and for the bundles again, these
     intents in view, as `SelfCorrection` does; where the generator's answer could not be read it
-    is asked for bundles first. No gold is seen. Corrections are asked for without the generator's
-    demos and knowledge, and bundles of item intents are made of equal ones.
+    is asked for bundles first. No gold is seen. The generator's language
+    model corrects, where it has one of its own, but without its demos and knowledge; bundles of
+    item intents are made of equal ones.
 
     The prediction has ``bundles``, ``first`` (the generator's prediction), ``dropped`` (what went
     wrong on the way), ``none``, ``error`` and ``calls``, ``input_tokens``, ``output_tokens``.
@@ -29,7 +31,7 @@ class SelfCorrect(SessionProgram):
         corrections: Times that bundles are stated again, at least 0.
 
     Raises:
-        SettingError: The number is negative.
+        SettingError: A value is not allowed; when called: no LM is configured.
 
     Source: the two tasks that correct each other in AICL, arXiv 2312.16262.
     """
@@ -37,10 +39,13 @@ class SelfCorrect(SessionProgram):
     def __init__(self, generator: Any, *, corrections: int = 1) -> None:
         """Predictors: the generator's, ``talk.generate`` and ``talk.intent``."""
         super().__init__()
+        check_generator(generator)
+        check_count("corrections", corrections, 0)
         self.generator = generator
         self.talk = SelfCorrection(corrections)
 
     def _answer(self, session: Session) -> dspy.Prediction:
+        lm = self._corrector()
         with metered() as first:
             answer = self.generator(session=session)
         dialogue = Dialogue(session=session)
@@ -48,7 +53,7 @@ class SelfCorrect(SessionProgram):
             bundles = tuple(answer.bundles)
             dialogue.read = ParsedAnswer(bundles=bundles, none=not bundles)
             dialogue.turns.append(Turn(question="", answer=render_answer(session, bundles)))
-        with metered() as second:
+        with metered() as second, dspy.context(lm=lm):
             notes = self.talk(dialogue=dialogue).notes
         spent = _stated(answer, first.usage) + second.usage
         read = dialogue.read
@@ -62,6 +67,14 @@ class SelfCorrect(SessionProgram):
             input_tokens=spent.input_tokens,
             output_tokens=spent.output_tokens,
         )
+
+    def _corrector(self) -> Any:
+        """What corrects, unless ``talk`` was set to another: the generator's, else DSPy's."""
+        own = (predictor.lm for predictor in self.generator.predictors() if predictor.lm)
+        lm = next(own, None) or dspy.settings.lm
+        if lm is None and any(predictor.lm is None for predictor in self.talk.predictors()):
+            raise no_lm()
+        return lm
 
 
 def _stated(answer: Any, counted: Usage) -> Usage:

@@ -7,7 +7,7 @@ from typing import Any
 import dspy
 from dspy.utils.exceptions import AdapterParseError
 
-from routedk.errors import AnswerError, SettingError
+from routedk.errors import AnswerError
 from routedk.programs.aicl import prompts
 from routedk.programs.aicl.lessons import Turn
 from routedk.programs.prompting import layout
@@ -75,16 +75,11 @@ class SelfCorrection(dspy.Module):  # type: ignore[misc]
 
     Args:
         corrections: Times that bundles are stated again, at least 0.
-
-    Raises:
-        SettingError: The number is negative.
     """
 
     def __init__(self, corrections: int = 1) -> None:
         """Two predictors: ``generate`` and ``intent``."""
         super().__init__()
-        if corrections < 0:
-            raise SettingError(f"self_corrections={corrections}: it must be at least 0")
         self.corrections = corrections
         self.generate = dspy.Predict(GenerateBundles)
         self.intent = dspy.Predict(prompts.InferIntent)

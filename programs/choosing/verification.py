@@ -10,6 +10,7 @@ import dspy
 from routedk.eval.embeddings import TitleEncoder
 from routedk.eval.matched import matched_f1
 from routedk.programs.choosing.candidates import ChoosingProgram, ItemSet, prediction_of
+from routedk.programs.choosing.checks import check_judge, check_judged
 from routedk.programs.usage import Usage
 from routedk.types import Session
 
@@ -75,7 +76,8 @@ class Verification(ChoosingProgram):
         encoder: Of the titles; None for the embedded MiniLM.
 
     Raises:
-        SettingError: A value is not allowed; when called: no LM is configured.
+        SettingError: A value is not allowed; when called: no LM is configured, or the verifier
+            says what is no probability.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Verification(ChoosingProgram):
     ) -> None:
         """Check and keep the settings."""
         super().__init__(generator, n=n, temperature=temperature, encoder=encoder)
+        check_judge("verifier", verifier)
         self.verifier = verifier
 
     def _answer(self, session: Session) -> dspy.Prediction:
@@ -98,6 +101,9 @@ class Verification(ChoosingProgram):
                 session, (), (), candidates, Usage(), expected=1.0, probabilities={}
             )
         verdicts = self.verifier(session, candidates.bundles)
+        check_judged(
+            "verifier", verdicts.probabilities, len(candidates.bundles), probabilities=True
+        )
         judged = dict(zip(candidates.bundles, verdicts.probabilities, strict=True))
         answers = list(candidates.answers)
         picked = greedy_pick(judged)

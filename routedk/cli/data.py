@@ -32,7 +32,10 @@ def describe(
     title = (
         f"{source.path} (split {source.split}, gold {options.gold}, untitled {options.untitled})"
     )
-    rows = [(name.replace("_", " "), number) for name, number in counts.items()]
+    rows = [
+        (name.replace("items", "distinct items").replace("_", " "), number)
+        for name, number in counts.items()
+    ]
     print_table(title, ("what", "count"), rows)
 
 

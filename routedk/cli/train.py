@@ -154,7 +154,7 @@ def train(
     if experts is not None:
         document = read_routing(experts)
         shape = replace(settings_of(document), router_input=router_input)
-        form = check_form(document.get("training", {}).get("answer_form", form))
+        form = check_form((document.get("training") or {}).get("answer_form", form))
 
     join()
     if is_main():

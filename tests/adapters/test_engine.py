@@ -18,8 +18,9 @@ from routedk.adapters.serving.engine import (
     engine_lm,
     student_lm,
 )
+from routedk.adapters.serving.likelihoods import Continuation
 from routedk.adapters.student import Student
-from routedk.errors import ArtifactError, SettingError
+from routedk.errors import ArtifactError, RouteDKError, SettingError
 from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.usage import metered
@@ -140,6 +141,25 @@ def test_length_and_usage(shared: RoutedStudent) -> None:
     record = lm.history[-1]
     assert record["usage"]["completion_tokens"] <= 3
     assert record["usage"]["prompt_tokens"] > 5
+    engine.close()
+
+
+def test_a_prompt_beyond_the_context_window(loaded: Student) -> None:
+    engine = StudentEngine(loaded)
+    lm, window = lm_of(engine), loaded.model.config.max_position_embeddings
+
+    def asked(words: int) -> str:
+        return "cup " * words
+
+    def tokens(words: int) -> int:
+        return engine.prompt_tokens([{"role": "user", "content": asked(words)}])
+
+    fits = (window - 1 - tokens(1)) // (tokens(2) - tokens(1)) + 1
+    assert lm(asked(fits), max_tokens=window)
+    with pytest.raises(dspy.ContextWindowExceededError, match=f"context window has {window}"):
+        lm(asked(fits + 1))
+    with pytest.raises(RouteDKError, match=f"a prompt of {tokens(fits + 1)} tokens"):
+        engine.score([{"role": "user", "content": asked(fits + 1)}], [Continuation("a")])
     engine.close()
 
 

@@ -208,7 +208,7 @@ def test_a_single_expert_is_plain_peft(
 def test_merged_is_the_mean_of_what_was_learnt(loaded: Student) -> None:
     routed = build("merged", loaded)
     torch.testing.assert_close(routed.fusion(torch.randn(2, HIDDEN))[1], torch.tensor(MEANS))
-    with pytest.raises(SettingError, match="mean gates are not known; train one with"):
+    with pytest.raises(SettingError, match="mean gates are not known: take uniform"):
         RoutedStudent(copy_of(loaded), ExpertSettings(layers=2), "merged")
 
 

@@ -138,7 +138,8 @@ RULE = "expert_rule/adapter_model.safetensors"
     ("damage", "message"),
     [
         (_lose(ROUTING_FILE), "routing.json: no such file; is .* what `train` wrote"),
-        (_cut(ROUTING_FILE), "routing.json: not readable as JSON"),
+        (_cut(ROUTING_FILE), "routing.json:.* invalid JSON"),
+        (lambda f: (f / ROUTING_FILE).write_text("[" * 10**5), "routing.json: invalid JSON"),
         (lambda f: (f / ROUTING_FILE).write_text("[1]"), "schema None, this version reads 2"),
         (
             _edit(schema=1),
@@ -148,11 +149,16 @@ RULE = "expert_rule/adapter_model.safetensors"
         (_edit(student="x"), "routing.json: student: "),
         (_edit(student={"name": "x"}), r"routing.json: student.fingerprint: Field required"),
         (_edit(training="x"), "routing.json: training: Input should be a valid dictionary"),
-        (_edit(mean_gates=[0.5, 0.5]), "routing.json: .*mean_gates: one share per expert"),
+        (
+            _edit(mean_gates=[0.5, 0.5]),
+            "routing.json: as a whole: .*mean_gates: one share",
+        ),
         (_edit(mean_gates=[2.0, 0.0, -1.0]), "routing.json: .*mean_gates: one share per expert"),
-        (_edit(mean_gates=[float("nan"), 1, 0]), "routing.json: .*mean_gates"),
+        (_edit(mean_gates=[float("nan"), 1, 0]), "routing.json: invalid JSON: .*NaN"),
         (_edit(r="8"), "routing.json: r: Input should be a valid integer"),
         (_edit(r=0), "routing.json: r=0, lora_alpha=8: both are at least 1"),
+        (_edit(r=10**7), "routing.json: r=10000000: at most 32, the hidden size of"),
+        (_edit(lora_alpha=10**400), "routing.json: lora_alpha=1.*: at most 65536"),
         (_edit(experts=["../rule"]), r"experts \['../rule'\]: names are of lower-case letters"),
         (_edit(fusion="magic"), "routing.json: fusion 'magic': allowed are softmax, static"),
         (_edit(r=2), "expert_base.*missing or damaged: .*size mismatch"),

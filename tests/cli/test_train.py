@@ -127,6 +127,9 @@ def test_a_router_over_trained_experts_keeps_their_shape_and_form(
     assert (settings.experts.r, settings.experts.layers) == (4, 2)
     assert (settings.experts.router_input, settings.fusion) == ("prompt", "top1")
     assert settings.answer_form == "bundles"
+    (tmp_path / "e" / "routing.json").write_text(json.dumps(document | {"training": None}))
+    assert run(capsys, "train", *given, *options, "--output", tmp_path / "unsaid")[0] == 0
+    assert fitted.call["settings"].answer_form == "item-intents"
 
 
 def test_options_of_the_router(

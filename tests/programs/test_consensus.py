@@ -110,6 +110,7 @@ def test_async_and_a_language_model_of_its_own(tea: Session) -> None:
     ("settings", "message"),
     [
         ({"n": 0}, "n=0: it must be at least 1"),
+        ({"n": 2.5}, "n=2.5: it must be a whole number"),
         ({"temperature": 0.0}, r"temperature=0.0: it must be above 0"),
         ({"temperature": 2.5}, r"temperature=2.5: .* at most 2"),
         ({"rule": "vote"}, "consensus rule 'vote': allowed are mbr, agreement"),

@@ -1,5 +1,7 @@
 import asyncio
+import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import dspy
 import pytest
@@ -28,6 +30,8 @@ def encoder() -> TfidfEncoder:
 
 class Scores:
     """A log-likelihood of -1 per token of what it likes, and -2 of anything else."""
+
+    needs_intents = False
 
     def __init__(self, liked: str) -> None:
         self.liked = liked
@@ -81,6 +85,43 @@ def test_one_item(make: Callable[..., Session], encoder: TfidfEncoder) -> None:
     assert (prediction.bundles, prediction.none, prediction.scores) == ([], True, [])
 
 
-def test_settings_are_checked() -> None:
-    with pytest.raises(SettingError, match="measure 'max': allowed are mean, sum"):
-        LikelihoodRanking(None, Scores(""), measure="max")
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"measure": "max"}, "measure 'max': allowed are mean, sum"),
+        ({"scorer": None}, "the scorer is of NoneType: it must be callable"),
+        ({"temperature": -1.0}, "temperature=-1.0: it must be above 0"),
+        ({"n": 2.5}, "n=2.5: it must be a whole number"),
+    ],
+)
+def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        LikelihoodRanking(None, **{"scorer": Scores(""), **settings})
+
+
+def test_a_scorer_that_knows_bundles_by_their_intents(encoder: TfidfEncoder) -> None:
+    scorer = Scores("")
+    scorer.needs_intents = True
+    with pytest.raises(SettingError, match="without samples they have none: give a generator"):
+        LikelihoodRanking(None, scorer)
+    with pytest.raises(SettingError, match="n of at least 1"):
+        LikelihoodRanking(BundleGenerator(), scorer, n=0)
+    LikelihoodRanking(BundleGenerator(), scorer, n=1)
+
+
+@pytest.mark.parametrize(
+    ("totals", "message"),
+    [
+        ((-1.0, -math.inf), "the scorer gave -inf: it must be finite"),
+        ((-1.0, math.nan), "the scorer gave nan"),
+        ((-1.0,), "the scorer gave 1 numbers for 2 candidates"),
+    ],
+)
+def test_what_a_scorer_says_is_checked(
+    totals: tuple[float, ...], message: str, four: Session, encoder: TfidfEncoder
+) -> None:
+    def scorer(session: Session, answers: Sequence[Sequence[Bundle]]) -> AnswerScores:
+        return AnswerScores(totals, (1, 1))
+
+    with pytest.raises(SettingError, match=message):
+        LikelihoodRanking(None, scorer, encoder=encoder)(session=four)

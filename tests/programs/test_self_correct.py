@@ -61,6 +61,36 @@ def test_nothing_to_correct(tea: Session) -> None:
     assert (prediction.bundles, prediction.none, len(engine.requests)) == ([], True, 1)
 
 
-def test_settings_are_checked() -> None:
-    with pytest.raises(SettingError, match="self_corrections=-1"):
-        SelfCorrect(BundleGenerator(), corrections=-1)
+def test_the_generators_own_language_model_corrects(tea: Session) -> None:
+    own, asked = scripted_lm(script)
+    other, idle = scripted_lm(script)
+    generator = BundleGenerator()
+    generator.set_lm(own)
+    for configured in (None, other):
+        with dspy.context(lm=configured):
+            prediction = SelfCorrect(generator)(session=tea)
+        assert [b.items for b in prediction.bundles] == [{"tea-1", "tea-2"}]
+    assert (len(asked.requests), len(idle.requests)) == (6, 0)
+    program = SelfCorrect(generator)
+    program.talk.set_lm(other)
+    with dspy.context(lm=None):
+        program(session=tea)
+    assert (len(asked.requests), len(idle.requests)) == (7, 2)
+
+
+def test_without_a_language_model(tea: Session) -> None:
+    with dspy.context(lm=None), pytest.raises(SettingError, match="no language model"):
+        SelfCorrect(BundleGenerator())(session=tea)
+
+
+@pytest.mark.parametrize(
+    ("generator", "corrections", "message"),
+    [
+        (BundleGenerator(), -1, "corrections=-1: it must be at least 0"),
+        (BundleGenerator(), 1.5, "corrections=1.5: it must be a whole number"),
+        (print, 1, "the generator is of builtin_function_or_method: it must be a dspy.Module"),
+    ],
+)
+def test_settings_are_checked(generator: object, corrections: int, message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        SelfCorrect(generator, corrections=corrections)

@@ -197,3 +197,20 @@ def test_shared_words() -> None:
 def test_settings_are_checked(settings: dict[str, float], message: str) -> None:
     with pytest.raises(SettingError, match=message):
         Verification(BundleGenerator(), Judge(), **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("probability", [2.0, -1.0, float("nan")])
+def test_what_a_verifier_says_is_checked(
+    probability: float, five: Session, encoder: TfidfEncoder
+) -> None:
+    def verifier(session: Session, candidates: Sequence[frozenset[str]]) -> Verdicts:
+        return Verdicts((probability,) * len(candidates))
+
+    with pytest.raises(SettingError, match=f"the verifier gave {probability}: it must be a prob"):
+        Verification(None, verifier, encoder=encoder)(session=five)
+
+
+def test_too_few_verdicts(five: Session, encoder: TfidfEncoder) -> None:
+    program = Verification(None, lambda session, candidates: Verdicts((0.5,)), encoder=encoder)
+    with pytest.raises(SettingError, match="the verifier gave 1 numbers for 4 candidates"):
+        program(session=five)
