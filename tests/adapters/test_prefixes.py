@@ -307,8 +307,9 @@ def test_prompts_of_other_sessions_of_the_same_tokens_are_not_mistaken(
     assert found[0].likelihoods[0].total == pytest.approx(wanted[0].likelihoods[0].total, abs=1e-3)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("batch", "queries"), [(1, 1), (1, 5), (2, 1), (2, 5)])
-def test_packed_attention_equals_the_library(batch: int, queries: int) -> None:
+def test_packed_attention_equals_the_library(batch: int, queries: int, dtype: torch.dtype) -> None:
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     from routedk.adapters.serving.packed_attention import packed_attention_forward
@@ -320,9 +321,13 @@ def test_packed_attention_equals_the_library(batch: int, queries: int) -> None:
         torch.rand(batch, 1, queries, 9, generator=generator) < 0.4, torch.finfo().min
     )
     module = type("M", (torch.nn.Module,), {"num_key_value_groups": 3, "is_causal": True})()
-    found = packed_attention_forward(module, query, key, value, mask, scaling=0.3)[0]
-    wanted = sdpa_attention_forward(module, query, key, value, mask, scaling=0.3)[0]
-    assert_same_scores(found, wanted)
+    given = [tensor.to(dtype) for tensor in (query, key, value, mask)]
+    found = packed_attention_forward(module, *given, scaling=0.3)[0]
+    wanted = sdpa_attention_forward(module, *given, scaling=0.3)[0]
+    if dtype == torch.float32:
+        assert_same_scores(found, wanted)
+    else:
+        torch.testing.assert_close(found, wanted)
 
 
 def test_the_setting_is_stored(loaded: Student, tmp_path: Path) -> None:
