@@ -3,11 +3,13 @@
 With a mask and several queries, transformers' own ``sdpa`` copies the keys and values once per
 query head. After a long prompt that costs more than the attention itself. Here the query heads that
 share a key head are packed as further queries of that head; in a batch of one, where it is faster,
-the heads stand in the place of the batch and their keys and values are broadcast.
+the heads stand in the place of the batch and their keys and values are broadcast. Many queries in
+bfloat16 are computed by matrix products where a CPU is faster so.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -16,6 +18,11 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 NAME = "routedk_packed"
+
+# So many pairs of query and token, and matrix products are worth their calls.
+_MANY = 2**13
+# So many scores stay in a CPU's cache.
+_CACHED = 2**20
 
 
 def packed_attention_forward(
@@ -41,6 +48,8 @@ def packed_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, **kwargs
         )
         return attended
+    if query.dtype == torch.bfloat16 and queries * key.shape[2] >= _MANY and _multiplies_faster():
+        return _by_products(query, key, value, attention_mask, scaling or width**-0.5), None
     # A single query in lower precision is several times faster packed.
     if batch == 1 and (queries > 1 or query.dtype == torch.float32):
         spread = nn.functional.scaled_dot_product_attention(
@@ -59,6 +68,38 @@ def packed_attention_forward(
         scale=scaling,
     )
     return packed.view(batch, query_heads, queries, width).transpose(1, 2).contiguous(), None
+
+
+def _by_products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float) -> Tensor:
+    """Attention by two matrix products, of so many queries at a time that scores stay in cache.
+
+    Scores are rounded to bfloat16, as in transformers' ``eager``; shapes are those of
+    `packed_attention_forward`.
+    """
+    batch, query_heads, queries, width = query.shape
+    heads, tokens = key.shape[1:3]
+    attended = query.new_empty(batch, queries, query_heads, width)
+    step = max(1, _CACHED // (query_heads * tokens))
+    for row in range(batch):
+        for first in range(0, queries, step):
+            some = slice(first, first + step)
+            asked = (query[row, :, some] * scaling).reshape(heads, -1, width)
+            scores = (asked @ key[row].mT).view(query_heads, -1, tokens).add_(mask[row, :, some])
+            found = scores.softmax(-1).view(heads, -1, tokens) @ value[row]
+            attended[row, some] = found.view(query_heads, -1, width).transpose(0, 1)
+    return attended
+
+
+@cache
+def _multiplies_faster() -> bool:
+    """Whether this CPU multiplies bfloat16 faster than PyTorch's fused kernel attends.
+
+    So it is where vectors do (AVX-512); with tiles (AMX) it is not known, and the kernel has a way
+    of its own for them.
+    """
+    has_vectors = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    has_tiles = getattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    return bool(has_vectors() and not has_tiles())
 
 
 AttentionInterface.register(NAME, packed_attention_forward)
