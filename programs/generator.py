@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import dspy
 import numpy as np
-from dspy.utils.exceptions import AdapterParseError
+from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError
 from numpy.typing import NDArray
 
 from routedk.errors import AnswerError
@@ -127,6 +127,8 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
                 answer = self.generate(**self.request(session), config=config or {})
             except AdapterParseError as error:
                 return _unparsed(error.lm_response, "the answer is empty")
+            except ContextWindowExceededError as error:
+                return _unparsed("", str(error))
         return self._read([answer], session)[0]
 
     async def aforward(
@@ -139,6 +141,8 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
                 answer = await self.generate.acall(**self.request(session), config=config or {})
             except AdapterParseError as error:
                 return _unparsed(error.lm_response, "the answer is empty")
+            except ContextWindowExceededError as error:
+                return _unparsed("", str(error))
         return (await asyncio.to_thread(self._read, [answer], session))[0]
 
     def draws(self, session: Session, n: int, config: dict[str, Any]) -> list[dspy.Prediction]:
@@ -156,7 +160,8 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         with dspy.context(adapter=self._layout):
             try:
                 answer = self.generate(**self.request(session), config={**config, "n": n})
-            except AdapterParseError:  # One empty completion would cost all others.
+            except (AdapterParseError, ContextWindowExceededError):
+                # One empty completion would cost all others.
                 return [self(session, {**config, "rollout_id": k}) for k in range(n)]
         return self._read([answer.completions[k] for k in range(n)], session)
 

@@ -324,9 +324,9 @@ class RoutedStudent:
 
 
 def _check_rank(settings: ExpertSettings, student: Student) -> None:
-    widest = student.model.config.hidden_size
-    if settings.r > widest:
-        raise SettingError(f"r={settings.r}: at most {widest}, the hidden size of {student.name!r}")
+    hidden = student.model.config.hidden_size
+    if settings.r > hidden:
+        raise SettingError(f"r={settings.r}: at most {hidden}, the hidden size of {student.name!r}")
 
 
 def _unreadable(path: Path, error: Exception) -> ArtifactError:

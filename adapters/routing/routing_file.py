@@ -1,5 +1,6 @@
 """``routing.json``: which experts a folder holds, on which student, fused how."""
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from routedk.files import read_json
 SCHEMA = 2
 ROUTING_FILE = "routing.json"
 ROUTER_FILE = "router.safetensors"
+# Far more than was ever of use; without a limit it may be beyond the range of floats.
 _MOST_ALPHA = 2**16
 # How files written before there was a choice name the router's input.
 _FORMER_INPUT = "mean input embedding of the session's tokens"
@@ -122,14 +124,15 @@ def read_routing(folder: Path) -> dict[str, Any]:
         ArtifactError: It is missing, damaged, or of another schema.
     """
     path = folder / ROUTING_FILE
-    if not path.exists():
+    if not os.path.lexists(path):
         raise ArtifactError(f"{path}: no such file; is {folder} what `train` wrote?")
     try:
         document = read_json(path)
     except DataError as error:
         raise ArtifactError(str(error)) from None
-    schema = document.get("schema") if isinstance(document, dict) else None
-    if not isinstance(document, dict) or schema != SCHEMA:
+    if not isinstance(document, dict):
+        document = {}
+    if (schema := document.get("schema")) != SCHEMA:
         raise ArtifactError(
             f"{path}: schema {schema!r}, this version reads {SCHEMA} (train the experts again)"
         )

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import queue
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -103,6 +104,8 @@ class StudentEngine(Unsaved):
         self.form = form
         self.readings = readings
         self.generator = Generator(student, PrefixCache(prefix_bytes))
+        config = self.generator.base.model.config
+        self._window: int = getattr(config, "max_position_embeddings", None) or sys.maxsize
         self._max_batch = max_batch
         self._batcher: Batcher[Job | ScoringJob, Any] = Batcher(
             self.run,
@@ -187,10 +190,9 @@ class StudentEngine(Unsaved):
     def _encode(self, messages: Sequence[Message]) -> tuple[EncodedPrompt, int]:
         """A prompt, and how many tokens the context window has beyond it, at least one."""
         prompt = encode_prompt(self.generator.tokenizer, messages)
-        window = self.generator.base.model.config.max_position_embeddings
-        if len(prompt.ids) >= window:
-            raise PromptLengthError(len(prompt.ids), window)
-        return prompt, window - len(prompt.ids)
+        if len(prompt.ids) >= self._window:
+            raise PromptLengthError(len(prompt.ids), self._window)
+        return prompt, self._window - len(prompt.ids)
 
     def prompt_tokens(self, messages: Sequence[Message]) -> int:
         """Tokens of a prompt with these messages, those of the chat template included."""

@@ -23,6 +23,8 @@ NAME = "routedk_packed"
 _MANY = 2**13
 # So many scores stay in a CPU's cache.
 _CACHED = 2**20
+# Queries that are computed together at least.
+_FEWEST = 16
 
 
 def packed_attention_forward(
@@ -48,7 +50,8 @@ def packed_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, **kwargs
         )
         return attended
-    if query.dtype == torch.bfloat16 and queries * key.shape[2] >= _MANY and _multiplies_faster():
+    lower = query.dtype == torch.bfloat16 and query.device.type == "cpu"
+    if lower and queries * key.shape[2] >= _MANY and _multiplies_faster():
         return _by_products(query, key, value, attention_mask, scaling or width**-0.5), None
     # A single query in lower precision is several times faster packed.
     if batch == 1 and (queries > 1 or query.dtype == torch.float32):
@@ -79,7 +82,7 @@ def _by_products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scalin
     batch, query_heads, queries, width = query.shape
     heads, tokens = key.shape[1:3]
     attended = query.new_empty(batch, queries, query_heads, width)
-    step = max(1, _CACHED // (query_heads * tokens))
+    step = max(_FEWEST, _CACHED // (query_heads * tokens))
     for row in range(batch):
         for first in range(0, queries, step):
             some = slice(first, first + step)

@@ -21,13 +21,13 @@ _COLDEST = 1e-3
 
 
 class PromptLengthError(ContextWindowExceededError, RouteDKError):  # type: ignore[misc]
-    """A prompt leaves no room for an answer in the student's context window.
+    """A prompt fills the student's context window.
 
     It is DSPy's error of that kind, too, which modules that can shorten their prompts catch.
 
     Args:
         tokens: Of the prompt.
-        window: Most tokens of a prompt and its answer.
+        window: As many tokens as the student was made for.
     """
 
     def __init__(self, tokens: int, window: int) -> None:
@@ -35,6 +35,10 @@ class PromptLengthError(ContextWindowExceededError, RouteDKError):  # type: igno
             message=f"a prompt of {tokens} tokens, and the student's context window has {window}: "
             "shorten it, for example by fewer rules or neighbours"
         )
+        self.tokens, self.window = tokens, window
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.tokens, self.window)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,7 @@
 """What programs around a generator require of their settings, and of what judges say."""
 
-import math
-from collections.abc import Sequence
-from numbers import Integral
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import dspy
@@ -63,7 +62,7 @@ def check_judge(name: str, judge: Any) -> None:
 
 
 def check_judged(
-    name: str, values: Sequence[float], count: int, *, probabilities: bool = False
+    name: str, values: Sequence[Any], count: int, allowed: Callable[[Any], bool], wanted: str
 ) -> None:
     """Check what a judge says: one number for each of what it was asked about.
 
@@ -71,14 +70,14 @@ def check_judged(
         name: Of the judge.
         values: What it says.
         count: What it was asked about.
-        probabilities: Whether each must be in [0, 1], and not only finite.
+        allowed: Whether a number may be said.
+        wanted: What such a number is.
 
     Raises:
-        SettingError: There are more or fewer, or one is not such a number.
+        SettingError: There are more or fewer, or one is not allowed.
     """
     if len(values) != count:
         raise SettingError(f"the {name} gave {len(values)} numbers for {count} candidates")
     for value in values:
-        if not math.isfinite(value) or (probabilities and not 0 <= value <= 1):
-            wanted = "a probability" if probabilities else "finite"
+        if not (isinstance(value, Real) and allowed(value)):
             raise SettingError(f"the {name} gave {value}: it must be {wanted}")

@@ -1,5 +1,6 @@
 """Likelihood ranking: of all candidate answers the one that the student finds likeliest."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -25,7 +26,7 @@ class AnswerScores:
     """How likely each of several answers is.
 
     Args:
-        totals: Log-likelihood of each.
+        totals: Log-likelihood of each; -inf for one that is impossible.
         tokens: Number of tokens that it is the sum over, each at least 1.
         usage: What scoring cost.
     """
@@ -98,8 +99,8 @@ class LikelihoodRanking(ChoosingProgram):
         check_judge("scorer", scorer)
         if self.samples is None and getattr(scorer, "needs_intents", False):
             raise SettingError(
-                "this scorer knows bundles by their intents, and without samples they have none: "
-                "give a generator, and n of at least 1"
+                "this scorer knows bundles by their intents, and without samples they have hardly "
+                "any: give a generator, and n of at least 1"
             )
         self.scorer = scorer
         self.measure = measure
@@ -112,8 +113,11 @@ class LikelihoodRanking(ChoosingProgram):
             [candidates.bundle(session, items) for items in answer] for answer in candidates.answers
         ]
         found = self.scorer(session, answers)
-        for numbers in (found.totals, found.tokens):
-            check_judged("scorer", numbers, len(answers))
+        count = len(answers)
+        check_judged("scorer", found.totals, count, lambda t: t < math.inf, "a log-likelihood")
+        check_judged("scorer", found.tokens, count, lambda n: n >= 1, "at least one token")
+        if max(found.totals) == -math.inf:
+            raise SettingError("the scorer finds every candidate answer impossible")
         scores = [*map(MEASURES[self.measure], found.totals, found.tokens)]
         # Rounding keeps ties ties, whatever the order of a sum.
         best = max(range(len(scores)), key=lambda place: round(scores[place], 9))

@@ -5,7 +5,7 @@ from typing import Any
 import dspy
 
 from routedk.programs.aicl.lessons import Turn
-from routedk.programs.choosing.checks import check_count, check_generator, no_lm
+from routedk.programs.choosing.checks import check_generator, no_lm
 from routedk.programs.choosing.self_correction import Dialogue, SelfCorrection
 from routedk.programs.prompting.answers import ParsedAnswer
 from routedk.programs.prompting.layout import render_answer
@@ -19,9 +19,9 @@ class SelfCorrect(SessionProgram):
 
     The language model is asked for the intent of each bundle and for the bundles again, these
     intents in view, as `SelfCorrection` does; where the generator's answer could not be read it
-    is asked for bundles first. No gold is seen. The generator's language
-    model corrects, where it has one of its own, but without its demos and knowledge; bundles of
-    item intents are made of equal ones.
+    is asked for bundles first. No gold is seen. It is the generator's own, where all its predictors
+    have the same, else DSPy's, and corrects without the generator's demos and knowledge; bundles
+    of item intents are made of equal ones.
 
     The prediction has ``bundles``, ``first`` (the generator's prediction), ``dropped`` (what went
     wrong on the way), ``none``, ``error`` and ``calls``, ``input_tokens``, ``output_tokens``.
@@ -40,12 +40,14 @@ class SelfCorrect(SessionProgram):
         """Predictors: the generator's, ``talk.generate`` and ``talk.intent``."""
         super().__init__()
         check_generator(generator)
-        check_count("corrections", corrections, 0)
         self.generator = generator
         self.talk = SelfCorrection(corrections)
 
     def _answer(self, session: Session) -> dspy.Prediction:
         lm = self._corrector()
+        unset = any(predictor.lm is None for predictor in _predictors(self.talk))
+        if lm is None and unset and self.talk.corrections:
+            raise no_lm()
         with metered() as first:
             answer = self.generator(session=session)
         dialogue = Dialogue(session=session)
@@ -69,12 +71,15 @@ class SelfCorrect(SessionProgram):
         )
 
     def _corrector(self) -> Any:
-        """What corrects, unless ``talk`` was set to another: the generator's, else DSPy's."""
-        own = (predictor.lm for predictor in self.generator.predictors() if predictor.lm)
-        lm = next(own, None) or dspy.settings.lm
-        if lm is None and any(predictor.lm is None for predictor in self.talk.predictors()):
-            raise no_lm()
-        return lm
+        """What corrects, unless ``talk`` was set to another: the generator's own, else DSPy's."""
+        first, *others = [predictor.lm for predictor in _predictors(self.generator)] or [None]
+        shared = all(other is first for other in others)
+        return first if first is not None and shared else dspy.settings.lm
+
+
+def _predictors(program: Any) -> list[Any]:
+    """All predictors of a program, those of compiled parts, which DSPy leaves out, too."""
+    return [predictor for _, predictor in program.named_sub_modules(dspy.Predict)]
 
 
 def _stated(answer: Any, counted: Usage) -> Usage:

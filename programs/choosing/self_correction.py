@@ -5,11 +5,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dspy
-from dspy.utils.exceptions import AdapterParseError
+from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError
 
 from routedk.errors import AnswerError
 from routedk.programs.aicl import prompts
 from routedk.programs.aicl.lessons import Turn
+from routedk.programs.choosing.checks import check_count
 from routedk.programs.prompting import layout
 from routedk.programs.prompting.answers import ParsedAnswer, parse_answer
 from routedk.programs.prompting.bundle_adapter import BundleLayout, completion_of
@@ -75,11 +76,15 @@ class SelfCorrection(dspy.Module):  # type: ignore[misc]
 
     Args:
         corrections: Times that bundles are stated again, at least 0.
+
+    Raises:
+        SettingError: The number is negative.
     """
 
     def __init__(self, corrections: int = 1) -> None:
         """Two predictors: ``generate`` and ``intent``."""
         super().__init__()
+        check_count("corrections", corrections, 0)
         self.corrections = corrections
         self.generate = dspy.Predict(GenerateBundles)
         self.intent = dspy.Predict(prompts.InferIntent)
@@ -137,6 +142,8 @@ class SelfCorrection(dspy.Module):  # type: ignore[misc]
             read = parse_answer(raw, dialogue.session)
         except AdapterParseError as error:
             raw, dialogue.error = error.lm_response, "the answer is empty"
+        except ContextWindowExceededError as error:
+            raw, dialogue.error = "", str(error)
         except AnswerError as error:
             dialogue.error = str(error)
         if read is None:
@@ -179,6 +186,8 @@ def as_demos(session: Session, turns: Sequence[Turn]) -> list[Demo]:
 def ask_text(predictor: Any, max_tokens: int, **inputs: Any) -> str:
     """One free text of a predictor with one output; empty where the LM writes nothing.
 
+    So it is, too, where the prompt is too long for the LM.
+
     Args:
         predictor: A ``dspy.Predict``.
         max_tokens: Most new tokens.
@@ -187,7 +196,7 @@ def ask_text(predictor: Any, max_tokens: int, **inputs: Any) -> str:
     try:
         with dspy.context(adapter=PlainText()):
             answer = predictor(**inputs, config={"max_tokens": max_tokens})
-    except AdapterParseError:
+    except (AdapterParseError, ContextWindowExceededError):
         return ""
     (name,) = predictor.signature.output_fields
     return str(answer[name])

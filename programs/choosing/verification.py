@@ -101,10 +101,10 @@ class Verification(ChoosingProgram):
                 session, (), (), candidates, Usage(), expected=1.0, probabilities={}
             )
         verdicts = self.verifier(session, candidates.bundles)
-        check_judged(
-            "verifier", verdicts.probabilities, len(candidates.bundles), probabilities=True
-        )
-        judged = dict(zip(candidates.bundles, verdicts.probabilities, strict=True))
+        count = len(candidates.bundles)
+        probable = verdicts.probabilities
+        check_judged("verifier", probable, count, lambda p: 0 <= p <= 1, "a probability")
+        judged = dict(zip(candidates.bundles, probable, strict=True))
         answers = list(candidates.answers)
         picked = greedy_pick(judged)
         if picked and set(picked) not in map(set, answers):

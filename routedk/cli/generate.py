@@ -77,13 +77,19 @@ def generate(
     if output is not None:
         _sign(output, {"lm": chosen.model, "program": _digest(program)})
     size = _CHUNK * threads
+    unread: list[tuple[str, str]] = []
     with _writer(output) as file, dspy.context(lm=chosen), lm_errors():
         for chunk in _progress([left[k : k + size] for k in range(0, len(left), size)]):
             answers = generate_all(runner, chunk, num_threads=threads)
             for session, answer in zip(chunk, answers, strict=True):
                 made = make_answer([(b.item_ids, b.intent) for b in answer.bundles])
                 file.write(_line(prediction_record(session.id, made)))
+                if answer.error:
+                    unread.append((session.id, answer.error))
             file.flush()
+    if unread:
+        first, why = unread[0]
+        typer.echo(f"{len(unread)} sessions have no answer, first {first}: {why}", err=True)
 
 
 def _read(source: SessionSource) -> list[Session]:

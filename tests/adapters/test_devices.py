@@ -60,6 +60,7 @@ def test_trained_and_asked(
         for where in (device, "cpu")
     )
     assert there.device.type == device
+    assert there.fingerprint() == here.fingerprint()
     for session in sessions:
         torch.testing.assert_close(
             _scores(there, session), _scores(here, session), rtol=1e-3, atol=1e-3

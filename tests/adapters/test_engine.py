@@ -1,5 +1,6 @@
 import asyncio
 import copy
+import pickle
 import threading
 from pathlib import Path
 from typing import Any
@@ -156,8 +157,16 @@ def test_a_prompt_beyond_the_context_window(loaded: Student) -> None:
 
     fits = (window - 1 - tokens(1)) // (tokens(2) - tokens(1)) + 1
     assert lm(asked(fits), max_tokens=window)
+    assert lm.history[-1]["usage"]["completion_tokens"] <= window - tokens(fits)
     with pytest.raises(dspy.ContextWindowExceededError, match=f"context window has {window}"):
         lm(asked(fits + 1))
+    with pytest.raises(dspy.ContextWindowExceededError) as caught:
+        asyncio.run(lm.acall(asked(fits + 1)))
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert str(again) == str(caught.value)
+    with dspy.context(lm=lm):
+        session = make_session("long", ["cup " * 10] * 500, [])
+        assert "context window" in BundleGenerator()(session=session).error
     with pytest.raises(RouteDKError, match=f"a prompt of {tokens(fits + 1)} tokens"):
         engine.score([{"role": "user", "content": asked(fits + 1)}], [Continuation("a")])
     engine.close()

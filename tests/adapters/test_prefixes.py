@@ -323,14 +323,16 @@ def test_packed_attention_equals_the_library(
 
     # Two queries at a time, whatever the CPU and however few there are.
     monkeypatch.setattr(packed_attention, "_CACHED", 2 * 6 * 9)
+    monkeypatch.setattr(packed_attention, "_FEWEST", 1)
     monkeypatch.setattr(packed_attention, "_MANY", 1)
     monkeypatch.setattr(packed_attention, "_multiplies_faster", lambda: products)
     generator = torch.Generator().manual_seed(0)
     query = torch.randn(batch, queries, 6, 8, generator=generator).transpose(1, 2)
     key, value = (torch.randn(batch, 2, 12, 8, generator=generator)[:, :, :9] for _ in range(2))
     mask = torch.zeros(batch, 1, queries, 9).masked_fill(
-        torch.rand(batch, 1, queries, 9, generator=generator) < 0.4, torch.finfo().min
+        torch.rand(batch, 1, queries, 9, generator=generator) < 0.4, torch.finfo(dtype).min
     )
+    mask[-1, :, -1] = torch.finfo(dtype).min  # as padding is
     module = type("M", (torch.nn.Module,), {"num_key_value_groups": 3, "is_causal": True})()
     given = [tensor.to(dtype) for tensor in (query, key, value, mask)]
     found = packed_attention.packed_attention_forward(module, *given, scaling=0.3)[0]

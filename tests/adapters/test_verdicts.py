@@ -204,6 +204,7 @@ def test_the_lines_of_an_answer_of_item_intents(routed: RoutedStudent, shop: Ses
     routed.freeze()
     lm = engine_lm(StudentEngine(routed, form="item-intents"))
     ranker = StudentRanker(lm)
+    assert ranker.needs_intents
     both, first, second, none = (
         [replace(bundle, intent="tea") for bundle in bundles]
         for bundles in (shop.bundles or (), shop.bundles[:1], shop.bundles[1:], ())  # type: ignore[index]

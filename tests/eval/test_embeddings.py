@@ -48,6 +48,11 @@ def test_minilm_gives_unit_rows_in_order_and_caches_them(
     assert encoder.encode([]).shape[0] == 0
 
 
+def test_half_a_surrogate_pair_is_a_letter_of_no_meaning() -> None:
+    cut, marked = MiniLMEncoder().encode(["Kettle \ud83d", "Kettle ?"])
+    assert cut == pytest.approx(marked)
+
+
 def test_vectors_on_disk_spare_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[list[str]] = []
 

@@ -102,7 +102,7 @@ def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
 def test_a_scorer_that_knows_bundles_by_their_intents(encoder: TfidfEncoder) -> None:
     scorer = Scores("")
     scorer.needs_intents = True
-    with pytest.raises(SettingError, match="without samples they have none: give a generator"):
+    with pytest.raises(SettingError, match="without samples they have hardly any"):
         LikelihoodRanking(None, scorer)
     with pytest.raises(SettingError, match="n of at least 1"):
         LikelihoodRanking(BundleGenerator(), scorer, n=0)
@@ -110,18 +110,29 @@ def test_a_scorer_that_knows_bundles_by_their_intents(encoder: TfidfEncoder) -> 
 
 
 @pytest.mark.parametrize(
-    ("totals", "message"),
+    ("totals", "tokens", "message"),
     [
-        ((-1.0, -math.inf), "the scorer gave -inf: it must be finite"),
-        ((-1.0, math.nan), "the scorer gave nan"),
-        ((-1.0,), "the scorer gave 1 numbers for 2 candidates"),
+        ((-math.inf, -math.inf), (1, 1), "the scorer finds every candidate answer impossible"),
+        ((None, -1.0), (1, 1), "the scorer gave None: it must be a log-likelihood"),
+        ((-1.0, math.nan), (1, 1), "the scorer gave nan"),
+        ((-1.0,), (1, 1), "the scorer gave 1 numbers for 2 candidates"),
+        ((-1.0, -1.0), (1, 0), "the scorer gave 0: it must be at least one token"),
     ],
 )
 def test_what_a_scorer_says_is_checked(
-    totals: tuple[float, ...], message: str, four: Session, encoder: TfidfEncoder
+    totals: Any, tokens: Any, message: str, four: Session, encoder: TfidfEncoder
 ) -> None:
     def scorer(session: Session, answers: Sequence[Sequence[Bundle]]) -> AnswerScores:
-        return AnswerScores(totals, (1, 1))
+        return AnswerScores(totals, tokens)
 
     with pytest.raises(SettingError, match=message):
         LikelihoodRanking(None, scorer, encoder=encoder)(session=four)
+
+
+def test_an_impossible_answer_is_not_chosen(four: Session, encoder: TfidfEncoder) -> None:
+    def scorer(session: Session, answers: Sequence[Sequence[Bundle]]) -> AnswerScores:
+        return AnswerScores((-math.inf, -1.0), (1, 1))
+
+    prediction = LikelihoodRanking(None, scorer, encoder=encoder)(session=four)
+    assert [len(bundle.items) for bundle in prediction.bundles] == [4]
+    assert prediction.confidences == [1.0]

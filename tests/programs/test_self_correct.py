@@ -78,6 +78,21 @@ def test_the_generators_own_language_model_corrects(tea: Session) -> None:
     assert (len(asked.requests), len(idle.requests)) == (7, 2)
 
 
+def test_of_several_language_models_dspys_corrects(tea: Session) -> None:
+    own, asked = scripted_lm(script)
+    other, corrects = scripted_lm(script)
+    generator = BundleGenerator()
+    generator.set_lm(own)
+    generator._compiled = True
+    with dspy.context(lm=None):
+        assert SelfCorrect(Consensus(generator, n=1))(session=tea).calls == 3
+    assert len(asked.requests) == 3
+    generator.beside = dspy.Predict("question -> answer")
+    with dspy.context(lm=other):
+        SelfCorrect(generator)(session=tea)
+    assert (len(asked.requests), len(corrects.requests)) == (4, 2)
+
+
 def test_without_a_language_model(tea: Session) -> None:
     with dspy.context(lm=None), pytest.raises(SettingError, match="no language model"):
         SelfCorrect(BundleGenerator())(session=tea)
