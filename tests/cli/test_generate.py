@@ -159,9 +159,10 @@ def test_unparsable_answers_are_sessions_without_bundles(
 
     model, _ = scripted_lm(lambda messages: "I would rather not")
     monkeypatch.setattr("routedk.cli.generate.resolve_lm", lambda **options: model)
-    code, out, _ = run(capsys, "generate", "--data", data, "--lm", "x")
+    code, out, err = run(capsys, "generate", "--data", data, "--lm", "x")
     assert code == 0
     assert [record["bundles"] for record in lines(out)] == [[]] * SESSIONS
+    assert f"{SESSIONS} sessions have no answer, first s0: " in err
 
 
 def test_which_lm(capsys: pytest.CaptureFixture[str], data: Path) -> None:
