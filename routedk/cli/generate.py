@@ -89,7 +89,7 @@ def generate(
             file.flush()
     if unread:
         first, why = unread[0]
-        typer.echo(f"{len(unread)} sessions have no answer, first {first}: {why}", err=True)
+        typer.echo(f"Sessions without an answer: {len(unread)}, first {first}: {why}", err=True)
 
 
 def _read(source: SessionSource) -> list[Session]:

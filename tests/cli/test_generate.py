@@ -162,7 +162,7 @@ def test_unparsable_answers_are_sessions_without_bundles(
     code, out, err = run(capsys, "generate", "--data", data, "--lm", "x")
     assert code == 0
     assert [record["bundles"] for record in lines(out)] == [[]] * SESSIONS
-    assert f"{SESSIONS} sessions have no answer, first s0: " in err
+    assert f"Sessions without an answer: {SESSIONS}, first s0: " in err
 
 
 def test_which_lm(capsys: pytest.CaptureFixture[str], data: Path) -> None:
