@@ -20,7 +20,7 @@ FREE_TOKENS = 256
 _COLDEST = 1e-3
 
 
-class PromptLengthError(ContextWindowExceededError, RouteDKError):  # type: ignore[misc]
+class PromptLengthError(RouteDKError, ContextWindowExceededError):  # type: ignore[misc]
     """A prompt fills the student's context window.
 
     It is DSPy's error of that kind, too, which modules that can shorten their prompts catch.
@@ -31,12 +31,14 @@ class PromptLengthError(ContextWindowExceededError, RouteDKError):  # type: igno
     """
 
     def __init__(self, tokens: int, window: int) -> None:
-        super().__init__(  # type: ignore[call-arg]
+        ContextWindowExceededError.__init__(
+            self,
             message=f"a prompt of {tokens} tokens, and the student's context window has {window}: "
-            "shorten it, for example by fewer rules or neighbours"
+            "shorten it, for example by fewer rules or neighbours",
         )
         self.tokens, self.window = tokens, window
 
+    # DSPy's errors can be neither copied nor sent to another process: they take keywords alone.
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.tokens, self.window)
 
