@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from routedk.lazy import loaded_on_use
 
 if TYPE_CHECKING:
-    from routedk.adapters.exporting.export import export_lora, export_model
-    from routedk.adapters.exporting.prototype_export import PrototypeSettings, export_prototypes
-    from routedk.adapters.exporting.prototypes import Prototypes
-    from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
-    from routedk.adapters.serving.engine import StudentEngine, engine_lm, student_lm
-    from routedk.adapters.serving.judges import StudentRanker, StudentVerifier
-    from routedk.adapters.serving.scoring import Continuation, Scorer, scorer_of
+    from routedk.adapters.engine.engine import StudentEngine, engine_lm, student_lm
+    from routedk.adapters.engine.judges import StudentRanker, StudentVerifier
+    from routedk.adapters.engine.scoring import Continuation, Scorer, scorer_of
+    from routedk.adapters.experts.routed import ExpertSettings, RoutedStudent
+    from routedk.adapters.export.export import export_lora, export_model
+    from routedk.adapters.export.prototype_export import PrototypeSettings, export_prototypes
+    from routedk.adapters.export.prototypes import Prototypes
     from routedk.adapters.student import Student, load_student
     from routedk.adapters.training.fit import FitSettings
     from routedk.adapters.training.router_training import RouterTraining
@@ -44,26 +44,26 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Continuation": "serving.scoring",
-    "ExpertSettings": "routing.routed",
+    "Continuation": "engine.scoring",
+    "ExpertSettings": "experts.routed",
     "FitSettings": "training.fit",
-    "PrototypeSettings": "exporting.prototype_export",
-    "Prototypes": "exporting.prototypes",
-    "RoutedStudent": "routing.routed",
+    "PrototypeSettings": "export.prototype_export",
+    "Prototypes": "export.prototypes",
+    "RoutedStudent": "experts.routed",
     "RouterTraining": "training.router_training",
-    "Scorer": "serving.scoring",
+    "Scorer": "engine.scoring",
     "Student": "student",
-    "StudentEngine": "serving.engine",
-    "StudentRanker": "serving.judges",
-    "StudentVerifier": "serving.judges",
+    "StudentEngine": "engine.engine",
+    "StudentRanker": "engine.judges",
+    "StudentVerifier": "engine.judges",
     "TrainingSettings": "training.stages",
-    "engine_lm": "serving.engine",
-    "export_lora": "exporting.export",
-    "export_model": "exporting.export",
-    "export_prototypes": "exporting.prototype_export",
+    "engine_lm": "engine.engine",
+    "export_lora": "export.export",
+    "export_model": "export.export",
+    "export_prototypes": "export.prototype_export",
     "load_student": "student",
-    "scorer_of": "serving.scoring",
-    "student_lm": "serving.engine",
+    "scorer_of": "engine.scoring",
+    "student_lm": "engine.engine",
 }
 
 __getattr__ = loaded_on_use(__name__, _HOMES)

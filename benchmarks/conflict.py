@@ -30,13 +30,14 @@ from torch import Tensor
 from benchmarks.command import run_command
 from benchmarks.conflict_report import GROUPINGS, SHOWN, differences, intervals, show
 from benchmarks.conflict_systems import RECIPES, Budget, key_of, row_tokens, train_system
+from routedk.adapters.engine.engine import StudentEngine, engine_lm
+from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.prompts import encode_prompt
-from routedk.adapters.routing.routed import RoutedStudent
-from routedk.adapters.serving.engine import StudentEngine, engine_lm
 from routedk.adapters.student import DEFAULT_STUDENT, load_student
 from routedk.adapters.training.examples import DEFAULT_FORM, ROLES, training_rows
 from routedk.cli.options import SessionSource, takes_sessions, warn_untitled
 from routedk.cli.output import log_progress
+from routedk.data.knowledge_file import read_knowledge, sources_of
 from routedk.errors import SettingError
 from routedk.eval import default_encoder, matched_f1
 from routedk.eval.baselines import whole
@@ -47,7 +48,6 @@ from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator, named_intents
 from routedk.programs.grouping import SimilarIntents
 from routedk.programs.knowledge.compiled import CompiledKnowledge
-from routedk.programs.knowledge.file import read_knowledge, sources_of
 from routedk.programs.usage import Usage, metered
 from routedk.types import KnowledgeBase, Session, bundle_sets
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent, read_routing
-from routedk.adapters.routing.routing_file import ROUTING_FILE
+from routedk.adapters.experts.routed import ExpertSettings, RoutedStudent, read_routing
+from routedk.adapters.experts.routing_file import ROUTING_FILE
 from routedk.adapters.student import load_student
 from routedk.adapters.training.examples import DEFAULT_FORM, TrainingRow
 from routedk.adapters.training.fit import mean_gates

@@ -21,7 +21,7 @@ from rich.console import Console
 from benchmarks.command import run_command
 from benchmarks.conditions import Condition, digest, result_table, run_conditions
 from routedk.adapters import StudentRanker, StudentVerifier, student_lm
-from routedk.adapters.routing.routed import read_routing
+from routedk.adapters.experts.routed import read_routing
 from routedk.cli.options import SessionSource, takes_sessions
 from routedk.data import load_sessions, select_split, split_sessions
 from routedk.errors import SettingError

@@ -23,9 +23,9 @@ from peft import ArrowConfig, PeftModel, XLoraConfig, create_arrow_model, get_pe
 from torch import Tensor
 
 from benchmarks.command import run_command
-from routedk.adapters.exporting.export import export_lora
-from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
-from routedk.adapters.routing.router import FUSIONS
+from routedk.adapters.experts.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.experts.router import FUSIONS
+from routedk.adapters.export.export import export_lora
 from routedk.adapters.student import DEFAULT_STUDENT, Student, load_student
 from routedk.files import write_json
 

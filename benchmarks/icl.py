@@ -26,11 +26,11 @@ from routedk.cli.options import (
     warn_untitled,
 )
 from routedk.data import load_sessions, select_split, split_sessions
+from routedk.data.knowledge_file import read_knowledge
 from routedk.errors import SettingError
 from routedk.programs.aicl.program import AICL
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
-from routedk.programs.knowledge.file import read_knowledge
 from routedk.programs.prompting.layout import layout_hash
 from routedk.types import KnowledgeBase, Session
 

@@ -21,14 +21,14 @@ from routedk.cli.output import print_table
 from routedk.errors import DataError
 from routedk.eval.report import versions
 from routedk.files import atomic_write, write_json
-from routedk.optimizers.difficulty import read_scores
-from routedk.optimizers.sampling import (
+from routedk.programs.prompting.layout import render_pattern
+from routedk.programs.sampling.difficulty import read_scores
+from routedk.programs.sampling.sampling import (
     STRATEGIES,
     SamplingStrategy,
     make_strategy,
     sample_sessions,
 )
-from routedk.programs.prompting.layout import render_pattern
 from routedk.programs.teachers.annotation import AnnotationTeacher
 from routedk.programs.teachers.teacher import Teacher
 from routedk.types import KnowledgeBase, Session

@@ -25,14 +25,14 @@ import dspy
 import typer
 
 from benchmarks.command import run_command
+from routedk.adapters.engine.engine import StudentEngine, engine_lm, student_lm
+from routedk.adapters.engine.prefixes import DEFAULT_BYTES, PrefixCache
 from routedk.adapters.prompts import encode_prompt
-from routedk.adapters.serving.engine import StudentEngine, engine_lm, student_lm
-from routedk.adapters.serving.prefixes import DEFAULT_BYTES, PrefixCache
 from routedk.adapters.training.examples import Writes
 from routedk.data import load_sessions, split_sessions
 from routedk.data.options import DataOptions
 from routedk.programs.batch import generate_all
-from routedk.programs.choosing.consensus import Consensus
+from routedk.programs.consensus import Consensus
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.types import Session

@@ -14,8 +14,8 @@ import typer
 from rich.console import Console
 
 from benchmarks.command import run_command
-from routedk.adapters.routing.routed import read_routing
-from routedk.adapters.serving.engine import student_lm
+from routedk.adapters.engine.engine import student_lm
+from routedk.adapters.experts.routed import read_routing
 from routedk.cli.options import SessionSource, takes_sessions
 from routedk.data import load_sessions, select_split, split_sessions
 from routedk.eval import (

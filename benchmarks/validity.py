@@ -20,9 +20,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from benchmarks.command import run_command
+from routedk.adapters.engine.generation import Generator, Sampling
+from routedk.adapters.engine.grammars import INTENT_CHARACTERS, MAX_BUNDLES, THOUGHT_CHARACTERS
 from routedk.adapters.prompts import EncodedPrompt
-from routedk.adapters.serving.generation import Generator, Sampling
-from routedk.adapters.serving.grammars import INTENT_CHARACTERS, MAX_BUNDLES, THOUGHT_CHARACTERS
 from routedk.adapters.student import Student
 from routedk.programs.prompting.item_intents import LABEL_CHARACTERS
 from routedk.programs.prompting.layout import NO_BUNDLE, THOUGHT_PREFIX, instruction

@@ -5,8 +5,6 @@ Importing this package is light; encoders and solvers are imported where they ar
 
 from routedk.eval.baselines import Baseline
 from routedk.eval.bootstrap import Interval
-from routedk.eval.candidates import dendrogram_candidates
-from routedk.eval.embeddings import MiniLMEncoder, TfidfEncoder, TitleEncoder, default_encoder
 from routedk.eval.evaluate import EvaluationResult, evaluate, predict_baseline
 from routedk.eval.matched import matched_f1
 from routedk.eval.predictions import (
@@ -19,6 +17,8 @@ from routedk.eval.predictions import (
 from routedk.eval.protocols import METRICS, PROTOCOLS
 from routedk.eval.report import Report, System
 from routedk.eval.suite import BASELINES, BaselineData, evaluate_baselines, make_baseline
+from routedk.similarity.candidates import dendrogram_candidates
+from routedk.similarity.encoders import MiniLMEncoder, TfidfEncoder, TitleEncoder, default_encoder
 
 __all__ = [
     "BASELINES",

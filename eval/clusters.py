@@ -5,10 +5,10 @@ from statistics import fmean
 
 from routedk.errors import SettingError
 from routedk.eval.baselines import whole
-from routedk.eval.candidates import session_dendrogram
-from routedk.eval.embeddings import TitleEncoder
 from routedk.eval.matched import matched_f1
-from routedk.eval.pairs import PairModel
+from routedk.similarity.candidates import session_dendrogram
+from routedk.similarity.encoders import TitleEncoder
+from routedk.similarity.pairs import PairModel
 from routedk.types import Session
 
 TITLE_THRESHOLDS = (0.80, 0.85, 0.90, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995)

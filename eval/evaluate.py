@@ -9,11 +9,11 @@ import numpy as np
 from routedk.errors import DataError
 from routedk.eval.baselines import Baseline
 from routedk.eval.bootstrap import RESAMPLES, Interval, bootstrap
-from routedk.eval.embeddings import TitleEncoder
 from routedk.eval.intents import IntentScores, score_intents
 from routedk.eval.predictions import NO_ANSWER, Answer, Predictions
 from routedk.eval.protocols import METRICS, PROTOCOLS
 from routedk.eval.score import Score
+from routedk.similarity.encoders import TitleEncoder
 from routedk.types import Bundle, Session
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from routedk.eval.bootstrap import Interval, bootstrap
-from routedk.eval.embeddings import TitleEncoder
 from routedk.eval.matched import matched_pairs
 from routedk.eval.predictions import NO_ANSWER, Predictions
 from routedk.eval.score import UNCOUNTED, Score
+from routedk.similarity.encoders import TitleEncoder
 from routedk.types import Session
 
 

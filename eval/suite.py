@@ -15,10 +15,10 @@ from routedk.eval.clusters import (
     Clusters,
     tune_clusters,
 )
-from routedk.eval.embeddings import TfidfEncoder, TitleEncoder
 from routedk.eval.evaluate import evaluate, predict_baseline
-from routedk.eval.pairs import fit_pairs
 from routedk.eval.report import System
+from routedk.similarity.encoders import TfidfEncoder, TitleEncoder
+from routedk.similarity.pairs import fit_pairs
 from routedk.types import Session
 
 

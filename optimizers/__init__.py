@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from routedk.lazy import loaded_on_use
 
 if TYPE_CHECKING:
-    from routedk.optimizers.difficulty import difficulty_scores
     from routedk.optimizers.feedback import feedback_metric
     from routedk.optimizers.finetune.routed_finetune import RoutedFinetune
     from routedk.optimizers.grouping_search import GroupingSearch
     from routedk.optimizers.knowledge_injection import KnowledgeInjection
     from routedk.optimizers.metric import as_examples, matched_f1_metric
-    from routedk.optimizers.sampling import SamplingStrategy, make_strategy, sample_sessions
+    from routedk.programs.sampling.difficulty import difficulty_scores
+    from routedk.programs.sampling.sampling import SamplingStrategy, make_strategy, sample_sessions
 
 __all__ = [
     "GroupingSearch",
@@ -33,13 +33,13 @@ _HOMES = {
     "GroupingSearch": "grouping_search",
     "KnowledgeInjection": "knowledge_injection",
     "RoutedFinetune": "finetune.routed_finetune",
-    "SamplingStrategy": "sampling",
+    "SamplingStrategy": "routedk.programs.sampling.sampling",
     "as_examples": "metric",
-    "difficulty_scores": "difficulty",
+    "difficulty_scores": "routedk.programs.sampling.difficulty",
     "feedback_metric": "feedback",
-    "make_strategy": "sampling",
+    "make_strategy": "routedk.programs.sampling.sampling",
     "matched_f1_metric": "metric",
-    "sample_sessions": "sampling",
+    "sample_sessions": "routedk.programs.sampling.sampling",
 }
 
 __getattr__ = loaded_on_use(__name__, _HOMES)

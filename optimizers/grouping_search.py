@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from routedk.errors import SettingError
 from routedk.eval import matched_f1
 from routedk.eval.baselines import whole
-from routedk.eval.dendrogram import Dendrogram
-from routedk.eval.embeddings import TitleEncoder, default_encoder
-from routedk.eval.pairs import PairModel, fit_pairs
 from routedk.programs.batch import call_all, generate_all
 from routedk.programs.generator import BundleGenerator, named_intents
 from routedk.programs.grouping import SimilarIntents, intent_dendrogram
 from routedk.programs.intent_overlap import tells_likelihoods
 from routedk.programs.prompting.item_intents import Readings
+from routedk.similarity.dendrogram import Dendrogram
+from routedk.similarity.encoders import TitleEncoder, default_encoder
+from routedk.similarity.pairs import PairModel, fit_pairs
 from routedk.types import Session
 
 # Without weight for the intents the student would have no say.
@@ -35,7 +35,7 @@ class GroupingSearch(Teleprompter):  # type: ignore[misc]
     how much intents weigh; whether they are compared by their embeddings or, where the language
     model tells them, by likelihoods (`routedk.programs.intent_overlap`); whether titles are
     compared by their cosine or by what a model learns of pairs of titles from the training
-    sessions (`routedk.eval.pairs.PairModel`); and where to cut. They are many and the sessions
+    sessions (`routedk.similarity.pairs.PairModel`); and where to cut. They are many and sessions
     few, so chance would often win: a threshold is scored together with its two neighbours, and
     grouping by equal intents stays unless the best of the others is better, session by session, by
     more than the standard error of the difference; to leave a session without a bundle takes two.

@@ -9,6 +9,7 @@ from typing import Any
 import dspy
 from dspy.teleprompt import Teleprompter
 
+from routedk.data.knowledge_file import sources_of
 from routedk.errors import SettingError
 from routedk.optimizers.candidates import Candidates, longest_prompt
 from routedk.optimizers.choices import KnowledgeChoice, propose
@@ -18,7 +19,6 @@ from routedk.optimizers.prompt_length import TokenCounter, token_counter
 from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.context import NeighbourStyle
-from routedk.programs.knowledge.file import sources_of
 from routedk.programs.knowledge.neighbours import check_retriever, make_retriever
 from routedk.programs.knowledge.utilization import utilization_of
 from routedk.types import KnowledgeBase, Session

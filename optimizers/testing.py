@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from routedk.errors import SettingError
-from routedk.optimizers.sampling import SamplingStrategy, sample_sessions
+from routedk.programs.sampling.sampling import SamplingStrategy, sample_sessions
 from routedk.types import Item, Session
 
 _TENTHS = range(1, 11)

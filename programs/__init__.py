@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 from routedk.lazy import loaded_on_use
 
 if TYPE_CHECKING:
+    from routedk.data.knowledge_file import read_knowledge, write_knowledge
     from routedk.programs.aicl.file import load_aicl
     from routedk.programs.aicl.program import AICL
     from routedk.programs.batch import generate_all
-    from routedk.programs.choosing.consensus import Consensus, central_prediction
     from routedk.programs.choosing.likelihood import LikelihoodRanking
     from routedk.programs.choosing.self_correct import SelfCorrect
     from routedk.programs.choosing.verification import Verification
+    from routedk.programs.consensus import Consensus, central_prediction
     from routedk.programs.generator import BundleGenerator
-    from routedk.programs.journaling.budget import Budget, BudgetError, estimate_calls
-    from routedk.programs.journaling.journal import AnswerJournal
-    from routedk.programs.journaling.journaled_lm import JournaledLM, is_session_error
+    from routedk.programs.journal.budget import Budget, BudgetError, estimate_calls
+    from routedk.programs.journal.journal import AnswerJournal
+    from routedk.programs.journal.journaled_lm import JournaledLM, is_session_error
     from routedk.programs.knowledge.compiled import CompiledKnowledge
-    from routedk.programs.knowledge.file import read_knowledge, write_knowledge
     from routedk.programs.program_file import load_generator
     from routedk.programs.prompting.answers import ParsedAnswer, parse_answer
     from routedk.programs.prompting.bundle_adapter import BundleLayout
@@ -63,15 +63,15 @@ __all__ = [
 _HOMES = {
     "AICL": "aicl.program",
     "AnnotationTeacher": "teachers.annotation",
-    "AnswerJournal": "journaling.journal",
-    "Budget": "journaling.budget",
-    "BudgetError": "journaling.budget",
+    "AnswerJournal": "journal.journal",
+    "Budget": "journal.budget",
+    "BudgetError": "journal.budget",
     "BundleGenerator": "generator",
     "BundleLayout": "prompting.bundle_adapter",
     "CompiledKnowledge": "knowledge.compiled",
-    "Consensus": "choosing.consensus",
+    "Consensus": "consensus",
     "GenerateBundles": "prompting.signatures",
-    "JournaledLM": "journaling.journaled_lm",
+    "JournaledLM": "journal.journaled_lm",
     "LMTeacher": "teachers.lm_teacher",
     "LikelihoodRanking": "choosing.likelihood",
     "ParsedAnswer": "prompting.answers",
@@ -79,15 +79,15 @@ _HOMES = {
     "SelfCorrect": "choosing.self_correct",
     "ThoughtDistiller": "teachers.thought_distiller",
     "Verification": "choosing.verification",
-    "central_prediction": "choosing.consensus",
-    "estimate_calls": "journaling.budget",
+    "central_prediction": "consensus",
+    "estimate_calls": "journal.budget",
     "generate_all": "batch",
-    "is_session_error": "journaling.journaled_lm",
+    "is_session_error": "journal.journaled_lm",
     "load_aicl": "aicl.file",
     "load_generator": "program_file",
     "parse_answer": "prompting.answers",
-    "read_knowledge": "knowledge.file",
-    "write_knowledge": "knowledge.file",
+    "read_knowledge": "routedk.data.knowledge_file",
+    "write_knowledge": "routedk.data.knowledge_file",
 }
 
 __getattr__ = loaded_on_use(__name__, _HOMES)

@@ -173,7 +173,7 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         found = [(answer, named_intents(answer, session)) for answer in read if not answer.error]
         named = [(answer, readings) for answer, readings in found if readings]
         if named:
-            from routedk.eval.embeddings import default_encoder
+            from routedk.similarity.encoders import default_encoder
 
             overlaps: Sequence[Any] = [None] * len(named)
             if self.grouping.by_likelihood:

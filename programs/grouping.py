@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from routedk.errors import SettingError
 from routedk.eval.baselines import whole
-from routedk.eval.dendrogram import Dendrogram
-from routedk.eval.embeddings import TitleEncoder
-from routedk.eval.pairs import PairModel
 from routedk.programs.prompting.item_intents import Labels, Readings
+from routedk.similarity.dendrogram import Dendrogram
+from routedk.similarity.encoders import TitleEncoder
+from routedk.similarity.pairs import PairModel
 from routedk.types import Bundle, Session
 
 

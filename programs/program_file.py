@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from routedk.data.records import session_from_record, session_to_record
 from routedk.errors import ArtifactError, DataError, SettingError
-from routedk.eval.pairs import PairModel
 from routedk.files import read_json, write_json
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.grouping import SimilarIntents
@@ -19,6 +18,7 @@ from routedk.programs.prompting.demos import layout_demo
 from routedk.programs.prompting.layout import layout_hash
 from routedk.programs.prompting.signatures import GenerateBundles
 from routedk.programs.saved_record import checked_record
+from routedk.similarity.pairs import PairModel
 from routedk.types import Item, Pattern, Provenance, Session
 
 KIND = "routedk.program"

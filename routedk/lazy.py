@@ -9,12 +9,14 @@ def loaded_on_use(package: str, homes: Mapping[str, str]) -> Callable[[str], obj
 
     Args:
         package: Its ``__name__``.
-        homes: The module of each public name, within the package.
+        homes: The module of each public name, within the package or by its full name.
     """
 
     def load(name: str) -> object:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(f"{package}.{homes[name]}"), name)
+        home = homes[name]
+        home = home if home.startswith("routedk.") else f"{package}.{home}"
+        return getattr(import_module(home), name)
 
     return load

@@ -12,9 +12,9 @@ def test_a_version_follows_imports() -> None:
     # Imported, imported by what is imported, and not imported.
     assert "routedk.programs.teachers.patterns" in made_of
     assert "routedk.files" in made_of
-    assert "routedk.optimizers.store.store" not in made_of
+    assert "routedk.artifacts.store" not in made_of
     # Inside a function.
-    assert "routedk.eval.embeddings" in modules_of("routedk.programs.generator")
+    assert "routedk.similarity.encoders" in modules_of("routedk.programs.generator")
 
 
 def test_a_version_is_of_the_source_and_what_stands_beside_it(

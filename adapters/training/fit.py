@@ -9,13 +9,13 @@ from pathlib import Path
 
 import torch
 
-from routedk.adapters.routing.routed import (
+from routedk.adapters.experts.routed import (
     ExpertSettings,
     RoutedStudent,
     check_replaceable,
     read_routing,
 )
-from routedk.adapters.routing.router import LEARNT
+from routedk.adapters.experts.router import LEARNT
 from routedk.adapters.student import Student
 from routedk.adapters.training.curves import plot_losses
 from routedk.adapters.training.examples import (
@@ -50,7 +50,7 @@ class FitSettings:
         base: How the base expert is trained.
         knowledge: How the other experts are, starting from the base expert's weights.
         router: How the router is.
-        fusion: How the experts are fused: a name in the table of `routedk.adapters.routing.router`.
+        fusion: How the experts are fused: a name in the table of `routedk.adapters.experts.router`.
         router_training: What the router learns from.
         one_by_one: Whether the other experts are trained one after the other, each in a run of
             its own, instead of together in one run: the same rows, in another order and in other

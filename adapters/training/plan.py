@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from routedk.adapters.routing.routing_file import ExpertSettings
+from routedk.adapters.experts.routing_file import ExpertSettings
 from routedk.adapters.training.examples import DEFAULT_FORM, AnswerForm
 from routedk.adapters.training.fit import FitSettings
 from routedk.adapters.training.router_training import RouterTraining

@@ -23,7 +23,7 @@ Two losses may be added, each with a weight:
   1701.06538, importance loss): for gates that sum to one it is :math:`E \sum_e \bar g_e^2 - 1`,
   0 where all experts are used alike and E - 1 where one is used alone.
 - *sparsity*, the mean entropy :math:`-\sum_e g_e \ln g_e` of the gates; for `sparsegen`, whose
-  gates may be 0, LD-MoLE's loss (`routedk.adapters.routing.sparsegen.sparsity_lack`).
+  gates may be 0, LD-MoLE's loss (`routedk.adapters.experts.sparsegen.sparsity_lack`).
 
 Both look at the softmax of `top1`, not at its hard choice; at each layer's gates where layers
 have their own, and at each token's where tokens have.
@@ -35,8 +35,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from routedk.adapters.routing.router import LEARNT
-from routedk.adapters.routing.sparsegen import SparsegenRouter, sparsity_lack
+from routedk.adapters.experts.router import LEARNT
+from routedk.adapters.experts.sparsegen import SparsegenRouter, sparsity_lack
 from routedk.adapters.training.processes import shared_mean
 from routedk.errors import SettingError
 

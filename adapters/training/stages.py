@@ -17,9 +17,9 @@ from transformers import PreTrainedModel, ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig
 
-from routedk.adapters.routing.routed import RoutedStudent
-from routedk.adapters.routing.router import LEARNT, SoftmaxRouter
-from routedk.adapters.routing.router_inputs import router_input
+from routedk.adapters.experts.routed import RoutedStudent
+from routedk.adapters.experts.router import LEARNT, SoftmaxRouter
+from routedk.adapters.experts.router_inputs import router_input
 from routedk.adapters.training.examples import TrainingRow
 from routedk.adapters.training.lower import lower_hidden, only_layers
 from routedk.adapters.training.processes import divide, is_main, place, wait

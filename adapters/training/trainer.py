@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from transformers import ProgressCallback
 from trl import SFTTrainer
 
-from routedk.adapters.routing.routed import RoutedStudent
-from routedk.adapters.routing.sparsegen import SparsegenRouter
+from routedk.adapters.experts.routed import RoutedStudent
+from routedk.adapters.experts.sparsegen import SparsegenRouter
 from routedk.adapters.training.processes import for_averaging, is_main, place, shared_mean, total
 from routedk.adapters.training.router_training import RouterTraining, divergence, penalty
 from routedk.adapters.trees import IGNORED, TokenTree, pad, tree_mask

@@ -13,9 +13,9 @@ from dspy.utils.exceptions import LMError
 from routedk.adapters.prompts import Tokenizer, end_of_turn
 from routedk.errors import SettingError
 from routedk.eval.baselines import whole
-from routedk.eval.candidates import dendrogram_candidates
-from routedk.eval.embeddings import default_encoder
 from routedk.programs.prompting.layout import render_items
+from routedk.similarity.candidates import dendrogram_candidates
+from routedk.similarity.encoders import default_encoder
 from routedk.types import Session
 
 YES, NO = " yes", " no"

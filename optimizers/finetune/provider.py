@@ -21,8 +21,8 @@ from dspy.clients.utils_finetune import TrainDataFormat, TrainingStatus
 from filelock import FileLock
 
 import routedk
-from routedk.adapters.routing.routed import ROUTING_FILE, RoutedStudent
-from routedk.adapters.serving.engine import AsyncStudentEngine, StudentEngine, engine_lm
+from routedk.adapters.engine.engine import AsyncStudentEngine, StudentEngine, engine_lm
+from routedk.adapters.experts.routed import ROUTING_FILE, RoutedStudent
 from routedk.adapters.student import Student, load_student
 from routedk.adapters.training.examples import written_by
 from routedk.adapters.training.fit import FitSettings, fit_rows

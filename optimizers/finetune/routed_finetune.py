@@ -10,6 +10,7 @@ from dspy.clients.utils_finetune import TrainDataFormat
 from dspy.teleprompt import Teleprompter
 
 from routedk.adapters.training.fit import FitSettings
+from routedk.data.knowledge_file import sources_of
 from routedk.errors import SettingError
 from routedk.optimizers.finetune.lessons import (
     Accepted,
@@ -24,7 +25,6 @@ from routedk.optimizers.finetune.rows import Lesson, check_learnable
 from routedk.optimizers.finetune.settings import finetune_settings
 from routedk.optimizers.metric import matched_f1_metric
 from routedk.programs.generator import BundleGenerator
-from routedk.programs.knowledge.file import sources_of
 from routedk.types import KnowledgeBase
 
 Source = Literal["gold", "traces"]

@@ -1,6 +1,6 @@
 """How weights are tuned where nobody says otherwise."""
 
-from routedk.adapters.routing.routing_file import ExpertSettings
+from routedk.adapters.experts.routing_file import ExpertSettings
 from routedk.adapters.training.fit import FitSettings
 from routedk.adapters.training.plan import TrainingPlan
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from routedk.adapters.routing.routing_file import ExpertSettings
-from routedk.adapters.serving.engine import student_lm
+from routedk.adapters.engine.engine import student_lm
+from routedk.adapters.experts.routing_file import ExpertSettings
 from routedk.adapters.training.plan import TrainingPlan
+from routedk.artifacts.store import Part, Store
 from routedk.errors import SettingError
-from routedk.eval.embeddings import default_encoder
 from routedk.optimizers.search.part_report import PartReport
 from routedk.optimizers.search.settings import TrialSettings
 from routedk.optimizers.search.stages.common import Common, Ledger
@@ -27,8 +27,8 @@ from routedk.optimizers.search.stages.knowledge import distilled, in_formats
 from routedk.optimizers.search.stages.predictions import Record, answered
 from routedk.optimizers.search.stages.program import PROGRAM, compiled
 from routedk.optimizers.search.stages.sample import sampled
-from routedk.optimizers.store.store import Part, Store
 from routedk.programs.knowledge.neighbours import check_retriever
+from routedk.similarity.encoders import default_encoder
 from routedk.types import KnowledgeBase, Session
 
 

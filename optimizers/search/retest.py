@@ -68,7 +68,7 @@ class Tested:
 @cache
 def default_settings() -> TrialSettings:
     """What `routedk distill` and `routedk train` do where nothing else is asked for."""
-    from routedk.adapters.routing.routing_file import ExpertSettings
+    from routedk.adapters.experts.routing_file import ExpertSettings
     from routedk.adapters.training.plan import TrainingPlan
 
     plan, shape = TrainingPlan(), ExpertSettings()

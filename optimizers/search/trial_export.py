@@ -9,12 +9,12 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from routedk.artifacts.manifest import problems
+from routedk.artifacts.store import Part, Store, part_in
 from routedk.errors import ArtifactError, SettingError
 from routedk.optimizers.search.identity import IDENTITY
 from routedk.optimizers.search.reading import complete_trials
 from routedk.optimizers.search.settings import TrialSettings, shown_value
-from routedk.optimizers.store.manifest import problems
-from routedk.optimizers.store.store import Part, Store, part_in
 
 PROGRAM = "program.json"
 EXPERTS = "experts"
@@ -175,7 +175,7 @@ def _about_enhancement(
     options = [repr(EXPERTS) if settings.use.trains else "None"]
     options += [] if student == "default" else [repr(student)]
     options += [] if dtype is None else [f"dtype={dtype!r}"]
-    ranker = "from routedk.adapters.serving.judges import StudentRanker"
+    ranker = "from routedk.adapters.engine.judges import StudentRanker"
     return [
         f"The trial's answers were chosen by **{settings.enhancement}** of {draws} draws. "
         "`routedk generate` takes the first answer, greedy, and does not reach this score by "
@@ -184,7 +184,7 @@ def _about_enhancement(
         "```python",
         "import dspy",
         *([ranker] if "StudentRanker" in call else []),
-        "from routedk.adapters.serving.engine import student_lm",
+        "from routedk.adapters.engine.engine import student_lm",
         "from routedk.programs import load_generator",
         f"from routedk.programs.{module} import {name}",
         "",

@@ -9,8 +9,8 @@ import dspy
 from routedk.errors import SettingError
 from routedk.programs.aicl import prompts
 from routedk.programs.aicl.lessons import Lesson, LessonBook
-from routedk.programs.choosing.checks import check_count
-from routedk.programs.choosing.self_correction import Dialogue, SelfCorrection, as_demos, ask_text
+from routedk.programs.aicl.self_correction import Dialogue, SelfCorrection, as_demos, ask_text
+from routedk.programs.checks import check_count
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.prompting import layout
 from routedk.programs.prompting.text import neutralise

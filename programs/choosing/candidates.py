@@ -7,15 +7,15 @@ from typing import Any
 import dspy
 
 from routedk.eval.baselines import whole
-from routedk.eval.candidates import session_dendrogram
-from routedk.eval.embeddings import TitleEncoder, default_encoder
 from routedk.eval.overlap import ItemSets, distinct, jaccard
-from routedk.programs.choosing.checks import check_count, check_temperature
-from routedk.programs.choosing.consensus import Consensus
+from routedk.programs.checks import check_count, check_temperature
+from routedk.programs.consensus import Consensus
 from routedk.programs.prompting.text import neutralise
 from routedk.programs.prompting.wording import intent_words, stem
 from routedk.programs.session_program import SessionProgram
 from routedk.programs.usage import Usage
+from routedk.similarity.candidates import session_dendrogram
+from routedk.similarity.encoders import TitleEncoder, default_encoder
 from routedk.types import Bundle, Session, bundle_sets
 
 ItemSet = frozenset[str]

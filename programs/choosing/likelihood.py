@@ -10,10 +10,10 @@ import dspy
 import numpy as np
 
 from routedk.errors import SettingError
-from routedk.eval.embeddings import TitleEncoder
+from routedk.programs.checks import check_judge, check_judged
 from routedk.programs.choosing.candidates import ChoosingProgram, prediction_of
-from routedk.programs.choosing.checks import check_judge, check_judged
 from routedk.programs.usage import Usage
+from routedk.similarity.encoders import TitleEncoder
 from routedk.types import Bundle, Session
 
 MEASURES: Mapping[str, Callable[[float, int], float]] = MappingProxyType(

@@ -5,8 +5,8 @@ from typing import Any
 import dspy
 
 from routedk.programs.aicl.lessons import Turn
-from routedk.programs.choosing.checks import check_generator, no_lm
-from routedk.programs.choosing.self_correction import Dialogue, SelfCorrection
+from routedk.programs.aicl.self_correction import Dialogue, SelfCorrection
+from routedk.programs.checks import check_generator, no_lm
 from routedk.programs.prompting.answers import ParsedAnswer
 from routedk.programs.prompting.layout import render_answer
 from routedk.programs.session_program import SessionProgram

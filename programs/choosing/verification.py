@@ -7,11 +7,11 @@ from typing import Any, Protocol
 
 import dspy
 
-from routedk.eval.embeddings import TitleEncoder
 from routedk.eval.matched import matched_f1
+from routedk.programs.checks import check_judge, check_judged
 from routedk.programs.choosing.candidates import ChoosingProgram, ItemSet, prediction_of
-from routedk.programs.choosing.checks import check_judge, check_judged
 from routedk.programs.usage import Usage
+from routedk.similarity.encoders import TitleEncoder
 from routedk.types import Session
 
 # A verdict is never taken to be certain: one wrong certainty would rule out every true answer.

@@ -11,8 +11,8 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from routedk.data.knowledge_file import joint_cost
 from routedk.errors import SettingError
-from routedk.programs.knowledge.file import joint_cost
 from routedk.types import KnowledgeBase, Pattern, Provenance, Rule, Thought
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")

@@ -6,12 +6,12 @@ Deterministic and offline; it reads what annotators wrote where an LM teacher wo
 from collections.abc import Sequence
 
 from routedk.errors import SettingError
-from routedk.eval.embeddings import TitleEncoder
 from routedk.programs.prompting.wording import Kinds
 from routedk.programs.teachers.annotation_intents import ItemIntents
 from routedk.programs.teachers.annotation_rules import general_rules, intent_rules
 from routedk.programs.teachers.patterns import mine_patterns
 from routedk.programs.teachers.teacher import ALL_FORMATS, Format, check_formats
+from routedk.similarity.encoders import TitleEncoder
 from routedk.types import KnowledgeBase, Pattern, Provenance, Rule, Session, Thought
 
 TEACHER = "annotation"

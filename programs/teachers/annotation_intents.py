@@ -9,7 +9,6 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
-from routedk.eval.embeddings import TitleEncoder, default_encoder
 from routedk.programs.prompting.item_intents import (
     LABEL_CHARACTERS,
     LABEL_WORDS,
@@ -18,6 +17,7 @@ from routedk.programs.prompting.item_intents import (
     render_item_intents,
 )
 from routedk.programs.prompting.wording import Kinds, intent_words, plain_intent
+from routedk.similarity.encoders import TitleEncoder, default_encoder
 from routedk.types import Session
 
 # Average distance below which two intents are taken to be one, see `ItemIntents`.

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from routedk.programs.generator import BundleGenerator
-from routedk.programs.journaling.budget import estimate_calls
-from routedk.programs.journaling.journal import Tally
+from routedk.programs.journal.budget import estimate_calls
+from routedk.programs.journal.journal import Tally
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.prompting.layout import Message, render_answer, render_items, render_patterns
 from routedk.programs.prompting.plain_text import PlainText

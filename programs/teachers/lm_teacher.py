@@ -9,15 +9,15 @@ from typing import Any
 import dspy
 
 from routedk.errors import RouteDKError, SettingError
-from routedk.eval.embeddings import TitleEncoder
 from routedk.programs.batch import call_all
-from routedk.programs.journaling.journaled_lm import BudgetError, is_session_error
+from routedk.programs.journal.journaled_lm import BudgetError, is_session_error
 from routedk.programs.teachers.patterns import mine_patterns
 from routedk.programs.teachers.rule_distiller import RuleDistiller
 from routedk.programs.teachers.rule_merging import merge_rules
 from routedk.programs.teachers.teacher import ALL_FORMATS, Format, check_formats
 from routedk.programs.teachers.thought_distiller import ThoughtDistiller
 from routedk.programs.usage import Usage, metered
+from routedk.similarity.encoders import TitleEncoder
 from routedk.types import KnowledgeBase, Pattern, Provenance, Rule, Session, Thought
 
 Price = Callable[[int, int], float | None]

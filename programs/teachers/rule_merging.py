@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from routedk.data.knowledge_file import joint_cost
 from routedk.errors import SettingError
-from routedk.eval.embeddings import TitleEncoder, default_encoder
-from routedk.programs.knowledge.file import joint_cost
+from routedk.similarity.encoders import TitleEncoder, default_encoder
 from routedk.types import Provenance, Rule
 
 # Average cosine distance below which two rules are taken to say the same.

@@ -12,7 +12,7 @@ from routedk.cli.output import print_json, print_table
 from routedk.errors import SettingError
 
 if TYPE_CHECKING:
-    from routedk.optimizers.store.store import Part, Store
+    from routedk.artifacts.store import Part, Store
 
 STORE_FOLDER = "store"
 
@@ -71,7 +71,7 @@ def prune(
     Parts that are removed are made again when a trial wants them. Do not remove what a running
     search is using: take an age.
     """
-    from routedk.optimizers.store.upkeep import (
+    from routedk.artifacts.upkeep import (
         PruneRules,
         abandoned,
         pruned,
@@ -107,7 +107,7 @@ def verify(
 
     Ends with code 1 where one is broken.
     """
-    from routedk.optimizers.store.upkeep import broken, remove
+    from routedk.artifacts.upkeep import broken, remove
 
     opened = _open(store)
     found = list(broken(opened, tuple(stage or ())))
@@ -125,7 +125,7 @@ def verify(
 
 
 def _open(folder: Path | None) -> "Store":
-    from routedk.optimizers.store.store import Store
+    from routedk.artifacts.store import Store
 
     if folder is not None and not folder.is_dir():
         raise SettingError(f"--store {folder}: no such folder")
@@ -162,7 +162,7 @@ def _show(title: str, rows: Sequence[tuple[str, ...]]) -> None:
 
 
 def _entry(part: "Part") -> dict[str, object]:
-    from routedk.optimizers.store.upkeep import last_used
+    from routedk.artifacts.upkeep import last_used
 
     return {
         "stage": part.manifest.stage,
@@ -176,7 +176,7 @@ def _entry(part: "Part") -> dict[str, object]:
 
 
 def _age(part: "Part") -> str:
-    from routedk.optimizers.store.upkeep import last_used
+    from routedk.artifacts.upkeep import last_used
 
     passed = datetime.now(UTC) - datetime.fromtimestamp(last_used(part), UTC)
     hours, minutes = divmod(int(passed.total_seconds()) // 60, 60)

@@ -137,7 +137,7 @@ def compile(
 
 def _trained_for(experts: Path) -> str | None:
     """The utilization that experts were trained for; None where it was left free."""
-    from routedk.adapters.routing.routing_file import read_routing
+    from routedk.adapters.experts.routing_file import read_routing
 
     trained: str | None = read_routing(experts).get("training", {}).get("utilization")
     return trained

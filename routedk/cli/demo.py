@@ -28,7 +28,7 @@ def demo(
     """
     from rich.console import Console
 
-    from routedk.demo import Demo
+    from routedk.cli.demo_steps import Demo
     from routedk.eval.table import report_notes, report_table
 
     log_progress()

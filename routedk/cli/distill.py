@@ -98,7 +98,7 @@ def distill(
     for the same sessions. Answers of an LM teacher are journaled in DIR as they come: after a
     cut, --resume goes on and pays for none twice.
     """
-    from routedk.programs.knowledge.file import write_knowledge
+    from routedk.data.knowledge_file import write_knowledge
     from routedk.programs.teachers.teacher import check_formats
 
     command = DistillCommand(

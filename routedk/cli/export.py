@@ -70,9 +70,9 @@ def export(
     routing roughly: --data names the sessions whose gates are clustered into --k of them, and
     what is lost is measured on the validation split, or on the test split where that is empty.
     """
-    from routedk.adapters.exporting.card import result_facts, training_facts
-    from routedk.adapters.exporting.export import check_new
-    from routedk.adapters.routing.routed import RoutedStudent, read_routing
+    from routedk.adapters.experts.routed import RoutedStudent, read_routing
+    from routedk.adapters.export.card import result_facts, training_facts
+    from routedk.adapters.export.export import check_new
 
     quiet_libraries()
     if full and form == "prototypes":
@@ -180,7 +180,7 @@ def _export_one(
     limits: dict[str, Any],
     card: dict[str, Any],
 ) -> None:
-    from routedk.adapters.exporting.export import export_lora, export_model
+    from routedk.adapters.export.export import export_lora, export_model
 
     if form == "full":
         export_model(routed, output, card, gates=gates)
@@ -197,8 +197,8 @@ def _export_prototypes(
     limits: dict[str, Any],
     card: dict[str, Any],
 ) -> None:
-    from routedk.adapters.exporting.prototype_export import PrototypeSettings, export_prototypes
-    from routedk.adapters.routing.routed import RoutedStudent, read_routing
+    from routedk.adapters.experts.routed import RoutedStudent, read_routing
+    from routedk.adapters.export.prototype_export import PrototypeSettings, export_prototypes
     from routedk.adapters.training.examples import DEFAULT_FORM, written_by
     from routedk.programs.generator import BundleGenerator
     from routedk.programs.program_file import load_generator

@@ -80,7 +80,7 @@ def resolve_lm(
         import dspy
 
         return dspy.LM(lm, temperature=0.0, max_tokens=512)
-    from routedk.adapters.serving.engine import student_lm
+    from routedk.adapters.engine.engine import student_lm
 
     quiet_libraries()
     return student_lm(experts, None if student == "default" else student, dtype=dtype)

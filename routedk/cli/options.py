@@ -204,7 +204,7 @@ def load_knowledge(
         SettingError: Knowledge was made from a test session, or a session's id looks like one of
             a named domain.
     """
-    from routedk.programs.knowledge.file import read_knowledge
+    from routedk.data.knowledge_file import read_knowledge
     from routedk.programs.teachers.accumulate import accumulate, is_domain_name, of_domain
 
     ids = [session.id for session in sessions]
@@ -236,7 +236,7 @@ def refuse_test_sessions(base: KnowledgeBase, test: Sequence[Session], path: Pat
     Raises:
         SettingError: When one is.
     """
-    from routedk.programs.knowledge.file import sources_of
+    from routedk.data.knowledge_file import sources_of
 
     names = sorted(sources_of(base) & {session.id for session in test})
     if names:

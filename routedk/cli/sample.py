@@ -12,7 +12,7 @@ from routedk.types import Session
 if TYPE_CHECKING:
     import dspy
 
-    from routedk.programs.journaling.journaled_lm import JournaledLM
+    from routedk.programs.journal.journaled_lm import JournaledLM
 
 SCORES_FILE = "scores.jsonl"
 
@@ -31,7 +31,7 @@ def training_sample(
         scores: For the strategy ``difficulty``: how well each session was answered.
         seed: Seed of all chance.
     """
-    from routedk.optimizers.sampling import make_strategy, sample_sessions
+    from routedk.programs.sampling.sampling import make_strategy, sample_sessions
 
     strategy = make_strategy(command.strategy, seed=seed, scores=scores)
     taken = {session.id for session in sample_sessions(strategy, pool, command.ratio)}
@@ -50,7 +50,7 @@ def known_scores(command: DistillCommand) -> dict[str, float] | None:
         raise SettingError(
             f"--scores is of --strategy difficulty, the strategy is {command.strategy!r}"
         )
-    from routedk.optimizers.difficulty import read_scores
+    from routedk.programs.sampling.difficulty import read_scores
 
     return read_scores(command.scores)
 
@@ -70,9 +70,9 @@ def make_scores(
     """
     import dspy
 
-    from routedk.optimizers.difficulty import difficulty_scores, write_scores
     from routedk.programs.generator import BundleGenerator
-    from routedk.programs.journaling.journaled_lm import is_session_error
+    from routedk.programs.journal.journaled_lm import is_session_error
+    from routedk.programs.sampling.difficulty import difficulty_scores, write_scores
 
     program = BundleGenerator()
     with lm_errors(), show_progress({"answer": len(pool)}) as advance:
@@ -88,7 +88,7 @@ def make_scores(
                 advance("answer")
 
         if journaled is None:
-            from routedk.adapters.serving.engine import student_lm
+            from routedk.adapters.engine.engine import student_lm
 
             lm, threads = student_lm(), 16
         else:

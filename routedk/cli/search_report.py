@@ -110,9 +110,9 @@ def export_trial(
 
     Everything is taken from the store; nothing is made anew.
     """
+    from routedk.artifacts.store import Store
     from routedk.optimizers.search import trial_export
     from routedk.optimizers.search.reading import read_study
-    from routedk.optimizers.store.store import Store
 
     quiet_optuna()
     kept = Store(store or default_store())

@@ -15,8 +15,8 @@ from routedk.errors import SettingError
 from routedk.types import KnowledgeBase, Session
 
 if TYPE_CHECKING:
-    from routedk.programs.journaling.journal import Tally
-    from routedk.programs.journaling.journaled_lm import JournaledLM
+    from routedk.programs.journal.journal import Tally
+    from routedk.programs.journal.journaled_lm import JournaledLM
     from routedk.programs.teachers.teacher import Format
 
 JOURNAL_FILE = "journal.jsonl"
@@ -108,7 +108,7 @@ def distil_with(
         from routedk.programs.teachers.annotation import AnnotationTeacher
 
         return AnnotationTeacher(**bounds).distill(sessions), {}
-    from routedk.programs.journaling.budget import price
+    from routedk.programs.journal.budget import price
     from routedk.programs.teachers.lm_teacher import LMTeacher
 
     steps: dict[str, int] = {
@@ -186,8 +186,8 @@ def journaled_teacher(command: DistillCommand, output: Path) -> Iterator["Journa
     if command.teacher == ANNOTATION:
         yield None
         return
-    from routedk.programs.journaling.budget import Budget
-    from routedk.programs.journaling.journaled_lm import journaled_lm
+    from routedk.programs.journal.budget import Budget
+    from routedk.programs.journal.journaled_lm import journaled_lm
 
     path = output / JOURNAL_FILE
     if path.exists() and path.stat().st_size and not command.resume:

@@ -133,8 +133,8 @@ def train(
     again. Several processes share the work under accelerate launch --multi_gpu --num_processes 2
     -m routedk train ..., on GPUs or, where there are none, on CPUs.
     """
-    from routedk.adapters.routing.routed import check_replaceable
-    from routedk.adapters.routing.routing_file import ExpertSettings, read_routing, settings_of
+    from routedk.adapters.experts.routed import check_replaceable
+    from routedk.adapters.experts.routing_file import ExpertSettings, read_routing, settings_of
     from routedk.adapters.student import DEFAULT_STUDENT, load_student
     from routedk.adapters.training.examples import check_form
     from routedk.adapters.training.fit import fit

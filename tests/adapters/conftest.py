@@ -12,9 +12,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
-from routedk.adapters.serving.engine import StudentEngine, engine_lm
-from routedk.adapters.serving.requests import Job
+from routedk.adapters.engine.engine import StudentEngine, engine_lm
+from routedk.adapters.engine.requests import Job
+from routedk.adapters.experts.routed import ExpertSettings, RoutedStudent
 from routedk.adapters.student import Student, fingerprint
 from routedk.programs.prompting.item_intents import render_item_intents
 from routedk.programs.prompting.layout import build_messages, instruction, render_items

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.experts.routed import ExpertSettings, RoutedStudent
 from routedk.adapters.student import load_student
 from routedk.adapters.training import fit as fit_module
 from routedk.adapters.training import processes, trainer
@@ -15,7 +15,7 @@ from routedk.adapters.training.fit import FitSettings, fit
 from routedk.adapters.training.router_training import RouterTraining
 from routedk.adapters.training.stages import TrainingSettings
 from routedk.data import DataOptions, load_sessions
-from routedk.programs.knowledge.file import read_knowledge
+from routedk.data.knowledge_file import read_knowledge
 
 STAGE = TrainingSettings(epochs=1, learning_rate=1e-2, save_steps=2, warmup_steps=1, bf16=False)
 ROUTERS = {

@@ -4,8 +4,8 @@ from typing import Any
 import dspy
 import pytest
 
-from routedk.adapters.serving.engine import StudentEngine, engine_lm
-from routedk.adapters.serving.requests import Job
+from routedk.adapters.engine.engine import StudentEngine, engine_lm
+from routedk.adapters.engine.requests import Job
 from routedk.adapters.student import Student
 from routedk.programs.aicl.program import AICL
 from routedk.programs.batch import generate_all

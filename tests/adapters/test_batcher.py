@@ -3,7 +3,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from routedk.adapters.serving.batcher import Batcher, BatcherClosedError
+from routedk.adapters.engine.batcher import Batcher, BatcherClosedError
 
 seen: list[list[int]] = []
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from routedk.adapters.serving.batcher import Batcher, BatcherClosedError
+from routedk.adapters.engine.batcher import Batcher, BatcherClosedError
 from routedk.errors import SettingError
 
 
@@ -218,8 +218,8 @@ def test_closing_without_finishing_cancels_what_is_queued() -> None:
 def test_the_interpreter_ends_with_a_batcher_running(last: str) -> None:
     program = f"""
         import threading
-        from routedk.adapters.serving.batcher import Batcher
-        import routedk.adapters.serving.batcher as module
+        from routedk.adapters.engine.batcher import Batcher
+        import routedk.adapters.engine.batcher as module
         module._LAST_WORDS = 0.1
         begun, go = threading.Event(), threading.Event()
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from routedk.adapters.serving.branches import Branch, decode_branches
+from routedk.adapters.engine.branches import Branch, decode_branches
 from routedk.adapters.student import Student
 from routedk.adapters.trees import TokenTree, grow_tree
 

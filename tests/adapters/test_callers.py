@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from dspy.lm15 import Config, Message, Request, Response
 
-from routedk.adapters.routing.routed import RoutedStudent
-from routedk.adapters.serving.engine import AsyncStudentEngine, StudentEngine
+from routedk.adapters.engine.engine import AsyncStudentEngine, StudentEngine
+from routedk.adapters.experts.routed import RoutedStudent
 from routedk.programs.prompting.layout import build_messages
 from routedk.types import Session
 

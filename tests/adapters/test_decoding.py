@@ -5,16 +5,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routedk.adapters.prompts import encode_prompt
-from routedk.adapters.serving.decoding import ConstrainedLogits, TokenFilter
-from routedk.adapters.serving.generation import Generator, Sampling
-from routedk.adapters.serving.grammars import (
+from routedk.adapters.engine.decoding import ConstrainedLogits, TokenFilter
+from routedk.adapters.engine.generation import Generator, Sampling
+from routedk.adapters.engine.grammars import (
     INTENT_CHARACTERS,
     THOUGHT_CHARACTERS,
     AnswerGrammar,
     Grammar,
     LabelGrammar,
 )
+from routedk.adapters.prompts import encode_prompt
 from routedk.adapters.student import Student
 from routedk.programs.prompting.answers import parse_answer
 from routedk.programs.prompting.item_intents import LABEL_CHARACTERS, split_labels

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from routedk.adapters import student as student_module
-from routedk.demo import Demo, DemoSettings
+from routedk.cli.demo_steps import Demo, DemoSettings
 from routedk.files import read_json
 
 SETTINGS = DemoSettings(

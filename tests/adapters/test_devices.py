@@ -6,9 +6,9 @@ import dspy
 import pytest
 import torch
 
+from routedk.adapters.engine.engine import StudentEngine, engine_lm
+from routedk.adapters.experts.routed import ExpertSettings, RoutedStudent
 from routedk.adapters.prompts import encode_prompt
-from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
-from routedk.adapters.serving.engine import StudentEngine, engine_lm
 from routedk.adapters.student import load_student
 from routedk.adapters.training.fit import FitSettings, fit
 from routedk.adapters.training.stages import TrainingSettings

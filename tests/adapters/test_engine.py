@@ -8,17 +8,17 @@ import dspy
 import pytest
 from dspy.lm15 import Message, Request
 
-from routedk.adapters.routing.routed import RoutedStudent
-from routedk.adapters.serving import engine as engine_module
-from routedk.adapters.serving import generation
-from routedk.adapters.serving.batcher import BatcherClosedError
-from routedk.adapters.serving.engine import (
+from routedk.adapters.engine import engine as engine_module
+from routedk.adapters.engine import generation
+from routedk.adapters.engine.batcher import BatcherClosedError
+from routedk.adapters.engine.engine import (
     AsyncStudentEngine,
     StudentEngine,
     engine_lm,
     student_lm,
 )
-from routedk.adapters.serving.likelihoods import Continuation
+from routedk.adapters.engine.likelihoods import Continuation
+from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.student import Student
 from routedk.errors import ArtifactError, RouteDKError, SettingError
 from routedk.programs.batch import generate_all

@@ -10,13 +10,13 @@ import dspy
 import pytest
 import torch
 
+from routedk.adapters.engine.engine import StudentEngine
+from routedk.adapters.engine.generation import Completion, Generator, Sampling
+from routedk.adapters.engine.requests import apart
+from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.prompts import encode_prompt
-from routedk.adapters.routing.routed import RoutedStudent
-from routedk.adapters.serving.engine import StudentEngine
-from routedk.adapters.serving.generation import Completion, Generator, Sampling
-from routedk.adapters.serving.requests import apart
 from routedk.adapters.student import Student
-from routedk.programs.choosing.consensus import Consensus
+from routedk.programs.consensus import Consensus
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.prompting.layout import build_messages, render_items
 from routedk.types import Session

@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.experts.routed import ExpertSettings, RoutedStudent
 from routedk.adapters.student import Student
 from routedk.errors import SettingError
 

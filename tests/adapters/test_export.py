@@ -6,8 +6,8 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from routedk.adapters.exporting.export import export_lora, export_model
-from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.experts.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.export.export import export_lora, export_model
 from routedk.adapters.student import Student
 from routedk.data import write_jsonl
 from routedk.errors import ArtifactError, SettingError

@@ -11,8 +11,8 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from routedk.adapters.routing.routed import ROUTER_FILE, ExpertSettings, RoutedStudent
-from routedk.adapters.serving.engine import student_lm
+from routedk.adapters.engine.engine import student_lm
+from routedk.adapters.experts.routed import ROUTER_FILE, ExpertSettings, RoutedStudent
 from routedk.adapters.student import Student
 from routedk.adapters.training.fit import FitSettings, fit
 from routedk.adapters.training.stages import (

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from routedk.adapters.routing.fused import fused_layers
-from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.experts.fused import fused_layers
+from routedk.adapters.experts.routed import ExpertSettings, RoutedStudent
 from routedk.adapters.student import Student
 from routedk.errors import SettingError
 

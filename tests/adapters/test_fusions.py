@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from routedk.adapters.engine.generation import Generator
+from routedk.adapters.experts.fused import fused_layers
+from routedk.adapters.experts.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.experts.router import FUSIONS, LEARNT, make_fusion
 from routedk.adapters.prompts import EncodedPrompt, encode_prompt
-from routedk.adapters.routing.fused import fused_layers
-from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
-from routedk.adapters.routing.router import FUSIONS, LEARNT, make_fusion
-from routedk.adapters.serving.generation import Generator
 from routedk.adapters.student import Student
 from routedk.errors import SettingError
 from routedk.programs.prompting.layout import build_messages, render_items

@@ -3,10 +3,10 @@ from typing import Any
 import pytest
 import torch
 
+from routedk.adapters.engine.generation import Generator, Sampling
+from routedk.adapters.engine.grammars import LabelGrammar
+from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.prompts import EncodedPrompt, encode_prompt
-from routedk.adapters.routing.routed import RoutedStudent
-from routedk.adapters.serving.generation import Generator, Sampling
-from routedk.adapters.serving.grammars import LabelGrammar
 from routedk.adapters.student import Student
 from routedk.adapters.training.examples import encode_head
 from routedk.programs.prompting.layout import build_messages, render_items

@@ -12,9 +12,9 @@ import typer
 from typer.testing import CliRunner, Result
 
 from routedk.data import DataOptions, load_sessions, split_sessions
+from routedk.data.knowledge_file import write_knowledge
 from routedk.errors import SettingError
 from routedk.eval import matched_f1
-from routedk.programs.knowledge.file import write_knowledge
 from routedk.types import KnowledgeBase, Pattern, Provenance, Rule, Thought
 
 Run = Callable[..., Result]

@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from routedk.adapters.routing.joined import join_experts, merge_gates
-from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.experts.joined import join_experts, merge_gates
+from routedk.adapters.experts.routed import ExpertSettings, RoutedStudent
 from routedk.adapters.student import Student
 from routedk.adapters.training.examples import training_rows
 from routedk.adapters.training.fit import FitSettings, fit_rows

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from routedk.adapters.serving import packed_attention
+from routedk.adapters.engine import packed_attention
 
 from .conftest import assert_same_scores
 

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
-from routedk.adapters.serving.branches import compute_prefixes
-from routedk.adapters.serving.passes import NOTHING, join, like_lengths, read_trees
+from routedk.adapters.engine.branches import compute_prefixes
+from routedk.adapters.engine.passes import NOTHING, join, like_lengths, read_trees
+from routedk.adapters.experts.routed import ExpertSettings, RoutedStudent
 from routedk.adapters.student import Student
 from routedk.adapters.trees import TokenTree, grow_tree
 

@@ -8,9 +8,9 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from routedk.adapters.exporting.export import export_lora, fixed_gates
-from routedk.adapters.exporting.plain_lora import PlainLora, fold, server_rank, truncate_product
-from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.experts.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.export.export import export_lora, fixed_gates
+from routedk.adapters.export.plain_lora import PlainLora, fold, server_rank, truncate_product
 from routedk.adapters.student import Student
 from routedk.errors import SettingError
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from routedk.adapters.serving.kv_cache import Prefix, RoomyLayer
-from routedk.adapters.serving.prefixes import PrefixCache
+from routedk.adapters.engine.kv_cache import Prefix, RoomyLayer
+from routedk.adapters.engine.prefixes import PrefixCache
 from routedk.errors import SettingError
 
 

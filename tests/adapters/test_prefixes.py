@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from routedk.adapters.exporting.plain_lora import fold
+from routedk.adapters.engine.branches import compute_prefixes
+from routedk.adapters.engine.generation import Generator, Sampling
+from routedk.adapters.engine.likelihoods import Continuation, scoring_job
+from routedk.adapters.engine.passes import read_trees
+from routedk.adapters.engine.prefixes import PrefixCache
+from routedk.adapters.experts.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.export.plain_lora import fold
 from routedk.adapters.prompts import EncodedPrompt, encode_prompt
-from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
-from routedk.adapters.serving.branches import compute_prefixes
-from routedk.adapters.serving.generation import Generator, Sampling
-from routedk.adapters.serving.likelihoods import Continuation, scoring_job
-from routedk.adapters.serving.passes import read_trees
-from routedk.adapters.serving.prefixes import PrefixCache
 from routedk.adapters.student import Student
 from routedk.adapters.training.examples import training_rows
 from routedk.adapters.training.lower import only_layers

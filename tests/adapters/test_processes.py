@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from routedk.adapters.training.processes import divide, for_averaging, is_main, place, shared_mean
+from routedk.data.knowledge_file import write_knowledge
 from routedk.data.native import write_jsonl
-from routedk.programs.knowledge.file import write_knowledge
 from routedk.types import KnowledgeBase, Session
 
 from . import fit_worker

@@ -11,13 +11,13 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from routedk.adapters.exporting.prototype_export import PrototypeSettings, export_prototypes
-from routedk.adapters.exporting.prototypes import Prototypes, read_prototypes
+from routedk.adapters.engine.engine import StudentEngine
+from routedk.adapters.engine.generation import GREEDY
+from routedk.adapters.engine.requests import Job
+from routedk.adapters.experts.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.export.prototype_export import PrototypeSettings, export_prototypes
+from routedk.adapters.export.prototypes import Prototypes, read_prototypes
 from routedk.adapters.prompts import encode_prompt
-from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
-from routedk.adapters.serving.engine import StudentEngine
-from routedk.adapters.serving.generation import GREEDY
-from routedk.adapters.serving.requests import Job
 from routedk.adapters.student import Student
 from routedk.adapters.training.examples import encode_head
 from routedk.errors import ArtifactError, SettingError

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from typer.testing import CliRunner, Result
 
 from routedk.data import DataOptions, demo_sessions, split_sessions, write_jsonl
-from routedk.optimizers.difficulty import write_scores
+from routedk.programs.sampling.difficulty import write_scores
 from routedk.programs.teachers.annotation import AnnotationTeacher
 from routedk.types import Session
 

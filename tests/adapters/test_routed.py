@@ -11,9 +11,9 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from routedk.adapters.experts.routed import ROUTER_FILE, ROUTING_FILE, ExpertSettings, RoutedStudent
+from routedk.adapters.experts.router import make_fusion
 from routedk.adapters.prompts import encode_prompt
-from routedk.adapters.routing.routed import ROUTER_FILE, ROUTING_FILE, ExpertSettings, RoutedStudent
-from routedk.adapters.routing.router import make_fusion
 from routedk.adapters.student import Student, load_student
 from routedk.errors import ArtifactError, SettingError
 from routedk.programs.prompting.layout import build_messages

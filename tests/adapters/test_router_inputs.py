@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from routedk.adapters.engine.generation import Generator
+from routedk.adapters.experts.routed import ROUTING_FILE, ExpertSettings, RoutedStudent
+from routedk.adapters.experts.router_inputs import ROUTER_INPUTS, router_input
 from routedk.adapters.prompts import EncodedPrompt, encode_prompt
-from routedk.adapters.routing.routed import ROUTING_FILE, ExpertSettings, RoutedStudent
-from routedk.adapters.routing.router_inputs import ROUTER_INPUTS, router_input
-from routedk.adapters.serving.generation import Generator
 from routedk.adapters.student import Student
 from routedk.adapters.training.examples import TrainingRow
 from routedk.adapters.training.stages import TrainingSettings, prepare

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
-from routedk.adapters.routing.sparsegen import SparsegenRouter, sparsegen, sparsity_lack
+from routedk.adapters.experts.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.experts.sparsegen import SparsegenRouter, sparsegen, sparsity_lack
 from routedk.adapters.student import Student
 from routedk.adapters.training.examples import training_rows
 from routedk.adapters.training.fit import FitSettings

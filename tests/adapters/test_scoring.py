@@ -6,17 +6,17 @@ import dspy
 import pytest
 import torch
 
-from routedk.adapters.prompts import encode_prompt
-from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
-from routedk.adapters.serving import likelihoods, passes
-from routedk.adapters.serving.engine import StudentEngine, engine_lm
-from routedk.adapters.serving.likelihoods import (
+from routedk.adapters.engine import likelihoods, passes
+from routedk.adapters.engine.engine import StudentEngine, engine_lm
+from routedk.adapters.engine.likelihoods import (
     Continuation,
     Likelihood,
     grow_scoring_tree,
     scoring_job,
 )
-from routedk.adapters.serving.scoring import Scorer, scorer_of
+from routedk.adapters.engine.scoring import Scorer, scorer_of
+from routedk.adapters.experts.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.prompts import encode_prompt
 from routedk.adapters.student import Student
 from routedk.errors import SettingError
 from routedk.programs.batch import call_all

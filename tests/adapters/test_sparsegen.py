@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from routedk.adapters.routing.sparsegen import SparsegenRouter, sparsegen
+from routedk.adapters.experts.sparsegen import SparsegenRouter, sparsegen
 
 
 def projected(scores: Tensor, lam: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from routedk.adapters.routing.routed import RoutedStudent
+from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.training.examples import training_rows
 from routedk.adapters.training.stages import (
     TrainingSettings,

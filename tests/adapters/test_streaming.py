@@ -6,8 +6,8 @@ from typing import Any
 import dspy
 import pytest
 
-from routedk.adapters.serving.engine import StudentEngine
-from routedk.adapters.serving.streaming import TextStream
+from routedk.adapters.engine.engine import StudentEngine
+from routedk.adapters.engine.streaming import TextStream
 from routedk.programs.generator import BundleGenerator
 from routedk.types import Session
 

@@ -237,7 +237,7 @@ def test_fingerprint(folder: Path, student_folder: Path) -> None:
 def test_the_embedded_student_answers() -> None:
     import dspy
 
-    from routedk.adapters.serving.engine import StudentEngine, engine_lm
+    from routedk.adapters.engine.engine import StudentEngine, engine_lm
     from routedk.data import load_sessions
     from routedk.programs.generator import BundleGenerator
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from routedk.adapters.routing.fused import fused_layers
-from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.experts.fused import fused_layers
+from routedk.adapters.experts.routed import ExpertSettings, RoutedStudent
 from routedk.adapters.student import Student
 from routedk.adapters.training.examples import training_rows
 from routedk.adapters.training.fit import FitSettings, fit

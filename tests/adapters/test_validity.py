@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from routedk.adapters.serving.grammars import AnswerGrammar
+from routedk.adapters.engine.grammars import AnswerGrammar
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import dspy
 import pytest
 import torch
 
+from routedk.adapters.engine.engine import StudentEngine, engine_lm, student_lm
+from routedk.adapters.engine.judges import StudentRanker, StudentVerifier
+from routedk.adapters.experts.routed import ExpertSettings, RoutedStudent
 from routedk.adapters.prompts import encode_prompt
-from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent
-from routedk.adapters.serving.engine import StudentEngine, engine_lm, student_lm
-from routedk.adapters.serving.judges import StudentRanker, StudentVerifier
 from routedk.adapters.student import Student
 from routedk.adapters.training import verdicts
 from routedk.adapters.training.examples import training_rows
@@ -26,13 +26,13 @@ from routedk.adapters.training.verdicts import (
     verdict_head,
 )
 from routedk.errors import SettingError
-from routedk.eval.embeddings import TfidfEncoder
 from routedk.programs.choosing.likelihood import LikelihoodRanking
 from routedk.programs.choosing.verification import Verification
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.prompting.layout import build_messages
 from routedk.programs.testing import scripted_lm
+from routedk.similarity.encoders import TfidfEncoder
 from routedk.types import KnowledgeBase, Session
 
 from .conftest import copy_of, make_session

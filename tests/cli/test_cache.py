@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from routedk.artifacts.keys import Recipe
+from routedk.artifacts.manifest import MANIFEST
+from routedk.artifacts.store import Part, Store
 from routedk.cli import main
-from routedk.optimizers.store.keys import Recipe
-from routedk.optimizers.store.manifest import MANIFEST
-from routedk.optimizers.store.store import Part, Store
 
 Run = Callable[..., tuple[int, str, str]]
 

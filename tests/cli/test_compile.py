@@ -174,7 +174,7 @@ def test_litellm_name() -> None:
 def test_the_student_comes_from_the_adapters(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from routedk.adapters.serving import engine
+    from routedk.adapters.engine import engine
 
     asked: list[tuple[Any, ...]] = []
     monkeypatch.setattr(engine, "student_lm", lambda *names, dtype: asked.append((*names, dtype)))

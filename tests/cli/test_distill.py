@@ -7,8 +7,8 @@ import pytest
 
 from routedk.cli import main
 from routedk.data import load_sessions, split_sessions
+from routedk.data.knowledge_file import read_knowledge, sources_of
 from routedk.data.options import DataOptions
-from routedk.programs.knowledge.file import read_knowledge, sources_of
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:

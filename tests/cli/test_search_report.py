@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from routedk.data import DataOptions, load_sessions, split_sessions
-from routedk.eval.embeddings import TfidfEncoder
+from routedk.similarity.encoders import TfidfEncoder
 from tests.cli.conftest import Run
 
 

@@ -199,7 +199,7 @@ def _rewrite(knowledge: Path, to: Path, **changes: str) -> Path:
 def test_knowledge_of_another_domain_is_kept_apart(
     capsys: pytest.CaptureFixture[str], knowledge: Path, tmp_path: Path, fitted: Fitted
 ) -> None:
-    from routedk.programs.knowledge.file import read_knowledge
+    from routedk.data.knowledge_file import read_knowledge
 
     other = _rewrite(knowledge, tmp_path / "other.jsonl", text="Lens with camera.")
     options = ("--data", "demo", "--knowledge", knowledge, "--knowledge", f"Electronic={other}")
@@ -294,7 +294,7 @@ def test_the_command_means_what_the_settings_mean() -> None:
     """Every default of the command is that of the class that has a field of its name."""
     from inspect import Parameter, signature
 
-    from routedk.adapters.routing.routing_file import ExpertSettings
+    from routedk.adapters.experts.routing_file import ExpertSettings
     from routedk.adapters.training.plan import TrainingPlan
     from routedk.cli.train import train
 

@@ -12,7 +12,7 @@ import pytest
 
 from routedk.optimizers.feedback import feedback_metric
 from routedk.optimizers.metric import as_examples, matched_f1_metric
-from routedk.programs.choosing.consensus import central_prediction
+from routedk.programs.consensus import central_prediction
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.program_file import load_generator

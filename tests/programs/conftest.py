@@ -9,7 +9,7 @@ import pytest
 from routedk.types import Bundle, Item, Session
 
 if TYPE_CHECKING:
-    from routedk.programs.journaling.journaled_lm import JournaledLM
+    from routedk.programs.journal.journaled_lm import JournaledLM
 
 Make = Callable[..., Session]
 
@@ -62,7 +62,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def opened(path: Path) -> Iterator[Callable[..., "JournaledLM"]]:
     """Open the journal before a language model; the one before is closed first."""
-    from routedk.programs.journaling.journaled_lm import journaled_lm
+    from routedk.programs.journal.journaled_lm import journaled_lm
 
     last: list[JournaledLM] = []
 

@@ -12,7 +12,7 @@ from dspy.lm15 import (
     Usage,
 )
 
-from routedk.programs.journaling.journaled_lm import JournaledLM
+from routedk.programs.journal.journaled_lm import JournaledLM
 from routedk.programs.testing import ScriptedEngine, scripted_lm
 
 Open = Callable[..., JournaledLM]

@@ -1,7 +1,7 @@
 import pytest
 
+from routedk.data.knowledge_file import sources_of
 from routedk.errors import SettingError
-from routedk.programs.knowledge.file import sources_of
 from routedk.programs.teachers.accumulate import accumulate, of_domain
 from routedk.types import KnowledgeBase, Pattern, Provenance, Rule, Thought
 

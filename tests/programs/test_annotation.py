@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from routedk.data import DataOptions, demo_sessions, load_sessions, split_sessions
+from routedk.data.knowledge_file import sources_of
 from routedk.errors import SettingError
-from routedk.programs.knowledge.file import sources_of
 from routedk.programs.prompting.text import RULE_WORDS, THOUGHT_WORDS, neutralise
 from routedk.programs.prompting.wording import Kinds, intent_words, plain_intent, short_title, stem
 from routedk.programs.teachers.annotation import AnnotationTeacher

@@ -7,7 +7,7 @@ import dspy
 import pytest
 
 from routedk.errors import SettingError
-from routedk.programs.choosing.consensus import (
+from routedk.programs.consensus import (
     Consensus,
     agreement_clusters,
     confidence,

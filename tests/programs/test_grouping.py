@@ -3,8 +3,8 @@ import pytest
 from numpy.typing import NDArray
 
 from routedk.errors import SettingError
-from routedk.eval.pairs import PairModel
 from routedk.programs.grouping import SimilarIntents
+from routedk.similarity.pairs import PairModel
 from routedk.types import Item, Session
 
 VECTORS = {

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from routedk.errors import SettingError
-from routedk.eval.pairs import PairModel
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.grouping import SimilarIntents
 from routedk.programs.intent_overlap import LineScores, intent_overlaps
@@ -17,6 +16,7 @@ from routedk.programs.program_file import load_generator
 from routedk.programs.prompting.layout import Message
 from routedk.programs.testing import scripted_lm
 from routedk.programs.usage import metered
+from routedk.similarity.pairs import PairModel
 from routedk.types import Item, Session
 
 SESSION = Session("s", (Item("a", "lens"), Item("b", "tripod"), Item("c", "mug")))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from routedk.errors import DataError
-from routedk.programs.journaling.journal import AnswerJournal, JournaledAnswer, Tally
+from routedk.programs.journal.journal import AnswerJournal, JournaledAnswer, Tally
 
 
 def answer(key: str, text: str = "1 2 | tea", cost: float | None = 0.5) -> JournaledAnswer:
@@ -138,7 +138,7 @@ def test_a_broken_line_does_not_leave_the_journal_locked(path: Path) -> None:
 
 def test_a_second_process_is_refused(path: Path) -> None:
     script = (
-        "import sys\nfrom routedk.programs.journaling.journal import AnswerJournal\n"
+        "import sys\nfrom routedk.programs.journal.journal import AnswerJournal\n"
         "journal = AnswerJournal(sys.argv[1])\nprint('open', flush=True)\nsys.stdin.read()\n"
     )
     command = [sys.executable, "-c", script, str(path)]

@@ -17,9 +17,9 @@ from dspy.lm15 import (
 )
 
 from routedk.errors import DataError, SettingError
-from routedk.programs.journaling.budget import Amount, Budget, BudgetError, Purse, estimate_calls
-from routedk.programs.journaling.journal import Tally
-from routedk.programs.journaling.journaled_lm import JournaledLM
+from routedk.programs.journal.budget import Amount, Budget, BudgetError, Purse, estimate_calls
+from routedk.programs.journal.journal import Tally
+from routedk.programs.journal.journaled_lm import JournaledLM
 from routedk.programs.testing import scripted_lm
 
 from .journaled import Gate, Open, echo

@@ -26,10 +26,10 @@ from dspy.utils.exceptions import AdapterParseError, LMAuthError, LMServerError,
 from routedk.errors import AnswerError, DataError
 from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator
-from routedk.programs.journaling.budget import Budget, BudgetError
-from routedk.programs.journaling.journal import AnswerJournal, JournaledAnswer, Tally
-from routedk.programs.journaling.journaled_lm import is_session_error, journaled_lm
-from routedk.programs.journaling.question import NoAnswerError
+from routedk.programs.journal.budget import Budget, BudgetError
+from routedk.programs.journal.journal import AnswerJournal, JournaledAnswer, Tally
+from routedk.programs.journal.journaled_lm import is_session_error, journaled_lm
+from routedk.programs.journal.question import NoAnswerError
 from routedk.programs.testing import scripted_lm
 from routedk.programs.usage import Usage as Metered
 from routedk.programs.usage import metered

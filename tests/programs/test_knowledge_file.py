@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from routedk.data.knowledge_file import read_knowledge, sources_of, write_knowledge
 from routedk.errors import DataError
-from routedk.programs.knowledge.file import read_knowledge, sources_of, write_knowledge
 from routedk.types import KnowledgeBase, Pattern, Provenance, Rule, Thought
 
 MADE = Provenance(teacher="annotation", sessions=("s1", "s2"), tokens=3, cost=0.5)

@@ -7,12 +7,12 @@ import dspy
 import pytest
 
 from routedk.errors import SettingError
-from routedk.eval.embeddings import TfidfEncoder
 from routedk.programs.choosing.likelihood import AnswerScores, LikelihoodRanking
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.prompting.layout import render_answer
 from routedk.programs.testing import scripted_lm
 from routedk.programs.usage import Usage
+from routedk.similarity.encoders import TfidfEncoder
 from routedk.types import Bundle, Session
 
 TITLES = ("red kettle", "blue kettle", "usb cable", "usb hub")

@@ -6,12 +6,12 @@ from dspy.lm15 import InvalidRequestError
 from dspy.utils.exceptions import LMError
 
 from routedk.errors import RouteDKError, SettingError
-from routedk.eval.embeddings import TfidfEncoder
-from routedk.programs.journaling.budget import Budget
-from routedk.programs.journaling.journaled_lm import journaled_lm
+from routedk.programs.journal.budget import Budget
+from routedk.programs.journal.journaled_lm import journaled_lm
 from routedk.programs.prompting.layout import Message
 from routedk.programs.teachers.lm_teacher import LMTeacher
 from routedk.programs.testing import scripted_lm
+from routedk.similarity.encoders import TfidfEncoder
 from routedk.types import Session
 
 Make = Callable[..., Session]

@@ -1,8 +1,8 @@
 import pytest
 
 from routedk.errors import SettingError
-from routedk.eval.embeddings import TfidfEncoder
 from routedk.programs.teachers.rule_merging import merge_rules
+from routedk.similarity.encoders import TfidfEncoder
 from routedk.types import Provenance, Rule
 
 TEXTS = [

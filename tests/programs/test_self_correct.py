@@ -4,8 +4,8 @@ import dspy
 import pytest
 
 from routedk.errors import SettingError
-from routedk.programs.choosing.consensus import Consensus
 from routedk.programs.choosing.self_correct import SelfCorrect
+from routedk.programs.consensus import Consensus
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.prompting.layout import Message
 from routedk.programs.testing import scripted_lm

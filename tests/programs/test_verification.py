@@ -6,7 +6,6 @@ import dspy
 import pytest
 
 from routedk.errors import SettingError
-from routedk.eval.embeddings import MiniLMEncoder, TfidfEncoder
 from routedk.eval.matched import matched_f1
 from routedk.programs.choosing.candidates import shared_words
 from routedk.programs.choosing.verification import (
@@ -19,6 +18,7 @@ from routedk.programs.choosing.verification import (
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.testing import scripted_lm
 from routedk.programs.usage import Usage
+from routedk.similarity.encoders import MiniLMEncoder, TfidfEncoder
 from routedk.types import Session
 
 Make = Callable[..., Session]

@@ -20,7 +20,7 @@ from dspy.utils.exceptions import LMAuthError, LMServerError, LMUnsupportedModel
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from routedk.programs.journaling.journaled_lm import is_session_error, journaled_lm
+from routedk.programs.journal.journaled_lm import is_session_error, journaled_lm
 from routedk.programs.teachers.lm_teacher import LMTeacher
 from routedk.types import KnowledgeBase, Session
 

@@ -7,20 +7,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from routedk.adapters.routing.routing_file import ExpertSettings
+from routedk.adapters.experts.routing_file import ExpertSettings
 from routedk.adapters.student import DEFAULT_STUDENT, find_student, fingerprint
 from routedk.adapters.training.plan import TrainingPlan
+from routedk.artifacts.keys import Recipe, content_hash
+from routedk.artifacts.store import Part, Store
 from routedk.code_version import code_version
 from routedk.data.records import session_to_record
 from routedk.optimizers.search.part_report import PartReport
-from routedk.optimizers.store.keys import Recipe, content_hash
-from routedk.optimizers.store.store import Part, Store
 from routedk.types import Session
 
 _STAGES = "routedk.optimizers.search.stages"
 # What each stage runs: its source, and that of all it imports, are the version of its code.
 HOMES: Mapping[str, str] = {
-    "order": "routedk.optimizers.sampling",
+    "order": "routedk.programs.sampling.sampling",
     "scores": f"{_STAGES}.scores",
     "knowledge": f"{_STAGES}.knowledge",
     "expert": f"{_STAGES}.experts",
@@ -31,7 +31,7 @@ HOMES: Mapping[str, str] = {
 }
 # What is kept where, and what a trial is called, changes nothing of what is made.
 APART = (
-    "routedk.optimizers.store",
+    "routedk.artifacts",
     "routedk.optimizers.search.settings",
     f"{_STAGES}.common",
 )

@@ -16,17 +16,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from routedk.adapters.routing.joined import join_experts, merge_gates
-from routedk.adapters.routing.router import LEARNT
+from routedk.adapters.experts.joined import join_experts, merge_gates
+from routedk.adapters.experts.router import LEARNT
 from routedk.adapters.student import DEFAULT_STUDENT, Student, load_student
 from routedk.adapters.training.examples import TrainingRow, training_rows
 from routedk.adapters.training.fit import FitSettings, fit_rows
 from routedk.adapters.training.router_training import RouterTraining
+from routedk.artifacts.keys import content_hash
+from routedk.artifacts.store import Part
 from routedk.errors import SettingError
 from routedk.optimizers.search.settings import TrialSettings
 from routedk.optimizers.search.stages.common import Common, Ledger, sessions_hash
-from routedk.optimizers.store.keys import content_hash
-from routedk.optimizers.store.store import Part
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.types import KnowledgeBase, Session
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from routedk.data.knowledge_file import read_knowledge, write_knowledge
 from routedk.optimizers.search.stages.common import Ledger, sessions_hash
-from routedk.programs.knowledge.file import read_knowledge, write_knowledge
 from routedk.programs.teachers.annotation import AnnotationTeacher
 from routedk.types import KnowledgeBase, Session
 

@@ -13,14 +13,14 @@ from typing import Any
 
 import dspy
 
-from routedk.adapters.serving.judges import StudentRanker
+from routedk.adapters.engine.judges import StudentRanker
+from routedk.artifacts.store import Claim, Part
 from routedk.eval.predictions import make_answer, prediction_record
 from routedk.files import parse_jsonl, read_bytes, read_jsonl, write_jsonl_records
 from routedk.optimizers.search.stages.common import Common, Ledger, sessions_hash
-from routedk.optimizers.store.store import Claim, Part
 from routedk.programs.batch import call_all
-from routedk.programs.choosing.consensus import Consensus
 from routedk.programs.choosing.likelihood import LikelihoodRanking
+from routedk.programs.consensus import Consensus
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.program_file import load_generator
 from routedk.programs.usage import metered

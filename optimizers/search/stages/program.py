@@ -10,12 +10,12 @@ from typing import Any
 
 import dspy
 
+from routedk.artifacts.keys import content_hash
+from routedk.artifacts.store import Part
 from routedk.optimizers.grouping_search import GroupingSearch
 from routedk.optimizers.metric import as_examples
 from routedk.optimizers.search.settings import TrialSettings
 from routedk.optimizers.search.stages.common import Common, Ledger
-from routedk.optimizers.store.keys import content_hash
-from routedk.optimizers.store.store import Part
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.program_file import save_generator

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from routedk.files import read_json, write_json
-from routedk.optimizers.difficulty import read_scores
-from routedk.optimizers.sampling import make_strategy, sample_size
 from routedk.optimizers.search.stages.common import Ledger, sessions_hash
 from routedk.optimizers.search.stages.scores import SCORES, scored
+from routedk.programs.sampling.difficulty import read_scores
+from routedk.programs.sampling.sampling import make_strategy, sample_size
 from routedk.types import Session
 
 _ORDER = "order.json"

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import dspy
 
-from routedk.adapters.serving.engine import student_lm
-from routedk.optimizers.difficulty import difficulty_scores, write_scores
+from routedk.adapters.engine.engine import student_lm
+from routedk.artifacts.store import Part
 from routedk.optimizers.search.stages.common import Ledger, sessions_hash
-from routedk.optimizers.store.store import Part
 from routedk.programs.generator import BundleGenerator
+from routedk.programs.sampling.difficulty import difficulty_scores, write_scores
 
 SCORES = "scores.jsonl"
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from dspy.clients.utils_finetune import TrainingStatus
 
-from routedk.adapters.routing.routed import ExpertSettings, RoutedStudent, read_routing
-from routedk.adapters.serving.engine import StudentEngine, engine_lm, student_lm
+from routedk.adapters.engine.engine import StudentEngine, engine_lm, student_lm
+from routedk.adapters.experts.routed import ExpertSettings, RoutedStudent, read_routing
 from routedk.adapters.student import Student
 from routedk.adapters.training.fit import FitSettings
 from routedk.adapters.training.stages import TrainingSettings
@@ -18,7 +18,7 @@ from routedk.optimizers.finetune import RoutedFinetune, finetunable, finetune_se
 from routedk.optimizers.knowledge_injection import KnowledgeInjection
 from routedk.optimizers.metric import as_examples, matched_f1_metric
 from routedk.programs.batch import generate_all
-from routedk.programs.choosing.consensus import Consensus
+from routedk.programs.consensus import Consensus
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.program_file import load_generator
 from routedk.programs.prompting.bundle_adapter import BundleLayout

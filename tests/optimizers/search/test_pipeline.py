@@ -10,9 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from routedk.adapters.routing.routing_file import ExpertSettings
+from routedk.adapters.experts.routing_file import ExpertSettings
 from routedk.adapters.training.plan import TrainingPlan
 from routedk.adapters.training.stages import RoutedTrainer
+from routedk.artifacts.store import Store
+from routedk.artifacts.upkeep import broken
 from routedk.data import DataOptions, load_sessions
 from routedk.errors import SettingError
 from routedk.eval.predictions import read_predictions
@@ -20,8 +22,6 @@ from routedk.optimizers.search.pipeline import Pipeline, Prepared
 from routedk.optimizers.search.settings import TrialSettings
 from routedk.optimizers.search.stages import predictions
 from routedk.optimizers.search.stages.predictions import PREDICTIONS
-from routedk.optimizers.store.store import Store
-from routedk.optimizers.store.upkeep import broken
 from routedk.programs.program_file import load_generator
 from routedk.types import Session
 

@@ -13,7 +13,6 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from routedk.errors import DataError
 from routedk.eval.bootstrap import bootstrap
-from routedk.eval.embeddings import TfidfEncoder
 from routedk.eval.suite import BaselineData
 from routedk.optimizers.search import drawing
 from routedk.optimizers.search.budget import Budget
@@ -34,6 +33,7 @@ from routedk.optimizers.search.settings import TrialSettings
 from routedk.optimizers.search.space import SearchSpace
 from routedk.optimizers.search.study import StudySettings, run_study
 from routedk.optimizers.search.testing import FastPipeline, small_sessions
+from routedk.similarity.encoders import TfidfEncoder
 from routedk.types import Bundle, Item, Session
 from tests.optimizers.search.conftest import study_of
 

@@ -5,12 +5,12 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from routedk.artifacts.keys import Recipe
+from routedk.artifacts.store import Store
 from routedk.errors import ArtifactError, SettingError
 from routedk.optimizers.search.identity import IDENTITY
 from routedk.optimizers.search.settings import TrialSettings
 from routedk.optimizers.search.trial_export import export_trial
-from routedk.optimizers.store.keys import Recipe
-from routedk.optimizers.store.store import Store
 
 ICL = TrialSettings(neighbours=1)
 SFT = TrialSettings(

@@ -1,0 +1,200 @@
+"""The fused layer: all LoRA experts of a linear layer in one pair of products, gated per sample."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from peft.tuners.lora.layer import Linear as LoraLinear
+from torch import Tensor, nn
+
+from routedk.adapters.experts.router import Gates
+from routedk.errors import SettingError
+
+
+class GateState:
+    """The gates of the forward pass under way, shared by all fused layers of one model.
+
+    Attributes:
+        gates: As a fusion made them; None for PEFT's own way.
+        starts: Position of the first token of each sample at which experts are active; None where
+            they are active from the start. *Shape:* (batch,).
+        here: What they come to in the decoder layer under way. *Shape:* (batch, 1 or tokens,
+            experts).
+        settled: For each layer that was entered the same, each gate once per rank of its expert
+            and in the precision of what entered: a layer that is computed again in the backward
+            pass is not entered again. *Shape:* (batch, 1 or tokens, experts * r).
+
+    Args:
+        r: Rank of each expert.
+    """
+
+    def __init__(self, r: int) -> None:
+        self.r = r
+        self.gates: Gates | None = None
+        self.starts: Tensor | None = None
+        self.here: Tensor | None = None
+        self.settled: dict[int, Tensor | None] = {}
+
+    @contextmanager
+    def use(self, gates: Gates, starts: Tensor | None = None) -> Iterator[None]:
+        """Fuse the experts by these gates inside the block, the backward pass included.
+
+        Args:
+            gates: One row per sample, *shape* (batch, experts); one per sample and layer,
+                *shape* (batch, layers, experts); or gates per token.
+            starts: As the attribute.
+        """
+        previous = self.gates, self.starts
+        self.gates, self.starts = gates, starts
+        try:
+            yield
+        finally:
+            self.gates, self.starts = previous
+
+    def enter(self, layer: int, hidden_BTH: Tensor, position_ids_BT: Tensor | None = None) -> None:
+        """Settle the gates of a decoder layer, counted from the lowest with experts.
+
+        Args:
+            layer: Its number.
+            hidden_BTH: What enters it.
+            position_ids_BT: Its tokens' positions; needed where ``starts`` are given.
+        """
+        gates = self.gates
+        if gates is None:
+            self.here = None
+        elif not isinstance(gates, Tensor):
+            self.here = gates.at(layer, hidden_BTH)
+        elif gates.ndim == 3:
+            self.here = gates[:, layer : layer + 1]
+        else:
+            self.here = gates[:, None]
+        if self.here is not None and self.starts is not None:
+            if position_ids_BT is None:
+                raise SettingError(
+                    "experts_from='session' needs a student whose decoder layers get position_ids, "
+                    "like Llama's, Qwen's or SmolLM2's: use experts_from='start'"
+                )
+            active_BT = position_ids_BT >= self.starts.to(position_ids_BT.device)[:, None]
+            self.here = self.here * active_BT[..., None].to(self.here.dtype)
+        spread = None
+        if self.here is not None:
+            # Here and not in each linear layer, of which there are seven.
+            spread = self.here.to(hidden_BTH.dtype).repeat_interleave(self.r, dim=-1)
+        self.settled[layer] = spread
+
+
+class FusedLinear(LoraLinear):  # type: ignore[misc]  # PEFT is untyped here
+    r"""A PEFT LoRA layer whose experts are fused by gates.
+
+    .. math:: y = W x + \sum_e g_e \frac{\alpha_e}{r_e} B_e A_e x
+
+    The experts' A are stacked to one (E*R, in) matrix and their B to one (out, E*R), so the sum
+    costs two products whatever E is; the gates scale the middle. Without gates it is PEFT's own
+    layer.
+
+    Source: RouteDK (arXiv 2508.17250), dynamic fusion.
+    """
+
+    gate_state: GateState | None = None
+    place: int = 0
+    expert_names: tuple[str, ...] = ()
+    frozen_cat: tuple[Tensor, Tensor] | None = None
+
+    def forward(self, x: Tensor, *args: object, **kwargs: object) -> Tensor:
+        """Apply the base layer and the gated experts.
+
+        Args:
+            x: Hidden states. *Shape:* (batch, tokens, in).
+            args: For PEFT's own layer.
+            kwargs: For PEFT's own layer.
+
+        Returns:
+            *Shape:* (batch, tokens, out).
+
+        Raises:
+            SettingError: The gates are of another batch.
+        """
+        state = self.gate_state
+        gates_BTR = state.settled.get(self.place) if state is not None else None
+        if gates_BTR is None or self.disable_adapters:
+            return super().forward(x, *args, **kwargs)  # type: ignore[no-any-return]
+        down, up = self.frozen_cat or self.stacked()
+        if gates_BTR.shape[0] != x.shape[0] or gates_BTR.shape[-1] != len(down):
+            raise SettingError(
+                f"gates of shape {tuple(gates_BTR.shape)} for {x.shape[0]} samples and experts of "
+                f"rank {len(down)} together: one row per sample, one column per expert and rank"
+            )
+        if down.dtype != x.dtype:
+            down, up, gates_BTR = (tensor.to(x.dtype) for tensor in (down, up, gates_BTR))
+        middle_BTR = nn.functional.linear(x, down) * gates_BTR
+        output: Tensor = self.base_layer(x)
+        return output + nn.functional.linear(middle_BTR, up)
+
+    def stacked(self) -> tuple[Tensor, Tensor]:
+        """The experts' A stacked, *shape* (E*R, in), and scaled B, *shape* (out, E*R)."""
+        down = torch.cat([self.lora_A[name].weight for name in self.expert_names])
+        up = torch.cat(
+            [self.lora_B[name].weight * self.scaling[name] for name in self.expert_names], dim=1
+        )
+        return down, up
+
+    def freeze(self) -> None:
+        """Stack once, for inference and router training: the experts no longer change.
+
+        In the base layer's precision, to which PEFT's float32 would be converted in each pass.
+        """
+        dtype = self.get_base_layer().weight.dtype
+        down, up = self.stacked()
+        self.frozen_cat = (down.detach().to(dtype), up.detach().to(dtype))
+
+
+def expert_config(
+    r: int, lora_alpha: int, target_modules: list[str], *, layers: range
+) -> LoraConfig:
+    """A LoRA configuration whose linear layers in these decoder layers become `FusedLinear`."""
+    config = LoraConfig(
+        r=r,
+        lora_alpha=lora_alpha,
+        target_modules=target_modules,
+        layers_to_transform=list(layers),
+        layers_pattern="layers",
+        task_type="CAUSAL_LM",
+    )
+    return register_fused(config)
+
+
+def register_fused(config: LoraConfig) -> LoraConfig:
+    """Make PEFT build `FusedLinear` for this configuration (PEFT does not save that mapping)."""
+    config._register_custom_module({nn.Linear: FusedLinear})
+    return config
+
+
+def fused_layers(model: nn.Module) -> list[FusedLinear]:
+    """All fused layers of a model, in module order."""
+    return [module for module in model.modules() if isinstance(module, FusedLinear)]
+
+
+def connect(expert_names: tuple[str, ...], layers: Sequence[Any], r: int) -> GateState:
+    """Let all fused layers read one shared gate state, with experts in this order.
+
+    Args:
+        expert_names: Adapters of the model, in gate order.
+        layers: The decoder layers with experts, the lowest first.
+        r: Rank of each expert.
+    """
+    state = GateState(r)
+
+    def settle(layer: int, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        hidden_BTH = args[0] if args else kwargs["hidden_states"]
+        state.enter(layer, hidden_BTH, kwargs.get("position_ids"))
+
+    for place, decoder_layer in enumerate(layers):
+        decoder_layer.register_forward_pre_hook(partial(settle, place), with_kwargs=True)
+        for fused in fused_layers(decoder_layer):
+            fused.gate_state = state
+            fused.place = place
+            fused.expert_names = expert_names
+    return state

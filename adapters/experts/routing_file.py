@@ -1,0 +1,179 @@
+"""``routing.json``: which experts a folder holds, on which student, fused how."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from routedk.adapters.experts.router_inputs import DEFAULT_INPUT, router_input
+from routedk.errors import ArtifactError, DataError, SettingError
+from routedk.files import read_json
+
+SCHEMA = 2
+ROUTING_FILE = "routing.json"
+ROUTER_FILE = "router.safetensors"
+# Far more than was ever of use; without a limit it may be beyond the range of floats.
+_MOST_ALPHA = 2**16
+# How files written before there was a choice name the router's input.
+_FORMER_INPUT = "mean input embedding of the session's tokens"
+EXPERTS = ("base", "rule", "thought")
+EXPERTS_FROM = ("start", "session")
+TARGET_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertSettings:
+    """The shape of the experts.
+
+    Args:
+        experts: Names, in gate order: lower-case letters, digits and ``_``.
+        r: Rank of each expert, at least 1 and at most the student's hidden size.
+        lora_alpha: LoRA scaling is ``lora_alpha / r``; from 1 to 65,536.
+        target_modules: Linear layers that get experts, by the end of their names.
+        layers: Number of uppermost decoder layers that get experts; None for all. The layers
+            below are computed once per row in training.
+        router_input: What a router sees of a prompt: a name in the table of
+            `routedk.adapters.experts.router_inputs`.
+        experts_from: From which token of a prompt on the experts are active, in training and in
+            use: ``start``, or ``session``, the first of the session's own. Then what stands
+            before the session (instruction, rules, demos) is computed by the frozen student
+            alone, once for all sessions and gates.
+    """
+
+    experts: tuple[str, ...] = EXPERTS
+    r: int = 8
+    lora_alpha: int = 16
+    target_modules: tuple[str, ...] = TARGET_MODULES
+    layers: int | None = 8
+    router_input: str = DEFAULT_INPUT
+    experts_from: str = "start"
+
+    def __post_init__(self) -> None:
+        if not self.experts or len(set(self.experts)) != len(self.experts):
+            raise SettingError(f"experts {self.experts}: give at least one, no name twice")
+        bad = [name for name in self.experts if not re.fullmatch(r"[a-z0-9_]+", name)]
+        if bad:  # They become folders and parts of tensor names.
+            raise SettingError(f"experts {bad}: names are of lower-case letters, digits and _")
+        if self.r < 1 or self.lora_alpha < 1:
+            raise SettingError(f"r={self.r}, lora_alpha={self.lora_alpha}: both are at least 1")
+        if self.lora_alpha > _MOST_ALPHA:
+            raise SettingError(f"lora_alpha={self.lora_alpha}: at most {_MOST_ALPHA}")
+        if self.layers is not None and self.layers < 1:
+            raise SettingError(f"layers={self.layers}: at least 1, or None for all")
+        router_input(self.router_input)
+        if self.experts_from not in EXPERTS_FROM:
+            raise SettingError(
+                f"experts_from={self.experts_from!r}: allowed are {', '.join(EXPERTS_FROM)}"
+            )
+
+
+class _StudentName(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    name: str
+    fingerprint: str
+
+
+class _Training(BaseModel):
+    """What is read again of how the experts were trained."""
+
+    model_config = ConfigDict(strict=True)
+
+    answer_form: Literal["item-intents", "bundles", "verification"] = "item-intents"
+    utilization: str | None = None
+
+
+class _Routing(BaseModel):
+    """What ``routing.json`` must hold; further entries say how the experts were trained."""
+
+    model_config = ConfigDict(strict=True)
+
+    schema_version: int = Field(alias="schema")
+    student: _StudentName
+    experts: list[str]
+    r: int
+    lora_alpha: int
+    target_modules: list[str]
+    layers: int | None
+    fusion: str
+    router_input: str = DEFAULT_INPUT
+    experts_from: str = "start"
+    mean_gates: list[float] | None = None
+    training: _Training | None = None
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        gates = self.mean_gates
+        if gates is not None and not (
+            len(gates) == len(self.experts)
+            and all(gate >= 0 for gate in gates)
+            and abs(sum(gates) - 1) < 1e-3
+        ):
+            raise ValueError("mean_gates: one share per expert, summing to one")
+        return self
+
+
+def read_routing(folder: Path) -> dict[str, Any]:
+    """Read ``routing.json`` of a folder of experts.
+
+    Raises:
+        ArtifactError: It is missing, damaged, or of another schema.
+    """
+    path = folder / ROUTING_FILE
+    if not os.path.lexists(path):
+        raise ArtifactError(f"{path}: no such file; is {folder} what `train` wrote?")
+    try:
+        document = read_json(path)
+    except DataError as error:
+        raise ArtifactError(str(error)) from None
+    if not isinstance(document, dict):
+        document = {}
+    if (schema := document.get("schema")) != SCHEMA:
+        raise ArtifactError(
+            f"{path}: schema {schema!r}, this version reads {SCHEMA} (train the experts again)"
+        )
+    try:
+        _Routing.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "as a whole"
+        raise ArtifactError(f"{path}: {place}: {first['msg']}") from None
+    return dict(document)
+
+
+def settings_of(document: Mapping[str, Any]) -> ExpertSettings:
+    """The shape of the experts that ``routing.json`` states.
+
+    Raises:
+        SettingError: It is not allowed.
+    """
+    looks_at = document.get("router_input", _FORMER_INPUT)
+    return ExpertSettings(
+        experts=tuple(document["experts"]),
+        r=document["r"],
+        lora_alpha=document["lora_alpha"],
+        target_modules=tuple(document["target_modules"]),
+        layers=document["layers"],
+        router_input=DEFAULT_INPUT if looks_at == _FORMER_INPUT else looks_at,
+        experts_from=document.get("experts_from", "start"),
+    )
+
+
+def check_replaceable(folder: Path) -> None:
+    """Check that nothing but experts would be lost if experts were saved here.
+
+    Raises:
+        ArtifactError: The folder holds something else, or is no folder.
+    """
+    if folder.is_dir():
+        if not any(folder.iterdir()) or (folder / ROUTING_FILE).is_file():
+            return
+    elif not folder.exists():
+        return
+    raise ArtifactError(
+        f"{folder}: holds something else than experts, and would be replaced: name another folder"
+    )

@@ -1,0 +1,1 @@
+"""Which training sessions knowledge is distilled from."""

@@ -1,0 +1,1 @@
+"""How alike titles, items and sessions are: encoders, dendrograms and pairs."""
