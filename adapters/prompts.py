@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from routedk.programs.prompting.layout import Message
-from routedk.programs.prompting.reading import session_lines
 
 Tokenizer = Any  # transformers' tokenizers are untyped here
 
@@ -24,14 +23,23 @@ class EncodedPrompt:
     span: tuple[int, int]
 
 
-def encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> EncodedPrompt:
-    """Render messages with the chat template and tokenise them."""
+def encode_prompt(
+    tokenizer: Tokenizer, messages: Sequence[Message], items: Sequence[str] = ()
+) -> EncodedPrompt:
+    """Render messages with the chat template and tokenise them.
+
+    Args:
+        tokenizer: The student's.
+        messages: The chat messages.
+        items: The session's numbered lines, as they stand in the last message; none where the
+            prompt asks about no session.
+    """
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids = tuple(encoded["input_ids"])
-    lines = session_lines(messages[-1]["content"]) if messages else None
-    start = -1 if lines is None else text.rfind(lines)
-    if lines is None or start < 0:
+    lines = "\n".join(items)
+    start = text.rfind(lines) if lines else -1
+    if start < 0:
         return EncodedPrompt(ids, (0, len(ids)))
     end = start + len(lines)
     inside = [k for k, (a, b) in enumerate(encoded["offset_mapping"]) if a < end and b > start]

@@ -48,6 +48,7 @@ from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator, named_intents
 from routedk.programs.grouping import SimilarIntents
 from routedk.programs.knowledge.compiled import CompiledKnowledge
+from routedk.programs.prompting.layout import render_items
 from routedk.programs.usage import Usage, metered
 from routedk.types import KnowledgeBase, Session, bundle_sets
 
@@ -81,7 +82,11 @@ def score(
         found = generate_all(ask, sessions)
     seconds = perf_counter() - started
     engine.close()
-    gates = routed.gates([encode_prompt(routed.tokenizer, program.messages(s)) for s in sessions])
+    prompts = [
+        encode_prompt(routed.tokenizer, program.messages(s), render_items(s).split("\n"))
+        for s in sessions
+    ]
+    gates = routed.gates(prompts)
     usage = sum((usage for _, usage in found), Usage())
     made = usage.calls - usage.cached
     answers = [answer for answer, _ in found]

@@ -35,6 +35,7 @@ from routedk.programs.batch import generate_all
 from routedk.programs.consensus import Consensus
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
+from routedk.programs.prompting.layout import render_items
 from routedk.types import Session
 
 CALLERS = 16
@@ -57,7 +58,8 @@ def compiled(tokenizer: Any, sessions: Sequence[Session], tokens: int) -> Bundle
     for one, other in zip(titles, titles[1:] + titles[:1], strict=True):
         rules.append(f"Bundle {one} with {other} where one intent asks for both")
         program = BundleGenerator(CompiledKnowledge(rules=tuple(rules)))
-        if encode_prompt(tokenizer, program.messages(sessions[0])).span[0] >= tokens:
+        messages, items = program.messages(sessions[0]), render_items(sessions[0]).split("\n")
+        if encode_prompt(tokenizer, messages, items).span[0] >= tokens:
             return program
     raise typer.BadParameter(f"the sessions have too few titles for {tokens} tokens of rules")
 
@@ -132,7 +134,9 @@ def measure(
         return unseen(plain, DEFAULT_BYTES), act
 
     found: dict[str, Any] = {"sessions": few, "callers": len(callers), "rounds": rounds, "n": n}
-    found["prefix_tokens"] = encode_prompt(generator.tokenizer, long.messages(sessions[0])).span[0]
+    items = render_items(sessions[0]).split("\n")
+    prompt = encode_prompt(generator.tokenizer, long.messages(sessions[0]), items)
+    found["prefix_tokens"] = prompt.span[0]
     with dspy.context(lm=engine_lm(engine).copy(cache=False)):
         drawn = alternate({"greedy": one_by_one(plain), "consensus": one_by_one(consensus)}, rounds)
         arms = {

@@ -150,13 +150,13 @@ class StudentEngine(Unsaved):
         """
         messages = messages_of(request)
         config = request.config
-        lines = session_lines(messages[-1]["content"])
-        if lines and self.form == "verification":
+        items = _items_of(messages)
+        if items and self.form == "verification":
             raise VerifierError
         prompt, room = self._encode(messages)
         return Job(
             prompt=prompt,
-            items=tuple(lines.split("\n")) if lines else (),
+            items=items,
             max_tokens=min(config.max_tokens or FREE_TOKENS, room),
             sampling=sampling_of(request, draw),
             alone=config.seed is not None and not self.generator.known.exact,
@@ -189,7 +189,7 @@ class StudentEngine(Unsaved):
 
     def _encode(self, messages: Sequence[Message]) -> tuple[EncodedPrompt, int]:
         """A prompt, and how many tokens the context window has beyond it, at least one."""
-        prompt = encode_prompt(self.generator.tokenizer, messages)
+        prompt = encode_prompt(self.generator.tokenizer, messages, _items_of(messages))
         if len(prompt.ids) >= self._window:
             raise PromptLengthError(len(prompt.ids), self._window)
         return prompt, self._window - len(prompt.ids)
@@ -313,6 +313,11 @@ class AsyncStudentEngine(Unsaved):
             for job in self.engine.jobs(request, told):
                 waiting.extend(zip(job.all, await self.engine.asubmit(job), strict=True))
         return waiting.popleft()
+
+
+def _items_of(messages: Sequence[Message]) -> tuple[str, ...]:
+    lines = session_lines(messages[-1]["content"])
+    return tuple(lines.split("\n")) if lines else ()
 
 
 @contextmanager

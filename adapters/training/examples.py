@@ -181,7 +181,9 @@ def training_rows(
             else:
                 lines = encode_target(tokenizer, session, thought, role.writes)
             if lines:
-                prompt = encode_prompt(tokenizer, build_messages(session, seen.context(session)))
+                messages = build_messages(session, seen.context(session))
+                items = render_items(session).split("\n")
+                prompt = encode_prompt(tokenizer, messages, items)
                 rows.append(TrainingRow(prompt.ids, lines, prompt.span, place))
     if not rows and form == "verification":
         raise SettingError("no training session has two items: there is no bundle to judge")

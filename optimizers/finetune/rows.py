@@ -84,7 +84,8 @@ def lesson_rows(
             raise SettingError(f"lesson {number} is for the expert {expert!r}: there are {experts}")
         lines = _target(tokenizer, prompt, answer, ROLES[form][expert].writes)
         if lines:
-            encoded = encode_prompt(tokenizer, prompt)
+            items = (session_lines(prompt[-1]["content"]) or "").split("\n")
+            encoded = encode_prompt(tokenizer, prompt, items)
             rows.append(TrainingRow(encoded.ids, lines, encoded.span, experts.index(expert)))
     idle = [name for place, name in enumerate(experts) if all(row.expert != place for row in rows)]
     if idle:

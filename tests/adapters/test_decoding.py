@@ -18,7 +18,7 @@ from routedk.adapters.prompts import encode_prompt
 from routedk.adapters.student import Student
 from routedk.programs.prompting.answers import parse_answer
 from routedk.programs.prompting.item_intents import LABEL_CHARACTERS, split_labels
-from routedk.programs.prompting.layout import build_messages, render_answer
+from routedk.programs.prompting.layout import build_messages, render_answer, render_items
 from routedk.types import Bundle, Session
 
 from .conftest import make_session
@@ -322,7 +322,9 @@ def test_two_thousand_random_answers(loaded: Student) -> None:
         torch.manual_seed(seed)
         sizes = [1 + k % 12 for k in range(500)]
         chosen = [session_of(size) for size in sizes]
-        prompt = encode_prompt(loaded.tokenizer, build_messages(chosen[1]))
+        prompt = encode_prompt(
+            loaded.tokenizer, build_messages(chosen[1]), render_items(chosen[1]).split("\n")
+        )
         short = type(prompt)(prompt.ids[-6:], (0, 6))
         hot = Sampling(temperature=2.0 if seed % 2 else 0.8)
         grammars = [AnswerGrammar(size) for size in sizes]

@@ -15,7 +15,7 @@ from routedk.adapters.training.stages import TrainingSettings
 from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.prompting.answers import parse_answer
-from routedk.programs.prompting.layout import build_messages
+from routedk.programs.prompting.layout import build_messages, render_items
 from routedk.types import KnowledgeBase, Session
 
 STAGE = TrainingSettings(epochs=2, learning_rate=3e-2, batch_size=2, warmup_steps=1, bf16=False)
@@ -68,7 +68,9 @@ def test_trained_and_asked(
 
 
 def _scores(routed: RoutedStudent, session: Session) -> torch.Tensor:
-    prompt = encode_prompt(routed.tokenizer, build_messages(session))
+    prompt = encode_prompt(
+        routed.tokenizer, build_messages(session), render_items(session).split("\n")
+    )
     with torch.no_grad(), routed.fused([prompt]):
         ids = torch.tensor([prompt.ids], device=routed.device)
         scores: torch.Tensor = routed.model(input_ids=ids).logits

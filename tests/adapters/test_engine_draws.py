@@ -163,8 +163,12 @@ def test_requests_of_one_prompt_share_its_row(
 ) -> None:
     generator = Generator(shared)
     session = sessions[3]
-    prompt = encode_prompt(shared.tokenizer, build_messages(session))
-    other = encode_prompt(shared.tokenizer, build_messages(sessions[1]))
+    prompt = encode_prompt(
+        shared.tokenizer, build_messages(session), render_items(session).split("\n")
+    )
+    other = encode_prompt(
+        shared.tokenizer, build_messages(sessions[1]), render_items(sessions[1]).split("\n")
+    )
     hot = [Sampling(temperature=1.5, seed=seed) for seed in (1, 2, 3)]
     sizes = [len(session.items)] * 3
     alone = [generator.bundles([prompt], sizes[:1], mine)[0] for mine in hot]

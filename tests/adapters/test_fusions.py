@@ -39,7 +39,10 @@ def routed(request: pytest.FixtureRequest, loaded: Student) -> RoutedStudent:
 
 @pytest.fixture
 def prompts(loaded: Student, sessions: list[Session]) -> list[EncodedPrompt]:
-    return [encode_prompt(loaded.tokenizer, build_messages(session)) for session in sessions]
+    return [
+        encode_prompt(loaded.tokenizer, build_messages(session), render_items(session).split("\n"))
+        for session in sessions
+    ]
 
 
 def per_layer(routed: RoutedStudent, prompts: list[EncodedPrompt]) -> list[Tensor]:

@@ -28,7 +28,10 @@ def generator(request: pytest.FixtureRequest, loaded: Student) -> Generator:
 
 @pytest.fixture
 def prompts(loaded: Student, sessions: list[Session]) -> list[EncodedPrompt]:
-    return [encode_prompt(loaded.tokenizer, build_messages(session)) for session in sessions]
+    return [
+        encode_prompt(loaded.tokenizer, build_messages(session), render_items(session).split("\n"))
+        for session in sessions
+    ]
 
 
 @pytest.fixture

@@ -40,7 +40,10 @@ def routed_of(student: Student, experts_from: str, fusion: str = "softmax") -> R
 
 @pytest.fixture
 def prompts(loaded: Student, sessions: list[Session]) -> list[EncodedPrompt]:
-    return [encode_prompt(loaded.tokenizer, build_messages(session)) for session in sessions]
+    return [
+        encode_prompt(loaded.tokenizer, build_messages(session), render_items(session).split("\n"))
+        for session in sessions
+    ]
 
 
 @pytest.fixture

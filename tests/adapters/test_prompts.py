@@ -41,7 +41,9 @@ def test_the_span_is_the_session(tokenizer: Any, sessions: list[Session], style:
     if style:
         # The neighbour's items are the same: the span is the last of both.
         context = PromptContext(neighbours=(Neighbour(session=sessions[3]),), style=style)
-    prompt = encode_prompt(tokenizer, build_messages(sessions[3], context))
+    prompt = encode_prompt(
+        tokenizer, build_messages(sessions[3], context), render_items(sessions[3]).split("\n")
+    )
     start, end = prompt.span
     assert render_items(sessions[3]) in tokenizer.decode(prompt.ids[start:end])
     assert tokenizer.decode(prompt.ids[end:]) == "<|im_end|>\n<|im_start|>assistant\n"

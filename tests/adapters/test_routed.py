@@ -16,7 +16,7 @@ from routedk.adapters.experts.router import make_fusion
 from routedk.adapters.prompts import encode_prompt
 from routedk.adapters.student import Student, load_student
 from routedk.errors import ArtifactError, SettingError
-from routedk.programs.prompting.layout import build_messages
+from routedk.programs.prompting.layout import build_messages, render_items
 from routedk.types import Session
 
 from .conftest import assert_same_scores, copy_of
@@ -65,7 +65,10 @@ def test_save_then_load(
         routed.use_fusion(fusion)
     routed.save(tmp_path / "experts")
     again = RoutedStudent.load(tmp_path / "experts", student=copy_of(loaded))
-    prompts = [encode_prompt(routed.tokenizer, build_messages(s)) for s in sessions[:3]]
+    prompts = [
+        encode_prompt(routed.tokenizer, build_messages(s), render_items(s).split("\n"))
+        for s in sessions[:3]
+    ]
     gates = routed.gates(prompts)
     torch.testing.assert_close(gates.sum(dim=1), torch.ones(3))
     assert torch.equal(again.gates(prompts), gates)
@@ -93,7 +96,10 @@ def test_routing_file(saved: Path, routed: RoutedStudent) -> None:
 
 
 def test_gates_tell_sessions_apart(routed: RoutedStudent, sessions: list[Session]) -> None:
-    prompts = [encode_prompt(routed.tokenizer, build_messages(s)) for s in sessions]
+    prompts = [
+        encode_prompt(routed.tokenizer, build_messages(s), render_items(s).split("\n"))
+        for s in sessions
+    ]
     gates = routed.gates(prompts)
     assert gates.std(dim=0).max() > 0.01
     for prompt, row in zip(prompts, gates, strict=True):

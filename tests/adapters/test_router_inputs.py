@@ -37,7 +37,11 @@ def prompts(loaded: Student, sessions: list[Session]) -> list[EncodedPrompt]:
     """Each session with rules in its prompt."""
     shown = CompiledKnowledge(rules=("tea cup: brewing tea", "usb hub: desk setup"), rules_shown=2)
     return [
-        encode_prompt(loaded.tokenizer, build_messages(session, shown.context(session)))
+        encode_prompt(
+            loaded.tokenizer,
+            build_messages(session, shown.context(session)),
+            render_items(session).split("\n"),
+        )
         for session in sessions
     ]
 
@@ -71,7 +75,8 @@ def test_which_input_sees_the_knowledge(loaded: Student, sessions: list[Session]
     for rule in ("tea cup: brewing tea", "usb hub: desk setup"):
         shown = CompiledKnowledge(rules=(rule,), rules_shown=1)
         messages = build_messages(sessions[0], shown.context(sessions[0]))
-        both.append(encode_prompt(loaded.tokenizer, messages))
+        items = render_items(sessions[0]).split("\n")
+        both.append(encode_prompt(loaded.tokenizer, messages, items))
     for name in ROUTER_INPUTS:
         first, second = build(loaded, name).router_inputs(both)
         assert torch.allclose(first, second, atol=1e-4) == (name == "session")

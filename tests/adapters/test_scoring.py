@@ -58,7 +58,9 @@ def scorer(request: pytest.FixtureRequest, loaded: Student) -> Iterator[Scorer]:
 def alone(scorer: Scorer, session: Session, wanted: Continuation) -> tuple[float, int]:
     """One completion by one plain forward pass: no tree, no padding, no mask."""
     generator = scorer.engine.generator
-    prompt = encode_prompt(generator.tokenizer, build_messages(session))
+    prompt = encode_prompt(
+        generator.tokenizer, build_messages(session), render_items(session).split("\n")
+    )
     job = scoring_job(generator.tokenizer, prompt, [wanted])
     tail = job.tails[0]
     ids = torch.tensor([[*prompt.ids, *job.heads[0], *tail]])
