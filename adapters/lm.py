@@ -1,9 +1,16 @@
-"""`resolve_lm`: the language model that a verb's config names."""
+"""The language model that a config names: one of LiteLLM's, or the student in this process."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from routedk.errors import SettingError
+
+if TYPE_CHECKING:
+    import dspy
+
+DEFAULT = "default"
+_MAX_TOKENS = 512
+_RETRIES = 8
 
 
 def resolve_lm(
@@ -11,27 +18,30 @@ def resolve_lm(
     experts: str | Path | None = None,
     student: str | None = None,
     dtype: str | None = None,
-) -> Any:
-    """The ``dspy.LM`` of these names, without DSPy's cache.
+) -> "dspy.LM":
+    """The ``dspy.LM`` that a config names, without DSPy's cache: answers are kept as artifacts.
 
     Args:
-        lm: A LiteLLM model name.
+        lm: A model by its LiteLLM name, e.g. ``openai/gpt-4o-mini``.
         experts: Folder of trained experts with their router.
-        student: ``default`` for the embedded student, or a folder or hub name of a causal LM.
-        dtype: The student's.
+        student: ``default`` for the embedded student, or the path or name of a causal LM. With
+            ``experts``: the student they were trained on.
+        dtype: Of the student's weights: ``float32``, ``bfloat16`` or ``float16``.
 
     Raises:
-        SettingError: Nothing is named, or ``lm`` together with something of a student.
+        SettingError: No model is named, or ``lm`` together with a setting of the student.
     """
-    if (lm is None) == (experts is None and student is None):
-        raise SettingError("which language model? give lm, or experts or student")
-    if lm is not None:
-        if dtype is not None:
-            raise SettingError("dtype is of the student: leave it out with lm")
-        import dspy
+    if lm is None and experts is None and student is None:
+        raise SettingError("which language model? give --lm NAME, --experts DIR or --student NAME")
+    if lm is None:
+        from routedk.adapters.engine.engine import student_lm
 
-        return dspy.LM(lm, temperature=0.0, max_tokens=512, cache=False)
-    from routedk.adapters.engine.engine import student_lm
+        named = student_lm(experts, None if student == DEFAULT else student, dtype=dtype)
+        return named.copy(cache=False)
+    for name, value in (("experts", experts), ("student", student), ("dtype", dtype)):
+        if value is not None:
+            raise SettingError(f"--lm {lm}: --{name} is for the student, leave it out")
+    import dspy
 
-    named = student_lm(experts, None if student == "default" else student, dtype=dtype)
-    return named.copy(cache=False)
+    # max_tokens bounds an answer; reasoning models think within it and refuse a small limit.
+    return dspy.LM(lm, temperature=0.0, max_tokens=_MAX_TOKENS, num_retries=_RETRIES, cache=False)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from routedk.artifacts.keys import content_hash
 from routedk.data.records import session_from_record, session_to_record
 from routedk.errors import ArtifactError, DataError, SettingError
 from routedk.files import read_json, write_json
@@ -123,19 +124,25 @@ def _demos(demos: Iterable[Any]) -> list[dict[str, str]]:
 
 
 def save_generator(generator: BundleGenerator, path: str | Path) -> None:
-    """Write a program as JSON, atomically.
+    """Write a program as JSON, atomically; an existing file is replaced."""
+    write_json(path, program_record(generator))
 
-    Saved are its knowledge, instruction, demos and trials; never its LM. Training sessions and
+
+def program_hash(generator: BundleGenerator) -> str:
+    """SHA-256 of everything that a program's answers depend on, its LM left out."""
+    return content_hash(program_record(generator) | {"trials": []})
+
+
+def program_record(generator: BundleGenerator) -> dict[str, Any]:
+    """A program as JSON.
+
+    In it are its knowledge, instruction, demos and trials; never its LM. Training sessions and
     thoughts that it does not show are left out, and so are the sessions behind its patterns.
-
-    Args:
-        generator: The program.
-        path: Where to; an existing file is replaced.
     """
     knowledge = generator.knowledge
     sessions = knowledge.sessions if knowledge.k else ()
     known = {session.id for session in sessions} if knowledge.show_thoughts else set()
-    program = _Program(
+    return _Program(
         kind="routedk.program",
         schema_version=1,
         layout=layout_hash(),
@@ -157,8 +164,7 @@ def save_generator(generator: BundleGenerator, path: str | Path) -> None:
         grouping=None if generator.grouping is None else _grouping(generator.grouping),
         trials=generator.trials,
         utilization=generator.utilization,
-    )
-    write_json(path, program.model_dump())
+    ).model_dump()
 
 
 def load_generator(path: str | Path) -> BundleGenerator:

@@ -3,10 +3,11 @@
 import json
 import os
 import secrets
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any, NoReturn, Self
 
 from routedk.errors import DataError
 
@@ -172,6 +173,55 @@ def write_jsonl_records(path: str | Path, records: Iterable[Mapping[str, Any]]) 
     with atomic_write(path) as file:
         for record in records:
             file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+class JsonlLog:
+    """An append-only JSONL file that outlives a killed writer.
+
+    Opening it cuts off a last line without a line end, which a killed writer left. Every record is
+    on disk when `append` returns. Threads may share one log.
+
+    Args:
+        path: The file; it and its folder are made where they are missing.
+
+    Attributes:
+        records: Line number and record of every line that was there when the log was opened.
+
+    Raises:
+        DataError: A whole line is not a JSON object, or the file cannot be opened.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("a+b", buffering=0)
+        except OSError as error:
+            raise DataError(f"cannot write: {error.strerror or error}", path=path) from error
+        self._lock = threading.Lock()
+        self._file.seek(0)
+        content = self._file.readall()
+        whole = content[: content.rfind(b"\n") + 1]
+        try:
+            self.records = list(parse_jsonl(whole.split(b"\n"), path=path))
+        except DataError:
+            self._file.close()
+            raise
+        if len(whole) < len(content):
+            self._file.truncate(len(whole))
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Write one record, in one write, and wait until it is on disk."""
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+        with self._lock:
+            self._file.write(line.encode())
+            os.fsync(self._file.fileno())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
 
 
 def write_json(path: str | Path, value: object) -> None:

@@ -108,6 +108,32 @@ class Session:
         return [bundle.items for bundle in self.bundles or ()]
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The bundles that a program gives for one session.
+
+    Args:
+        session_id: The session that was answered.
+        bundles: Distinct bundles of its items, in the program's order.
+        error: Why the answer could not be read; empty where it could.
+        dropped: Parts of the answer that were not used, as written.
+        input_tokens: Tokens of the prompts.
+        output_tokens: Tokens written.
+    """
+
+    session_id: str
+    bundles: tuple[Bundle, ...]
+    error: str = ""
+    dropped: tuple[str, ...] = ()
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    @property
+    def items(self) -> list[frozenset[str]]:
+        """The bundles as item sets."""
+        return [bundle.items for bundle in self.bundles]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
     """Who made a piece of knowledge, from what, and at what cost.

@@ -1,0 +1,228 @@
+"""`generate`: sessions to bundles, no session answered twice.
+
+Consecutive sessions are answered in chunks. A chunk's answers are one artifact, under the hash of
+the program, the language model and the sessions. Inside a chunk each answer is logged as soon as
+it is there, so that a killed run continues behind its last answer.
+"""
+
+from collections.abc import Iterable, Iterator
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from routedk.adapters.lm import resolve_lm
+from routedk.artifacts import Recipe, Store, content_hash
+from routedk.cache import cache_folder
+from routedk.data.records import session_to_record
+from routedk.errors import SettingError
+from routedk.files import JsonlLog, read_jsonl, write_jsonl_records
+from routedk.types import Answer, Bundle, Session
+
+if TYPE_CHECKING:
+    import dspy
+
+    from routedk.programs.generator import BundleGenerator
+
+Enhancement = Literal["greedy", "consensus"]
+
+CHUNK = 64
+"""Sessions per artifact. All callers wait at the end of a chunk, so it is several times theirs."""
+
+_ANSWERS = "answers.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateConfig:
+    """Settings of `generate`.
+
+    Args:
+        program: A program.json of routedk compile; unset: the prompt shows the session alone.
+        lm: A model by its LiteLLM name, e.g. openai/gpt-4o-mini or ollama_chat/llama3.1; its key
+            is read from the environment.
+        experts: Folder of routed experts that routedk train wrote: the student with these experts.
+        student: The student itself: default for the embedded one, or a path or name of a causal LM
+            of transformers. With experts: the student they were trained on.
+        dtype: The student's: float32, bfloat16 or float16. Unset: float32 on a CPU, else bfloat16.
+        enhancement: greedy takes the likeliest answer; consensus samples several and takes the one
+            that agrees most with the others.
+        samples: Answers per session that consensus samples.
+        threads: Sessions in progress at once.
+        seed: Seed of the student's samples.
+
+    Raises:
+        SettingError: A value is not allowed.
+    """
+
+    program: Path | None = None
+    lm: str | None = None
+    experts: Path | None = None
+    student: str | None = None
+    dtype: str | None = None
+    enhancement: Enhancement = "greedy"
+    samples: int = 8
+    threads: int = 16
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.enhancement not in get_args(Enhancement):
+            allowed = ", ".join(get_args(Enhancement))
+            raise SettingError(f"enhancement {self.enhancement!r}: allowed are {allowed}")
+        for name in ("samples", "threads"):
+            if getattr(self, name) < 1:
+                raise SettingError(f"{name}={getattr(self, name)}: it must be at least 1")
+
+
+def generate(
+    sessions: Iterable[Session],
+    config: GenerateConfig | None = None,
+    *,
+    program: "BundleGenerator | None" = None,
+    lm: "dspy.LM | None" = None,
+    store: Store | str | Path | None = None,
+) -> list[Answer]:
+    """The bundles of each session, in the sessions' order.
+
+    Answers are kept in the artifact store: the same sessions, program and model are not answered
+    again, and a run that was interrupted resumes by itself.
+
+    Args:
+        sessions: What to answer. Gold bundles are not looked at, and no session of a chunk of 64
+            is shown as a neighbour, with its gold, to another one of the chunk.
+        config: Settings; None for the defaults.
+        program: The program, instead of ``config.program``.
+        lm: The language model, instead of the one that the config names.
+        store: The artifact store or its folder; None for the one in the cache folder.
+
+    Returns:
+        One answer per session. One that could not be read has no bundles, and says why.
+
+    Raises:
+        SettingError: No language model is named, or it cannot do what the program asks for.
+
+    Example:
+        >>> from routedk import GenerateConfig, generate, load_sessions
+        >>> answers = generate(load_sessions("demo")[:2], GenerateConfig(student="default"))
+        >>> [answer.session_id for answer in answers]
+        ['d001', 'd002']
+    """
+    return list(stream_answers(sessions, config, program=program, lm=lm, store=store))
+
+
+def stream_answers(
+    sessions: Iterable[Session],
+    config: GenerateConfig | None = None,
+    *,
+    program: "BundleGenerator | None" = None,
+    lm: "dspy.LM | None" = None,
+    store: Store | str | Path | None = None,
+) -> Iterator[Answer]:
+    """As `generate`, but one chunk at a time: sessions may come without end, e.g. from a pipe.
+
+    Settings are checked, and the model is loaded, when this is called.
+    """
+    from routedk.programs.generator import BundleGenerator
+    from routedk.programs.program_file import load_generator
+
+    config = config or GenerateConfig()
+    if program is None:
+        program = load_generator(config.program) if config.program else BundleGenerator()
+    lm = lm or resolve_lm(config.lm, config.experts, config.student, config.dtype)
+    # Only engines in this process are known to take a seed.
+    if config.enhancement == "consensus" and "seed" in getattr(lm.engine, "supported_params", ()):
+        lm = lm.copy(seed=config.seed)
+    asked = deepcopy(program)
+    asked.set_lm(lm)
+    asked.check_lm()
+    kept = store if isinstance(store, Store) else Store(store or cache_folder() / "store")
+    return _stream(iter(sessions), asked, config, kept)
+
+
+def _stream(
+    sessions: Iterator[Session], program: "BundleGenerator", config: GenerateConfig, store: Store
+) -> Iterator[Answer]:
+    knowledge = program.knowledge
+    while chunk := list(islice(sessions, CHUNK)):
+        program.knowledge = knowledge.without(session.id for session in chunk)
+        yield from _answers(chunk, program, config, store)
+
+
+def _answers(
+    chunk: list[Session], program: "BundleGenerator", config: GenerateConfig, store: Store
+) -> list[Answer]:
+    """A chunk's answers, from the store or asked for now."""
+    from routedk.programs.batch import call_all
+
+    answer = _asker(program, config)
+
+    def make(out: Path, work: Path) -> None:
+        with JsonlLog(work / _ANSWERS) as log:
+
+            def ask(session: Session) -> dict[str, Any]:
+                record = asdict(answer(session))
+                log.append(record)
+                return record
+
+            made = {record["session_id"]: record for _, record in log.records}
+            left = [session for session in chunk if session.id not in made]
+            for record in call_all(ask, left, num_threads=config.threads):
+                made[record["session_id"]] = record
+        write_jsonl_records(out / _ANSWERS, (made[session.id] for session in chunk))
+
+    artifact = store.obtain(_recipe(chunk, program, config), make)
+    return [_answer(record) for _, record in read_jsonl(artifact.folder / _ANSWERS)]
+
+
+def _recipe(chunk: list[Session], program: "BundleGenerator", config: GenerateConfig) -> Recipe:
+    from routedk.programs.program_file import program_hash
+
+    lm = program.generate.lm
+    sampling = {"samples": config.samples} if config.enhancement == "consensus" else {}
+    # All that is asked of the model, e.g. temperature and seed, but not the key that opens it.
+    settings = {name: value for name, value in lm.kwargs.items() if name != "api_key"}
+    shown = [session_to_record(session) | {"bundles": []} for session in chunk]
+    return Recipe(
+        stage="answers",
+        version="",
+        inputs={"program": program_hash(program), "sessions": content_hash(shown)},
+        settings={
+            "lm": lm.model,
+            "lm_settings": settings,
+            "enhancement": config.enhancement,
+            **sampling,
+        },
+    )
+
+
+def _asker(program: "BundleGenerator", config: GenerateConfig) -> Any:
+    """From a session to its answer, with what asking it has cost."""
+    from routedk.programs.consensus import Consensus
+    from routedk.programs.usage import metered
+
+    chosen: Any = program
+    if config.enhancement == "consensus":
+        chosen = Consensus(program, n=config.samples)
+
+    def answer(session: Session) -> Answer:
+        with metered() as meter:
+            found = chosen(session=session)
+        # Consensus asks on threads of its own, and says itself what it asked for.
+        usage: Any = found if "input_tokens" in found else meter.usage
+        return Answer(
+            session.id,
+            tuple(found.bundles),
+            error=found.error or "",
+            dropped=tuple(found.get("dropped") or ()),
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+        )
+
+    return answer
+
+
+def _answer(record: dict[str, Any]) -> Answer:
+    bundles = (Bundle(tuple(one["item_ids"]), one["intent"]) for one in record["bundles"])
+    return Answer(
+        **{**record, "bundles": tuple(bundles), "dropped": tuple(record["dropped"])},
+    )

@@ -1,0 +1,221 @@
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from routedk.adapters.generate import CHUNK, GenerateConfig, generate, stream_answers
+from routedk.adapters.lm import resolve_lm
+from routedk.errors import RouteDKError, SettingError
+from routedk.programs.generator import BundleGenerator
+from routedk.programs.grouping import SimilarIntents
+from routedk.programs.knowledge.compiled import CompiledKnowledge
+from routedk.programs.testing import ScriptedEngine, scripted_lm
+from routedk.types import Answer, Bundle, Item, Session
+
+NONE = GenerateConfig()
+
+
+def session(number: int) -> Session:
+    items = tuple(Item(f"{number}-{k}", f"thing {number} {k}") for k in range(3))
+    return Session(f"s{number}", items, (Bundle((items[0].id, items[2].id), f"gold {number}"),))
+
+
+def some(count: int) -> list[Session]:
+    return list(map(session, range(count)))
+
+
+def answered(engine: ScriptedEngine) -> list[str]:
+    return sorted(messages[-1]["content"].split()[2] for messages in engine.requests)
+
+
+def test_answers_come_in_the_order_of_the_sessions(tmp_path: Path) -> None:
+    lm, engine = scripted_lm(lambda messages: "1 2 | together")
+    answers = generate(some(CHUNK + 3), lm=lm, store=tmp_path)
+    assert [answer.session_id for answer in answers] == [f"s{k}" for k in range(CHUNK + 3)]
+    bundle = Bundle(("0-0", "0-1"), "together")
+    assert answers[0] == Answer("s0", (bundle,), input_tokens=1, output_tokens=1)
+    assert len(engine.requests) == CHUNK + 3
+
+
+def test_nothing_is_answered_twice(tmp_path: Path) -> None:
+    lm, engine = scripted_lm(lambda messages: "1 2")
+    first = generate(some(CHUNK + 3), lm=lm, store=tmp_path)
+    assert generate(some(CHUNK + 3), lm=lm, store=tmp_path) == first
+    assert len(engine.requests) == CHUNK + 3
+    # The first chunk is the same.
+    assert generate(some(CHUNK + 1), lm=lm, store=tmp_path) == first[:-2]
+    assert len(engine.requests) == CHUNK + 4
+
+
+@pytest.mark.parametrize("changed", ["program", "lm", "setting", "enhancement", "title"])
+def test_what_changes_an_answer_asks_again(tmp_path: Path, changed: str) -> None:
+    lm, engine = scripted_lm(lambda messages: "1 2")
+    generate(some(2), lm=lm, store=tmp_path)
+    sessions, program, config = some(2), BundleGenerator(), NONE
+    if changed == "program":
+        program = BundleGenerator(CompiledKnowledge(rules=("Chargers go with phones.",)))
+    elif changed == "lm":
+        lm = lm.copy(model="local/other")
+    elif changed == "setting":
+        lm = lm.copy(temperature=0.5)
+    elif changed == "enhancement":
+        config = GenerateConfig(enhancement="consensus", samples=1)
+    else:
+        sessions[1] = Session("s1", (*sessions[1].items, Item("new", "new thing")))
+    asked = len(engine.requests)
+    generate(sessions, config, program=program, lm=lm, store=tmp_path)
+    assert len(engine.requests) == asked + 2
+
+
+def test_gold_plays_no_part(tmp_path: Path) -> None:
+    lm, engine = scripted_lm(lambda messages: "1 2")
+    generate(some(2), lm=lm, store=tmp_path)
+    generate([Session(s.id, s.items) for s in some(2)], lm=lm, store=tmp_path)
+    assert len(engine.requests) == 2
+    assert "gold" not in str(engine.requests)
+
+
+def test_a_run_that_failed_repeats_no_answer(tmp_path: Path) -> None:
+    def fail(messages: list[dict[str, str]]) -> str:
+        if "thing 6" in messages[-1]["content"]:
+            raise RuntimeError("the key is wrong")
+        return "1 2"
+
+    lm, engine = scripted_lm(fail)
+    config = GenerateConfig(threads=1)
+    with pytest.raises(Exception, match="the key is wrong"):
+        generate(some(10), config, lm=lm, store=tmp_path)
+    asked = [name for name in answered(engine) if name != "6"]
+    lm, engine = scripted_lm(lambda messages: "1 2")
+    assert len(generate(some(10), config, lm=lm, store=tmp_path)) == 10
+    assert sorted([*asked, *answered(engine)]) == [str(k) for k in range(10)]
+
+
+def test_a_killed_run_repeats_no_answer(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "from routedk.adapters.generate import GenerateConfig, generate\n"
+        "from routedk.programs.testing import scripted_lm\n"
+        "from routedk.types import Item, Session\n"
+        "log = open('asked', 'a', buffering=1)\n"
+        "def script(messages):\n"
+        "    name = messages[-1]['content'].split()[2]\n"
+        "    if name == '5' and sys.argv[1] == 'die':\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    log.write(name + '\\n')\n"
+        "    return '1 2'\n"
+        "sessions = [Session(f's{n}', tuple(Item(f'{n}-{k}', f'thing {n} {k}') for k in (0, 1)))\n"
+        "            for n in range(9)]\n"
+        "lm = scripted_lm(script)[0]\n"
+        "print(len(generate(sessions, GenerateConfig(threads=1), lm=lm, store='store')))\n"
+    )
+    for argument, status in (("die", -signal.SIGKILL), ("live", 0)):
+        command = [sys.executable, "-c", code, argument]
+        done = subprocess.run(command, check=False, cwd=tmp_path, env={**os.environ})
+        assert done.returncode == status
+    assert sorted((tmp_path / "asked").read_text().split()) == [str(k) for k in range(9)]
+
+
+def test_sessions_without_end(tmp_path: Path) -> None:
+    taken: list[int] = []
+
+    def endless() -> Iterator[Session]:
+        number = 0
+        while True:
+            taken.append(number)
+            yield session(number)
+            number += 1
+
+    lm, _ = scripted_lm(lambda messages: "1 2")
+    answers = stream_answers(endless(), lm=lm, store=tmp_path)
+    assert taken == []
+    assert [answer.session_id for answer in islice(answers, 3)] == ["s0", "s1", "s2"]
+    assert len(taken) == CHUNK
+
+
+def test_an_answer_that_cannot_be_read(tmp_path: Path) -> None:
+    lm, _ = scripted_lm(lambda messages: "I would rather not")
+    (answer,) = generate(some(1), lm=lm, store=tmp_path)
+    assert answer.bundles == ()
+    assert answer.error
+    assert generate(some(1), lm=lm, store=tmp_path) == [answer]
+
+
+def test_consensus_counts_all_samples(tmp_path: Path) -> None:
+    texts = iter(["1 2", "1 3", "1 3"])
+    lm, _ = scripted_lm(lambda messages: next(texts))
+    config = GenerateConfig(enhancement="consensus", samples=3, threads=1)
+    (answer,) = generate(some(1), config, lm=lm, store=tmp_path)
+    assert answer.bundles[0].item_ids == ("0-0", "0-2")
+    assert (answer.input_tokens, answer.output_tokens) == (3, 3)
+
+
+def test_sessions_that_are_answered_are_no_neighbours(tmp_path: Path) -> None:
+    knowledge = CompiledKnowledge(
+        k=2,
+        sessions=(*some(10), session(99)),
+        thoughts={"s0": "thought 0", "s99": "thought 99"},
+        show_thoughts=True,
+    )
+    program = BundleGenerator(knowledge)
+    lm, engine = scripted_lm(lambda messages: "1 2")
+    generate(some(10), program=program, lm=lm, store=tmp_path)
+    assert program.knowledge is knowledge
+    for messages in engine.requests:
+        prompt = "\n".join(message["content"] for message in messages)
+        assert "gold 99" in prompt
+        assert "thought 99" in prompt
+        assert prompt.count("gold ") == prompt.count("thought 99") == 1
+
+
+def test_a_saved_program_is_the_same_program(tmp_path: Path) -> None:
+    program = BundleGenerator(CompiledKnowledge(rules=("Chargers go with phones.",)))
+    program.save(tmp_path / "program.json")
+    lm, engine = scripted_lm(lambda messages: "1 2")
+    generate(some(2), program=program, lm=lm, store=tmp_path)
+    config = GenerateConfig(program=tmp_path / "program.json")
+    generate(some(2), config, lm=lm, store=tmp_path)
+    assert len(engine.requests) == 2
+
+
+def test_what_the_model_cannot_do_is_said_before_it_is_asked(tmp_path: Path) -> None:
+    program = BundleGenerator(
+        grouping=SimilarIntents(weight=0.5, threshold=0.5, by_likelihood=True)
+    )
+    lm, engine = scripted_lm(lambda messages: "1 2")
+    with pytest.raises(RouteDKError, match="likelihood"):
+        stream_answers(some(2), program=program, lm=lm, store=tmp_path)
+    assert not engine.requests
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"enhancement": "luck"}, "enhancement 'luck': allowed are greedy, consensus"),
+        ({"samples": 0}, "samples=0: it must be at least 1"),
+        ({"threads": 0}, "threads=0: it must be at least 1"),
+    ],
+)
+def test_settings_are_checked(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        GenerateConfig(**settings)  # type: ignore[arg-type]
+
+
+def test_which_language_model() -> None:
+    with pytest.raises(SettingError, match="which language model"):
+        resolve_lm()
+    with pytest.raises(SettingError, match="--lm x: --dtype is for the student, leave it out"):
+        resolve_lm("x", dtype="bfloat16")
+    with pytest.raises(SettingError, match="--lm x: --experts is for the student"):
+        resolve_lm("x", Path("experts"))
+
+
+def test_a_model_of_litellm_is_asked_without_cache() -> None:
+    lm = resolve_lm("openai/gpt-4o-mini")
+    assert (lm.model, lm.cache) == ("openai/gpt-4o-mini", False)
+    assert lm.kwargs["temperature"] == 0
