@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from routedk.adapters.lm import resolve_lm
-from routedk.artifacts import Recipe, Store, content_hash
-from routedk.cache import cache_folder
+from routedk.artifacts import ArtifactStore, Recipe, content_hash
 from routedk.data.records import session_to_record
 from routedk.errors import SettingError
 from routedk.files import JsonlLog, read_jsonl, write_jsonl_records
@@ -80,7 +79,7 @@ def generate(
     *,
     program: "BundleGenerator | None" = None,
     lm: "dspy.LM | None" = None,
-    store: Store | str | Path | None = None,
+    store: ArtifactStore | str | Path | None = None,
 ) -> list[Answer]:
     """The bundles of each session, in the sessions' order.
 
@@ -116,7 +115,7 @@ def stream_answers(
     *,
     program: "BundleGenerator | None" = None,
     lm: "dspy.LM | None" = None,
-    store: Store | str | Path | None = None,
+    store: ArtifactStore | str | Path | None = None,
 ) -> Iterator[Answer]:
     """As `generate`, but one chunk at a time: sessions may come without end, e.g. from a pipe.
 
@@ -135,12 +134,14 @@ def stream_answers(
     asked = deepcopy(program)
     asked.set_lm(lm)
     asked.check_lm()
-    kept = store if isinstance(store, Store) else Store(store or cache_folder() / "store")
-    return _stream(iter(sessions), asked, config, kept)
+    return _stream(iter(sessions), asked, config, ArtifactStore.of(store))
 
 
 def _stream(
-    sessions: Iterator[Session], program: "BundleGenerator", config: GenerateConfig, store: Store
+    sessions: Iterator[Session],
+    program: "BundleGenerator",
+    config: GenerateConfig,
+    store: ArtifactStore,
 ) -> Iterator[Answer]:
     knowledge = program.knowledge
     while chunk := list(islice(sessions, CHUNK)):
@@ -149,7 +150,7 @@ def _stream(
 
 
 def _answers(
-    chunk: list[Session], program: "BundleGenerator", config: GenerateConfig, store: Store
+    chunk: list[Session], program: "BundleGenerator", config: GenerateConfig, store: ArtifactStore
 ) -> list[Answer]:
     """A chunk's answers, from the store or asked for now."""
     from routedk.programs.batch import call_all
@@ -184,7 +185,6 @@ def _recipe(chunk: list[Session], program: "BundleGenerator", config: GenerateCo
     shown = [session_to_record(session) | {"bundles": []} for session in chunk]
     return Recipe(
         stage="answers",
-        version="",
         inputs={"program": program_hash(program), "sessions": content_hash(shown)},
         settings={
             "lm": lm.model,

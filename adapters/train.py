@@ -126,7 +126,7 @@ def train(
     from routedk.adapters.student import DEFAULT_STUDENT, load_student
     from routedk.adapters.training.fit import fit
     from routedk.adapters.training.plan import TrainingPlan
-    from routedk.artifacts.keys import content_hash
+    from routedk.artifacts import content_hash
     from routedk.cache import cache_folder
 
     config = config or TrainConfig()

@@ -16,7 +16,7 @@ from rich.table import Table
 from routedk.cli.lm import lm_errors
 from routedk.data import session_to_record
 from routedk.errors import SettingError
-from routedk.eval import evaluate, make_answer
+from routedk.eval import evaluate
 from routedk.eval.bootstrap import bootstrap
 from routedk.eval.matched import matched
 from routedk.eval.predictions import prediction_record
@@ -24,7 +24,7 @@ from routedk.eval.report import versions
 from routedk.files import read_json, write_json
 from routedk.programs.batch import generate_all
 from routedk.programs.usage import Usage, metered
-from routedk.types import Session
+from routedk.types import Answer, Session
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,10 @@ def run_program(
     started = perf_counter()
     found = generate_all(ask, sessions, num_threads=threads)
     seconds = perf_counter() - started
-    made = {
-        session.id: make_answer([(b.item_ids, b.intent) for b in answer.bundles])
+    made = [
+        Answer(session.id, tuple(answer.bundles))
         for session, (answer, _) in zip(sessions, found, strict=True)
-    }
+    ]
     spent = [usage for _, usage in found]
     total = sum(spent, Usage())
     real = sum(usage.calls > usage.cached for usage in spent)
@@ -141,7 +141,7 @@ def run_program(
             "cached_calls": total.cached,
             "unmetered_calls": total.unmetered,
         },
-        "predictions": [prediction_record(name, answer) for name, answer in made.items()],
+        "predictions": [prediction_record(answer) for answer in made],
     }
 
 

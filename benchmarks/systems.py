@@ -25,7 +25,6 @@ from routedk.eval import (
     default_encoder,
     evaluate,
     evaluate_baselines,
-    make_answer,
 )
 from routedk.eval.table import report_notes, report_table
 from routedk.files import write_json
@@ -33,7 +32,7 @@ from routedk.programs.aicl.program import AICL
 from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.program_file import load_generator
-from routedk.types import Session
+from routedk.types import Answer, Session
 
 
 def _systems(
@@ -90,10 +89,10 @@ def main(
         with dspy.context(lm=lm):
             answers = generate_all(runner, sessions)
         seconds = perf_counter() - started
-        made = {
-            session.id: make_answer([(b.item_ids, b.intent) for b in answer.bundles])
+        made = [
+            Answer(session.id, tuple(answer.bundles))
             for session, answer in zip(sessions, answers, strict=True)
-        }
+        ]
         result = evaluate(sessions, made, seed=source.options.seed)
         config = {"seconds_per_session": seconds / len(sessions), "dtype": dtype}
         scored.append(System(name=name, result=result, config=config))

@@ -8,8 +8,6 @@ from routedk.eval.bootstrap import Interval
 from routedk.eval.evaluate import EvaluationResult, evaluate, predict_baseline
 from routedk.eval.matched import matched_f1
 from routedk.eval.predictions import (
-    Answer,
-    Predictions,
     make_answer,
     read_predictions,
     write_predictions,
@@ -24,13 +22,11 @@ __all__ = [
     "BASELINES",
     "METRICS",
     "PROTOCOLS",
-    "Answer",
     "Baseline",
     "BaselineData",
     "EvaluationResult",
     "Interval",
     "MiniLMEncoder",
-    "Predictions",
     "Report",
     "System",
     "TfidfEncoder",

@@ -10,11 +10,10 @@ from routedk.errors import DataError
 from routedk.eval.baselines import Baseline
 from routedk.eval.bootstrap import RESAMPLES, Interval, bootstrap
 from routedk.eval.intents import IntentScores, score_intents
-from routedk.eval.predictions import NO_ANSWER, Answer, Predictions
 from routedk.eval.protocols import METRICS, PROTOCOLS
 from routedk.eval.score import Score
 from routedk.similarity.encoders import TitleEncoder
-from routedk.types import Bundle, Session
+from routedk.types import Answer, Bundle, Session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +70,7 @@ class EvaluationResult:
 
 def evaluate(
     sessions: Iterable[Session],
-    predictions: Predictions,
+    answers: Iterable[Answer],
     *,
     seed: int,
     resamples: int = RESAMPLES,
@@ -81,8 +80,8 @@ def evaluate(
 
     Args:
         sessions: Sessions to score; those without gold bundles are passed over and counted.
-        predictions: Answers by session id; an absent session counts as unanswered, and answers
-            for other sessions are ignored.
+        answers: What was predicted; a session without one counts as unanswered, and answers for
+            other sessions are ignored.
         seed: Seed of the bootstrap.
         resamples: Number of bootstrap resamples.
         encoder: Encoder for the similarity of intents; None leaves intents unscored.
@@ -97,7 +96,8 @@ def evaluate(
             f"none of the {len(given)} sessions to evaluate has a gold bundle",
             hint="choose another --split, or data with gold bundles",
         )
-    answers = [predictions.get(session.id, NO_ANSWER) for session in scored]
+    by_id = {answer.session_id: answer for answer in answers}
+    answers = [by_id.get(session.id, Answer(session.id)) for session in scored]
     rows = [_scores(session, answer) for session, answer in zip(scored, answers, strict=True)]
     values_NM = np.array([[score.value for score in row] for row in rows])
     weights_NM = np.array([[score.weight for score in row] for row in rows])
@@ -111,7 +111,7 @@ def evaluate(
         counts=Counts(
             sessions=len(scored),
             answered=answered,
-            dropped=sum(answer.dropped for answer in answers),
+            dropped=sum(len(answer.dropped) for answer in answers),
             bundles=sum(len(answer.bundles) for answer in answers),
             gold_bundles=sum(len(session.gold) for session in scored),
             without_gold=len(given) - len(scored),
@@ -119,21 +119,22 @@ def evaluate(
         ),
         intents=None
         if encoder is None
-        else score_intents(scored, predictions, encoder, seed=seed, resamples=resamples),
+        else score_intents(scored, answers, encoder, seed=seed, resamples=resamples),
     )
 
 
-def predict_baseline(baseline: Baseline, sessions: Iterable[Session]) -> Predictions:
+def predict_baseline(baseline: Baseline, sessions: Iterable[Session]) -> list[Answer]:
     """A baseline's predictions for some sessions."""
-    return {
-        session.id: Answer(
+    return [
+        Answer(
+            session.id,
             tuple(
                 Bundle(tuple(item.id for item in session.items if item.id in items))
                 for items in baseline.predict(session)
-            )
+            ),
         )
         for session in sessions
-    }
+    ]
 
 
 def _scores(session: Session, answer: Answer) -> Sequence[Score]:

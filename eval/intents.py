@@ -9,10 +9,9 @@ import numpy as np
 
 from routedk.eval.bootstrap import Interval, bootstrap
 from routedk.eval.matched import matched_pairs
-from routedk.eval.predictions import NO_ANSWER, Predictions
 from routedk.eval.score import UNCOUNTED, Score
 from routedk.similarity.encoders import TitleEncoder
-from routedk.types import Session
+from routedk.types import Answer, Session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +40,7 @@ class IntentScores:
 
 def score_intents(
     sessions: Sequence[Session],
-    predictions: Predictions,
+    answers: Sequence[Answer],
     encoder: TitleEncoder,
     *,
     seed: int,
@@ -54,7 +53,7 @@ def score_intents(
 
     Args:
         sessions: Sessions with gold bundles.
-        predictions: Answers by session id.
+        answers: One for each session, in their order.
         encoder: Encoder of intents.
         seed: Seed of the bootstrap.
         resamples: Number of bootstrap resamples.
@@ -62,7 +61,7 @@ def score_intents(
     Returns:
         None when no predicted bundle has an intent.
     """
-    predicted = [predictions.get(session.id, NO_ANSWER).bundles for session in sessions]
+    predicted = [answer.bundles for answer in answers]
     lengths = [
         [len(b.intent.split()) for b in bundles if b.intent.strip()] for bundles in predicted
     ]

@@ -1,62 +1,39 @@
 """Predictions on disk: JSONL, one session a line, checked against the sessions they are for."""
 
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from routedk.errors import DataError
 from routedk.files import read_jsonl, write_jsonl_records
-from routedk.types import Bundle, Session
+from routedk.types import Answer, Bundle, Session
 
 _LAYOUT = 'expected {"session_id": id, "bundles": [{"items": [ids], "intent": text}]}'
 _SHOWN = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The predicted bundles of one session.
+def make_answer(session_id: str, bundles: Iterable[tuple[Sequence[str], str]]) -> Answer:
+    """An answer of raw bundles; what is not a valid bundle is dropped, with the reason.
 
     Args:
-        bundles: Distinct bundles, in their order.
-        dropped: How many predicted bundles were not valid: fewer than two distinct items, or the
-            items of an earlier one.
-    """
-
-    bundles: tuple[Bundle, ...]
-    dropped: int = 0
-
-    @property
-    def items(self) -> list[frozenset[str]]:
-        """The bundles as item sets."""
-        return [bundle.items for bundle in self.bundles]
-
-
-NO_ANSWER = Answer(())
-Predictions = Mapping[str, Answer]
-"""Answers by session id; a session that is absent was not answered."""
-
-
-def make_answer(bundles: Iterable[tuple[Sequence[str], str]]) -> Answer:
-    """An answer of raw bundles; what is no valid bundle is dropped and counted.
-
-    Args:
-        bundles: Item ids, of the session and possibly repeated, with the intent.
+        session_id: The session.
+        bundles: Item ids of the session, possibly repeated, with the intent.
     """
     kept: dict[frozenset[str], Bundle] = {}
-    dropped = 0
+    dropped = []
     for item_ids, intent in bundles:
         items = tuple(dict.fromkeys(item_ids))
-        if len(items) < 2 or frozenset(items) in kept:
-            dropped += 1
+        if len(items) < 2:
+            dropped.append(f"fewer than two items: {list(items)}")
+        elif frozenset(items) in kept:
+            dropped.append(f"an earlier bundle again: {list(items)}")
         else:
             kept[frozenset(items)] = Bundle(items, intent)
-    return Answer(tuple(kept.values()), dropped)
+    return Answer(session_id, tuple(kept.values()), dropped=tuple(dropped))
 
 
-def read_predictions(path: str | Path, sessions: Iterable[Session]) -> Predictions:
+def read_predictions(path: str | Path, sessions: Iterable[Session]) -> list[Answer]:
     """Read a predictions file.
 
     Titles play no part in it.
@@ -71,7 +48,7 @@ def read_predictions(path: str | Path, sessions: Iterable[Session]) -> Predictio
     """
     by_id = {session.id: session for session in sessions}
     lines: dict[str, int] = {}
-    answers: dict[str, Answer] = {}
+    answers = []
     unknown: dict[str, int] = {}
     for line, record in read_jsonl(path):
         session_id = _id(record.get("session_id"), "session_id", path, line)
@@ -96,7 +73,7 @@ def read_predictions(path: str | Path, sessions: Iterable[Session]) -> Predictio
                 line=line,
                 hint="predict items of the session; --untitled drop removes untitled ones",
             )
-        answers[session_id] = make_answer(bundles)
+        answers.append(make_answer(session_id, bundles))
     if unknown:
         raise DataError(
             f"the data set has no {_plural('session', list(unknown))}",
@@ -104,18 +81,18 @@ def read_predictions(path: str | Path, sessions: Iterable[Session]) -> Predictio
             line=next(iter(unknown.values())),
             hint="predict sessions of this data set; --untitled drop removes sessions too",
         )
-    return MappingProxyType(answers)
+    return answers
 
 
-def write_predictions(path: str | Path, predictions: Predictions) -> None:
-    """Write predictions as JSONL, atomically, in their order."""
-    write_jsonl_records(path, (prediction_record(*pair) for pair in predictions.items()))
+def write_predictions(path: str | Path, answers: Iterable[Answer]) -> None:
+    """Write answers as JSONL, atomically, in their order."""
+    write_jsonl_records(path, map(prediction_record, answers))
 
 
-def prediction_record(session_id: str, answer: Answer) -> dict[str, Any]:
+def prediction_record(answer: Answer) -> dict[str, Any]:
     """One line of a predictions file."""
     return {
-        "session_id": session_id,
+        "session_id": answer.session_id,
         "bundles": [
             {"items": list(bundle.item_ids), "intent": bundle.intent} for bundle in answer.bundles
         ],

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from routedk.artifacts.keys import content_hash
+from routedk.artifacts import content_hash
 from routedk.data.records import session_from_record, session_to_record
 from routedk.errors import ArtifactError, DataError, SettingError
 from routedk.files import read_json, write_json

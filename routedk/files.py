@@ -1,12 +1,13 @@
-"""Reading and writing files so that a broken one is named and a cut write leaves nothing half."""
+"""Files: errors name the file and line, and a write cut short leaves nothing half-written."""
 
 import json
 import os
 import secrets
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
+from types import TracebackType
 from typing import IO, Any, NoReturn, Self
 
 from routedk.errors import DataError
@@ -159,12 +160,12 @@ def parse_json(text: str, *, path: str | Path, line: int | None = None) -> objec
             f"invalid JSON: {error.msg} at column {error.colno}",
             path=path,
             line=error.lineno if line is None else line,
-            hint="mend or remove it",
+            hint="fix or remove it",
         ) from None
     except (ValueError, RecursionError) as error:
         problem = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise DataError(
-            f"invalid JSON: {problem}", path=path, line=line, hint="mend or remove it"
+            f"invalid JSON: {problem}", path=path, line=line, hint="fix or remove it"
         ) from None
 
 
@@ -175,60 +176,90 @@ def write_jsonl_records(path: str | Path, records: Iterable[Mapping[str, Any]]) 
             file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-class JsonlLog:
-    """An append-only JSONL file that outlives a killed writer.
-
-    Opening it cuts off a last line without a line end, which a killed writer left. Every record is
-    on disk when `append` returns. Threads may share one log.
-
-    Args:
-        path: The file; it and its folder are made where they are missing.
-
-    Attributes:
-        records: Line number and record of every line that was there when the log was opened.
-
-    Raises:
-        DataError: A whole line is not a JSON object, or the file cannot be opened.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("a+b", buffering=0)
-        except OSError as error:
-            raise DataError(f"cannot write: {error.strerror or error}", path=path) from error
-        self._lock = threading.Lock()
-        self._file.seek(0)
-        content = self._file.readall()
-        whole = content[: content.rfind(b"\n") + 1]
-        try:
-            self.records = list(parse_jsonl(whole.split(b"\n"), path=path))
-        except DataError:
-            self._file.close()
-            raise
-        if len(whole) < len(content):
-            self._file.truncate(len(whole))
-
-    def append(self, record: Mapping[str, Any]) -> None:
-        """Write one record, in one write, and wait until it is on disk."""
-        line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
-        with self._lock:
-            self._file.write(line.encode())
-            os.fsync(self._file.fileno())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._file.close()
-
-
 def write_json(path: str | Path, value: object) -> None:
     """Write a value as indented JSON, atomically."""
     with atomic_write(path) as file:
         json.dump(value, file, ensure_ascii=False, allow_nan=False, indent=2)
         file.write("\n")
+
+
+class JsonlLog:
+    """An append-only JSONL file: every appended record is on disk, whatever is killed when.
+
+    Opening it cuts off a last line that was only half written, zero bytes left by a power cut
+    included. Threads may share a log; of several processes one at a time may have it open, which
+    the caller sees to.
+
+    Args:
+        path: The file; it and its folder are made where they are missing.
+
+    Attributes:
+        records: Line number and object of what was in the file when it was opened.
+
+    Raises:
+        DataError: The file cannot be read or written, or a whole line is not a JSON object.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._lock = Lock()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # Unbuffered: one write a record, so that a kill leaves at most one half line.
+            self._file = self.path.open("ab", buffering=0)
+            content = self.path.read_bytes()
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self._end = content.rfind(b"\n") + 1
+        try:
+            self.records = list(parse_jsonl(content[: self._end].split(b"\n"), path=path))
+        except DataError:
+            self._file.close()
+            raise
+        self._file.truncate(self._end)
+
+    def __enter__(self) -> Self:
+        """The log itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Write a record; on return it is on disk.
+
+        Raises:
+            DataError: It cannot be written; the file then ends with the record before it.
+        """
+        # ASCII: a text may hold half a surrogate pair, which UTF-8 cannot.
+        line = json.dumps(record, allow_nan=False).encode("ascii") + b"\n"
+        with self._lock:
+            try:
+                # A raw write may be short.
+                rest = memoryview(line)
+                while rest:
+                    rest = rest[self._file.write(rest) or 0 :]
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                self._file.truncate(self._end)
+                raise self._unwritable(error) from error
+            self._end += len(line)
+
+    def close(self) -> None:
+        """Close the file; closing twice is harmless."""
+        self._file.close()
+
+    def _unwritable(self, error: OSError) -> DataError:
+        return DataError(
+            f"cannot write: {error.strerror or error}",
+            path=self.path,
+            hint="earlier lines are kept; fix the cause and run the same command again",
+        )
 
 
 def _refuse_constant(name: str) -> NoReturn:

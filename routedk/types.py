@@ -110,19 +110,19 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The bundles that a program gives for one session.
+    """The bundles predicted for one session, and what was read and dropped on the way.
 
     Args:
-        session_id: The session that was answered.
-        bundles: Distinct bundles of its items, in the program's order.
-        error: Why the answer could not be read; empty where it could.
-        dropped: Parts of the answer that were not used, as written.
+        session_id: The session.
+        bundles: Distinct bundles of its items, in the answer's order.
+        error: Why the student's text could not be read; empty where it could.
+        dropped: What of the answer was not used, one description each.
         input_tokens: Tokens of the prompts.
-        output_tokens: Tokens written.
+        output_tokens: Tokens of the completions.
     """
 
     session_id: str
-    bundles: tuple[Bundle, ...]
+    bundles: tuple[Bundle, ...] = ()
     error: str = ""
     dropped: tuple[str, ...] = ()
     input_tokens: int = 0
@@ -130,7 +130,7 @@ class Answer:
 
     @property
     def items(self) -> list[frozenset[str]]:
-        """The bundles as item sets."""
+        """The bundles as item sets, which is what evaluation compares."""
         return [bundle.items for bundle in self.bundles]
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 from dspy.lm15 import Request, Response
 
+from routedk import __version__
 from routedk.adapters.engine.batcher import Batcher
 from routedk.adapters.engine.draws import AnnounceDraws, current_draws
 from routedk.adapters.engine.generation import Completion, Generator, Watch
@@ -42,7 +43,6 @@ from routedk.adapters.training.examples import (
     written_by,
 )
 from routedk.adapters.training.verdicts import VerifierError
-from routedk.code_version import code_version
 from routedk.errors import SettingError
 from routedk.programs.intent_overlap import LineScores
 from routedk.programs.prompting.layout import Message
@@ -341,7 +341,7 @@ def engine_lm(engine: StudentEngine) -> "dspy.LM":
 
     generator = engine.generator
     model = (generator.base.fingerprint, str(generator.base.model.dtype))
-    what = (*model, engine.form, str(engine.readings), code_version(__name__))
+    what = (*model, engine.form, str(engine.readings), __version__)
     digest = hashlib.sha256(":".join(what).encode())
     if generator.routed is not None:
         digest.update(generator.routed.fingerprint().encode())

@@ -17,7 +17,7 @@ from typing import Any
 from routedk.adapters.engine.engine import student_lm
 from routedk.adapters.experts.routing_file import ExpertSettings
 from routedk.adapters.training.plan import TrainingPlan
-from routedk.artifacts.store import Part, Store
+from routedk.artifacts.store import Artifact, ArtifactStore
 from routedk.errors import SettingError
 from routedk.optimizers.search.part_report import PartReport
 from routedk.optimizers.search.settings import TrialSettings
@@ -63,7 +63,7 @@ class Pipeline:
     Args:
         train: Training sessions: knowledge, experts and neighbours come from those with gold.
         validation: Sessions that groupings are chosen on.
-        store: Where parts are kept, or its folder.
+        store: Where artifacts are kept, or its folder; None for the default one.
         student: Folder or name of a causal LM; None for the embedded one.
         seed: Of all chance.
         dtype: Of the student where it answers, see `load_student`.
@@ -84,7 +84,7 @@ class Pipeline:
         *,
         train: Sequence[Session],
         validation: Sequence[Session],
-        store: Store | str | Path,
+        store: ArtifactStore | str | Path | None,
         student: str | Path | None = None,
         seed: int = 0,
         dtype: str | None = None,
@@ -101,7 +101,7 @@ class Pipeline:
         self.common = Common(
             train=tuple(train),
             validation=tuple(session for session in validation if session.bundles is not None),
-            store=store if isinstance(store, Store) else Store(store),
+            store=ArtifactStore.of(store),
             student=None if student is None else str(student),
             seed=seed,
             dtype=dtype,
@@ -144,7 +144,7 @@ class Pipeline:
         if settings.formats:
             sample = sampled(ledger, settings.strategy, settings.ratio)
             knowledge = in_formats(distilled(ledger, sample), settings.formats)
-        experts: Part | None = None
+        experts: Artifact | None = None
         if settings.use.trains:
             gold = distilled(ledger, self.common.annotated)
             targets = {thought.session_id: thought.text for thought in gold.thoughts}

@@ -1,7 +1,7 @@
 """The best configurations on the test split, which the study never looked at."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -13,11 +13,11 @@ from routedk.errors import DataError
 from routedk.eval.bootstrap import Interval, bootstrap
 from routedk.eval.evaluate import EvaluationResult, evaluate, predict_baseline
 from routedk.eval.matched import matched_f1
-from routedk.eval.predictions import NO_ANSWER, Answer, Predictions, make_answer
+from routedk.eval.predictions import make_answer
 from routedk.eval.suite import BaselineData, make_baseline
 from routedk.optimizers.search.objective import TrialPipeline
 from routedk.optimizers.search.settings import FORMATS, TrialSettings
-from routedk.types import Session
+from routedk.types import Answer, Session
 
 logger = logging.getLogger(__name__)
 
@@ -150,13 +150,13 @@ def _systems(
 
 def _answers(
     pipeline: TrialPipeline, settings: TrialSettings, sessions: Sequence[Session]
-) -> tuple[Predictions, float]:
+) -> tuple[list[Answer], float]:
     """The answers by session, and the mean of their tokens."""
-    answers: dict[str, Answer] = {}
+    answers = []
     spent = 0
     for session, record, tokens in pipeline.answers(pipeline.prepare(settings), sessions):
         bundles = record["bundles"]
-        answers[session.id] = make_answer([(b["items"], b["intent"]) for b in bundles])
+        answers.append(make_answer(session.id, [(b["items"], b["intent"]) for b in bundles]))
         spent += tokens
     return answers, spent / len(sessions)
 
@@ -166,11 +166,13 @@ def _tested(
     seed: int,
     before: Sequence[Tested],
     *,
-    answers: Mapping[str, Any],
+    answers: Sequence[Answer],
     **known: Any,
 ) -> Tested:
+    by_id = {answer.session_id: answer for answer in answers}
     scores = tuple(
-        matched_f1(session.gold, answers.get(session.id, NO_ANSWER).items) for session in scored
+        matched_f1(session.gold, by_id.get(session.id, Answer(session.id)).items)
+        for session in scored
     )
     ahead = None
     if before and before[0].trial is not None:

@@ -9,8 +9,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from routedk.artifacts.manifest import problems
-from routedk.artifacts.store import Part, Store, part_in
+from routedk.artifacts.manifest import content_problems, read_manifest
+from routedk.artifacts.store import ArtifactStore
 from routedk.errors import ArtifactError, SettingError
 from routedk.optimizers.search.identity import IDENTITY
 from routedk.optimizers.search.reading import complete_trials
@@ -29,7 +29,9 @@ _DRAWN = {
 }
 
 
-def export_trial(study: optuna.Study, number: int, store: Store, folder: str | Path) -> None:
+def export_trial(
+    study: optuna.Study, number: int, store: ArtifactStore, folder: str | Path
+) -> None:
     """Write a trial's program, its experts if it trained any, and a README.
 
     Args:
@@ -53,9 +55,9 @@ def export_trial(study: optuna.Study, number: int, store: Store, folder: str | P
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         ready = Path(scratch) / "ready"
         ready.mkdir()
-        shutil.copyfile(program.folder / PROGRAM, ready / PROGRAM)
+        shutil.copyfile(program / PROGRAM, ready / PROGRAM)
         if experts is not None:
-            shutil.copytree(experts.folder / EXPERTS, ready / EXPERTS)
+            shutil.copytree(experts / EXPERTS, ready / EXPERTS)
         text = _readme(study, trial, settings, _draws(trial, store))
         (ready / README).write_text(text, encoding="utf-8")
         ready.replace(target)
@@ -88,7 +90,7 @@ def _ranges(numbers: Sequence[int]) -> str:
     return ", ".join(f"{one[0]}-{one[-1]}" if len(one) > 1 else f"{one[0]}" for one in found)
 
 
-def _part(trial: FrozenTrial, store: Store, stages: Sequence[str]) -> Part:
+def _part(trial: FrozenTrial, store: ArtifactStore, stages: Sequence[str]) -> Path:
     """The last of the trial's parts of some stages: what it answered with."""
     used = [part for part in trial.user_attrs["parts"] if part["stage"] in stages]
     if not used:
@@ -97,28 +99,28 @@ def _part(trial: FrozenTrial, store: Store, stages: Sequence[str]) -> Part:
             "search, export another"
         )
     stage, key = used[-1]["stage"], used[-1]["key"]
-    part = part_in(store.folder(stage, key))
-    if part is None:
+    part = store.folder(stage, key)
+    if not part.is_dir():
         raise ArtifactError(
             f"{store.root}: part {stage} {key[:12]} of trial {trial.number} is not there: name the "
             "store that the study was run with; if it was pruned, routedk search report with "
             "--data makes the parts of the best trials again"
         )
-    if found := problems(part.folder):
+    if found := content_problems(part):
         raise ArtifactError(
-            f"{part.folder}: {found[0]}: remove it with routedk cache verify --remove; routedk "
+            f"{part}: {found[0]}: remove it with routedk cache verify --remove; routedk "
             "search report with --data makes the parts of the best trials again"
         )
     return part
 
 
-def _draws(trial: FrozenTrial, store: Store) -> Mapping[str, Any]:
+def _draws(trial: FrozenTrial, store: ArtifactStore) -> Mapping[str, Any]:
     """How its answers were drawn, as far as the store still knows."""
     for part in trial.user_attrs["parts"]:
         if part["stage"] == "predictions":
-            found = part_in(store.folder("predictions", part["key"]))
-            if found is not None:
-                kept: dict[str, Any] = found.manifest.recipe.get("settings", {})
+            folder = store.folder("predictions", part["key"])
+            if folder.is_dir():
+                kept: dict[str, Any] = read_manifest(folder).recipe.get("settings", {})
                 return kept
     return {}
 

@@ -1,23 +1,5 @@
-"""What a search has made: every part under the hash of what made it, and none made twice.
+"""The artifact store: what a verb made once is found again by the hash of what it is made from."""
 
-Importing this package loads nothing heavy: a name is loaded when it is first used.
-"""
+import lazy_loader
 
-from typing import TYPE_CHECKING
-
-from routedk.lazy import loaded_on_use
-
-if TYPE_CHECKING:
-    from routedk.artifacts.keys import Recipe, content_hash
-    from routedk.artifacts.store import Part, Store
-
-__all__ = ["Part", "Recipe", "Store", "content_hash"]
-
-_HOMES = {
-    "Part": "store",
-    "Recipe": "keys",
-    "Store": "store",
-    "content_hash": "keys",
-}
-
-__getattr__ = loaded_on_use(__name__, _HOMES)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

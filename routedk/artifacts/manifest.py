@@ -1,9 +1,8 @@
-"""``manifest.json`` of a part: what made it, what it cost, and what its files must be."""
+"""``manifest.json`` of an artifact: what it was made from, how long it took, and its files."""
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -14,11 +13,11 @@ MANIFEST = "manifest.json"
 
 
 class FileEntry(BaseModel):
-    """One file of a part.
+    """One file of an artifact.
 
     Args:
         size: In bytes.
-        sha256: Of its content, hex.
+        sha256: Of its content, in hexadecimal.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -28,21 +27,19 @@ class FileEntry(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What is known of a part.
+    """What a store knows about an artifact.
 
     Args:
-        schema_version: Of this layout.
-        stage: What kind of part it is.
+        stage: The kind of artifact.
         key: The hash of its recipe.
-        recipe: What it was made of.
-        seconds: What making it took; of attempts that were killed, up to the last file written.
+        recipe: What it was made from.
+        seconds: How long making it took.
         created: When it was finished, in UTC, ISO 8601.
-        files: Its files by their path inside the part, the manifest itself left out.
+        files: Its files by their path in its folder, the manifest left out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    schema_version: Literal[1] = 1
     stage: str
     key: str
     recipe: dict[str, Any]
@@ -57,10 +54,10 @@ class Manifest(BaseModel):
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a part.
+    """The manifest of an artifact.
 
     Raises:
-        ArtifactError: It is missing, damaged, or of another schema.
+        ArtifactError: It is missing or damaged.
     """
     path = folder / MANIFEST
     try:
@@ -69,54 +66,48 @@ def read_manifest(folder: Path) -> Manifest:
         raise ArtifactError(str(error)) from None
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "it"
-        raise ArtifactError(f"{path}: the manifest is damaged: {place}: {first['msg']}") from None
+        place = ".".join(map(str, first["loc"])) or "the whole"
+        raise ArtifactError(f"{path}: damaged manifest: {place}: {first['msg']}") from None
 
 
-def entries_of(folder: Path) -> dict[str, FileEntry]:
+def file_entries(folder: Path) -> dict[str, FileEntry]:
     """Size and hash of every file in a folder, the manifest left out, sorted by path."""
-    return {
-        path.relative_to(folder).as_posix(): FileEntry(
-            size=path.stat().st_size, sha256=_sha256(path)
-        )
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != folder / MANIFEST
-    }
+    entries = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path != folder / MANIFEST:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            entries[path.relative_to(folder).as_posix()] = FileEntry(
+                size=path.stat().st_size, sha256=digest
+            )
+    return entries
 
 
-def missing_or_cut(folder: Path, manifest: Manifest) -> Iterator[str]:
-    """What a look at names and sizes finds wrong, one text a file; contents are not read."""
+def size_problems(folder: Path, manifest: Manifest) -> list[str]:
+    """Missing files and wrong sizes, one text a file; contents are not read."""
+    problems = []
     for name, entry in manifest.files.items():
         path = folder / name
         if not path.is_file():
-            yield f"{name} is missing"
+            problems.append(f"{name} is missing")
         elif path.stat().st_size != entry.size:
-            yield f"{name} has {path.stat().st_size} bytes, not {entry.size}"
+            problems.append(f"{name} has {path.stat().st_size} bytes, not {entry.size}")
+    return problems
 
 
-def problems(folder: Path) -> list[str]:
-    """What is wrong with a part, every byte read: one text for each file; empty where nothing is.
-
-    Args:
-        folder: Of the part.
-    """
+def content_problems(folder: Path) -> list[str]:
+    """Everything wrong with an artifact, every byte read, one text a file; empty where whole."""
     try:
         manifest = read_manifest(folder)
     except ArtifactError as error:
         return [str(error)]
-    found = list(missing_or_cut(folder, manifest))
+    problems = size_problems(folder, manifest)
     if (manifest.stage, manifest.key) != (folder.parent.name, folder.name):
-        found.append(f"the manifest is that of {manifest.stage}/{manifest.key}")
-    here = entries_of(folder)
-    for name, entry in here.items():
+        problems.append(f"the manifest belongs to {manifest.stage}/{manifest.key}")
+    for name, entry in file_entries(folder).items():
         known = manifest.files.get(name)
         if known is None:
-            found.append(f"{name} is not in the manifest")
+            problems.append(f"{name} is not in the manifest")
         elif known.size == entry.size and known.sha256 != entry.sha256:
-            found.append(f"{name} has SHA-256 {entry.sha256}, not {known.sha256}")
-    return found
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+            problems.append(f"{name} has SHA-256 {entry.sha256}, not {known.sha256}")
+    return problems

@@ -1,4 +1,4 @@
-"""Looking after a store: what is in it, what may go, what is broken."""
+"""Upkeep of a store: what is in it, what may be removed, and what is broken."""
 
 import math
 import shutil
@@ -8,26 +8,41 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
-from routedk.errors import SettingError
-from routedk.artifacts.manifest import MANIFEST, problems
-from routedk.artifacts.store import Part, Store
+from routedk.artifacts.manifest import MANIFEST, Manifest, content_problems, read_manifest
+from routedk.artifacts.store import ArtifactStore
+from routedk.errors import ArtifactError, SettingError
 
 _DAY = 86_400.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruneRules:
-    """Which parts go: those of the stages that are too old, then the longest unused ones.
+class Entry:
+    """An artifact as a listing shows it.
 
     Args:
-        stages: Only parts of these stages; none: of all.
-        older_than: Days since a part was last of use, at least 0; None: age does not count.
-        max_bytes: The parts left may have so many bytes together; None: any number.
+        folder: Where its files are.
+        manifest: What the store knows about it.
+        used: When it was last made or found, in seconds since 1970.
+    """
+
+    folder: Path
+    manifest: Manifest
+    used: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneRules:
+    """Which artifacts are removed: those that are too old, then the longest unused.
+
+    Args:
+        stages: Only artifacts of these stages; empty for all.
+        older_than: Days since an artifact was last used, at least 0; None: age does not count.
+        max_bytes: Most bytes that the remaining artifacts may have together; None for any.
 
     Raises:
-        SettingError: Nothing is said, or a number is negative or not finite.
+        SettingError: No rule is given, or a number is negative or not finite.
     """
 
     stages: tuple[str, ...] = ()
@@ -40,62 +55,74 @@ class PruneRules:
             if value is not None and not 0 <= value < math.inf:
                 raise SettingError(f"{name}={value}: it must be at least 0 and finite")
         if not self.stages and self.older_than is None and self.max_bytes is None:
-            raise SettingError("nothing says which parts may go: name stages, an age or a size")
+            raise SettingError("nothing says what to remove: name stages, an age or a size")
 
 
-def last_used(part: Part) -> float:
-    """When a part was last of use, in seconds since 1970."""
-    return (part.folder / MANIFEST).stat().st_mtime
-
-
-def pruned(store: Store, rules: PruneRules, *, now: float | None = None) -> list[Part]:
-    """The parts that would go, the longest unused first.
+def entries(store: ArtifactStore, stages: Sequence[str] = ()) -> list[Entry]:
+    """All artifacts whose manifest can be read, by stage and key.
 
     Args:
         store: The store.
-        rules: Which go.
-        now: The time, in seconds since 1970; None: as the clock says.
+        stages: Only artifacts of these stages; empty for all.
     """
-    now = time.time() if now is None else now
-    mine = [p for p in store.parts() if not rules.stages or p.manifest.stage in rules.stages]
-    mine.sort(key=last_used)
+    found = []
+    for folder in _folders(store, stages):
+        with suppress(ArtifactError, FileNotFoundError):
+            used = (folder / MANIFEST).stat().st_mtime
+            found.append(Entry(folder=folder, manifest=read_manifest(folder), used=used))
+    return found
+
+
+def prunable(store: ArtifactStore, rules: PruneRules) -> list[Entry]:
+    """The artifacts that rules would remove, the longest unused first."""
+    mine = sorted(entries(store, rules.stages), key=lambda entry: entry.used)
     if rules.older_than is None and rules.max_bytes is None:
         return mine
     going = []
-    left = sum(part.manifest.size for part in mine)
-    for part in mine:
-        old = rules.older_than is not None and now - last_used(part) >= rules.older_than * _DAY
+    left = sum(entry.manifest.size for entry in mine)
+    for entry in mine:
+        age = time.time() - entry.used
+        old = rules.older_than is not None and age >= rules.older_than * _DAY
         if old or (rules.max_bytes is not None and left > rules.max_bytes):
-            going.append(part)
-            left -= part.manifest.size
+            going.append(entry)
+            left -= entry.manifest.size
     return going
 
 
-def remove(store: Store, folders: Sequence[Path]) -> list[Path]:
-    """Remove parts, each at once and as a whole, save those that a worker is making anew.
+def broken(store: ArtifactStore, stages: Sequence[str] = ()) -> Iterator[tuple[Path, list[str]]]:
+    """Artifacts that differ from what was made, every byte read: folder and problems.
 
     Args:
         store: The store.
-        folders: Of its parts.
-
-    Returns:
-        The folders that were removed.
+        stages: Only artifacts of these stages; empty for all.
     """
+    for folder in _folders(store, stages):
+        problems = content_problems(folder)
+        if problems and folder.exists():
+            yield folder, problems
+
+
+def remove(store: ArtifactStore, folders: Sequence[Path]) -> list[Path]:
+    """Remove artifacts, each whole; the folders removed. Those being made anew are left alone."""
     gone = []
     for folder in folders:
         stage, key = folder.parent.name, folder.name
-        trash = store.root / "work" / f"{stage}-{key}.gone"
-        with suppress(Timeout, FileNotFoundError), store.lock(stage, key, timeout=0):
+        trash = store.work_folder(stage, key) / "removed"
+        with suppress(Timeout), store.lock(stage, key, timeout=0):
+            if not folder.is_dir():
+                continue
             trash.parent.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(trash, ignore_errors=True)
             folder.rename(trash)
             shutil.rmtree(trash)
             gone.append(folder)
+            with suppress(OSError):
+                trash.parent.rmdir()
     return gone
 
 
-def abandoned(store: Store, older_than: float = 0.0) -> list[Path]:
-    """Unfinished work that nobody is at.
+def abandoned(store: ArtifactStore, older_than: float = 0.0) -> list[Path]:
+    """Work folders that no process is using.
 
     Args:
         store: The store.
@@ -104,43 +131,24 @@ def abandoned(store: Store, older_than: float = 0.0) -> list[Path]:
     found = []
     for folder in sorted((store.root / "work").glob("*")):
         times = [path.stat().st_mtime for path in (folder, *folder.rglob("*")) if path.exists()]
-        if times and time.time() - max(times) >= older_than * _DAY and _is_free(store, folder):
-            found.append(folder)
+        if times and time.time() - max(times) >= older_than * _DAY:
+            with suppress(Timeout), store.lock(*_stage_and_key(folder), timeout=0):
+                found.append(folder)
     return found
 
 
-def remove_work(store: Store, folders: Sequence[Path]) -> None:
-    """Remove unfinished work, save what a worker has taken up meanwhile."""
+def remove_work(store: ArtifactStore, folders: Sequence[Path]) -> None:
+    """Remove work folders, except those that a process has taken up meanwhile."""
     for folder in folders:
-        with suppress(Timeout), _lock_of_work(store, folder):
-            shutil.rmtree(folder)
+        with suppress(Timeout), store.lock(*_stage_and_key(folder), timeout=0):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def broken(store: Store, stages: Sequence[str] = ()) -> Iterator[tuple[Path, list[str]]]:
-    """Parts that are not what they were when they were made, every byte read.
-
-    Args:
-        store: The store.
-        stages: Only parts of these stages; none: of all.
-
-    Yields:
-        The folder, and what is wrong with it.
-    """
-    for folder in store.folders():
-        if not stages or folder.parent.name in stages:
-            found = problems(folder)
-            if found and folder.exists():
-                yield folder, found
+def _folders(store: ArtifactStore, stages: Sequence[str]) -> list[Path]:
+    every = sorted(path for path in (store.root / "artifacts").glob("*/*") if path.is_dir())
+    return [folder for folder in every if not stages or folder.parent.name in stages]
 
 
-def _is_free(store: Store, folder: Path) -> bool:
-    try:
-        with _lock_of_work(store, folder):
-            return True
-    except Timeout:
-        return False
-
-
-def _lock_of_work(store: Store, folder: Path) -> FileLock:
-    stage, _, key = folder.name.rpartition("-")
-    return store.lock(stage, key, timeout=0)
+def _stage_and_key(work: Path) -> tuple[str, str]:
+    stage, _, key = work.name.rpartition("-")
+    return stage, key

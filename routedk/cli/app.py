@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import routedk
-from routedk.cli.cache import list_parts, prune, verify
+from routedk.cli.cache import list_artifacts, prune, verify
 from routedk.cli.compile import compile
 from routedk.cli.data import convert, describe
 from routedk.cli.demo import demo
@@ -43,7 +43,7 @@ search.command("export", epilog="Example: routedk search export 7 --study mine -
     export_trial
 )
 
-cache.command("list", epilog="Example: routedk cache list --stage expert")(list_parts)
+cache.command("list", epilog="Example: routedk cache list --stage expert")(list_artifacts)
 cache.command(epilog="Example: routedk cache prune --older-than 30 --max-size 2GB --dry-run")(prune)
 cache.command(epilog="Example: routedk cache verify")(verify)
 data.command(epilog="Example: routedk data describe demo --json")(describe)

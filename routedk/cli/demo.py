@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from routedk.cli.output import log_progress
-from routedk.types import Session
+from routedk.types import Answer, Session
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from routedk.eval import Answer
 
 _SHOWN = 3
 
@@ -51,7 +49,7 @@ def demo(
     )
 
 
-def _show(console: "Console", session: Session, answer: "Answer") -> None:
+def _show(console: "Console", session: Session, answer: Answer) -> None:
     from rich.text import Text
 
     console.print(Text(f"\n{session.id}", style="bold"))

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import routedk
 from routedk.data import DataOptions, load_sessions, split_sessions
 from routedk.files import read_json, write_json
-from routedk.types import Session
+from routedk.types import Answer, Session
 
 if TYPE_CHECKING:
-    from routedk.eval import Answer, Report
+    from routedk.eval import Report
 
 _STEPS = "steps.json"
 
@@ -134,11 +134,12 @@ class Demo:
         write_json(self.result, report.to_dict())
         return report
 
-    def examples(self, count: int) -> "list[tuple[Session, Answer]]":
+    def examples(self, count: int) -> list[tuple[Session, Answer]]:
         """Some test sessions with what the routed student made of them."""
         from routedk.eval import read_predictions
 
-        answers = read_predictions(self._predictions("routed-student"), self.sessions)
+        found = read_predictions(self._predictions("routed-student"), self.sessions)
+        answers = {answer.session_id: answer for answer in found}
         shown = [session for session in self.parts["test"] if len(session.gold) > 1]
         return [(session, answers[session.id]) for session in shown[:count]]
 
@@ -211,15 +212,15 @@ class Demo:
     def _write(self, name: str, program: Any, lm: Any, sessions: Sequence[Session]) -> None:
         import dspy
 
-        from routedk.eval import make_answer, write_predictions
+        from routedk.eval import write_predictions
         from routedk.programs.batch import generate_all
 
         with dspy.context(lm=lm):
             answers = generate_all(program, sessions)
-        made = {
-            session.id: make_answer([(b.item_ids, b.intent) for b in answer.bundles])
+        made = [
+            Answer(session.id, tuple(answer.bundles))
             for session, answer in zip(sessions, answers, strict=True)
-        }
+        ]
         write_predictions(self._predictions(name), made)
 
     def _routed_lm(self) -> Any:

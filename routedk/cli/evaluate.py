@@ -10,10 +10,10 @@ from routedk.cli.options import SessionSource, takes_sessions
 from routedk.data import load_sessions, require_titles, select_split, split_sessions
 from routedk.errors import SettingError
 from routedk.files import write_json
-from routedk.types import Session
+from routedk.types import Answer, Session
 
 if TYPE_CHECKING:
-    from routedk.eval import Predictions, Report, System
+    from routedk.eval import Report, System
 
 
 @takes_sessions(split="test")
@@ -58,13 +58,13 @@ def evaluate(
 def _score(
     source: SessionSource,
     sessions: Sequence[Session],
-    answers: "Predictions",
+    answers: "list[Answer]",
     config: Mapping[str, object],
 ) -> "System":
     """The system under test; its intents are scored where it gives any."""
     from routedk.eval import System, default_encoder, evaluate
 
-    with_intents = any(b.intent.strip() for answer in answers.values() for b in answer.bundles)
+    with_intents = any(b.intent.strip() for answer in answers for b in answer.bundles)
     encoder = default_encoder() if with_intents else None
     result = evaluate(sessions, answers, seed=source.options.seed, encoder=encoder)
     return System(name="predictions", result=result, config=config)

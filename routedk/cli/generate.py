@@ -17,7 +17,7 @@ from routedk.data.policies import fill_titles
 from routedk.data.records import sessions_from_records
 from routedk.errors import DataError, SettingError
 from routedk.files import parse_jsonl, read_bytes, read_json, write_json
-from routedk.types import Session
+from routedk.types import Answer, Session
 
 _CHUNK = 4  # sessions per thread between two writes
 _BEGINNING = b'{"session_id": '
@@ -49,7 +49,7 @@ def generate(
     """
     import dspy
 
-    from routedk.eval.predictions import make_answer, prediction_record
+    from routedk.eval.predictions import prediction_record
     from routedk.programs.batch import generate_all
     from routedk.programs.generator import BundleGenerator
     from routedk.programs.program_file import load_generator
@@ -82,8 +82,8 @@ def generate(
         for chunk in _progress([left[k : k + size] for k in range(0, len(left), size)]):
             answers = generate_all(runner, chunk, num_threads=threads)
             for session, answer in zip(chunk, answers, strict=True):
-                made = make_answer([(b.item_ids, b.intent) for b in answer.bundles])
-                file.write(_line(prediction_record(session.id, made)))
+                made = Answer(session.id, tuple(answer.bundles))
+                file.write(_line(prediction_record(made)))
                 if answer.error:
                     unread.append((session.id, answer.error))
             file.flush()

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from routedk.cli.cache import default_store
 from routedk.cli.lm import Dtype, lm_errors
 from routedk.cli.options import SessionSource, takes_sessions, warn_untitled
 from routedk.cli.output import log_progress, quiet_optuna
@@ -181,7 +180,7 @@ def run(
     pipeline = Pipeline(
         train=training,
         validation=validation,
-        store=store or default_store(),
+        store=store,
         student=student,
         seed=seed,
         dtype=dtype,

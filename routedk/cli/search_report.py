@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from routedk.cli.cache import default_store
 from routedk.cli.lm import lm_errors
 from routedk.cli.options import SessionSource, takes_sessions, warn_untitled
 from routedk.cli.output import log_progress, quiet_optuna
@@ -76,7 +75,7 @@ def report(
     chosen = best_trials(complete_trials(found), best)
     tested: list[Tested] = []
     if source.path and chosen:
-        tested = _test(source, found, chosen, store or default_store(), default)
+        tested = _test(source, found, chosen, store, default)
     record = write_report(
         found,
         output,
@@ -110,12 +109,12 @@ def export_trial(
 
     Everything is taken from the store; nothing is made anew.
     """
-    from routedk.artifacts.store import Store
+    from routedk.artifacts import ArtifactStore
     from routedk.optimizers.search import trial_export
     from routedk.optimizers.search.reading import read_study
 
     quiet_optuna()
-    kept = Store(store or default_store())
+    kept = ArtifactStore(store)
     trial_export.export_trial(read_study(study, storage), trial, kept, output)
     typer.echo(f"Trial {trial} of {study}: {output / trial_export.README} says how to use it.")
 
@@ -124,7 +123,7 @@ def _test(
     source: SessionSource,
     study: "optuna.Study",
     chosen: "list[FrozenTrial]",
-    store: Path,
+    store: Path | None,
     default: bool,
 ) -> "list[Tested]":
     from routedk.optimizers.search.identity import IDENTITY

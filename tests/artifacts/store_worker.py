@@ -1,12 +1,11 @@
-"""What each process of `test_store.py` runs: it wants one part, and makes it when told to go."""
+"""What each process of `test_store.py` runs: it wants one artifact, and makes it when told to."""
 
 import os
 import sys
 import time
 from pathlib import Path
 
-from routedk.artifacts.keys import Recipe
-from routedk.artifacts.store import Store
+from routedk.artifacts import ArtifactStore, Recipe
 
 
 def main() -> None:
@@ -21,9 +20,9 @@ def main() -> None:
             time.sleep(0.01)
         (out / "whole.txt").write_text("whole")
 
-    recipe = Recipe(stage="toy", version="1", inputs={}, settings={"number": 1})
+    recipe = Recipe(stage="toy", inputs={}, settings={"number": 1})
     (folder / f"asks-{os.getpid()}").write_text("")
-    Store(folder / "store").obtain(recipe, make)
+    ArtifactStore(folder / "store").obtain(recipe, make)
 
 
 if __name__ == "__main__":

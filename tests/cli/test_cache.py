@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from routedk.artifacts.keys import Recipe
+from routedk.artifacts import Artifact, ArtifactStore, Recipe
 from routedk.artifacts.manifest import MANIFEST
-from routedk.artifacts.store import Part, Store
 from routedk.cli import main
 
 Run = Callable[..., tuple[int, str, str]]
@@ -29,16 +28,16 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
 
 
 @pytest.fixture
-def parts(tmp_path: Path) -> list[Part]:
+def parts(tmp_path: Path) -> list[Artifact]:
     """An expert of 3 kB unused for two days, and a program of 1 kB of a minute ago."""
-    store = Store(tmp_path / "store")
+    store = ArtifactStore(tmp_path / "store")
     found = []
     for stage, size, seconds in (("expert", 3000, 2 * 86_400), ("program", 1000, 60)):
 
         def make(out: Path, work: Path, size: int = size) -> None:
             (out / "a").write_bytes(bytes(size))
 
-        recipe = Recipe(stage=stage, version="1", inputs={}, settings={})
+        recipe = Recipe(stage=stage, inputs={}, settings={})
         part = store.obtain(recipe, make)
         then = time.time() - seconds - 1
         os.utime(part.folder / MANIFEST, (then, then))
@@ -46,7 +45,7 @@ def parts(tmp_path: Path) -> list[Part]:
     return found
 
 
-def test_list(run: Run, parts: list[Part]) -> None:
+def test_list(run: Run, parts: list[Artifact]) -> None:
     code, out, _ = run("list")
     assert code == 0
     rows = [
@@ -56,10 +55,10 @@ def test_list(run: Run, parts: list[Part]) -> None:
         ["expert", parts[0].key[:12], "3.0 KB", "2 d"],
         ["program", parts[1].key[:12], "1.0 KB", "0 h 01 min"],
     ]
-    assert "2 parts, 4.0 KB; making them took 0.0 s" in out
+    assert "2 artifacts, 4.0 KB; made in 0.0 s" in out
 
 
-def test_list_as_json(run: Run, parts: list[Part]) -> None:
+def test_list_as_json(run: Run, parts: list[Artifact]) -> None:
     (entry,) = json.loads(run("list", "--stage", "program", "--json")[1])
     assert entry["key"] == parts[1].key
     assert (entry["stage"], entry["size"]) == ("program", 1000)
@@ -70,43 +69,49 @@ def test_list_as_json(run: Run, parts: list[Part]) -> None:
 
 def test_nothing_is_kept_yet(run: Run) -> None:
     code, out, _ = run("list")
-    assert (code, out) == (0, "0 parts, 0 B; making them took 0.0 s\n")
-    assert run("verify")[:2] == (0, "All parts are whole.\n")
-    assert "0 parts" in run("prune", "--older-than", "0")[1]
+    assert (code, out) == (0, "0 artifacts, 0 B; made in 0.0 s\n")
+    assert run("verify")[:2] == (0, "All artifacts are whole.\n")
+    assert "0 artifacts" in run("prune", "--older-than", "0")[1]
 
 
-def test_prune(run: Run, parts: list[Part]) -> None:
+def test_prune(run: Run, parts: list[Artifact]) -> None:
     code, out, _ = run("prune", "--older-than", "1", "--dry-run")
     assert code == 0
-    assert "1 parts, 3.0 KB, and 0 unfinished would be removed" in out
+    assert "1 artifacts, 3.0 KB, and 0 unfinished would be removed" in out
     assert all(part.folder.exists() for part in parts)
-    assert "1 parts, 3.0 KB, and 0 unfinished removed" in run("prune", "--max-size", "1.5KB")[1]
+    assert "1 artifacts, 3.0 KB, and 0 unfinished removed" in run("prune", "--max-size", "1.5KB")[1]
     assert [part.folder.exists() for part in parts] == [False, True]
     run("prune", "--stage", "program")
     assert not parts[1].folder.exists()
 
 
 def test_prune_takes_unfinished_work(run: Run, tmp_path: Path) -> None:
-    recipe = Recipe(stage="expert", version="1", inputs={}, settings={})
-    with Store(tmp_path / "store").claim(recipe) as claim:
-        (claim.work / "checkpoint").write_text("")
+    recipe = Recipe(stage="expert", inputs={}, settings={})
+    store = ArtifactStore(tmp_path / "store")
+    here = store.work_folder("expert", recipe.key)
+
+    def killed(out: Path, work: Path) -> None:
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        store.obtain(recipe, killed)
     assert "and 0 unfinished" in run("prune", "--older-than", "1")[1]
     assert "and 1 unfinished would be" in run("prune", "--older-than", "0", "--dry-run")[1]
-    assert claim.folder.exists()
+    assert here.exists()
     assert "and 1 unfinished removed" in run("prune", "--older-than", "0")[1]
-    assert not claim.folder.exists()
+    assert not here.exists()
 
 
-def test_verify(run: Run, parts: list[Part]) -> None:
-    assert run("verify") == (0, "All parts are whole.\n", "")
+def test_verify(run: Run, parts: list[Artifact]) -> None:
+    assert run("verify") == (0, "All artifacts are whole.\n", "")
     (parts[0].folder / "a").write_bytes(bytes(2999) + b"1")
     code, _, err = run("verify")
     assert code == 1
     assert f"expert/{parts[0].key}: a has SHA-256 " in err
-    assert "1 parts are broken: --remove removes them, and they are made again" in err
+    assert "1 artifacts are broken: --remove removes them, and they are made again" in err
     assert run("verify", "--stage", "program")[0] == 0
     code, _, err = run("verify", "--remove")
-    assert (code, "1 parts are broken: removed" in err) == (1, True)
+    assert (code, "1 artifacts are broken: removed" in err) == (1, True)
     assert run("verify")[0] == 0
     assert not parts[0].folder.exists()
 
@@ -114,7 +119,7 @@ def test_verify(run: Run, parts: list[Part]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("prune",), "nothing says which parts may go: name stages, an age or a size"),
+        (("prune",), "nothing says what to remove: name stages, an age or a size"),
         (("prune", "--max-size", "lots"), "--max-size 'lots': a number of bytes, or one with a"),
         (("prune", "--older-than", "-1"), "older_than=-1.0: it must be at least 0"),
         (("prune", "--older-than", "nan"), "older_than=nan: it must be at least 0 and finite"),

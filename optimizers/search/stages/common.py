@@ -10,31 +10,11 @@ from typing import Any
 from routedk.adapters.experts.routing_file import ExpertSettings
 from routedk.adapters.student import DEFAULT_STUDENT, find_student, fingerprint
 from routedk.adapters.training.plan import TrainingPlan
-from routedk.artifacts.keys import Recipe, content_hash
-from routedk.artifacts.store import Part, Store
-from routedk.code_version import code_version
+from routedk.artifacts.recipe import Recipe, content_hash
+from routedk.artifacts.store import Artifact, ArtifactStore
 from routedk.data.records import session_to_record
 from routedk.optimizers.search.part_report import PartReport
 from routedk.types import Session
-
-_STAGES = "routedk.optimizers.search.stages"
-# What each stage runs: its source, and that of all it imports, are the version of its code.
-HOMES: Mapping[str, str] = {
-    "order": "routedk.programs.sampling.sampling",
-    "scores": f"{_STAGES}.scores",
-    "knowledge": f"{_STAGES}.knowledge",
-    "expert": f"{_STAGES}.experts",
-    "fused": f"{_STAGES}.experts",
-    "router": f"{_STAGES}.experts",
-    "program": f"{_STAGES}.program",
-    "predictions": f"{_STAGES}.predictions",
-}
-# What is kept where, and what a trial is called, changes nothing of what is made.
-APART = (
-    "routedk.artifacts",
-    "routedk.optimizers.search.settings",
-    f"{_STAGES}.common",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +38,7 @@ class Common:
 
     train: tuple[Session, ...]
     validation: tuple[Session, ...]
-    store: Store
+    store: ArtifactStore
     student: str | None
     seed: int
     dtype: str | None
@@ -113,11 +93,6 @@ class Ledger:
         self.make_room = make_room
         self.parts: list[PartReport] = []
 
-    def recipe(self, stage: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> Recipe:
-        """A recipe with the version of its stage's code."""
-        version = code_version(HOMES[stage], apart=APART)
-        return Recipe(stage=stage, version=version, inputs=inputs, settings=settings)
-
     def obtain(
         self,
         stage: str,
@@ -125,23 +100,23 @@ class Ledger:
         *,
         inputs: Mapping[str, Any],
         settings: Mapping[str, Any],
-    ) -> Part:
-        """A part from the store, or made now; see `Store.obtain`."""
-        recipe = self.recipe(stage, inputs, settings)
+    ) -> Artifact:
+        """A part from the store, or made now; see `ArtifactStore.obtain`."""
+        recipe = Recipe(stage=stage, inputs=inputs, settings=settings)
         asked = time.monotonic()
         part = self.common.store.obtain(recipe, make)
         self.note(part, waited=time.monotonic() - asked if part.reused else 0.0)
         return part
 
-    def note(self, part: Part, waited: float = 0.0) -> None:
+    def note(self, part: Artifact, waited: float = 0.0) -> None:
         """Add a part to the report, unless it is there."""
         if all(part.key != known.key for known in self.parts):
             self.parts.append(
                 PartReport(
-                    stage=part.manifest.stage,
+                    stage=part.folder.parent.name,
                     key=part.key,
                     reused=part.reused,
-                    seconds=part.manifest.seconds,
+                    seconds=part.seconds,
                     waited=round(waited, 3),
                 )
             )

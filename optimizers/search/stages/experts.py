@@ -22,8 +22,8 @@ from routedk.adapters.student import DEFAULT_STUDENT, Student, load_student
 from routedk.adapters.training.examples import TrainingRow, training_rows
 from routedk.adapters.training.fit import FitSettings, fit_rows
 from routedk.adapters.training.router_training import RouterTraining
-from routedk.artifacts.keys import content_hash
-from routedk.artifacts.store import Part
+from routedk.artifacts.recipe import content_hash
+from routedk.artifacts.store import Artifact
 from routedk.errors import SettingError
 from routedk.optimizers.search.settings import TrialSettings
 from routedk.optimizers.search.stages.common import Common, Ledger, sessions_hash
@@ -79,7 +79,7 @@ class Lessons:
         ]
 
 
-def trained(ledger: Ledger, settings: TrialSettings, lessons: Lessons) -> Part:
+def trained(ledger: Ledger, settings: TrialSettings, lessons: Lessons) -> Artifact:
     """The trial's experts under its fusion, ready to be served, in the folder ``experts``.
 
     Args:
@@ -119,8 +119,8 @@ def _settings(
 
 
 def _expert(
-    ledger: Ledger, name: str, plan: FitSettings, lessons: Lessons, base: Part | None = None
-) -> Part:
+    ledger: Ledger, name: str, plan: FitSettings, lessons: Lessons, base: Artifact | None = None
+) -> Artifact:
     """One expert, trained by itself."""
     common = ledger.common
     stage = plan.base if base is None else plan.knowledge
@@ -148,7 +148,7 @@ def _expert(
     return ledger.obtain("expert", make, inputs=inputs, settings=settings)
 
 
-def _fused(ledger: Ledger, parts: Sequence[Part], fusion: str) -> Part:
+def _fused(ledger: Ledger, parts: Sequence[Artifact], fusion: str) -> Artifact:
     """Experts put together under a fusion that learns nothing; ``merged`` is of a router."""
     folders = [part.folder / EXPERTS for part in parts]
 
@@ -163,7 +163,7 @@ def _fused(ledger: Ledger, parts: Sequence[Part], fusion: str) -> Part:
     return ledger.obtain("fused", make, inputs=inputs, settings={"fusion": fusion})
 
 
-def _router(ledger: Ledger, experts: Part, plan: FitSettings, lessons: Lessons) -> Part:
+def _router(ledger: Ledger, experts: Artifact, plan: FitSettings, lessons: Lessons) -> Artifact:
     """The experts with a router that was trained over them."""
 
     def make(out: Path, work: Path) -> None:

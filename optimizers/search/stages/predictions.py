@@ -1,12 +1,9 @@
 """A trial's answers, session by session, kept as they come.
 
-The part is ``predictions.jsonl``, as `routedk evaluate --predictions` reads it, with the tokens of
-each answer beside its bundles. A set that is cut, by a kill or by a pruner, is no part, but the
-next trial that wants the very set goes on behind its last whole line.
+Each chunk of sessions is an artifact: ``predictions.jsonl``, as `routedk evaluate --predictions`
+reads it, with the tokens of each answer beside its bundles.
 """
 
-import json
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +11,8 @@ from typing import Any
 import dspy
 
 from routedk.adapters.engine.judges import StudentRanker
-from routedk.artifacts.store import Claim, Part
-from routedk.eval.predictions import make_answer, prediction_record
-from routedk.files import parse_jsonl, read_bytes, read_jsonl, write_jsonl_records
+from routedk.eval.predictions import prediction_record
+from routedk.files import read_jsonl, write_jsonl_records
 from routedk.optimizers.search.stages.common import Common, Ledger, sessions_hash
 from routedk.programs.batch import call_all
 from routedk.programs.choosing.likelihood import LikelihoodRanking
@@ -24,12 +20,12 @@ from routedk.programs.consensus import Consensus
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.program_file import load_generator
 from routedk.programs.usage import metered
-from routedk.types import Session
+from routedk.types import Answer, Session
 
 PREDICTIONS = "predictions.jsonl"
 
 Record = dict[str, Any]
-_OWN = ("input_tokens", "output_tokens", "seconds")
+_OWN = ("input_tokens", "output_tokens")
 
 
 def answered(
@@ -55,38 +51,26 @@ def answered(
     """
     common = ledger.common
     draws = {} if enhancement == "greedy" else {"draws": common.draws, "seed": common.seed}
-    recipe = ledger.recipe(
-        "predictions",
-        {**inputs, "sessions": sessions_hash(sessions)},
-        {"enhancement": enhancement, "dtype": common.precision, **draws},
-    )
-    with common.store.claim(recipe) as claim:
-        if claim.part is not None:
-            ledger.note(claim.part)
-            lines = [record for _, record in read_jsonl(claim.part.folder / PREDICTIONS)]
-        else:
-            lines = _begun(claim, sessions)
-            if len(lines) == len(sessions):
-                ledger.note(_finish(claim, lines))
-        for session, line in zip(sessions, lines, strict=False):
+    settings = {"enhancement": enhancement, "dtype": common.precision, **draws}
+    # Sessions that are answered are hidden from each other, so they are part of the key.
+    answered_ids = [session.id for session in sessions]
+    for first in range(0, len(sessions), common.threads):
+        chunk = sessions[first : first + common.threads]
+
+        def make(out: Path, work: Path, chunk: Sequence[Session] = chunk) -> None:
+            model = lm().copy(seed=common.seed) if draws else lm()
+            ask = _asker(common, program, enhancement, model, sessions)
+            write_jsonl_records(out / PREDICTIONS, _ask(ask, chunk, model, common.threads))
+
+        part = ledger.obtain(
+            "predictions",
+            make,
+            inputs={**inputs, "answered": answered_ids, "sessions": sessions_hash(chunk)},
+            settings=settings,
+        )
+        lines = [record for _, record in read_jsonl(part.folder / PREDICTIONS)]
+        for session, line in zip(chunk, lines, strict=True):
             yield session, _record(line), _tokens(line)
-        if claim.part is not None:
-            return
-        model, asked = lm(), len(lines)
-        if draws:
-            model = model.copy(seed=common.seed)
-        ask = _asker(common, program, enhancement, model, sessions)
-        for first in range(asked, len(sessions), common.threads):
-            chunk = sessions[first : first + common.threads]
-            made = _ask(ask, chunk, model, common.threads)
-            with (claim.work / PREDICTIONS).open("a", encoding="utf-8", newline="\n") as file:
-                file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in made)
-            lines += made
-            # Before the last answer is given: who has it need not ask for another.
-            if len(lines) == len(sessions):
-                ledger.note(_finish(claim, lines))
-            for session, line in zip(chunk, made, strict=True):
-                yield session, _record(line), _tokens(line)
 
 
 def _asker(
@@ -109,45 +93,22 @@ def _asker(
 def _ask(
     ask: Callable[..., Any], sessions: Sequence[Session], lm: Any, threads: int
 ) -> list[Record]:
-    """Answer some sessions side by side; their time is shared out evenly."""
+    """Answer some sessions side by side."""
 
     def answer(session: Session) -> Record:
         with metered() as meter:
             found = ask(session=session)
-        bundles = make_answer([(bundle.item_ids, bundle.intent) for bundle in found.bundles])
         # A program that asks on threads of its own says itself what it asked for.
         own = found.get("input_tokens") is not None
         usage: Any = found if own else meter.usage
         return {
-            **prediction_record(session.id, bundles),
+            **prediction_record(Answer(session.id, tuple(found.bundles))),
             "input_tokens": usage.input_tokens,
             "output_tokens": usage.output_tokens,
         }
 
-    started = time.monotonic()
     with dspy.context(lm=lm):
-        made = call_all(answer, sessions, num_threads=threads)
-    each = round((time.monotonic() - started) / len(sessions), 4)
-    return [{**record, "seconds": each} for record in made]
-
-
-def _begun(claim: Claim, sessions: Sequence[Session]) -> list[Record]:
-    """The whole lines of an earlier attempt; one that was cut is taken off the file."""
-    path = claim.work / PREDICTIONS
-    if not path.exists():
-        return []
-    content = read_bytes(path)
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
-    return [record for _, record in parse_jsonl(whole.split(b"\n"), path=path)][: len(sessions)]
-
-
-def _finish(claim: Claim, lines: Sequence[Record]) -> Part:
-    kept = [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
-    write_jsonl_records(claim.out / PREDICTIONS, kept)
-    return claim.finish(seconds=sum(line["seconds"] for line in lines))
+        return call_all(answer, sessions, num_threads=threads)
 
 
 def _record(line: Record) -> Record:

@@ -10,8 +10,8 @@ from typing import Any
 
 import dspy
 
-from routedk.artifacts.keys import content_hash
-from routedk.artifacts.store import Part
+from routedk.artifacts.recipe import content_hash
+from routedk.artifacts.store import Artifact
 from routedk.optimizers.grouping_search import GroupingSearch
 from routedk.optimizers.metric import as_examples
 from routedk.optimizers.search.settings import TrialSettings
@@ -28,9 +28,9 @@ def compiled(
     ledger: Ledger,
     settings: TrialSettings,
     knowledge: KnowledgeBase,
-    experts: Part | None,
+    experts: Artifact | None,
     lm: Any,
-) -> Part:
+) -> Artifact:
     """The program of a trial.
 
     Args:

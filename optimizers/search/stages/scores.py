@@ -5,7 +5,7 @@ from pathlib import Path
 import dspy
 
 from routedk.adapters.engine.engine import student_lm
-from routedk.artifacts.store import Part
+from routedk.artifacts.store import Artifact
 from routedk.optimizers.search.stages.common import Ledger, sessions_hash
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.sampling.difficulty import difficulty_scores, write_scores
@@ -13,7 +13,7 @@ from routedk.programs.sampling.difficulty import difficulty_scores, write_scores
 SCORES = "scores.jsonl"
 
 
-def scored(ledger: Ledger) -> Part:
+def scored(ledger: Ledger) -> Artifact:
     """The scores of all annotated training sessions, as `routedk distill` makes them.
 
     Args:

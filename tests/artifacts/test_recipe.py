@@ -4,14 +4,13 @@ from typing import Any
 
 import pytest
 
+from routedk.artifacts import Recipe, content_hash, recipe as recipe_module
 from routedk.errors import SettingError
-from routedk.artifacts.keys import Recipe, content_hash
 
 
 def recipe(**changes: Any) -> Recipe:
     usual: dict[str, Any] = {
         "stage": "experts",
-        "version": "1",
         "inputs": {"sessions": "ab"},
         "settings": {"r": 8, "layers": [1, 2]},
     }
@@ -33,7 +32,6 @@ def test_a_key_is_the_sha256_of_canonical_json() -> None:
         ({}, True),
         ({"settings": {"layers": (1, 2), "r": 8}}, True),
         ({"stage": "router"}, False),
-        ({"version": "2"}, False),
         ({"inputs": {"sessions": "ac"}}, False),
         ({"inputs": {"session": "ab"}}, False),
         ({"settings": {"r": 8, "layers": [2, 1]}}, False),
@@ -41,8 +39,16 @@ def test_a_key_is_the_sha256_of_canonical_json() -> None:
         ({"settings": {"r": 8}}, False),
     ],
 )
-def test_everything_that_makes_a_part_is_in_its_key(changes: dict[str, Any], same: bool) -> None:
+def test_everything_in_a_recipe_is_in_its_key(changes: dict[str, Any], same: bool) -> None:
     assert (recipe(**changes).key == recipe().key) is same
+
+
+def test_another_version_of_routedk_makes_other_artifacts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = recipe().key
+    monkeypatch.setattr(recipe_module, "__version__", "99")
+    assert recipe().key != before
 
 
 @pytest.mark.parametrize("stage", ["", "../x", "Experts", "a" * 41, "-a"])
@@ -52,6 +58,10 @@ def test_a_stage_is_a_folder_name(stage: str) -> None:
 
 
 @pytest.mark.parametrize("value", [{1, 2}, float("nan"), Path("x")])
-def test_what_json_cannot_hold_is_no_key(value: Any) -> None:
-    with pytest.raises(SettingError, match="has no place in a key"):
+def test_what_json_cannot_hold_is_refused(value: Any) -> None:
+    with pytest.raises(SettingError, match="cannot be part of a key"):
         content_hash({"a": value})
+
+
+def test_half_a_surrogate_pair_has_a_hash() -> None:
+    assert content_hash("\ud83d") != content_hash("?")

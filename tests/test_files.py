@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from routedk import DataError
-from routedk.files import atomic_write, parse_jsonl, read_json, read_jsonl, write_json
+from routedk.files import JsonlLog, atomic_write, parse_jsonl, read_json, read_jsonl, write_json
 
 
 def test_atomic_write_makes_folders_and_leaves_no_temporary(tmp_path: Path) -> None:
@@ -88,3 +88,53 @@ def test_read_json_names_the_line(tmp_path: Path) -> None:
     path.write_bytes(b'{\n"\xff": 1}')
     with pytest.raises(DataError, match=r"f\.json:2: byte 0xff is not UTF-8"):
         read_json(path)
+
+
+def test_a_log_is_read_back_line_by_line(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "log.jsonl"
+    with JsonlLog(path) as log:
+        assert log.records == []
+        log.append({"a": "é"})
+        log.append({"b": "half a pair \ud83d"})
+    with JsonlLog(path) as log:
+        assert log.records == [(1, {"a": "é"}), (2, {"b": "half a pair \ud83d"})]
+        log.close()
+
+
+@pytest.mark.parametrize("tail", [b'{"b": 2}', b'{"b', b"\0\0\0\0", b'{"b": \0\0', b"\xff"])
+def test_a_half_written_last_line_is_cut_off(tmp_path: Path, tail: bytes) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b'{"a": 1}\n' + tail)
+    with JsonlLog(path) as log:
+        assert log.records == [(1, {"a": 1})]
+        log.append({"c": 3})
+    assert path.read_bytes() == b'{"a": 1}\n{"c": 3}\n'
+
+
+def test_a_log_cut_within_its_first_line_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_bytes(b"\0\0")
+    with JsonlLog(tmp_path / "log.jsonl") as log:
+        assert log.records == []
+
+
+def test_a_broken_whole_line_of_a_log_is_named(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_bytes(b'{"a": 1}\n{\n')
+    with pytest.raises(DataError, match=r"log\.jsonl:2: invalid JSON"):
+        JsonlLog(tmp_path / "log.jsonl")
+
+
+def test_a_log_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match="cannot write: Is a directory"):
+        JsonlLog(tmp_path)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with JsonlLog(tmp_path / "log.jsonl") as log:
+        log.append({"a": 1})
+        with monkeypatch.context() as patch:
+            patch.setattr("os.fsync", full)
+            with pytest.raises(DataError, match="cannot write: No space left on device"):
+                log.append({"b": 2})
+        log.append({"c": 3})
+    assert (tmp_path / "log.jsonl").read_text() == '{"a": 1}\n{"c": 3}\n'
