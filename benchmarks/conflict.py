@@ -45,7 +45,7 @@ from routedk.eval.bootstrap import bootstrap
 from routedk.eval.report import versions
 from routedk.files import read_json, write_json
 from routedk.programs.batch import generate_all
-from routedk.programs.generator import BundleGenerator, named_intents
+from routedk.programs.generator import BundleGenerator
 from routedk.programs.grouping import SimilarIntents
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.prompting.layout import render_items
@@ -110,8 +110,8 @@ def score(
 
 
 def _similar(session: Session, answer: Any) -> list[frozenset[str]]:
-    named = named_intents(answer, session)
-    if named is None:
+    named = answer.candidates
+    if not named:
         return bundle_sets(answer.bundles)
     return bundle_sets(GROUPING.bundles(session, named, default_encoder()))
 

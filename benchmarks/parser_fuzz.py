@@ -11,7 +11,7 @@ import sys
 from collections import Counter
 
 from routedk.errors import AnswerError
-from routedk.programs.prompting.answers import parse_answer, split_thought
+from routedk.programs.prompting.answers import read_answer, split_thought
 from routedk.programs.prompting.item_intents import render_item_intents
 from routedk.programs.prompting.layout import THOUGHT_PREFIX, assistant_content, render_answer
 from routedk.types import Bundle, Item, Session
@@ -73,7 +73,7 @@ def fuzz(n: int, seed: int) -> Counter[str]:
         session = random_session(rng)
         answer = random_answer(rng, session)
         try:
-            parsed = parse_answer(answer, session)
+            parsed = read_answer(answer, session)
         except AnswerError:
             counts["answer_errors"] += 1
             continue

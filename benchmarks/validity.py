@@ -24,7 +24,7 @@ from routedk.adapters.engine.generation import Generator, Sampling
 from routedk.adapters.engine.grammars import INTENT_CHARACTERS, MAX_BUNDLES, THOUGHT_CHARACTERS
 from routedk.adapters.prompts import EncodedPrompt
 from routedk.adapters.student import Student
-from routedk.programs.prompting.item_intents import LABEL_CHARACTERS
+from routedk.programs.prompting.item_intents import ITEM_INTENT_CHARACTERS
 from routedk.programs.prompting.layout import NO_BUNDLE, THOUGHT_PREFIX, instruction
 
 SIZES = (2, 3, 4, 5, 6, 7, 8, 9, 10, 20)
@@ -133,7 +133,8 @@ def generate(generator: Generator, rng: random.Random, form: str, count: int) ->
         for mine in generator.item_lines(prompts, items, samplings, readings):
             texts = [reading.text for line in mine for reading in line]
             fits = all(
-                len(t.strip()) > 0 and len(t) <= LABEL_CHARACTERS and t.isprintable() for t in texts
+                len(t.strip()) > 0 and len(t) <= ITEM_INTENT_CHARACTERS and t.isprintable()
+                for t in texts
             )
             outcome["valid" if fits else "an intent that is empty or too long"] += 1
         return outcome

@@ -14,10 +14,10 @@ from routedk.errors import SettingError
 from routedk.eval import matched_f1
 from routedk.eval.baselines import whole
 from routedk.programs.batch import call_all, generate_all
-from routedk.programs.generator import BundleGenerator, named_intents
+from routedk.programs.generator import BundleGenerator
 from routedk.programs.grouping import SimilarIntents, intent_dendrogram
 from routedk.programs.intent_overlap import tells_likelihoods
-from routedk.programs.prompting.item_intents import Readings
+from routedk.programs.prompting.item_intents import ItemCandidates
 from routedk.similarity.dendrogram import Dendrogram
 from routedk.similarity.encoders import TitleEncoder, default_encoder
 from routedk.similarity.pairs import PairModel, fit_pairs
@@ -81,7 +81,7 @@ class GroupingSearch(Teleprompter):  # type: ignore[misc]
         compiled: BundleGenerator = student.deepcopy()
         compiled.grouping = None
         answers = generate_all(compiled, sessions, num_threads=self._num_threads)
-        labels = [named_intents(a, s) for a, s in zip(answers, sessions, strict=True)]
+        labels = [answer.candidates or None for answer in answers]
         equal_S = np.array(
             [
                 matched_f1(session.gold, [bundle.items for bundle in answer.bundles])
@@ -109,14 +109,14 @@ class GroupingSearch(Teleprompter):  # type: ignore[misc]
         self,
         program: BundleGenerator,
         sessions: Sequence[Session],
-        labels: Sequence[Readings | None],
+        labels: Sequence[ItemCandidates | None],
     ) -> Sequence[NDArray[np.float64] | None]:
         """How the intents of each session's items overlap; None where the LM cannot tell."""
         if not tells_likelihoods(program.generate):
             return [None] * len(sessions)
 
         def overlap(place: int) -> NDArray[np.float64]:
-            return program.overlaps(sessions[place], [labels[place] or []])[0]
+            return program.overlap(sessions[place], labels[place] or [])
 
         return call_all(overlap, range(len(sessions)), num_threads=self._num_threads)
 
@@ -126,7 +126,7 @@ class _Read:
     """A validation session as the student read it."""
 
     session: Session
-    readings: Readings
+    readings: ItemCandidates
     overlap: NDArray[np.float64] | None
 
 

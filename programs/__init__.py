@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from routedk.programs.journal.journaled_lm import JournaledLM, is_session_error
     from routedk.programs.knowledge.compiled import CompiledKnowledge
     from routedk.programs.program_file import load_generator
-    from routedk.programs.prompting.answers import ParsedAnswer, parse_answer
+    from routedk.programs.prompting.answers import ParsedAnswer, read_answer
     from routedk.programs.prompting.bundle_adapter import BundleLayout
     from routedk.programs.prompting.signatures import GenerateBundles
     from routedk.programs.teachers.annotation import AnnotationTeacher
@@ -55,7 +55,7 @@ __all__ = [
     "is_session_error",
     "load_aicl",
     "load_generator",
-    "parse_answer",
+    "read_answer",
     "read_knowledge",
     "write_knowledge",
 ]
@@ -85,7 +85,7 @@ _HOMES = {
     "is_session_error": "journal.journaled_lm",
     "load_aicl": "aicl.file",
     "load_generator": "program_file",
-    "parse_answer": "prompting.answers",
+    "read_answer": "prompting.answers",
     "read_knowledge": "routedk.data.knowledge_file",
     "write_knowledge": "routedk.data.knowledge_file",
 }

@@ -1,8 +1,8 @@
 """`BundleGenerator`: a DSPy program from a session to its bundles."""
 
 import asyncio
-from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from routedk.errors import AnswerError
 from routedk.programs.grouping import SimilarIntents
-from routedk.programs.intent_overlap import current_scorer, intent_overlaps
+from routedk.programs.intent_overlap import current_scorer, intent_overlap
 from routedk.programs.knowledge.compiled import NO_KNOWLEDGE, CompiledKnowledge
 from routedk.programs.prompting import layout
-from routedk.programs.prompting.answers import parse_answer, split_thought
-from routedk.programs.prompting.bundle_adapter import BundleLayout, completion_of
+from routedk.programs.prompting.answers import ParsedAnswer, read_answer
+from routedk.programs.prompting.bundle_adapter import BundleLayout
 from routedk.programs.prompting.demos import layout_demo
-from routedk.programs.prompting.item_intents import Readings, read_readings
+from routedk.programs.prompting.item_intents import ItemCandidates
 from routedk.programs.prompting.signatures import GenerateBundles
 from routedk.types import Session
 
@@ -27,10 +27,11 @@ from routedk.types import Session
 class BundleGenerator(dspy.Module):  # type: ignore[misc]
     """Takes a `Session`, gives bundles, with any ``dspy.LM``.
 
-    The prediction has ``bundles`` (list of `Bundle`), ``thought``, ``dropped`` (what the parser
-    did not use), ``lone`` (ids of items stated as a bundle of one), ``none`` (the student states
-    that there is no bundle), ``raw`` (the answer as written) and ``error``. An unparsable answer
-    is data: no bundles, and ``error`` says why. A failing LM raises.
+    The prediction has ``bundles`` (list of `Bundle`), ``thought``, ``candidates`` (of each item,
+    where the answer names intents and nothing else), ``dropped`` (what the parser did not use),
+    ``lone`` (ids of items stated as a bundle of one), ``none`` (the student states that there is
+    no bundle), ``raw`` (the answer as written) and ``error``. An unparsable answer is data: no
+    bundles, and ``error`` says why. A failing LM raises.
 
     Args:
         knowledge: Patterns, rules and neighbours for the prompt; none by default.
@@ -56,32 +57,27 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         self.utilization: str | None = None
         self._layout = BundleLayout()
 
-    def request(self, session: Session) -> dict[str, Any]:
-        """What the predictor is called with for one session: its inputs and demos.
-
-        No demo is of the very session that is asked about: its answer would stand in the prompt.
-        """
+    def prompt(self, session: Session) -> layout.Prompt:
+        """What would be sent for one session."""
         context = self.knowledge.context(session)
+        instructions = str(self.generate.signature.instructions)
+        demos = self._demos(session)
+        return layout.build_prompt(session, context, instructions=instructions, demos=demos)
+
+    def messages(self, session: Session) -> list[layout.Message]:
+        """The chat messages that would be sent for one session."""
+        return list(self.prompt(session).messages)
+
+    def _request(self, session: Session) -> dict[str, Any]:
+        """What the predictor is called with for one session: its inputs and demos."""
+        fields, neighbours = layout.prompt_fields(session, self.knowledge.context(session))
+        return {**fields, "demos": [*self._demos(session), *neighbours]}
+
+    def _demos(self, session: Session) -> list[layout.Fields]:
+        """The demos without those of this very session: its answer would stand in the prompt."""
         own = layout.render_items(session)
         shown = filter(None, map(layout_demo, self.generate.demos))
-        demos: list[Any] = [demo for demo in shown if demo["session"] != own]
-        similar = ""
-        if context.style == "demos":
-            for neighbour in context.neighbours:
-                other = neighbour.session
-                answer = layout.render_answer(other, other.bundles or ())
-                items = layout.render_items(other)
-                fields = {"patterns": "", "rules": "", "similar": "", "session": items}
-                demos.append({**fields, "thought": neighbour.thought, "bundles": answer})
-        else:
-            similar = layout.render_similar(context.neighbours)
-        return {
-            "patterns": layout.render_patterns(context.patterns),
-            "rules": layout.render_rules(context.rules),
-            "similar": similar,
-            "session": own,
-            "demos": demos,
-        }
+        return [demo for demo in shown if demo["session"] != own]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """A copy with a signature of its own.
@@ -95,12 +91,6 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         signature = copied.generate.signature
         copied.generate.signature = signature.with_instructions(signature.instructions)
         return copied
-
-    def messages(self, session: Session) -> list[layout.Message]:
-        """The chat messages that would be sent for one session."""
-        inputs = self.request(session)
-        demos = inputs.pop("demos")
-        return self._layout.format(self.generate.signature, demos, inputs)
 
     def check_lm(self) -> None:
         """Check that the language model that would be asked now can tell all that is asked.
@@ -122,79 +112,52 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
             SettingError: As `check_lm`, before anything is asked.
         """
         self.check_lm()
-        with dspy.context(adapter=self._layout):
-            try:
-                answer = self.generate(**self.request(session), config=config or {})
-            except AdapterParseError as error:
-                return _unparsed(error.lm_response, "the answer is empty")
-            except ContextWindowExceededError as error:
-                return _unparsed("", str(error))
-        return self._read([answer], session)[0]
+        try:
+            with dspy.context(adapter=self._layout):
+                answer = self.generate(**self._request(session), config=config or {})
+        except (AdapterParseError, ContextWindowExceededError) as error:
+            return _unanswered(error)
+        return self._read(answer.bundles, session)
 
     async def aforward(
         self, session: Session, config: dict[str, Any] | None = None
     ) -> dspy.Prediction:
         """As `forward`, without blocking."""
         self.check_lm()
-        with dspy.context(adapter=self._layout):
-            try:
-                answer = await self.generate.acall(**self.request(session), config=config or {})
-            except AdapterParseError as error:
-                return _unparsed(error.lm_response, "the answer is empty")
-            except ContextWindowExceededError as error:
-                return _unparsed("", str(error))
-        return (await asyncio.to_thread(self._read, [answer], session))[0]
+        try:
+            with dspy.context(adapter=self._layout):
+                answer = await self.generate.acall(**self._request(session), config=config or {})
+        except (AdapterParseError, ContextWindowExceededError) as error:
+            return _unanswered(error)
+        return await asyncio.to_thread(self._read, answer.bundles, session)
 
-    def draws(self, session: Session, n: int, config: dict[str, Any]) -> list[dspy.Prediction]:
-        """Several answers for one session, by one request for n completions.
-
-        Args:
-            session: As in `forward`.
-            n: Number of answers, at least 1.
-            config: As in `forward`; with a temperature above .15, which DSPy else replaces.
-
-        Raises:
-            SettingError: As `forward`.
-        """
-        self.check_lm()
-        with dspy.context(adapter=self._layout):
-            try:
-                answer = self.generate(**self.request(session), config={**config, "n": n})
-            except (AdapterParseError, ContextWindowExceededError):
-                # One empty completion would cost all others.
-                return [self(session, {**config, "rollout_id": k}) for k in range(n)]
-        return self._read([answer.completions[k] for k in range(n)], session)
-
-    def _read(self, answers: Sequence[dspy.Prediction], session: Session) -> list[dspy.Prediction]:
-        """Predictions of what was written for one session; likelihoods are asked for once."""
-        read = [_parsed(completion_of(answer), session) for answer in answers]
-        if self.grouping is None:
-            return read
-        found = [(answer, named_intents(answer, session)) for answer in read if not answer.error]
-        named = [(answer, readings) for answer, readings in found if readings]
-        if named:
+    def _read(self, raw: str, session: Session) -> dspy.Prediction:
+        """The prediction that an answer makes, its item intents grouped."""
+        try:
+            read = read_answer(raw, session)
+        except AnswerError as error:
+            return _prediction(ParsedAnswer(bundles=()), raw, str(error))
+        if self.grouping is not None and read.candidates:
             from routedk.similarity.encoders import default_encoder
 
-            overlaps: Sequence[Any] = [None] * len(named)
-            if self.grouping.by_likelihood:
-                overlaps = self.overlaps(session, [readings for _, readings in named])
-            for (answer, readings), overlap in zip(named, overlaps, strict=True):
-                bundles = self.grouping.bundles(session, readings, default_encoder(), overlap)
-                answer.bundles, answer.none = list(bundles), not bundles
-        return read
+            likelihood = self.grouping.by_likelihood
+            overlap = self.overlap(session, read.candidates) if likelihood else None
+            bundles = self.grouping.bundles(session, read.candidates, default_encoder(), overlap)
+            read = replace(read, bundles=bundles, none=not bundles)
+        return _prediction(read, raw, None)
 
-    def overlaps(self, session: Session, answers: Sequence[Readings]) -> list[NDArray[np.float64]]:
-        """For each answer how much the intents overlap that may be named for each two items.
+    def overlap(self, session: Session, candidates: ItemCandidates) -> NDArray[np.float64]:
+        """How much the intents overlap that may be named for each two items.
 
         Args:
             session: The session.
-            answers: What each answer names, see `named_intents`.
+            candidates: Of each item, as an answer names them.
 
         Raises:
             SettingError: The language model tells no likelihoods.
         """
         scorer = current_scorer(self.generate)
-        return intent_overlaps(session, answers, self.messages(session), scorer)
+        return intent_overlap(candidates, self.prompt(session), scorer)
 
     def save(self, path: str | Path) -> None:
         """Write the program as one JSON file, see `routedk.programs.program_file`."""
@@ -217,31 +180,20 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         self.generate.demos = loaded.generate.demos
 
 
-def _parsed(raw: str, session: Session) -> dspy.Prediction:
-    try:
-        parsed = parse_answer(raw, session)
-    except AnswerError as error:
-        return _unparsed(raw, str(error))
+def _prediction(read: ParsedAnswer, raw: str, error: str | None) -> dspy.Prediction:
     return dspy.Prediction(
-        bundles=list(parsed.bundles),
-        thought=parsed.thought,
-        dropped=parsed.dropped,
-        lone=parsed.lone,
-        none=parsed.none,
+        bundles=list(read.bundles),
+        thought=read.thought,
+        candidates=read.candidates,
+        dropped=read.dropped,
+        lone=read.lone,
+        none=read.none,
         raw=raw,
-        error=None,
+        error=error,
     )
 
 
-def _unparsed(raw: str, error: str) -> dspy.Prediction:
-    return dspy.Prediction(
-        bundles=[], thought="", dropped=(), lone=(), none=False, raw=raw, error=error
-    )
-
-
-def named_intents(answer: dspy.Prediction, session: Session) -> Readings | None:
-    """Each item's readings where an answer names intents and nothing else; otherwise None."""
-    thought, rest = split_thought(answer.raw)
-    if rest or not thought:
-        return None
-    return read_readings(thought, len(session.items))
+def _unanswered(error: AdapterParseError | ContextWindowExceededError) -> dspy.Prediction:
+    if isinstance(error, AdapterParseError):
+        return _prediction(ParsedAnswer(bundles=()), error.lm_response, "the answer is empty")
+    return _prediction(ParsedAnswer(bundles=()), "", str(error))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from routedk.errors import SettingError
 from routedk.eval.baselines import whole
-from routedk.programs.prompting.item_intents import Labels, Readings
+from routedk.programs.prompting.item_intents import ItemCandidates, ItemIntents
 from routedk.similarity.dendrogram import Dendrogram
 from routedk.similarity.encoders import TitleEncoder
 from routedk.similarity.pairs import PairModel
@@ -27,7 +27,7 @@ class SimilarIntents:
 
     The similarity of two items is ``weight`` times that of their intents plus ``1 - weight`` times
     that of their titles: the cosine of the titles' embeddings, or what a model has learnt of pairs.
-    Intents are compared by the cosine of their embeddings (each reading of an item counts 1/rank,
+    Intents are compared by the cosine of their embeddings (each candidate of an item counts 1/rank,
     as the mean of its intents; an item without any is compared by its title alone), or by how much
     what the student might name for either overlaps, see `routedk.programs.intent_overlap`.
 
@@ -56,7 +56,7 @@ class SimilarIntents:
     def bundles(
         self,
         session: Session,
-        readings: Readings,
+        candidates: ItemCandidates,
         encoder: TitleEncoder,
         overlap: NDArray[np.float64] | None = None,
     ) -> tuple[Bundle, ...]:
@@ -64,21 +64,21 @@ class SimilarIntents:
 
         Args:
             session: The session; its gold is not looked at.
-            readings: The readings of each item, in item order, as a student named them.
+            candidates: Of each item, in item order, as a student named them.
             encoder: Embeds intents and titles.
             overlap: How alike the items' intents are, *shape* (items, items); None for the cosine
-                of the readings' embeddings.
+                of the candidates' embeddings.
         """
-        tree = intent_dendrogram(session, readings, encoder, self.weight, self.pairs, overlap)
+        tree = intent_dendrogram(session, candidates, encoder, self.weight, self.pairs, overlap)
         clusters = tree.cut(self.threshold)
         if not clusters and self.fall_back:
             clusters = whole(session)
-        return tuple(_bundle(cluster, session, readings) for cluster in clusters)
+        return tuple(_bundle(cluster, session, candidates) for cluster in clusters)
 
 
 def intent_dendrogram(
     session: Session,
-    readings: Readings,
+    candidates: ItemCandidates,
     encoder: TitleEncoder,
     weight: float,
     pairs: PairModel | None = None,
@@ -87,16 +87,16 @@ def intent_dendrogram(
     """The dendrogram of a session's items by intent and title, see `SimilarIntents.bundles`."""
     titles = encoder.encode([item.title for item in session.items])
     by_title = _cosines(titles) if pairs is None else pairs.probabilities(titles)
-    by_intent = _by_meaning(readings, encoder, titles) if overlap is None else overlap
+    by_intent = _by_meaning(candidates, encoder, titles) if overlap is None else overlap
     similar = weight * by_intent + (1 - weight) * by_title
     distances = np.clip(1 - similar, 0.0, 2.0)
     return Dendrogram.of_distances([item.id for item in session.items], distances)
 
 
 def _by_meaning(
-    readings: Readings, encoder: TitleEncoder, titles: NDArray[np.float32]
+    candidates: ItemCandidates, encoder: TitleEncoder, titles: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    meant = [_meant(mine, encoder, title) for mine, title in zip(readings, titles, strict=True)]
+    meant = [_meant(mine, encoder, title) for mine, title in zip(candidates, titles, strict=True)]
     return _cosines(np.stack(meant))
 
 
@@ -105,25 +105,25 @@ def _cosines(rows: NDArray[np.float32]) -> NDArray[np.float64]:
     return wide @ wide.T
 
 
-def _bundle(cluster: frozenset[str], session: Session, readings: Readings) -> Bundle:
-    """The cluster under the intent that most of its items have, likelier readings counting more."""
+def _bundle(cluster: frozenset[str], session: Session, candidates: ItemCandidates) -> Bundle:
+    """The cluster under the intent that most of its items have, likelier ones counting more."""
     ids = tuple(item.id for item in session.items if item.id in cluster)
     votes: defaultdict[str, float] = defaultdict(float)
-    for item, mine in zip(session.items, readings, strict=True):
-        for rank, labels in enumerate(mine if item.id in cluster else (), start=1):
-            for label in labels:
-                votes[label] += 1 / rank
+    for item, mine in zip(session.items, candidates, strict=True):
+        for rank, intents in enumerate(mine if item.id in cluster else (), start=1):
+            for intent in intents:
+                votes[intent] += 1 / rank
     return Bundle(ids, max(votes, key=votes.__getitem__, default=""))
 
 
 def _meant(
-    readings: Labels, encoder: TitleEncoder, title: NDArray[np.float32]
+    candidates: ItemIntents, encoder: TitleEncoder, title: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """The mean direction of an item's readings, each of weight 1/rank; else its title's."""
+    """The mean direction of an item's candidates, each of weight 1/rank; else its title's."""
     parts = [
-        encoder.encode(labels).mean(axis=0) / rank
-        for rank, labels in enumerate(readings, start=1)
-        if labels
+        encoder.encode(intents).mean(axis=0) / rank
+        for rank, intents in enumerate(candidates, start=1)
+        if intents
     ]
     if not parts:
         return title

@@ -4,7 +4,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from routedk.programs.prompting.item_intents import LABEL_CHARACTERS
+from routedk.programs.prompting.item_intents import ITEM_INTENT_CHARACTERS
 from routedk.programs.prompting.layout import NO_BUNDLE, THOUGHT_PREFIX
 
 INTENT_CHARACTERS = 40
@@ -63,8 +63,8 @@ class LabelGrammar:
 
     @property
     def free_text(self) -> FreeText | None:
-        """Anything up to ``LABEL_CHARACTERS``."""
-        room = LABEL_CHARACTERS - len(self.written)
+        """Anything up to ``ITEM_INTENT_CHARACTERS``."""
+        room = ITEM_INTENT_CHARACTERS - len(self.written)
         if not self.written:
             return FreeText(room, "space")
         return FreeText(room, "any" if self.complete else "word")
@@ -77,7 +77,7 @@ class LabelGrammar:
     def feed(self, text: str) -> "LabelGrammar | None":
         """Go on while there is room and the text is one line of ordinary text."""
         written = self.written + text
-        if len(written) > LABEL_CHARACTERS or not text.isprintable():
+        if len(written) > ITEM_INTENT_CHARACTERS or not text.isprintable():
             return None
         if not written.startswith(" ") or written.startswith("  "):
             return None

@@ -11,7 +11,7 @@ from routedk.programs.choosing.likelihood import AnswerScores
 from routedk.programs.choosing.verification import Verdicts
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import NO_KNOWLEDGE, CompiledKnowledge
-from routedk.programs.prompting.item_intents import render_labels
+from routedk.programs.prompting.item_intents import render_intents
 from routedk.programs.prompting.layout import build_messages, render_answer, render_items
 from routedk.programs.usage import Usage
 from routedk.types import Bundle, Session
@@ -102,7 +102,7 @@ class StudentRanker:
             return [Continuation(render_answer(session, bundles))]
         return [
             Continuation(
-                f" {render_labels([b.intent for b in bundles if item.id in b.items])}", f"{line} |"
+                f" {render_intents([b.intent for b in bundles if item.id in b.items])}", f"{line} |"
             )
             for line, item in zip(render_items(session).split("\n"), session.items, strict=True)
         ]

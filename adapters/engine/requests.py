@@ -12,7 +12,7 @@ from dspy.utils.exceptions import ContextWindowExceededError
 from routedk.adapters.engine.generation import Completion, Sampling
 from routedk.adapters.prompts import EncodedPrompt
 from routedk.errors import RouteDKError, SettingError
-from routedk.programs.prompting.item_intents import render_readings, split_labels
+from routedk.programs.prompting.item_intents import render_candidates, split_intents
 from routedk.programs.prompting.layout import THOUGHT_PREFIX
 
 FREE_TOKENS = 256
@@ -177,10 +177,10 @@ def respond(request: Request, job: Job, completion: Completion) -> Response:
 
 def thought_of(lines: Sequence[Sequence[Completion]]) -> Completion:
     """The readings of each item as one answer."""
-    readings = [[split_labels(reading.text) for reading in mine] for mine in lines]
+    readings = [[split_intents(reading.text) for reading in mine] for mine in lines]
     written = [reading for mine in lines for reading in mine]
     return Completion(
-        f"{THOUGHT_PREFIX} {render_readings(readings)}",
+        f"{THOUGHT_PREFIX} {render_candidates(readings)}",
         sum(reading.tokens for reading in written),
         # An intent that is cut at its limit is an intent, and more tokens would not be given.
         True,

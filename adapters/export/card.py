@@ -152,7 +152,7 @@ _ASKED = {
         "Made by RouteDK's `routedk export`. Asked with the messages of",
         "`routedk.programs.BundleGenerator().messages(session)`, the student writes one line per",
         "bundle, item numbers and the intent: `1 3 4 | camera accessories`. A line `Thought: ...`",
-        "may stand first. `routedk.programs.parse_answer` reads the answer.",
+        "may stand first. `routedk.programs.read_answer` reads the answer.",
     ),
     "verification": (
         "Made by RouteDK's `routedk export`. The student judges candidate bundles. Each one's",

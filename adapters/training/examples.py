@@ -40,7 +40,7 @@ from routedk.adapters.training.verdicts import (
 )
 from routedk.errors import SettingError
 from routedk.programs.knowledge.compiled import CompiledKnowledge
-from routedk.programs.prompting.item_intents import read_item_intents, render_labels
+from routedk.programs.prompting.item_intents import read_item_intents, render_intents
 from routedk.programs.prompting.layout import (
     assistant_content,
     build_messages,
@@ -224,7 +224,7 @@ def encode_lines(
     for line, mine in zip(shown, read_item_intents(thought, len(shown)), strict=True):
         if mine:
             given = encode_head(tokenizer, line)
-            label = tokenizer(f" {render_labels(mine)}", add_special_tokens=False)["input_ids"]
+            label = tokenizer(f" {render_intents(mine)}", add_special_tokens=False)["input_ids"]
             lines.append(((*given, *label, end), len(given)))
     return tuple(lines)
 

@@ -23,7 +23,7 @@ from routedk.optimizers.finetune.rows import Lesson
 from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
-from routedk.programs.prompting.answers import parse_answer
+from routedk.programs.prompting.answers import read_answer
 from routedk.programs.prompting.layout import THOUGHT_PREFIX, Message, render_answer
 from routedk.types import KnowledgeBase, Session
 
@@ -75,7 +75,7 @@ def _as_learnt(answer: Any, session: Session) -> str:
     """The answer as written where that says what was scored, else the bundles that were."""
     raw = answer.get("raw", "")
     try:
-        said = {bundle.items for bundle in parse_answer(raw, session).bundles}
+        said = {bundle.items for bundle in read_answer(raw, session).bundles}
     except AnswerError:
         said = None
     if said == {bundle.items for bundle in answer.bundles}:

@@ -27,7 +27,7 @@ from routedk.adapters.training.examples import (
     encode_target,
 )
 from routedk.errors import AnswerError, SettingError
-from routedk.programs.prompting.answers import parse_answer, split_thought
+from routedk.programs.prompting.answers import read_answer, split_thought
 from routedk.programs.prompting.item_intents import (
     read_item_intents,
     render_item_intents,
@@ -143,7 +143,7 @@ def answered_session(lines: str, answer: str) -> Session | None:
     bundles = _stated(split_thought(answer)[1], len(items))
     if bundles is None:
         try:
-            bundles = parse_answer(answer, session).bundles
+            bundles = read_answer(answer, session).bundles
         except AnswerError:
             return None
     return Session("asked", items, bundles)

@@ -12,8 +12,8 @@ from routedk.programs.aicl import prompts
 from routedk.programs.aicl.lessons import Turn
 from routedk.programs.checks import check_count
 from routedk.programs.prompting import layout
-from routedk.programs.prompting.answers import ParsedAnswer, parse_answer
-from routedk.programs.prompting.bundle_adapter import BundleLayout, completion_of
+from routedk.programs.prompting.answers import ParsedAnswer, read_answer
+from routedk.programs.prompting.bundle_adapter import BundleLayout
 from routedk.programs.prompting.plain_text import PlainText
 from routedk.programs.prompting.signatures import GenerateBundles
 from routedk.programs.prompting.text import INTENT_WORDS, neutralise
@@ -138,8 +138,8 @@ class SelfCorrection(dspy.Module):  # type: ignore[misc]
                     session=layout.render_items(dialogue.session),
                     demos=demos,
                 )
-            raw = completion_of(answer)
-            read = parse_answer(raw, dialogue.session)
+            raw = answer.bundles
+            read = read_answer(raw, dialogue.session)
         except AdapterParseError as error:
             raw, dialogue.error = error.lm_response, "the answer is empty"
         except ContextWindowExceededError as error:
@@ -179,8 +179,7 @@ class SelfCorrection(dspy.Module):  # type: ignore[misc]
 
 def as_demos(session: Session, turns: Sequence[Turn]) -> list[Demo]:
     """Turns about one session, to be rendered by the layout in front of a question."""
-    shown = {"patterns": "", "rules": "", "session": layout.render_items(session), "thought": ""}
-    return [{**shown, "similar": turn.question, "bundles": turn.answer} for turn in turns]
+    return [layout.demo_fields(session, turn.answer, similar=turn.question) for turn in turns]
 
 
 def ask_text(predictor: Any, max_tokens: int, **inputs: Any) -> str:

@@ -8,10 +8,14 @@ see ``routedk.programs.prompting.item_intents``. Whatever is not used is reporte
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from routedk.errors import AnswerError
-from routedk.programs.prompting.item_intents import compose_bundles, read_entries, read_item_intents
+from routedk.programs.prompting.item_intents import (
+    ItemCandidates,
+    compose_bundles,
+    read_entries,
+)
 from routedk.programs.prompting.text import INTENT_WORDS, THOUGHT_WORDS, neutralise
 from routedk.types import Bundle, Session
 
@@ -19,7 +23,7 @@ MAX_CHARACTERS = 20_000
 
 _THINK = re.compile(r"<think>(.*?)</think>", re.DOTALL | re.IGNORECASE)
 _THOUGHT = re.compile(r"\W*(?:thoughts?|reasoning)\s*:(.*)", re.IGNORECASE)
-_LABEL = re.compile(
+_HEADING = re.compile(
     r"[^\w\[({]*(?:(?:bundle|group|set|answer)s?\b\s*(?:#?\d{1,3}\s*[:=.)\-])?\s*[:=]?\s*)?"
     r"(?:items?\b\s*:?\s*)?",
     re.IGNORECASE,
@@ -41,6 +45,8 @@ class ParsedAnswer:
     Args:
         bundles: Bundles of the session, in the answer's order, no item set twice.
         thought: The thought before the answer, neutralised; empty where there is none.
+        candidates: The candidates of each item, in item order, where the answer is a thought that
+            names item intents and nothing else; otherwise empty.
         dropped: What was not used, one description each, neutralised.
         lone: Ids of items that were stated as a bundle of one, which is none.
         none: The answer states that there is no bundle.
@@ -48,6 +54,7 @@ class ParsedAnswer:
 
     bundles: tuple[Bundle, ...]
     thought: str = ""
+    candidates: ItemCandidates = ()
     dropped: tuple[str, ...] = ()
     lone: tuple[str, ...] = ()
     none: bool = False
@@ -94,8 +101,8 @@ def _read_numbers(text: str, limit: int, dropped: list[str]) -> tuple[list[int],
 
 def _read_line(line: str, limit: int, dropped: list[str]) -> list[tuple[list[int], str]]:
     """Number lists of one line, each with its intent."""
-    label = _LABEL.match(line)
-    body = line[label.end() :] if label else line
+    heading = _HEADING.match(line)
+    body = line[heading.end() :] if heading else line
     enumerator = _ENUMERATOR.match(body)
     body = body[enumerator.end() :] if enumerator else body
     head, bar, tail = body.partition("|")
@@ -113,7 +120,7 @@ def _intent(text: str) -> str:
     return neutralise(neutralise(text, INTENT_WORDS).strip("|/:=-–—()\"'`*_ ,;"), INTENT_WORDS)
 
 
-def parse_answer(text: str, session: Session) -> ParsedAnswer:
+def read_answer(raw: str, session: Session) -> ParsedAnswer:
     """Read the bundles of one session from a language model's answer.
 
     A number that is no item of the session is left out of its bundle; a bundle left with fewer
@@ -122,7 +129,7 @@ def parse_answer(text: str, session: Session) -> ParsedAnswer:
     states the bundles of items with an intent in common. All that is dropped is reported.
 
     Args:
-        text: The answer as written; characters after the 20,000th are not read.
+        raw: The answer as written; characters after the 20,000th are not read.
         session: The session that was asked about.
 
     Returns:
@@ -131,61 +138,53 @@ def parse_answer(text: str, session: Session) -> ParsedAnswer:
     Raises:
         AnswerError: The answer has neither a valid bundle nor a statement that there is none.
     """
-    dropped: list[str] = []
-    if len(text) > MAX_CHARACTERS:
-        dropped.append(f"{len(text) - MAX_CHARACTERS} characters at the end")
-    lone: list[str] = []
-    thought, rest = split_thought(text[:MAX_CHARACTERS])
-    lines = [line for line in map(str.strip, rest.splitlines()) if not _LABEL.fullmatch(line)]
-    bundles, none = (
-        _read_lines(lines, session, dropped, lone)
-        if lines
-        else _read_thought(thought, session, dropped)
-    )
-    if not bundles and not none:
-        raise AnswerError(f"no bundle in the answer {neutralise(text)!r}; dropped: {dropped}")
-    return ParsedAnswer(
-        bundles=bundles,
-        thought=neutralise(thought, THOUGHT_WORDS),
-        dropped=tuple(dropped),
-        lone=tuple(dict.fromkeys(lone)),
-        none=not bundles,
-    )
+    thought, rest = split_thought(raw[:MAX_CHARACTERS])
+    lines = [line for line in map(str.strip, rest.splitlines()) if not _HEADING.fullmatch(line)]
+    read = _read_lines(lines, session) if lines else _read_thought(thought, session)
+    dropped = read.dropped
+    if len(raw) > MAX_CHARACTERS:
+        dropped = (f"{len(raw) - MAX_CHARACTERS} characters at the end", *dropped)
+    if not read.bundles and not read.none:
+        raise AnswerError(f"no bundle in the answer {neutralise(raw)!r}; dropped: {[*dropped]}")
+    return replace(read, thought=neutralise(thought, THOUGHT_WORDS), dropped=dropped)
 
 
-def _read_lines(
-    lines: Sequence[str], session: Session, dropped: list[str], lone: list[str]
-) -> tuple[tuple[Bundle, ...], bool]:
-    """The bundles that lines state, and whether a line says that there is none."""
+def _read_lines(lines: Sequence[str], session: Session) -> ParsedAnswer:
+    """The bundles that lines state, one or several a line."""
     bundles: dict[frozenset[str], Bundle] = {}
+    dropped: list[str] = []
+    lone: list[str] = []
     none = False
     for line in lines:
         if _NONE.fullmatch(line):
             none = True
             continue
         for numbers, intent in _read_line(line, len(session.items), dropped):
-            if len(numbers) < 2:
+            ids = tuple(session.items[number - 1].id for number in numbers)
+            if len(ids) < 2:
                 dropped.append(_note("fewer than two items", line))
-                lone += [session.items[n - 1].id for n in numbers]
-                continue
-            bundle = Bundle(tuple(session.items[n - 1].id for n in numbers), _intent(intent))
-            if bundle.items in bundles:
+                lone += ids
+            elif frozenset(ids) in bundles:
                 dropped.append(_note("stated before", line))
             else:
-                bundles[bundle.items] = bundle
+                bundles[frozenset(ids)] = Bundle(ids, _intent(intent))
     if none and bundles:
         dropped.append("none, beside bundles")
-    return tuple(bundles.values()), none
+    return ParsedAnswer(
+        bundles=tuple(bundles.values()),
+        dropped=tuple(dropped),
+        lone=tuple(dict.fromkeys(lone)),
+        none=none and not bundles,
+    )
 
 
-def _read_thought(
-    thought: str, session: Session, dropped: list[str]
-) -> tuple[tuple[Bundle, ...], bool]:
-    """The bundles that item intents imply, and whether they imply that there is none.
+def _read_thought(thought: str, session: Session) -> ParsedAnswer:
+    """The bundles that item intents imply.
 
     Prose with a number in it is no statement that there is none: all of it must be entries.
     """
-    named: set[int] = set()
+    named: dict[int, Sequence[Sequence[str]]] = {}
+    dropped: list[str] = []
     prose = False
     for entry in read_entries(thought):
         if isinstance(entry, str):
@@ -196,6 +195,12 @@ def _read_thought(
         elif entry[0] in named:
             dropped.append(_note("named before", str(entry[0])))
         else:
-            named.add(entry[0])
-    bundles = compose_bundles(read_item_intents(thought, len(session.items)), session)
-    return bundles, bool(named) and not prose
+            named[entry[0]] = entry[1]
+    candidates = [named.get(number, ()) for number in range(1, len(session.items) + 1)]
+    bundles = compose_bundles([mine[0] if mine else () for mine in candidates], session)
+    return ParsedAnswer(
+        bundles=bundles,
+        candidates=candidates if named else (),
+        dropped=tuple(dropped),
+        none=bool(named) and not prose and not bundles,
+    )

@@ -1,43 +1,57 @@
 """The layout as a ``dspy.Adapter``: DSPy sends what `routedk.programs.prompting.layout` makes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from routedk.programs.prompting import layout
-from routedk.programs.prompting.answers import split_thought
+from routedk.programs.prompting.asked import asking
 from routedk.programs.prompting.unmarked_chat import UnmarkedChat
-
-
-def _text(fields: Mapping[str, Any], name: str) -> str:
-    return str(fields.get(name) or "")
 
 
 class BundleLayout(UnmarkedChat):
     """Renders ``GenerateBundles``, or a signature with its field names.
 
     Patterns and rules stand in the system message of the request, similar sessions and items in
-    the user message; demos are complete user and assistant turns. Parsing cuts a thought
-    off and accepts anything: whether an answer is valid depends on its session, which an
-    adapter does not know. ``format_finetune_data`` of the base class uses the same rendering.
+    the user message; demos are complete user and assistant turns. A completion is not taken
+    apart: whether it is valid depends on its session, which an adapter does not know (see
+    `read_answer`). The session's items are announced to the engine (see `asked_items`).
     """
 
-    def system_content(self, signature: Any, inputs: Mapping[str, Any]) -> str:
-        """The instructions, then the patterns and rules of ``inputs``."""
-        instructions = self.format_system_message(signature)
-        return layout.system_content(
-            instructions, _text(inputs, "patterns"), _text(inputs, "rules")
-        )
-
-    def format_user_message_content(
+    def __call__(
         self,
+        lm: Any,
+        lm_kwargs: dict[str, Any],
         signature: Any,
-        inputs: Mapping[str, Any],
-        prefix: str = "",
-        suffix: str = "",
-        main_request: bool = False,
-    ) -> str:
-        """The user message; DSPy's framing texts are not shown."""
-        return layout.user_content(_text(inputs, "session"), _text(inputs, "similar"))
+        demos: list[dict[str, Any]],
+        inputs: dict[str, Any],
+    ) -> list[dict[str, Any]]:
+        """Ask the language model, its session's items announced."""
+        with asking(_items(inputs)):
+            answers: list[dict[str, Any]] = super().__call__(
+                lm, lm_kwargs, signature, demos, inputs
+            )
+            return answers
+
+    async def acall(
+        self,
+        lm: Any,
+        lm_kwargs: dict[str, Any],
+        signature: Any,
+        demos: list[dict[str, Any]],
+        inputs: dict[str, Any],
+    ) -> list[dict[str, Any]]:
+        """As `__call__`, without blocking."""
+        with asking(_items(inputs)):
+            answers: list[dict[str, Any]] = await super().acall(
+                lm, lm_kwargs, signature, demos, inputs
+            )
+            return answers
+
+    def format(
+        self, signature: Any, demos: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]
+    ) -> list[layout.Message]:
+        """All messages of one request."""
+        return layout.chat_messages(str(signature.instructions), demos, inputs)
 
     def format_assistant_message_content(
         self,
@@ -46,21 +60,24 @@ class BundleLayout(UnmarkedChat):
         missing_field_message: str | None = None,
     ) -> str:
         """The assistant message: a thought, the bundles, or both."""
-        return layout.assistant_content(_text(outputs, "bundles"), _text(outputs, "thought"))
+        return layout.assistant_content(outputs.get("bundles") or "", outputs.get("thought") or "")
+
+    def format_finetune_data(
+        self,
+        signature: Any,
+        demos: list[dict[str, Any]],
+        inputs: dict[str, Any],
+        outputs: dict[str, Any],
+    ) -> dict[str, list[Any]]:
+        """DSPy's training data, the session's numbered lines beside the messages as ``items``."""
+        data: dict[str, list[Any]] = super().format_finetune_data(signature, demos, inputs, outputs)
+        return {**data, "items": list(_items(inputs))}
 
     def parse(self, signature: Any, completion: str) -> dict[str, str]:
-        """Split a completion into the signature's output fields; never fails.
-
-        `completion_of` puts them together again, up to white space around the completion.
-        """
-        text = completion.strip()
-        thought, bundles = split_thought(text)
-        fields = {"thought": thought, "bundles": bundles}
-        # An answer in another form is left whole, so that nothing of it is lost.
-        return fields if completion_of(fields) == text else {"thought": "", "bundles": text}
+        """The whole completion as ``bundles``; never fails."""
+        return {"thought": "", "bundles": completion.strip()}
 
 
-def completion_of(fields: Mapping[str, Any]) -> str:
-    """The completion that `BundleLayout.parse` split, as the language model wrote it."""
-    thought, bundles = _text(fields, "thought"), _text(fields, "bundles")
-    return f"{layout.THOUGHT_PREFIX} {thought}\n{bundles}".strip() if thought else bundles
+def _items(inputs: Mapping[str, Any]) -> tuple[str, ...]:
+    lines = str(inputs.get("session") or "")
+    return tuple(lines.split("\n")) if lines else ()

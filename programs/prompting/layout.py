@@ -1,7 +1,7 @@
 """The one prompt layout: every message of training, compilation and inference is made here.
 
-Pure Python. The ``dspy.Adapter`` of this package calls the same functions, so in-context
-examples, fine-tuning examples and inference prompts agree byte for byte.
+Pure Python. The ``dspy.Adapter`` of this package calls the same functions, so demos, training
+rows and inference prompts agree byte for byte.
 
 An answer is one line per bundle, ``1 3 4 | camera accessories`` (item numbers, then the
 intent; a bundle without intent is its numbers alone), or ``none``. A thought may stand before
@@ -10,7 +10,8 @@ bundles and stands alone, see ``routedk.programs.prompting.item_intents``.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TypeAlias
@@ -26,10 +27,25 @@ from routedk.programs.prompting.text import INTENT_WORDS, RULE_WORDS, THOUGHT_WO
 from routedk.types import Bundle, Item, Pattern, Provenance, Session
 
 Message: TypeAlias = dict[str, str]
+# Values of the fields of `GenerateBundles`, by name.
+Fields: TypeAlias = dict[str, str]
 
 NO_BUNDLE = "none"
 UNTITLED = "untitled"
 THOUGHT_PREFIX = "Thought:"
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A request for one session's bundles.
+
+    Args:
+        messages: The chat messages, the system's first.
+        items: The session's numbered lines, as they stand in the last message.
+    """
+
+    messages: tuple[Message, ...]
+    items: tuple[str, ...]
 
 
 @cache
@@ -38,12 +54,17 @@ def instruction() -> str:
     return (Path(__file__).parent / "generate.txt").read_text(encoding="utf-8").strip()
 
 
-def render_items(session: Session) -> str:
+def item_lines(session: Session) -> tuple[str, ...]:
     """The session's items, one numbered line each."""
-    return "\n".join(
+    return tuple(
         f"{number} {neutralise(item.title) or UNTITLED}"
         for number, item in enumerate(session.items, start=1)
     )
+
+
+def render_items(session: Session) -> str:
+    """The session's numbered lines as one text."""
+    return "\n".join(item_lines(session))
 
 
 def render_answer(session: Session, bundles: Sequence[Bundle]) -> str:
@@ -95,16 +116,6 @@ def render_similar(neighbours: Sequence[Neighbour]) -> str:
     return "\n\n".join(blocks)
 
 
-def system_content(instructions: str, patterns: str = "", rules: str = "") -> str:
-    """The system message: the instruction, then the blocks of patterns and of rules."""
-    return "\n".join([instructions, *filter(None, (patterns, rules))])
-
-
-def user_content(items: str, similar: str = "") -> str:
-    """The user message: similar sessions, then the session's items."""
-    return f"{similar}\n\nSession:\n{items}" if similar else items
-
-
 def assistant_content(answer: str, thought: str = "", *, both: bool = False) -> str:
     """The assistant message: a thought line where there is one, then the answer.
 
@@ -142,32 +153,88 @@ def _numbers_stated(answer: str) -> set[tuple[int, ...]] | None:
     return {tuple(map(int, words)) for words in stated}
 
 
-def build_messages(session: Session, context: PromptContext = NO_CONTEXT) -> list[Message]:
-    """The chat messages that ask a student for this session's bundles.
+def prompt_fields(session: Session, context: PromptContext) -> tuple[Fields, list[Fields]]:
+    """The inputs of `GenerateBundles` for one session, and the neighbours shown as demos."""
+    fields = {
+        "patterns": render_patterns(context.patterns),
+        "rules": render_rules(context.rules),
+        "similar": "" if context.style == "demos" else render_similar(context.neighbours),
+        "session": render_items(session),
+    }
+    shown = context.neighbours if context.style == "demos" else ()
+    return fields, [
+        demo_fields(
+            neighbour.session,
+            render_answer(neighbour.session, neighbour.session.bundles or ()),
+            neighbour.thought,
+        )
+        for neighbour in shown
+    ]
+
+
+def demo_fields(session: Session, answer: str, thought: str = "", similar: str = "") -> Fields:
+    """A demo: one session's items, what stands above them, and the answer to them."""
+    return {
+        "patterns": "",
+        "rules": "",
+        "similar": similar,
+        "session": render_items(session),
+        "thought": thought,
+        "bundles": answer,
+    }
+
+
+def chat_messages(
+    instructions: str, demos: Sequence[Mapping[str, str]], fields: Mapping[str, str]
+) -> list[Message]:
+    """The messages of one request: the system's, two for each demo, and the user's.
+
+    Args:
+        instructions: What the system message begins with; patterns and rules follow.
+        demos: As `demo_fields` makes them.
+        fields: As `prompt_fields` makes them.
+    """
+    blocks = [fields.get("patterns"), fields.get("rules")]
+    system = "\n".join([instructions, *filter(None, blocks)])
+    messages = [{"role": "system", "content": system}]
+    for demo in demos:
+        answer = assistant_content(demo.get("bundles") or "", demo.get("thought") or "")
+        messages += [_user_message(demo), {"role": "assistant", "content": answer}]
+    return [*messages, _user_message(fields)]
+
+
+def _user_message(fields: Mapping[str, str]) -> Message:
+    items, similar = fields.get("session") or "", fields.get("similar")
+    return {
+        "role": "user",
+        "content": f"{similar}\n\nSession:\n{items}" if similar else items,
+    }
+
+
+def build_prompt(
+    session: Session,
+    context: PromptContext = NO_CONTEXT,
+    *,
+    instructions: str | None = None,
+    demos: Sequence[Mapping[str, str]] = (),
+) -> Prompt:
+    """The prompt that asks a student for this session's bundles, in training and in use.
 
     Args:
         session: The session; its gold bundles are not looked at.
         context: Patterns, rules and neighbours to show.
-
-    Returns:
-        System message, the neighbours' turns where the style is ``demos``, user message.
+        instructions: What the system message begins with; None for `instruction`.
+        demos: Demos to show before the neighbours, as `demo_fields` makes them.
     """
-    patterns, rules = render_patterns(context.patterns), render_rules(context.rules)
-    system = system_content(instruction(), patterns, rules)
-    messages: list[Message] = [{"role": "system", "content": system}]
-    similar = ""
-    if context.style == "demos":
-        for neighbour in context.neighbours:
-            shown = neighbour.session
-            answer = render_answer(shown, shown.bundles or ())
-            messages += [
-                {"role": "user", "content": user_content(render_items(shown))},
-                {"role": "assistant", "content": assistant_content(answer, neighbour.thought)},
-            ]
-    else:
-        similar = render_similar(context.neighbours)
-    messages.append({"role": "user", "content": user_content(render_items(session), similar)})
-    return messages
+    fields, neighbours = prompt_fields(session, context)
+    told = instruction() if instructions is None else instructions
+    messages = chat_messages(told, [*demos, *neighbours], fields)
+    return Prompt(tuple(messages), item_lines(session))
+
+
+def build_messages(session: Session, context: PromptContext = NO_CONTEXT) -> list[Message]:
+    """The messages of `build_prompt`."""
+    return list(build_prompt(session, context).messages)
 
 
 @cache

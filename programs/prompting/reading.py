@@ -1,7 +1,6 @@
 """Reads a rendered user message back: which part of it is the session.
 
-The inverse of `routedk.programs.prompting.layout.user_content`, for engines, which see messages
-only.
+For engines that do not read `routedk.programs.prompting.asked.asked_items` yet.
 """
 
 

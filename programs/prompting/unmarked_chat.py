@@ -24,7 +24,7 @@ class UnmarkedChat(dspy.ChatAdapter):  # type: ignore[misc]
         """All messages of one request."""
         user = self.format_user_message_content(signature, dict(inputs), main_request=True)
         return [
-            {"role": "system", "content": self.system_content(signature, inputs)},
+            {"role": "system", "content": self.format_system_message(signature)},
             *self.format_demos(signature, list(demos)),
             {"role": "user", "content": user},
         ]
@@ -32,7 +32,3 @@ class UnmarkedChat(dspy.ChatAdapter):  # type: ignore[misc]
     def format_system_message(self, signature: Any) -> str:
         """The signature's instructions and nothing else."""
         return str(signature.instructions)
-
-    def system_content(self, signature: Any, inputs: Mapping[str, Any]) -> str:
-        """The system message of one request."""
-        return self.format_system_message(signature)

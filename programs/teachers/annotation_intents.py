@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routedk.programs.prompting.item_intents import (
-    LABEL_CHARACTERS,
-    LABEL_WORDS,
+    ITEM_INTENT_CHARACTERS,
+    ITEM_INTENT_WORDS,
     NO_INTENT,
-    clean_label,
+    clean_intent,
     render_item_intents,
 )
 from routedk.programs.prompting.wording import Kinds, intent_words, plain_intent
@@ -77,7 +77,7 @@ class ItemIntents:
 
         counts = Counter(intent for _, _, intent in self._bundled)
         intents = sorted(counts, key=lambda intent: (-counts[intent], intent))
-        worded = {intent: clean_label(intent) for intent in intents}
+        worded = {intent: clean_intent(intent) for intent in intents}
         compared = intents[:_MOST_COMPARED]
         if len(compared) < 2:
             return worded
@@ -107,7 +107,7 @@ class ItemIntents:
     def label(self, intent: str) -> str:
         """The label of a gold intent: the wording it shares with the intents merged with it."""
         plain = plain_intent(intent)
-        return self.wording.get(plain) or clean_label(plain or _UNNAMED)
+        return self.wording.get(plain) or clean_intent(plain or _UNNAMED)
 
     def thought(self, session: Session) -> str:
         """The thought that names each item's intent; exactly its gold bundles follow from it."""
@@ -137,13 +137,13 @@ class ItemIntents:
             for row in others[nearest]:
                 named = self.wording[self._bundled[row][2]]
                 votes[named] = votes.get(named, 0.0) + np.exp(cosines[row] / _SOFTNESS)
-        return max(votes, key=votes.__getitem__, default=clean_label(self._kinds.phrase(item)))
+        return max(votes, key=votes.__getitem__, default=clean_intent(self._kinds.phrase(item)))
 
 
 def _unlike(label: str, used: AbstractSet[str]) -> str:
     """The label, numbered where it is used: bundles of one session must not fall together."""
     if label not in used and label != NO_INTENT:
         return label
-    head = " ".join(label.split()[: LABEL_WORDS - 1])[: LABEL_CHARACTERS - 8].rstrip()
-    numbered = (clean_label(f"{head} {number}") for number in count(2))
+    head = " ".join(label.split()[: ITEM_INTENT_WORDS - 1])[: ITEM_INTENT_CHARACTERS - 8].rstrip()
+    numbered = (clean_intent(f"{head} {number}") for number in count(2))
     return next(name for name in numbered if name not in used)

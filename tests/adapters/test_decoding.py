@@ -16,8 +16,8 @@ from routedk.adapters.engine.grammars import (
 )
 from routedk.adapters.prompts import encode_prompt
 from routedk.adapters.student import Student
-from routedk.programs.prompting.answers import parse_answer
-from routedk.programs.prompting.item_intents import LABEL_CHARACTERS, split_labels
+from routedk.programs.prompting.answers import read_answer
+from routedk.programs.prompting.item_intents import ITEM_INTENT_CHARACTERS, split_intents
 from routedk.programs.prompting.layout import build_messages, render_answer, render_items
 from routedk.types import Bundle, Session
 
@@ -178,7 +178,7 @@ LIMIT = 50
 
 def check(text: str, session: Session) -> None:
     """The answer is read as it is written, with nothing dropped."""
-    parsed = parse_answer(text, session)
+    parsed = read_answer(text, session)
     assert parsed.dropped == ()
     stated = text.partition("\n")[2] if text.startswith("Thought:") else text
     assert parsed.none == (stated == "none")
@@ -232,17 +232,17 @@ def test_random_walks_end_in_answers(
 @given(choose=st.randoms())
 def test_random_labels(token_filter: TokenFilter, choose: random.Random) -> None:
     grammar: LabelGrammar = LabelGrammar()
-    for _ in range(LABEL_CHARACTERS + 1):
+    for _ in range(ITEM_INTENT_CHARACTERS + 1):
         tokens = token_filter.allowed(grammar).nonzero()[:, 0].tolist()
         assert tokens, f"dead end after {grammar.written!r}"
         if grammar.complete:
             assert grammar.written == " " + grammar.written.lstrip()
-            assert len(grammar.written) <= LABEL_CHARACTERS
+            assert len(grammar.written) <= ITEM_INTENT_CHARACTERS
             assert ";" not in grammar.written
             assert "\n" not in grammar.written
         token = choose.choice(tokens)
         if token == token_filter.end:
-            assert split_labels(grammar.written) is not None
+            assert split_intents(grammar.written) is not None
             return
         after = grammar.feed(token_filter.texts[token])
         assert after is not None

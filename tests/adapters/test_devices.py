@@ -14,7 +14,7 @@ from routedk.adapters.training.fit import FitSettings, fit
 from routedk.adapters.training.stages import TrainingSettings
 from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator
-from routedk.programs.prompting.answers import parse_answer
+from routedk.programs.prompting.answers import read_answer
 from routedk.programs.prompting.layout import build_messages, render_items
 from routedk.types import KnowledgeBase, Session
 
@@ -54,7 +54,7 @@ def test_trained_and_asked(
         lm.engine.close()
         for answer, session in zip(answers, sessions, strict=True):
             assert answer.error is None
-            assert parse_answer(answer.raw, session).dropped == ()
+            assert read_answer(answer.raw, session).dropped == ()
     there, here = (
         RoutedStudent.load(folder, student=load_student(name, device=where, dtype="float32"))
         for where in (device, "cpu")

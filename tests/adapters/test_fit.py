@@ -22,7 +22,7 @@ from routedk.adapters.training.stages import (
 from routedk.errors import ArtifactError, SettingError
 from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator
-from routedk.programs.prompting.answers import parse_answer
+from routedk.programs.prompting.answers import read_answer
 from routedk.types import KnowledgeBase, Session
 
 from .conftest import LAYERS, assert_same_scores, copy_of
@@ -150,7 +150,7 @@ def test_experts_that_write_bundles(
         first[fusion] = [answer.raw.startswith("Thought: ") for answer in answers]
         for answer, session in zip(answers, sessions, strict=True):
             assert answer.error is None
-            assert parse_answer(answer.raw, session).dropped == ()
+            assert read_answer(answer.raw, session).dropped == ()
     assert any(first["single:thought"])
     assert not any(first["single:base"])
 

@@ -15,7 +15,7 @@ from routedk.errors import SettingError
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.knowledge.context import NO_CONTEXT, Neighbour, PromptContext
-from routedk.programs.prompting.answers import parse_answer
+from routedk.programs.prompting.answers import read_answer
 from routedk.programs.prompting.bundle_adapter import completion_of
 from routedk.programs.prompting.layout import build_messages, render_answer, render_items
 from routedk.types import KnowledgeBase, Session
@@ -125,7 +125,7 @@ def test_prompts_and_answers_of_bundles_are_what_inference_renders(
             assert answer.count("\n") == 1
         text = answer.removesuffix("<|im_end|>")
         assert text == completion_of(fields)
-        parsed = parse_answer(text, session)
+        parsed = read_answer(text, session)
         assert {bundle.items for bundle in parsed.bundles} == set(session.gold)
         assert parsed.thought == fields.get("thought", "")
 

@@ -1,6 +1,6 @@
 from collections.abc import Callable
 
-from routedk.programs.prompting.answers import parse_answer
+from routedk.programs.prompting.answers import read_answer
 from routedk.programs.teachers.feedback import render_feedback, session_verdicts
 from routedk.types import Session
 
@@ -9,7 +9,7 @@ Make = Callable[..., Session]
 
 def feedback(make: Make, answer: str, gold: list[tuple[tuple[int, ...], str]]) -> list[str]:
     session = make("s", ["a", "b", "c", "d", "e", "f"], gold)
-    parsed = parse_answer(answer, session)
+    parsed = read_answer(answer, session)
     verdicts = session_verdicts(session, parsed.bundles, parsed.lone)
     return render_feedback(session, verdicts).split("\n")
 

@@ -162,7 +162,7 @@ def test_the_nearest_patterns_are_shown(tea: Session) -> None:
     assert knowledge.context(tea).patterns == (patterns[0], patterns[1])
     assert CompiledKnowledge(patterns=patterns).context(tea).patterns == patterns
     shown = BundleGenerator(knowledge).messages(tea)
-    assert shown == layout.build_messages(tea, knowledge.context(tea))
+    assert shown == [*layout.build_prompt(tea, knowledge.context(tea)).messages]
     assert "Often bundled together:\n- USB Hub + Cable\n- Tea + Kettle" in shown[0]["content"]
 
 

@@ -1,5 +1,4 @@
 import asyncio
-import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,16 @@ import pytest
 from routedk.errors import SettingError
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.grouping import SimilarIntents
-from routedk.programs.intent_overlap import LineScores, intent_overlaps
+from routedk.programs.intent_overlap import LineScores, intent_overlap
 from routedk.programs.program_file import load_generator
-from routedk.programs.prompting.layout import Message
+from routedk.programs.prompting.layout import Message, Prompt
 from routedk.programs.testing import scripted_lm
 from routedk.programs.usage import metered
 from routedk.similarity.pairs import PairModel
 from routedk.types import Item, Session
 
 SESSION = Session("s", (Item("a", "lens"), Item("b", "tripod"), Item("c", "mug")))
-READINGS = [[("camera",)], [("camera",), ("video", "travel")], []]
+CANDIDATES = [[("camera",)], [("camera",), ("video", "travel")], []]
 SHARES = {
     "1 lens": {"none": 0.19, "camera": 0.81, "video / travel": 0.0},
     "2 tripod": {"none": 0.2, "camera": 0.16, "video / travel": 0.64},
@@ -34,18 +33,18 @@ class TableScorer:
     def score_lines(
         self, messages: Sequence[Message], lines: Sequence[str], texts: Sequence[str]
     ) -> LineScores:
-        assert messages == [{"role": "user", "content": "prompt"}]
+        assert [*messages] == [{"role": "user", "content": "prompt"}]
         shares = np.array([[SHARES[line][text] for text in texts] for line in lines])
         return LineScores(np.log(np.maximum(shares, 1e-300)) - [[9.0], [1.0], [0.0]], 40)
 
 
 def test_overlap_is_the_root_of_shares_of_each_intent_summed_none_left_out() -> None:
-    """Each answer's own readings share the probability, though all are asked for together."""
-    prompt: list[Message] = [{"role": "user", "content": "prompt"}]
+    prompt = Prompt(({"role": "user", "content": "prompt"},), tuple(SHARES))
     camera_alone = [[("camera",)], [("camera",)], []]
     with metered() as meter:
-        both, one = intent_overlaps(SESSION, [READINGS, camera_alone], prompt, TableScorer())
+        both = intent_overlap(CANDIDATES, prompt, TableScorer())
     np.testing.assert_allclose(both, [[1, 0.36, 0], [0.36, 1, 0], [0, 0, 1]], atol=1e-9)
+    one = intent_overlap(camera_alone, prompt, TableScorer())
     camera = np.sqrt(0.81 * 0.16 / (0.2 + 0.16))
     np.testing.assert_allclose(one, [[1, camera, 0], [camera, 1, 0], [0, 0, 1]], atol=1e-9)
     assert (meter.usage.calls, meter.usage.input_tokens) == (1, 40)
@@ -66,66 +65,8 @@ def test_the_program_groups_by_it_and_counts_its_cost() -> None:
     with dspy.context(lm=lm), metered() as meter:
         (bundle,) = program(session=SESSION).bundles
     assert bundle.item_ids == ("a", "b", "c"), "all alike: a quarter of each is none"
-    assert asked == [program.messages(SESSION)]
+    assert asked == [program.prompt(SESSION).messages]
     assert meter.usage.calls == 2
-
-
-def test_several_draws_are_told_their_likelihoods_by_one_call() -> None:
-    written = iter(
-        ["Thought: 1 camera; 2 video; 3 tea", "no answer", "Thought: 1 camera; 2 lamp; 3 mug"]
-    )
-    lm, engine = scripted_lm(lambda messages: next(written))
-    asked: list[list[str]] = []
-
-    def score_lines(messages: list[Message], lines: list[str], texts: list[str]) -> LineScores:
-        asked.append(list(texts))
-        return LineScores(np.zeros((len(lines), len(texts))), 40)
-
-    engine.score_lines = score_lines  # type: ignore[attr-defined]
-    grouping = SimilarIntents(weight=1.0, threshold=0.3, fall_back=False, by_likelihood=True)
-    with dspy.context(lm=lm):
-        first, unread, last = BundleGenerator(grouping=grouping).draws(
-            SESSION, 3, {"temperature": 1.0}
-        )
-    assert asked == [["none", "camera", "video", "tea", "lamp", "mug"]]
-    assert (
-        [b.item_ids for b in first.bundles]
-        == [("a", "b", "c")]
-        == [b.item_ids for b in last.bundles]
-    )
-    assert unread.error
-    assert not unread.bundles
-
-
-@pytest.mark.parametrize("forget", [False, True], ids=["in memory", "on disk"])
-def test_likelihoods_are_kept_where_answers_are(forget: bool) -> None:
-    lm, engine = scripted_lm(lambda messages: "Thought: 1 camera; 2 video; 3 tea")
-    # A name of this run alone: the cache may be of an earlier one.
-    lm = lm.copy(cache=True, model=f"local/{secrets.token_hex(8)}")
-    asked = []
-
-    def score_lines(messages: list[Message], lines: list[str], texts: list[str]) -> LineScores:
-        asked.append(texts)
-        return LineScores(np.arange(3.0 * len(texts)).reshape(3, -1) / 7, 40)
-
-    engine.score_lines = score_lines  # type: ignore[attr-defined]
-    grouping = SimilarIntents(weight=1.0, threshold=0.3, by_likelihood=True)
-    program = BundleGenerator(grouping=grouping)
-    overlaps, usages = [], []
-    for _ in range(2):
-        with dspy.context(lm=lm), metered() as meter:
-            program(session=SESSION)
-            overlaps.append(program.overlaps(SESSION, [READINGS])[0])
-        usages.append(meter.usage)
-        if forget:
-            dspy.cache.reset_memory_cache()
-    assert len(asked) == 2  # what was written, and other readings
-    np.testing.assert_array_equal(*overlaps)
-    assert [usage.cached for usage in usages] == [0, 3]
-    assert usages[0].input_tokens == usages[1].input_tokens
-    with dspy.context(lm=lm.copy(cache=False)):
-        program(session=SESSION)
-    assert len(asked) == 3
 
 
 def test_a_task_gets_the_same_answer() -> None:
@@ -145,7 +86,6 @@ def test_a_model_that_tells_no_likelihoods_is_refused() -> None:
     program = BundleGenerator(grouping=grouping)
     asks: list[Callable[[], Any]] = [
         lambda: program(session=SESSION),
-        lambda: program.draws(SESSION, 2, {"temperature": 1.0}),
         lambda: asyncio.run(program.acall(session=SESSION)),
     ]
     for ask in asks:

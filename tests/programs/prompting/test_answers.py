@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routedk.errors import AnswerError
-from routedk.programs.prompting.answers import parse_answer
+from routedk.programs.prompting.answers import read_answer
 from routedk.programs.prompting.item_intents import (
     compose_bundles,
     read_item_intents,
@@ -19,7 +19,7 @@ SESSION = Session("s", tuple(Item(id=f"i{n}", title=f"thing {n}") for n in range
 
 
 def numbers(text: str) -> list[tuple[list[int], str]]:
-    parsed = parse_answer(text, SESSION)
+    parsed = read_answer(text, SESSION)
     return [([SESSION.number(i) for i in b.item_ids], b.intent) for b in parsed.bundles]
 
 
@@ -53,7 +53,7 @@ def test_tolerant_about_everything_else(text: str, bundles: list[tuple[list[int]
     "text", ["none", "None.", "No bundles found", "- no bundle", "Bundles: none"]
 )
 def test_no_bundle(text: str) -> None:
-    parsed = parse_answer(text, SESSION)
+    parsed = read_answer(text, SESSION)
     assert parsed.none
     assert parsed.bundles == ()
 
@@ -76,13 +76,13 @@ def test_strict_about_item_numbers_and_reports(
     text: str, bundles: list[tuple[list[int], str]], dropped: str
 ) -> None:
     assert numbers(text) == bundles
-    assert dropped in parse_answer(text, SESSION).dropped
+    assert dropped in read_answer(text, SESSION).dropped
 
 
 @pytest.mark.parametrize("text", ["", "garbage", "1", "1 1", "7 8", "1-3", "² ³", "9" * 5000])
 def test_nothing_valid_is_an_error(text: str) -> None:
     with pytest.raises(AnswerError, match="no bundle in the answer"):
-        parse_answer(text, SESSION)
+        read_answer(text, SESSION)
 
 
 def test_intent_leaves_escaped_and_short() -> None:
@@ -92,11 +92,11 @@ def test_intent_leaves_escaped_and_short() -> None:
 
 
 def test_thought_is_kept() -> None:
-    assert parse_answer("Thought: kettle\n1 2", SESSION).thought == "kettle"
+    assert read_answer("Thought: kettle\n1 2", SESSION).thought == "kettle"
 
 
 def test_very_long_answer_is_cut() -> None:
-    parsed = parse_answer("1 2\n" + "x" * 30_000, SESSION)
+    parsed = read_answer("1 2\n" + "x" * 30_000, SESSION)
     assert parsed.dropped[0] == "10004 characters at the end"
 
 
@@ -120,11 +120,18 @@ def test_a_thought_that_names_item_intents_is_an_answer(
     text: str, bundles: list[tuple[list[int], str]]
 ) -> None:
     assert numbers(text) == bundles
-    assert parse_answer(text, SESSION).none is not bool(bundles)
+    assert read_answer(text, SESSION).none is not bool(bundles)
+
+
+def test_candidates_are_of_every_item_where_a_thought_is_the_whole_answer() -> None:
+    parsed = read_answer("Thought: 1 a ~ b / c; 3 a; 7 a; well", SESSION)
+    assert parsed.candidates == [[("a",), ("b", "c")], (), [("a",)], (), (), ()]
+    assert read_answer("Thought: 1 a; 2 a\n1 2", SESSION).candidates == ()
+    assert read_answer("1 2", SESSION).candidates == ()
 
 
 def test_what_a_thought_names_amiss_is_reported() -> None:
-    parsed = parse_answer("Thought: 1 a; 7 a; 2 a; 2 b; well", SESSION)
+    parsed = read_answer("Thought: 1 a; 7 a; 2 a; 2 b; well", SESSION)
     assert parsed.dropped == ("no such item: 7", "named before: 2", "not an item's intent: well")
     assert parsed.thought == "1 a; 7 a; 2 a; 2 b; well"
 
@@ -135,7 +142,7 @@ def test_what_a_thought_names_amiss_is_reported() -> None:
 )
 def test_another_thought_alone_is_no_answer(text: str) -> None:
     with pytest.raises(AnswerError, match="no bundle in the answer"):
-        parse_answer(text, SESSION)
+        read_answer(text, SESSION)
 
 
 @st.composite
@@ -154,7 +161,7 @@ def assert_strict(text: str, session: Session) -> None:
     """Distinct sets of the session's items with clean intents, or an `AnswerError`."""
     ids = {item.id for item in session.items}
     try:
-        parsed = parse_answer(text, session)
+        parsed = read_answer(text, session)
     except AnswerError:
         return
     assert parsed.none is not bool(parsed.bundles)
@@ -167,7 +174,7 @@ def assert_strict(text: str, session: Session) -> None:
 @given(sessions(), st.text(max_size=60))
 def test_what_is_rendered_is_read_back(session: Session, thought: str) -> None:
     text = assistant_content(render_answer(session, session.bundles or ()), thought)
-    parsed = parse_answer(text, session)
+    parsed = read_answer(text, session)
     assert {bundle.items for bundle in parsed.bundles} == set(session.gold)
     assert parsed.none is not bool(session.gold)
     assert parsed.dropped == ()
@@ -177,13 +184,13 @@ def test_what_is_rendered_is_read_back(session: Session, thought: str) -> None:
 def test_a_thought_with_item_intents_is_read_back(session: Session, data: st.DataObject) -> None:
     names = st.sampled_from(["tea", "wet weather", "none", "a / b; c", ""])
     size = len(session.items)
-    labels = data.draw(st.lists(st.lists(names, max_size=3), min_size=size, max_size=size))
-    thought = render_item_intents(labels)
+    intents = data.draw(st.lists(st.lists(names, max_size=3), min_size=size, max_size=size))
+    thought = render_item_intents(intents)
     expected = compose_bundles(read_item_intents(thought, size), session)
     answer = render_answer(session, expected)
     shown = assistant_content(answer, thought)
     assert shown == f"Thought: {thought}"
-    parsed = parse_answer(shown, session)
+    parsed = read_answer(shown, session)
     assert parsed.bundles == expected
     assert parsed.none is not bool(expected)
     assert parsed.dropped == ()
@@ -214,7 +221,7 @@ def test_any_text_gives_items_of_the_session_or_an_answer_error(
 
 
 def test_fuzz() -> None:
-    script = Path(__file__).parents[2] / "benchmarks" / "parser_fuzz.py"
+    script = Path(__file__).parents[3] / "benchmarks" / "parser_fuzz.py"
     counts = runpy.run_path(str(script))["fuzz"](2_000, seed=1)
     assert counts["parsed"] > 500
     assert counts["composed"] > 100

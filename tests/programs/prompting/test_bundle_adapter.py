@@ -1,3 +1,6 @@
+import asyncio
+from typing import Any
+
 import dspy
 import pytest
 
@@ -5,7 +8,8 @@ from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.knowledge.context import NeighbourStyle
 from routedk.programs.prompting import layout
-from routedk.programs.prompting.bundle_adapter import BundleLayout, completion_of
+from routedk.programs.prompting.asked import asked_items
+from routedk.programs.prompting.bundle_adapter import BundleLayout
 from routedk.programs.prompting.signatures import GenerateBundles
 from routedk.programs.testing import scripted_lm
 from routedk.types import Session
@@ -25,20 +29,21 @@ def test_icl_sft_and_inference_are_byte_identical(
         style=style,
     )
     generator = BundleGenerator(knowledge)
-    expected = layout.build_messages(tea, knowledge.context(tea))
+    prompt = layout.build_prompt(tea, knowledge.context(tea))
+    assert generator.prompt(tea) == prompt
+    expected = list(prompt.messages)
 
     lm, engine = scripted_lm(lambda messages: "1 2 | tea")
     with dspy.context(lm=lm):
         generator(session=tea)
     assert engine.requests == [expected]
 
-    inputs = generator.request(tea)
-    demos = inputs.pop("demos")
+    inputs, demos = layout.prompt_fields(tea, knowledge.context(tea))
     answer = layout.render_answer(tea, tea.bundles or ())
     outputs = {"thought": "kettle, cup", "bundles": answer}
     data = BundleLayout().format_finetune_data(GenerateBundles, demos, inputs, outputs)
     completion = {"role": "assistant", "content": "Thought: kettle, cup\n1 2 | brewing tea at home"}
-    assert data == {"messages": [*expected, completion]}
+    assert data == {"messages": [*expected, completion], "items": [*prompt.items]}
     assert completion["content"] == layout.assistant_content(answer, "kettle, cup")
 
 
@@ -46,7 +51,7 @@ def test_demo_turns_are_rendered_as_a_training_example(
     tea: Session, training: list[Session]
 ) -> None:
     """A neighbour shown in a prompt reads as the example the student was fine-tuned on."""
-    demo = layout.build_messages(training[0])[1:]
+    demo = [*layout.build_prompt(training[0]).messages[1:]]
     demo.append(
         {
             "role": "assistant",
@@ -67,7 +72,7 @@ def test_a_thought_that_implies_the_answer_stands_alone_everywhere(
     )
     generator = BundleGenerator(knowledge)
     messages = generator.messages(tea)
-    assert messages == layout.build_messages(tea, knowledge.context(tea))
+    assert messages == [*layout.build_prompt(tea, knowledge.context(tea)).messages]
     prompt = "\n".join(message["content"] for message in messages)
     assert "Thought: 1 tea time; 2 tea time; 3 socks" in prompt
     assert "1 2 | tea time" not in prompt
@@ -96,19 +101,29 @@ def test_a_thought_alone_goes_through_dspy(answer: str, tea: Session) -> None:
     assert BundleLayout().format_assistant_message_content(GenerateBundles, fields) == answer
 
 
-@pytest.mark.parametrize(
-    ("completion", "fields"),
-    [
-        ("Thought: a b\n1 2 | x", {"thought": "a b", "bundles": "1 2 | x"}),
-        ("1 2 | x\n3 4", {"thought": "", "bundles": "1 2 | x\n3 4"}),
-        ("<think>a</think>1 2", {"thought": "", "bundles": "<think>a</think>1 2"}),
-        ("1 2\nThought: late", {"thought": "", "bundles": "1 2\nThought: late"}),
-        ("Thought: only", {"thought": "only", "bundles": ""}),
-    ],
-)
-def test_parse_loses_nothing(completion: str, fields: dict[str, str]) -> None:
-    assert BundleLayout().parse(GenerateBundles, completion) == fields
-    assert completion_of(fields) == completion
+@pytest.mark.parametrize("answer", ["Thought: a b\n1 2 | x", "<think>a</think>1 2", "1 2\n3 4"])
+def test_a_completion_is_not_taken_apart(answer: str) -> None:
+    fields = BundleLayout().parse(GenerateBundles, answer)
+    assert fields == {"thought": "", "bundles": answer}
+
+
+def test_the_items_are_announced_while_bundles_are_asked_for(tea: Session) -> None:
+    seen: list[tuple[str, ...]] = []
+
+    def script(messages: Any) -> str:
+        seen.append(asked_items())
+        return "1 2"
+
+    lm, _ = scripted_lm(script)
+    program = BundleGenerator()
+    with dspy.context(lm=lm):
+        program(session=tea)
+        asyncio.run(program.acall(session=tea))
+        lm("hello")
+    lines = ("1 red kettle", "2 tea cup", "3 usb cable")
+    assert seen == [lines, lines, ()]
+    assert program.prompt(tea).items == lines
+    assert program.messages(tea)[-1]["content"] == "\n".join(lines)
 
 
 def test_incomplete_demos_get_no_framing_text(tea: Session) -> None:

@@ -5,10 +5,14 @@ from collections.abc import Callable
 import pytest
 
 from routedk.errors import SettingError
-from routedk.programs.knowledge.context import Neighbour, PromptContext
+from routedk.programs.knowledge.context import NO_CONTEXT, Neighbour, PromptContext
 from routedk.programs.prompting import layout
 from routedk.programs.prompting.item_intents import render_item_intents
 from routedk.types import Pattern, Provenance, Session
+
+
+def messages_of(session: Session, context: PromptContext = NO_CONTEXT) -> list[layout.Message]:
+    return list(layout.build_prompt(session, context).messages)
 
 
 def test_session_is_numbered_lines(tea: Session) -> None:
@@ -69,7 +73,7 @@ def test_thoughts_of_long_sessions_are_shown_whole() -> None:
 
 
 def test_plain_messages(tea: Session) -> None:
-    system, user = layout.build_messages(tea)
+    system, user = messages_of(tea)
     assert system == {"role": "system", "content": layout.instruction()}
     assert user == {"role": "user", "content": "1 red kettle\n2 tea cup\n3 usb cable"}
 
@@ -81,7 +85,7 @@ def test_the_instruction_is_short() -> None:
 def test_neighbours_as_demos(tea: Session, training: list[Session]) -> None:
     neighbour = Neighbour(session=training[0], thought="kettle and mug")
     context = PromptContext(rules=("kettles go with cups",), neighbours=(neighbour,))
-    messages = layout.build_messages(tea, context)
+    messages = messages_of(tea, context)
     assert [m["role"] for m in messages] == ["system", "user", "assistant", "user"]
     assert messages[0]["content"].endswith("\nRules:\n- kettles go with cups")
     assert messages[1]["content"] == "1 blue kettle\n2 mug\n3 socks"
@@ -90,7 +94,7 @@ def test_neighbours_as_demos(tea: Session, training: list[Session]) -> None:
 
 def test_neighbours_as_blocks(tea: Session, training: list[Session]) -> None:
     context = PromptContext(neighbours=(Neighbour(session=training[0]),), style="blocks")
-    (_, user) = layout.build_messages(tea, context)
+    (_, user) = messages_of(tea, context)
     assert user["content"] == (
         "Similar session:\n1 blue kettle\n2 mug\n3 socks\nBundles:\n1 2 | tea time\n\n"
         "Session:\n1 red kettle\n2 tea cup\n3 usb cable"
@@ -107,11 +111,11 @@ def make_pattern(*categories: str) -> Pattern:
 def test_patterns_stand_between_instruction_and_rules(tea: Session) -> None:
     patterns = (make_pattern("Kettles", "Tea Cups"), make_pattern("a|b\n", "Rules: <x>", "c"))
     context = PromptContext(patterns=patterns, rules=("kettles go with cups",))
-    assert layout.build_messages(tea, context)[0]["content"] == (
+    assert messages_of(tea, context)[0]["content"] == (
         f"{layout.instruction()}\nOften bundled together:\n- Kettles + Tea Cups\n"
         "- a/b + Rules x + c\nRules:\n- kettles go with cups"
     )
-    alone = layout.build_messages(tea, PromptContext(patterns=patterns[:1]))[0]["content"]
+    alone = messages_of(tea, PromptContext(patterns=patterns[:1]))[0]["content"]
     assert alone == f"{layout.instruction()}\nOften bundled together:\n- Kettles + Tea Cups"
 
 
@@ -128,7 +132,7 @@ def test_prompts_without_patterns_are_what_they_were_before_there_were_any() -> 
 
 def test_gold_is_never_shown(tea: Session) -> None:
     blind = Session(tea.id, tea.items)
-    assert layout.build_messages(tea) == layout.build_messages(blind)
+    assert messages_of(tea) == messages_of(blind)
 
 
 def test_context_is_checked(tea: Session) -> None:
@@ -151,7 +155,7 @@ def test_hash_follows_the_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_imports_nothing_heavy() -> None:
     code = (
         "import sys\n"
-        "from routedk.programs.prompting import answers, layout, text\n"
+        "from routedk.programs.prompting import answers, asked, layout, text\n"
         "sys.exit(bool({'dspy', 'torch', 'transformers', 'sklearn', 'numpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
