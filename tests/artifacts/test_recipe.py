@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from routedk.artifacts import Recipe, content_hash, recipe as recipe_module
+from routedk.artifacts import Recipe, content_hash
+from routedk.artifacts import recipe as recipe_module
 from routedk.errors import SettingError
 
 

@@ -1,5 +1,4 @@
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -9,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from routedk.errors import ArtifactError
+from routedk import __version__
 from routedk.artifacts import ArtifactStore, Recipe, check_output, copy_artifact
 from routedk.artifacts.manifest import MANIFEST, read_manifest
 from routedk.artifacts.upkeep import entries
+from routedk.errors import ArtifactError
 
 WORKER = Path(__file__).with_name("store_worker.py")
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from routedk.errors import SettingError
 from routedk.artifacts import Artifact, ArtifactStore, Recipe
 from routedk.artifacts.manifest import MANIFEST
 from routedk.artifacts.upkeep import (
@@ -16,6 +15,7 @@ from routedk.artifacts.upkeep import (
     remove,
     remove_work,
 )
+from routedk.errors import SettingError
 
 DAY = 86_400
 

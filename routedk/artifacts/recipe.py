@@ -1,0 +1,72 @@
+"""Recipes: what an artifact is made from, and the key that follows from it."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from routedk import __version__
+from routedk.errors import SettingError
+
+_STAGE = re.compile(r"[a-z][a-z0-9-]{0,39}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that determines an artifact, and nothing else.
+
+    Args:
+        stage: The kind of artifact; becomes a folder name: lower-case letters, digits and ``-``.
+        inputs: What it is made from, by name: content hashes, keys of other artifacts, LM names.
+        settings: The settings that making it reads. A setting that is not read would keep equal
+            artifacts apart.
+
+    Raises:
+        SettingError: The stage is not such a name.
+    """
+
+    stage: str
+    inputs: Mapping[str, Any]
+    settings: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        if not _STAGE.fullmatch(self.stage):
+            raise SettingError(
+                f"stage {self.stage!r}: names are of up to 40 lower-case letters, digits and -"
+            )
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 of the recipe as canonical JSON, 64 hex digits."""
+        return content_hash(self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe, ready for JSON; RouteDK's version is part of it."""
+        return {
+            "stage": self.stage,
+            "version": __version__,
+            "inputs": dict(self.inputs),
+            "settings": dict(self.settings),
+        }
+
+
+def content_hash(value: object) -> str:
+    """SHA-256 of a value as canonical JSON: keys sorted, no spaces, tuples as lists.
+
+    Args:
+        value: Of JSON's types. 1 and 1.0 are different.
+
+    Raises:
+        SettingError: JSON cannot hold it.
+    """
+    try:
+        text = json.dumps(
+            value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        )
+    except (TypeError, ValueError) as error:
+        raise SettingError(f"{value!r:.200} cannot be part of a key: {error}") from None
+    # A title may hold half a surrogate pair, which plain UTF-8 refuses.
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
