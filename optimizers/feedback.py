@@ -1,6 +1,6 @@
-"""`feedback_metric`: matched F1 with words on what was right, wrong, missed and invented."""
+"""`feedback_metric`: matched F1, and what was right, wrong, missed and invented, in words."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import dspy
@@ -89,27 +89,23 @@ def _on_stated(session: Session, verdict: Verdict) -> str:
         return f"Too small: {stated} alone; a bundle has at least two items."
     if verdict.kind == "invalid" or verdict.gold is None:
         return f"Invented: {stated}; no two of these items belong together."
-    faults = _faults(session, verdict)
-    return f"Wrong: {stated}. The bundle meant{_intent(session, verdict.gold)} {faults}."
-
-
-def _faults(session: Session, verdict: Verdict) -> str:
-    parts = []
-    if verdict.irrelevant:
-        parts.append(f"does not hold {_items(session, verdict.irrelevant)}")
-    if verdict.missing:
-        parts.append(f"also holds {_items(session, verdict.missing)}")
-    return " and ".join(parts)
+    faults = [
+        f"{verb} {_items(session, items)}"
+        for verb, items in (
+            ("does not hold", verdict.irrelevant),
+            ("also holds", verdict.missing),
+        )
+        if items
+    ]
+    meant = _intent(session, verdict.gold)
+    return f"Wrong: {stated}. The bundle meant{meant} {' and '.join(faults)}."
 
 
 def _items(session: Session, items: Iterable[str]) -> str:
     """Items by number and title, in the order of their numbers."""
-    return ", ".join(_named(session, sorted(map(session.number, items))))
-
-
-def _named(session: Session, numbers: Sequence[int]) -> Iterator[str]:
-    for number in numbers:
-        yield f'{number} "{neutralise(session.items[number - 1].title) or UNTITLED}"'
+    numbers = sorted(map(session.number, items))
+    titles = [neutralise(session.items[number - 1].title) or UNTITLED for number in numbers]
+    return ", ".join(f'{n} "{title}"' for n, title in zip(numbers, titles, strict=True))
 
 
 def _intent(session: Session, gold: frozenset[str]) -> str:

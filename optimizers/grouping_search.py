@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from routedk.errors import SettingError
 from routedk.eval import matched_f1
 from routedk.eval.baselines import whole
+from routedk.optimizers.metric import as_examples, matched_f1_metric
 from routedk.programs.batch import call_all, generate_all
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.grouping import SimilarIntents, intent_dendrogram
@@ -81,27 +82,21 @@ class GroupingSearch(Teleprompter):  # type: ignore[misc]
         compiled: BundleGenerator = student.deepcopy()
         compiled.grouping = None
         answers = generate_all(compiled, sessions, num_threads=self._num_threads)
-        labels = [answer.candidates or None for answer in answers]
-        equal_S = np.array(
-            [
-                matched_f1(session.gold, [bundle.items for bundle in answer.bundles])
-                for session, answer in zip(sessions, answers, strict=True)
-            ]
-        )
-        equal = best = float(equal_S.mean())
-        if all(mine is not None for mine in labels):
+        equal_S = np.array(list(map(matched_f1_metric, as_examples(sessions), answers)))
+        best_S = equal_S
+        named: list[ItemCandidates] = [answer.candidates for answer in answers]
+        if all(named):
             encoder = self._encoder or default_encoder()
             pairs = None if valset is None else _learnt(trainset, sessions, encoder)
-            read = [
-                _Read(session, mine or [], overlap)
-                for session, mine, overlap in zip(
-                    sessions, labels, self._overlaps(compiled, sessions, labels), strict=True
-                )
-            ]
-            found = _best(read, encoder, pairs)
+            overlaps = self._overlaps(compiled, sessions, named)
+            found = _best([*zip(sessions, named, overlaps, strict=True)], encoder, pairs)
             if _beyond(found.scores_S - equal_S, errors=1):
-                best, compiled.grouping = float(found.scores_S.mean()), found.grouping
-        trial = {"equal_intents_f1": equal, "grouping_f1": best, "sessions": len(sessions)}
+                best_S, compiled.grouping = found.scores_S, found.grouping
+        trial = {
+            "equal_intents_f1": float(equal_S.mean()),
+            "grouping_f1": float(best_S.mean()),
+            "sessions": len(sessions),
+        }
         compiled.trials = [*compiled.trials, trial]
         return compiled
 
@@ -109,25 +104,16 @@ class GroupingSearch(Teleprompter):  # type: ignore[misc]
         self,
         program: BundleGenerator,
         sessions: Sequence[Session],
-        labels: Sequence[ItemCandidates | None],
+        named: Sequence[ItemCandidates],
     ) -> Sequence[NDArray[np.float64] | None]:
         """How the intents of each session's items overlap; None where the LM cannot tell."""
         if not tells_likelihoods(program.generate):
             return [None] * len(sessions)
 
         def overlap(place: int) -> NDArray[np.float64]:
-            return program.overlap(sessions[place], labels[place] or [])
+            return program.overlap(sessions[place], named[place])
 
         return call_all(overlap, range(len(sessions)), num_threads=self._num_threads)
-
-
-@dataclass(frozen=True)
-class _Read:
-    """A validation session as the student read it."""
-
-    session: Session
-    readings: ItemCandidates
-    overlap: NDArray[np.float64] | None
 
 
 @dataclass(frozen=True)
@@ -148,41 +134,51 @@ def _learnt(
     return fit_pairs([session for session in sessions if session.id not in known], encoder)
 
 
-def _best(read: Sequence[_Read], encoder: TitleEncoder, learnt: PairModel | None) -> _Found:
-    """The grouping with the best score among its neighbours."""
-    told = all(one.overlap is not None for one in read)
+def _best(
+    answered: Sequence[tuple[Session, ItemCandidates, NDArray[np.float64] | None]],
+    encoder: TitleEncoder,
+    learnt: PairModel | None,
+) -> _Found:
+    """The grouping with the best score among its neighbours.
+
+    Args:
+        answered: Validation sessions, the candidates named for their items, and how these overlap.
+        encoder: Embeds intents and titles.
+        learnt: A model of pairs to try beside the cosine.
+    """
+    told = all(overlap is not None for _, _, overlap in answered)
     kinds = product(dict.fromkeys((None, learnt)), (False, True) if told else (False,), WEIGHTS)
-    found: list[_Found] = []
+    found: dict[bool, list[_Found]] = {True: [], False: []}
     for pairs, by_likelihood, weight in kinds:
-        trees = [
-            intent_dendrogram(
-                one.session,
-                one.readings,
-                encoder,
-                weight,
-                pairs,
-                one.overlap if by_likelihood else None,
+        trees = []
+        for session, named, overlap in answered:
+            alike = overlap if by_likelihood else None
+            tree = intent_dendrogram(session, named, encoder, weight, pairs, alike)
+            trees.append((session, tree))
+        for fall_back, mine in found.items():
+            grouping = SimilarIntents(
+                weight=weight,
+                threshold=0.0,
+                fall_back=fall_back,
+                pairs=pairs,
+                by_likelihood=by_likelihood,
             )
-            for one in read
-        ]
-        grouping = SimilarIntents(
-            weight=weight, threshold=0.0, pairs=pairs, by_likelihood=by_likelihood
-        )
-        found += [
-            _cut(read, trees, replace(grouping, fall_back=fall_back)) for fall_back in (True, False)
-        ]
-    best, other = (
-        max((one for one in found if one.grouping.fall_back is fall_back), key=attrgetter("smooth"))
-        for fall_back in (True, False)
-    )
+            mine.append(_cut(trees, grouping))
+    whole_session, no_bundle = (max(found[key], key=attrgetter("smooth")) for key in (True, False))
     # A validation set has few sessions without a bundle: to leave others without one for their
     # sake takes more than they alone can show.
-    return other if _beyond(other.scores_S - best.scores_S, errors=2) else best
+    better = _beyond(no_bundle.scores_S - whole_session.scores_S, errors=2)
+    return no_bundle if better else whole_session
 
 
-def _cut(read: Sequence[_Read], trees: Sequence[Dendrogram], grouping: SimilarIntents) -> _Found:
+def _cut(trees: Sequence[tuple[Session, Dendrogram]], grouping: SimilarIntents) -> _Found:
     """The grouping with the best threshold."""
-    scores_HS = np.array([_scores(read, trees, high, grouping.fall_back) for high in THRESHOLDS])
+
+    def score(session: Session, tree: Dendrogram, threshold: float) -> float:
+        left = whole(session) if grouping.fall_back else []
+        return matched_f1(session.gold, tree.cut(threshold) or left)
+
+    scores_HS = np.array([[score(*tree, threshold) for tree in trees] for threshold in THRESHOLDS])
     around_HS = np.pad(scores_HS, ((1, 1), (0, 0)), mode="edge")
     smooth_H = (around_HS[:-2] + around_HS[1:-1] + around_HS[2:]).mean(axis=1) / 3
     place = int(smooth_H.argmax())
@@ -195,15 +191,3 @@ def _beyond(gain_S: NDArray[np.float64], errors: float) -> bool:
     return len(gain_S) > 1 and bool(
         gain_S.mean() > errors * gain_S.std(ddof=1) / len(gain_S) ** 0.5
     )
-
-
-def _scores(
-    read: Sequence[_Read], trees: Sequence[Dendrogram], threshold: float, fall_back: bool
-) -> list[float]:
-    return [
-        matched_f1(
-            one.session.gold,
-            tree.cut(threshold) or (whole(one.session) if fall_back else []),
-        )
-        for one, tree in zip(read, trees, strict=True)
-    ]

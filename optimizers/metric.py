@@ -1,13 +1,15 @@
-"""Sessions and scores in DSPy's terms: examples and the metric that is optimised."""
+"""Sessions and scores in DSPy's terms: examples, their metric, and validation kept apart."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from dspy import Example
 
+from routedk.data.knowledge_file import sources_of
+from routedk.errors import SettingError
 from routedk.eval.matched import matched_f1
 from routedk.programs.prompting.layout import render_answer
-from routedk.types import Session, bundle_sets
+from routedk.types import KnowledgeBase, Session, bundle_sets
 
 
 def as_examples(sessions: Sequence[Session]) -> list[Any]:
@@ -27,3 +29,26 @@ def _label(session: Session) -> dict[str, str]:
 def matched_f1_metric(example: Any, prediction: Any, trace: object = None) -> float:
     """Matched F1 of one prediction, in [0, 1]: the metric for DSPy's optimizers and Evaluate."""
     return matched_f1(example.session.gold, bundle_sets(prediction.bundles))
+
+
+def check_apart(trainset: Sequence[Any], valset: Sequence[Any], knowledge: KnowledgeBase) -> None:
+    """Check that no validation session was seen before.
+
+    Args:
+        trainset: Examples to learn from.
+        valset: Examples to score on.
+        knowledge: What was distilled.
+
+    Raises:
+        SettingError: A validation session is in the training set, or knowledge was made from it.
+    """
+    scored = {example.session.id for example in valset}
+    for what, names in (
+        ("the training set", {example.session.id for example in trainset}),
+        ("what the knowledge was made from", sources_of(knowledge)),
+    ):
+        if both := sorted(scored & names):
+            raise SettingError(
+                f"{len(both)} validation sessions are in {what}, e.g. {', '.join(both[:5])}: "
+                "scores on them would mean nothing (split again, or distil from the training split)"
+            )

@@ -15,10 +15,8 @@ from routedk.optimizers.prompt_length import estimated_tokens
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.program_file import load_generator
-from routedk.programs.testing import scripted_lm
-from routedk.types import (
-    Session,
-)
+from routedk.programs.testing import ScriptedEngine, scripted_lm
+from routedk.types import Session
 
 from .injected import KNOWLEDGE, TRAIN, VAL, compiled, helped_by
 
@@ -96,24 +94,25 @@ def test_of_equal_scores_the_shorter_prompt_wins() -> None:
     assert program.knowledge == CompiledKnowledge()
 
 
-def test_no_prompt_is_over_the_token_budget() -> None:
+def test_no_prompt_is_over_the_token_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     def words(messages: Any) -> int:
         return sum(len(message["content"].split()) for message in messages)
 
+    monkeypatch.setattr(ScriptedEngine, "prompt_tokens", staticmethod(words), raising=False)
     plain = max(words(BundleGenerator().messages(e.session)) for e in VAL)
     script = helped_by("the magic rule")
-    free = compiled(script, evaluations=12, count_tokens=words)
+    free = compiled(script, evaluations=12)
     assert max(trial["prompt_tokens"] for trial in free.trials) > plain + 8
-    tight = compiled(script, evaluations=12, count_tokens=words, token_budget=plain + 8)
+    tight = compiled(script, evaluations=12, token_budget=plain + 8)
     assert len(tight.trials) <= 12
     assert all(trial["prompt_tokens"] <= plain + 8 for trial in tight.trials)
     assert tight.knowledge.rules == ("the magic rule",)
     assert max(words(tight.messages(e.session)) for e in VAL) <= plain + 8
-    none = compiled(script, evaluations=12, count_tokens=words, token_budget=plain)
+    none = compiled(script, evaluations=12, token_budget=plain)
     assert len(none.trials) == 1
     message = f"token_budget={plain - 1}: .* has prompts of {plain} tokens already"
     with pytest.raises(SettingError, match=message):
-        compiled(script, count_tokens=words, token_budget=plain - 1)
+        compiled(script, token_budget=plain - 1)
 
 
 def test_tokens_are_counted_by_the_student_where_it_can() -> None:

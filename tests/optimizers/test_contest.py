@@ -1,28 +1,24 @@
-from routedk.optimizers.comparison import Comparison, Contest
+from routedk.optimizers.contest import Comparison, Contest
 
 
-def test_a_newcomer_must_beat_the_incumbent_beyond_noise() -> None:
+def test_a_newcomer_must_beat_the_incumbent_beyond_chance() -> None:
     contest = Contest(level=0.1, seed=0)
-    assert contest.enter([0.0] * 4, 1.0) is None
+    assert contest.enter([0.0] * 4, 1.0) == Comparison()
     one = contest.enter([1.0, 1.0, 0.0, 0.0], 9.0)
-    assert one == Comparison(against=0, difference=0.5, p=0.25, replaces=False)
+    assert one == Comparison(against=0, difference=0.5, p=0.25, replaced=False)
     assert (contest.leader, contest.kept()) == (1, 0)
     two = contest.enter([1.0] * 4, 9.0)
-    assert two == Comparison(against=0, difference=1.0, p=1 / 16, replaces=True)
+    assert two == Comparison(against=0, difference=1.0, p=1 / 16, replaced=True)
     three = contest.enter([1.0, 1.0, 1.0, 0.5], 1.0)
-    assert three is not None
-    assert (three.against, three.difference, three.replaces) == (2, -0.125, False)
+    assert (three.against, three.difference, three.replaced) == (2, -0.125, False)
     assert (contest.leader, contest.kept()) == (2, 2)
 
 
 def test_of_equal_means_the_shorter_prompt() -> None:
     contest = Contest(level=0.1, seed=0)
     contest.enter([0.1, 0.2, 0.3], 5.0)
-    longer, shorter = contest.enter([0.3, 0.2, 0.1], 6.0), contest.enter([0.2] * 3, 4.0)
-    assert longer is not None
-    assert not longer.replaces
-    assert shorter is not None
-    assert shorter.replaces
+    assert contest.enter([0.3, 0.2, 0.1], 6.0).replaced is False
+    assert contest.enter([0.2] * 3, 4.0).replaced is True
     assert (contest.leader, contest.kept()) == (2, 2)
 
 

@@ -1,0 +1,94 @@
+"""`Contest`: which of several candidates is kept; a newcomer must win beyond chance."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from routedk.eval.paired import paired_p
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A candidate beside the incumbent; all is None for the first candidate.
+
+    Args:
+        against: The incumbent's number.
+        difference: Mean score of the candidate less that of the incumbent.
+        p: How often chance alone gives a difference as high, see `paired_p`.
+        replaced: Whether the candidate takes the incumbent's place.
+    """
+
+    against: int | None = None
+    difference: float | None = None
+    p: float | None = None
+    replaced: bool | None = None
+
+
+class Contest:
+    """Candidates, numbered from 0 in the order they enter.
+
+    The first is the first incumbent. A newcomer takes its place where its mean is higher and the
+    p-value at most ``level``, or where the means are equal and its prompt is shorter.
+
+    Args:
+        level: Of one comparison, above 0, below 1.
+        seed: Of the comparisons' random signs.
+    """
+
+    def __init__(self, *, level: float, seed: int) -> None:
+        """No candidate yet."""
+        self._level = level
+        self._seed = seed
+        self._scores: list[Sequence[float]] = []
+        self._lengths: list[float] = []
+        self._incumbent = 0
+
+    def enter(self, scores: Sequence[float], length: float) -> Comparison:
+        """Add a candidate and compare it with the incumbent.
+
+        Args:
+            scores: Its score on each session, higher is better; all candidates have the same
+                sessions in the same order.
+            length: Length of its prompts, in any unit.
+        """
+        self._scores.append(scores)
+        self._lengths.append(length)
+        number = len(self._scores) - 1
+        if number == 0:
+            return Comparison()
+        found = self._compare(number, self._incumbent)
+        if found.replaced:
+            self._incumbent = number
+        return found
+
+    @property
+    def leader(self) -> int:
+        """The number of the highest mean, beyond chance or not; of equal ones the shortest."""
+        numbers = range(len(self._scores))
+        return min(numbers, key=lambda n: (-self._mean(n), self._lengths[n], n))
+
+    def kept(self, among: Sequence[int] = ()) -> int:
+        """The number of the last incumbent.
+
+        Args:
+            among: Hold the contest among these alone, in their order; empty for all.
+        """
+        if not among:
+            return self._incumbent
+        incumbent, *others = among
+        for number in others:
+            if self._compare(number, incumbent).replaced:
+                incumbent = number
+        return incumbent
+
+    def _mean(self, number: int) -> float:
+        """Rounded, so that ties stay ties, whatever the order of a sum."""
+        return round(fmean(self._scores[number]), 9)
+
+    def _compare(self, number: int, incumbent: int) -> Comparison:
+        difference = round(self._mean(number) - self._mean(incumbent), 9)
+        p = paired_p(self._scores[number], self._scores[incumbent], seed=self._seed)
+        beats = difference > 0 and p <= self._level
+        shorter = difference == 0 and self._lengths[number] < self._lengths[incumbent]
+        replaced = beats or shorter
+        return Comparison(against=incumbent, difference=difference, p=p, replaced=replaced)

@@ -1,0 +1,228 @@
+"""`PromptSpace`: the prompts that a compilation may try, and in which order it tries them."""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from routedk.programs.generator import BundleGenerator
+from routedk.programs.knowledge.compiled import CompiledKnowledge
+from routedk.programs.knowledge.context import NeighbourStyle
+from routedk.types import KnowledgeBase, Session
+
+# Random proposals in a row, seen before or too long, after which nothing new is expected.
+_PATIENCE = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptChoice:
+    """One candidate for a program's prompt.
+
+    Args:
+        instruction: The instruction; None for the student's own.
+        rules: Places in the knowledge base of the rules that may be shown, in the order shown;
+            ascending where ``rules_shown`` orders them by nearness.
+        rules_shown: How many of them each prompt shows, the nearest to its session; None for
+            all.
+        patterns: Number of patterns that each prompt shows, the nearest to its session.
+        k: Number of neighbours shown.
+        show_thoughts: Whether neighbours are shown with their thoughts.
+        style: How neighbours are shown.
+    """
+
+    instruction: str | None = None
+    rules: tuple[int, ...] = ()
+    rules_shown: int | None = None
+    patterns: int = 0
+    k: int = 0
+    show_thoughts: bool = False
+    style: NeighbourStyle = "demos"
+
+    @property
+    def informed(self) -> bool:
+        """Whether the prompt shows distilled knowledge; neighbours alone are examples."""
+        return bool(self.rules or self.patterns or self.show_thoughts)
+
+    def record(self) -> dict[str, Any]:
+        """The choice as JSON."""
+        return {**asdict(self), "rules": list(self.rules)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptSpace:
+    """What may be chosen from.
+
+    Args:
+        knowledge: Rules, patterns and thoughts; they replace those of the student.
+        training: Sessions with gold that may be shown as neighbours.
+        instructions: Instructions to try beside the student's own.
+        ks: Numbers of neighbours to try, each at least 1 and at most that of the training
+            sessions.
+        rules_shown: Numbers of nearest rules to try where not all are shown, at least one.
+        patterns: Number of nearest patterns to try; 0 where there are no patterns.
+        styles: Styles of neighbours to try, at least one.
+        retriever: How neighbours are found, see `CompiledKnowledge`.
+    """
+
+    knowledge: KnowledgeBase
+    training: tuple[Session, ...] = ()
+    instructions: tuple[str, ...] = ()
+    ks: tuple[int, ...] = ()
+    rules_shown: tuple[int, ...] = (3,)
+    patterns: int = 0
+    styles: tuple[NeighbourStyle, ...] = ("demos",)
+    retriever: str = "tfidf"
+
+    @cached_property
+    def every_rule(self) -> tuple[int, ...]:
+        """The places of all rules."""
+        return tuple(range(len(self.knowledge.rules)))
+
+    @cached_property
+    def thoughts(self) -> dict[str, str]:
+        """The thoughts of training sessions, by the session's id."""
+        known = {session.id for session in self.training}
+        thoughts = self.knowledge.thoughts
+        return {each.session_id: each.text for each in thoughts if each.session_id in known}
+
+    def build(self, student: BundleGenerator, choice: PromptChoice | None) -> BundleGenerator:
+        """A copy of the student with the chosen prompt; None leaves it the student's own."""
+        program: BundleGenerator = student.deepcopy()
+        if choice is None:
+            return program
+        program.knowledge = CompiledKnowledge(
+            rules=tuple(self.knowledge.rules[place].text for place in choice.rules),
+            rules_shown=choice.rules_shown,
+            patterns=self.knowledge.patterns if choice.patterns else (),
+            patterns_shown=choice.patterns or None,
+            k=choice.k,
+            sessions=self.training if choice.k else (),
+            thoughts=self.thoughts if choice.show_thoughts else {},
+            show_thoughts=choice.show_thoughts,
+            style=choice.style,
+            retriever=self.retriever,
+        )
+        if choice.instruction is not None:
+            signature = program.generate.signature
+            program.generate.signature = signature.with_instructions(choice.instruction)
+        return program
+
+    def with_rules(
+        self, choice: PromptChoice, rules: tuple[int, ...], shown: int | None
+    ) -> PromptChoice:
+        """The choice with these rules, all in this order or only the ``shown`` nearest ones."""
+        if shown is None or len(rules) <= shown:
+            return replace(choice, rules=rules, rules_shown=None)
+        return replace(choice, rules=tuple(sorted(rules)), rules_shown=shown)
+
+    def with_neighbours(self, choice: PromptChoice, k: int) -> PromptChoice:
+        """The choice with ``k`` neighbours; the first come with thoughts and the first style."""
+        if not k:
+            return replace(choice, k=0, show_thoughts=False, style="demos")
+        if choice.k:
+            return replace(choice, k=k)
+        return replace(choice, k=k, show_thoughts=bool(self.thoughts), style=self.styles[0])
+
+    def propose(
+        self,
+        best: Callable[[], PromptChoice],
+        rng: random.Random,
+        fits: Callable[[PromptChoice], bool] = lambda choice: True,
+    ) -> Iterator[PromptChoice]:
+        """Candidates, none twice, until the space or the patience is exhausted.
+
+        First one decision after the other, each on top of the best so far: each instruction,
+        neighbours with their thoughts, the nearest rules, the nearest patterns, no thoughts, more
+        neighbours, all rules, style, other numbers of nearest rules. Then random changes of the
+        best so far, small ones first: a rule more or less, some rules in some order, two rules
+        the other way round, and the decisions above.
+
+        Args:
+            best: The best candidate so far; asked again for each proposal.
+            rng: The source of all randomness.
+            fits: Whether a candidate may be tried; the others are skipped.
+        """
+        seen = {PromptChoice()}
+        for choice in self._proposals(best, rng):
+            if choice not in seen:
+                seen.add(choice)
+                if fits(choice):
+                    yield choice
+
+    def _proposals(
+        self, best: Callable[[], PromptChoice], rng: random.Random
+    ) -> Iterator[PromptChoice]:
+        for instruction in self.instructions:
+            yield replace(best(), instruction=instruction)
+        for k in self.ks[:1]:
+            yield self.with_neighbours(best(), k)
+        yield self.with_rules(best(), self.every_rule, self.rules_shown[0])
+        if self.patterns:
+            yield replace(best(), patterns=self.patterns)
+        if best().k:
+            yield replace(best(), show_thoughts=False)
+        for k in self.ks[1:]:
+            yield self.with_neighbours(best(), k)
+        yield self.with_rules(best(), self.every_rule, None)
+        for style in self.styles[1:]:
+            if best().k:
+                yield replace(best(), style=style)
+        for shown in self.rules_shown[1:]:
+            yield self.with_rules(best(), self.every_rule, shown)
+        # The longer nothing new turns up, the farther from the best.
+        for attempt in range(_PATIENCE):
+            choice = best()
+            for _ in range(1 + attempt // 50):
+                choice = self._changed(choice, rng)
+            yield choice
+
+    def _changed(self, choice: PromptChoice, rng: random.Random) -> PromptChoice:
+        """The choice with one decision made differently; without neighbours none about them."""
+        decisions = ["instruction"] * bool(self.instructions) + ["k"] * bool(self.ks)
+        decisions += ["rule", "rule", "rules"] * bool(self.every_rule)
+        if len(choice.rules) > 1 and choice.rules_shown is None:
+            decisions.append("order")
+        if len(choice.rules) > min(self.rules_shown):
+            decisions.append("nearest")
+        decisions += ["patterns"] * bool(self.patterns)
+        if choice.k:
+            decisions += ["thoughts"] * bool(self.thoughts)
+            decisions += ["style"] * (len(self.styles) > 1)
+        match rng.choice(decisions) if decisions else None:
+            case "instruction":
+                return replace(choice, instruction=rng.choice((None, *self.instructions)))
+            case "k":
+                return self.with_neighbours(choice, rng.choice((0, *self.ks)))
+            case "rule" | "rules" | "order" as decision:
+                rules = self._other_rules(choice.rules, decision, rng)
+                return self.with_rules(choice, rules, choice.rules_shown)
+            case "nearest":
+                shown = rng.choice((None, *self.rules_shown))
+                return self.with_rules(choice, choice.rules, shown)
+            case "patterns":
+                return replace(choice, patterns=0 if choice.patterns else self.patterns)
+            case "thoughts":
+                return replace(choice, show_thoughts=not choice.show_thoughts)
+            case "style":
+                return replace(choice, style=rng.choice(self.styles))
+        return choice
+
+    def _other_rules(
+        self, chosen: tuple[int, ...], decision: str, rng: random.Random
+    ) -> tuple[int, ...]:
+        """One rule more or less, some rules in some order, or two of them swapped."""
+        count = len(self.every_rule)
+        if decision == "rules":
+            return tuple(rng.sample(range(count), rng.randint(1, count)))
+        rules = list(chosen)
+        if decision == "order":
+            one, other = rng.sample(range(len(rules)), 2)
+            rules[one], rules[other] = rules[other], rules[one]
+            return tuple(rules)
+        place = rng.randrange(count)
+        if place in rules:
+            rules.remove(place)
+        else:
+            rules.insert(rng.randint(0, len(rules)), place)
+        return tuple(rules)
