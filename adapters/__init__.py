@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from routedk.adapters.export.export import export_lora, export_model
     from routedk.adapters.export.prototype_export import PrototypeSettings, export_prototypes
     from routedk.adapters.export.prototypes import Prototypes
-    from routedk.adapters.generate import GenerateConfig, generate, stream_answers
+    from routedk.adapters.generate import stream_answers
     from routedk.adapters.lm import resolve_lm
     from routedk.adapters.student import Student, load_student
     from routedk.adapters.training.fit import FitSettings
@@ -26,7 +26,6 @@ __all__ = [
     "Continuation",
     "ExpertSettings",
     "FitSettings",
-    "GenerateConfig",
     "PrototypeSettings",
     "Prototypes",
     "RoutedStudent",
@@ -41,7 +40,6 @@ __all__ = [
     "export_lora",
     "export_model",
     "export_prototypes",
-    "generate",
     "load_student",
     "resolve_lm",
     "scorer_of",
@@ -53,7 +51,6 @@ _HOMES = {
     "Continuation": "engine.scoring",
     "ExpertSettings": "experts.routed",
     "FitSettings": "training.fit",
-    "GenerateConfig": "generate",
     "PrototypeSettings": "export.prototype_export",
     "Prototypes": "export.prototypes",
     "RoutedStudent": "experts.routed",
@@ -68,7 +65,6 @@ _HOMES = {
     "export_lora": "export.export",
     "export_model": "export.export",
     "export_prototypes": "export.prototype_export",
-    "generate": "generate",
     "load_student": "student",
     "resolve_lm": "lm",
     "stream_answers": "generate",

@@ -1,42 +1,10 @@
-"""RouteDK: shopping sessions to bundles with a small language model."""
+"""RouteDK: shopping sessions to bundles with a small language model.
 
-from routedk.errors import (
-    AnswerError,
-    ArtifactError,
-    DataError,
-    MissingExtraError,
-    RouteDKError,
-    SettingError,
-    StudentError,
-)
-from routedk.types import (
-    Bundle,
-    Item,
-    KnowledgeBase,
-    Pattern,
-    Provenance,
-    Rule,
-    Session,
-    Thought,
-)
+``__init__.pyi`` lists the public names once; each is loaded when it is first used.
+"""
+
+import lazy_loader
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "AnswerError",
-    "ArtifactError",
-    "Bundle",
-    "DataError",
-    "Item",
-    "KnowledgeBase",
-    "MissingExtraError",
-    "Pattern",
-    "Provenance",
-    "RouteDKError",
-    "Rule",
-    "Session",
-    "SettingError",
-    "StudentError",
-    "Thought",
-    "__version__",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
