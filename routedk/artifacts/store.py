@@ -19,7 +19,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
 
 from filelock import FileLock
 
@@ -65,10 +64,10 @@ class ArtifactStore:
     def __init__(self, folder: str | Path | None = None) -> None:
         self.root = Path(folder or cache_folder() / "store").resolve()
 
-    @classmethod
-    def of(cls, store: Self | str | Path | None) -> Self:
+    @staticmethod
+    def of(store: "ArtifactStore | str | Path | None") -> "ArtifactStore":
         """The store that a caller named: itself, a folder, or None for the default one."""
-        return store if isinstance(store, cls) else cls(store)
+        return store if isinstance(store, ArtifactStore) else ArtifactStore(store)
 
     def obtain(self, recipe: Recipe, make: Callable[[Path, Path], None]) -> Artifact:
         """The artifact of a recipe, from the store or made now.
