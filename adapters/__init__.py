@@ -9,7 +9,6 @@ from routedk.lazy import loaded_on_use
 
 if TYPE_CHECKING:
     from routedk.adapters.engine.engine import StudentEngine, engine_lm, student_lm
-    from routedk.adapters.engine.judges import StudentRanker, StudentVerifier
     from routedk.adapters.engine.scoring import Continuation, Scorer, scorer_of
     from routedk.adapters.experts.routed import ExpertSettings, RoutedStudent
     from routedk.adapters.export.export import export_lora, export_model
@@ -33,8 +32,6 @@ __all__ = [
     "Scorer",
     "Student",
     "StudentEngine",
-    "StudentRanker",
-    "StudentVerifier",
     "TrainingSettings",
     "engine_lm",
     "export_lora",
@@ -58,8 +55,6 @@ _HOMES = {
     "Scorer": "engine.scoring",
     "Student": "student",
     "StudentEngine": "engine.engine",
-    "StudentRanker": "engine.judges",
-    "StudentVerifier": "engine.judges",
     "TrainingSettings": "training.stages",
     "engine_lm": "engine.engine",
     "export_lora": "export.export",

@@ -207,8 +207,7 @@ def _asker(program: "BundleGenerator", config: GenerateConfig) -> Any:
     def answer(session: Session) -> Answer:
         with metered() as meter:
             found = chosen(session=session)
-        # Consensus asks on threads of its own, and says itself what it asked for.
-        usage: Any = found if "input_tokens" in found else meter.usage
+        usage = meter.usage
         return Answer(
             session.id,
             tuple(found.bundles),

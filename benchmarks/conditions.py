@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -110,12 +110,7 @@ def run_program(
     def ask(session: Session) -> tuple[Any, Usage]:
         with metered() as meter:
             answer = program(session=session)
-        usage = meter.usage
-        if "calls" in answer:
-            # What it counts includes judging, which is no call of a language model.
-            counted = {name: answer[name] for name in ("calls", "input_tokens", "output_tokens")}
-            usage = replace(usage, **counted)
-        return answer, usage
+        return answer, meter.usage
 
     started = perf_counter()
     found = generate_all(ask, sessions, num_threads=threads)
@@ -126,7 +121,6 @@ def run_program(
     ]
     spent = [usage for _, usage in found]
     total = sum(spent, Usage())
-    real = sum(usage.calls > usage.cached for usage in spent)
     each = len(sessions)
     return {
         **evaluate(sessions, made, seed=seed).to_dict(),
@@ -135,10 +129,8 @@ def run_program(
             "calls_per_session": total.calls / each,
             "input_tokens_per_session": total.input_tokens / each,
             "output_tokens_per_session": total.output_tokens / each,
-            # Of sessions that the cache did not answer alone: theirs is the time that was taken.
-            "seconds_per_session": seconds / real if real else None,
+            "seconds_per_session": seconds / each,
             "calls": total.calls,
-            "cached_calls": total.cached,
             "unmetered_calls": total.unmetered,
         },
         "predictions": [prediction_record(answer) for answer in made],
@@ -212,7 +204,6 @@ def result_table(records: Mapping[str, Mapping[str, Any]]) -> Table:
         "tokens\nin",
         "\nout",
         "\nseconds",
-        "cached\ncalls",
     ):
         table.add_column(title, no_wrap=True)
     for name, record in records.items():
@@ -233,9 +224,7 @@ def _cells(record: Mapping[str, Any]) -> Iterator[str]:
     yield f"{cost['calls_per_session']:.1f}"
     yield f"{cost['input_tokens_per_session']:.0f}"
     yield f"{cost['output_tokens_per_session']:.0f}"
-    seconds = cost["seconds_per_session"]
-    yield "-" if seconds is None else f"{seconds:.2f}"
-    yield f"{cost['cached_calls']}"
+    yield f"{cost['seconds_per_session']:.2f}"
 
 
 def digest(sessions: Sequence[Session]) -> str:

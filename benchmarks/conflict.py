@@ -88,7 +88,7 @@ def score(
     ]
     gates = routed.gates(prompts)
     usage = sum((usage for _, usage in found), Usage())
-    made = usage.calls - usage.cached
+    made = usage.calls
     answers = [answer for answer, _ in found]
     return {
         "equal": [

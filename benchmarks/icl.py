@@ -153,8 +153,7 @@ def main(
     console = Console(width=200)
     console.print(result_table(records))
     console.print(
-        f"{len(sessions)} sessions of {source.split}; model {model.model}; seconds are those of "
-        "calls really made, tokens those of all answers.",
+        f"{len(sessions)} sessions of {source.split}; model {model.model}.",
         highlight=False,
     )
     if silent := sum(record["cost"]["unmetered_calls"] for record in records.values()):

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from routedk.programs.aicl.file import load_aicl
     from routedk.programs.aicl.program import AICL
     from routedk.programs.batch import generate_all
-    from routedk.programs.choosing.likelihood import LikelihoodRanking
-    from routedk.programs.choosing.self_correct import SelfCorrect
-    from routedk.programs.choosing.verification import Verification
     from routedk.programs.consensus import Consensus, central_prediction
     from routedk.programs.generator import BundleGenerator
     from routedk.programs.journal.budget import Budget, BudgetError, estimate_calls
@@ -43,12 +40,9 @@ __all__ = [
     "GenerateBundles",
     "JournaledLM",
     "LMTeacher",
-    "LikelihoodRanking",
     "ParsedAnswer",
     "RuleDistiller",
-    "SelfCorrect",
     "ThoughtDistiller",
-    "Verification",
     "central_prediction",
     "estimate_calls",
     "generate_all",
@@ -73,12 +67,9 @@ _HOMES = {
     "GenerateBundles": "prompting.signatures",
     "JournaledLM": "journal.journaled_lm",
     "LMTeacher": "teachers.lm_teacher",
-    "LikelihoodRanking": "choosing.likelihood",
     "ParsedAnswer": "prompting.answers",
     "RuleDistiller": "teachers.rule_distiller",
-    "SelfCorrect": "choosing.self_correct",
     "ThoughtDistiller": "teachers.thought_distiller",
-    "Verification": "choosing.verification",
     "central_prediction": "consensus",
     "estimate_calls": "journal.budget",
     "generate_all": "batch",

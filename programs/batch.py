@@ -44,26 +44,20 @@ def call_all(
         num_threads: Calls under way at once, at least 1.
 
     Raises:
-        Exception: The first error of a call, as it was raised; the calls not yet begun are given
-            up.
+        Exception: That of the first value whose call failed; calls not yet begun are cancelled.
     """
-    errors: list[Exception] = []
     # Not dspy.Parallel: each makes a tqdm bar, though it is not shown, and of bars that sixteen
     # threads made at once one raised a KeyError.
     settings = dspy.settings.copy()
 
-    def kept(value: _Value) -> tuple[_Result] | None:
-        if errors:
-            return None
-        try:
-            with dspy.context(**settings):
-                return (call(value),)
-        except Exception as error:
-            errors.append(error)
-            return None
+    def called(value: _Value) -> _Result:
+        with dspy.context(**settings):
+            return call(value)
 
     with ThreadPoolExecutor(num_threads) as threads:
-        results = list(threads.map(kept, values))
-    if errors:
-        raise errors[0]
-    return [result for (result,) in filter(None, results)]
+        futures = [threads.submit(called, value) for value in values]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise

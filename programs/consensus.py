@@ -1,8 +1,8 @@
 """Consensus: several answers of one generator, and what they agree on."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import combinations
 from types import MappingProxyType
 from typing import Any
@@ -12,37 +12,29 @@ import numpy as np
 
 from routedk.errors import SettingError
 from routedk.eval.matched import matched_f1
-from routedk.eval.overlap import ItemSets, jaccard
+from routedk.eval.overlap import jaccard
 from routedk.programs.batch import call_all
-from routedk.programs.checks import check_count, check_generator, check_temperature, no_lm
-from routedk.programs.session_program import SessionProgram
-from routedk.programs.usage import Usage, metered
 from routedk.similarity.dendrogram import Dendrogram
 from routedk.types import Bundle, Session, bundle_sets
 
 Answers = Sequence[Sequence[Bundle]]
 Rule = Callable[[Session, Answers], tuple[Bundle, ...]]
 
-# DSPy replaces a temperature up to this where n completions are asked for.
-_DSPY_LEAST = 0.15
 
-
-class Consensus(SessionProgram):
-    """Draws n answers of a generator and gives the one, or the bundles, that they agree on.
+class Consensus(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
+    """Samples n answers of a generator and gives the one, or the bundles, that they agree on.
 
     Works around a ``dspy.Module`` that takes ``session=`` and answers with ``bundles``, and with
-    any ``dspy.LM``; one that computes n completions of a request together, as a student in this
-    process does, is asked for all further draws at once. Answers that could not be read have no
-    vote; where none could, there are no bundles, and ``error`` is the first one's. The prediction
-    has ``bundles``, ``confidences`` (for each bundle its mean agreement, see `confidence`),
-    ``votes`` (how many answers could be read), ``none``, ``error``, ``answers`` (all predictions
-    that were drawn) and ``calls``, ``input_tokens``, ``output_tokens``.
+    any ``dspy.LM``. Answers that could not be read have no vote; where none could, there are no
+    bundles, and ``error`` is the first one's. The prediction has ``bundles``, ``confidences`` (for
+    each bundle its mean agreement, see `confidence`), ``votes`` (how many answers could be read),
+    ``none``, ``error`` and ``answers`` (all predictions that were sampled).
 
     Args:
         generator: What answers; it is not changed.
-        n: Number of answers, at least 1. The first is drawn as the generator is set, the others at
-            the temperature.
-        temperature: Of the further draws, above 0.
+        n: Number of answers, at least 1. The first is asked for as the generator is set, the
+            others are sampled at the temperature.
+        temperature: Of the others, above 0 and at most 2.
         rule: Name of what is returned, see ``RULES``.
 
     Raises:
@@ -57,9 +49,13 @@ class Consensus(SessionProgram):
     ) -> None:
         """Check and keep the settings."""
         super().__init__()
-        check_generator(generator)
-        check_count("n", n, 1)
-        check_temperature(temperature)
+        if n < 1:
+            raise SettingError(f"n={n}: it must be at least 1")
+        if not 0 < temperature <= 2:
+            raise SettingError(
+                f"temperature={temperature}: it must be above 0, or all answers agree, and at "
+                "most 2"
+            )
         if rule not in RULES:
             raise SettingError(f"consensus rule {rule!r}: allowed are {', '.join(RULES)}")
         self.generator = generator
@@ -67,18 +63,16 @@ class Consensus(SessionProgram):
         self.temperature = temperature
         self.rule = rule
 
-    def _answer(self, session: Session) -> dspy.Prediction:
-        def draw(ask: Callable[[Session], list[Any]]) -> tuple[list[Any], Usage]:
-            with metered() as meter:
-                answers = ask(session)
-            return answers, meter.usage
+    def forward(self, session: Session) -> dspy.Prediction:
+        """Generate the bundles of one session.
 
+        Args:
+            session: The session; its gold bundles are not looked at.
+        """
+        programs = [self.generator, *map(self._sampling, range(1, self.n))]
         # All at once, so that a batching LM computes them as one batch.
-        asks = self._asks()
-        drawn = call_all(draw, asks, num_threads=len(asks))
-        answers = [answer for mine, _ in drawn for answer in mine]
-        usage = sum((usage for _, usage in drawn), Usage())
-        votes = [answer for answer in answers if _error(answer) is None]
+        answers = call_all(lambda ask: ask(session=session), programs, num_threads=self.n)
+        votes = [answer for answer in answers if answer.error is None]
         read = [tuple(answer.bundles) for answer in votes]
         bundles = RULES[self.rule](session, read) if read else ()
         return dspy.Prediction(
@@ -86,52 +80,26 @@ class Consensus(SessionProgram):
             confidences=[confidence(bundle, read) for bundle in bundles],
             votes=len(votes),
             none=bool(read) and not bundles,
-            error=None if read else _error(answers[0]),
+            error=None if read else answers[0].error,
             answers=answers,
-            calls=usage.calls,
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
         )
 
-    def _asks(self) -> list[Callable[[Session], list[Any]]]:
-        """What gives the answers, n in all, the first as the generator is set.
+    async def aforward(self, session: Session) -> dspy.Prediction:
+        """As `forward`, on a thread of its own."""
+        return await asyncio.to_thread(self.forward, session)
 
-        The further draws are one request where the language model computes its completions
-        together, and a generator can ask so; else one request each.
-        """
-        further = range(1, self.n)
-        lms = [predictor.lm or dspy.settings.lm for predictor in self.generator.predictors()]
-        if further and None in lms:
-            raise no_lm()
-        asks = [partial(_answer, self.generator)]
-        together = bool(lms) and all(_draws_together(lm) for lm in lms)
-        draws = getattr(self.generator, "draws", None)
-        if len(further) > 1 and together and draws and self.temperature > _DSPY_LEAST:
-            config = {"temperature": self.temperature, "rollout_id": self.n}
-            return [*asks, partial(draws, n=len(further), config=config)]
-        return [*asks, *(partial(_answer, self._drawing(number)) for number in further)]
-
-    def _drawing(self, number: int) -> Any:
-        """The generator, set to draw; each draw is one that DSPy's cache knows from the others."""
+    def _sampling(self, number: int) -> Any:
+        """A copy of the generator that samples; its calls differ from those of other copies."""
         program = self.generator.deepcopy()
         for predictor in program.predictors():
             lm = predictor.lm or dspy.settings.lm
-            predictor.lm = lm.copy(temperature=self.temperature, rollout_id=number)
+            if lm is None:
+                raise SettingError("no language model: dspy.configure(lm=...) or set_lm first")
+            seed = lm.kwargs.get("seed")
+            seeds = {} if seed is None else {"seed": seed + number}
+            # The rollout's number is part of the key of DSPy's cache.
+            predictor.lm = lm.copy(temperature=self.temperature, rollout_id=number, **seeds)
         return program
-
-
-def _draws_together(lm: Any) -> bool:
-    return bool(getattr(getattr(lm, "engine", None), "draws_together", False))
-
-
-def _answer(program: Any, session: Session) -> list[Any]:
-    return [program(session=session)]
-
-
-def _error(answer: Any) -> str | None:
-    """Why an answer could not be read; programs that cannot fail so have no such field."""
-    error: str | None = answer.get("error")
-    return error
 
 
 def minimum_bayes_risk(session: Session, answers: Answers) -> tuple[Bundle, ...]:
@@ -162,7 +130,7 @@ def central_prediction(predictions: Sequence[Any]) -> Any:
     Args:
         predictions: Of one session, at least one, each with ``bundles``.
     """
-    votes = [prediction for prediction in predictions if _error(prediction) is None]
+    votes = [prediction for prediction in predictions if prediction.error is None]
     if not votes:
         return predictions[0]
     return votes[_central([prediction.bundles for prediction in votes])]
@@ -215,6 +183,6 @@ def confidence(bundle: Bundle, answers: Answers) -> float:
     """
     if not answers:
         return 0.0
-    sets: list[ItemSets] = [bundle_sets(bundles) for bundles in answers]
+    sets = [bundle_sets(bundles) for bundles in answers]
     best = [max((jaccard(bundle.items, other) for other in mine), default=0.0) for mine in sets]
     return sum(best) / len(best)

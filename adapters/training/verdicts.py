@@ -34,8 +34,7 @@ class VerifierError(SettingError, LMError):  # type: ignore[misc]
         """The message says what to do."""
         super().__init__(
             "this student was trained to verify (answer form 'verification') and writes no "
-            "bundles: use it with routedk.programs.Verification and "
-            "routedk.adapters.StudentVerifier, or train experts of another form"
+            "bundles: train experts of another form"
         )
 
 

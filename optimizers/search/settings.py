@@ -10,7 +10,7 @@ Format = Literal["pattern", "rule", "thought"]
 Strategy = Literal["random", "length", "diversity", "difficulty"]
 UtilizationName = Literal["ICL", "SFT", "SFT+ICL"]
 Expert = Literal["base", "rule", "thought"]
-Enhancement = Literal["greedy", "consensus", "likelihood"]
+Enhancement = Literal["greedy", "consensus"]
 Fusion = Literal[
     "softmax",
     "static",
@@ -55,7 +55,7 @@ class TrialSettings(BaseModel):
             thoughts are distilled.
         rules: Rules in the prompt, the nearest ones, at least 0.
         enhancement: How an answer is chosen: ``greedy`` takes the first, ``consensus`` what several
-            agree on, ``likelihood`` the candidate that the student finds likeliest.
+            agree on.
 
     Raises:
         ValidationError: A value or a combination is not allowed; the message says why. It is a

@@ -20,12 +20,7 @@ PROGRAM = "program.json"
 EXPERTS = "experts"
 README = "README.md"
 _DRAWN = {
-    "consensus": ("choosing.consensus", "Consensus", "Consensus(generator, n={draws})"),
-    "likelihood": (
-        "choosing.likelihood",
-        "LikelihoodRanking",
-        "LikelihoodRanking(generator, StudentRanker(lm, generator), n={draws})",
-    ),
+    "consensus": ("consensus", "Consensus", "Consensus(generator, n={draws})"),
 }
 
 
@@ -177,7 +172,6 @@ def _about_enhancement(
     options = [repr(EXPERTS) if settings.use.trains else "None"]
     options += [] if student == "default" else [repr(student)]
     options += [] if dtype is None else [f"dtype={dtype!r}"]
-    ranker = "from routedk.adapters.engine.judges import StudentRanker"
     return [
         f"The trial's answers were chosen by **{settings.enhancement}** of {draws} draws. "
         "`routedk generate` takes the first answer, greedy, and does not reach this score by "
@@ -185,7 +179,6 @@ def _about_enhancement(
         "",
         "```python",
         "import dspy",
-        *([ranker] if "StudentRanker" in call else []),
         "from routedk.adapters.engine.engine import student_lm",
         "from routedk.programs import load_generator",
         f"from routedk.programs.{module} import {name}",

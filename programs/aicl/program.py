@@ -1,5 +1,6 @@
 """AICL: a session's bundles by what the language model learned on its nearest neighbours."""
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +11,9 @@ from routedk.errors import SettingError
 from routedk.programs.aicl import prompts
 from routedk.programs.aicl.lessons import Lesson, LessonBook
 from routedk.programs.aicl.self_correction import Dialogue, SelfCorrection, as_demos, ask_text
-from routedk.programs.checks import check_count
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.prompting import layout
 from routedk.programs.prompting.text import neutralise
-from routedk.programs.session_program import SessionProgram
 from routedk.programs.teachers.feedback import render_feedback, session_verdicts
 from routedk.programs.teachers.rule_distiller import read_rules
 from routedk.programs.usage import metered
@@ -24,7 +23,7 @@ CAUSES_TOKENS, RULES_TOKENS = 96, 96
 _MOST_RULES = 3
 
 
-class AICL(SessionProgram):
+class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
     """Takes a `Session`, gives bundles, after a dialogue about its nearest training sessions.
 
     On each neighbour the LM states bundles, infers the intent of each, and states the bundles
@@ -78,7 +77,8 @@ class AICL(SessionProgram):
         self.knowledge = CompiledKnowledge(k=k, sessions=tuple(sessions), retriever=retriever)
         self.use_rules = use_rules
         self.share = share
-        check_count("self_corrections", self_corrections, 0)
+        if self_corrections < 0:
+            raise SettingError(f"self_corrections={self_corrections}: it must be at least 0")
         self.talk = SelfCorrection(self_corrections)
         self.causes = dspy.Predict(prompts.FindCauses)
         self.rules = dspy.Predict(prompts.FindRules)
@@ -106,6 +106,14 @@ class AICL(SessionProgram):
         for name, predictor in self.named_predictors():
             predictor.signature = theirs[name].signature
             predictor.demos = theirs[name].demos
+
+    def forward(self, session: Session) -> dspy.Prediction:
+        """Generate the bundles of one session."""
+        return self._answer(session)
+
+    async def aforward(self, session: Session) -> dspy.Prediction:
+        """As `forward`, on a thread of its own."""
+        return await asyncio.to_thread(self._answer, session)
 
     def _answer(self, session: Session) -> dspy.Prediction:
         with metered() as meter:

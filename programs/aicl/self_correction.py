@@ -10,7 +10,6 @@ from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError
 from routedk.errors import AnswerError
 from routedk.programs.aicl import prompts
 from routedk.programs.aicl.lessons import Turn
-from routedk.programs.checks import check_count
 from routedk.programs.prompting import layout
 from routedk.programs.prompting.answers import ParsedAnswer, read_answer
 from routedk.programs.prompting.bundle_adapter import BundleLayout
@@ -84,7 +83,6 @@ class SelfCorrection(dspy.Module):  # type: ignore[misc]
     def __init__(self, corrections: int = 1) -> None:
         """Two predictors: ``generate`` and ``intent``."""
         super().__init__()
-        check_count("corrections", corrections, 0)
         self.corrections = corrections
         self.generate = dspy.Predict(GenerateBundles)
         self.intent = dspy.Predict(prompts.InferIntent)

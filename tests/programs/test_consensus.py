@@ -15,6 +15,7 @@ from routedk.programs.consensus import (
 )
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.testing import ScriptedEngine, scripted_lm
+from routedk.programs.usage import metered
 from routedk.types import Bundle, Session
 
 Make = Callable[..., Session]
@@ -72,14 +73,14 @@ def cycling(*answers: str) -> tuple[object, ScriptedEngine]:
     return scripted_lm(script)
 
 
-def test_draws_of_a_generator(tea: Session) -> None:
+def test_samples_of_a_generator(tea: Session) -> None:
     lm, engine = cycling("1 2 | tea", "1 2 | brewing", "1 2 3", "what?")
-    with dspy.context(lm=lm):
+    with dspy.context(lm=lm), metered() as meter:
         prediction = Consensus(BundleGenerator(), n=4, temperature=0.9)(session=tea)
     assert [b.items for b in prediction.bundles] == [{"tea-1", "tea-2"}]
     assert prediction.confidences == [pytest.approx((1 + 1 + 2 / 3) / 3)]
     assert (prediction.votes, len(prediction.answers)) == (3, 4)
-    assert (prediction.calls, prediction.input_tokens, prediction.output_tokens) == (4, 4, 4)
+    assert (meter.usage.calls, meter.usage.input_tokens, meter.usage.output_tokens) == (4, 4, 4)
     assert (prediction.none, prediction.error) == (False, None)
     assert sorted(c.temperature or 0.0 for c in engine.configs) == [0.0, 0.9, 0.9, 0.9]
 
@@ -106,11 +107,23 @@ def test_async_and_a_language_model_of_its_own(tea: Session) -> None:
     assert generator.generate.lm.kwargs.get("temperature") is None
 
 
+def test_samples_with_a_seed_differ_in_it(tea: Session) -> None:
+    lm, engine = cycling("1 2 | tea")
+    engine.supported_params |= {"seed"}
+    with dspy.context(lm=lm.copy(seed=7)):  # type: ignore[attr-defined]
+        Consensus(BundleGenerator(), n=3)(session=tea)
+    assert sorted(config.seed for config in engine.configs) == [7, 8, 9]
+
+
+def test_without_a_language_model(tea: Session) -> None:
+    with pytest.raises(SettingError, match="no language model"):
+        Consensus(BundleGenerator(), n=2)(session=tea)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"n": 0}, "n=0: it must be at least 1"),
-        ({"n": 2.5}, "n=2.5: it must be a whole number"),
         ({"temperature": 0.0}, r"temperature=0.0: it must be above 0"),
         ({"temperature": 2.5}, r"temperature=2.5: .* at most 2"),
         ({"rule": "vote"}, "consensus rule 'vote': allowed are mbr, agreement"),

@@ -1,14 +1,11 @@
 import threading
-from collections.abc import Iterator
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import dspy
-import pytest
 from dspy.lm15 import Message, Response
 from dspy.lm15 import Usage as Reported
 
+from routedk.programs.batch import call_all
 from routedk.programs.testing import ScriptedEngine
 from routedk.programs.usage import Usage, metered
 
@@ -32,17 +29,6 @@ class TalkativeEngine(ScriptedEngine):
         )
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> Iterator[None]:
-    """A cache of the test's own, on disk only, as a later run would find it."""
-    before = dspy.cache
-    dspy.configure_cache(
-        enable_memory_cache=False, enable_disk_cache=True, disk_cache_dir=str(tmp_path / "cache")
-    )
-    yield
-    dspy.cache = before
-
-
 def test_tokens_are_those_that_the_lm_reports() -> None:
     lm = dspy.LM("local/talkative", engine=TalkativeEngine(), cache=False)
     with metered() as meter:
@@ -53,17 +39,6 @@ def test_tokens_are_those_that_the_lm_reports() -> None:
     assert meter.usage == Usage(calls=2, input_tokens=20, output_tokens=6)
 
 
-def test_cached_answers_count_with_the_tokens_they_once_cost(cache: None) -> None:
-    engine = TalkativeEngine()
-    lm = dspy.LM("local/talkative", engine=engine)
-    lm("again")
-    with metered() as meter:
-        lm("again")
-        lm("anew")
-    assert len(engine.requests) == 2
-    assert meter.usage == Usage(calls=2, input_tokens=20, output_tokens=6, cached=1)
-
-
 def test_an_answer_without_counts_is_said_to_have_none() -> None:
     lm = dspy.LM("local/silent", engine=TalkativeEngine(reported=False), cache=False)
     with metered() as meter:
@@ -71,11 +46,11 @@ def test_an_answer_without_counts_is_said_to_have_none() -> None:
     assert meter.usage == Usage(calls=1, unmetered=1)
 
 
-def test_a_cached_answer_of_an_sdk_has_lost_its_counts() -> None:
-    from routedk.programs.usage import _of_entry
-
-    entry = {"usage": {}, "response": SimpleNamespace(usage={}, cache_hit=True)}
-    assert _of_entry(entry) == Usage(calls=1, cached=1, unmetered=1)
+def test_calls_of_call_all_are_counted() -> None:
+    lm = dspy.LM("local/talkative", engine=TalkativeEngine(), cache=False)
+    with metered() as meter:
+        call_all(lm, ["one", "two", "three"], num_threads=2)
+    assert meter.usage.calls == 3
 
 
 def test_each_thread_and_each_block_counts_its_own() -> None:
@@ -109,5 +84,5 @@ def test_calls_are_counted_where_history_is_off() -> None:
 
 
 def test_usage_adds_up() -> None:
-    one = Usage(calls=1, input_tokens=2, output_tokens=3, cached=4, unmetered=5)
-    assert one + one == Usage(calls=2, input_tokens=4, output_tokens=6, cached=8, unmetered=10)
+    one = Usage(calls=1, input_tokens=2, output_tokens=3, unmetered=5)
+    assert one + one == Usage(calls=2, input_tokens=4, output_tokens=6, unmetered=10)

@@ -10,12 +10,10 @@ from typing import Any
 
 import dspy
 
-from routedk.adapters.engine.judges import StudentRanker
 from routedk.eval.predictions import prediction_record
 from routedk.files import read_jsonl, write_jsonl_records
 from routedk.optimizers.search.stages.common import Common, Ledger, sessions_hash
 from routedk.programs.batch import call_all
-from routedk.programs.choosing.likelihood import LikelihoodRanking
 from routedk.programs.consensus import Consensus
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.program_file import load_generator
@@ -82,10 +80,6 @@ def _asker(
     if enhancement == "consensus":
         consensus: Callable[..., Any] = Consensus(generator, n=common.draws)
         return consensus
-    if enhancement == "likelihood":
-        ranker = StudentRanker(lm, generator)
-        ranking: Callable[..., Any] = LikelihoodRanking(generator, ranker, n=common.draws)
-        return ranking
     plain: Callable[..., Any] = generator
     return plain
 
@@ -98,9 +92,7 @@ def _ask(
     def answer(session: Session) -> Record:
         with metered() as meter:
             found = ask(session=session)
-        # A program that asks on threads of its own says itself what it asked for.
-        own = found.get("input_tokens") is not None
-        usage: Any = found if own else meter.usage
+        usage = meter.usage
         return {
             **prediction_record(Answer(session.id, tuple(found.bundles))),
             "input_tokens": usage.input_tokens,

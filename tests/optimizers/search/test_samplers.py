@@ -72,10 +72,10 @@ def test_a_queued_trial_keeps_its_values_and_gets_what_it_lacks() -> None:
     for _ in range(8):
         study.tell(ask(study, space), 0.5)
     for utilization in ("ICL", "SFT"):
-        study.enqueue_trial({"utilization": utilization, "enhancement": "likelihood"})
+        study.enqueue_trial({"utilization": utilization, "enhancement": "consensus"})
         trial = ask(study, space)
         assert trial.params["utilization"] == utilization
-        assert trial.params["enhancement"] == "likelihood"
+        assert trial.params["enhancement"] == "consensus"
         assert ("epochs" in trial.params) == (utilization == "SFT")
     assert [trial.state for trial in study.trials[8:]] == [TrialState.RUNNING] * 2
 

@@ -1,1 +1,0 @@
-"""Programs around a generator that choose among several answers."""
