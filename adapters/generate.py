@@ -122,11 +122,11 @@ def stream_answers(
     Settings are checked, and the model is loaded, when this is called.
     """
     from routedk.programs.generator import BundleGenerator
-    from routedk.programs.program_file import load_generator
+    from routedk.programs.program_file import load_program
 
     config = config or GenerateConfig()
     if program is None:
-        program = load_generator(config.program) if config.program else BundleGenerator()
+        program = load_program(config.program) if config.program else BundleGenerator()
     lm = lm or resolve_lm(config.lm, config.experts, config.student, config.dtype)
     # Only engines in this process are known to take a seed.
     if config.enhancement == "consensus" and "seed" in getattr(lm.engine, "supported_params", ()):

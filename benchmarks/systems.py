@@ -31,7 +31,7 @@ from routedk.files import write_json
 from routedk.programs.aicl.program import AICL
 from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator
-from routedk.programs.program_file import load_generator
+from routedk.programs.program_file import load_program
 from routedk.types import Answer, Session
 
 
@@ -40,7 +40,7 @@ def _systems(
 ) -> Iterator[tuple[str, Any, Any]]:
     """Name, language model and program of each system; AICL where it has neighbours."""
     plain = BundleGenerator()
-    compiled = load_generator(program) if program is not None else plain
+    compiled = load_program(program) if program is not None else plain
     untrained = student_lm(student=read_routing(experts)["student"]["name"], dtype=dtype)
     yield "student zero-shot", untrained, plain
     if program is not None:

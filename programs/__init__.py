@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from routedk.programs.journal.journal import AnswerJournal
     from routedk.programs.journal.journaled_lm import JournaledLM, is_session_error
     from routedk.programs.knowledge.compiled import CompiledKnowledge
-    from routedk.programs.program_file import load_generator
+    from routedk.programs.program_file import load_program
     from routedk.programs.prompting.answers import ParsedAnswer, read_answer
     from routedk.programs.prompting.bundle_adapter import BundleLayout
     from routedk.programs.prompting.signatures import GenerateBundles
@@ -48,7 +48,7 @@ __all__ = [
     "generate_all",
     "is_session_error",
     "load_aicl",
-    "load_generator",
+    "load_program",
     "read_answer",
     "read_knowledge",
     "write_knowledge",
@@ -75,7 +75,7 @@ _HOMES = {
     "generate_all": "batch",
     "is_session_error": "journal.journaled_lm",
     "load_aicl": "aicl.file",
-    "load_generator": "program_file",
+    "load_program": "program_file",
     "read_answer": "prompting.answers",
     "read_knowledge": "routedk.data.knowledge_file",
     "write_knowledge": "routedk.data.knowledge_file",

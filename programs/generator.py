@@ -161,9 +161,9 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
 
     def save(self, path: str | Path) -> None:
         """Write the program as one JSON file, see `routedk.programs.program_file`."""
-        from routedk.programs.program_file import save_generator
+        from routedk.programs.program_file import save_program
 
-        save_generator(self, path)
+        save_program(self, path)
 
     def load(self, path: str | Path) -> None:
         """Take over knowledge, instruction, demos and trials of a saved program.
@@ -171,9 +171,9 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         Raises:
             ArtifactError: The file is missing, damaged, or of another kind or version.
         """
-        from routedk.programs.program_file import load_generator
+        from routedk.programs.program_file import load_program
 
-        loaded = load_generator(path)
+        loaded = load_program(path)
         self.knowledge, self.grouping = loaded.knowledge, loaded.grouping
         self.trials, self.utilization = loaded.trials, loaded.utilization
         self.generate.signature = loaded.generate.signature

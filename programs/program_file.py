@@ -123,7 +123,7 @@ def _demos(demos: Iterable[Any]) -> list[dict[str, str]]:
     return [{name: text for name, text in demo.items() if text} for demo in shown]
 
 
-def save_generator(generator: BundleGenerator, path: str | Path) -> None:
+def save_program(generator: BundleGenerator, path: str | Path) -> None:
     """Write a program as JSON, atomically; an existing file is replaced."""
     write_json(path, program_record(generator))
 
@@ -167,7 +167,7 @@ def program_record(generator: BundleGenerator) -> dict[str, Any]:
     ).model_dump()
 
 
-def load_generator(path: str | Path) -> BundleGenerator:
+def load_program(path: str | Path) -> BundleGenerator:
     """Read a program; give it an LM with ``dspy.context(lm=...)`` or ``set_lm``.
 
     Raises:

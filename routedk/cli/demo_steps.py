@@ -203,10 +203,10 @@ class Demo:
     def _predict(self) -> None:
         from routedk.adapters.engine.engine import student_lm
         from routedk.programs.generator import BundleGenerator
-        from routedk.programs.program_file import load_generator
+        from routedk.programs.program_file import load_program
 
         test = [session for session in self.parts["test"] if session.gold]
-        self._write("routed-student", load_generator(self.program), self._routed_lm(), test)
+        self._write("routed-student", load_program(self.program), self._routed_lm(), test)
         self._write("untrained-student", BundleGenerator(), student_lm(), test)
 
     def _write(self, name: str, program: Any, lm: Any, sessions: Sequence[Session]) -> None:

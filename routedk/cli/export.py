@@ -201,7 +201,7 @@ def _export_prototypes(
     from routedk.adapters.export.prototype_export import PrototypeSettings, export_prototypes
     from routedk.adapters.training.examples import DEFAULT_FORM, written_by
     from routedk.programs.generator import BundleGenerator
-    from routedk.programs.program_file import load_generator
+    from routedk.programs.program_file import load_program
 
     sessions = source.load()
     mine = {session.id for session in sessions}
@@ -224,7 +224,7 @@ def _export_prototypes(
             f"{experts}: prototypes are compared with exact routing by what they answer, and "
             "experts that verify answer nothing: export them as a LoRA with --gates"
         )
-    runner = load_generator(program) if program is not None else BundleGenerator()
+    runner = load_program(program) if program is not None else BundleGenerator()
     runner.knowledge = runner.knowledge.without(session.id for session in held_out)
     found = export_prototypes(
         RoutedStudent.load(experts),

@@ -52,7 +52,7 @@ def generate(
     from routedk.eval.predictions import prediction_record
     from routedk.programs.batch import generate_all
     from routedk.programs.generator import BundleGenerator
-    from routedk.programs.program_file import load_generator
+    from routedk.programs.program_file import load_program
 
     if resume and output is None:
         raise SettingError("--resume needs --output FILE: on stdout nothing can be resumed")
@@ -64,7 +64,7 @@ def generate(
             path=source.path,
             hint="name another --split",
         )
-    runner = load_generator(program) if program is not None else BundleGenerator()
+    runner = load_program(program) if program is not None else BundleGenerator()
     _hide(runner, sessions)
     left = [session for session in sessions if session.id not in done]
     if not left:

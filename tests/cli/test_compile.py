@@ -43,7 +43,7 @@ def lm(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_compile_the_demo(
     capsys: pytest.CaptureFixture[str], knowledge: Path, tmp_path: Path
 ) -> None:
-    from routedk.programs.program_file import load_generator
+    from routedk.programs.program_file import load_program
 
     output = tmp_path / "program.json"
     (tmp_path / "new.txt").write_text("Guess.\n")
@@ -69,7 +69,7 @@ def test_compile_the_demo(
     assert "instruction" in out
     assert "3 of 20" in out
     assert "at p <= 0.0333" in out
-    program = load_generator(output)
+    program = load_program(output)
     assert program.knowledge.k >= 1
     *candidates, grouping = program.trials
     assert [trial["sessions"] for trial in candidates] == [6] * 4
@@ -112,7 +112,7 @@ def test_test_sessions_are_never_seen(
 def test_sft_compiles_no_knowledge_into_the_prompt(
     capsys: pytest.CaptureFixture[str], knowledge: Path, tmp_path: Path
 ) -> None:
-    from routedk.programs.program_file import load_generator
+    from routedk.programs.program_file import load_program
 
     output = tmp_path / "program.json"
     arguments = ("compile", "--data", "demo", "--lm", "x", "--output", output)
@@ -120,7 +120,7 @@ def test_sft_compiles_no_knowledge_into_the_prompt(
     code, _, err = run(capsys, *arguments, *options)
     assert code == 0
     assert "on 2 sessions no candidate can reach it, 7 are needed (raise --max-validation" in err
-    program = load_generator(output)
+    program = load_program(output)
     assert (program.utilization, program.knowledge.k, program.knowledge.rules) == ("SFT", 0, ())
 
 
@@ -193,7 +193,7 @@ def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_retriever_is_checked_first_and_kept(
     capsys: pytest.CaptureFixture[str], knowledge: Path, tmp_path: Path
 ) -> None:
-    from routedk.programs.program_file import load_generator
+    from routedk.programs.program_file import load_program
 
     output = tmp_path / "program.json"
     arguments = ("compile", "--data", "demo", "--lm", "x", "--output", output, "--retriever")
@@ -202,4 +202,4 @@ def test_the_retriever_is_checked_first_and_kept(
     assert "error: retriever 'oracle' is no sentence-transformers model that is here" in err
     options = ("--knowledge", knowledge, "--evaluations", "2", "--max-validation", "6")
     assert run(capsys, *arguments, "minilm", *options)[0] == 0
-    assert load_generator(output).knowledge.retriever == "minilm"
+    assert load_program(output).knowledge.retriever == "minilm"

@@ -15,7 +15,7 @@ from routedk.optimizers.metric import as_examples, matched_f1_metric
 from routedk.programs.consensus import central_prediction
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
-from routedk.programs.program_file import load_generator
+from routedk.programs.program_file import load_program
 from routedk.programs.prompting.layout import instruction
 from routedk.programs.prompting.signatures import GenerateBundles
 from routedk.programs.testing import ScriptedEngine, scripted_lm
@@ -108,7 +108,7 @@ def test_bootstrap_few_shot(tmp_path: Path) -> None:
     for messages in engine.requests[:-1]:
         assert messages[-1]["content"] not in [message["content"] for message in messages[:-1]]
     program.save(tmp_path / "program.json")
-    loaded = load_generator(tmp_path / "program.json")
+    loaded = load_program(tmp_path / "program.json")
     assert loaded.messages(VAL[0].session) == program.messages(VAL[0].session)
 
 

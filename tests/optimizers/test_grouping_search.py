@@ -11,7 +11,7 @@ from routedk.optimizers.grouping_search import GroupingSearch
 from routedk.optimizers.metric import as_examples
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.intent_overlap import LineScores
-from routedk.programs.program_file import load_generator
+from routedk.programs.program_file import load_program
 from routedk.programs.testing import scripted_lm
 from routedk.types import Bundle, Item, Session
 
@@ -53,7 +53,7 @@ def test_similar_intents_are_grouped_where_that_scores_higher(tmp_path: Path) ->
     assert compiled.trials[-1]["equal_intents_f1"] == 0.0
     assert compiled.trials[-1]["grouping_f1"] == 1.0
     compiled.save(tmp_path / "program.json")
-    assert load_generator(tmp_path / "program.json").grouping == compiled.grouping
+    assert load_program(tmp_path / "program.json").grouping == compiled.grouping
 
 
 def test_equal_intents_stay_where_nothing_is_better() -> None:
@@ -132,7 +132,7 @@ def test_training_gold_says_which_titles_go_together(tmp_path: Path) -> None:
     assert compiled.grouping.pairs is not None
     assert compiled.trials[-1]["grouping_f1"] == 1.0
     compiled.save(tmp_path / "program.json")
-    assert load_generator(tmp_path / "program.json").grouping == compiled.grouping
+    assert load_program(tmp_path / "program.json").grouping == compiled.grouping
     for other in (alone, scored):
         assert other.grouping is None or other.grouping.pairs is None, "learnt of what is scored"
 

@@ -14,7 +14,7 @@ from routedk.optimizers.metric import as_examples
 from routedk.optimizers.prompt_length import estimated_tokens
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
-from routedk.programs.program_file import load_generator
+from routedk.programs.program_file import load_program
 from routedk.programs.testing import ScriptedEngine, scripted_lm
 from routedk.types import Session
 
@@ -167,7 +167,7 @@ def test_calls_run_at_the_same_time() -> None:
 def test_trials_are_saved(tmp_path: Path) -> None:
     program = compiled(helped_by("deep thought"), evaluations=10)
     program.save(tmp_path / "program.json")
-    loaded = load_generator(tmp_path / "program.json")
+    loaded = load_program(tmp_path / "program.json")
     assert loaded.trials == program.trials
     assert loaded.messages(VAL[0].session) == program.messages(VAL[0].session)
 

@@ -9,7 +9,7 @@ from routedk.optimizers.knowledge_injection import KnowledgeInjection
 from routedk.optimizers.metric import matched_f1_metric
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
-from routedk.programs.program_file import load_generator
+from routedk.programs.program_file import load_program
 from routedk.programs.testing import scripted_lm
 from routedk.types import KnowledgeBase, Pattern, Rule
 
@@ -127,7 +127,7 @@ def test_neighbours_are_found_as_asked_for(retriever: str, tmp_path: Path) -> No
     program = compiled(helped_by("1 2 | x"), evaluations=4, retriever=retriever)
     assert (program.knowledge.k, program.knowledge.retriever) == (1, retriever)
     program.save(tmp_path / "program.json")
-    assert load_generator(tmp_path / "program.json").knowledge.retriever == retriever
+    assert load_program(tmp_path / "program.json").knowledge.retriever == retriever
 
 
 def test_a_model_that_cannot_be_loaded_stops_before_anything_is_scored(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_an_instruction_that_helps_is_chosen(tmp_path: Path) -> None:
     assert program.knowledge == CompiledKnowledge()
     assert [trial["choice"]["instruction"] for trial in program.trials[1:]] == instructions
     program.save(tmp_path / "program.json")
-    loaded = load_generator(tmp_path / "program.json")
+    loaded = load_program(tmp_path / "program.json")
     assert loaded.messages(VAL[0].session) == program.messages(VAL[0].session)
 
 

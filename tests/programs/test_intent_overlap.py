@@ -11,7 +11,7 @@ from routedk.errors import SettingError
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.grouping import SimilarIntents
 from routedk.programs.intent_overlap import LineScores, intent_overlap
-from routedk.programs.program_file import load_generator
+from routedk.programs.program_file import load_program
 from routedk.programs.prompting.layout import Message, Prompt
 from routedk.programs.testing import scripted_lm
 from routedk.programs.usage import metered
@@ -99,4 +99,4 @@ def test_the_program_keeps_how_it_groups(tmp_path: Path) -> None:
         weight=0.5, threshold=0.4, pairs=PairModel((0.25, -1.0), 0.5), by_likelihood=True
     )
     BundleGenerator(grouping=grouping).save(tmp_path / "program.json")
-    assert load_generator(tmp_path / "program.json").grouping == grouping
+    assert load_program(tmp_path / "program.json").grouping == grouping

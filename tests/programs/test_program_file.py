@@ -8,7 +8,7 @@ import pytest
 from routedk.errors import ArtifactError
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
-from routedk.programs.program_file import load_generator
+from routedk.programs.program_file import load_program
 from routedk.programs.testing import scripted_lm
 from routedk.types import Pattern, Provenance, Session
 
@@ -35,7 +35,7 @@ def test_saved_and_loaded_asks_the_same(
     program.generate.signature = program.generate.signature.with_instructions("Do it well.")
     program.generate.demos = [dspy.Example(session="1 x\n2 y", thought="", bundles="1 2")]
     program.save(tmp_path / "program.json")
-    loaded = load_generator(tmp_path / "program.json")
+    loaded = load_program(tmp_path / "program.json")
     assert loaded.messages(tea) == program.messages(tea)
     assert loaded.messages(tea)[0]["content"].startswith("Do it well.")
     assert loaded.messages(tea)[0]["content"].endswith("Rules:\n- kettles go with cups")
@@ -59,7 +59,7 @@ def with_patterns() -> BundleGenerator:
 def test_patterns_are_kept(tea: Session, tmp_path: Path) -> None:
     program = with_patterns()
     program.save(tmp_path / "program.json")
-    loaded = load_generator(tmp_path / "program.json")
+    loaded = load_program(tmp_path / "program.json")
     assert loaded.messages(tea)[0]["content"].endswith("Often bundled together:\n- Kettles + Mugs")
     assert loaded.messages(tea) == program.messages(tea)
     assert "t1" not in (tmp_path / "program.json").read_text()
@@ -82,7 +82,7 @@ def test_programs_from_before_there_were_patterns_still_load(
     file = tmp_path / "program.json"
     program.save(file)
     _as_before_patterns(file)
-    assert load_generator(file).messages(tea) == program.messages(tea)
+    assert load_program(file).messages(tea) == program.messages(tea)
 
 
 def test_a_program_with_patterns_is_held_to_the_layout_with_patterns(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_program_with_patterns_is_held_to_the_layout_with_patterns(tmp_path: P
     with_patterns().save(file)
     _as_before_patterns(file)
     with pytest.raises(ArtifactError, match="compiled for a signature with the fields"):
-        load_generator(file)
+        load_program(file)
 
 
 def test_no_secret_and_no_pickle(program: BundleGenerator, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_what_is_loaded_is_checked(
     _edit(record, path, value)
     file.write_text(json.dumps(record))
     with pytest.raises(ArtifactError, match=message):
-        load_generator(file)
+        load_program(file)
 
 
 @pytest.mark.parametrize(
@@ -162,12 +162,12 @@ def test_missing_or_damaged(content: str | None, message: str, tmp_path: Path) -
     if content is not None:
         file.write_text(content)
     with pytest.raises(ArtifactError, match=message):
-        load_generator(file)
+        load_program(file)
 
 
 def test_a_loaded_program_runs(program: BundleGenerator, tea: Session, tmp_path: Path) -> None:
     program.save(tmp_path / "program.json")
     lm, _ = scripted_lm(lambda messages: "1 2 | tea")
     with dspy.context(lm=lm):
-        prediction = load_generator(tmp_path / "program.json")(session=tea)
+        prediction = load_program(tmp_path / "program.json")(session=tea)
     assert len(prediction.bundles) == 1

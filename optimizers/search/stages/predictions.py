@@ -16,7 +16,7 @@ from routedk.optimizers.search.stages.common import Common, Ledger, sessions_has
 from routedk.programs.batch import call_all
 from routedk.programs.consensus import Consensus
 from routedk.programs.generator import BundleGenerator
-from routedk.programs.program_file import load_generator
+from routedk.programs.program_file import load_program
 from routedk.programs.usage import metered
 from routedk.types import Answer, Session
 
@@ -75,7 +75,7 @@ def _asker(
     common: Common, program: Path, enhancement: str, lm: Any, sessions: Sequence[Session]
 ) -> Callable[..., Any]:
     """The program with its enhancement; sessions that are answered are no neighbours."""
-    generator: BundleGenerator = load_generator(program)
+    generator: BundleGenerator = load_program(program)
     generator.knowledge = generator.knowledge.without({session.id for session in sessions})
     if enhancement == "consensus":
         consensus: Callable[..., Any] = Consensus(generator, n=common.draws)

@@ -18,7 +18,7 @@ from routedk.optimizers.search.settings import TrialSettings
 from routedk.optimizers.search.stages.common import Common, Ledger
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
-from routedk.programs.program_file import save_generator
+from routedk.programs.program_file import save_program
 from routedk.types import KnowledgeBase
 
 PROGRAM = "program.json"
@@ -53,7 +53,7 @@ def compiled(
                     trainset=as_examples(common.annotated),
                     valset=as_examples(common.validation),
                 )
-        save_generator(program, out / PROGRAM)
+        save_program(program, out / PROGRAM)
 
     inputs: dict[str, Any] = {}
     if shown.k:

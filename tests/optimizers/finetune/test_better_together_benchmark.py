@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from routedk.programs.program_file import load_generator
+from routedk.programs.program_file import load_program
 
 Run = Callable[..., Result]
 
@@ -41,7 +41,7 @@ def test_every_step_is_scored_on_both_parts(run: Run, tmp_path: Path) -> None:
     assert record["learnt"]["gold"] == record["learnt"]["asked"] == 4
     assert (tmp_path / "experts" / record["learnt"]["experts"] / "routing.json").is_file()
     assert record["chosen_on_validation"] in {one["step"] for one in record["steps"]}
-    load_generator(tmp_path / "program.json")
+    load_program(tmp_path / "program.json")
 
 
 def test_a_step_that_fails_ends_it(run: Run, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from routedk.optimizers.metric import as_examples, matched_f1_metric
 from routedk.programs.batch import generate_all
 from routedk.programs.consensus import Consensus
 from routedk.programs.generator import BundleGenerator
-from routedk.programs.program_file import load_generator
+from routedk.programs.program_file import load_program
 from routedk.programs.prompting.bundle_adapter import BundleLayout
 from routedk.programs.testing import scripted_lm
 from routedk.types import KnowledgeBase, Provenance, Rule, Session
@@ -117,7 +117,7 @@ def test_better_together(
     again.set_lm(again.generate.lm.copy(cache=False))
     assert texts(again, sessions) == after
     tuned.save(tmp_path / "program.json")
-    loaded = load_generator(tmp_path / "program.json")
+    loaded = load_program(tmp_path / "program.json")
     with dspy.context(lm=served.copy(cache=False)):
         assert texts(loaded, sessions) == after
 

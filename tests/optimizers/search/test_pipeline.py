@@ -22,7 +22,7 @@ from routedk.optimizers.search.pipeline import Pipeline, Prepared
 from routedk.optimizers.search.settings import TrialSettings
 from routedk.optimizers.search.stages import predictions
 from routedk.optimizers.search.stages.predictions import PREDICTIONS
-from routedk.programs.program_file import load_generator
+from routedk.programs.program_file import load_program
 from routedk.types import Session
 
 PLAN = TrainingPlan(knowledge_share=1.0, router_share=0.5, router_epochs=1.0)
@@ -110,7 +110,7 @@ def test_a_trial_that_trains_nothing(
     assert [part.key for part in second.parts] == [part.key for part in first.parts]
     # What making took is known when it is not made, too.
     assert [part.seconds for part in second.parts] == [part.seconds for part in first.parts]
-    program = load_generator(first.program)
+    program = load_program(first.program)
     assert (program.knowledge.k, program.knowledge.rules_shown) == (1, 2)
     assert program.knowledge.show_thoughts
     assert program.grouping is None
@@ -130,9 +130,9 @@ def test_a_trial_that_trains(
     routing = json.loads((first.experts / "routing.json").read_text())  # type: ignore[operator]
     assert (routing["fusion"], routing["experts"]) == ("softmax", ["base", "rule", "thought"])
     assert (routing["r"], routing["training"]["answer_form"]) == (2, "item-intents")
-    assert load_generator(first.program).utilization == "SFT"
+    assert load_program(first.program).utilization == "SFT"
     # The grouping was chosen, or found to be of no use.
-    assert load_generator(first.program).trials[-1]["sessions"] == 2
+    assert load_program(first.program).trials[-1]["sessions"] == 2
     assert run(open_pipeline(), SFT, validation)[0] == answers
     assert list(broken(Store(tmp_path / "store"))) == []
     assert not list((tmp_path / "store" / "work").iterdir())
