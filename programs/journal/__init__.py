@@ -1,1 +1,1 @@
-"""A language model whose answers are journaled and whose spending is bounded."""
+"""The teacher's journal: answers that were paid for, kept so that none is paid for twice."""

@@ -1,122 +1,114 @@
-"""What a language model's calls may cost: prices, a budget, and what calls will come to."""
+"""What calls of a language model cost, and a budget that no call may exceed."""
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from threading import Condition
+from typing import Any
 
 from dspy.utils.exceptions import LMError
 
-from routedk.errors import RouteDKError, SettingError
-from routedk.programs.journal.journal import Tally
-from routedk.programs.prompting.layout import Message
-
-# OpenAI's rule of thumb for English; used where the model's tokenizer is not known.
-_CHARACTERS_PER_TOKEN = 4
+from routedk.errors import RouteDKError
 
 
-class BudgetError(RouteDKError, LMError):  # type: ignore[misc]
-    """A call was not made, since it could have exceeded the budget.
+class BudgetError(RouteDKError, LMError):  # type: ignore[misc]  # DSPy is untyped here
+    """A call was not made because it could have exceeded the budget.
 
-    It is one of DSPy's LM errors, too, so that it passes through ``dspy.LM`` as it is.
+    It is also one of DSPy's LM errors, so that ``dspy.LM`` passes it on unchanged.
     """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """What calls came to.
+
+    Args:
+        calls: Calls that were answered.
+        input_tokens: Tokens of their prompts.
+        output_tokens: Tokens of their answers.
+        cost: Their price in US dollars; None where the price of one is not known.
+    """
+
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float | None = 0.0
+
+    @property
+    def tokens(self) -> int:
+        """Tokens read and written."""
+        return self.input_tokens + self.output_tokens
+
+    def __add__(self, other: "Tally") -> "Tally":
+        """Both together."""
+        known = self.cost is not None and other.cost is not None
+        return Tally(
+            calls=self.calls + other.calls,
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cost=(self.cost or 0.0) + (other.cost or 0.0) if known else None,
+        )
+
+
 class Budget:
-    """What may be spent on a journal's calls in all, earlier runs included.
+    """What one run may spend, shared by the threads that ask.
 
     Args:
-        max_tokens: Tokens read and written, at least 1; None for any.
-        max_cost: US dollars, above 0; None for any.
-
-    Raises:
-        SettingError: A value is out of its range.
+        max_tokens: Tokens read and written; None for no limit.
+        max_cost: US dollars; None for no limit.
+        spent: What earlier attempts of the run spent.
     """
 
-    max_tokens: int | None = None
-    max_cost: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_tokens is not None and self.max_tokens < 1:
-            raise SettingError(f"max_tokens={self.max_tokens}: at least 1, or None for any")
-        if self.max_cost is not None and not self.max_cost > 0:
-            raise SettingError(f"max_cost={self.max_cost}: above 0, or None for any")
-
-
-@dataclass(frozen=True, slots=True)
-class Amount:
-    """Tokens and US dollars."""
-
-    tokens: int = 0
-    cost: float = 0.0
-
-    def __add__(self, other: "Amount") -> "Amount":
-        return Amount(self.tokens + other.tokens, self.cost + other.cost)
-
-
-class Purse:
-    """A budget in use by many threads: what is spent, and what calls under way may come to.
-
-    Args:
-        budget: The limits.
-        spent: What was spent before.
-    """
-
-    def __init__(self, budget: Budget, spent: Amount) -> None:
-        self._budget = budget
+    def __init__(self, max_tokens: int | None, max_cost: float | None, spent: Tally) -> None:
+        self._max_tokens = max_tokens
+        self._max_cost = max_cost
         self._spent = spent
-        self._held: list[Amount] = []
+        self._reserved: list[Tally] = []
         self._changed = Condition()
 
-    def take(self, most: Amount) -> None:
-        """Hold what a call may come to, as soon as calls under way leave room for it.
+    @property
+    def spent(self) -> Tally:
+        """What the run has spent, interrupted attempts included."""
+        with self._changed:
+            return self._spent
 
-        Args:
-            most: The most that the call may come to.
+    def reserve(self, most: Tally) -> None:
+        """Set aside the most that a call may cost, waiting for calls under way to leave room.
 
         Raises:
             BudgetError: There is no room for it even when nothing is under way.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self.try_take(most))
+            self._changed.wait_for(lambda: self._has_room(most))
+            self._reserved.append(most)
 
-    def try_take(self, most: Amount) -> bool:
-        """The same without waiting; False where calls under way must end first.
-
-        Raises:
-            BudgetError: As `take`.
-        """
+    def settle(self, most: Tally, spent: Tally) -> None:
+        """Free what `reserve` set aside, and count what the call cost."""
         with self._changed:
-            self._refuse_beyond(self._spent + most)
-            if self._held and not self._fits(sum(self._held, self._spent + most)):
-                return False
-            self._held.append(most)
-            return True
-
-    def settle(self, most: Amount, spent: Amount) -> None:
-        """Give back what `take` held, and count what the call came to."""
-        with self._changed:
-            self._held.remove(most)
+            self._reserved.remove(most)
             self._spent += spent
             self._changed.notify_all()
 
-    def _fits(self, amount: Amount) -> bool:
-        limit = self._budget
-        return (limit.max_tokens is None or amount.tokens <= limit.max_tokens) and (
-            limit.max_cost is None or amount.cost <= limit.max_cost
-        )
+    def _has_room(self, most: Tally) -> bool:
+        if excess := self._excess(self._spent + most):
+            raise BudgetError(
+                f"the budget is {excess} and run again: no answer is paid for twice)"
+            )
+        return not self._excess(sum(self._reserved, self._spent + most))
 
-    def _refuse_beyond(self, amount: Amount) -> None:
-        if self._fits(amount):
-            return
-        limit, spent = self._budget, self._spent
-        if limit.max_tokens is not None and amount.tokens > limit.max_tokens:
-            state = f"{limit.max_tokens} tokens: {spent.tokens} are spent, and the next call may"
-            state += f" take {amount.tokens - spent.tokens} (raise --max-tokens"
-        else:
-            state = f"{limit.max_cost} dollars: {spent.cost:.4f} are spent, and the next call may"
-            state += f" take {amount.cost - spent.cost:.4f} (raise --max-cost"
-        raise BudgetError(f"the budget is {state} and run again: no answer is paid for twice)")
+    def _excess(self, total: Tally) -> str:
+        """Which limit a total exceeds; empty where it exceeds none."""
+        spent = self._spent
+        if self._max_tokens is not None and total.tokens > self._max_tokens:
+            return (
+                f"{self._max_tokens} tokens: {spent.tokens} are spent, and the next call may take "
+                f"{total.tokens - spent.tokens} (raise max_tokens"
+            )
+        cost, paid = total.cost or 0.0, spent.cost or 0.0
+        if self._max_cost is not None and cost > self._max_cost:
+            return (
+                f"{self._max_cost} dollars: {paid:.4f} are spent, and the next call may take "
+                f"{cost - paid:.4f} (raise max_cost"
+            )
+        return ""
 
 
 def price(model: str, input_tokens: int, output_tokens: int) -> float | None:
@@ -129,7 +121,7 @@ def price(model: str, input_tokens: int, output_tokens: int) -> float | None:
     """
     import litellm
 
-    # Else it prints advice for a name without a provider.
+    # Otherwise it prints advice for a name without a provider.
     litellm.suppress_debug_info = True
     try:
         read, written = litellm.cost_per_token(
@@ -140,39 +132,6 @@ def price(model: str, input_tokens: int, output_tokens: int) -> float | None:
     return float(read + written)
 
 
-def estimate_calls(
-    model: str, requests: Iterable[Sequence[Message]], *, output_tokens: int
-) -> Tally:
-    """What calls will come to, without making them.
-
-    Prompts are counted by LiteLLM where it has a price for the model, else at four characters
-    a token.
-
-    Args:
-        model: LiteLLM's name of the model.
-        requests: The messages of each call.
-        output_tokens: Tokens of an answer: the typical size, or ``max_tokens`` for the most.
-    """
-    known = price(model, 1, 1) is not None
-    calls = read = 0
-    for messages in requests:
-        calls += 1
-        read += _prompt_tokens(model, messages, known)
-    written = calls * output_tokens
-    cost = price(model, read, written)
-    return Tally(
-        calls=calls,
-        input_tokens=read,
-        output_tokens=written,
-        cost=cost or 0.0,
-        unpriced=0 if known else calls,
-    )
-
-
-def _prompt_tokens(model: str, messages: Sequence[Message], known: bool) -> int:
-    if not known:
-        characters = sum(len(message["content"]) for message in messages)
-        return -(-characters // _CHARACTERS_PER_TOKEN)
-    import litellm
-
-    return int(litellm.token_counter(model=model, messages=list(messages)))
+def price_of(lm: Any, input_tokens: int, output_tokens: int) -> float | None:
+    """As `price`, for a ``dspy.LM``; None for a custom engine, whose name may be anything."""
+    return price(lm.model, input_tokens, output_tokens) if isinstance(lm.engine, str) else None

@@ -1,0 +1,90 @@
+"""`DistillConfig`: all settings of distilling."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+from routedk.errors import SettingError
+
+Format: TypeAlias = Literal["pattern", "rule", "thought"]
+Strategy: TypeAlias = Literal["random", "length", "diversity", "difficulty"]
+
+ANNOTATION = "annotation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig:
+    """Which teacher distills which knowledge from how many training sessions.
+
+    Args:
+        teacher: annotation (offline, from gold bundles alone), or a model by its LiteLLM name,
+            e.g. openai/gpt-4o-mini or hosted_vllm/llama; its key is read from the environment.
+        formats: Kinds of knowledge to make.
+        strategy: Sampling strategy: which training sessions are taken first.
+        ratio: Share of the training sessions to distill from, in (0, 1].
+        scores: Scores for the strategy difficulty, one {"session_id", "score"} a line; without
+            them the LM teacher answers every training session first.
+        max_rules: Most rules, at least 0.
+        max_patterns: Most patterns, at least 0.
+        min_support: Least share of bundles that a pattern holds for, in (0, 1].
+        patterns_feed_rules: The LM teacher states rules with patterns in view.
+        rules_feed_thoughts: The LM teacher makes thoughts with rules in view.
+        api_base: Address of the LM teacher's server.
+        max_tokens: Most tokens that the LM teacher may read and write, interrupted runs included.
+        max_cost: Most US dollars that it may cost, interrupted runs included.
+        threads: Calls of the LM teacher under way at once.
+        seed: Seed of the sampling.
+
+    Raises:
+        SettingError: A value is not allowed, or has no effect with the other settings.
+    """
+
+    teacher: str = ANNOTATION
+    formats: tuple[Format, ...] = get_args(Format)
+    strategy: Strategy = "random"
+    ratio: float = 1.0
+    scores: Path | None = None
+    max_rules: int = 24
+    max_patterns: int = 50
+    min_support: float = 0.01
+    patterns_feed_rules: bool = True
+    rules_feed_thoughts: bool = True
+    api_base: str | None = None
+    max_tokens: int | None = None
+    max_cost: float | None = None
+    threads: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        formats = tuple(name for name in get_args(Format) if name in self.formats)
+        if not formats or len(formats) != len(set(self.formats)):
+            raise SettingError(
+                f"formats {list(self.formats)}: at least one of {', '.join(get_args(Format))}, "
+                "nothing else"
+            )
+        # In the order in which they build on each other.
+        object.__setattr__(self, "formats", formats)
+        if self.strategy not in get_args(Strategy):
+            allowed = ", ".join(get_args(Strategy))
+            raise SettingError(f"strategy {self.strategy!r}: it must be one of {allowed}")
+        for name, least in (("max_rules", 0), ("max_patterns", 0), ("threads", 1), ("seed", 0)):
+            self._require(name, getattr(self, name) >= least, f"at least {least}")
+        self._require("ratio", 0 < self.ratio <= 1, "in (0, 1]")
+        self._require("min_support", 0 < self.min_support <= 1, "in (0, 1]")
+        self._require("max_tokens", self.max_tokens is None or self.max_tokens >= 1, "at least 1")
+        self._require("max_cost", self.max_cost is None or self.max_cost > 0, "above 0")
+        if self.scores is not None and self.strategy != "difficulty":
+            raise SettingError(
+                f"scores are for the strategy difficulty, and the strategy is {self.strategy!r}"
+            )
+
+    def _require(self, name: str, allowed: bool, range_: str) -> None:
+        if not allowed:
+            raise SettingError(f"{name}={getattr(self, name)}: it must be {range_}")
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """The settings that change the knowledge, ready for JSON."""
+        kept = ("formats", "strategy", "ratio", "seed", "max_rules", "max_patterns", "min_support")
+        links = ("patterns_feed_rules", "rules_feed_thoughts")
+        return {name: getattr(self, name) for name in (*kept, *links)}
