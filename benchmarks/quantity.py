@@ -29,8 +29,8 @@ from routedk.programs.sampling.sampling import (
     make_strategy,
     sample_sessions,
 )
-from routedk.programs.teachers.annotation import AnnotationTeacher
-from routedk.programs.teachers.teacher import Teacher
+from routedk.programs.teachers.annotation import annotation_knowledge
+from routedk.programs.teachers.config import DistillConfig
 from routedk.types import KnowledgeBase, Session
 
 RATIOS = tuple(tenth / 10 for tenth in range(1, 11))
@@ -41,7 +41,7 @@ Point = dict[str, Any]
 def points(
     pool: Sequence[Session],
     strategies: Mapping[str, SamplingStrategy],
-    teacher: Teacher,
+    config: DistillConfig,
     tokenizer: Any,
 ) -> Iterator[Point]:
     """What is distilled from each sample; one that was distilled before is not distilled again.
@@ -49,7 +49,7 @@ def points(
     Args:
         pool: Training sessions with gold, ids distinct.
         strategies: Strategies by name.
-        teacher: Distils, from a sample in the order of the pool.
+        config: Of the annotation teacher.
         tokenizer: The student's.
 
     Yields:
@@ -63,7 +63,7 @@ def points(
             key = tuple(session.id for session in sample)
             if key not in known:
                 started = perf_counter()
-                counts = _counts(teacher.distill(sample), tokenizer)
+                counts = _counts(annotation_knowledge(sample, config), tokenizer)
                 known[key] = {
                     "sessions": len(sample),
                     "bundles": sum(len(session.bundles or ()) for session in sample),
@@ -155,13 +155,13 @@ def main(
     known = None if scores is None else read_scores(scores)
     names = [name for name in STRATEGIES if known is not None or name != "difficulty"]
     strategies = {n: make_strategy(n, seed=source.options.seed, scores=known) for n in names}
-    teacher = AnnotationTeacher(
+    settings = DistillConfig(
         max_rules=max_rules, max_patterns=max_patterns, min_support=min_support
     )
     tokenizer = AutoTokenizer.from_pretrained(find_student(student))
     found: list[Point] = []
     started = perf_counter()
-    for point in points(pool, strategies, teacher, tokenizer):
+    for point in points(pool, strategies, settings, tokenizer):
         found.append(point)
         typer.echo(f"{point['strategy']} {point['ratio']:.1f}: {_words(point)}", err=True)
     config = {

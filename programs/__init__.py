@@ -13,71 +13,70 @@ if TYPE_CHECKING:
     from routedk.programs.aicl.program import AICL
     from routedk.programs.batch import generate_all
     from routedk.programs.consensus import Consensus, central_prediction
+    from routedk.programs.distill import distill_artifact, plan_distill
     from routedk.programs.generator import BundleGenerator
-    from routedk.programs.journal.budget import Budget, BudgetError, estimate_calls
-    from routedk.programs.journal.journal import AnswerJournal
-    from routedk.programs.journal.journaled_lm import JournaledLM, is_session_error
+    from routedk.programs.journal.budget import BudgetError
     from routedk.programs.knowledge.compiled import CompiledKnowledge
     from routedk.programs.program_file import load_program
     from routedk.programs.prompting.answers import ParsedAnswer, read_answer
     from routedk.programs.prompting.bundle_adapter import BundleLayout
     from routedk.programs.prompting.signatures import GenerateBundles
-    from routedk.programs.teachers.annotation import AnnotationTeacher
-    from routedk.programs.teachers.lm_teacher import LMTeacher
-    from routedk.programs.teachers.rule_distiller import RuleDistiller
-    from routedk.programs.teachers.thought_distiller import ThoughtDistiller
+    from routedk.programs.sampling.difficulty import score_sessions
+    from routedk.programs.sampling.sampling import SamplingStrategy, make_strategy, sample_sessions
+    from routedk.programs.teachers.accumulate import accumulate, of_domain
+    from routedk.programs.teachers.config import DistillConfig
 
 __all__ = [
     "AICL",
-    "AnnotationTeacher",
-    "AnswerJournal",
-    "Budget",
     "BudgetError",
     "BundleGenerator",
     "BundleLayout",
     "CompiledKnowledge",
     "Consensus",
+    "DistillConfig",
     "GenerateBundles",
-    "JournaledLM",
-    "LMTeacher",
     "ParsedAnswer",
-    "RuleDistiller",
-    "ThoughtDistiller",
+    "SamplingStrategy",
+    "accumulate",
     "central_prediction",
-    "estimate_calls",
+    "distill_artifact",
     "generate_all",
-    "is_session_error",
     "load_aicl",
     "load_program",
+    "make_strategy",
+    "of_domain",
+    "plan_distill",
     "read_answer",
     "read_knowledge",
+    "sample_sessions",
+    "score_sessions",
     "write_knowledge",
 ]
 
 _HOMES = {
     "AICL": "aicl.program",
-    "AnnotationTeacher": "teachers.annotation",
-    "AnswerJournal": "journal.journal",
-    "Budget": "journal.budget",
     "BudgetError": "journal.budget",
     "BundleGenerator": "generator",
     "BundleLayout": "prompting.bundle_adapter",
     "CompiledKnowledge": "knowledge.compiled",
     "Consensus": "consensus",
+    "DistillConfig": "teachers.config",
     "GenerateBundles": "prompting.signatures",
-    "JournaledLM": "journal.journaled_lm",
-    "LMTeacher": "teachers.lm_teacher",
     "ParsedAnswer": "prompting.answers",
-    "RuleDistiller": "teachers.rule_distiller",
-    "ThoughtDistiller": "teachers.thought_distiller",
+    "SamplingStrategy": "sampling.sampling",
+    "accumulate": "teachers.accumulate",
     "central_prediction": "consensus",
-    "estimate_calls": "journal.budget",
+    "distill_artifact": "distill",
     "generate_all": "batch",
-    "is_session_error": "journal.journaled_lm",
     "load_aicl": "aicl.file",
     "load_program": "program_file",
+    "make_strategy": "sampling.sampling",
+    "of_domain": "teachers.accumulate",
+    "plan_distill": "distill",
     "read_answer": "prompting.answers",
     "read_knowledge": "routedk.data.knowledge_file",
+    "sample_sessions": "sampling.sampling",
+    "score_sessions": "sampling.difficulty",
     "write_knowledge": "routedk.data.knowledge_file",
 }
 

@@ -1,7 +1,5 @@
 """`distill`: knowledge from training sessions, made by a language model or read off annotations."""
 
-import hashlib
-import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,8 +14,6 @@ from routedk.data.records import session_to_record
 from routedk.errors import DataError, SettingError
 from routedk.files import read_json, write_json
 from routedk.programs.lm_identity import address_of, lm_identity
-from routedk.programs.sampling.difficulty import difficulty_scores, read_scores
-from routedk.programs.sampling.sampling import make_strategy, sample_sessions, sample_size
 from routedk.programs.teachers.config import ANNOTATION, DistillConfig
 from routedk.types import KnowledgeBase, Session
 
@@ -115,7 +111,7 @@ def plan_distill(
         return []
     from routedk.programs.teachers.plan import plan_calls
 
-    scores = None if config.scores is None else read_scores(config.scores)
+    scores = _read_scores(config)
     scored = pool if _needs_scores(config, pool, scores) else []
     if scored:
         # Which sessions are difficult is not known before they are answered: any stand for them.
@@ -139,7 +135,7 @@ class _Run:
         self.store = store
         self.on_step = on_step
         self.lm = lm if lm is not None else _named_lm(config)
-        self.scores = None if config.scores is None else read_scores(config.scores)
+        self.scores = _read_scores(config)
         if self.lm is None and _needs_scores(config, self.pool, self.scores):
             raise SettingError(
                 "strategy 'difficulty' needs scores: give a file of scores, or an LM teacher, "
@@ -148,7 +144,7 @@ class _Run:
         self.name: str = ANNOTATION if self.lm is None else self.lm.model
         self.inputs = {
             "sessions": content_hash([session_to_record(session) for session in self.pool]),
-            "scores": self.scores,
+            "scores": None if self.scores is None else content_hash(self.scores),
             "teacher": self.name if self.lm is None else lm_identity(self.lm),
             "address": "" if self.lm is None else address_of(self.lm),
         }
@@ -189,6 +185,7 @@ class _Run:
         from routedk.programs.journal.budget import price_of
         from routedk.programs.journal.journal import open_journal
         from routedk.programs.journal.journaled_lm import journaled_lm
+        from routedk.programs.sampling.difficulty import difficulty_scores
         from routedk.programs.teachers.lm_teacher import LMTeacher
 
         # A run with a higher budget continues the one that was stopped by a lower one.
@@ -249,9 +246,19 @@ def _named_lm(config: DistillConfig) -> Any:
     return teacher_lm(config)
 
 
+def _read_scores(config: DistillConfig) -> dict[str, float] | None:
+    if config.scores is None:
+        return None
+    from routedk.programs.sampling.difficulty import read_scores
+
+    return read_scores(config.scores)
+
+
 def _needs_scores(
     config: DistillConfig, pool: Sequence[Session], scores: Mapping[str, float] | None
 ) -> bool:
+    from routedk.programs.sampling.sampling import sample_size
+
     takes_all = sample_size(len(pool), config.ratio) == len(pool)
     return config.strategy == "difficulty" and scores is None and not takes_all
 
@@ -260,6 +267,8 @@ def _sample(
     pool: list[Session], config: DistillConfig, scores: Mapping[str, float] | None
 ) -> list[Session]:
     """The sessions to distill from, in the order of the pool."""
+    from routedk.programs.sampling.sampling import make_strategy, sample_sessions, sample_size
+
     if sample_size(len(pool), config.ratio) == len(pool):
         return pool
     strategy = make_strategy(config.strategy, seed=config.seed, scores=scores)

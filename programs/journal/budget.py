@@ -89,9 +89,7 @@ class Budget:
 
     def _has_room(self, most: Tally) -> bool:
         if excess := self._excess(self._spent + most):
-            raise BudgetError(
-                f"the budget is {excess} and run again: no answer is paid for twice)"
-            )
+            raise BudgetError(f"the budget is {excess} and run again: no answer is paid for twice)")
         return not self._excess(sum(self._reserved, self._spent + most))
 
     def _excess(self, total: Tally) -> str:

@@ -232,4 +232,3 @@ def _retry_after(error: BaseException) -> float | None:
         return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
     except (TypeError, ValueError):
         return None
-

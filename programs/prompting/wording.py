@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import cache
 
 from routedk.programs.prompting.text import neutralise
-from routedk.programs.teachers.patterns import leaf_category
 from routedk.types import Item, Session
 
 # Words that people write in intents without saying what the bundle is for.
@@ -28,6 +27,11 @@ def _stop_words() -> frozenset[str]:
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
     return frozenset(ENGLISH_STOP_WORDS) - {"computer", "system"}
+
+
+def leaf_category(categories: Sequence[str]) -> str:
+    """The most specific category of an item's path, as one harmless line; empty without one."""
+    return neutralise(categories[-1]) if categories else ""
 
 
 def stem(word: str) -> str:

@@ -1,6 +1,6 @@
-"""Which training sessions knowledge is distilled from: strategies of sampling, and ratios.
+"""Sampling strategies: which training sessions knowledge is distilled from, at which ratio.
 
-A strategy puts the whole pool in an order, and a sample is its beginning, so a smaller ratio's
+A strategy orders the whole pool, and a sample is the beginning of that order, so a smaller ratio's
 sample is inside a larger one's. The study (arXiv 2504.17220) names the strategies random, length,
 diversity and difficulty; its text could not be had in full, so what exactly each puts first is an
 assumption, stated at each class.
@@ -8,10 +8,9 @@ assumption, stated at each class.
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
-from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -27,8 +26,9 @@ class SamplingStrategy(Protocol):
     def order(self, sessions: Sequence[Session]) -> list[Session]:
         """The pool from the first session to be taken to the last.
 
-        The order depends on the sessions and on the strategy's own settings, its seed among them,
-        and on nothing else: not on the order they come in, nor on the process.
+        The result depends on the sessions and on the strategy's own settings, its seed among
+        them, and on nothing else: neither on the order in which sessions are given nor on the
+        process.
 
         Args:
             sessions: The pool; ids distinct.
@@ -157,22 +157,10 @@ class DifficultySampling:
         seed: Seed of the order among sessions of one score.
         scores: For each session id of the pool, how well it was answered, in [0, 1]; see
             `routedk.programs.sampling.difficulty`. Ids outside the pool are passed over.
-
-    Raises:
-        SettingError: A score is out of range.
     """
 
     seed: int
     scores: Mapping[str, float]
-
-    def __post_init__(self) -> None:
-        """Check the scores."""
-        wrong = [name for name, score in self.scores.items() if not 0 <= score <= 1]
-        if wrong:
-            raise SettingError(
-                f"{len(wrong)} scores are outside [0, 1], e.g. {self.scores[wrong[0]]} of session "
-                f"{wrong[0]!r}"
-            )
 
     def order(self, sessions: Sequence[Session]) -> list[Session]:
         """See `SamplingStrategy.order`.
@@ -189,48 +177,38 @@ class DifficultySampling:
         return sorted(_shuffled(sessions, self.seed), key=lambda session: self.scores[session.id])
 
 
-STRATEGIES: Mapping[str, Callable[..., SamplingStrategy]] = MappingProxyType(
-    {
-        "random": RandomSampling,
-        "length": LengthSampling,
-        "diversity": DiversitySampling,
-        "difficulty": DifficultySampling,
-    }
-)
+STRATEGIES: Mapping[str, Callable[..., SamplingStrategy]] = {
+    "random": RandomSampling,
+    "length": LengthSampling,
+    "diversity": DiversitySampling,
+    "difficulty": DifficultySampling,
+}
 
 
 def make_strategy(
-    name: str,
-    *,
-    seed: int,
-    encoder: TitleEncoder | None = None,
-    scores: Mapping[str, float] | None = None,
+    name: str, *, seed: int, scores: Mapping[str, float] | None = None
 ) -> SamplingStrategy:
-    """The named strategy with those of the settings that it has.
+    """The named strategy.
 
     Args:
         name: One of ``STRATEGIES``.
         seed: Seed of all chance.
-        encoder: For strategies that compare titles; by default the packaged MiniLM.
-        scores: For strategies by difficulty; score by session id, in [0, 1].
+        scores: For ``difficulty``: score by session id, in [0, 1].
 
     Raises:
-        SettingError: The name is unknown, a setting that it needs is missing or not allowed.
+        SettingError: The name is unknown, or ``difficulty`` has no scores.
     """
     if name not in STRATEGIES:
         raise SettingError(f"sampling strategy {name!r}: allowed are {', '.join(STRATEGIES)}")
-    given = {"seed": seed, "encoder": encoder, "scores": scores}
-    make: Any = STRATEGIES[name]
-    used = {field.name: given[field.name] for field in fields(make)}
-    missing = [f.name for f in fields(make) if f.default is MISSING and used[f.name] is None]
-    if missing:
-        raise SettingError(f"sampling strategy {name!r} needs {', '.join(missing)}")
-    strategy: SamplingStrategy = make(**used)
-    return strategy
+    if name != "difficulty":
+        return STRATEGIES[name](seed=seed)
+    if scores is None:
+        raise SettingError("sampling strategy 'difficulty' needs scores")
+    return DifficultySampling(seed=seed, scores=scores)
 
 
 def _shuffled(sessions: Sequence[Session], seed: int) -> list[Session]:
-    """The sessions in a seeded order that does not depend on the order they come in."""
+    """The sessions in a seeded order that does not depend on the order they are given in."""
     pool = sorted(sessions, key=lambda session: session.id)
     if len({session.id for session in pool}) != len(pool):
         raise SettingError("two sessions of the pool have the same id: ids must be distinct")

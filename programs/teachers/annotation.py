@@ -6,7 +6,7 @@ Deterministic and offline; it reads what annotators wrote where an LM teacher wo
 from collections.abc import Sequence
 
 from routedk.programs.prompting.wording import Kinds
-from routedk.programs.teachers.annotation_intents import ItemIntents
+from routedk.programs.teachers.annotation_intents import GoldIntents
 from routedk.programs.teachers.annotation_rules import general_rules, intent_rules
 from routedk.programs.teachers.config import ANNOTATION, DistillConfig
 from routedk.programs.teachers.patterns import mine_patterns
@@ -25,7 +25,7 @@ def annotation_knowledge(sessions: Sequence[Session], config: DistillConfig) -> 
         config: Which formats, and how many patterns and rules.
     """
     kinds = Kinds(sessions)
-    intents = ItemIntents(sessions, kinds)
+    intents = GoldIntents(sessions, kinds)
     patterns = (
         mine_patterns(sessions, min_support=config.min_support, limit=config.max_patterns)
         if "pattern" in config.formats
@@ -39,7 +39,7 @@ def annotation_knowledge(sessions: Sequence[Session], config: DistillConfig) -> 
 
 
 def _rules(
-    sessions: Sequence[Session], kinds: Kinds, intents: ItemIntents, config: DistillConfig
+    sessions: Sequence[Session], kinds: Kinds, intents: GoldIntents, config: DistillConfig
 ) -> tuple[Rule, ...]:
     general = general_rules(sessions, kinds)[: config.max_rules]
     by_intent = intent_rules(sessions, kinds, intents, config.max_rules - len(general))
@@ -49,7 +49,7 @@ def _rules(
     )
 
 
-def _thoughts(sessions: Sequence[Session], intents: ItemIntents) -> tuple[Thought, ...]:
+def _thoughts(sessions: Sequence[Session], intents: GoldIntents) -> tuple[Thought, ...]:
     return tuple(
         Thought(
             session_id=session.id,

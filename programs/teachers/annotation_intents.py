@@ -17,10 +17,10 @@ from routedk.programs.prompting.item_intents import (
     render_item_intents,
 )
 from routedk.programs.prompting.wording import Kinds, intent_words, plain_intent
-from routedk.similarity.encoders import TitleEncoder, default_encoder
+from routedk.similarity.encoders import default_encoder
 from routedk.types import Session
 
-# Average distance below which two intents are taken to be one, see `ItemIntents`.
+# Average distance below which two intents are taken to be one, see `GoldIntents`.
 _SAME_INTENT = 0.45
 # Comparing each two intents takes memory; rarer ones keep their own wording.
 _MOST_COMPARED = 4000
@@ -31,7 +31,7 @@ _LEAST_SIMILARITY = 0.3
 _UNNAMED = "bundle"
 
 
-class ItemIntents:
+class GoldIntents:
     """Names the intent of every item of a training session.
 
     An item of a gold bundle serves the bundle's intent. Annotators word one intent in many
@@ -43,19 +43,12 @@ class ItemIntents:
 
     Args:
         sessions: Training sessions with gold; nothing else is looked at.
-        kinds: Names items by their kind; by default as these sessions tell.
-        encoder: Tells which intents and titles are alike; by default the embedded MiniLM.
+        kinds: Names items by their kind.
     """
 
-    def __init__(
-        self,
-        sessions: Sequence[Session],
-        kinds: Kinds | None = None,
-        encoder: TitleEncoder | None = None,
-    ) -> None:
-        """Collect what is bundled under which intent."""
-        self._kinds = kinds or Kinds(sessions)
-        self._encoder = encoder or default_encoder()
+    def __init__(self, sessions: Sequence[Session], kinds: Kinds) -> None:
+        self._kinds = kinds
+        self._encoder = default_encoder()
         self._bundled = [
             (session.id, session.item(item_id).title, plain_intent(bundle.intent))
             for session in sessions
@@ -104,26 +97,26 @@ class ItemIntents:
         # Rounding keeps ties ties, whatever the order of a sum.
         return distances.clip(0, 2).round(6)
 
-    def label(self, intent: str) -> str:
-        """The label of a gold intent: the wording it shares with the intents merged with it."""
+    def word(self, intent: str) -> str:
+        """A gold intent in the wording that it shares with the intents merged with it."""
         plain = plain_intent(intent)
         return self.wording.get(plain) or clean_intent(plain or _UNNAMED)
 
     def thought(self, session: Session) -> str:
         """The thought that names each item's intent; exactly its gold bundles follow from it."""
-        labels: list[list[str]] = [[] for _ in session.items]
+        intents: list[list[str]] = [[] for _ in session.items]
         used: set[str] = set()
         for bundle in session.bundles or ():
-            label = _unlike(self.label(bundle.intent), used)
-            used.add(label)
+            intent = _unlike(self.word(bundle.intent), used)
+            used.add(intent)
             for item_id in bundle.item_ids:
-                labels[session.number(item_id) - 1].append(label)
-        for place, mine in enumerate(labels):
+                intents[session.number(item_id) - 1].append(intent)
+        for place, mine in enumerate(intents):
             if not mine:
                 guess = self._guess(session, place)
                 mine.append(guess if guess not in used else NO_INTENT)
                 used.add(guess)
-        return render_item_intents(labels)
+        return render_item_intents(intents)
 
     def _guess(self, session: Session, place: int) -> str:
         """What similar bundled items of other sessions serve, nearer ones counting more."""
@@ -140,10 +133,10 @@ class ItemIntents:
         return max(votes, key=votes.__getitem__, default=clean_intent(self._kinds.phrase(item)))
 
 
-def _unlike(label: str, used: AbstractSet[str]) -> str:
-    """The label, numbered where it is used: bundles of one session must not fall together."""
-    if label not in used and label != NO_INTENT:
-        return label
-    head = " ".join(label.split()[: ITEM_INTENT_WORDS - 1])[: ITEM_INTENT_CHARACTERS - 8].rstrip()
+def _unlike(intent: str, used: AbstractSet[str]) -> str:
+    """The intent, numbered where it is used: bundles of one session must not fall together."""
+    if intent not in used and intent != NO_INTENT:
+        return intent
+    head = " ".join(intent.split()[: ITEM_INTENT_WORDS - 1])[: ITEM_INTENT_CHARACTERS - 8].rstrip()
     numbered = (clean_intent(f"{head} {number}") for number in count(2))
     return next(name for name in numbered if name not in used)

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from routedk.programs.prompting.text import RULE_WORDS, neutralise
 from routedk.programs.prompting.wording import Kinds, intent_words, stem
-from routedk.programs.teachers.annotation_intents import ItemIntents
+from routedk.programs.teachers.annotation_intents import GoldIntents
 from routedk.types import Session
 
 # A rule's text and the ids of the sessions it was made from.
@@ -42,7 +42,7 @@ class _Cluster:
 
 
 def intent_rules(
-    sessions: Sequence[Session], kinds: Kinds, intents: ItemIntents, limit: int
+    sessions: Sequence[Session], kinds: Kinds, intents: GoldIntents, limit: int
 ) -> list[Composed]:
     """Which kinds of items go with which frequent intent.
 
@@ -90,11 +90,11 @@ def general_rules(sessions: Sequence[Session], kinds: Kinds) -> list[Composed]:
 
 
 def _annotated(
-    sessions: Sequence[Session], kinds: Kinds, intents: ItemIntents
+    sessions: Sequence[Session], kinds: Kinds, intents: GoldIntents
 ) -> Iterable[_Annotated]:
     for session in sessions:
         for bundle in session.bundles or ():
-            phrase = intents.label(bundle.intent)
+            phrase = intents.word(bundle.intent)
             words = intent_words(phrase) if intent_words(bundle.intent) else ()
             if words:
                 held = frozenset[str]().union(

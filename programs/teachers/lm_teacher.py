@@ -43,7 +43,7 @@ class DistillReport:
         stopped: Why calls were not made; empty where all were.
     """
 
-    kinds: Counter[str] = field(default_factory=Counter)
+    kinds: dict[str, int] = field(default_factory=dict)
     stated_rules: int = 0
     retried_thoughts: int = 0
     dropped_thoughts: dict[str, str] = field(default_factory=dict)
@@ -113,15 +113,15 @@ class LMTeacher:
             thoughts=self._thoughts(sessions, shown) if "thought" in formats else (),
         )
 
-    def _rules(
-        self, sessions: Sequence[Session], patterns: Sequence[Pattern]
-    ) -> tuple[Rule, ...]:
+    def _rules(self, sessions: Sequence[Session], patterns: Sequence[Pattern]) -> tuple[Rule, ...]:
         distiller = RuleDistiller(patterns)
+        kinds: Counter[str] = Counter()
         stated: list[Rule] = []
         for session, answer, usage in self._each("rule", distiller, sessions):
-            self.report.kinds.update(answer.kinds)
+            kinds.update(answer.kinds)
             source = self._provenance(session, distiller, usage, max(1, len(answer.rules)))
             stated += [Rule(text=text, provenance=source) for text in answer.rules]
+        self.report.kinds = dict(sorted(kinds.items()))
         self.report.stated_rules = len(stated)
         return merge_rules(stated, limit=self._config.max_rules)
 

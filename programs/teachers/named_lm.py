@@ -43,6 +43,4 @@ def teacher_lm(config: DistillConfig) -> Any:
         return dspy.LM(config.teacher, temperature=0.0, max_tokens=_ANSWER_TOKENS, **connection)
     except LMConfigurationError:
         # Reasoning models refuse a temperature and small limits.
-        return dspy.LM(
-            config.teacher, temperature=None, max_tokens=_REASONING_TOKENS, **connection
-        )
+        return dspy.LM(config.teacher, temperature=None, max_tokens=_REASONING_TOKENS, **connection)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import dspy
 from dspy.utils.exceptions import AdapterParseError
 
-from routedk.errors import SettingError
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.prompting.layout import render_answer, render_items, render_patterns
@@ -15,6 +14,8 @@ from routedk.programs.prompting.text import RULE_WORDS, neutralise
 from routedk.programs.teachers.feedback import render_feedback, session_verdicts
 from routedk.types import Pattern, Session
 
+_PATTERNS_SHOWN = 5
+_RULES_OF_A_SESSION = 3
 _LEAST_WORDS = 4
 _BULLET = re.compile(r"^(?:[-*•]|\(?\d{1,2}[.):])\s*")
 # What models write around a list, and instead of one.
@@ -54,53 +55,32 @@ class RuleDistiller(dspy.Module):  # type: ignore[misc]
     """Takes a session with gold, gives the rules that its teacher's mistakes teach.
 
     The teacher is the LM of the surrounding ``dspy.context``. It bundles the session; its
-    bundles are judged by gold (`routedk.eval.mistakes`); of mistakes it states causes, of causes
-    rules. A session without a mistake ends after the first call. The prediction has ``rules``
-    (list of sentences, neutralised), ``kinds`` (of each stated bundle, ``unparsable`` for an
-    answer without any) and ``causes``.
+    bundles are judged by gold (`routedk.eval.mistakes`), which is never shown; it states causes
+    of its mistakes, and rules that follow from the causes. A session without a mistake ends after
+    the first call. The prediction has ``rules`` (at most three sentences, neutralised), ``kinds``
+    (of each stated bundle, ``unparsable`` for an answer without any) and ``causes``.
 
     Args:
-        patterns: Evidence that the teacher sees in every step; none by default.
-        patterns_shown: How many of them, those nearest to the session in words, at least 1.
-        max_rules: Most rules of one session, at least 1.
-
-    Raises:
-        SettingError: A value is out of its range.
+        patterns: Evidence; the teacher sees those nearest to the session in words.
 
     Source: the kinds of mistakes and self-reflection, AICL, arXiv 2312.16262; rules as
     distilled knowledge, arXiv 2504.17220. The wording of the prompts is ours.
     """
 
-    def __init__(
-        self, patterns: Sequence[Pattern] = (), *, patterns_shown: int = 5, max_rules: int = 3
-    ) -> None:
-        """A generator and two questions."""
+    def __init__(self, patterns: Sequence[Pattern] = ()) -> None:
         super().__init__()
-        if max_rules < 1:
-            raise SettingError(f"max_rules={max_rules}: it must be at least 1")
         self._knowledge = CompiledKnowledge(
-            patterns=tuple(patterns), patterns_shown=patterns_shown if patterns else None
+            patterns=tuple(patterns), patterns_shown=_PATTERNS_SHOWN if patterns else None
         )
-        self._max_rules = max_rules
         self.generator = BundleGenerator(self._knowledge)
         self.causes = dspy.Predict(StateCauses)
         self.rules = dspy.Predict(StateRules)
 
     def forward(self, session: Session) -> dspy.Prediction:
-        """Distil one session.
-
-        Args:
-            session: A session with gold; its gold is compared with, never shown.
-
-        Raises:
-            SettingError: It has no gold.
-        """
-        if session.bundles is None:
-            raise SettingError(f"session {session.id!r} has no gold: there is nothing to compare")
+        """Distill one session with gold."""
         answer = self.generator(session=session)
         verdicts = session_verdicts(session, answer.bundles, answer.lone)
         kinds: list[str] = [v.kind for v in verdicts] or (["unparsable"] if answer.error else [])
-        feedback = render_feedback(session, verdicts)
         right = all(kind == "correct" for kind in kinds) and len(kinds) == len(set(session.gold))
         causes = rules = ""
         if not right:
@@ -111,13 +91,13 @@ class RuleDistiller(dspy.Module):  # type: ignore[misc]
                         patterns=patterns,
                         session=render_items(session),
                         answer=render_answer(session, answer.bundles),
-                        feedback=feedback,
+                        feedback=render_feedback(session, verdicts),
                     ).causes
                     rules = self.rules(patterns=patterns, causes=causes).rules
             except AdapterParseError:
                 # An empty completion: the teacher has nothing to say about this session.
                 rules = ""
-        stated = read_rules(rules)[: self._max_rules]
+        stated = read_rules(rules)[:_RULES_OF_A_SESSION]
         return dspy.Prediction(rules=stated, kinds=kinds, causes=causes)
 
 

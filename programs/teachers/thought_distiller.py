@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import dspy
 from dspy.utils.exceptions import AdapterParseError
 
-from routedk.errors import SettingError
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.prompting.item_intents import (
     compose_bundles,
@@ -21,6 +20,9 @@ from routedk.programs.prompting.layout import (
 )
 from routedk.programs.prompting.plain_text import PlainText
 from routedk.types import Session
+
+_RULES_SHOWN = 3
+_ATTEMPTS = 2
 
 
 class NameIntents(dspy.Signature):  # type: ignore[misc]
@@ -43,50 +45,35 @@ class NameIntents(dspy.Signature):  # type: ignore[misc]
 class ThoughtDistiller(dspy.Module):  # type: ignore[misc]
     """Takes a session with gold, gives the thought that leads to it.
 
-    The teacher is the LM of the surrounding ``dspy.context``. A thought is checked
-    (`problem_of`): it names every item of the session, nothing else, and exactly the gold
+    The teacher is the LM of the surrounding ``dspy.context``, and is shown the gold. A thought is
+    checked (`problem_of`): it names every item of the session, nothing else, and exactly the gold
     bundles follow from it. A wrong one is retried once, the teacher told what was wrong; wrong
     again, it is dropped. The prediction has ``thought`` (empty where it was dropped),
     ``problem`` (why; empty where it was not) and ``attempts``.
 
     Args:
-        rules: Rules that the teacher sees; none by default.
-        rules_shown: How many of them, those nearest to the session in words, at least 1.
-        attempts: Times the teacher is asked at most, at least 1.
-
-    Raises:
-        SettingError: A value is out of its range.
+        rules: The teacher sees those nearest to the session in words.
 
     Source: thoughts as distilled knowledge, arXiv 2504.17220; their form, which can be checked,
     is ours (`routedk.programs.prompting.item_intents`).
     """
 
-    def __init__(
-        self, rules: Sequence[str] = (), *, rules_shown: int = 3, attempts: int = 2
-    ) -> None:
-        """One question."""
+    def __init__(self, rules: Sequence[str] = ()) -> None:
         super().__init__()
-        if attempts < 1:
-            raise SettingError(f"attempts={attempts}: it must be at least 1")
-        self._attempts = attempts
         self._knowledge = CompiledKnowledge(
-            rules=tuple(rules), rules_shown=rules_shown if rules else None
+            rules=tuple(rules), rules_shown=_RULES_SHOWN if rules else None
         )
         self.intents = dspy.Predict(NameIntents)
 
     def forward(self, session: Session) -> dspy.Prediction:
-        """Distil one session.
-
-        Args:
-            session: A session with gold, which the teacher is shown.
-        """
+        """Distill one session with gold."""
         shown = {
             "rules": render_rules(self._knowledge.context(session).rules),
             "session": render_items(session),
             "bundles": render_answer(session, session.bundles or ()),
         }
         earlier = problem = ""
-        for attempt in range(1, self._attempts + 1):
+        for attempt in range(1, _ATTEMPTS + 1):
             try:
                 with dspy.context(adapter=PlainText()):
                     answer = self.intents(**shown, earlier=earlier, problem=problem).thought
@@ -95,11 +82,10 @@ class ThoughtDistiller(dspy.Module):  # type: ignore[misc]
             earlier = answer.removeprefix(THOUGHT_PREFIX).strip()
             problem = problem_of(earlier, session)
             if not problem:
-                labels = read_item_intents(earlier, len(session.items))
-                return dspy.Prediction(
-                    thought=render_item_intents(labels), problem="", attempts=attempt
-                )
-        return dspy.Prediction(thought="", problem=problem, attempts=self._attempts)
+                intents = read_item_intents(earlier, len(session.items))
+                thought = render_item_intents(intents)
+                return dspy.Prediction(thought=thought, problem="", attempts=attempt)
+        return dspy.Prediction(thought="", problem=problem, attempts=_ATTEMPTS)
 
 
 def problem_of(thought: str, session: Session) -> str:

@@ -153,9 +153,9 @@ class Demo:
 
     def _distil(self) -> None:
         from routedk.data.knowledge_file import write_knowledge
-        from routedk.programs.teachers.annotation import AnnotationTeacher
+        from routedk.programs.distill import distill
 
-        write_knowledge(AnnotationTeacher().distill(self.parts["train"]), self.knowledge)
+        write_knowledge(distill(self.parts["train"]), self.knowledge)
 
     def _train(self) -> None:
         from routedk.adapters.student import load_student

@@ -1,190 +1,112 @@
-"""``routedk distill``: knowledge from training sessions, as one JSONL with its manifest."""
+"""``routedk distill``: knowledge from training sessions, in a folder."""
 
-import hashlib
-from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-import routedk
+from routedk.artifacts import copy_artifact
+from routedk.cli.lm import lm_errors
 from routedk.cli.options import SessionSource, takes_sessions, warn_untitled
-from routedk.cli.output import print_table
-from routedk.cli.sample import known_scores, make_scores, training_sample
-from routedk.cli.teacher import DistillCommand, distil_with, journaled_teacher, plan_with
-from routedk.errors import DataError
-from routedk.files import read_bytes, write_json, write_jsonl_records
+from routedk.cli.output import log_progress, print_table
+from routedk.files import read_json
+from routedk.programs.distill import REPORT, DistillConfig, distill_artifact, plan_distill
 
-KNOWLEDGE_FILE = "knowledge.jsonl"
-MANIFEST_FILE = "manifest.json"
-QUARANTINE_FILE = "quarantine.jsonl"
-
-_LM = "LM teachers"
+_DEFAULTS = DistillConfig()
 
 
 @takes_sessions(split="train")
 def distill(
     source: SessionSource,
-    output: Annotated[
-        Path,
-        typer.Option("--output", metavar="DIR", help="Where knowledge.jsonl and manifest.json go."),
-    ],
-    teacher: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="annotation (offline, from gold alone), or a model by its LiteLLM name.",
-        ),
-    ] = "annotation",
-    formats: Annotated[
-        str, typer.Option(metavar="LIST", help="Of pattern, rule, thought, with commas.")
-    ] = "pattern,rule,thought",
-    strategy: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="Sampling: random, length, diversity or difficulty."),
-    ] = "random",
-    ratio: Annotated[float, typer.Option(help="Share of training sessions, in (0, 1].")] = 1.0,
-    scores: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Scores for --strategy difficulty; without it the LM teacher, or the student, "
-            "answers every training session first.",
-        ),
-    ] = None,
-    max_rules: Annotated[int, typer.Option(min=0, help="Most rules.")] = 24,
-    max_patterns: Annotated[int, typer.Option(min=0, help="Most patterns.")] = 50,
-    min_support: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Least share of bundles for a pattern.")
-    ] = 0.01,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume", help="Go on: no answered call is made again.", rich_help_panel=_LM
-        ),
-    ] = False,
+    output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Gets knowledge.jsonl.")],
+    teacher: Annotated[str, typer.Option(metavar="NAME")] = _DEFAULTS.teacher,
+    formats: Annotated[list[str], typer.Option()] = _DEFAULTS.formats,  # type: ignore[assignment]
+    strategy: Annotated[str, typer.Option(metavar="NAME")] = _DEFAULTS.strategy,
+    ratio: Annotated[float, typer.Option()] = _DEFAULTS.ratio,
+    scores: Annotated[Path | None, typer.Option(metavar="FILE")] = None,
+    max_rules: Annotated[int, typer.Option()] = _DEFAULTS.max_rules,
+    max_patterns: Annotated[int, typer.Option()] = _DEFAULTS.max_patterns,
+    min_support: Annotated[float, typer.Option()] = _DEFAULTS.min_support,
+    max_tokens: Annotated[int | None, typer.Option()] = None,
+    max_cost: Annotated[float | None, typer.Option()] = None,
+    threads: Annotated[int, typer.Option()] = _DEFAULTS.threads,
+    api_base: Annotated[str | None, typer.Option(metavar="URL")] = None,
+    patterns_feed_rules: Annotated[bool, typer.Option()] = True,
+    rules_feed_thoughts: Annotated[bool, typer.Option()] = True,
     dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", help="Print calls, tokens and cost expected.", rich_help_panel=_LM
-        ),
+        bool, typer.Option("--dry-run", help="Only print what is expected.")
     ] = False,
-    max_tokens: Annotated[
-        int | None,
-        typer.Option(min=1, help="Stop before this many tokens in all.", rich_help_panel=_LM),
-    ] = None,
-    max_cost: Annotated[
-        float | None,
-        typer.Option(help="Stop before this many US dollars in all.", rich_help_panel=_LM),
-    ] = None,
-    threads: Annotated[
-        int, typer.Option(min=1, help="Calls under way at once.", rich_help_panel=_LM)
-    ] = 8,
-    api_base: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="Address of the server.", rich_help_panel=_LM),
-    ] = None,
-    patterns_feed_rules: Annotated[
-        bool, typer.Option(help="Make rules with patterns in view.", rich_help_panel=_LM)
-    ] = True,
-    rules_feed_thoughts: Annotated[
-        bool, typer.Option(help="Make thoughts with rules in view.", rich_help_panel=_LM)
-    ] = True,
 ) -> None:
-    """Distil patterns, rules and thoughts from the gold bundles of training sessions.
-
-    The annotation teacher needs no network and no language model, and gives the same knowledge
-    for the same sessions. Answers of an LM teacher are journaled in DIR as they come: after a
-    cut, --resume goes on and pays for none twice.
-    """
-    from routedk.data.knowledge_file import write_knowledge
-    from routedk.programs.teachers.teacher import check_formats
-
-    command = DistillCommand(
+    """Distill patterns, rules and thoughts from the gold bundles of training sessions."""
+    config = DistillConfig(
         teacher=teacher,
-        formats=check_formats([name.strip() for name in formats.split(",")]),
-        strategy=strategy,
+        formats=tuple(formats),  # type: ignore[arg-type]
+        strategy=strategy,  # type: ignore[arg-type]
         ratio=ratio,
         scores=scores,
         max_rules=max_rules,
         max_patterns=max_patterns,
         min_support=min_support,
-        resume=resume,
         max_tokens=max_tokens,
         max_cost=max_cost,
         threads=threads,
         api_base=api_base,
         patterns_feed_rules=patterns_feed_rules,
         rules_feed_thoughts=rules_feed_thoughts,
+        seed=source.options.seed,
     )
-    pool = [session for session in source.load() if session.bundles is not None]
-    if not any(session.bundles for session in pool):
-        raise DataError(
-            f"the split {source.split!r} has no session with gold bundles",
-            path=source.path,
-            hint="knowledge is distilled from annotated sessions",
-        )
-    warn_untitled(pool)
-    seed, known = source.options.seed, known_scores(command)
-    unknown = strategy == "difficulty" and known is None
+    sessions = source.load()
+    warn_untitled(sessions)
     if dry_run:
-        # Which sessions are difficult is not known before they are answered: any stand for them.
-        planned = replace(command, strategy="random") if unknown else command
-        sample = training_sample(planned, pool, known, seed)
-        plan_with(command, sample, pool if unknown else ())
+        _print_plan(plan_distill(sessions, config))
         return
-    with journaled_teacher(command, output) as journaled:
-        if unknown:
-            known = make_scores(pool, journaled, output, threads)
-        sessions = training_sample(command, pool, known, seed)
-        knowledge, told = distil_with(command, sessions, journaled)
-    write_knowledge(knowledge, output / KNOWLEDGE_FILE)
-    counts = {
-        "sessions": len(sessions),
-        "sessions_with_bundles": sum(bool(session.bundles) for session in sessions),
-        "patterns": len(knowledge.patterns),
-        "rules": len(knowledge.rules),
-        "thoughts": len(knowledge.thoughts),
-    }
-    manifest: dict[str, Any] = {
-        "kind": "routedk.knowledge",
-        "teacher": teacher,
-        "config": {**source.config(), **command.config()},
-        "counts": counts,
-        **told,
-        "sessions": [session.id for session in sessions],
-        "sha256": hashlib.sha256(read_bytes(output / KNOWLEDGE_FILE)).hexdigest(),
-        "versions": {"routedk": routedk.__version__},
-    }
-    write_json(output / MANIFEST_FILE, manifest)
-    print_table("Knowledge", ("kind", "count"), [(kind, counts[kind]) for kind in list(counts)[2:]])
-    for rule in knowledge.rules:
-        typer.echo(f"- {rule.text}")
-    _tell(told, output)
-    typer.echo(f"Knowledge: {output / KNOWLEDGE_FILE}")
+    if config.strategy == "difficulty" and config.scores is None and teacher == _DEFAULTS.teacher:
+        from routedk.adapters.engine.engine import student_lm
+        from routedk.programs.sampling.difficulty import score_sessions
+
+        config = replace(config, scores=score_sessions(sessions, student_lm()))
+    log_progress()
+    with lm_errors(), _progress() as on_step:
+        artifact = distill_artifact(sessions, config, on_step=on_step)
+    copy_artifact(artifact, output)
+    told: Any = read_json(artifact.folder / REPORT)
+    print_table("Knowledge", ("kind", "count"), list(told["counts"].items())[2:])
+    typer.echo(f"Knowledge: {output / 'knowledge.jsonl'}")
 
 
-def _tell(told: dict[str, Any], output: Path) -> None:
-    """What an LM teacher's run came to; what went wrong goes to stderr and into a file."""
-    path = output / QUARANTINE_FILE
-    path.unlink(missing_ok=True)
-    if not told:
+def _print_plan(steps: list[Any]) -> None:
+    if not steps:
+        typer.echo("The annotation teacher makes no calls.")
         return
-    spent, report = told["spent"], told["report"]
-    in_all = spent["journal"]
-    typer.echo(
-        f"Calls: {spent['run']['calls']} made, {spent['replayed']} answered from the journal; in "
-        f"all {in_all['calls']} calls, {in_all['tokens']} tokens, cost "
-        f"{'unknown' if in_all['cost'] is None else in_all['cost']}"
-    )
-    dropped, failed = report["dropped_thoughts"], report["quarantined"]
-    if dropped:
-        typer.echo(f"Thoughts dropped, since gold does not follow: {len(dropped)}")
-    if failed:
-        write_jsonl_records(path, failed)
-        steps = Counter(record["step"] for record in failed)
-        counts = ", ".join(f"{count} of {step}s" for step, count in steps.items())
-        typer.echo(f"Warning: sessions were left out, {counts}: see {path}", err=True)
-    if report["stopped"]:
-        typer.echo(f"Warning: not all calls were made: {report['stopped']}", err=True)
+    rows = [
+        (
+            step.name,
+            "all" if step.certain else "at most",
+            step.expected.calls,
+            step.expected.input_tokens,
+            step.expected.output_tokens,
+            "unknown" if step.expected.cost is None else f"{step.expected.cost:.4f}",
+        )
+        for step in steps
+    ]
+    print_table("Expected", ("step", "sessions", "calls", "tokens in", "out", "US dollars"), rows)
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """A bar for each step, on stderr; yields what `distill` calls after each session."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True)) as progress:
+        bars: dict[str, Any] = {}
+
+        def on_step(step: str, done: int, total: int) -> None:
+            if step not in bars:
+                bars[step] = progress.add_task(f"{step}s", total=total)
+            progress.advance(bars[step])
+
+        yield on_step

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from routedk.data.knowledge_file import read_knowledge, write_knowledge
 from routedk.optimizers.search.stages.common import Ledger, sessions_hash
-from routedk.programs.teachers.annotation import AnnotationTeacher
+from routedk.programs.teachers.annotation import annotation_knowledge
+from routedk.programs.teachers.config import DistillConfig
 from routedk.types import KnowledgeBase, Session
 
 _KNOWLEDGE = "knowledge.jsonl"
@@ -25,7 +26,7 @@ def distilled(ledger: Ledger, sessions: Sequence[Session]) -> KnowledgeBase:
     """
 
     def make(out: Path, work: Path) -> None:
-        write_knowledge(AnnotationTeacher().distill(sessions), out / _KNOWLEDGE)
+        write_knowledge(annotation_knowledge(sessions, DistillConfig()), out / _KNOWLEDGE)
 
     part = ledger.obtain(
         "knowledge", make, inputs={"sessions": sessions_hash(sessions)}, settings={}

@@ -2,12 +2,9 @@
 
 from pathlib import Path
 
-import dspy
-
 from routedk.adapters.engine.engine import student_lm
 from routedk.artifacts.store import Artifact
 from routedk.optimizers.search.stages.common import Ledger, sessions_hash
-from routedk.programs.generator import BundleGenerator
 from routedk.programs.sampling.difficulty import difficulty_scores, write_scores
 
 SCORES = "scores.jsonl"
@@ -24,8 +21,7 @@ def scored(ledger: Ledger) -> Artifact:
     def make(out: Path, work: Path) -> None:
         lm = student_lm(None, common.student, dtype=common.dtype)
         try:
-            with dspy.context(lm=lm):
-                found = difficulty_scores(BundleGenerator(), common.annotated, common.threads)
+            found = difficulty_scores(common.annotated, lm, threads=common.threads)
         finally:
             lm.engine.close()
         write_scores(out / SCORES, found)
