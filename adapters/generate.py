@@ -176,19 +176,16 @@ def _answers(
 
 
 def _recipe(chunk: list[Session], program: "BundleGenerator", config: GenerateConfig) -> Recipe:
+    from routedk.programs.lm_identity import lm_identity
     from routedk.programs.program_file import program_hash
 
-    lm = program.generate.lm
     sampling = {"samples": config.samples} if config.enhancement == "consensus" else {}
-    # All that is asked of the model, e.g. temperature and seed, but not the key that opens it.
-    settings = {name: value for name, value in lm.kwargs.items() if name != "api_key"}
     shown = [session_to_record(session) | {"bundles": []} for session in chunk]
     return Recipe(
         stage="answers",
         inputs={"program": program_hash(program), "sessions": content_hash(shown)},
         settings={
-            "lm": lm.model,
-            "lm_settings": settings,
+            "lm": lm_identity(program.generate.lm),
             "enhancement": config.enhancement,
             **sampling,
         },

@@ -29,8 +29,10 @@ from routedk.eval.bootstrap import bootstrap
 from routedk.eval.paired import paired_p
 from routedk.files import write_json
 from routedk.optimizers import KnowledgeInjection, as_examples, matched_f1_metric
+from routedk.optimizers.compile import CompileConfig
 from routedk.optimizers.finetune import RoutedFinetune, finetune_settings
-from routedk.programs import AnnotationTeacher, BundleGenerator, generate_all
+from routedk.programs import BundleGenerator, generate_all
+from routedk.programs.distill import distill
 from routedk.types import Session
 
 STRATEGY = "p -> w -> p"
@@ -64,13 +66,13 @@ def main(
         if not gold:
             raise SettingError(f"{source.path}: no session of the split {name!r} has gold bundles")
         sets[name] = rng.sample(gold, min(wanted[name], len(gold)))
-    knowledge = AnnotationTeacher().distill(sets["train"])
+    knowledge = distill(sets["train"])
     settings = finetune_settings(with_knowledge=True, seed=seed)
     settings = replace(settings, base=replace(settings.base, epochs=epochs))
     w = RoutedFinetune(
         output / "experts", knowledge=knowledge, settings=settings, threshold=threshold
     )
-    p = KnowledgeInjection(knowledge, evaluations=evaluations, seed=seed)
+    p = KnowledgeInjection(knowledge, CompileConfig(evaluations=evaluations, seed=seed))
     program = BundleGenerator()
     program.set_lm(student_lm(student=student, dtype=dtype))
     best = dspy.BetterTogether(metric=matched_f1_metric, p=p, w=w).compile(

@@ -1,15 +1,23 @@
 """`compile_program`: chooses a program's prompt and grouping by their scores on validation."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from routedk.artifacts import ArtifactStore, Recipe, content_hash
 from routedk.errors import SettingError
+from routedk.files import read_text
 from routedk.types import KnowledgeBase, Session
 
 if TYPE_CHECKING:
+    import dspy
+
     from routedk.programs.generator import BundleGenerator
+
+_PROGRAM = "program.json"
+# What answers are asked with, beside the model: no result depends on it.
+_NOT_IN_KEY = ("threads", "instruction", "lm", "experts", "student")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,19 +72,56 @@ class CompileConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
+        from routedk.programs.knowledge.neighbours import check_retriever
         from routedk.programs.knowledge.utilization import utilization_of
 
+        for name, least in (
+            *((name, 1) for name in ("evaluations", "token_budget", "max_validation", "threads")),
+            *((name, 0) for name in ("neighbours", "rules", "patterns")),
+        ):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise SettingError(f"{name}={value}: it must be at least {least}")
+        if not 0 < self.level < 1:
+            raise SettingError(f"level={self.level}: it must be above 0 and below 1")
+        check_retriever(self.retriever)
         wanted = utilization_of(self.utilization)
-        if wanted is not None and not wanted.trains and self.experts is not None:
+        if wanted is None:
+            return
+        if not wanted.trains and self.experts is not None:
             raise SettingError(
                 f"utilization {self.utilization!r} trains no experts: leave experts out, name "
                 "student or lm"
             )
+        if wanted.prompts and not self.fixed and self.evaluations < 2:
+            raise SettingError(
+                f"evaluations={self.evaluations}: with utilization {self.utilization!r} at least "
+                "2, the student as it was given is only compared with"
+            )
+
+    @property
+    def level_each(self) -> float:
+        """The p-value at which one candidate replaces another: the level shared among all."""
+        return self.level / max(1, self.evaluations - 1)
 
     @property
     def fixed(self) -> bool:
         """Whether the prompt is given, instead of chosen on validation."""
         return any(count is not None for count in (self.neighbours, self.rules, self.patterns))
+
+
+def read_instructions(config: CompileConfig) -> tuple[str, ...]:
+    """The texts of the instructions to try.
+
+    Raises:
+        DataError: A file cannot be read.
+        SettingError: One is empty.
+    """
+    texts = [read_text(path).strip() for path in config.instruction]
+    for path, text in zip(config.instruction, texts, strict=True):
+        if not text:
+            raise SettingError(f"instruction {str(path)!r}: the file is empty, leave it out")
+    return tuple(dict.fromkeys(texts))
 
 
 def compile_program(
@@ -85,24 +130,26 @@ def compile_program(
     knowledge: KnowledgeBase,
     config: CompileConfig | None = None,
     *,
-    lm: Any = None,
-    store: Any = None,
+    lm: "dspy.LM | None" = None,
+    store: ArtifactStore | str | Path | None = None,
     on_trial: Callable[[dict[str, Any]], None] | None = None,
 ) -> "BundleGenerator":
     """Choose the prompt and the grouping of a program by their scores on validation sessions.
 
     First `KnowledgeInjection` chooses instruction, rules, patterns and neighbours, then
     `GroupingSearch` how bundles are made of the intents that the student names. The plain program
-    stays where nothing is better than it, session by session, beyond chance.
+    stays where nothing is better than it, session by session, beyond chance. The result and the
+    candidates' answers are kept in the store: the same call again returns at once, an interrupted
+    one asks no answered session again.
 
     Args:
         train: Sessions to show as neighbours, those with gold.
         validation: Sessions with gold to score on, none of them in ``train``.
         knowledge: What was distilled from ``train``.
-        config: All settings.
-        lm: The program's ``dspy.LM``, instead of the one that the config names.
-        store: Keeps the result: the same inputs give it at once.
-        on_trial: Called with each candidate's trial, e.g. to show progress.
+        config: All settings; None for the defaults.
+        lm: The program's language model, instead of the one that the config names.
+        store: The artifact store or its folder; None for the one in the cache folder.
+        on_trial: Called with each candidate's trial as it is scored, e.g. to show progress.
 
     Returns:
         The program, without its LM; its ``trials`` say what was tried, the grouping last.
@@ -110,38 +157,61 @@ def compile_program(
     Raises:
         SettingError: A setting is not allowed, the sets overlap, or no validation session has
             gold.
+
+    Example:
+        >>> from routedk import CompileConfig, compile_program, distill, load_sessions
+        >>> from routedk import split_sessions
+        >>> parts = split_sessions(load_sessions("demo"))
+        >>> knowledge = distill(parts["train"])
+        >>> config = CompileConfig(student="default", evaluations=2, max_validation=4)
+        >>> program = compile_program(parts["train"], parts["val"][:4], knowledge, config)
+        >>> [trial["sessions"] for trial in program.trials]
+        [4, 4, 4]
     """
     import dspy
 
     from routedk.adapters.experts.routing_file import read_routing
+    from routedk.adapters.generate import GenerateConfig, generate
     from routedk.adapters.lm import resolve_lm
-    from routedk.files import read_text
+    from routedk.data.records import session_to_record
     from routedk.optimizers.grouping_search import GroupingSearch
     from routedk.optimizers.knowledge_injection import KnowledgeInjection
     from routedk.optimizers.metric import as_examples
     from routedk.programs.generator import BundleGenerator
     from routedk.programs.knowledge.utilization import agreed_utilization
+    from routedk.programs.lm_identity import lm_identity
+    from routedk.programs.program_file import load_program
 
     config = config or CompileConfig()
-    utilization: str | None = config.utilization
+    store = ArtifactStore.of(store)
     if config.experts is not None:
         trained = read_routing(config.experts).get("training", {}).get("utilization")
-        utilization = agreed_utilization(trained, utilization)
-    injection = KnowledgeInjection(
-        knowledge,
-        evaluations=config.evaluations,
-        level=config.level,
-        instructions=[read_text(path) for path in config.instruction],
-        token_budget=config.token_budget,
-        max_validation=config.max_validation,
-        retriever=config.retriever,
-        utilization=utilization,
-        num_threads=config.threads,
-        seed=config.seed,
-        on_trial=on_trial,
-    )
+        agreed: Any = agreed_utilization(trained, config.utilization)
+        config = replace(config, utilization=agreed)
+    texts = read_instructions(config)
     model = lm or resolve_lm(config.lm, config.experts, config.student, config.dtype)
-    sets = {"trainset": as_examples(train), "valset": as_examples(validation)}
-    with dspy.context(lm=model):
-        informed = injection.compile(BundleGenerator(), **sets)
-        return GroupingSearch(num_threads=config.threads).compile(informed, **sets)
+
+    def answering(program: "BundleGenerator", sessions: Sequence[Session]) -> Sequence[Any]:
+        settings = GenerateConfig(threads=config.threads)
+        return generate(sessions, settings, program=program, lm=model, store=store)
+
+    def make(out: Path, work: Path) -> None:
+        injection = KnowledgeInjection(knowledge, config, on_trial=on_trial, answering=answering)
+        grouping = GroupingSearch(num_threads=config.threads)
+        sets = {"trainset": as_examples(train), "valset": as_examples(validation)}
+        with dspy.context(lm=model):
+            program = grouping.compile(injection.compile(BundleGenerator(), **sets), **sets)
+        program.save(out / _PROGRAM)
+
+    settings = {name: value for name, value in asdict(config).items() if name not in _NOT_IN_KEY}
+    recipe = Recipe(
+        stage="program",
+        inputs={
+            "train": content_hash(list(map(session_to_record, train))),
+            "validation": content_hash(list(map(session_to_record, validation))),
+            "knowledge": content_hash(asdict(knowledge)),
+            "instructions": content_hash(texts),
+        },
+        settings={**settings, "lm": lm_identity(model)},
+    )
+    return load_program(store.obtain(recipe, make).folder / _PROGRAM)

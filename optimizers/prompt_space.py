@@ -11,6 +11,11 @@ from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.knowledge.context import NeighbourStyle
 from routedk.types import KnowledgeBase, Session
 
+# Numbers of neighbours and of nearest rules to try, the first ones first; of nearest patterns.
+KS = (1, 2)
+RULES_SHOWN = (3, 1, 6)
+PATTERNS_SHOWN = 3
+STYLES: tuple[NeighbourStyle, ...] = ("demos", "blocks")
 # Random proposals in a row, seen before or too long, after which nothing new is expected.
 _PATIENCE = 1000
 
@@ -57,22 +62,23 @@ class PromptSpace:
         knowledge: Rules, patterns and thoughts; they replace those of the student.
         training: Sessions with gold that may be shown as neighbours.
         instructions: Instructions to try beside the student's own.
-        ks: Numbers of neighbours to try, each at least 1 and at most that of the training
-            sessions.
-        rules_shown: Numbers of nearest rules to try where not all are shown, at least one.
-        patterns: Number of nearest patterns to try; 0 where there are no patterns.
-        styles: Styles of neighbours to try, at least one.
         retriever: How neighbours are found, see `CompiledKnowledge`.
     """
 
     knowledge: KnowledgeBase
     training: tuple[Session, ...] = ()
     instructions: tuple[str, ...] = ()
-    ks: tuple[int, ...] = ()
-    rules_shown: tuple[int, ...] = (3,)
-    patterns: int = 0
-    styles: tuple[NeighbourStyle, ...] = ("demos",)
     retriever: str = "tfidf"
+
+    @cached_property
+    def ks(self) -> tuple[int, ...]:
+        """Numbers of neighbours to try."""
+        return tuple(k for k in KS if k <= len(self.training))
+
+    @cached_property
+    def patterns(self) -> int:
+        """The number of nearest patterns to try; 0 where there are no patterns."""
+        return min(PATTERNS_SHOWN, len(self.knowledge.patterns))
 
     @cached_property
     def every_rule(self) -> tuple[int, ...]:
@@ -108,6 +114,12 @@ class PromptSpace:
             program.generate.signature = signature.with_instructions(choice.instruction)
         return program
 
+    def exactly(self, *, neighbours: int, rules: int, patterns: int) -> PromptChoice:
+        """The choice that shows these numbers, or as many as there are."""
+        choice = PromptChoice(patterns=min(patterns, len(self.knowledge.patterns)))
+        choice = self.with_neighbours(choice, min(neighbours, len(self.training)))
+        return self.with_rules(choice, self.every_rule if rules else (), rules)
+
     def with_rules(
         self, choice: PromptChoice, rules: tuple[int, ...], shown: int | None
     ) -> PromptChoice:
@@ -122,7 +134,7 @@ class PromptSpace:
             return replace(choice, k=0, show_thoughts=False, style="demos")
         if choice.k:
             return replace(choice, k=k)
-        return replace(choice, k=k, show_thoughts=bool(self.thoughts), style=self.styles[0])
+        return replace(choice, k=k, show_thoughts=bool(self.thoughts), style=STYLES[0])
 
     def propose(
         self,
@@ -157,7 +169,7 @@ class PromptSpace:
             yield replace(best(), instruction=instruction)
         for k in self.ks[:1]:
             yield self.with_neighbours(best(), k)
-        yield self.with_rules(best(), self.every_rule, self.rules_shown[0])
+        yield self.with_rules(best(), self.every_rule, RULES_SHOWN[0])
         if self.patterns:
             yield replace(best(), patterns=self.patterns)
         if best().k:
@@ -165,10 +177,10 @@ class PromptSpace:
         for k in self.ks[1:]:
             yield self.with_neighbours(best(), k)
         yield self.with_rules(best(), self.every_rule, None)
-        for style in self.styles[1:]:
+        for style in STYLES[1:]:
             if best().k:
                 yield replace(best(), style=style)
-        for shown in self.rules_shown[1:]:
+        for shown in RULES_SHOWN[1:]:
             yield self.with_rules(best(), self.every_rule, shown)
         # The longer nothing new turns up, the farther from the best.
         for attempt in range(_PATIENCE):
@@ -183,12 +195,11 @@ class PromptSpace:
         decisions += ["rule", "rule", "rules"] * bool(self.every_rule)
         if len(choice.rules) > 1 and choice.rules_shown is None:
             decisions.append("order")
-        if len(choice.rules) > min(self.rules_shown):
+        if len(choice.rules) > min(RULES_SHOWN):
             decisions.append("nearest")
         decisions += ["patterns"] * bool(self.patterns)
         if choice.k:
-            decisions += ["thoughts"] * bool(self.thoughts)
-            decisions += ["style"] * (len(self.styles) > 1)
+            decisions += ["thoughts"] * bool(self.thoughts) + ["style"]
         match rng.choice(decisions) if decisions else None:
             case "instruction":
                 return replace(choice, instruction=rng.choice((None, *self.instructions)))
@@ -198,14 +209,14 @@ class PromptSpace:
                 rules = self._other_rules(choice.rules, decision, rng)
                 return self.with_rules(choice, rules, choice.rules_shown)
             case "nearest":
-                shown = rng.choice((None, *self.rules_shown))
+                shown = rng.choice((None, *RULES_SHOWN))
                 return self.with_rules(choice, choice.rules, shown)
             case "patterns":
                 return replace(choice, patterns=0 if choice.patterns else self.patterns)
             case "thoughts":
                 return replace(choice, show_thoughts=not choice.show_thoughts)
             case "style":
-                return replace(choice, style=rng.choice(self.styles))
+                return replace(choice, style=rng.choice(STYLES))
         return choice
 
     def _other_rules(

@@ -19,6 +19,7 @@ from .errors import StudentError as StudentError
 from .eval.evaluate import evaluate as evaluate
 from .optimizers.compile import CompileConfig as CompileConfig
 from .optimizers.compile import compile_program as compile_program
+from .programs.distill import distill as distill
 from .programs.generator import BundleGenerator as BundleGenerator
 from .types import Answer as Answer
 from .types import Bundle as Bundle

@@ -1,7 +1,5 @@
 """``routedk compile``: knowledge into a program's prompt, chosen by score on validation."""
 
-from collections.abc import Callable
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +17,6 @@ from routedk.cli.options import (
 )
 from routedk.cli.output import print_table
 from routedk.errors import SettingError
-from routedk.files import read_text
 from routedk.types import KnowledgeBase, Session
 
 
@@ -84,44 +81,32 @@ def compile(
     test split is not looked at. The plain program stays where nothing is better than it session
     by session beyond chance.
     """
-    from routedk.programs.knowledge.neighbours import check_retriever
-    from routedk.programs.knowledge.utilization import agreed_utilization, utilization_of
+    from routedk.optimizers.compile import CompileConfig
 
-    check_retriever(retriever)
-    wanted = utilization_of(utilization)
-    if wanted is not None and not wanted.trains and experts is not None:
-        raise SettingError(
-            f"utilization {utilization!r} trains no experts: leave --experts out, name --student "
-            "or --lm"
-        )
-    if experts is not None:
-        utilization = agreed_utilization(_trained_for(experts), utilization)
+    config = CompileConfig(
+        evaluations=evaluations,
+        level=level,
+        instruction=tuple(instruction or ()),
+        token_budget=token_budget,
+        max_validation=max_validation,
+        retriever=retriever,
+        utilization=utilization,  # type: ignore[arg-type]
+        threads=threads,
+        seed=source.options.seed,
+        lm=lm,
+        experts=experts,
+        student=student,
+        dtype=dtype,
+    )
     if source.split != "train":
         raise SettingError(
             f"split is {source.split!r}: compile takes neighbours from train and scores on val, "
             "leave --split out"
         )
-    instructions = [read_text(path) for path in instruction or ()]
     parts = source.load_parts()
     base = load_knowledge(knowledge, chain(*parts.values()), parts["test"])
     warn_untitled([*parts["train"], *parts["val"]])
-    program = _compile(
-        base,
-        parts["train"],
-        parts["val"],
-        partial(resolve_lm, lm=lm, experts=experts, student=student, dtype=dtype),
-        {
-            "evaluations": evaluations,
-            "level": level,
-            "instructions": instructions,
-            "token_budget": token_budget,
-            "max_validation": max_validation,
-            "retriever": retriever,
-            "utilization": utilization,
-            "num_threads": threads,
-            "seed": source.options.seed,
-        },
-    )
+    program = _compile(base, parts["train"], parts["val"], config)
     program.save(output)
     columns = ("candidate", "prompt", "matched F1", "p", "tokens", "unparsable", "chosen")
     *candidates, grouping = program.trials
@@ -135,43 +120,24 @@ def compile(
     typer.echo(f"Program: {output}")
 
 
-def _trained_for(experts: Path) -> str | None:
-    """The utilization that experts were trained for; None where it was left free."""
-    from routedk.adapters.experts.routing_file import read_routing
-
-    trained: str | None = read_routing(experts).get("training", {}).get("utilization")
-    return trained
-
-
 def _compile(
-    base: KnowledgeBase,
-    training: list[Session],
-    validation: list[Session],
-    resolve: Callable[[], Any],
-    settings: dict[str, Any],
+    base: KnowledgeBase, training: list[Session], validation: list[Session], config: Any
 ) -> Any:
-    import dspy
     from rich.console import Console
     from rich.progress import Progress
 
-    from routedk.optimizers.grouping_search import GroupingSearch
-    from routedk.optimizers.knowledge_injection import KnowledgeInjection
-    from routedk.optimizers.metric import as_examples
-    from routedk.programs.generator import BundleGenerator
+    from routedk.optimizers.compile import compile_program
 
     progress = Progress(console=Console(stderr=True), transient=True)
-    task = progress.add_task("Scoring candidates", total=settings["evaluations"])
+    task = progress.add_task("Scoring candidates", total=config.evaluations)
 
     def advance(trial: dict[str, Any]) -> None:
         progress.update(task, advance=1)
 
-    # A setting that is wrong is an error now, not after the student is loaded.
-    teleprompter = KnowledgeInjection(base, **settings, on_trial=advance)
-    model = resolve()
-    with progress, lm_errors(), dspy.context(lm=model):
-        sets = {"trainset": as_examples(training), "valset": as_examples(validation)}
-        informed = teleprompter.compile(BundleGenerator(), **sets)
-        return GroupingSearch(num_threads=settings["num_threads"]).compile(informed, **sets)
+    names = {"lm": config.lm, "experts": config.experts, "student": config.student}
+    model = resolve_lm(**names, dtype=config.dtype)
+    with progress, lm_errors():
+        return compile_program(training, validation, base, config, lm=model, on_trial=advance)
 
 
 def _say_level(level: float, evaluations: int, sessions: int) -> None:

@@ -180,24 +180,17 @@ class Demo:
         fit(load_student(), sessions, read_knowledge(self.knowledge), self.experts, settings)
 
     def _compile(self) -> None:
-        import dspy
-
         from routedk.data.knowledge_file import read_knowledge
-        from routedk.optimizers import GroupingSearch, KnowledgeInjection, as_examples
-        from routedk.programs.generator import BundleGenerator
+        from routedk.optimizers.compile import CompileConfig, compile_program
 
-        optimizer = KnowledgeInjection(
-            read_knowledge(self.knowledge),
+        config = CompileConfig(
             evaluations=self.settings.evaluations,
             max_validation=self.settings.validation,
             seed=self.settings.seed,
         )
-        with dspy.context(lm=self._routed_lm()):
-            sets = {
-                "trainset": as_examples(self.parts["train"]),
-                "valset": as_examples(self.parts["val"]),
-            }
-            program = GroupingSearch().compile(optimizer.compile(BundleGenerator(), **sets), **sets)
+        knowledge = read_knowledge(self.knowledge)
+        train, validation = self.parts["train"], self.parts["val"]
+        program = compile_program(train, validation, knowledge, config, lm=self._routed_lm())
         program.save(self.program)
 
     def _predict(self) -> None:

@@ -1,24 +1,22 @@
 """Sessions and knowledge, and a student that some of it helps."""
 
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import dspy
 
+from routedk.optimizers.compile import CompileConfig
 from routedk.optimizers.knowledge_injection import KnowledgeInjection
 from routedk.optimizers.metric import as_examples
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.testing import scripted_lm
-from routedk.types import (
-    Bundle,
-    Item,
-    KnowledgeBase,
-    Provenance,
-    Rule,
-    Session,
-    Thought,
-)
+from routedk.types import Bundle, Item, KnowledgeBase, Provenance, Rule, Session, Thought
 
 MADE = Provenance(teacher="annotation", sessions=("train-0", "train-1"))
+
+Script = Callable[[list[dict[str, str]]], str]
 
 
 def sessions(prefix: str, count: int) -> list[Session]:
@@ -40,17 +38,34 @@ KNOWLEDGE = KnowledgeBase(
 )
 
 
+def written(texts: Sequence[str]) -> tuple[Path, ...]:
+    """A file for each instruction."""
+    folder = Path(tempfile.mkdtemp())
+    paths = [folder / f"{n}.txt" for n in range(len(texts))]
+    for path, text in zip(paths, texts, strict=True):
+        path.write_text(text)
+    return tuple(paths)
+
+
 def compiled(
-    script: Any, student: BundleGenerator | None = None, **settings: Any
+    script: Script,
+    student: BundleGenerator | None = None,
+    *,
+    knowledge: KnowledgeBase = KNOWLEDGE,
+    instructions: Sequence[str] = (),
+    on_trial: Any = None,
+    valset: Sequence[Any] | None = VAL,
+    **settings: Any,
 ) -> BundleGenerator:
     lm, _ = scripted_lm(script)
+    config = CompileConfig(instruction=written(instructions), **settings)
     with dspy.context(lm=lm):
-        return KnowledgeInjection(KNOWLEDGE, **settings).compile(
-            student or BundleGenerator(), trainset=TRAIN, valset=VAL
+        return KnowledgeInjection(knowledge, config, on_trial=on_trial).compile(
+            student or BundleGenerator(), trainset=TRAIN, valset=valset
         )
 
 
-def helped_by(*marks: str) -> Any:
+def helped_by(*marks: str) -> Script:
     """A student that is right only where its prompt holds all marks."""
 
     def script(messages: list[dict[str, str]]) -> str:

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from itertools import permutations
 from pathlib import Path
 from typing import ClassVar
@@ -141,8 +142,8 @@ def test_likelihoods_are_used_where_the_model_tells_them_and_they_score_higher()
     """No two readings are equal, but the second item would as readily be what the first is."""
     lm, engine = scripted_lm(lambda messages: "Thought: 1 one thing; 2 another; 3 tea")
 
-    def score_lines(messages: object, lines: list[str], texts: list[str]) -> LineScores:
-        assert lines == ["1 thing a", "2 thing b", "3 thing c"]
+    def score_lines(messages: object, lines: Sequence[str], texts: Sequence[str]) -> LineScores:
+        assert list(lines) == ["1 thing a", "2 thing b", "3 thing c"]
         assert texts == ["none", "one thing", "another", "tea"]
         shares = [[0.1, 0.5, 0.4, 0.0], [0.1, 0.4, 0.5, 0.0], [0.0, 0.0, 0.0, 1.0]]
         return LineScores(np.log(np.maximum(shares, 1e-30)), 7)

@@ -9,6 +9,7 @@ import dspy
 import pytest
 
 from routedk.errors import SettingError
+from routedk.optimizers.compile import CompileConfig
 from routedk.optimizers.knowledge_injection import KnowledgeInjection
 from routedk.optimizers.metric import as_examples
 from routedk.optimizers.prompt_length import estimated_tokens
@@ -18,7 +19,7 @@ from routedk.programs.program_file import load_program
 from routedk.programs.testing import ScriptedEngine, scripted_lm
 from routedk.types import Session
 
-from .injected import KNOWLEDGE, TRAIN, VAL, compiled, helped_by
+from .injected import KNOWLEDGE, TRAIN, VAL, Script, compiled, helped_by
 
 
 def test_trials_record_what_a_prompt_costs() -> None:
@@ -32,34 +33,36 @@ def test_trials_record_what_a_prompt_costs() -> None:
 
 @pytest.mark.parametrize("evaluations", [1, 3, 7])
 def test_the_number_of_evaluations_is_kept(evaluations: int) -> None:
-    lm, engine = scripted_lm(lambda messages: "1 2")
+    asked: list[object] = []
+
+    def script(messages: object) -> str:
+        asked.append(messages)
+        return "1 2"
+
     seen: list[dict[str, Any]] = []
-    teleprompter = KnowledgeInjection(KNOWLEDGE, evaluations=evaluations, on_trial=seen.append)
-    with dspy.context(lm=lm):
-        program = teleprompter.compile(BundleGenerator(), trainset=TRAIN, valset=VAL)
-    assert len(engine.requests) == evaluations * len(VAL)
+    program = compiled(script, evaluations=evaluations, on_trial=seen.append)
+    assert len(asked) == evaluations * len(VAL)
     assert len(program.trials) == len(seen) == evaluations
     assert program.trials[0]["choice"] is None
 
 
 def test_what_helps_only_together_with_what_seemed_to_help_is_found() -> None:
-    """The rule gains too little to be kept, but what is built on it gains enough."""
+    """The first instruction gains too little to be kept, but what is built on it gains enough."""
 
     def script(messages: list[dict[str, str]]) -> str:
         prompt = "\n".join(message["content"] for message in messages)
         luck = messages[-1]["content"].split()[-1] in ("word0", "word1")
         return "1 2" if "magic" in prompt and (luck or "blocks" in prompt) else "3 4"
 
-    program = compiled(
-        script, evaluations=8, instructions=["the magic", "the magic blocks"], ks=(), level=0.4
-    )
+    texts = ["the magic", "the magic blocks"]
+    program = compiled(script, evaluations=3, instructions=texts, level=0.4)
     first, second = program.trials[1:3]
     assert (first["matched_f1"], first["replaced"]) == (pytest.approx(2 / 12), False)
     assert first["p"] == 0.25
     assert (second["against"], second["replaced"], second["chosen"]) == (0, True, True)
 
 
-def noisy(seed: int) -> Any:
+def noisy(seed: int) -> Script:
     """A student that is right or wrong by chance, anew for every prompt."""
 
     def script(messages: list[dict[str, str]]) -> str:
@@ -108,8 +111,7 @@ def test_no_prompt_is_over_the_token_budget(monkeypatch: pytest.MonkeyPatch) -> 
     assert all(trial["prompt_tokens"] <= plain + 8 for trial in tight.trials)
     assert tight.knowledge.rules == ("the magic rule",)
     assert max(words(tight.messages(e.session)) for e in VAL) <= plain + 8
-    none = compiled(script, evaluations=12, token_budget=plain)
-    assert len(none.trials) == 1
+    assert len(compiled(script, evaluations=12, token_budget=plain).trials) == 1
     message = f"token_budget={plain - 1}: .* has prompts of {plain} tokens already"
     with pytest.raises(SettingError, match=message):
         compiled(script, token_budget=plain - 1)
@@ -117,13 +119,13 @@ def test_no_prompt_is_over_the_token_budget(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_tokens_are_counted_by_the_student_where_it_can() -> None:
     lm, engine = scripted_lm(lambda messages: "1 2")
-    estimated = KnowledgeInjection(KNOWLEDGE, evaluations=1)
+    once = KnowledgeInjection(KNOWLEDGE, CompileConfig(evaluations=1))
     with dspy.context(lm=lm):
-        [trial] = estimated.compile(BundleGenerator(), trainset=TRAIN, valset=VAL).trials
+        [trial] = once.compile(BundleGenerator(), trainset=TRAIN, valset=VAL).trials
         prompts = [BundleGenerator().messages(e.session) for e in VAL]
         assert trial["prompt_tokens"] == max(map(estimated_tokens, prompts))
         engine.prompt_tokens = lambda messages: 7  # type: ignore[attr-defined]
-        [trial] = estimated.compile(BundleGenerator(), trainset=TRAIN, valset=VAL).trials
+        [trial] = once.compile(BundleGenerator(), trainset=TRAIN, valset=VAL).trials
     assert trial["prompt_tokens"] == 7
     assert estimated_tokens([{"role": "user", "content": "kettlé"}]) == 3 + 4
 
@@ -139,19 +141,14 @@ def test_validation_is_sampled() -> None:
 
 
 def test_without_a_validation_set_a_fifth_is_held_out() -> None:
-    lm, _ = scripted_lm(helped_by("1 2 | x"))
-    with dspy.context(lm=lm):
-        program = KnowledgeInjection(KNOWLEDGE, evaluations=2).compile(
-            BundleGenerator(), trainset=TRAIN
-        )
+    program = compiled(helped_by("1 2 | x"), evaluations=2, valset=None)
     assert program.trials[0]["sessions"] == 5
     assert len(program.knowledge.sessions) == 17
 
 
 def test_unparsable_answers_are_counted_and_score_nothing() -> None:
     [trial] = compiled(lambda messages: "blah", evaluations=1).trials
-    assert trial["unparsable"] == 12
-    assert trial["matched_f1"] == 0.0
+    assert (trial["unparsable"], trial["matched_f1"]) == (12, 0.0)
 
 
 def test_calls_run_at_the_same_time() -> None:
@@ -161,7 +158,7 @@ def test_calls_run_at_the_same_time() -> None:
         together.wait()
         return "1 2"
 
-    compiled(script, evaluations=1, num_threads=4)
+    compiled(script, evaluations=1, threads=4)
 
 
 def test_trials_are_saved(tmp_path: Path) -> None:
@@ -173,17 +170,14 @@ def test_trials_are_saved(tmp_path: Path) -> None:
 
 
 def test_no_session_is_both_shown_and_scored() -> None:
+    injection = KnowledgeInjection(KNOWLEDGE)
     with pytest.raises(SettingError, match="1 validation sessions are in the training set"):
-        KnowledgeInjection(KNOWLEDGE).compile(
-            BundleGenerator(), trainset=TRAIN, valset=[*VAL, TRAIN[5]]
-        )
+        injection.compile(BundleGenerator(), trainset=TRAIN, valset=[*VAL, TRAIN[5]])
     with pytest.raises(SettingError, match=r"in what the knowledge was made from, e\.g\. train-0"):
-        KnowledgeInjection(KNOWLEDGE).compile(BundleGenerator(), trainset=VAL, valset=TRAIN)
+        injection.compile(BundleGenerator(), trainset=VAL, valset=TRAIN)
 
 
 def test_validation_needs_gold() -> None:
-    blind = [Session(example.session.id, example.session.items) for example in VAL]
+    blind = as_examples([Session(e.session.id, e.session.items) for e in VAL])
     with pytest.raises(SettingError, match="no validation session has gold"):
-        KnowledgeInjection(KNOWLEDGE).compile(
-            BundleGenerator(), trainset=TRAIN, valset=as_examples(blind)
-        )
+        compiled(lambda messages: "1 2", valset=blind)

@@ -1,10 +1,12 @@
+"""What `KnowledgeInjection` chooses."""
+
 from pathlib import Path
-from typing import Any
 
 import dspy
 import pytest
 
 from routedk.errors import SettingError
+from routedk.optimizers.compile import CompileConfig
 from routedk.optimizers.knowledge_injection import KnowledgeInjection
 from routedk.optimizers.metric import matched_f1_metric
 from routedk.programs.generator import BundleGenerator
@@ -13,7 +15,7 @@ from routedk.programs.program_file import load_program
 from routedk.programs.testing import scripted_lm
 from routedk.types import KnowledgeBase, Pattern, Rule
 
-from .injected import KNOWLEDGE, MADE, TRAIN, VAL, compiled, helped_by
+from .injected import KNOWLEDGE, MADE, TRAIN, VAL, compiled, helped_by, written
 
 
 def test_a_rule_that_helps_is_chosen() -> None:
@@ -26,24 +28,19 @@ def test_a_rule_that_helps_is_chosen() -> None:
 
 
 def test_the_nearest_rules_are_chosen_where_they_help() -> None:
-    """A student that is right only where its prompt holds just the rule that fits its session."""
+    """A student that is right only where the rule that fits its session stands last of few."""
 
     def script(messages: list[dict[str, str]]) -> str:
-        *_, rule = messages[0]["content"].split("\n")
+        *few, rule = messages[0]["content"].split("\n")
         fits = rule.endswith(messages[-1]["content"].split()[-1])
-        return "1 2" if fits and "word" not in messages[0]["content"].replace(rule, "") else "3 4"
+        return "1 2" if fits and len(few) < 5 else "3 4"
 
     rules = tuple(Rule(text=f"rule of word{n}", provenance=MADE) for n in range(12))
-    lm, _ = scripted_lm(script)
-    with dspy.context(lm=lm):
-        program = KnowledgeInjection(KnowledgeBase(rules=rules), rules_shown=(1,)).compile(
-            BundleGenerator(), trainset=TRAIN, valset=VAL
-        )
+    program = compiled(script, knowledge=KnowledgeBase(rules=rules))
     assert program.knowledge.rules == tuple(rule.text for rule in rules)
     assert program.knowledge.rules_shown == 1
     best = next(trial for trial in program.trials if trial["chosen"])
-    assert best["matched_f1"] == 1.0
-    assert best["choice"]["rules_shown"] == 1
+    assert (best["matched_f1"], best["choice"]["rules_shown"]) == (1.0, 1)
 
 
 def test_the_nearest_patterns_are_chosen_where_they_help() -> None:
@@ -62,18 +59,10 @@ def test_the_nearest_patterns_are_chosen_where_they_help() -> None:
         own = messages[-1]["content"].split()[-1]
         return "1 2" if messages[0]["content"].endswith(f"- {own} + Things") else "3 4"
 
-    def compiled_with(shown: int) -> BundleGenerator:
-        lm, _ = scripted_lm(script)
-        with dspy.context(lm=lm):
-            return KnowledgeInjection(
-                KnowledgeBase(patterns=patterns), patterns_shown=shown
-            ).compile(BundleGenerator(), trainset=TRAIN, valset=VAL)
-
-    program = compiled_with(2)
-    assert (program.knowledge.patterns, program.knowledge.patterns_shown) == (patterns, 2)
+    program = compiled(script, knowledge=KnowledgeBase(patterns=patterns))
+    assert (program.knowledge.patterns, program.knowledge.patterns_shown) == (patterns, 3)
     best = next(trial for trial in program.trials if trial["chosen"])
-    assert (best["matched_f1"], best["choice"]["patterns"]) == (1.0, 2)
-    assert compiled_with(0).knowledge.patterns == ()
+    assert (best["matched_f1"], best["choice"]["patterns"]) == (1.0, 3)
 
 
 def test_sft_keeps_the_plain_program() -> None:
@@ -84,8 +73,10 @@ def test_sft_keeps_the_plain_program() -> None:
 
 @pytest.mark.parametrize("name", ["ICL", "SFT+ICL"])
 def test_icl_shows_knowledge_even_where_it_does_not_help(name: str) -> None:
-    program = compiled(lambda messages: "3 4" if len(messages) > 2 else "1 2", utilization=name)
-    free = compiled(lambda messages: "3 4" if len(messages) > 2 else "1 2")
+    def script(messages: list[dict[str, str]]) -> str:
+        return "3 4" if len(messages) > 2 else "1 2"
+
+    program, free = compiled(script, utilization=name), compiled(script)
     assert free.trials[0]["chosen"]
     assert free.utilization is None
     assert not program.trials[0]["chosen"]
@@ -106,11 +97,7 @@ def test_neighbours_alone_are_no_knowledge() -> None:
 
 
 def test_icl_without_any_knowledge_chooses_what_there_is() -> None:
-    lm, _ = scripted_lm(lambda messages: "1 2")
-    with dspy.context(lm=lm):
-        program = KnowledgeInjection(KnowledgeBase(), ks=(), utilization="ICL").compile(
-            BundleGenerator(), trainset=TRAIN, valset=VAL
-        )
+    program = compiled(lambda m: "1 2", knowledge=KnowledgeBase(), utilization="ICL")
     assert program.trials[0]["chosen"]
 
 
@@ -133,7 +120,7 @@ def test_neighbours_are_found_as_asked_for(retriever: str, tmp_path: Path) -> No
 def test_a_model_that_cannot_be_loaded_stops_before_anything_is_scored(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     lm, engine = scripted_lm(lambda messages: "1 2")
-    teleprompter = KnowledgeInjection(KNOWLEDGE, retriever=str(tmp_path))
+    teleprompter = KnowledgeInjection(KNOWLEDGE, CompileConfig(retriever=str(tmp_path)))
     with dspy.context(lm=lm), pytest.raises(SettingError, match="cannot be loaded"):
         teleprompter.compile(BundleGenerator(), trainset=TRAIN, valset=VAL)
     assert engine.requests == []
@@ -155,14 +142,19 @@ def test_a_student_with_knowledge_is_the_first_candidate() -> None:
 
 
 def test_an_instruction_that_helps_is_chosen(tmp_path: Path) -> None:
-    instructions = ["Guess.", "Bundle as the golden book says.", "Guess again."]
-    program = compiled(helped_by("golden book"), instructions=instructions, evaluations=4)
-    assert program.generate.signature.instructions == instructions[1]
+    texts = ["Guess.", "Bundle as the golden book says.", "Guess again."]
+    program = compiled(helped_by("golden book"), instructions=texts, evaluations=4)
+    assert program.generate.signature.instructions == texts[1]
     assert program.knowledge == CompiledKnowledge()
-    assert [trial["choice"]["instruction"] for trial in program.trials[1:]] == instructions
+    assert [trial["choice"]["instruction"] for trial in program.trials[1:]] == texts
     program.save(tmp_path / "program.json")
     loaded = load_program(tmp_path / "program.json")
     assert loaded.messages(VAL[0].session) == program.messages(VAL[0].session)
+
+
+def test_an_empty_instruction_is_refused() -> None:
+    with pytest.raises(SettingError, match=r"instruction '.*1\.txt': the file is empty"):
+        KnowledgeInjection(KNOWLEDGE, CompileConfig(instruction=written(["a", " \n"])))
 
 
 def test_the_order_of_rules_that_helps_is_chosen() -> None:
@@ -172,9 +164,23 @@ def test_the_order_of_rules_that_helps_is_chosen() -> None:
         rules = messages[0]["content"].split("Rules:\n")[-1].split("\n")
         return "1 2" if len(rules) == 3 and rules[-1] == "- the magic rule" else "3 4"
 
-    program = compiled(script, evaluations=80, ks=(), rules_shown=(1,))
+    program = compiled(script, evaluations=200)
     assert len(program.knowledge.rules) == 3
     assert program.knowledge.rules[-1] == "the magic rule"
+
+
+def test_exact_numbers_are_shown_untried() -> None:
+    def script(messages: object) -> str:
+        raise AssertionError("nothing is asked")
+
+    program = compiled(script, neighbours=1, rules=2, utilization="SFT+ICL")
+    knowledge = program.knowledge
+    assert (knowledge.k, knowledge.rules_shown, len(knowledge.rules)) == (1, 2, 3)
+    assert knowledge.show_thoughts
+    assert (program.trials, program.utilization) == ([], "SFT+ICL")
+    assert compiled(script, patterns=3).knowledge == CompiledKnowledge()
+    assert compiled(script, rules=9).knowledge.rules_shown is None
+    assert compiled(script, rules=2, utilization="SFT").knowledge == CompiledKnowledge()
 
 
 def test_a_failing_lm_raises() -> None:
@@ -183,31 +189,6 @@ def test_a_failing_lm_raises() -> None:
 
     with pytest.raises(dspy.LMError, match="no power"):
         compiled(script)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"evaluations": 0}, "evaluations=0: it must be at least 1"),
-        ({"num_threads": 0}, "num_threads=0: it must be at least 1"),
-        ({"ks": (0,)}, "ks=0: it must be at least 1"),
-        ({"rules_shown": (0,)}, "rules_shown=0: it must be at least 1"),
-        ({"rules_shown": ()}, "rules_shown is empty: it needs at least one number"),
-        ({"level": 0}, "level=0: it must be above 0 and below 1"),
-        ({"level": 1.0}, "level=1.0: it must be above 0"),
-        ({"instructions": ["a", " "]}, "instructions has an empty one: leave it out"),
-        ({"token_budget": 0}, "token_budget=0: it must be at least 1"),
-        ({"utilization": "RAG"}, "utilization 'RAG': allowed are ICL, SFT"),
-        ({"utilization": "ICL", "evaluations": 1}, "evaluations=1: with utilization 'ICL' at l"),
-        ({"patterns_shown": -1}, "patterns_shown=-1: it must be at least 0"),
-        ({"styles": ()}, "styles is empty"),
-        ({"retriever": "oracle"}, "retriever 'oracle' is no sentence-transformers model"),
-        ({"max_validation": 0}, "max_validation=0: it must be at least 1"),
-    ],
-)
-def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(SettingError, match=message):
-        KnowledgeInjection(KNOWLEDGE, **settings)
 
 
 def test_metric_by_hand_and_in_evaluate() -> None:
@@ -221,7 +202,7 @@ def test_metric_by_hand_and_in_evaluate() -> None:
 def test_works_inside_better_together() -> None:
     lm, _ = scripted_lm(helped_by("1 2 | x"))
     optimizer = dspy.BetterTogether(
-        metric=matched_f1_metric, k=KnowledgeInjection(KNOWLEDGE, evaluations=2)
+        metric=matched_f1_metric, k=KnowledgeInjection(KNOWLEDGE, CompileConfig(evaluations=2))
     )
     student = BundleGenerator()
     student.set_lm(lm)

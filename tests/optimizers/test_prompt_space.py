@@ -5,7 +5,7 @@ from itertools import islice
 
 from routedk.optimizers.prompt_space import PromptChoice, PromptSpace
 from routedk.programs.generator import BundleGenerator
-from routedk.types import KnowledgeBase, Provenance, Rule, Thought
+from routedk.types import KnowledgeBase, Pattern, Provenance, Rule, Thought
 
 from .injected import sessions
 
@@ -16,8 +16,6 @@ SPACE = PromptSpace(
         thoughts=(Thought(session_id="train-0", text="why", provenance=MADE),),
     ),
     training=tuple(sessions("train", 2)),
-    ks=(1, 2),
-    styles=("demos", "blocks"),
 )
 EVERY = (0, 1, 2, 3)
 
@@ -54,23 +52,24 @@ def test_each_decision_starts_from_nothing_where_nothing_helps() -> None:
 
 
 def test_instructions_come_first_and_other_numbers_of_rules_last() -> None:
-    space = replace(SPACE, instructions=("a", "b"), rules_shown=(3, 1), styles=("demos",))
+    space = replace(SPACE, instructions=("a", "b"))
     best = PromptChoice(instruction="a")
-    assert first(space, best, 6) == [
+    assert first(space, best, 7) == [
         best,
         replace(best, instruction="b"),
         replace(best, k=1, show_thoughts=True),
         replace(best, rules=EVERY, rules_shown=3),
         replace(best, k=2, show_thoughts=True),
         replace(best, rules=EVERY),
+        replace(best, rules=EVERY, rules_shown=1),
     ]
-    assert first(space, best, 7)[6] == replace(best, rules=EVERY, rules_shown=1)
     assert {choice.instruction for choice in first(space, best, 60)[7:]} >= {None, "b"}
 
 
 def test_patterns_are_tried_after_the_rules() -> None:
     best = PromptChoice(k=1, show_thoughts=True)
-    space = replace(SPACE, patterns=3)
+    pattern = Pattern(categories=("a", "b"), support=0.1, confidence=0.5, lift=2.0, provenance=MADE)
+    space = replace(SPACE, knowledge=replace(SPACE.knowledge, patterns=(pattern,) * 4))
     patterned = replace(best, patterns=3)
     tried = [best, replace(best, rules=EVERY, rules_shown=3), patterned]
     assert first(space, best, 3) == tried
@@ -102,7 +101,9 @@ def test_without_neighbours_nothing_is_decided_about_them() -> None:
 def test_an_empty_space_ends() -> None:
     assert first(PromptSpace(knowledge=KnowledgeBase()), PromptChoice(), 5) == []
     one = KnowledgeBase(rules=SPACE.knowledge.rules[:1])
-    assert len(first(PromptSpace(knowledge=one, ks=(1,)), PromptChoice(k=1), 50)) == 3
+    space = PromptSpace(knowledge=one, training=SPACE.training[:1])
+    # A rule or none, without a neighbour, or with one in two styles; but not nothing.
+    assert len(first(space, PromptChoice(), 50)) == 5
 
 
 def test_which_rules_how_many_and_in_what_order() -> None:

@@ -14,6 +14,7 @@ from routedk.adapters.student import Student
 from routedk.adapters.training.fit import FitSettings
 from routedk.adapters.training.stages import TrainingSettings
 from routedk.errors import SettingError
+from routedk.optimizers.compile import CompileConfig
 from routedk.optimizers.finetune import RoutedFinetune, finetunable, finetune_settings
 from routedk.optimizers.knowledge_injection import KnowledgeInjection
 from routedk.optimizers.metric import as_examples, matched_f1_metric
@@ -71,7 +72,7 @@ def test_better_together(
     frozen, before = weights(lm), texts(asking(lm), sessions)
     # Any answer is learnt from: an untrained student gives few good ones.
     w = RoutedFinetune(tmp_path / "tuned", knowledge=knowledge, settings=SETTINGS, threshold=0.0)
-    p = KnowledgeInjection(knowledge, evaluations=2, num_threads=2)
+    p = KnowledgeInjection(knowledge, CompileConfig(evaluations=2, threads=2))
     better = dspy.BetterTogether(metric=matched_f1_metric, p=p, w=w)
     student = asking(lm)
     best = better.compile(
