@@ -16,7 +16,7 @@ from rich.table import Table
 from routedk.cli.lm import lm_errors
 from routedk.data import session_to_record
 from routedk.errors import SettingError
-from routedk.eval import evaluate
+from routedk.eval import EvaluateConfig, evaluate
 from routedk.eval.bootstrap import bootstrap
 from routedk.eval.matched import matched
 from routedk.eval.predictions import prediction_record
@@ -122,8 +122,11 @@ def run_program(
     spent = [usage for _, usage in found]
     total = sum(spent, Usage())
     each = len(sessions)
+    config = EvaluateConfig(intents=False, seed=seed)
+    evaluated = evaluate(sessions, made, config).system
+    assert evaluated is not None
     return {
-        **evaluate(sessions, made, seed=seed).to_dict(),
+        **evaluated.to_dict(),
         "unparsable": sum(answer.error is not None for answer, _ in found),
         "cost": {
             "calls_per_session": total.calls / each,

@@ -39,7 +39,7 @@ from routedk.cli.options import SessionSource, takes_sessions, warn_untitled
 from routedk.cli.output import log_progress
 from routedk.data.knowledge_file import read_knowledge, sources_of
 from routedk.errors import SettingError
-from routedk.eval import default_encoder, matched_f1
+from routedk.eval import matched_f1
 from routedk.eval.baselines import whole
 from routedk.eval.bootstrap import bootstrap
 from routedk.eval.report import versions
@@ -50,6 +50,7 @@ from routedk.programs.grouping import SimilarIntents
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.prompting.layout import render_items
 from routedk.programs.usage import Usage, metered
+from routedk.similarity import default_encoder
 from routedk.types import KnowledgeBase, Session, bundle_sets
 
 GROUPING = SimilarIntents(weight=0.25, threshold=0.7)

@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any
@@ -18,14 +19,7 @@ from routedk.adapters.engine.engine import student_lm
 from routedk.adapters.experts.routed import read_routing
 from routedk.cli.options import SessionSource, takes_sessions
 from routedk.data import load_sessions, select_split, split_sessions
-from routedk.eval import (
-    BaselineData,
-    Report,
-    System,
-    default_encoder,
-    evaluate,
-    evaluate_baselines,
-)
+from routedk.eval import EvaluateConfig, evaluate
 from routedk.eval.table import report_notes, report_table
 from routedk.files import write_json
 from routedk.programs.aicl.program import AICL
@@ -64,40 +58,40 @@ def main(
         str | None, typer.Option(help="The student's, as in routedk generate.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Score the first sessions only.")] = None,
-    aicl: Annotated[
-        bool, typer.Option(help="Score AICL with the student as it comes, too.")
-    ] = True,
+    aicl: Annotated[bool, typer.Option(help="Score AICL with the base model, too.")] = True,
 ) -> None:
     """Score every system on the same sessions."""
     everything = load_sessions(source.path, source.options)
     sessions = [s for s in select_split(everything, source.options, source.split) if s.gold]
     sessions = sessions[:limit]
     parts = split_sessions(everything, source.options)
-    validation = [s for s in parts["val"] if s.gold]
     asked = {session.id for session in sessions}
     training = [s for s in parts["train"] if s.gold and s.id not in asked]
-    neighbours = training if aicl else []
-    data = BaselineData(
-        catalogue=everything,
-        validation=validation,
-        encoder=default_encoder(),
+    config = EvaluateConfig(seed=source.options.seed, intents=False)
+    report = evaluate(
+        sessions,
+        config=replace(config, baselines=True),
         training=training,
+        validation=parts["val"],
+        catalogue=everything,
     )
-    scored = list(evaluate_baselines(sessions, data, seed=source.options.seed))
-    for name, lm, runner in _systems(experts, program, dtype, neighbours):
+    scored = list(report.baselines)
+    for name, lm, runner in _systems(experts, program, dtype, training if aicl else []):
         started = perf_counter()
         with dspy.context(lm=lm):
             answers = generate_all(runner, sessions)
-        seconds = perf_counter() - started
+        seconds = (perf_counter() - started) / len(sessions)
         made = [
             Answer(session.id, tuple(answer.bundles))
             for session, answer in zip(sessions, answers, strict=True)
         ]
-        result = evaluate(sessions, made, seed=source.options.seed)
-        config = {"seconds_per_session": seconds / len(sessions), "dtype": dtype}
-        scored.append(System(name=name, result=result, config=config))
-        typer.echo(f"{name}: {seconds / len(sessions):.2f} s per session", err=True)
-    report = Report(
+        system = evaluate(sessions, made, config).system
+        assert system is not None
+        about = {"seconds_per_session": seconds, "dtype": dtype}
+        scored.append(replace(system, name=name, config=about))
+        typer.echo(f"{name}: {seconds:.2f} s per session", err=True)
+    report = replace(
+        report,
         config={**source.config(), "leaks": source.options.untitled == "drop"},
         system=scored[-1],
         baselines=tuple(scored[:-1]),

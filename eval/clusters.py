@@ -1,21 +1,22 @@
 """Baselines that cluster titles: simple, strong, and the bar for a student."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
 from routedk.errors import SettingError
 from routedk.eval.baselines import whole
 from routedk.eval.matched import matched_f1
-from routedk.similarity.candidates import session_dendrogram
+from routedk.similarity.dendrogram import session_dendrogram
 from routedk.similarity.encoders import TitleEncoder
 from routedk.similarity.pairs import PairModel
 from routedk.types import Session
 
 TITLE_THRESHOLDS = (0.80, 0.85, 0.90, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995)
 EMBEDDING_THRESHOLDS = (0.40, 0.45, 0.50, 0.55, 0.60, 0.65, 0.70, 0.75, 0.80, 0.85, 0.90)
-PAIR_THRESHOLDS = EMBEDDING_THRESHOLDS
 
 
+@dataclass(frozen=True)
 class Clusters:
     """Clusters of similar titles are the bundles.
 
@@ -28,15 +29,12 @@ class Clusters:
         pairs: Says how probable each pair is; None for cosines.
     """
 
-    def __init__(
-        self, encoder: TitleEncoder, threshold: float, pairs: PairModel | None = None
-    ) -> None:
-        self.encoder = encoder
-        self.threshold = threshold
-        self.pairs = pairs
+    encoder: TitleEncoder
+    threshold: float
+    pairs: PairModel | None = None
 
-    def predict(self, session: Session) -> list[frozenset[str]]:
-        """Bundle one session; see `Baseline.predict`."""
+    def __call__(self, session: Session) -> list[frozenset[str]]:
+        """Bundle one session; see `Baseline`."""
         tree = session_dendrogram(session, self.encoder, self.pairs)
         return tree.cut(self.threshold) or whole(session)
 
@@ -52,7 +50,7 @@ def tune_clusters(
     Args:
         encoder: Encoder of the titles.
         sessions: Sessions to choose on, usually the validation split; those without gold
-            bundles are passed over.
+            bundles are skipped.
         thresholds: Thresholds to choose among.
         pairs: As in `Clusters`.
 
@@ -60,7 +58,7 @@ def tune_clusters(
         Clusters with the highest mean matched F1; the smallest threshold among equals.
 
     Raises:
-        SettingError: When no session has gold bundles.
+        SettingError: No session has gold bundles.
     """
     known = [session for session in sessions if session.gold]
     if not known:

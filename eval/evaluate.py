@@ -1,146 +1,131 @@
-"""Predictions against gold, under every protocol."""
+"""`evaluate`: answers, and the baselines beside them, against gold bundles."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
-import numpy as np
-
-from routedk.errors import DataError
-from routedk.eval.baselines import Baseline
-from routedk.eval.bootstrap import RESAMPLES, Interval, bootstrap
-from routedk.eval.intents import IntentScores, score_intents
-from routedk.eval.protocols import METRICS, PROTOCOLS
-from routedk.eval.score import Score
-from routedk.similarity.encoders import TitleEncoder
-from routedk.types import Answer, Bundle, Session
+from routedk.data.policies import has_title, require_titles
+from routedk.errors import SettingError
+from routedk.eval.report import Report
+from routedk.eval.scoring import System, score_answers
+from routedk.eval.suite import BaselineData, score_baselines
+from routedk.similarity.encoders import TitleEncoder, default_encoder
+from routedk.types import Answer, Session
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
-    """How much an evaluation rests on.
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Settings of `evaluate`.
 
     Args:
-        sessions: Sessions with gold bundles: those that are scored.
-        answered: Those of them with at least one valid predicted bundle; the others score 0 in
-            `matched` and `strict`, and are not in the denominator of `aicl`.
-        dropped: Predicted bundles of scored sessions that were not valid or repeated another.
-        bundles: Valid predicted bundles of scored sessions.
-        gold_bundles: Their gold bundles.
-        without_gold: Sessions passed over because they have no gold bundle.
-        aicl_sessions: The denominator of `aicl` precision and recall.
+        baselines: Score the baselines, too; needs titles.
+        intents: Compare intents with gold ones by a sentence encoder, where there are any.
+        resamples: Bootstrap resamples behind each 95% interval.
+        seed: Seed of the resamples.
+
+    Raises:
+        SettingError: A value is not allowed.
     """
 
-    sessions: int
-    answered: int
-    dropped: int
-    bundles: int
-    gold_bundles: int
-    without_gold: int
-    aicl_sessions: int
+    baselines: bool = False
+    intents: bool = True
+    resamples: int = 2000
+    seed: int = 0
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluationResult:
-    """What one system reached.
-
-    Args:
-        results: Protocol, then metric, to its mean and interval.
-        counts: What they rest on.
-        intents: How good the intents are; None where nobody asked or there are none.
-    """
-
-    results: Mapping[str, Mapping[str, Interval]]
-    counts: Counts
-    intents: IntentScores | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As it stands in a results file."""
-        record: dict[str, Any] = {
-            "results": {
-                protocol: {metric: interval.to_dict() for metric, interval in metrics.items()}
-                for protocol, metrics in self.results.items()
-            },
-            "counts": asdict(self.counts),
-        }
-        if self.intents is not None:
-            record["intents"] = self.intents.to_dict()
-        return record
+    def __post_init__(self) -> None:
+        if self.resamples < 1:
+            raise SettingError(f"resamples={self.resamples}: it must be at least 1")
+        if self.seed < 0:
+            raise SettingError(f"seed={self.seed}: it must be at least 0")
 
 
 def evaluate(
     sessions: Iterable[Session],
-    answers: Iterable[Answer],
+    answers: Iterable[Answer] | None = None,
+    config: EvaluateConfig | None = None,
     *,
-    seed: int,
-    resamples: int = RESAMPLES,
+    training: Sequence[Session] = (),
+    validation: Sequence[Session] = (),
+    catalogue: Sequence[Session] | None = None,
     encoder: TitleEncoder | None = None,
-) -> EvaluationResult:
-    """Score predictions: each session first, then the mean with a 95% bootstrap interval.
+) -> Report:
+    """Score bundles against gold bundles, with 95% intervals over sessions.
+
+    Sessions without gold bundles are left out; sessions without an answer count as unanswered.
 
     Args:
-        sessions: Sessions to score; those without gold bundles are passed over and counted.
-        answers: What was predicted; a session without one counts as unanswered, and answers for
-            other sessions are ignored.
-        seed: Seed of the bootstrap.
-        resamples: Number of bootstrap resamples.
-        encoder: Encoder for the similarity of intents; None leaves intents unscored.
+        sessions: Sessions to score.
+        answers: What was predicted for them; None scores the baselines alone.
+        config: Settings; None for the defaults.
+        training: Sessions that `pair-clusters` learns from; those that are scored are left out.
+            They also choose the thresholds where no validation session has gold.
+        validation: Sessions on which the baselines' thresholds are chosen.
+        catalogue: All sessions of the data set, for the words of `title-clusters`; None for
+            those given here.
+        encoder: Encoder of titles and intents; None for the packaged MiniLM.
+
+    Returns:
+        A report: ``str(report)`` is its table, ``report.to_dict()`` the results file.
 
     Raises:
-        DataError: When no session has a gold bundle.
+        DataError: No session has a gold bundle, or baselines meet items without a title.
+        SettingError: There is nothing to score, or no threshold can be chosen.
+
+    Example:
+        >>> from routedk import Answer, evaluate, load_sessions
+        >>> sessions = load_sessions("demo")
+        >>> gold = [Answer(session.id, session.bundles) for session in sessions]
+        >>> evaluate(sessions, gold).system.f1.value
+        1.0
     """
+    config = config or EvaluateConfig()
     given = list(sessions)
-    scored = [session for session in given if session.gold]
-    if not scored:
-        raise DataError(
-            f"none of the {len(given)} sessions to evaluate has a gold bundle",
-            hint="choose another --split, or data with gold bundles",
-        )
-    by_id = {answer.session_id: answer for answer in answers}
-    answers = [by_id.get(session.id, Answer(session.id)) for session in scored]
-    rows = [_scores(session, answer) for session, answer in zip(scored, answers, strict=True)]
-    values_NM = np.array([[score.value for score in row] for row in rows])
-    weights_NM = np.array([[score.weight for score in row] for row in rows])
-    intervals = iter(bootstrap(values_NM, weights_NM, seed=seed, resamples=resamples))
-    answered = sum(bool(answer.bundles) for answer in answers)
-    return EvaluationResult(
-        results={
-            protocol: {metric: next(intervals) for metric in metrics}
-            for protocol, metrics in METRICS.items()
-        },
-        counts=Counts(
-            sessions=len(scored),
-            answered=answered,
-            dropped=sum(len(answer.dropped) for answer in answers),
-            bundles=sum(len(answer.bundles) for answer in answers),
-            gold_bundles=sum(len(session.gold) for session in scored),
-            without_gold=len(given) - len(scored),
-            aicl_sessions=answered,
-        ),
-        intents=None
-        if encoder is None
-        else score_intents(scored, answers, encoder, seed=seed, resamples=resamples),
+    if answers is None and not config.baselines:
+        raise SettingError("nothing to score: give --predictions FILE, or --baselines, or both")
+    system = None if answers is None else _score(given, list(answers), config, encoder)
+    baselines: tuple[System, ...] = ()
+    if config.baselines:
+        every = [*given, *training, *validation] if catalogue is None else catalogue
+        data = _baseline_data(given, training, validation, every, encoder or default_encoder())
+        baselines = score_baselines(given, data, seed=config.seed, resamples=config.resamples)
+    return Report(config=asdict(config), system=system, baselines=baselines)
+
+
+def _score(
+    sessions: Sequence[Session],
+    answers: Sequence[Answer],
+    config: EvaluateConfig,
+    encoder: TitleEncoder | None,
+) -> System:
+    """The system under test; an encoder is loaded only where it gives intents."""
+    some = any(bundle.intent.strip() for answer in answers for bundle in answer.bundles)
+    return score_answers(
+        "predictions",
+        sessions,
+        answers,
+        seed=config.seed,
+        resamples=config.resamples,
+        encoder=(encoder or default_encoder()) if config.intents and some else None,
     )
 
 
-def predict_baseline(baseline: Baseline, sessions: Iterable[Session]) -> list[Answer]:
-    """A baseline's predictions for some sessions."""
-    return [
-        Answer(
-            session.id,
-            tuple(
-                Bundle(tuple(item.id for item in session.items if item.id in items))
-                for items in baseline.predict(session)
-            ),
-        )
-        for session in sessions
-    ]
-
-
-def _scores(session: Session, answer: Answer) -> Sequence[Score]:
-    """The scores of one session in the order of METRICS."""
-    row = []
-    for protocol, metrics in METRICS.items():
-        scores = PROTOCOLS[protocol](session.gold, answer.items)
-        row += [scores[metric] for metric in metrics]
-    return row
+def _baseline_data(
+    sessions: Sequence[Session],
+    training: Sequence[Session],
+    validation: Sequence[Session],
+    catalogue: Sequence[Session],
+    encoder: TitleEncoder,
+) -> BaselineData:
+    """What the baselines may learn from: nothing of the sessions that are scored."""
+    scored = {session.id for session in sessions if session.gold}
+    unseen = [session for session in training if session.gold and session.id not in scored]
+    known = [session for session in validation if session.gold]
+    # A small data set may have no validation session with gold; training sessions are as unseen.
+    name, tuning, learnable = ("val", known, unseen) if known else ("train", unseen, [])
+    require_titles([*(session for session in sessions if session.gold), *tuning])
+    return BaselineData(
+        catalogue=catalogue,
+        validation=tuning,
+        validation_name=name,
+        encoder=encoder,
+        training=[s for s in learnable if all(has_title(item) for item in s.items)],
+    )

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 
@@ -28,14 +27,6 @@ class IntentScores:
     similarity: Interval
     length: Interval
     pairs: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """As it stands in a results file."""
-        return {
-            "similarity": self.similarity.to_dict(),
-            "length": self.length.to_dict(),
-            "pairs": self.pairs,
-        }
 
 
 def score_intents(

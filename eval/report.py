@@ -1,40 +1,15 @@
-"""A results file: what was reached, under which settings, with which versions."""
+"""A report: what was reached, under which settings, with which versions."""
 
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from types import MappingProxyType
+from io import StringIO
 from typing import Any
 
-from routedk.eval.evaluate import EvaluationResult
+from routedk.eval.scoring import System
 
 _PACKAGES = ("routedk", "numpy", "scipy", "scikit-learn", "sentence-transformers")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class System:
-    """One line of a table: a system and what it reached.
-
-    Args:
-        name: Public name.
-        result: What it reached.
-        config: Settings of its own, e.g. a threshold and what it was chosen on. ``leaks`` says
-            that something other than titles gives part of the answer away.
-    """
-
-    name: str
-    result: EvaluationResult
-    config: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-
-    @property
-    def leaks(self) -> bool:
-        """Whether its own settings are flagged as leaking the answer."""
-        return bool(self.config.get("leaks", False))
-
-    def to_dict(self) -> dict[str, Any]:
-        """As it stands in a results file."""
-        return self.result.to_dict() | {"config": dict(self.config)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +17,7 @@ class Report:
     """Everything an evaluation says.
 
     Args:
-        config: Data, split, policies and seed, the same for all systems.
+        config: Settings that all systems share; a caller may add what the data was.
         system: The system under test; None where only baselines were asked for.
         baselines: The baselines, in the order of the table.
     """
@@ -51,19 +26,36 @@ class Report:
     system: System | None = None
     baselines: tuple[System, ...] = ()
 
+    @property
+    def systems(self) -> tuple[System, ...]:
+        """The system under test, then the baselines."""
+        return (*((self.system,) if self.system else ()), *self.baselines)
+
+    def __str__(self) -> str:
+        """The table, 80 columns wide, and the notes under it."""
+        from rich.console import Console
+
+        from routedk.eval.table import report_notes, report_table
+
+        console = Console(file=StringIO(), width=80)
+        with console.capture() as capture:
+            console.print(report_table(self))
+        return "\n".join([capture.get(), *report_notes(self)])
+
     def to_dict(self) -> dict[str, Any]:
         """As a results file, in the spirit of lm-eval.
 
         ``results``, ``counts`` and perhaps ``intents`` are the system's; ``baselines`` has the
         same by name; ``config`` and ``versions`` say how it came about.
         """
-        record: dict[str, Any] = {}
-        if self.system is not None:
-            record |= self.system.result.to_dict()
+        record: dict[str, Any] = {} if self.system is None else self.system.to_dict()
         record["config"] = dict(self.config) | dict(self.system.config if self.system else {})
         record["versions"] = versions()
         if self.baselines:
-            record["baselines"] = {system.name: system.to_dict() for system in self.baselines}
+            record["baselines"] = {
+                system.name: system.to_dict() | {"config": dict(system.config)}
+                for system in self.baselines
+            }
         return record
 
 

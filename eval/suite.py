@@ -1,25 +1,18 @@
 """The baselines of every table, by their public names."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from routedk.errors import SettingError
-from routedk.eval.baselines import AllPairs, Baseline, FirstTwo, SameCategory, WholeSession
-from routedk.eval.bootstrap import RESAMPLES
-from routedk.eval.clusters import (
-    EMBEDDING_THRESHOLDS,
-    PAIR_THRESHOLDS,
-    TITLE_THRESHOLDS,
-    Clusters,
-    tune_clusters,
-)
-from routedk.eval.evaluate import evaluate, predict_baseline
-from routedk.eval.report import System
-from routedk.similarity.encoders import TfidfEncoder, TitleEncoder
+from routedk.eval.baselines import Baseline, SameCategory, all_pairs, first_two, whole
+from routedk.eval.clusters import EMBEDDING_THRESHOLDS, TITLE_THRESHOLDS, Clusters, tune_clusters
+from routedk.eval.scoring import System, score_answers, with_gold
+from routedk.similarity.encoders import TitleEncoder
 from routedk.similarity.pairs import fit_pairs
-from routedk.types import Session
+from routedk.similarity.words import TfidfEncoder
+from routedk.types import Answer, Bundle, Session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +21,7 @@ class BaselineData:
 
     Args:
         catalogue: All sessions of the data set; their titles, never their bundles, are used.
-        validation: Sessions that thresholds are chosen on; those without gold are passed over.
+        validation: Sessions that thresholds are chosen on; those without gold are skipped.
         validation_name: The split they come from, for the record.
         encoder: Encoder for `embedding-clusters` and `pair-clusters`.
         training: Sessions whose gold `pair-clusters` learns from: none that are scored.
@@ -63,14 +56,14 @@ def pair_clusters(data: BaselineData) -> Clusters:
             "pair-clusters learns from training sessions, some of whose pairs of items are "
             "bundled and some not, and there are none: leave this baseline out"
         )
-    return tune_clusters(data.encoder, data.validation, PAIR_THRESHOLDS, pairs)
+    return tune_clusters(data.encoder, data.validation, EMBEDDING_THRESHOLDS, pairs)
 
 
 BASELINES: Mapping[str, Callable[[BaselineData], Baseline]] = MappingProxyType(
     {
-        "whole-session": lambda _: WholeSession(),
-        "first-two": lambda _: FirstTwo(),
-        "all-pairs": lambda _: AllPairs(),
+        "whole-session": lambda _: whole,
+        "first-two": lambda _: first_two,
+        "all-pairs": lambda _: all_pairs,
         "category-1": lambda _: SameCategory(1),
         "category-2": lambda _: SameCategory(2),
         "category-3": lambda _: SameCategory(3),
@@ -81,56 +74,51 @@ BASELINES: Mapping[str, Callable[[BaselineData], Baseline]] = MappingProxyType(
 )
 
 
-def make_baseline(name: str, data: BaselineData) -> Baseline:
-    """The named baseline, ready to predict.
-
-    Args:
-        name: One of `BASELINES`.
-        data: What it may learn from.
-
-    Raises:
-        SettingError: For an unknown name, or when a threshold cannot be chosen.
-    """
-    if name not in BASELINES:
-        raise SettingError(f"no baseline is called {name!r}: choose among {', '.join(BASELINES)}")
-    return BASELINES[name](data)
-
-
-def evaluate_baselines(
-    sessions: Sequence[Session],
-    data: BaselineData,
-    *,
-    seed: int,
-    resamples: int = RESAMPLES,
-    names: Iterable[str] | None = None,
+def score_baselines(
+    sessions: Sequence[Session], data: BaselineData, *, seed: int, resamples: int
 ) -> tuple[System, ...]:
-    """Score baselines on the same sessions and the same bootstrap draws.
+    """Score all baselines on the same sessions and resamples.
 
     Args:
-        sessions: Sessions to score; those without gold bundles are passed over.
-        data: What the baselines may learn from.
+        sessions: Sessions to score; those without gold bundles are left out.
+        data: What the baselines may learn from; without training sessions there is no
+            `pair-clusters`.
         seed: Seed of the bootstrap.
         resamples: Number of bootstrap resamples.
-        names: Names of `BASELINES`; None for all, `pair-clusters` where there are training
-            sessions.
 
     Raises:
-        DataError: When no session has a gold bundle.
-        SettingError: For an unknown name, or when a threshold cannot be chosen.
+        DataError: No session has a gold bundle.
+        SettingError: A threshold cannot be chosen.
     """
-    scored = [session for session in sessions if session.gold]
+    scored = with_gold(sessions)
     systems = []
-    if names is None:
-        names = [name for name in BASELINES if data.training or name != "pair-clusters"]
-    for name in names:
-        baseline = make_baseline(name, data)
+    for name, make in BASELINES.items():
+        if name == "pair-clusters" and not data.training:
+            continue
+        baseline = make(data)
         if isinstance(baseline, Clusters):
             # One call for all titles: an encoder is much faster on many texts than on few.
             baseline.encoder.encode([item.title for session in scored for item in session.items])
-        predictions = predict_baseline(baseline, scored)
-        result = evaluate(sessions, predictions, seed=seed, resamples=resamples)
-        systems.append(System(name=name, result=result, config=_config(baseline, data, scored)))
+        systems.append(
+            score_answers(
+                name,
+                sessions,
+                [baseline_answer(baseline, session) for session in scored],
+                seed=seed,
+                resamples=resamples,
+                config=_config(baseline, data, scored),
+            )
+        )
     return tuple(systems)
+
+
+def baseline_answer(baseline: Baseline, session: Session) -> Answer:
+    """What a baseline predicts for a session; its bundles have no intents."""
+    bundles = (
+        Bundle(tuple(item.id for item in session.items if item.id in items))
+        for items in baseline(session)
+    )
+    return Answer(session.id, tuple(bundles))
 
 
 def _config(baseline: Baseline, data: BaselineData, scored: Sequence[Session]) -> dict[str, Any]:

@@ -164,11 +164,11 @@ def _best(
                 by_likelihood=by_likelihood,
             )
             mine.append(_cut(trees, grouping))
-    whole_session, no_bundle = (max(found[key], key=attrgetter("smooth")) for key in (True, False))
+    whole, no_bundle = (max(found[key], key=attrgetter("smooth")) for key in (True, False))
     # A validation set has few sessions without a bundle: to leave others without one for their
     # sake takes more than they alone can show.
-    better = _beyond(no_bundle.scores_S - whole_session.scores_S, errors=2)
-    return no_bundle if better else whole_session
+    better = _beyond(no_bundle.scores_S - whole.scores_S, errors=2)
+    return no_bundle if better else whole
 
 
 def _cut(trees: Sequence[tuple[Session, Dendrogram]], grouping: SimilarIntents) -> _Found:

@@ -14,7 +14,7 @@ from routedk.adapters.prompts import Tokenizer, end_of_turn
 from routedk.errors import SettingError
 from routedk.eval.baselines import whole
 from routedk.programs.prompting.layout import render_items
-from routedk.similarity.candidates import dendrogram_candidates
+from routedk.similarity.dendrogram import session_dendrogram
 from routedk.similarity.encoders import default_encoder
 from routedk.types import Session
 
@@ -64,7 +64,7 @@ def encode_verdicts(
 
 def title_nodes(session: Session) -> list[frozenset[str]]:
     """The nodes of the dendrogram of a session's titles, by the embedded MiniLM."""
-    return dendrogram_candidates(session, default_encoder())
+    return session_dendrogram(session, default_encoder()).nodes()
 
 
 def training_candidates(

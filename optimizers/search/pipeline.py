@@ -125,7 +125,7 @@ class Pipeline:
         self.common.store.root.mkdir(parents=True, exist_ok=True)
         self.lm(None)
         # Loading it is the time of no trial's part.
-        default_encoder().load()
+        default_encoder().encode([""])
 
     def prepare(self, settings: TrialSettings) -> Prepared:
         """Have every part of a trial but its answers, from the store or made now.

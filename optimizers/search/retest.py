@@ -11,10 +11,10 @@ from optuna.trial import FrozenTrial
 
 from routedk.errors import DataError
 from routedk.eval.bootstrap import Interval, bootstrap
-from routedk.eval.evaluate import EvaluationResult, evaluate, predict_baseline
-from routedk.eval.matched import matched_f1
 from routedk.eval.predictions import make_answer
-from routedk.eval.suite import BaselineData, make_baseline
+from routedk.eval.scoring import System, score_answers
+from routedk.eval.suite import BASELINES as ALL_BASELINES
+from routedk.eval.suite import BaselineData, baseline_answer
 from routedk.optimizers.search.objective import TrialPipeline
 from routedk.optimizers.search.settings import FORMATS, TrialSettings
 from routedk.types import Answer, Session
@@ -43,7 +43,7 @@ class Tested:
     name: str
     trial: int | None = None
     settings: TrialSettings | None = None
-    result: EvaluationResult
+    result: System
     scores: tuple[float, ...]
     tokens: float | None = None
     ahead: Interval | None = None
@@ -51,7 +51,7 @@ class Tested:
     @property
     def f1(self) -> Interval:
         """Matched F1 with its interval."""
-        return self.result.results["matched"]["f1"]
+        return self.result.f1
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -145,7 +145,8 @@ def _systems(
     for name in BASELINES:
         if name == "pair-clusters" and not any(s.gold for s in baselines.training):
             continue
-        yield {"name": name, "answers": predict_baseline(make_baseline(name, baselines), scored)}
+        baseline = ALL_BASELINES[name](baselines)
+        yield {"name": name, "answers": [baseline_answer(baseline, one) for one in scored]}
 
 
 def _answers(
@@ -169,14 +170,10 @@ def _tested(
     answers: Sequence[Answer],
     **known: Any,
 ) -> Tested:
-    by_id = {answer.session_id: answer for answer in answers}
-    scores = tuple(
-        matched_f1(session.gold, by_id.get(session.id, Answer(session.id)).items)
-        for session in scored
-    )
+    result = score_answers(known["name"], scored, answers, seed=seed, resamples=2000)
+    scores = result.session_f1
     ahead = None
     if before and before[0].trial is not None:
         differences_N1 = np.subtract(before[0].scores, scores)[:, None]
         (ahead,) = bootstrap(differences_N1, np.ones_like(differences_N1), seed=seed)
-    result = evaluate(scored, answers, seed=seed)
     return Tested(result=result, scores=scores, ahead=ahead, **known)

@@ -7,8 +7,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from routedk.errors import SettingError
-from routedk.similarity.encoders import TitleEncoder
-from routedk.similarity.named_encoders import check_encoder, named_encoder
+from routedk.similarity.encoders import TitleEncoder, check_encoder, named_encoder
 from routedk.similarity.session_vectors import session_vectors
 from routedk.similarity.words import WordIndex
 from routedk.types import Session

@@ -14,7 +14,7 @@ from routedk.cli.compile import compile
 from routedk.cli.data import convert, describe
 from routedk.cli.demo import demo
 from routedk.cli.distill import distill
-from routedk.cli.evaluate import evaluate
+from routedk.cli.evaluate import evaluate_command
 from routedk.cli.export import export
 from routedk.cli.generate import generate
 from routedk.cli.info import info
@@ -53,9 +53,9 @@ app.command(
     epilog="Example: routedk compile --data demo --knowledge knowledge/knowledge.jsonl "
     "--lm openai/gpt-4o-mini --output program.json"
 )(compile)
-app.command(epilog="Example: routedk evaluate --data demo --baselines --output result.json")(
-    evaluate
-)
+app.command(
+    "evaluate", epilog="Example: routedk evaluate --data demo --baselines --output result.json"
+)(evaluate_command)
 app.command(epilog="Example: routedk demo --output artifacts/demo")(demo)
 app.command(
     epilog="Example: routedk train --data demo --knowledge knowledge/knowledge.jsonl "

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,34 +102,30 @@ class Demo:
 
     def report(self) -> "Report":
         """Score the routed student, the untrained student and the baselines on test sessions."""
-        from routedk.eval import (
-            BaselineData,
-            Report,
-            System,
-            default_encoder,
-            evaluate,
-            evaluate_baselines,
-            read_predictions,
-        )
+        from routedk.eval import EvaluateConfig, evaluate, read_predictions
 
         test = [session for session in self.parts["test"] if session.gold]
-        data = BaselineData(
+        answers = {
+            name: read_predictions(self._predictions(name), self.sessions)
+            for name in ("untrained-student", "routed-student")
+        }
+        seed = self.settings.seed
+        report = evaluate(
+            test,
+            answers["routed-student"],
+            EvaluateConfig(baselines=True, seed=seed),
+            training=self.parts["train"],
+            validation=self.parts["val"],
             catalogue=self.sessions,
-            validation=[session for session in self.parts["val"] if session.gold],
-            encoder=default_encoder(),
-            training=[session for session in self.parts["train"] if session.gold],
         )
-        systems = {}
-        for name in ("untrained-student", "routed-student"):
-            answers = read_predictions(self._predictions(name), self.sessions)
-            result = evaluate(test, answers, seed=self.settings.seed, encoder=default_encoder())
-            systems[name] = System(name=name, result=result)
-        baselines = evaluate_baselines(test, data, seed=self.settings.seed)
-        report = Report(
-            config={"data": "demo", "split": "test", "gold": "minimal", "untitled": "keep"}
-            | {"seed": self.settings.seed, "leaks": False},
-            system=systems["routed-student"],
-            baselines=(*baselines, systems["untrained-student"]),
+        zero_shot = evaluate(test, answers["untrained-student"], EvaluateConfig(seed=seed)).system
+        assert report.system is not None
+        assert zero_shot is not None
+        report = replace(
+            report,
+            config={**report.config, "data": "demo", "split": "test"},
+            system=replace(report.system, name="routed student"),
+            baselines=(*report.baselines, replace(zero_shot, name="base model, zero-shot")),
         )
         write_json(self.result, report.to_dict())
         return report

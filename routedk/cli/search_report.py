@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
-    from routedk.eval import BaselineData
+    from routedk.eval.suite import BaselineData
     from routedk.optimizers.search.retest import Tested
     from routedk.types import Session
 
@@ -162,7 +162,8 @@ def _baseline_data(
     everything: "list[Session]", parts: "dict[str, list[Session]]", test: "list[Session]"
 ) -> "BaselineData | None":
     """As `routedk evaluate --baselines` has it; None where titles are missing."""
-    from routedk.eval import BaselineData, default_encoder
+    from routedk.eval.suite import BaselineData
+    from routedk.similarity import default_encoder
 
     validation = [session for session in parts["val"] if session.gold]
     if not all(has_title(item) for s in [*test, *validation] for item in s.items):

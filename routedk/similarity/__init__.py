@@ -1,1 +1,5 @@
-"""How alike titles, items and sessions are: encoders, dendrograms and pairs."""
+"""How alike titles, items and sessions are: encoders, dendrograms, pairs and word indices."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

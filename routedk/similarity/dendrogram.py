@@ -1,4 +1,4 @@
-"""Average-linkage clustering of a few vectors: its nodes and its flat cuts."""
+"""Average-linkage clustering of a session's titles: its nodes and its flat cuts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +8,10 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from routedk.similarity.encoders import TitleEncoder
+from routedk.similarity.pairs import PairModel
+from routedk.types import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,23 @@ class Dendrogram:
     def _ordered(self, clusters: list[frozenset[str]]) -> list[frozenset[str]]:
         place = {name: index for index, name in enumerate(self.names)}
         return sorted(clusters, key=lambda cluster: min(place[name] for name in cluster))
+
+
+def session_dendrogram(
+    session: Session, encoder: TitleEncoder, pairs: PairModel | None = None
+) -> Dendrogram:
+    """The average-linkage dendrogram of a session's titles.
+
+    Args:
+        session: A session whose items have titles.
+        encoder: Encoder of the titles.
+        pairs: A pair is as far apart as it is improbable; None for cosine distance.
+    """
+    names = [item.id for item in session.items]
+    titles = encoder.encode([item.title for item in session.items])
+    if pairs is None:
+        return Dendrogram(names, titles)
+    return Dendrogram.of_distances(names, 1 - pairs.probabilities(titles))
 
 
 def _merges(names: tuple[str, ...], distances: NDArray[np.float64]) -> tuple[Merge, ...]:

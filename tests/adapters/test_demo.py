@@ -36,9 +36,9 @@ def test_the_demo_runs_and_a_second_run_reuses_it(
     ]
     report = demo.report()
     assert report.system is not None
-    assert report.system.name == "routed-student"
+    assert report.system.name == "routed student"
     names = [system.name for system in report.baselines]
-    assert names[-1] == "untrained-student"
+    assert names[-1] == "base model, zero-shot"
     assert "embedding-clusters" in names
     assert read_json(demo.result)["counts"]["sessions"] > 0  # type: ignore[index]
     assert demo.experts.joinpath("loss.png").read_bytes().startswith(b"\x89PNG")

@@ -6,7 +6,8 @@ import pytest
 
 from routedk.cli import main
 from routedk.data import load_sessions, write_jsonl
-from routedk.eval import BASELINES, METRICS, TfidfEncoder
+from routedk.eval import BASELINES, METRICS
+from routedk.similarity import TfidfEncoder, encoders
 from routedk.types import Bundle, Item, Session
 
 SESSIONS = [
@@ -30,7 +31,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int
 @pytest.fixture(autouse=True)
 def _light_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = TfidfEncoder(["lens", "lens cap", "cable", "camera"])
-    monkeypatch.setattr("routedk.eval.default_encoder", lambda: encoder)
+    monkeypatch.setitem(encoders._SHARED, "minilm", encoder)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -74,6 +75,9 @@ def test_predictions_need_no_titles(
         "split_file": None,
         "split": "all",
         "seed": 0,
+        "baselines": False,
+        "intents": True,
+        "resamples": 2000,
         "leaks": False,
         "predictions": str(predictions),
     }

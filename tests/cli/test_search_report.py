@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from routedk.data import DataOptions, load_sessions, split_sessions
-from routedk.similarity.encoders import TfidfEncoder
+from routedk.similarity.words import TfidfEncoder
 from tests.cli.conftest import Run
 
 
@@ -14,7 +14,7 @@ from tests.cli.conftest import Run
 def encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     """Titles are compared by words."""
     titles = [i.title for s in load_sessions("demo", DataOptions(seed=1)) for i in s.items]
-    monkeypatch.setattr("routedk.eval.default_encoder", lambda: TfidfEncoder(titles))
+    monkeypatch.setattr("routedk.similarity.encoders.named_encoder", lambda _: TfidfEncoder(titles))
 
 
 def test_the_report_of_a_search(

@@ -3,15 +3,11 @@ from collections.abc import Sequence
 import pytest
 
 from routedk.errors import SettingError
-from routedk.eval import (
-    BASELINES,
-    BaselineData,
-    TfidfEncoder,
-    evaluate_baselines,
-    make_baseline,
-)
+from routedk.eval import BASELINES, EvaluateConfig, System, evaluate
 from routedk.eval.baselines import SameCategory
 from routedk.eval.clusters import Clusters, tune_clusters
+from routedk.eval.suite import BaselineData
+from routedk.similarity import TfidfEncoder
 from routedk.types import Bundle, Item, Session
 
 
@@ -27,71 +23,22 @@ SESSIONS = [
     session(["tablet"], name="3"),
     session(["", " ", "the"], name="4"),
 ]
+OTHERS = [Session(f"t{one.id}", one.items, one.bundles) for one in SESSIONS[:2]]
 ENCODER = TfidfEncoder(item.title for one in SESSIONS for item in one.items)
 DATA = BaselineData(catalogue=SESSIONS, validation=SESSIONS, encoder=ENCODER, training=SESSIONS)
 
 
-class BaselineContract:
-    """What every baseline keeps; inherit and name one."""
-
-    name: str
-
-    @pytest.mark.parametrize("number", range(len(SESSIONS)))
-    def test_bundles_are_distinct_sets_of_the_sessions_items(self, number: int) -> None:
-        answer = make_baseline(self.name, DATA).predict(SESSIONS[number])
-        items = {item.id for item in SESSIONS[number].items}
-        assert len(set(answer)) == len(answer)
-        assert all(len(bundle) > 1 and bundle <= items for bundle in answer)
-        assert bool(answer) == (len(items) > 1)
-
-    def test_gold_is_not_looked_at(self) -> None:
-        baseline = make_baseline(self.name, DATA)
-        for one in SESSIONS:
-            assert baseline.predict(one) == baseline.predict(Session(one.id, one.items))
-
-    def test_the_same_again(self) -> None:
-        first, second = make_baseline(self.name, DATA), make_baseline(self.name, DATA)
-        assert [first.predict(one) for one in SESSIONS] == [second.predict(one) for one in SESSIONS]
-
-
-class TestWholeSession(BaselineContract):
-    name = "whole-session"
-
-
-class TestFirstTwo(BaselineContract):
-    name = "first-two"
-
-
-class TestAllPairs(BaselineContract):
-    name = "all-pairs"
-
-
-class TestCategory1(BaselineContract):
-    name = "category-1"
-
-
-class TestCategory2(BaselineContract):
-    name = "category-2"
-
-
-class TestCategory3(BaselineContract):
-    name = "category-3"
-
-
-class TestTitleClusters(BaselineContract):
-    name = "title-clusters"
-
-
-class TestEmbeddingClusters(BaselineContract):
-    name = "embedding-clusters"
-
-
-class TestPairClusters(BaselineContract):
-    name = "pair-clusters"
-
-
-def test_every_baseline_keeps_the_contract() -> None:
-    assert {case.name for case in BaselineContract.__subclasses__()} == set(BASELINES)
+@pytest.mark.parametrize("name", BASELINES)
+def test_every_baseline_keeps_the_contract(name: str) -> None:
+    baseline, again = BASELINES[name](DATA), BASELINES[name](DATA)
+    for one in SESSIONS:
+        bundles = baseline(one)
+        items = {item.id for item in one.items}
+        assert len(set(bundles)) == len(bundles)
+        assert all(len(bundle) > 1 and bundle <= items for bundle in bundles)
+        assert bool(bundles) == (len(items) > 1)
+        # Gold is not looked at, and the same session gives the same bundles.
+        assert bundles == again(Session(one.id, one.items))
 
 
 @pytest.mark.parametrize(
@@ -101,40 +48,48 @@ def test_every_baseline_keeps_the_contract() -> None:
 def test_same_category(depth: int, expected: list[str]) -> None:
     paths = [("E", "Cam", "Lens"), ("E", "Cam", "Bag"), ("E", "Pc"), (), ("E", "Pc")]
     one = Session("s", tuple(Item(i, "", path) for i, path in zip("abcde", paths, strict=True)))
-    assert SameCategory(depth).predict(one) == [frozenset(word) for word in expected]
+    assert SameCategory(depth)(one) == [frozenset(word) for word in expected]
 
 
 def test_no_shared_category_is_the_whole_session() -> None:
     one = Session("s", (Item("a", "", ("X",)), Item("b", "", ("Y",)), Item("c", "")))
-    assert SameCategory(1).predict(one) == [frozenset("abc")]
-    with pytest.raises(ValueError, match="depth is 0"):
-        SameCategory(0)
+    assert SameCategory(1)(one) == [frozenset("abc")]
 
 
 def test_clusters_fall_back_to_the_whole_session() -> None:
     one = session(["camera", "radio", "lamp"])
-    assert Clusters(ENCODER, 0.5).predict(one) == [frozenset("abc")]
+    assert Clusters(ENCODER, 0.5)(one) == [frozenset("abc")]
 
 
 def test_threshold_is_the_best_on_validation_and_the_smallest_among_equals() -> None:
     # Titles that share a word are nearer than 0.5, equal ones at 0, all others at 1.
     tuned = tune_clusters(ENCODER, SESSIONS, (0.9, 0.01, 0.5, 1.0))
     assert tuned.threshold == 0.5
-    assert tuned.predict(SESSIONS[0]) == [frozenset("ab"), frozenset("cd")]
+    assert tuned(SESSIONS[0]) == [frozenset("ab"), frozenset("cd")]
 
 
-def test_no_gold_to_tune_on() -> None:
+def test_no_gold_to_learn_from() -> None:
     with pytest.raises(SettingError, match="validation sessions with gold"):
         tune_clusters(ENCODER, [session(["a", "b"])], (0.5,))
+    with pytest.raises(SettingError, match="pair-clusters learns from training sessions"):
+        BASELINES["pair-clusters"](
+            BaselineData(catalogue=SESSIONS, validation=SESSIONS, encoder=ENCODER)
+        )
 
 
-def test_unknown_baseline() -> None:
-    with pytest.raises(SettingError, match=r"no baseline is called 'magic': choose among whole-"):
-        make_baseline("magic", DATA)
+def baselines(training: list[Session], validation: list[Session]) -> dict[str, System]:
+    report = evaluate(
+        SESSIONS,
+        config=EvaluateConfig(baselines=True, resamples=50),
+        training=training,
+        validation=validation,
+        encoder=ENCODER,
+    )
+    return {system.name: system for system in report.baselines}
 
 
 def test_systems_say_what_they_were_tuned_on_and_what_leaks() -> None:
-    systems = {one.name: one for one in evaluate_baselines(SESSIONS, DATA, seed=0, resamples=50)}
+    systems = baselines(OTHERS, SESSIONS)
     assert tuple(systems) == tuple(BASELINES)
     assert systems["whole-session"].config == {}
     assert systems["category-2"].config == {"depth": 2, "items_without_category": 7, "leaks": True}
@@ -144,5 +99,13 @@ def test_systems_say_what_they_were_tuned_on_and_what_leaks() -> None:
         "tuned_on": "val",
         "tuned_on_sessions": 2,
     }
-    assert systems["embedding-clusters"].result.results["matched"]["f1"].value == 1.0
-    assert systems["all-pairs"].result.counts.bundles == 6 + 3
+    assert systems["pair-clusters"].config["learnt_from_sessions"] == 2
+    assert systems["embedding-clusters"].f1.value == 1.0
+    assert systems["all-pairs"].counts.bundles == 6 + 3
+
+
+def test_training_sessions_choose_thresholds_where_no_validation_session_can() -> None:
+    systems = baselines([*OTHERS, SESSIONS[0]], [])
+    assert "pair-clusters" not in systems
+    tuned_on = systems["title-clusters"].config
+    assert (tuned_on["tuned_on"], tuned_on["tuned_on_sessions"]) == ("train", 2)

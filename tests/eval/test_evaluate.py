@@ -1,11 +1,13 @@
 import json
+from dataclasses import replace
 
 import pytest
 
-from routedk.errors import DataError
-from routedk.eval import METRICS, Report, System, TfidfEncoder, evaluate, make_answer
+from routedk.errors import DataError, SettingError
+from routedk.eval import METRICS, EvaluateConfig, Report, System, evaluate, make_answer
 from routedk.eval.table import report_notes, report_table
-from routedk.types import Bundle, Item, Session
+from routedk.similarity import TfidfEncoder
+from routedk.types import Answer, Bundle, Item, Session
 
 ENCODER = TfidfEncoder(["camera bag", "kitchen", "trip", "very long"])
 ITEMS = tuple(Item(name, "") for name in "abcd")
@@ -15,18 +17,24 @@ SESSIONS = [
     Session("3", ITEMS, (Bundle(("a", "b"), ""),)),
     Session("none", ITEMS, ()),
 ]
-PREDICTIONS = {
-    "1": make_answer([(["a", "b"], "bag camera"), (["c"], "")]),
-    "2": make_answer([(["a", "b"], "trip"), (["c", "d"], "")]),
-    "none": make_answer([(["a", "b"], "ignored")]),
-}
+ANSWERS = [
+    make_answer("1", [(["a", "b"], "bag camera"), (["c"], "")]),
+    make_answer("2", [(["a", "b"], "trip"), (["c", "d"], "")]),
+    make_answer("none", [(["a", "b"], "ignored")]),
+]
+
+
+def scored(answers: list[Answer], **settings: bool) -> System:
+    system = evaluate(SESSIONS, answers, EvaluateConfig(**settings), encoder=ENCODER).system
+    assert system is not None
+    return system
 
 
 def test_means_over_sessions_by_hand() -> None:
-    result = evaluate(SESSIONS, PREDICTIONS, seed=0)
+    system = scored(ANSWERS, intents=False)
     values = {
         protocol: {metric: leaf.value for metric, leaf in metrics.items()}
-        for protocol, metrics in result.results.items()
+        for protocol, metrics in system.results.items()
     }
     # Sessions 1, 2 and 3: one of two gold bundles; two halves of one; no answer.
     assert values["matched"] == pytest.approx(
@@ -38,8 +46,8 @@ def test_means_over_sessions_by_hand() -> None:
     assert values["aicl"] == pytest.approx(
         {"precision": 1.0, "recall": (0.5 + 2) / 2, "coverage": (1 + 0.5 + 0.5) / 3}
     )
-    counts = result.to_dict()["counts"]
-    assert counts == {
+    assert system.session_f1 == pytest.approx((2 / 3, 1 / 3, 0.0))
+    assert system.to_dict()["counts"] == {
         "sessions": 3,
         "answered": 2,
         "dropped": 1,
@@ -48,29 +56,29 @@ def test_means_over_sessions_by_hand() -> None:
         "without_gold": 1,
         "aicl_sessions": 2,
     }
-    assert result.intents is None
+    assert system.intents is None
 
 
 def test_intents_of_matched_bundles() -> None:
-    intents = evaluate(SESSIONS, PREDICTIONS, seed=0, encoder=ENCODER).intents
+    intents = scored(ANSWERS).intents
     assert intents is not None
     # The order of words is nothing to TF-IDF; session 2 matches one of its two halves.
     assert intents.similarity.value == pytest.approx(1.0)
     assert intents.length.value == pytest.approx(1.5)
     assert intents.pairs == 2
-    silent = {"1": make_answer([(["a", "b"], " ")])}
-    assert evaluate(SESSIONS, silent, seed=0, encoder=ENCODER).intents is None
+    assert scored([make_answer("1", [(["a", "b"], " ")])]).intents is None
 
 
 def test_intent_length_counts_words() -> None:
-    said = {"1": make_answer([(["a", "b"], "a very long one"), (["c", "d"], "two words")])}
-    intents = evaluate(SESSIONS, said, seed=0, encoder=ENCODER).intents
+    intents = scored(
+        [make_answer("1", [(["a", "b"], "a very long one"), (["c", "d"], "two words")])]
+    ).intents
     assert intents is not None
     assert intents.length.value == pytest.approx(3.0)
 
 
 def test_no_predictions_at_all() -> None:
-    record = evaluate(SESSIONS, {}, seed=0).to_dict()
+    record = scored([]).to_dict()
     zero = {"value": 0.0, "low": 0.0, "high": 0.0}
     assert record["results"] == {
         protocol: dict.fromkeys(metrics, zero) for protocol, metrics in METRICS.items()
@@ -78,25 +86,35 @@ def test_no_predictions_at_all() -> None:
     assert record["counts"]["answered"] == 0
 
 
-def test_nothing_to_score() -> None:
+def test_what_cannot_be_scored() -> None:
     with pytest.raises(DataError, match="none of the 1 sessions to evaluate has a gold bundle"):
-        evaluate(SESSIONS[3:], PREDICTIONS, seed=0)
+        evaluate(SESSIONS[3:], ANSWERS, encoder=ENCODER)
+    with pytest.raises(SettingError, match="nothing to score: give --predictions FILE"):
+        evaluate(SESSIONS)
+    with pytest.raises(DataError, match="4 of 4 items have no title"):
+        evaluate(SESSIONS, config=EvaluateConfig(baselines=True), encoder=ENCODER)
 
 
-def test_report_is_json_with_every_leaf_an_interval() -> None:
-    result = evaluate(SESSIONS, PREDICTIONS, seed=0, encoder=ENCODER)
+@pytest.mark.parametrize("name", ["seed", "resamples"])
+def test_settings_are_checked(name: str) -> None:
+    with pytest.raises(SettingError, match=f"{name}=-1: it must be at least"):
+        EvaluateConfig(**{name: -1})  # type: ignore[arg-type]
+
+
+def test_a_report_is_json_with_every_leaf_an_interval() -> None:
+    system = replace(scored(ANSWERS), config={"predictions": "p.jsonl"})
     report = Report(
-        config={"split": "test", "gold": "minimal", "untitled": "drop", "leaks": True},
-        system=System(name="predictions", result=result, config={"predictions": "p.jsonl"}),
+        config={"split": "test"},
+        system=system,
         baselines=(
-            System(name="whole-session", result=result),
-            System(name="category-1", result=result, config={"leaks": True}),
-            System(name="x", result=result, config={"threshold": 0.5, "tuned_on": "val"}),
+            replace(system, name="whole-session", config={}),
+            replace(system, name="category-1", config={"leaks": True}),
+            replace(system, name="x", config={"threshold": 0.5, "tuned_on": "val"}),
         ),
     )
     record = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert set(record) == {"results", "counts", "intents", "config", "versions", "baselines"}
-    assert record["config"]["predictions"] == "p.jsonl"
+    assert record["config"] == {"split": "test", "predictions": "p.jsonl"}
     assert {"python", "routedk", "numpy"} <= set(record["versions"])
     for block in (record, *record["baselines"].values()):
         assert {p: tuple(m) for p, m in block["results"].items()} == dict(METRICS)
@@ -105,14 +123,15 @@ def test_report_is_json_with_every_leaf_an_interval() -> None:
                 assert leaf["low"] <= leaf["value"] <= leaf["high"]
     assert report_table(report).row_count == 4
     notes = "\n".join(report_notes(report))
-    for part in ("3 sessions with 4 gold", "1 more dropped", "Intents:", "x at 0.5", "--untitled"):
+    for part in ("3 sessions with 4 gold", "1 more dropped", "Intents:", "x at 0.5"):
         assert part in notes
-    assert notes.count("Leak") == 2
+    assert notes.count("Leak") == 1
+    shown = str(report)
+    assert notes in shown
+    assert max(map(len, shown.split("\n\n")[0].splitlines())) <= 80
 
 
-def test_report_of_baselines_alone_has_no_results_of_a_system() -> None:
-    result = evaluate(SESSIONS, PREDICTIONS, seed=0)
-    config = {"split": "all", "gold": "all", "untitled": "keep", "leaks": False}
-    report = Report(config=config, baselines=(System(name="whole-session", result=result),))
+def test_a_report_of_baselines_alone() -> None:
+    report = Report(config={}, baselines=(scored(ANSWERS),))
     assert set(report.to_dict()) == {"config", "versions", "baselines"}
-    assert "Leak" not in "\n".join(report_notes(report))
+    assert "Leak" not in str(report)

@@ -26,12 +26,12 @@ def line(session_id: object, *bundles: object, intent: object = "x") -> dict[str
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    predictions = {
-        "2": make_answer([(["8", "7"], "cables – “long”")]),
-        "1": make_answer([(["a", "b"], ""), (["a", "b", "c"], "all")]),
-    }
-    write_predictions(tmp_path / "p.jsonl", predictions)
-    assert dict(read_predictions(tmp_path / "p.jsonl", SESSIONS)) == predictions
+    answers = [
+        make_answer("2", [(["8", "7"], "cables – “long”")]),
+        make_answer("1", [(["a", "b"], ""), (["a", "b", "c"], "all")]),
+    ]
+    write_predictions(tmp_path / "p.jsonl", answers)
+    assert read_predictions(tmp_path / "p.jsonl", SESSIONS) == answers
 
 
 def test_bundles_that_are_none_are_dropped_and_counted(tmp_path: Path) -> None:
@@ -40,16 +40,21 @@ def test_bundles_that_are_none_are_dropped_and_counted(tmp_path: Path) -> None:
         line("1", ["a", "b", "a"], ["b", "a"], ["c"], ["c", "c"], [], ["b", "c"], intent=None),
         line(2),
     )
-    answers = read_predictions(path, SESSIONS)
-    assert answers["1"].items == [frozenset("ab"), frozenset("bc")]
-    assert [bundle.intent for bundle in answers["1"].bundles] == ["", ""]
-    assert answers["1"].dropped == 4
-    assert answers["2"].bundles == ()
+    first, second = read_predictions(path, SESSIONS)
+    assert first.items == [frozenset("ab"), frozenset("bc")]
+    assert [bundle.intent for bundle in first.bundles] == ["", ""]
+    assert first.dropped == (
+        "an earlier bundle again: ['b', 'a']",
+        "fewer than two items: ['c']",
+        "fewer than two items: ['c']",
+        "fewer than two items: []",
+    )
+    assert second.bundles == ()
 
 
 def test_whole_numbers_are_ids_too(tmp_path: Path) -> None:
     path = write(tmp_path / "p.jsonl", {"session_id": 2, "bundles": [{"items": [7, 8]}]})
-    assert read_predictions(path, SESSIONS)["2"].items == [frozenset({"7", "8"})]
+    assert read_predictions(path, SESSIONS)[0].items == [frozenset({"7", "8"})]
 
 
 @pytest.mark.parametrize(

@@ -1,30 +1,29 @@
 """BundleRec's figures as the design states them: the whole session exactly, clusters to .02."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from routedk.data import DataOptions, load_sessions, split_sessions
-from routedk.eval import BaselineData, System, default_encoder, evaluate_baselines
+from routedk.eval import EvaluateConfig, System, evaluate
 
 
-def figures(folder: Path, options: DataOptions, names: Sequence[str]) -> dict[str, System]:
-    """The named baselines on the test split."""
+def figures(folder: Path, options: DataOptions) -> dict[str, System]:
+    """The baselines on the test split."""
     sessions = load_sessions(folder, options)
     parts = split_sessions(sessions, options)
-    data = BaselineData(
-        catalogue=sessions,
-        validation=parts["val"],
-        encoder=default_encoder(),
+    report = evaluate(
+        parts["test"],
+        config=EvaluateConfig(baselines=True, resamples=20),
         training=parts["train"],
+        validation=parts["val"],
+        catalogue=sessions,
     )
-    systems = evaluate_baselines(parts["test"], data, seed=0, resamples=20, names=names)
-    return {system.name: system for system in systems}
+    return {system.name: system for system in report.baselines}
 
 
 def value(system: System, protocol: str, metric: str) -> float:
-    return system.result.results[protocol][metric].value
+    return system.results[protocol][metric].value
 
 
 def aicl(system: System) -> list[float]:
@@ -38,13 +37,12 @@ def electronic(bundlerec: Path) -> dict[str, System]:
     options = DataOptions(
         extra_titles=folder / "item_titles_extra.csv", split_file=folder / "split_aicl.json"
     )
-    names = ("whole-session", "all-pairs", "title-clusters", "embedding-clusters")
-    return figures(folder, options, names)
+    return figures(folder, options)
 
 
 def test_whole_session(electronic: dict[str, System]) -> None:
     system = electronic["whole-session"]
-    assert system.result.counts.sessions == 180
+    assert system.counts.sessions == 180
     assert aicl(system) == pytest.approx([0.261, 0.261, 1.0], abs=5e-4)
     assert value(system, "matched", "f1") == pytest.approx(0.556, abs=5e-4)
 
@@ -69,12 +67,12 @@ def test_embedding_clusters(electronic: dict[str, System]) -> None:
 def test_dropping_untitled_items_leaks(bundlerec: Path) -> None:
     folder = bundlerec / "electronic"
     options = DataOptions(untitled="drop", split_file=folder / "split_aicl.json")
-    systems = figures(folder, options, ("whole-session", "category-2"))
+    systems = figures(folder, options)
     assert value(systems["whole-session"], "matched", "f1") == pytest.approx(0.631, abs=5e-4)
     assert value(systems["category-2"], "matched", "f1") == pytest.approx(0.723, abs=0.02)
 
 
 def test_clothing(bundlerec: Path) -> None:
     options = DataOptions(untitled="drop")
-    systems = figures(bundlerec / "clothing", options, ("embedding-clusters",))
+    systems = figures(bundlerec / "clothing", options)
     assert value(systems["embedding-clusters"], "matched", "f1") == pytest.approx(0.710, abs=0.02)

@@ -11,7 +11,7 @@ from routedk.programs.journal.journaled_lm import journaled_lm
 from routedk.programs.prompting.layout import Message
 from routedk.programs.teachers.lm_teacher import LMTeacher
 from routedk.programs.testing import scripted_lm
-from routedk.similarity.encoders import TfidfEncoder
+from routedk.similarity.words import TfidfEncoder
 from routedk.types import Session
 
 Make = Callable[..., Session]

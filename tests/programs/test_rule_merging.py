@@ -2,7 +2,7 @@ import pytest
 
 from routedk.errors import SettingError
 from routedk.programs.teachers.rule_merging import merge_rules
-from routedk.similarity.encoders import TfidfEncoder
+from routedk.similarity.words import TfidfEncoder
 from routedk.types import Provenance, Rule
 
 TEXTS = [

@@ -22,8 +22,9 @@ from routedk.programs.sampling.sampling import (
     sample_sessions,
     sample_size,
 )
-from routedk.similarity.encoders import TfidfEncoder, default_encoder
+from routedk.similarity.encoders import default_encoder
 from routedk.similarity.session_vectors import session_vectors
+from routedk.similarity.words import TfidfEncoder
 from routedk.types import Item, Session
 
 
@@ -160,7 +161,7 @@ def test_the_same_in_every_process() -> None:
     """Nothing depends on how a process hashes texts."""
     code = (
         "from routedk.data import demo_sessions\n"
-        "from routedk.similarity.encoders import TfidfEncoder\n"
+        "from routedk.similarity.words import TfidfEncoder\n"
         "from routedk.programs.sampling.sampling import STRATEGIES, make_strategy\n"
         "pool = demo_sessions()[:40]\n"
         "encoder = TfidfEncoder(i.title for s in pool for i in s.items)\n"

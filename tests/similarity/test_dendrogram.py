@@ -6,8 +6,7 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist
 
-from routedk.eval import TfidfEncoder, dendrogram_candidates
-from routedk.similarity.dendrogram import Dendrogram
+from routedk.similarity import Dendrogram, TfidfEncoder, session_dendrogram
 from routedk.types import Item, Session
 
 
@@ -67,10 +66,9 @@ def test_few_items() -> None:
         Dendrogram("ab", circle(0))
 
 
-def test_candidates_of_a_session() -> None:
+def test_the_dendrogram_of_a_session() -> None:
     titles = ["red camera lens", "camera lens cap", "usb cable", "long usb cable"]
     session = Session("1", tuple(Item(str(n), title) for n, title in enumerate(titles)))
-    encoder = TfidfEncoder(titles)
-    candidates = dendrogram_candidates(session, encoder)
-    assert set(candidates) == set(sets("01", "23", "0123"))
-    assert candidates[-1] == frozenset("0123")
+    nodes = session_dendrogram(session, TfidfEncoder(titles)).nodes()
+    assert set(nodes) == set(sets("01", "23", "0123"))
+    assert nodes[-1] == frozenset("0123")

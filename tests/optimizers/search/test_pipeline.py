@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from routedk.adapters.experts.routing_file import ExpertSettings
 from routedk.adapters.training.plan import TrainingPlan
 from routedk.adapters.training.stages import RoutedTrainer
-from routedk.artifacts.store import Store
+from routedk.artifacts.store import ArtifactStore
 from routedk.artifacts.upkeep import broken
 from routedk.data import DataOptions, load_sessions
 from routedk.errors import SettingError
@@ -134,7 +134,7 @@ def test_a_trial_that_trains(
     # The grouping was chosen, or found to be of no use.
     assert load_program(first.program).trials[-1]["sessions"] == 2
     assert run(open_pipeline(), SFT, validation)[0] == answers
-    assert list(broken(Store(tmp_path / "store"))) == []
+    assert list(broken(ArtifactStore(tmp_path / "store"))) == []
     assert not list((tmp_path / "store" / "work").iterdir())
 
     # The mean of its router; another way to choose an answer.
@@ -212,7 +212,7 @@ def test_what_a_search_is_said_is_in_the_keys(
     assert [one[0] for one in dry(BOTH, **values) if one in known] == kept
 
 
-class DryStore(Store):
+class DryStore(ArtifactStore):
     """Hands out keys, and makes nothing that a model is needed for."""
 
     def obtain(self, recipe: Any, make: Any) -> Any:
@@ -325,7 +325,7 @@ def test_a_training_that_was_killed_goes_on(
     monkeypatch.setattr(RoutedTrainer, "compute_loss", compute_loss)
     with pytest.raises(Killed):
         open_pipeline().prepare(alone)
-    assert list(Store(tmp_path / "store").parts())[-1].manifest.stage == "knowledge"
+    assert list(ArtifactStore(tmp_path / "store").parts())[-1].manifest.stage == "knowledge"
     prepared = open_pipeline().prepare(alone)
     # 6 sessions are 2 steps of 4 a pass: 28 in all, with a checkpoint after 25.
     assert steps == [*range(27), *range(25, 28)]

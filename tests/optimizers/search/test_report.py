@@ -33,7 +33,7 @@ from routedk.optimizers.search.settings import TrialSettings
 from routedk.optimizers.search.space import SearchSpace
 from routedk.optimizers.search.study import StudySettings, run_study
 from routedk.optimizers.search.testing import FastPipeline, small_sessions
-from routedk.similarity.encoders import TfidfEncoder
+from routedk.similarity.words import TfidfEncoder
 from routedk.types import Bundle, Item, Session
 from tests.optimizers.search.conftest import study_of
 

@@ -5,8 +5,8 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from routedk.artifacts.keys import Recipe
-from routedk.artifacts.store import Store
+from routedk.artifacts.recipe import Recipe
+from routedk.artifacts.store import ArtifactStore
 from routedk.errors import ArtifactError, SettingError
 from routedk.optimizers.search.identity import IDENTITY
 from routedk.optimizers.search.settings import TrialSettings
@@ -25,11 +25,11 @@ SFT = TrialSettings(
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+def store(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(tmp_path / "store")
 
 
-def keep(store: Store, stage: str, name: str, **settings: Any) -> dict[str, Any]:
+def keep(store: ArtifactStore, stage: str, name: str, **settings: Any) -> dict[str, Any]:
     """A part with one file that holds its name."""
 
     def make(out: Path, work: Path) -> None:
@@ -56,7 +56,7 @@ def study_of(*trials: FrozenTrial, **made_with: Any) -> optuna.Study:
     return study
 
 
-def test_a_trial_that_trained_nothing(store: Store, tmp_path: Path) -> None:
+def test_a_trial_that_trained_nothing(store: ArtifactStore, tmp_path: Path) -> None:
     study = study_of(complete(ICL, [keep(store, "program", "mine")]))
     export_trial(study, 0, store, tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"program.json", "README.md"}
@@ -72,7 +72,7 @@ def test_a_trial_that_trained_nothing(store: Store, tmp_path: Path) -> None:
     assert "consensus" not in text
 
 
-def test_the_experts_are_the_last_ones(store: Store, tmp_path: Path) -> None:
+def test_the_experts_are_the_last_ones(store: ArtifactStore, tmp_path: Path) -> None:
     parts = [
         keep(store, "fused", "uniform"),
         keep(store, "router", "router"),
@@ -105,7 +105,9 @@ def test_the_experts_are_the_last_ones(store: Store, tmp_path: Path) -> None:
         (-1, "there is none; complete are"),
     ],
 )
-def test_a_trial_that_cannot_be(number: int, message: str, store: Store, tmp_path: Path) -> None:
+def test_a_trial_that_cannot_be(
+    number: int, message: str, store: ArtifactStore, tmp_path: Path
+) -> None:
     done = complete(ICL, [])
     study = study_of(
         done,
@@ -119,7 +121,7 @@ def test_a_trial_that_cannot_be(number: int, message: str, store: Store, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-def test_what_else_can_be_missing(store: Store, tmp_path: Path) -> None:
+def test_what_else_can_be_missing(store: ArtifactStore, tmp_path: Path) -> None:
     gone = {"stage": "program", "key": "f" * 64, "reused": False, "seconds": 1.0}
     study = study_of(complete(ICL, [gone]), complete(ICL, []))
     with pytest.raises(ArtifactError, match="part program ffffffffffff of trial 0 is not there"):

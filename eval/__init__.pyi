@@ -1,0 +1,15 @@
+from .baselines import Baseline as Baseline
+from .bootstrap import Interval as Interval
+from .evaluate import EvaluateConfig as EvaluateConfig
+from .evaluate import evaluate as evaluate
+from .matched import matched_f1 as matched_f1
+from .mistakes import Verdict as Verdict
+from .mistakes import judge as judge
+from .predictions import make_answer as make_answer
+from .predictions import read_predictions as read_predictions
+from .predictions import write_predictions as write_predictions
+from .protocols import METRICS as METRICS
+from .protocols import PROTOCOLS as PROTOCOLS
+from .report import Report as Report
+from .scoring import System as System
+from .suite import BASELINES as BASELINES

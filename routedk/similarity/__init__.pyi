@@ -1,0 +1,12 @@
+from .dendrogram import Dendrogram as Dendrogram
+from .dendrogram import session_dendrogram as session_dendrogram
+from .encoders import SentenceEncoder as SentenceEncoder
+from .encoders import TitleEncoder as TitleEncoder
+from .encoders import check_encoder as check_encoder
+from .encoders import default_encoder as default_encoder
+from .encoders import named_encoder as named_encoder
+from .pairs import PairModel as PairModel
+from .pairs import fit_pairs as fit_pairs
+from .session_vectors import session_vectors as session_vectors
+from .words import TfidfEncoder as TfidfEncoder
+from .words import WordIndex as WordIndex
