@@ -45,6 +45,11 @@ class Student:
     name: str
     fingerprint: str
 
+    @property
+    def identity(self) -> dict[str, str]:
+        """What saved experts remember of their student."""
+        return {"name": self.name, "fingerprint": self.fingerprint}
+
 
 def load_student(
     name: str = DEFAULT_STUDENT,
@@ -70,29 +75,44 @@ def load_student(
     """
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     folder = find_student(name, wanted=wanted)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or ("float32" if device == "cpu" else "bfloat16")
     if dtype not in DTYPES:
         raise SettingError(f"dtype {dtype!r}: allowed are {', '.join(DTYPES)}")
+    tokenizer = load_tokenizer(folder)
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         # Safetensors only: other weights files are pickles.
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=getattr(torch, dtype), use_safetensors=True
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise StudentError(f"the student in {folder} cannot be loaded: {error}") from error
-    if tokenizer.chat_template is None:
-        raise StudentError(f"the student {name!r} has no chat template: use an instruct model")
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
     model.requires_grad_(False)
     model.to(device)
     model.eval()
     return Student(model, tokenizer, name, fingerprint(folder))
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a student's folder, with a padding token.
+
+    Raises:
+        StudentError: It cannot be loaded, or has no chat template.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise StudentError(f"the student in {folder} cannot be loaded: {error}") from error
+    if tokenizer.chat_template is None:
+        raise StudentError(f"the student in {folder} has no chat template: use an instruct model")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def find_student(name: str = DEFAULT_STUDENT, *, wanted: str | None = None) -> Path:

@@ -5,10 +5,18 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
+from routedk.adapters.experts.routing_file import EXPERTS, ExpertSettings
+from routedk.artifacts import ArtifactStore
 from routedk.errors import DataError, SettingError
 from routedk.types import KnowledgeBase, Session
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from routedk.adapters.training.examples import TrainingRow
+    from routedk.programs.knowledge.compiled import CompiledKnowledge
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,10 +100,62 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        for name in ("epochs", "learning_rate", "knowledge_epochs", "router_epochs", "temperature"):
+        from routedk.adapters.experts.router import ROUTERS, make_fusion
+        from routedk.adapters.training.examples import check_form
+        from routedk.adapters.training.plan import ROUTER_DEFAULTS, router_training
+        from routedk.programs.knowledge.utilization import check_trains
+
+        positive = ("epochs", "learning_rate", "knowledge_share", "knowledge_epochs")
+        positive += ("router_share", "router_epochs", "temperature", "batch_size", "save_steps")
+        for name in positive:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise SettingError(f"{name}={value!r}: must be above 0 and finite")
+        for name in ("knowledge_share", "router_share"):
+            value = getattr(self, name)
+            if value is not None and value > 1:
+                raise SettingError(f"{name}={value!r}: must be at most 1")
+        for name in ("balance", "sparsity"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise SettingError(f"{name}={value!r}: must be at least 0 and finite")
+        if self.max_sessions is not None and self.max_sessions < 1:
+            raise SettingError(f"max_sessions={self.max_sessions}: at least 1")
+        if self.layers < 0:
+            raise SettingError(f"layers={self.layers}: at least 1, or 0 for all")
+        if self.router_training not in ROUTER_DEFAULTS:
+            raise SettingError(
+                f"router training {self.router_training!r}: allowed are "
+                f"{', '.join(ROUTER_DEFAULTS)}"
+            )
+        check_form(self.answer_form)
+        check_trains(self.utilization)
+        names = self.shape.experts
+        unknown = [name for name in names if name not in EXPERTS]
+        if unknown:
+            raise SettingError(f"experts {unknown}: allowed are {', '.join(EXPERTS)}")
+        if names[0] != "base":
+            raise SettingError(f"experts {names}: the first must be base, the others start from it")
+        make_fusion(self.fusion, names, 1, 1, [1 / len(names)] * len(names))
+        learnt = "softmax" if self.fusion == "merged" else self.fusion
+        router_training(self).check(learnt, len(names))
+        if self.experts is not None and learnt not in ROUTERS:
+            raise SettingError(
+                f"fusion {self.fusion!r} has no router to train over {self.experts}: it can be "
+                f"asked for where experts are used; routers have {', '.join(ROUTERS)}"
+            )
+
+    @property
+    def shape(self) -> ExpertSettings:
+        """The shape of the experts that are to be trained."""
+        return ExpertSettings(
+            experts=tuple(self.expert_names),
+            r=self.r,
+            lora_alpha=self.lora_alpha,
+            layers=self.layers or None,
+            router_input=self.router_input,
+            experts_from=self.experts_from,
+        )
 
 
 def train(
@@ -103,70 +163,94 @@ def train(
     knowledge: KnowledgeBase,
     config: TrainConfig | None = None,
     *,
-    store: Any = None,
+    store: ArtifactStore | str | Path | None = None,
 ) -> Path:
     """Train experts and their router; the same call again finds them trained.
+
+    All experts learn to write the gold answer; the knowledge stands in their prompts. The base
+    expert, each other expert, the router and the folder of all are artifacts of their own, so
+    that calls which share one train it once. A killed call resumes from its last checkpoint.
+
+    Under ``accelerate launch`` all processes call this alike and share the work.
 
     Args:
         sessions: Training sessions; those with gold bundles are learnt from.
         knowledge: What was distilled from them.
         config: All settings.
-        store: Keeps each expert, the router and the result; a killed call resumes from it.
+        store: Keeps the artifacts; None for the default store in the cache folder.
 
     Returns:
-        The folder of experts.
+        The folder of experts: plain PEFT folders, ``router.safetensors``, ``routing.json``,
+        ``loss.jsonl`` and ``loss.png``.
 
     Raises:
-        SettingError: A setting is not allowed, or an expert has nothing to learn.
+        SettingError: A setting is not allowed, or no session has a thought for the thought expert.
         DataError: No session has gold bundles.
-    """
-    from dataclasses import asdict
+        StudentError: The student cannot be found.
 
-    from routedk.adapters.experts.routing_file import ExpertSettings
-    from routedk.adapters.student import DEFAULT_STUDENT, load_student
-    from routedk.adapters.training.fit import fit
-    from routedk.adapters.training.plan import TrainingPlan
-    from routedk.artifacts import content_hash
-    from routedk.cache import cache_folder
+    Example:
+        >>> from routedk import TrainConfig, distill, load_sessions, train
+        >>> sessions = load_sessions("demo")[:4]
+        >>> config = TrainConfig(epochs=1, layers=1)
+        >>> experts = train(sessions, distill(sessions), config)  # doctest: +SKIP
+    """
+    from routedk.adapters.training.run import TrainingRun
 
     config = config or TrainConfig()
     learnt = [session for session in sessions if session.bundles]
     if not learnt:
-        raise DataError("no training session has gold bundles")
+        raise DataError(
+            "no training session has gold bundles", hint="experts are trained on annotated sessions"
+        )
     if config.max_sessions is not None and config.max_sessions < len(learnt):
         learnt = random.Random(config.seed).sample(learnt, config.max_sessions)
-    plan = TrainingPlan(
-        epochs=config.epochs,
-        learning_rate=config.learning_rate,
-        knowledge_share=config.knowledge_share,
-        knowledge_epochs=config.knowledge_epochs,
-        router_training=config.router_training,
-        router_share=config.router_share,
-        router_epochs=config.router_epochs,
-        temperature=config.temperature,
-        balance=config.balance,
-        sparsity=config.sparsity,
-        batch_size=config.batch_size,
-        gradient_checkpointing=config.gradient_checkpointing,
-    )
-    shape = ExpertSettings(
-        experts=tuple(config.expert_names),
-        r=config.r,
-        lora_alpha=config.lora_alpha,
-        layers=config.layers or None,
-        router_input=config.router_input,
-        experts_from=config.experts_from,
-    )
-    settings = plan.fit_settings(
-        shape,
-        fusion=config.fusion,
-        answer_form=config.answer_form,
-        utilization=config.utilization,
-        seed=config.seed,
-    )
-    key = content_hash([repr(asdict(config)), repr(learnt), repr(knowledge)])
-    folder = (Path(store) if store else cache_folder() / "store") / f"experts-{key[:16]}"
-    if not folder.exists():
-        student = load_student(config.student or DEFAULT_STUDENT)
-        fit(student, learnt, knowledge, folder, settings, experts=config.experts)
-    return folder
+    run = TrainingRun(config, store)
+    shown = _shown_knowledge(sessions, learnt, knowledge, run.store)
+    return run.train(run.rows(learnt, shown))
+
+
+def train_rows(
+    rows: "Mapping[str, Sequence[TrainingRow]]",
+    config: TrainConfig,
+    *,
+    store: ArtifactStore | str | Path | None = None,
+) -> Path:
+    """As `train`, on rows that are made already, e.g. from the answers of a program.
+
+    Args:
+        rows: For each expert of the config, in their order.
+        config: All settings.
+        store: As in `train`.
+    """
+    from routedk.adapters.training.run import TrainingRun
+
+    return TrainingRun(config, store).train(rows)
+
+
+def _shown_knowledge(
+    sessions: Sequence[Session],
+    learnt: Sequence[Session],
+    knowledge: KnowledgeBase,
+    store: ArtifactStore,
+) -> "dict[str, CompiledKnowledge]":
+    """What each expert may see, with the thoughts that it learns to write.
+
+    Base and rule expert learn the gold answer whatever was distilled, so that the base expert is
+    one for all knowledge. Neighbours with their thoughts are the sessions distilled from.
+    """
+    from routedk.programs.distill import DistillConfig, distill
+    from routedk.programs.knowledge.compiled import CompiledKnowledge
+
+    annotation = distill(sessions, DistillConfig(formats=("thought",)), store=store)
+    gold = {thought.session_id: thought.text for thought in annotation.thoughts}
+    distilled = {thought.session_id: thought.text for thought in knowledge.thoughts}
+    return {
+        "base": CompiledKnowledge(thoughts=gold),
+        "rule": CompiledKnowledge(
+            rules=tuple(rule.text for rule in knowledge.rules), thoughts=gold
+        ),
+        "thought": CompiledKnowledge(
+            sessions=tuple(session for session in learnt if session.id in distilled),
+            thoughts={**gold, **distilled},
+        ),
+    }

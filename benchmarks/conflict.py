@@ -25,11 +25,11 @@ from typing import Annotated, Any
 import dspy
 import numpy as np
 import typer
+from benchmarks.conflict_report import GROUPINGS, SHOWN, differences, intervals, show
+from benchmarks.conflict_systems import RECIPES, Budget, key_of, row_tokens, train_system
 from torch import Tensor
 
 from benchmarks.command import run_command
-from benchmarks.conflict_report import GROUPINGS, SHOWN, differences, intervals, show
-from benchmarks.conflict_systems import RECIPES, Budget, key_of, row_tokens, train_system
 from routedk.adapters.engine.engine import StudentEngine, engine_lm
 from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.prompts import encode_prompt

@@ -6,9 +6,9 @@ from functools import partial
 from typing import Any
 
 import torch
-from peft import LoraConfig
 from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from routedk.adapters.experts.router import Gates
 from routedk.errors import SettingError
@@ -21,11 +21,10 @@ class GateState:
         gates: As a fusion made them; None for PEFT's own way.
         starts: Position of the first token of each sample at which experts are active; None where
             they are active from the start. *Shape:* (batch,).
-        here: What they come to in the decoder layer under way. *Shape:* (batch, 1 or tokens,
-            experts).
-        settled: For each layer that was entered the same, each gate once per rank of its expert
-            and in the precision of what entered: a layer that is computed again in the backward
-            pass is not entered again. *Shape:* (batch, 1 or tokens, experts * r).
+        settled: The gates in each decoder layer that was entered, each repeated over the ranks of
+            its expert, in the precision of what entered. Kept, since a layer that gradient
+            checkpointing recomputes is not entered again. *Shape:* (batch, 1 or tokens,
+            experts * r).
 
     Args:
         r: Rank of each expert.
@@ -35,7 +34,6 @@ class GateState:
         self.r = r
         self.gates: Gates | None = None
         self.starts: Tensor | None = None
-        self.here: Tensor | None = None
         self.settled: dict[int, Tensor | None] = {}
 
     @contextmanager
@@ -64,26 +62,24 @@ class GateState:
         """
         gates = self.gates
         if gates is None:
-            self.here = None
-        elif not isinstance(gates, Tensor):
-            self.here = gates.at(layer, hidden_BTH)
+            self.settled[layer] = None
+            return
+        if not isinstance(gates, Tensor):
+            gates_BTE = gates.at(layer, hidden_BTH)
         elif gates.ndim == 3:
-            self.here = gates[:, layer : layer + 1]
+            gates_BTE = gates[:, layer : layer + 1]
         else:
-            self.here = gates[:, None]
-        if self.here is not None and self.starts is not None:
+            gates_BTE = gates[:, None]
+        if self.starts is not None:
             if position_ids_BT is None:
                 raise SettingError(
                     "experts_from='session' needs a student whose decoder layers get position_ids, "
                     "like Llama's, Qwen's or SmolLM2's: use experts_from='start'"
                 )
             active_BT = position_ids_BT >= self.starts.to(position_ids_BT.device)[:, None]
-            self.here = self.here * active_BT[..., None].to(self.here.dtype)
-        spread = None
-        if self.here is not None:
-            # Here and not in each linear layer, of which there are seven.
-            spread = self.here.to(hidden_BTH.dtype).repeat_interleave(self.r, dim=-1)
-        self.settled[layer] = spread
+            gates_BTE = gates_BTE * active_BT[..., None].to(gates_BTE.dtype)
+        # Once here instead of in each of the layer's seven linear layers.
+        self.settled[layer] = gates_BTE.to(hidden_BTH.dtype).repeat_interleave(self.r, dim=-1)
 
 
 class FusedLinear(LoraLinear):  # type: ignore[misc]  # PEFT is untyped here
@@ -101,7 +97,7 @@ class FusedLinear(LoraLinear):  # type: ignore[misc]  # PEFT is untyped here
     gate_state: GateState | None = None
     place: int = 0
     expert_names: tuple[str, ...] = ()
-    frozen_cat: tuple[Tensor, Tensor] | None = None
+    frozen_stack: tuple[Tensor, Tensor] | None = None
 
     def forward(self, x: Tensor, *args: object, **kwargs: object) -> Tensor:
         """Apply the base layer and the gated experts.
@@ -121,7 +117,7 @@ class FusedLinear(LoraLinear):  # type: ignore[misc]  # PEFT is untyped here
         gates_BTR = state.settled.get(self.place) if state is not None else None
         if gates_BTR is None or self.disable_adapters:
             return super().forward(x, *args, **kwargs)  # type: ignore[no-any-return]
-        down, up = self.frozen_cat or self.stacked()
+        down, up = self.frozen_stack or self.stacked()
         if gates_BTR.shape[0] != x.shape[0] or gates_BTR.shape[-1] != len(down):
             raise SettingError(
                 f"gates of shape {tuple(gates_BTR.shape)} for {x.shape[0]} samples and experts of "
@@ -148,28 +144,7 @@ class FusedLinear(LoraLinear):  # type: ignore[misc]  # PEFT is untyped here
         """
         dtype = self.get_base_layer().weight.dtype
         down, up = self.stacked()
-        self.frozen_cat = (down.detach().to(dtype), up.detach().to(dtype))
-
-
-def expert_config(
-    r: int, lora_alpha: int, target_modules: list[str], *, layers: range
-) -> LoraConfig:
-    """A LoRA configuration whose linear layers in these decoder layers become `FusedLinear`."""
-    config = LoraConfig(
-        r=r,
-        lora_alpha=lora_alpha,
-        target_modules=target_modules,
-        layers_to_transform=list(layers),
-        layers_pattern="layers",
-        task_type="CAUSAL_LM",
-    )
-    return register_fused(config)
-
-
-def register_fused(config: LoraConfig) -> LoraConfig:
-    """Make PEFT build `FusedLinear` for this configuration (PEFT does not save that mapping)."""
-    config._register_custom_module({nn.Linear: FusedLinear})
-    return config
+        self.frozen_stack = (down.detach().to(dtype), up.detach().to(dtype))
 
 
 def fused_layers(model: nn.Module) -> list[FusedLinear]:
@@ -177,13 +152,18 @@ def fused_layers(model: nn.Module) -> list[FusedLinear]:
     return [module for module in model.modules() if isinstance(module, FusedLinear)]
 
 
-def connect(expert_names: tuple[str, ...], layers: Sequence[Any], r: int) -> GateState:
+def connect(
+    expert_names: tuple[str, ...], layers: Sequence[Any], r: int
+) -> tuple[GateState, list[RemovableHandle]]:
     """Let all fused layers read one shared gate state, with experts in this order.
 
     Args:
         expert_names: Adapters of the model, in gate order.
         layers: The decoder layers with experts, the lowest first.
         r: Rank of each expert.
+
+    Returns:
+        The gate state, and the hooks by which decoder layers settle it.
     """
     state = GateState(r)
 
@@ -191,10 +171,12 @@ def connect(expert_names: tuple[str, ...], layers: Sequence[Any], r: int) -> Gat
         hidden_BTH = args[0] if args else kwargs["hidden_states"]
         state.enter(layer, hidden_BTH, kwargs.get("position_ids"))
 
+    hooks = []
     for place, decoder_layer in enumerate(layers):
-        decoder_layer.register_forward_pre_hook(partial(settle, place), with_kwargs=True)
+        hook = decoder_layer.register_forward_pre_hook(partial(settle, place), with_kwargs=True)
+        hooks.append(hook)
         for fused in fused_layers(decoder_layer):
             fused.gate_state = state
             fused.place = place
             fused.expert_names = expert_names
-    return state
+    return state, hooks

@@ -1,9 +1,9 @@
-"""Fusions: how the gates over the experts come about.
+"""Fusions: where the gates over the experts come from.
 
 | name              | gates                                             | learnt |
 |-------------------|---------------------------------------------------|--------|
 | `single:<expert>` | one expert alone                                  | no     |
-| `uniform`         | all alike                                         | no     |
+| `uniform`         | the same for all experts                          | no     |
 | `static`          | the same for every session                        | yes    |
 | `softmax`         | per session, from its pooled prompt               | yes    |
 | `top1`            | the likeliest expert of `softmax` alone           | yes    |
@@ -11,11 +11,12 @@
 | `sparsegen`       | per token and layer, from the hidden state        | yes    |
 | `merged`          | the router's mean over the rows it was trained on | no     |
 
-What the pooled prompt is: `routedk.adapters.experts.router_inputs`. How what is learnt is learnt:
-`routedk.adapters.training.router_training`.
+The pooled prompt is described in `routedk.adapters.experts.router_inputs`, training in
+`routedk.adapters.training.router_losses`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol, TypeAlias
 
 import torch
@@ -23,9 +24,6 @@ from torch import Tensor, nn
 
 from routedk.adapters.experts.sparsegen import SparsegenRouter
 from routedk.errors import SettingError
-
-LEARNT = ("softmax", "static", "top1", "layerwise", "sparsegen")
-FUSIONS = (*LEARNT, "uniform", "merged")
 
 
 class TokenGates(Protocol):
@@ -43,21 +41,6 @@ class TokenGates(Protocol):
 Gates: TypeAlias = Tensor | TokenGates
 
 
-class Fusion(Protocol):
-    """Turns each session's pooled prompt into gates over the experts."""
-
-    def __call__(self, pooled_BH: Tensor) -> Gates:
-        """Compute gates.
-
-        Args:
-            pooled_BH: Each prompt, pooled. *Shape:* (batch, hidden).
-
-        Returns:
-            Finite, non-negative gates that sum to one over the experts.
-        """
-        ...
-
-
 class FixedFusion(nn.Module):
     """The same gates for every session: one expert alone, all alike, or a mean."""
 
@@ -73,7 +56,7 @@ class FixedFusion(nn.Module):
 
 
 class StaticFusion(nn.Module):
-    """Learnt gates that do not depend on the input; they start alike."""
+    """Learnt gates that do not depend on the input; uniform at first."""
 
     def __init__(self, num_experts: int) -> None:
         super().__init__()
@@ -99,7 +82,7 @@ class SoftmaxRouter(nn.Module):
     features over the sessions that the router is trained on (`fit_inputs`; 0 and 1 before).
     Sessions' mean embeddings differ little from each other: without :math:`\mu` one step of the
     optimizer moves all their gates alike, and without :math:`\sqrt{H}` it moves them to 0 and 1,
-    from where no gradient comes back. V starts at zero, so training starts from uniform fusion.
+    where gradients vanish. V starts at zero, so training starts from uniform fusion.
 
     Source: RouteDK (arXiv 2508.17250), input-aware router; that it is a softmax over the pooled
     prompt is our assumption, the paper's text could not be had.
@@ -134,7 +117,7 @@ class SoftmaxRouter(nn.Module):
         normed_BH = self.norm(pooled_BH.float())
         self.centre.copy_(normed_BH.mean(dim=0))
         spread_H = normed_BH.std(dim=0, correction=0)
-        # Of few sessions some features hardly differ: they must not be blown up.
+        # With few sessions some features hardly differ: they must not be amplified.
         least = float(spread_H.mean())
         self.spread.copy_(spread_H.clamp(min=least) if least else torch.ones_like(spread_H))
 
@@ -163,6 +146,19 @@ class Top1Router(SoftmaxRouter):
         return hard_BE + (soft_BE - soft_BE.detach()) if self.training else hard_BE
 
 
+# Those with something to learn, made from hidden size, experts and decoder layers with experts.
+ROUTERS: Mapping[str, Callable[[int, int, int], nn.Module]] = MappingProxyType(
+    {
+        "softmax": lambda hidden, experts, layers: SoftmaxRouter(hidden, experts),
+        "static": lambda hidden, experts, layers: StaticFusion(experts),
+        "top1": lambda hidden, experts, layers: Top1Router(hidden, experts),
+        "layerwise": SoftmaxRouter,
+        "sparsegen": SparsegenRouter,
+    }
+)
+FUSIONS = (*ROUTERS, "uniform", "merged")
+
+
 def make_fusion(
     name: str,
     experts: Sequence[str],
@@ -179,13 +175,18 @@ def make_fusion(
         num_layers: Decoder layers with experts.
         mean_gates: For ``merged``: the router's mean gates, one per expert.
 
+    Returns:
+        A module from pooled prompts, *shape* (batch, hidden), to `Gates`: finite, non-negative,
+        summing to one over the experts.
+
     Raises:
-        SettingError: For another name, an expert that is not there, or no mean gates to merge by.
+        SettingError: The name or its expert is unknown, or the mean gates are.
     """
     count = len(experts)
-    kind, _, expert = name.partition(":")
-    if kind == "single" and expert in experts:
-        return FixedFusion([float(expert == other) for other in experts])
+    if name in ROUTERS:
+        return ROUTERS[name](hidden_size, count, num_layers)
+    if name == "uniform":
+        return FixedFusion([1 / count] * count)
     if name == "merged":
         if mean_gates is None or len(mean_gates) != count:
             raise SettingError(
@@ -193,17 +194,8 @@ def make_fusion(
                 "single:EXPERT or gates of your own, or train with fusion softmax, top1 or static"
             )
         return FixedFusion(mean_gates)
-    if name == "sparsegen":
-        return SparsegenRouter(hidden_size, count, num_layers)
-    if name == "layerwise":
-        return SoftmaxRouter(hidden_size, count, num_layers)
-    if name == "top1":
-        return Top1Router(hidden_size, count)
-    if name == "softmax":
-        return SoftmaxRouter(hidden_size, count)
-    if name == "static":
-        return StaticFusion(count)
-    if name == "uniform":
-        return FixedFusion([1 / count] * count)
+    kind, _, expert = name.partition(":")
+    if kind == "single" and expert in experts:
+        return FixedFusion([float(expert == other) for other in experts])
     allowed = ", ".join([*FUSIONS, *(f"single:{expert}" for expert in experts)])
     raise SettingError(f"fusion {name!r}: allowed are {allowed}")

@@ -12,12 +12,11 @@ alone, whatever knowledge goes with it. In a hidden layer the session's tokens h
 stands before them. The layers below the experts are the frozen student's, so that their output is
 the same in training and in use, whatever the experts are.
 
-In training it costs nothing, for the output of these layers is kept there anyway
-(`routedk.adapters.training.lower`). In use it costs the lower layers once more for each prompt,
-since the gates are settled before generation begins.
+In training hidden states cost nothing, since the output of these layers is kept anyway. In use they
+cost one more pass through the lower layers per prompt, since gates are settled before generation.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -26,6 +25,9 @@ from routedk.errors import SettingError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from routedk.adapters.prompts import EncodedPrompt
+    from routedk.adapters.student import Student
 
 DEFAULT_INPUT = "session"
 
@@ -77,3 +79,34 @@ def router_input(name: str) -> RouterInput:
     if name not in ROUTER_INPUTS:
         raise SettingError(f"router input {name!r}: allowed are {', '.join(ROUTER_INPUTS)}")
     return ROUTER_INPUTS[name]
+
+
+def pool_prompts(
+    student: "Student", name: str, prompts: Sequence["EncodedPrompt"], first_layer: int
+) -> "Tensor":
+    """What a router sees of each prompt.
+
+    Args:
+        student: Without gates set.
+        name: Of the router input.
+        prompts: At least one.
+        first_layer: The lowest layer with experts, or 0 for the input embeddings.
+
+    Returns:
+        *Shape:* (prompts, hidden).
+    """
+    import torch
+
+    from routedk.adapters.experts.lower import lower_hidden
+    from routedk.adapters.trees import grow_tree
+
+    looks_at = router_input(name)
+    trees = [grow_tree(prompt.ids, []) for prompt in prompts]
+    layers = first_layer if looks_at.hidden else 0
+    pad_id = student.tokenizer.pad_token_id
+    rows = lower_hidden(student.model.model, trees, layers, pad_id, progress=False)
+    pooled = [
+        looks_at.pool(row_TH, prompt.span, len(prompt.ids))
+        for row_TH, prompt in zip(rows, prompts, strict=True)
+    ]
+    return torch.stack(pooled).to(student.model.device)

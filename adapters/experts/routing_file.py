@@ -2,8 +2,8 @@
 
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -11,14 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from routedk.adapters.experts.router_inputs import DEFAULT_INPUT, router_input
 from routedk.errors import ArtifactError, DataError, SettingError
-from routedk.files import read_json
+from routedk.files import read_json, write_json
 
 SCHEMA = 2
 ROUTING_FILE = "routing.json"
 ROUTER_FILE = "router.safetensors"
 # Far more than was ever of use; without a limit it may be beyond the range of floats.
 _MOST_ALPHA = 2**16
-# How files written before there was a choice name the router's input.
+# The name of the router's input in files from before there was a choice.
 _FORMER_INPUT = "mean input embedding of the session's tokens"
 EXPERTS = ("base", "rule", "thought")
 EXPERTS_FROM = ("start", "session")
@@ -79,11 +79,11 @@ class _StudentName(BaseModel):
 
 
 class _Training(BaseModel):
-    """What is read again of how the experts were trained."""
+    """The part of the training's record that is read again."""
 
     model_config = ConfigDict(strict=True)
 
-    answer_form: Literal["item-intents", "bundles", "verification"] = "item-intents"
+    answer_form: Literal["item-intents", "bundles"] = "item-intents"
     utilization: str | None = None
 
 
@@ -106,7 +106,7 @@ class _Routing(BaseModel):
     training: _Training | None = None
 
     @model_validator(mode="after")
-    def _shares(self) -> Self:
+    def _check_mean_gates(self) -> Self:
         gates = self.mean_gates
         if gates is not None and not (
             len(gates) == len(self.experts)
@@ -163,17 +163,32 @@ def settings_of(document: Mapping[str, Any]) -> ExpertSettings:
     )
 
 
-def check_replaceable(folder: Path) -> None:
-    """Check that nothing but experts would be lost if experts were saved here.
+def write_routing(
+    folder: Path,
+    student: Mapping[str, str],
+    settings: ExpertSettings,
+    fusion: str,
+    *,
+    mean_gates: Sequence[float] | None = None,
+    training: Mapping[str, Any] | None = None,
+) -> None:
+    """Write ``routing.json`` into a folder of experts.
 
-    Raises:
-        ArtifactError: The folder holds something else, or is no folder.
+    Args:
+        folder: Of the experts.
+        student: Its ``name`` and ``fingerprint``.
+        settings: The shape of the experts.
+        fusion: Public name of their fusion.
+        mean_gates: The router's mean gates over the rows it was trained on.
+        training: How the experts were trained.
     """
-    if folder.is_dir():
-        if not any(folder.iterdir()) or (folder / ROUTING_FILE).is_file():
-            return
-    elif not folder.exists():
-        return
-    raise ArtifactError(
-        f"{folder}: holds something else than experts, and would be replaced: name another folder"
-    )
+    document = {
+        "schema": SCHEMA,
+        "student": dict(student),
+        **asdict(settings),
+        "fusion": fusion,
+        "mean_gates": None if mean_gates is None else [*mean_gates],
+    }
+    if training is not None:
+        document["training"] = dict(training)
+    write_json(folder / ROUTING_FILE, document)

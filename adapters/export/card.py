@@ -1,17 +1,53 @@
 """Adapter cards: what an export is, what it was made from, and how it is served."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from routedk.adapters.experts.routed import RoutedStudent
-from routedk.adapters.export.plain_lora import PlainLora, server_rank
+from routedk.adapters.export.plain_lora import PlainLora
 from routedk.adapters.training.examples import DEFAULT_FORM
 from routedk.errors import DataError
 from routedk.files import read_json
 
 CARD_FILE = "README.md"
+# What vLLM allows for --max-lora-rank (its LoRAConfig), from 8 on.
+SERVER_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+
+# How the student is asked, by the form that it answers in.
+_ASKED = {
+    "item-intents": """\
+Made by RouteDK's `routedk export`. The student names the intent of one item of a session per
+completion. Each item's request has the messages of
+`routedk.programs.BundleGenerator().messages(session)` and an assistant turn begun with the
+item's line and a bar, e.g. `3 Gooseneck Kettle 1L |`. Items with equal or
+alike intents are a bundle.""",
+    "bundles": """\
+Made by RouteDK's `routedk export`. Asked with the messages of
+`routedk.programs.BundleGenerator().messages(session)`, the student writes one line per bundle,
+item numbers and the intent: `1 3 4 | camera accessories`. A line `Thought: ...` may stand first.
+`routedk.programs.read_answer` reads the answer.""",
+}
+
+_CARD = """\
+---
+{base_model}library_name: {library}
+pipeline_tag: text-generation
+tags: [routedk, bundle-generation, lora]
+---
+# Bundle generation with fused LoRA experts
+
+{asked}
+
+| | |
+|---|---|
+{table}
+
+Served by [vLLM](https://docs.vllm.ai), started in this folder:
+
+    {serve}
+"""
 
 
 def training_facts(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,15 +67,14 @@ def result_facts(path: str | Path) -> dict[str, Any]:
     Raises:
         DataError: It is no such file, or scores no predictions.
     """
-    document = read_json(path)
+    document: Any = read_json(path)
     try:
-        assert isinstance(document, dict)
         config, counts = document["config"], document["counts"]
         score = document["results"]["matched"]["f1"]
         value, low, high = (float(score[key]) for key in ("value", "low", "high"))
         where = f"{Path(config['data']).name}, split {config['split']}"
         sessions = int(counts["sessions"])
-    except (AssertionError, KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         raise DataError(
             "no results of predictions",
             path=path,
@@ -49,12 +84,6 @@ def result_facts(path: str | Path) -> dict[str, Any]:
         "evaluated on": f"{where}, {sessions} sessions",
         "matched F1": f"{value:.3f} (95% {low:.3f} to {high:.3f})",
     }
-
-
-def gates_fact(routed: RoutedStudent, gates: Sequence[float]) -> str:
-    """Gates beside their experts' names."""
-    names = routed.settings.experts
-    return ", ".join(f"{name} {gate:.4f}" for name, gate in zip(names, gates, strict=True))
 
 
 def lora_facts(lora: PlainLora) -> dict[str, Any]:
@@ -71,96 +100,44 @@ def lora_facts(lora: PlainLora) -> dict[str, Any]:
     return facts
 
 
-def base_name(routed: RoutedStudent) -> str:
-    """The student's name as a card may say it: a path tells too much of a machine."""
-    name = routed.student.name
-    return Path(name).name if Path(name).is_dir() else name
-
-
-def serving(base: str, loras: Mapping[str, str], rank: int) -> str:
-    """The command that serves LoRAs with vLLM, each by its name and path."""
-    modules = " ".join(f"{name}={path}" for name, path in loras.items())
-    count = f" --max-loras {len(loras)}" if len(loras) > 1 else ""
-    needed = server_rank(rank) or rank
-    return (
-        f"vllm serve {base} --enable-lora --max-lora-rank {needed}{count} --lora-modules {modules}"
-    )
+def server_rank(rank: int) -> int | None:
+    """The lowest ``--max-lora-rank`` of vLLM that serves this rank; None where none does."""
+    return next((allowed for allowed in SERVER_RANKS if allowed >= rank), None)
 
 
 def write_card(
-    folder: Path,
-    routed: RoutedStudent,
-    facts: Mapping[str, Any],
-    *,
-    library: str,
-    serve: str,
-    more: Sequence[str] = (),
+    folder: Path, routed: RoutedStudent, facts: Mapping[str, Any], lora: PlainLora | None = None
 ) -> None:
-    """Write a model card as the Hugging Face hub reads it.
+    """Write ``README.md``, a model card as the Hugging Face hub reads it.
 
     Args:
-        folder: Gets ``README.md``.
+        folder: Of the export.
         routed: What is exported.
         facts: Lines of the card's table; ``answer form`` says how the student is to be asked.
-        library: ``peft`` or ``transformers``.
-        serve: The command that serves it.
-        more: Further lines of Markdown.
+        lora: What the folder holds; None for full weights.
     """
-    settings = routed.settings
-    base = base_name(routed)
+    settings, name = routed.settings, routed.student.name
+    # A path would say too much about a machine, and is no name on the hub.
+    local = Path(name).is_dir()
+    base = Path(name).name if local else name
     table = {
         "student": f"{base} (fingerprint {routed.student.fingerprint})",
         **facts,
         "experts": f"rank {settings.r}, alpha {settings.lora_alpha}, decoder layers from "
         f"{routed.first_layer} on",
     }
-    named = [] if Path(routed.student.name).is_dir() else [f"base_model: {json.dumps(base)}"]
-    lines = [
-        "---",
-        *named,
-        f"library_name: {library}",
-        "pipeline_tag: text-generation",
-        "tags: [routedk, bundle-generation, lora]",
-        "---",
-        "# Bundle generation with fused LoRA experts",
-        "",
-        *_ASKED[str(facts.get("answer form", DEFAULT_FORM))],
-        "",
-        "| | |",
-        "|---|---|",
-        *(f"| {name} | {_cell(value)} |" for name, value in table.items()),
-        "",
-        "Served by [vLLM](https://docs.vllm.ai), started in this folder:",
-        "",
-        f"    {serve}",
-        "",
-        *more,
-    ]
-    (folder / CARD_FILE).write_text("\n".join(lines), encoding="utf-8")
-
-
-# How the student is asked, by the form that it answers in.
-_ASKED = {
-    "item-intents": (
-        "Made by RouteDK's `routedk export`. The student names the intent of one item of a",
-        "session per completion. Each item's request has the messages of",
-        "`routedk.programs.BundleGenerator().messages(session)` and an assistant turn begun",
-        "with the item's line and a bar, e.g. `3 Gooseneck Kettle 1L |`. Items with equal or",
-        "alike intents are a bundle.",
-    ),
-    "bundles": (
-        "Made by RouteDK's `routedk export`. Asked with the messages of",
-        "`routedk.programs.BundleGenerator().messages(session)`, the student writes one line per",
-        "bundle, item numbers and the intent: `1 3 4 | camera accessories`. A line `Thought: ...`",
-        "may stand first. `routedk.programs.read_answer` reads the answer.",
-    ),
-    "verification": (
-        "Made by RouteDK's `routedk export`. The student judges candidate bundles. Each one's",
-        "request has the messages of `routedk.programs.BundleGenerator().messages(session)` and an",
-        "assistant turn begun with the lines of its items and a bar, e.g.",
-        "`1 Gooseneck Kettle 1L + 3 Coffee Grinder |`; it goes on with yes or no.",
-    ),
-}
+    serve = "vllm serve ."
+    if lora is not None:
+        needed = server_rank(lora.rank) or lora.rank
+        serve = f"vllm serve {base} --enable-lora --max-lora-rank {needed} --lora-modules bundles=."
+    card = _CARD.format(
+        base_model="" if local else f"base_model: {json.dumps(base)}\n",
+        library="transformers" if lora is None else "peft",
+        asked=_ASKED[str(facts.get("answer form", DEFAULT_FORM))],
+        table="\n".join(f"| {name} | {_cell(value)} |" for name, value in table.items()),
+        serve=serve,
+    )
+    (folder / CARD_FILE).write_text(card, encoding="utf-8")
 
 
 def _cell(value: object) -> str:

@@ -1,68 +1,130 @@
-"""Routed experts for engines that know nothing of routing: a plain LoRA, or merged weights.
+"""Experts for engines that know nothing of routing: one plain LoRA, or merged weights.
 
-Both hold gates that are the same for every session; for gates that are not, there is
-`routedk.adapters.export.prototype_export`.
+Both hold gates that are the same for every session.
 """
 
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from routedk.adapters.experts.routed import RoutedStudent
-from routedk.adapters.experts.router import FixedFusion, StaticFusion
-from routedk.adapters.export.card import (
-    base_name,
-    gates_fact,
-    lora_facts,
-    serving,
-    write_card,
-)
-from routedk.adapters.export.plain_lora import fold
-from routedk.adapters.student import load_student
 from routedk.errors import ArtifactError, SettingError
 
+if TYPE_CHECKING:
+    from routedk.adapters.experts.routed import RoutedStudent
 
-def fixed_gates(routed: RoutedStudent, gates: Mapping[str, float] | None = None) -> list[float]:
-    """The gates that an export holds, one per expert.
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """All settings of an export.
 
     Args:
-        routed: The experts and their fusion.
-        gates: By names of experts, at least 0 and summing to one; an expert that is not named
-            has 0. None for the fusion's own.
+        experts: Folder of experts, as train writes it.
+        output: A new folder for the export.
+        fusion: Gates that are the same for every session: static, uniform, single:EXPERT, or
+            merged, the router's mean. Unset: merged.
+        gates: Gates of your own instead of a fusion, as NAME=SHARE,..., e.g. base=.5,rule=.5.
+        full: The student with the experts in its weights, instead of a LoRA.
+        max_rank: Refuse a LoRA of a higher rank; a server may have a limit.
+        truncate: Cut a LoRA down to max_rank by SVD instead of refusing it.
+        results: Results of evaluate, for the card.
 
     Raises:
-        SettingError: The fusion's gates depend on the session, or the given ones are none.
+        SettingError: Settings exclude each other, or the gates are not of that form.
     """
-    if gates is not None:
-        return _given_gates(routed.settings.experts, gates)
-    if not isinstance(routed.fusion, FixedFusion | StaticFusion):
-        raise SettingError(
-            f"fusion {routed.fusion_name!r} has gates of its own for each session, which no one "
-            "LoRA can hold: choose merged, static, uniform or single:EXPERT, give gates, or "
-            "export prototypes"
-        )
-    with torch.no_grad():
-        own: list[float] = routed.fusion(torch.zeros(1, 1))[0].tolist()
-    return own
+
+    experts: Path
+    output: Path
+    fusion: str | None = None
+    gates: str | None = None
+    full: bool = False
+    max_rank: int | None = None
+    truncate: bool = False
+    results: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.fusion and self.gates:
+            raise SettingError("give fusion or gates, not both")
+        if self.full and (self.truncate or self.max_rank is not None):
+            raise SettingError("max_rank, truncate: full weights have no rank, leave them out")
+        if self.gates is not None:
+            parse_gates(self.gates)
+
+    @property
+    def command(self) -> str:
+        """The command that this export comes from, paths shortened to their names."""
+        options = {
+            field.name.replace("_", "-"): getattr(self, field.name) for field in fields(self)
+        }
+        shown = [
+            f"--{name}" if value is True else f"--{name} {getattr(value, 'name', value)}"
+            for name, value in options.items()
+            if value is not None and value is not False
+        ]
+        return " ".join(["routedk export", *shown])
 
 
-def _given_gates(experts: tuple[str, ...], gates: Mapping[str, float]) -> list[float]:
-    unknown = [name for name in gates if name not in experts]
-    if unknown:
-        raise SettingError(f"gates of {', '.join(unknown)}: the experts are {', '.join(experts)}")
-    found = [float(gates.get(name, 0.0)) for name in experts]
-    if not (all(gate >= 0 for gate in found) and abs(sum(found) - 1) <= 1e-6):
-        shown = ", ".join(f"{name}={gate:g}" for name, gate in gates.items())
-        raise SettingError(f"gates {shown or 'of no expert'}: each at least 0, summing to 1")
+def export(config: ExportConfig) -> Path:
+    """Export experts for other engines; the card, ``README.md``, says how to serve and ask them.
+
+    Sessions are no longer routed each in its own way: evaluate before you serve it.
+
+    Args:
+        config: All settings.
+
+    Returns:
+        The folder of the export.
+
+    Raises:
+        SettingError: As `export_lora`.
+        ArtifactError: The experts are damaged, or the output exists and is not empty.
+        DataError: The results are no results of an evaluation.
+    """
+    from routedk.adapters.experts.routed import RoutedStudent
+    from routedk.adapters.experts.routing_file import read_routing
+    from routedk.adapters.export.card import result_facts, training_facts
+
+    check_new(config.output)
+    card = training_facts(read_routing(config.experts))
+    if config.results is not None:
+        card |= result_facts(config.results)
+    card["command"] = config.command
+    gates = None if config.gates is None else parse_gates(config.gates)
+    # Gates of one's own need no router.
+    fusion = "uniform" if gates is not None else config.fusion or "merged"
+    routed = RoutedStudent.load(config.experts, fusion=fusion)
+    if config.full:
+        return export_model(routed, config.output, card, gates=gates)
+    limits = {"max_rank": config.max_rank, "truncate": config.truncate}
+    return export_lora(routed, config.output, card, gates=gates, **limits)
+
+
+def parse_gates(text: str) -> dict[str, float]:
+    """Gates written as ``base=.5,rule=.5``.
+
+    Raises:
+        SettingError: They are not of that form, or name an expert twice.
+    """
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, share = (piece.strip() for piece in part.partition("="))
+        try:
+            value = float(share)
+        except ValueError:
+            value = -1.0
+        if not name or name in found or value < 0:
+            raise SettingError(
+                f"gates {text}: {part!r} is no NAME=SHARE of its own; write e.g. base=.5,rule=.5"
+            )
+        found[name] = value
     return found
 
 
 def export_lora(
-    routed: RoutedStudent,
+    routed: "RoutedStudent",
     folder: str | Path,
     card: Mapping[str, Any] | None = None,
     *,
@@ -89,18 +151,20 @@ def export_lora(
         SettingError: The gates depend on the session or are none, or the rank is too high.
         ArtifactError: The folder exists and is not empty.
     """
+    from routedk.adapters.export.card import lora_facts, write_card
+    from routedk.adapters.export.plain_lora import fold
+
     held = fixed_gates(routed, gates)
     lora = fold(routed, held, max_rank=max_rank, truncate=truncate)
-    with new_folder(folder) as ready:
+    with _new_folder(folder) as ready:
         lora.write(ready)
         facts = lora_facts(lora) | _fusion_facts(routed, gates, held) | dict(card or {})
-        serve = serving(base_name(routed), {"bundles": "."}, lora.rank)
-        write_card(ready, routed, facts, library="peft", serve=serve)
+        write_card(ready, routed, facts, lora)
     return Path(folder)
 
 
 def export_model(
-    routed: RoutedStudent,
+    routed: "RoutedStudent",
     folder: str | Path,
     card: Mapping[str, Any] | None = None,
     *,
@@ -120,29 +184,71 @@ def export_model(
     """
     from peft import PeftModel
 
+    from routedk.adapters.export.card import write_card
+    from routedk.adapters.export.plain_lora import fold
+    from routedk.adapters.student import load_student
+
     held = fixed_gates(routed, gates)
-    with new_folder(folder) as ready, tempfile.TemporaryDirectory() as scratch:
+    with _new_folder(folder) as ready, tempfile.TemporaryDirectory() as scratch:
         fold(routed, held).write(Path(scratch))
-        fresh = load_student(routed.student.name, device="cpu", wanted=routed.student.fingerprint)
-        if fresh.fingerprint != routed.student.fingerprint:
+        student = routed.student
+        fresh = load_student(student.name, device="cpu", wanted=student.fingerprint)
+        if fresh.fingerprint != student.fingerprint:
             raise ArtifactError(
-                f"the student {routed.student.name!r} found now has other weights "
-                f"({fresh.fingerprint}) than the experts were loaded on "
-                f"({routed.student.fingerprint})"
+                f"the student {student.name!r} found now has other weights ({fresh.fingerprint}) "
+                f"than the experts were loaded on ({student.fingerprint})"
             )
         model: Any = PeftModel.from_pretrained(fresh.model, scratch)
         model.merge_and_unload().save_pretrained(ready)
         routed.tokenizer.save_pretrained(ready)
         facts = {"form": "full weights"} | _fusion_facts(routed, gates, held) | dict(card or {})
-        write_card(ready, routed, facts, library="transformers", serve="vllm serve .")
+        write_card(ready, routed, facts)
     return Path(folder)
 
 
+def fixed_gates(routed: "RoutedStudent", gates: Mapping[str, float] | None = None) -> list[float]:
+    """The gates that an export holds, one per expert.
+
+    Args:
+        routed: The experts and their fusion.
+        gates: By names of experts, at least 0 and summing to one; an expert that is not named
+            has 0. None for the fusion's own.
+
+    Raises:
+        SettingError: The fusion's gates depend on the session, or the given ones are none.
+    """
+    import torch
+
+    from routedk.adapters.experts.router import FixedFusion, StaticFusion
+
+    if gates is None:
+        if not isinstance(routed.fusion, FixedFusion | StaticFusion):
+            raise SettingError(
+                f"fusion {routed.fusion_name!r} has gates of its own for each session, which no "
+                "one LoRA can hold: choose merged, static, uniform or single:EXPERT, or give gates"
+            )
+        with torch.no_grad():
+            own: list[float] = routed.fusion(torch.zeros(1, 1))[0].tolist()
+        return own
+    experts = routed.settings.experts
+    unknown = [name for name in gates if name not in experts]
+    if unknown:
+        raise SettingError(f"gates of {', '.join(unknown)}: the experts are {', '.join(experts)}")
+    held = [float(gates.get(name, 0.0)) for name in experts]
+    if not (all(gate >= 0 for gate in held) and abs(sum(held) - 1) <= 1e-6):
+        shown = ", ".join(f"{name}={gate:g}" for name, gate in gates.items())
+        raise SettingError(f"gates {shown or 'of no expert'}: each at least 0, summing to 1")
+    return held
+
+
 def _fusion_facts(
-    routed: RoutedStudent, given: Mapping[str, float] | None, held: list[float]
+    routed: "RoutedStudent", given: Mapping[str, float] | None, held: list[float]
 ) -> dict[str, str]:
-    name = routed.fusion_name if given is None else "gates as given"
-    return {"fusion": name, "gates": gates_fact(routed, held)}
+    pairs = zip(routed.settings.experts, held, strict=True)
+    return {
+        "fusion": routed.fusion_name if given is None else "gates as given",
+        "gates": ", ".join(f"{name} {gate:.4f}" for name, gate in pairs),
+    }
 
 
 def check_new(folder: str | Path) -> None:
@@ -157,7 +263,7 @@ def check_new(folder: str | Path) -> None:
 
 
 @contextmanager
-def new_folder(folder: str | Path) -> Iterator[Path]:
+def _new_folder(folder: str | Path) -> Iterator[Path]:
     """A folder to fill, which gets its name when it is full."""
     check_new(folder)
     folder = Path(folder).resolve()

@@ -1,16 +1,12 @@
 """Routed experts under fixed gates as one plain PEFT LoRA, which any LoRA server loads.
 
 Experts fused by gates that do not change are one LoRA: its A are the experts' A stacked, its B
-their B side by side, each times its gate (of its layer, where layers have gates of their own).
-The sum is exact, at the sum of the ranks. No `modules_to_save`, no bias, no DoRA, no rsLoRA:
-servers take none of them.
+their B side by side, each times its gate. The sum is exact, at the sum of the ranks. No
+`modules_to_save`, no bias, no DoRA, no rsLoRA: servers take none of them.
 """
 
-import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -22,10 +18,6 @@ from routedk.adapters.experts.fused import FusedLinear
 from routedk.adapters.experts.routed import RoutedStudent
 from routedk.errors import SettingError
 
-WEIGHTS_FILE = "adapter_model.safetensors"
-# What vLLM allows for --max-lora-rank (its LoRAConfig), from 8 on.
-SERVER_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-
 
 @dataclass(frozen=True, kw_only=True)
 class PlainLora:
@@ -33,69 +25,41 @@ class PlainLora:
 
     Args:
         tensors: By the names that PEFT saves them under; A *shape* (rank, in), B (out, rank).
-        rank: The same in all layers.
-        error: Of a truncation to that rank: the Frobenius norm of what it lost in all products
-            B A, over their norm; 0 where nothing was cut.
-        target_modules: Linear layers with experts, by the end of their names.
-        layers: Decoder layers with experts.
-        student: Name of the student.
-        fingerprint: Of the student's weights.
+        config: As PEFT writes it.
+        error: Of a truncation: the Frobenius norm of what it lost in all products B A, over their
+            norm; 0 where nothing was cut.
     """
 
     tensors: Mapping[str, Tensor]
-    rank: int
+    config: LoraConfig
     error: float
-    target_modules: tuple[str, ...]
-    layers: range
-    student: str
-    fingerprint: str
-
-    @cached_property
-    def content_hash(self) -> str:
-        """Sixteen hex digits that name its tensors, shape and the student's weights."""
-        shape = (self.rank, sorted(self.target_modules), list(self.layers), self.fingerprint)
-        digest = hashlib.sha256(repr(shape).encode())
-        for name, tensor in sorted(self.tensors.items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()[:16]
 
     @property
-    def config(self) -> LoraConfig:
-        """As PEFT writes it."""
-        return LoraConfig(
-            r=self.rank,
-            lora_alpha=self.rank,  # The experts' own scaling is in B.
-            target_modules=list(self.target_modules),
-            layers_to_transform=list(self.layers),
-            layers_pattern="layers",
-            task_type="CAUSAL_LM",
-            base_model_name_or_path=self.student,
-            inference_mode=True,
-        )
+    def rank(self) -> int:
+        """The same in all layers."""
+        rank: int = self.config.r
+        return rank
 
     def write(self, folder: Path) -> None:
         """Write ``adapter_config.json`` and ``adapter_model.safetensors`` into a folder."""
-        save_file(dict(self.tensors), folder / WEIGHTS_FILE, metadata={"format": "pt"})
+        path = folder / "adapter_model.safetensors"
+        save_file(dict(self.tensors), path, metadata={"format": "pt"})
         self.config.save_pretrained(str(folder))
 
 
 @torch.no_grad()
 def fold(
     routed: RoutedStudent,
-    gates: Sequence[float] | Tensor,
+    gates: Sequence[float],
     *,
     max_rank: int | None = None,
     truncate: bool = False,
 ) -> PlainLora:
-    """The experts, fused by fixed gates.
-
-    Experts whose gates are 0 in every layer are left out, so one expert alone keeps its rank.
+    """The experts, fused by fixed gates; those with gate 0 are left out.
 
     Args:
         routed: The experts; its own fusion is not asked.
-        gates: One per expert, or a row of them per layer with experts. *Shape:* (experts) or
-            (layers, experts).
+        gates: One per expert.
         max_rank: Highest rank allowed, at least 1; None for any.
         truncate: Whether a higher rank is cut down to ``max_rank``, to the nearest LoRA of that
             rank (SVD of each product B A), or refused.
@@ -111,45 +75,39 @@ def fold(
             "first token on, where these experts were not trained to be: train with "
             "experts_from='start' to export them"
         )
-    first, depth = routed.first_layer, routed.student.model.config.num_hidden_layers
-    gates_LE = torch.as_tensor(gates, dtype=torch.float32).cpu()
-    gates_LE = gates_LE.expand(depth - first, -1) if gates_LE.ndim == 1 else gates_LE
-    kept = [place for place in range(len(settings.experts)) if bool(gates_LE[:, place].any())]
-    rank = settings.r * len(kept)
-    check_rank(rank, max_rank, truncate)
+    scale_R = torch.tensor(gates).repeat_interleave(settings.r)
+    columns = scale_R.nonzero()[:, 0]
+    rank = len(columns)
+    _check_rank(rank, max_rank, truncate)
     cut = max_rank if max_rank is not None and max_rank < rank else None
-    columns = [place * settings.r + k for place in kept for k in range(settings.r)]
     tensors: dict[str, Tensor] = {}
     lost = whole = 0.0
     for name, module in routed.model.named_modules():
         if isinstance(module, FusedLinear):
             down, up = (matrix.detach().cpu() for matrix in module.stacked())
-            scale = gates_LE[_layer(name) - first].to(up.dtype).repeat_interleave(settings.r)
-            down, up = down[columns], (up * scale)[:, columns]
+            down, up = down[columns], (up * scale_R.to(up.dtype))[:, columns]
             if cut is not None:
                 down, up, values = truncate_product(down, up, cut)
                 lost += float(values[cut:].square().sum())
                 whole += float(values.square().sum())
             tensors[f"{name}.lora_A.weight"] = down.contiguous()
             tensors[f"{name}.lora_B.weight"] = up.contiguous()
-    return PlainLora(
-        tensors=tensors,
-        rank=cut or rank,
-        error=(lost / whole) ** 0.5 if whole else 0.0,
-        target_modules=settings.target_modules,
-        layers=range(first, depth),
-        student=routed.student.name,
-        fingerprint=routed.student.fingerprint,
+    config = LoraConfig(
+        r=cut or rank,
+        lora_alpha=cut or rank,  # The experts' own scaling is in B.
+        target_modules=list(settings.target_modules),
+        layers_to_transform=list(
+            range(routed.first_layer, routed.student.model.config.num_hidden_layers)
+        ),
+        layers_pattern="layers",
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=routed.student.name,
+        inference_mode=True,
     )
+    return PlainLora(tensors=tensors, config=config, error=(lost / whole) ** 0.5 if whole else 0.0)
 
 
-def check_rank(rank: int, max_rank: int | None, truncate: bool) -> None:
-    """Check a LoRA's rank against what is allowed.
-
-    Raises:
-        SettingError: It is above it and may not be truncated, or there is nothing to check
-            against.
-    """
+def _check_rank(rank: int, max_rank: int | None, truncate: bool) -> None:
     if max_rank is None:
         if truncate:
             raise SettingError("truncate: to which rank? Give max_rank, at least 1, too")
@@ -188,14 +146,3 @@ def truncate_product(down: Tensor, up: Tensor, rank: int) -> tuple[Tensor, Tenso
     new_up = nn.functional.pad(new_up, (0, more))
     new_down = nn.functional.pad(new_down, (0, 0, 0, more))
     return new_down.to(down.dtype), new_up.to(up.dtype), values
-
-
-def server_rank(rank: int) -> int | None:
-    """The lowest ``--max-lora-rank`` of vLLM that serves this rank; None where none does."""
-    return next((allowed for allowed in SERVER_RANKS if allowed >= rank), None)
-
-
-def _layer(name: str) -> int:
-    found = re.search(r"\.layers\.(\d+)\.", name)
-    assert found is not None, f"{name} is in no decoder layer"
-    return int(found[1])

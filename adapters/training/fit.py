@@ -1,281 +1,173 @@
-"""From a student, sessions and knowledge to trained experts with their router, on disk."""
+"""Trains one expert, or a router over trained experts, into the files of an artifact."""
 
-import hashlib
-import shutil
-import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors.torch import save_file
+from torch import Tensor
 
-from routedk.adapters.experts.routed import (
-    ExpertSettings,
-    RoutedStudent,
-    check_replaceable,
-    read_routing,
-)
-from routedk.adapters.experts.router import LEARNT
-from routedk.adapters.student import Student
-from routedk.adapters.training.curves import plot_losses
-from routedk.adapters.training.examples import (
-    DEFAULT_FORM,
-    AnswerForm,
-    TrainingRow,
-    check_form,
-    training_rows,
-)
-from routedk.adapters.training.processes import is_main, join, place, wait
-from routedk.adapters.training.router_training import RouterTraining
-from routedk.adapters.training.stages import (
+from routedk.adapters.experts.lower import only_layers
+from routedk.adapters.experts.routed import RoutedStudent
+from routedk.adapters.experts.router import SoftmaxRouter
+from routedk.adapters.experts.routing_file import ROUTER_FILE
+from routedk.adapters.training.examples import TrainingRow
+from routedk.adapters.training.objectives import AnswerLoss, Objective, TargetLoss, token_losses
+from routedk.adapters.training.plan import RouterTraining
+from routedk.adapters.training.processes import is_main
+from routedk.adapters.training.router_losses import router_targets
+from routedk.adapters.training.rows import (
     PreparedRow,
-    TrainingSettings,
+    RowCollator,
+    TargetCollator,
+    computed_once,
     prepare,
-    train_experts,
-    train_router,
 )
-from routedk.errors import SettingError
-from routedk.files import write_jsonl_records
-from routedk.programs.knowledge.compiled import CompiledKnowledge
-from routedk.programs.knowledge.utilization import check_trains
-from routedk.types import KnowledgeBase, Session
+from routedk.adapters.training.stage import Stage
+from routedk.adapters.training.trainer import run_stage
+from routedk.files import write_json
+
+logger = logging.getLogger(__name__)
+
+RECORD_FILE = "training.json"
+_BATCH = 8
 
 
-@dataclass(frozen=True, kw_only=True)
-class FitSettings:
-    """All settings of a training run.
-
-    Args:
-        experts: The shape of the experts.
-        base: How the base expert is trained.
-        knowledge: How the other experts are, starting from the base expert's weights.
-        router: How the router is.
-        fusion: How the experts are fused: a name in the table of `routedk.adapters.experts.router`.
-        router_training: What the router learns from.
-        one_by_one: Whether the other experts are trained one after the other, each in a run of
-            its own, instead of together in one run: the same rows, in another order and in other
-            batches, so that the experts come out alike, not equal.
-        answer_form: What the experts learn to write: a form of
-            `routedk.adapters.training.examples`.
-        utilization: How the knowledge is used, see `routedk.programs.knowledge.utilization`: one
-            that trains, or None.
-        seed: Seed of all chance.
-
-    Raises:
-        SettingError: The utilization trains nothing, a name is unknown, or the fusion's router
-            cannot be trained so.
-    """
-
-    experts: ExpertSettings = field(default_factory=ExpertSettings)
-    base: TrainingSettings = field(default_factory=TrainingSettings)
-    knowledge: TrainingSettings = field(
-        default_factory=lambda: TrainingSettings(share=0.3, epochs=3, learning_rate=1e-3)
-    )
-    router: TrainingSettings = field(
-        default_factory=lambda: TrainingSettings(share=0.1, epochs=2, learning_rate=2e-2)
-    )
-    fusion: str = "softmax"
-    router_training: RouterTraining = field(default_factory=RouterTraining)
-    one_by_one: bool = False
-    answer_form: AnswerForm = DEFAULT_FORM
-    utilization: str | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_form(self.answer_form)
-        check_trains(self.utilization)
-        self.router_training.check(self.fusion, len(self.experts.experts))
-
-
-def fit(
-    student: Student,
-    sessions: Sequence[Session],
-    knowledge: KnowledgeBase,
-    folder: str | Path,
-    settings: FitSettings | None = None,
-    *,
-    experts: str | Path | None = None,
-) -> RoutedStudent:
-    """Train the experts and then the router, and save them.
-
-    Under ``accelerate launch`` all processes call this alike, and share the work; the main one
-    alone writes.
-
-    Stages: the base expert; the other experts, from its weights on, together in one run; the
-    router, on prompts of all kinds. Work under ``folder/work`` lets a killed run resume; it is
-    told apart by its settings, its data and the number of processes.
-
-    Args:
-        student: The frozen base.
-        sessions: Training sessions with gold.
-        knowledge: What was distilled from them.
-        folder: Gets the experts as plain PEFT folders, ``router.safetensors``, ``routing.json``,
-            ``loss.jsonl`` and ``loss.png``.
-        settings: How to train.
-        experts: Folder of experts that are trained already: then only a router is, over them.
-            Their shape is to be that of the settings.
-
-    Raises:
-        SettingError: No session has a thought, the base expert is not the first of the experts,
-            or trained experts are given and their shape is another, or no router to train.
-        ArtifactError: The folder holds something else than experts.
-    """
-    settings = settings or FitSettings()
-    _check(settings, folder)
-    shown = CompiledKnowledge(
-        rules=tuple(rule.text for rule in knowledge.rules),
-        sessions=tuple(sessions),
-        thoughts={thought.session_id: thought.text for thought in knowledge.thoughts},
-    )
-    names, form = settings.experts.experts, settings.answer_form
-    rows = training_rows(student.tokenizer, sessions, shown, names, form)
-    return fit_rows(student, rows, folder, settings, experts=experts)
-
-
-def fit_rows(
-    student: Student,
-    rows: Sequence[TrainingRow],
-    folder: str | Path,
-    settings: FitSettings,
-    *,
-    experts: str | Path | None = None,
-    start: str | Path | None = None,
-) -> RoutedStudent:
-    """As `fit`, on rows that are made already.
-
-    Args:
-        student: The frozen base.
-        rows: Of all experts of the settings, in the form that these name.
-        folder: As in `fit`.
-        settings: How to train.
-        experts: As in `fit`.
-        start: Folder of one trained expert, in PEFT's layout: the first expert of the settings,
-            whatever its name, starts from its weights, and is trained as they say of ``base``.
-
-    Raises:
-        SettingError: As `fit`.
-        ArtifactError: As `fit`, or the expert to start from is damaged or of another shape.
-    """
-    _check(settings, folder, any_first=start is not None)
-    folder = Path(folder).resolve()
-    join(student.model.device)
-    routed = (
-        _untrained(student, settings) if experts is None else _given(student, experts, settings)
-    )
-    if start is not None:
-        routed.read_expert(settings.experts.experts[0], start)
-    work = folder.parent / f".{folder.name}.work" / _key(settings, routed, rows)
-    started = time.monotonic()
-    base = settings.base.sample([row for row in rows if row.expert == 0])
-    others = settings.knowledge.sample([row for row in rows if row.expert > 0])
-    curves = {} if experts is not None else _train_experts(routed, base, others, work, settings)
-    if others and settings.fusion in LEARNT:
-        sampled = settings.router.sample(rows)
-        prepared = prepare(routed, sampled, work / "router", settings.router)
-        curves["router"] = train_router(
-            routed, prepared, work / "router", settings.router, settings.router_training
-        )
-        routed.mean_gates = mean_gates(routed, prepared)
-    routed.freeze()
-    curve = [{"stage": stage, **record} for stage, mine in curves.items() for record in mine]
-    training = {
-        "sessions": len(base),
-        "tokens": {stage: int(mine[-1]["tokens"]) for stage, mine in curves.items()},
-        "seconds": round(time.monotonic() - started, 1),
-        "settings": asdict(settings),
-        "answer_form": settings.answer_form,
-        "utilization": settings.utilization,
-    }
-    if experts is not None:
-        training["experts"] = read_routing(Path(experts)).get("training")
-    if is_main():
-        routed.save(folder, {"training": training})
-        write_jsonl_records(folder / "loss.jsonl", curve)
-        plot_losses(curve, folder / "loss.png")
-        shutil.rmtree(work)
-        if not any(work.parent.iterdir()):
-            work.parent.rmdir()
-    wait()
-    return routed
-
-
-def _check(settings: FitSettings, folder: str | Path, *, any_first: bool = False) -> None:
-    names = settings.experts.experts
-    if names[0] != "base" and not any_first:
-        raise SettingError(f"experts {names}: the first must be base, the others start from it")
-    check_replaceable(Path(folder).resolve())
-
-
-def _untrained(student: Student, settings: FitSettings) -> RoutedStudent:
-    with torch.random.fork_rng():
-        torch.manual_seed(settings.seed)
-        return RoutedStudent(student, settings.experts, settings.fusion)
-
-
-def _given(student: Student, folder: str | Path, settings: FitSettings) -> RoutedStudent:
-    """Trained experts under an untrained router."""
-    if settings.fusion not in LEARNT:
-        raise SettingError(
-            f"fusion {settings.fusion!r} has no router to train over {folder}: it can be asked "
-            f"for where experts are used; routers have {', '.join(LEARNT)}"
-        )
-    routed = RoutedStudent.load(folder, student=student, fusion="uniform")
-    wanted = replace(settings.experts, router_input=routed.settings.router_input)
-    if routed.settings != wanted:
-        raise SettingError(f"{folder}: experts of the shape {routed.settings}, asked for {wanted}")
-    routed.settings = settings.experts
-    with torch.random.fork_rng():
-        torch.manual_seed(settings.seed)
-        routed.use_fusion(settings.fusion)
-    return routed
-
-
-def _train_experts(
+def fit_expert(
     routed: RoutedStudent,
-    base: Sequence[TrainingRow],
-    others: Sequence[TrainingRow],
+    rows: Sequence[TrainingRow],
+    stage: Stage,
+    out: Path,
     work: Path,
-    settings: FitSettings,
-) -> dict[str, list[dict[str, float]]]:
-    """The base expert, then the others; gives the curve of each stage."""
-    names = settings.experts.experts
-    prepared = prepare(routed, base, work / "base", settings.base)
-    curves = {"base": train_experts(routed, prepared, work / "base", settings.base)}
-    if others:
-        routed.copy_expert(names[0], names[1:])
-        prepared = prepare(routed, others, work / "knowledge", settings.knowledge)
-        for stage, only in _runs(settings):
-            mine = [row for row in prepared if only in (None, names[row.expert])]
-            if mine:
-                curves[stage] = train_experts(
-                    routed, mine, work / stage, settings.knowledge, only=only
-                )
-    return curves
+    *,
+    save_steps: int,
+) -> None:
+    """Train the one expert of a student.
+
+    Args:
+        routed: Its expert is changed.
+        rows: To learn from.
+        stage: How to train.
+        out: Gets the expert as a plain PEFT folder, and ``training.json``.
+        work: Keeps prepared rows and checkpoints; a run cut short there is resumed.
+        save_steps: Steps between checkpoints.
+    """
+    prepared = prepare(routed, rows, work, stage)
+    routed.train_experts()
+    objective = AnswerLoss(routed, stage)
+    collator = RowCollator(prepared)
+    curve = run_stage(objective, collator, len(rows), work, stage, save_steps=save_steps)
+    if is_main():
+        routed.save_experts(out)
+        _write_record(out, rows, curve)
 
 
-def _runs(settings: FitSettings) -> list[tuple[str, str | None]]:
-    """The runs in which the experts after the first are trained: a name, and of which expert."""
-    if not settings.one_by_one:
-        return [("knowledge", None)]
-    return [(f"knowledge-{name}", name) for name in settings.experts.experts[1:]]
+def fit_router(
+    routed: RoutedStudent,
+    rows: Sequence[TrainingRow],
+    stage: Stage,
+    how: RouterTraining,
+    out: Path,
+    work: Path,
+    *,
+    save_steps: int,
+) -> None:
+    """Train the router of a student, and with ``joint`` its experts.
+
+    Args:
+        routed: Its router is changed.
+        rows: Prompts of all experts with their answers.
+        stage: How to train.
+        how: What the router learns from.
+        out: Gets ``router.safetensors``, ``training.json`` and, with ``joint``, the experts.
+        work: As in `fit_expert`.
+        save_steps: Steps between checkpoints.
+    """
+    prepared = prepare(routed, rows, work, stage)
+    pooled_BH = torch.stack([row.pooled_H for row in prepared]).to(routed.device)
+    if how.method == "joint":
+        routed.train_experts()
+    else:
+        routed.freeze()
+    routed.fusion.requires_grad_(True)
+    if isinstance(routed.fusion, SoftmaxRouter):
+        routed.fusion.fit_inputs(pooled_BH)
+    objective: Objective = AnswerLoss(routed, stage, how)
+    collator: Any = RowCollator(prepared)
+    tokens = 0
+    if how.method == "supervised":
+        losses_NE = expert_losses(routed, prepared, work, stage)
+        collator = TargetCollator(prepared, router_targets(losses_NE, how.temperature))
+        objective = TargetLoss(routed, how)
+        tokens = len(routed.adapters) * sum(len(row.tree.input_ids) for row in prepared)
+    curve = run_stage(
+        objective, collator, len(rows), work, stage, save_steps=save_steps, tokens=tokens
+    )
+    if is_main():
+        if how.method == "joint":
+            routed.save_experts(out)
+        save_file(routed.fusion.state_dict(), out / ROUTER_FILE)
+        _write_record(out, rows, curve, mean_gates=mean_gates(routed, pooled_BH))
+
+
+def _write_record(
+    out: Path, rows: Sequence[TrainingRow], curve: Sequence[Mapping[str, float]], **more: Any
+) -> None:
+    write_json(out / RECORD_FILE, {"rows": len(rows), "curve": curve, **more})
 
 
 @torch.no_grad()
-def mean_gates(routed: RoutedStudent, rows: Sequence[PreparedRow]) -> list[float] | None:
-    """The mean gates over these rows; None where gates are not one per session and expert."""
-    gates = routed.fusion(torch.stack([row.pooled_H for row in rows]).to(routed.device))
-    if not isinstance(gates, torch.Tensor) or gates.ndim != 2:
+def mean_gates(routed: RoutedStudent, pooled_BH: Tensor) -> list[float] | None:
+    """The mean gates of these rows; None where gates are not one per session and expert."""
+    gates = routed.fusion(pooled_BH)
+    if not isinstance(gates, Tensor) or gates.ndim != 2:
         return None
     means: list[float] = gates.mean(dim=0).tolist()
     return means
 
 
-def _key(settings: FitSettings, routed: RoutedStudent, rows: Sequence[TrainingRow]) -> str:
-    """A hash of everything a run depends on: only the same run is resumed."""
-    student, device = routed.student, routed.device
-    stages = (settings.base, settings.knowledge, settings.router)
-    precisions = [stage.autocast(device)._enabled for stage in stages]
-    on = (precisions, str(student.model.dtype), student.fingerprint, place()[1])
-    weights = routed.fingerprint()
-    what = repr((asdict(settings), on, weights, rows))
-    return hashlib.sha256(what.encode()).hexdigest()[:16]
+@torch.no_grad()
+def expert_losses(
+    routed: RoutedStudent, rows: Sequence[PreparedRow], folder: Path, stage: Stage
+) -> Tensor:
+    """The loss of each expert alone on each row, per labelled token.
+
+    Args:
+        routed: Its experts are run, one by one, by one-hot gates.
+        rows: Prompts with their answers, each given to every expert.
+        folder: Keeps the losses, as in `prepare`.
+        stage: Its precision.
+
+    Returns:
+        *Shape:* (rows, experts).
+    """
+    student = routed.student.model
+    collate = RowCollator(rows)
+    experts = len(routed.adapters)
+
+    def batch_of(places: Sequence[int]) -> list[Tensor]:
+        batch = collate([{"row": k} for k in places])
+        batch = {name: tensor.to(routed.device) for name, tensor in batch.items()}
+        labels_BT, starts_B = batch["labels"], routed.starts(batch["start"])
+        trees = {k: batch[k] for k in ("inputs_embeds", "position_ids", "attention_mask")}
+        columns = []
+        for one_hot_E in torch.eye(experts, device=routed.device):
+            with routed.gate_state.use(one_hot_E.expand(len(places), -1), starts_B):
+                losses_N, row_N = token_losses(routed, trees, labels_BT, stage)
+            sums_B = losses_N.new_zeros(len(places)).index_add(0, row_N, losses_N)
+            columns.append(sums_B / row_N.bincount(minlength=len(places)).clamp(min=1))
+        return list(torch.stack(columns, dim=1).cpu())
+
+    def compute(places: Sequence[int]) -> list[Tensor]:
+        by_length = sorted(places, key=lambda k: len(rows[k].tree.input_ids))
+        found: dict[int, Tensor] = {}
+        for first in range(0, len(by_length), _BATCH):
+            batch = by_length[first : first + _BATCH]
+            found.update(zip(batch, batch_of(batch), strict=True))
+        return [found[k] for k in places]
+
+    logger.info("computing the losses of %d experts on %d rows once", experts, len(rows))
+    with only_layers(student.model, routed.first_layer, len(student.model.layers)):
+        return torch.stack(computed_once(folder / "losses.safetensors", len(rows), compute))

@@ -1,18 +1,21 @@
 """Training in several processes, as ``accelerate launch`` or ``torchrun`` start them.
 
 Each process computes its part of every batch. Losses are means over the batch of all processes,
-and only the main process writes what is kept; alone, a process is the main one.
+and only the main process writes files; alone, a process is the main one.
 """
 
 import logging
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object, reduce
+from accelerate.utils import broadcast_object_list, gather_object, reduce
 from torch import Tensor
+
+from routedk.artifacts import Artifact, ArtifactStore, Recipe
 
 T = TypeVar("T")
 
@@ -22,22 +25,14 @@ logger = logging.getLogger(__name__)
 _PART = 64
 
 
-def join(device: torch.device | None = None) -> None:
+def join() -> None:
     """Find the other processes, if any, and take the GPU that is this one's.
 
-    Args:
-        device: Where the student is; None: on a GPU where there is one.
+    Warns where ``accelerate launch`` was asked for several processes and started one: with
+    ``--cpu`` it does so whatever ``--num_processes`` says, and leaves behind only the address at
+    which the processes would have met.
     """
-    on_cpu = device.type == "cpu" if device is not None else not torch.cuda.is_available()
-    PartialState(cpu=on_cpu)
-
-
-def warn_alone() -> None:
-    """Say so where ``accelerate launch`` was asked for several processes and started one.
-
-    With ``--cpu`` it starts one, whatever ``--num_processes`` says, and leaves behind only the
-    address at which the processes would have met.
-    """
+    PartialState(cpu=not torch.cuda.is_available())
     asked = {"ACCELERATE_MIXED_PRECISION", "MASTER_ADDR"} <= os.environ.keys()
     if asked and "WORLD_SIZE" not in os.environ and place()[1] == 1:
         logger.warning(
@@ -47,13 +42,13 @@ def warn_alone() -> None:
 
 
 def is_main() -> bool:
-    """Whether this process writes what is kept."""
+    """Whether this process writes files."""
     main: bool = PartialState().is_main_process
     return main
 
 
 def wait() -> None:
-    """Go on when all processes are here."""
+    """A barrier: returns when all processes have called it."""
     PartialState().wait_for_everyone()
 
 
@@ -61,6 +56,38 @@ def place() -> tuple[int, int]:
     """This process's number, from 0, and how many there are."""
     state = PartialState()
     return state.process_index, state.num_processes
+
+
+def obtain_together(
+    store: ArtifactStore, recipe: Recipe, make: Callable[[Path, Path], None]
+) -> Artifact:
+    """As `ArtifactStore.obtain`, called by all processes alike; they make the artifact together.
+
+    Args:
+        store: On a disk that all processes see.
+        recipe: Of the artifact.
+        make: Run by all processes; only the main one may write.
+    """
+    if place()[1] == 1:
+        return store.obtain(recipe, make)
+    folders: list[Path | None] = [None, None]
+    if is_main():
+
+        def announce_and_make(out: Path, work: Path) -> None:
+            broadcast_object_list([out, work])
+            make(out, work)
+
+        artifact = store.obtain(recipe, announce_and_make)
+        if artifact.reused:
+            broadcast_object_list(folders)
+    else:
+        out, work = broadcast_object_list(folders)
+        if out is not None:
+            make(out, work)
+    wait()
+    made = store.find(recipe)
+    assert made is not None, f"the other processes do not see {store.root}"
+    return made
 
 
 def total(values: Tensor) -> Tensor:
@@ -90,7 +117,7 @@ def for_averaging(loss: Tensor) -> Tensor:
     return loss if processes == 1 else loss.detach() + processes * (loss - loss.detach())
 
 
-def divide(count: int, compute: Callable[[Sequence[int]], Sequence[T]]) -> list[T]:
+def share_out(count: int, compute: Callable[[Sequence[int]], Sequence[T]]) -> list[T]:
     """Compute something for each of some places, each process its share, all for all.
 
     Args:

@@ -5,32 +5,25 @@ copy over an engine of its own, which serves the new experts: so a tuned LM is l
 `student_lm` in everything, and the LM it came from goes on answering as before.
 """
 
-import hashlib
-import json
-import logging
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 import dspy
 from dspy.clients.provider import Provider, TrainingJob
 from dspy.clients.utils_finetune import TrainDataFormat, TrainingStatus
-from filelock import FileLock
 
-import routedk
 from routedk.adapters.engine.engine import AsyncStudentEngine, StudentEngine, engine_lm
-from routedk.adapters.experts.routed import ROUTING_FILE, RoutedStudent
+from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.student import Student, load_student
+from routedk.adapters.train import TrainConfig, train_rows
 from routedk.adapters.training.examples import written_by
-from routedk.adapters.training.fit import FitSettings, fit_rows
 from routedk.errors import SettingError, StudentError
-from routedk.optimizers.finetune.rows import Lesson, check_learnable, lesson_rows
+from routedk.optimizers.finetune.rows import Lesson, lesson_rows
 from routedk.optimizers.finetune.settings import finetune_settings
-
-logger = logging.getLogger(__name__)
 
 # The trainer patches what is shared by the whole process.
 _TRAINING = threading.Lock()
@@ -41,12 +34,10 @@ class RoutedJob(TrainingJob):  # type: ignore[misc]
 
     Attributes:
         folder: Where the experts are; None before that is known.
-        reused: Whether they were there already.
         engine: Serves them; None before they are trained.
     """
 
     folder: Path | None = None
-    reused = False
     engine: StudentEngine | None = None
 
     def set_result(self, result: Any) -> None:
@@ -77,12 +68,12 @@ class RoutedProvider(Provider):  # type: ignore[misc]
     """Trains experts under the student of one LM.
 
     Every training starts from the frozen student, of which a copy is loaded: what the LM answers
-    does not change. Its folder is named by a hash of lessons, settings and student; where that
-    one is finished, it is not trained again, and a killed training goes on where it stopped.
+    does not change. What was trained before is found in the folder, an artifact store, and a killed
+    training resumes.
 
     Args:
         student: The LM's base; its weights are only looked up.
-        folder: Gets a folder per training.
+        folder: Of the artifact store that keeps what is trained.
         settings: How to train; by default those of `finetune_settings` without knowledge.
         max_batch: Most requests that the tuned engine computes together.
     """
@@ -91,7 +82,7 @@ class RoutedProvider(Provider):  # type: ignore[misc]
         self,
         student: Student,
         folder: str | Path,
-        settings: FitSettings | None = None,
+        settings: TrainConfig | None = None,
         *,
         max_batch: int = 16,
     ) -> None:
@@ -102,7 +93,6 @@ class RoutedProvider(Provider):  # type: ignore[misc]
         self.folder = Path(folder)
         self._student = student
         self._max_batch = max_batch
-        check_learnable(self.settings.answer_form)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Copies of a program share it."""
@@ -140,7 +130,7 @@ class RoutedProvider(Provider):  # type: ignore[misc]
             train_data: Lessons, see `routedk.optimizers.finetune.rows`; those that name no expert
                 are for the first one.
             train_data_format: Chat.
-            train_kwargs: Perhaps ``settings``, a `FitSettings` instead of the provider's.
+            train_kwargs: Perhaps ``settings``, a `TrainConfig` instead of the provider's.
 
         Returns:
             The id of the tuned model, a hash of its weights.
@@ -156,50 +146,31 @@ class RoutedProvider(Provider):  # type: ignore[misc]
                 f"train_data_format={train_data_format!r}: only 'chat' can be trained on; use an "
                 "adapter of chat messages, as BundleLayout"
             )
-        experts, form = settings.experts.experts, settings.answer_form
+        experts, form = settings.expert_names, settings.answer_form
         rows = lesson_rows(self._student.tokenizer, train_data, experts, form)
-        job.folder = self.folder / f"experts-{self.key(train_data, settings)}"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with _TRAINING, FileLock(self.folder / f".{job.folder.name}.lock"):
-            student = _fresh(self._student)
-            job.reused = (job.folder / ROUTING_FILE).is_file()
-            if job.reused:
-                logger.info("%s: trained before", job.folder)
-                routed = RoutedStudent.load(job.folder, student=student)
-            else:
-                routed = fit_rows(student, rows, job.folder, settings)
+        with _TRAINING:
+            settings = replace(settings, student=self._student.name)
+            job.folder = train_rows(rows, settings, store=self.folder)
+            routed = RoutedStudent.load(job.folder, student=_fresh(self._student))
         job.engine = StudentEngine(
             routed, form=written_by(experts, form), max_batch=self._max_batch
         )
         return str(engine_lm(job.engine).model)
 
-    def key(self, lessons: Sequence[Lesson], settings: FitSettings) -> str:
-        """The name of a training: the same one exactly where the same is learnt the same way."""
-        model = self._student.model
-        what = {
-            "lessons": list(lessons),
-            "settings": asdict(settings),
-            "student": self._student.fingerprint,
-            "on": [str(model.dtype), model.device.type],
-            "version": routedk.__version__,
-        }
-        text = json.dumps(what, sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    def _settings(self, train_kwargs: dict[str, Any]) -> FitSettings:
+    def _settings(self, train_kwargs: dict[str, Any]) -> TrainConfig:
         unknown = set(train_kwargs) - {"settings"}
         if unknown:
-            raise SettingError(f"train_kwargs {sorted(unknown)}: allowed is settings, FitSettings")
+            raise SettingError(f"train_kwargs {sorted(unknown)}: allowed is settings, TrainConfig")
         settings = train_kwargs.get("settings", self.settings)
-        if not isinstance(settings, FitSettings):
-            raise SettingError(f"train_kwargs settings={settings!r}: give FitSettings")
+        if not isinstance(settings, TrainConfig):
+            raise SettingError(f"train_kwargs settings={settings!r}: give TrainConfig")
         return settings
 
 
 def finetunable(
     lm: Any,
     folder: str | Path,
-    settings: FitSettings | None = None,
+    settings: TrainConfig | None = None,
     *,
     max_batch: int = 16,
 ) -> Any:

@@ -9,7 +9,7 @@ import dspy
 from dspy.clients.utils_finetune import TrainDataFormat
 from dspy.teleprompt import Teleprompter
 
-from routedk.adapters.training.fit import FitSettings
+from routedk.adapters.train import TrainConfig
 from routedk.data.knowledge_file import sources_of
 from routedk.errors import SettingError
 from routedk.optimizers.finetune.lessons import (
@@ -21,7 +21,7 @@ from routedk.optimizers.finetune.lessons import (
     trace_lessons,
 )
 from routedk.optimizers.finetune.provider import finetunable
-from routedk.optimizers.finetune.rows import Lesson, check_learnable
+from routedk.optimizers.finetune.rows import Lesson
 from routedk.optimizers.finetune.settings import finetune_settings
 from routedk.optimizers.metric import matched_f1_metric
 from routedk.programs.generator import BundleGenerator
@@ -40,7 +40,6 @@ class FinetuneReport:
         accepted: Those that the metric accepted.
         lessons: Lessons of all experts together, before each stage takes its share.
         folder: Where the experts are.
-        reused: Whether they had been trained before.
     """
 
     gold: int
@@ -48,7 +47,6 @@ class FinetuneReport:
     accepted: int
     lessons: int
     folder: Path
-    reused: bool
 
 
 class RoutedFinetune(Teleprompter):  # type: ignore[misc]
@@ -84,7 +82,7 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
         folder: str | Path,
         *,
         knowledge: KnowledgeBase | None = None,
-        settings: FitSettings | None = None,
+        settings: TrainConfig | None = None,
         metric: Callable[[Any, Any], Any] = matched_f1_metric,
         threshold: float = 0.8,
         sources: Sequence[Source] = ("gold", "traces"),
@@ -100,8 +98,7 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
         if num_threads < 1:
             raise SettingError(f"num_threads={num_threads}: it must be at least 1")
         settings = settings or finetune_settings(with_knowledge=knowledge is not None)
-        check_learnable(settings.answer_form)
-        informed = [name for name in settings.experts.experts if name != "base"]
+        informed = [name for name in settings.expert_names if name != "base"]
         if informed and knowledge is None:
             raise SettingError(
                 f"experts {informed} learn with knowledge in their prompts: give knowledge=, or "
@@ -157,9 +154,7 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
         job.thread.join()
         if isinstance(tuned_lm, Exception):
             raise tuned_lm
-        report = FinetuneReport(
-            **counts, lessons=len(lessons), folder=job.folder, reused=job.reused
-        )
+        report = FinetuneReport(**counts, lessons=len(lessons), folder=job.folder)
         self.reports.append(report)
         if self._on_report:
             self._on_report(report)
@@ -189,7 +184,7 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
         self, student: BundleGenerator, teacher: Any, examples: Sequence[Any]
     ) -> tuple[list[Lesson], dict[str, int]]:
         """Lessons of all experts, and what they were made of."""
-        experts, form = self._settings.experts.experts, self._settings.answer_form
+        experts, form = self._settings.expert_names, self._settings.answer_form
         sessions = [example.session for example in examples]
         knowledge = shown_knowledge(self._knowledge, sessions)
         gold: list[Accepted] = []

@@ -43,23 +43,10 @@ Lesson: TypeAlias = Mapping[str, Any]
 _BUNDLE = re.compile(r"([1-9][0-9]{0,5}(?: [1-9][0-9]{0,5})+)(?: \| (.+))?")
 
 
-def check_learnable(form: AnswerForm) -> None:
-    """Check that experts can learn this form from answers.
-
-    Raises:
-        SettingError: They judge and answer nothing.
-    """
-    if form == "verification":
-        raise SettingError(
-            "answer form 'verification': such experts judge bundles and answer nothing, so no "
-            "answer is a lesson for them; train them with routedk train"
-        )
-
-
 def lesson_rows(
     tokenizer: Tokenizer, lessons: Sequence[Lesson], experts: Sequence[str], form: AnswerForm
-) -> list[TrainingRow]:
-    """One row per lesson; left out where the form cannot say its answer.
+) -> dict[str, list[TrainingRow]]:
+    """One row per lesson, by expert; left out where the form cannot say its answer.
 
     Args:
         tokenizer: The student's.
@@ -72,11 +59,10 @@ def lesson_rows(
         SettingError: A lesson is of another shape or for another expert, the form cannot be
             learnt so, or an expert has no lesson.
     """
-    check_learnable(form)
     unknown = [name for name in experts if name not in ROLES[form]]
     if unknown:
         raise SettingError(f"experts {unknown}: allowed are {', '.join(ROLES[form])}")
-    rows = []
+    rows: dict[str, list[TrainingRow]] = {name: [] for name in experts}
     for number, lesson in enumerate(lessons):
         prompt, answer = _checked(lesson, number)
         expert = lesson.get("expert", experts[0])
@@ -86,13 +72,13 @@ def lesson_rows(
         if lines:
             items = (session_lines(prompt[-1]["content"]) or "").split("\n")
             encoded = encode_prompt(tokenizer, prompt, items)
-            rows.append(TrainingRow(encoded.ids, lines, encoded.span, experts.index(expert)))
-    idle = [name for place, name in enumerate(experts) if all(row.expert != place for row in rows)]
+            rows[expert].append(TrainingRow(encoded.ids, lines, encoded.span))
+    idle = [name for name in experts if not rows[name]]
     if idle:
         raise SettingError(
             f"experts {idle} have nothing to learn: none of {len(lessons)} lessons is for them in "
             f"the form {form!r}; "
-            + ("leave them out of the settings, or " if rows else "")
+            + ("leave them out of the settings, or " if any(rows.values()) else "")
             + "give knowledge that has the training sessions' thoughts, and teach gold: "
             "RoutedFinetune(sources=('gold', 'traces'))"
         )

@@ -16,7 +16,7 @@ from typing import Any
 
 from routedk.adapters.engine.engine import student_lm
 from routedk.adapters.experts.routing_file import ExpertSettings
-from routedk.adapters.training.plan import TrainingPlan
+from routedk.adapters.train import TrainConfig
 from routedk.artifacts.store import Artifact, ArtifactStore
 from routedk.errors import SettingError
 from routedk.optimizers.search.part_report import PartReport
@@ -88,7 +88,7 @@ class Pipeline:
         student: str | Path | None = None,
         seed: int = 0,
         dtype: str | None = None,
-        plan: TrainingPlan | None = None,
+        plan: TrainConfig | None = None,
         shape: ExpertSettings | None = None,
         draws: int = 4,
         threads: int = 8,
@@ -105,7 +105,7 @@ class Pipeline:
             student=None if student is None else str(student),
             seed=seed,
             dtype=dtype,
-            plan=plan or TrainingPlan(),
+            plan=plan or TrainConfig(),
             shape=shape or ExpertSettings(),
             draws=draws,
             threads=threads,

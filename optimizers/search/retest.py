@@ -69,9 +69,9 @@ class Tested:
 def default_settings() -> TrialSettings:
     """What `routedk distill` and `routedk train` do where nothing else is asked for."""
     from routedk.adapters.experts.routing_file import ExpertSettings
-    from routedk.adapters.training.plan import TrainingPlan
+    from routedk.adapters.train import TrainConfig
 
-    plan, shape = TrainingPlan(), ExpertSettings()
+    plan, shape = TrainConfig(), ExpertSettings()
     experts: Any = shape.experts
     return TrialSettings(
         formats=FORMATS,

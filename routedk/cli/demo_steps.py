@@ -154,26 +154,20 @@ class Demo:
         write_knowledge(distill(self.parts["train"]), self.knowledge)
 
     def _train(self) -> None:
-        from routedk.adapters.student import load_student
-        from routedk.adapters.training.fit import FitSettings, fit
-        from routedk.adapters.training.stages import TrainingSettings
+        from routedk.adapters.train import TrainConfig, train
+        from routedk.artifacts import copy_artifact
         from routedk.data.knowledge_file import read_knowledge
 
         sizes = self.settings
-
-        def stage(share: float, epochs: float, rate: float) -> TrainingSettings:
-            return TrainingSettings(
-                share=share, epochs=epochs, learning_rate=rate, batch_size=4, seed=sizes.seed
-            )
-
-        settings = FitSettings(
-            base=stage(1.0, sizes.epochs, 2e-3),
-            knowledge=stage(sizes.knowledge_share, 2.0, 1e-3),
-            router=stage(sizes.router_share, 2.0, 2e-2),
+        config = TrainConfig(
+            epochs=sizes.epochs,
+            knowledge_share=sizes.knowledge_share,
+            knowledge_epochs=2.0,
+            router_share=sizes.router_share,
             seed=sizes.seed,
         )
-        sessions = [session for session in self.parts["train"] if session.bundles]
-        fit(load_student(), sessions, read_knowledge(self.knowledge), self.experts, settings)
+        experts = train(self.parts["train"], read_knowledge(self.knowledge), config)
+        copy_artifact(experts, self.experts)
 
     def _compile(self) -> None:
         from routedk.data.knowledge_file import read_knowledge

@@ -9,7 +9,7 @@ from typing import Any
 
 from routedk.adapters.experts.routing_file import ExpertSettings
 from routedk.adapters.student import DEFAULT_STUDENT, find_student, fingerprint
-from routedk.adapters.training.plan import TrainingPlan
+from routedk.adapters.train import TrainConfig
 from routedk.artifacts.recipe import Recipe, content_hash
 from routedk.artifacts.store import Artifact, ArtifactStore
 from routedk.data.records import session_to_record
@@ -42,7 +42,7 @@ class Common:
     student: str | None
     seed: int
     dtype: str | None
-    plan: TrainingPlan = field(default_factory=TrainingPlan)
+    plan: TrainConfig = field(default_factory=TrainConfig)
     shape: ExpertSettings = field(default_factory=ExpertSettings)
     draws: int = 4
     threads: int = 8

@@ -1,4 +1,4 @@
-r"""How a router learns which experts a session needs.
+r"""What a router learns from, and which gates are discouraged.
 
 | method       | learns from                                    | experts            |
 |--------------|------------------------------------------------|--------------------|
@@ -6,11 +6,11 @@ r"""How a router learns which experts a session needs.
 | `supervised` | each expert's own loss on each training prompt | frozen             |
 | `joint`      | the answer's cross-entropy under its own gates | trained with it    |
 
-`supervised` computes once, without gradients, what each expert alone loses on each prompt that
+`supervised` computes once, without gradients, the loss of each expert alone on each prompt that
 the router is to be trained on: all experts on the same prompt and answer, whatever knowledge
 stands in the prompt, so that their losses compare. The experts were trained on some of these
 prompts, which flatters those that saw them more often. The gates are then fitted to
-:math:`\mathrm{softmax}(-\mathrm{loss} / T)`. A step costs next to nothing, for neither student
+:math:`\mathrm{softmax}(-\mathrm{loss} / T)`. A step costs next to nothing, since neither student
 nor experts are run, so that all rows can be used many times.
 
 Source: FactorLLM (arXiv 2408.11855), prior-approximate router, whose pseudo labels come from
@@ -21,7 +21,7 @@ Two losses may be added, each with a weight:
 
 - *balance*, the squared coefficient of variation of the batch's mean gates (Shazeer et al., arXiv
   1701.06538, importance loss): for gates that sum to one it is :math:`E \sum_e \bar g_e^2 - 1`,
-  0 where all experts are used alike and E - 1 where one is used alone.
+  0 where all experts are used equally and E - 1 where one is used alone.
 - *sparsity*, the mean entropy :math:`-\sum_e g_e \ln g_e` of the gates; for `sparsegen`, whose
   gates may be 0, LD-MoLE's loss (`routedk.adapters.experts.sparsegen.sparsity_lack`).
 
@@ -29,86 +29,12 @@ Both look at the softmax of `top1`, not at its hard choice; at each layer's gate
 have their own, and at each token's where tokens have.
 """
 
-import math
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
-from routedk.adapters.experts.router import LEARNT
 from routedk.adapters.experts.sparsegen import SparsegenRouter, sparsity_lack
+from routedk.adapters.training.plan import MOST_EXPERTS, RouterTraining
 from routedk.adapters.training.processes import shared_mean
-from routedk.errors import SettingError
-
-ROUTER_TRAININGS = ("answer", "supervised", "joint")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RouterTraining:
-    """How a router is trained.
-
-    Args:
-        method: A name in this module's table.
-        temperature: T of `supervised`, above 0, in nats per token: a loss that is T lower makes
-            an expert's share e times as large.
-        balance: Weight of the balance loss, at least 0.
-        sparsity: Weight of the sparsity loss, at least 0.
-        most_experts: For `sparsegen`'s sparsity loss: active experts above this number are
-            discouraged; at least 1.
-        expert_learning_rate: Peak for the experts in `joint`, above 0.
-
-    Raises:
-        SettingError: A value is not allowed.
-    """
-
-    method: str = "answer"
-    temperature: float = 0.1
-    balance: float = 0.0
-    sparsity: float = 0.0
-    most_experts: int = 2
-    expert_learning_rate: float = 5e-4
-
-    def __post_init__(self) -> None:
-        if self.method not in ROUTER_TRAININGS:
-            raise SettingError(
-                f"router training {self.method!r}: allowed are {', '.join(ROUTER_TRAININGS)}"
-            )
-        for name in ("temperature", "expert_learning_rate"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise SettingError(f"{name}={value!r}: must be above 0 and finite")
-        for name in ("balance", "sparsity"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise SettingError(f"{name}={value!r}: must be at least 0 and finite")
-        if self.most_experts < 1:
-            raise SettingError(f"most_experts={self.most_experts}: at least 1")
-
-    def check(self, fusion: str, experts: int) -> None:
-        """Check that a fusion of so many experts can be trained so.
-
-        Raises:
-            SettingError: It cannot.
-        """
-        if fusion not in LEARNT:
-            if self != RouterTraining(expert_learning_rate=self.expert_learning_rate):
-                raise SettingError(
-                    f"fusion {fusion!r} has no router, so nothing of its training can be chosen; "
-                    f"routers have {', '.join(LEARNT)}"
-                )
-            return
-        if fusion != "sparsegen":
-            return
-        if self.method == "supervised":
-            raise SettingError(
-                "router training 'supervised': the gates of fusion 'sparsegen' are per token, "
-                "which no loss per session teaches: use answer or joint"
-            )
-        if self.sparsity and self.most_experts >= experts:
-            raise SettingError(
-                f"most_experts={self.most_experts}: of {experts} experts nothing is discouraged "
-                "so: set it lower, or sparsity to 0"
-            )
 
 
 def router_targets(losses_NE: Tensor, temperature: float) -> Tensor:
@@ -150,7 +76,7 @@ def penalty(
 
     Args:
         how: The weights.
-        fusion: What is trained; a `SparsegenRouter` must have watched the batch.
+        fusion: The router; a `SparsegenRouter` must have watched the batch.
         pooled_BH: What it sees of the batch's rows. *Shape:* (batch, hidden).
         present_BT: Which tokens are not padding, where gates are per token; all False in a row
             that does not count. *Shape:* (batch, tokens).
@@ -163,16 +89,16 @@ def penalty(
     losses = []
     if isinstance(fusion, SparsegenRouter):
         for seen in fusion.watched or ():
-            lack = sparsity_lack(seen.scores_BTE, seen.lam_BT1, how.most_experts)[..., 0]
-            losses.append(_both(how, seen.gates_BTE[present_BT], lack[present_BT]))
+            lack = sparsity_lack(seen.scores_BTE, seen.lam_BT1, MOST_EXPERTS)[..., 0]
+            losses.append(_weighted(how, seen.gates_BTE[present_BT], lack[present_BT]))
     else:
         counts_B = present_BT.any(dim=-1)
         gates = fusion.log_shares(pooled_BH)[counts_B].exp()  # type: ignore[operator]
         layers = gates.unbind(dim=1) if gates.ndim == 3 else (gates,)
-        losses = [_both(how, gates_NE, entropy(gates_NE)) for gates_NE in layers]
+        losses = [_weighted(how, gates_NE, entropy(gates_NE)) for gates_NE in layers]
     return torch.stack(losses).mean()
 
 
-def _both(how: RouterTraining, gates_NE: Tensor, lack_N: Tensor) -> Tensor:
+def _weighted(how: RouterTraining, gates_NE: Tensor, sparsity_N: Tensor) -> Tensor:
     balance = balance_loss(shared_mean(gates_NE))
-    return how.balance * balance + how.sparsity * shared_mean(lack_N)
+    return how.balance * balance + how.sparsity * shared_mean(sparsity_N)

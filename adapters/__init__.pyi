@@ -1,0 +1,17 @@
+from .engine.engine import StudentEngine as StudentEngine
+from .engine.engine import engine_lm as engine_lm
+from .engine.engine import student_lm as student_lm
+from .engine.scoring import Continuation as Continuation
+from .engine.scoring import Scorer as Scorer
+from .engine.scoring import scorer_of as scorer_of
+from .experts.routed import RoutedStudent as RoutedStudent
+from .experts.routing_file import ExpertSettings as ExpertSettings
+from .export.export import ExportConfig as ExportConfig
+from .export.export import export_lora as export_lora
+from .export.export import export_model as export_model
+from .generate import stream_answers as stream_answers
+from .lm import resolve_lm as resolve_lm
+from .student import Student as Student
+from .student import load_student as load_student
+
+__all__: list[str]

@@ -1,0 +1,141 @@
+"""Prepared rows: training rows with all that does not change while they are trained on."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from routedk.adapters.experts.lower import lower_hidden
+from routedk.adapters.experts.routed import RoutedStudent
+from routedk.adapters.experts.router_inputs import router_input
+from routedk.adapters.training.examples import TrainingRow
+from routedk.adapters.training.processes import is_main, share_out, wait
+from routedk.adapters.training.stage import Stage
+from routedk.adapters.trees import IGNORED, TokenTree, grow_tree, pad, tree_mask
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PreparedRow:
+    """A training row, its lower layers computed.
+
+    Args:
+        tree: Its tokens.
+        hidden_TH: The output of the layers below the experts.
+        pooled_H: What the router sees of the prompt.
+        start: Position of the first of the session's own tokens.
+    """
+
+    tree: TokenTree
+    hidden_TH: Tensor
+    pooled_H: Tensor
+    start: int
+
+
+def prepare(
+    routed: RoutedStudent, rows: Sequence[TrainingRow], folder: Path, stage: Stage
+) -> list[PreparedRow]:
+    """Compute the layers below the experts once for each row.
+
+    Args:
+        routed: Its layers below the experts are run.
+        rows: The rows of one stage.
+        folder: Keeps the output, for a run that resumes the stage; it must be of the same rows.
+        stage: Its precision.
+    """
+    trees = [grow_tree(row.prompt, row.lines) for row in rows]
+
+    def compute(places: Sequence[int]) -> list[Tensor]:
+        decoder, pad_id = routed.student.model.model, routed.tokenizer.pad_token_id
+        mine = [trees[k] for k in places]
+        with stage.autocast(routed.device):
+            return lower_hidden(decoder, mine, routed.first_layer, pad_id, progress=is_main())
+
+    logger.info("computing the lower layers of %d rows once", len(rows))
+    hidden = computed_once(folder / "lower.safetensors", len(rows), compute)
+    looks_at = router_input(routed.settings.router_input)
+    embed = routed.student.model.get_input_embeddings()
+    prepared = []
+    for row, tree, hidden_TH in zip(rows, trees, hidden, strict=True):
+        vectors_TH = hidden_TH
+        if not looks_at.hidden:
+            vectors_TH = embed(torch.tensor(row.prompt, device=routed.device)).detach()
+        pooled_H = looks_at.pool(vectors_TH, row.span, len(row.prompt)).cpu()
+        prepared.append(PreparedRow(tree, hidden_TH, pooled_H, row.span[0]))
+    return prepared
+
+
+def computed_once(
+    path: Path, count: int, compute: Callable[[Sequence[int]], list[Tensor]]
+) -> list[Tensor]:
+    """One tensor per row: from a file, or computed by all processes and kept there.
+
+    Args:
+        path: The file.
+        count: Number of rows.
+        compute: The tensors of some rows, given as places.
+    """
+    wait()
+    if path.exists():
+        tensors = load_file(path)
+        return [tensors[str(place)] for place in range(count)]
+    computed = share_out(count, compute)
+    if is_main():
+        half = path.with_suffix(".new")
+        save_file({str(place): tensor for place, tensor in enumerate(computed)}, half)
+        half.replace(path)
+    return computed
+
+
+class RowCollator:
+    """Packs prepared rows into one batch of token trees.
+
+    Args:
+        rows: The prepared rows; the dataset holds their places only.
+    """
+
+    def __init__(self, rows: Sequence[PreparedRow]) -> None:
+        self.rows = rows
+
+    def __call__(self, places: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        """Pad and stack; ``pooled`` tells how to gate each row."""
+        rows = [self.rows[place["row"]] for place in places]
+        hidden = [row.hidden_TH for row in rows]
+        members_BT = pad([row.tree.branch_ids for row in rows], -1)
+        return {
+            "inputs_embeds": nn.utils.rnn.pad_sequence(hidden, batch_first=True),
+            "position_ids": pad([row.tree.position_ids for row in rows], 0),
+            "labels": pad([row.tree.labels for row in rows], IGNORED),
+            "attention_mask": tree_mask(members_BT, hidden[0].dtype),
+            "start": torch.tensor([row.start for row in rows]),
+            "pooled": torch.stack([row.pooled_H for row in rows]),
+            "present": members_BT >= 0,
+        }
+
+
+class TargetCollator:
+    """Batches of what the router sees and of the gates that it should give.
+
+    Args:
+        rows: The prepared rows.
+        targets_NE: Their target gates. *Shape:* (rows, experts).
+    """
+
+    def __init__(self, rows: Sequence[PreparedRow], targets_NE: Tensor) -> None:
+        self.rows = rows
+        self.targets_NE = targets_NE
+
+    def __call__(self, places: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        """Stack; each row counts as one token, which is present."""
+        chosen = [place["row"] for place in places]
+        return {
+            "pooled": torch.stack([self.rows[k].pooled_H for k in chosen]),
+            "targets": self.targets_NE[chosen],
+            "present": torch.ones(len(chosen), 1, dtype=torch.bool),
+        }
