@@ -23,12 +23,7 @@ from routedk.eval.report import versions
 from routedk.files import atomic_write, write_json
 from routedk.programs.prompting.layout import render_pattern
 from routedk.programs.sampling.difficulty import read_scores
-from routedk.programs.sampling.sampling import (
-    STRATEGIES,
-    SamplingStrategy,
-    make_strategy,
-    sample_sessions,
-)
+from routedk.programs.sampling.sampling import STRATEGIES, sample_sessions
 from routedk.programs.teachers.annotation import annotation_knowledge
 from routedk.programs.teachers.config import DistillConfig
 from routedk.types import KnowledgeBase, Session
@@ -40,7 +35,8 @@ Point = dict[str, Any]
 
 def points(
     pool: Sequence[Session],
-    strategies: Mapping[str, SamplingStrategy],
+    strategies: Sequence[str],
+    scores: Mapping[str, float] | None,
     config: DistillConfig,
     tokenizer: Any,
 ) -> Iterator[Point]:
@@ -48,7 +44,8 @@ def points(
 
     Args:
         pool: Training sessions with gold, ids distinct.
-        strategies: Strategies by name.
+        strategies: Names of sampling strategies.
+        scores: For the strategy difficulty.
         config: Of the annotation teacher.
         tokenizer: The student's.
 
@@ -56,10 +53,9 @@ def points(
         Strategy, ratio, sessions, bundles, seconds, and the count and tokens of each kind.
     """
     known: dict[tuple[str, ...], Point] = {}
-    for name, strategy in strategies.items():
+    for name in strategies:
         for ratio in RATIOS:
-            taken = {session.id for session in sample_sessions(strategy, pool, ratio)}
-            sample = [session for session in pool if session.id in taken]
+            sample = sample_sessions(pool, name, ratio, seed=config.seed, scores=scores)
             key = tuple(session.id for session in sample)
             if key not in known:
                 started = perf_counter()
@@ -154,14 +150,16 @@ def main(
     warn_untitled(pool)
     known = None if scores is None else read_scores(scores)
     names = [name for name in STRATEGIES if known is not None or name != "difficulty"]
-    strategies = {n: make_strategy(n, seed=source.options.seed, scores=known) for n in names}
     settings = DistillConfig(
-        max_rules=max_rules, max_patterns=max_patterns, min_support=min_support
+        seed=source.options.seed,
+        max_rules=max_rules,
+        max_patterns=max_patterns,
+        min_support=min_support,
     )
     tokenizer = AutoTokenizer.from_pretrained(find_student(student))
     found: list[Point] = []
     started = perf_counter()
-    for point in points(pool, strategies, settings, tokenizer):
+    for point in points(pool, names, known, settings, tokenizer):
         found.append(point)
         typer.echo(f"{point['strategy']} {point['ratio']:.1f}: {_words(point)}", err=True)
     config = {

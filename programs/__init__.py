@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from routedk.programs.prompting.bundle_adapter import BundleLayout
     from routedk.programs.prompting.signatures import GenerateBundles
     from routedk.programs.sampling.difficulty import score_sessions
-    from routedk.programs.sampling.sampling import SamplingStrategy, make_strategy, sample_sessions
+    from routedk.programs.sampling.sampling import sample_sessions
     from routedk.programs.teachers.accumulate import accumulate, of_domain
     from routedk.programs.teachers.config import DistillConfig
 
@@ -36,14 +36,12 @@ __all__ = [
     "DistillConfig",
     "GenerateBundles",
     "ParsedAnswer",
-    "SamplingStrategy",
     "accumulate",
     "central_prediction",
     "distill_artifact",
     "generate_all",
     "load_aicl",
     "load_program",
-    "make_strategy",
     "of_domain",
     "plan_distill",
     "read_answer",
@@ -63,14 +61,12 @@ _HOMES = {
     "DistillConfig": "teachers.config",
     "GenerateBundles": "prompting.signatures",
     "ParsedAnswer": "prompting.answers",
-    "SamplingStrategy": "sampling.sampling",
     "accumulate": "teachers.accumulate",
     "central_prediction": "consensus",
     "distill_artifact": "distill",
     "generate_all": "batch",
     "load_aicl": "aicl.file",
     "load_program": "program_file",
-    "make_strategy": "sampling.sampling",
     "of_domain": "teachers.accumulate",
     "plan_distill": "distill",
     "read_answer": "prompting.answers",

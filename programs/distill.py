@@ -1,10 +1,8 @@
 """`distill`: knowledge from training sessions, made by a language model or read off annotations."""
 
 import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,18 +10,18 @@ from routedk.artifacts import Artifact, ArtifactStore, Recipe, content_hash
 from routedk.data.knowledge_file import read_knowledge, write_knowledge
 from routedk.data.records import session_to_record
 from routedk.errors import DataError, SettingError
-from routedk.files import read_json, write_json
-from routedk.programs.lm_identity import address_of, lm_identity
+from routedk.files import write_json
+from routedk.programs.lm_identity import lm_identity
+from routedk.programs.sampling.difficulty import difficulty_scores, read_scores
+from routedk.programs.sampling.sampling import sample_sessions, sample_size
 from routedk.programs.teachers.config import ANNOTATION, DistillConfig
 from routedk.types import KnowledgeBase, Session
 
 if TYPE_CHECKING:
-    from routedk.programs.teachers.lm_teacher import OnStep
-    from routedk.programs.teachers.plan import PlannedStep
+    from routedk.programs.journal.budget import Tally
+    from routedk.programs.teachers.ask_each import OnStep
 
 __all__ = ["DistillConfig", "distill", "distill_artifact", "plan_distill"]
-
-logger = logging.getLogger(__name__)
 
 KNOWLEDGE = "knowledge.jsonl"
 REPORT = "report.json"
@@ -84,144 +82,120 @@ def distill_artifact(
         store: As there.
         on_step: As there.
     """
-    run = _Run(sessions, config or DistillConfig(), lm, ArtifactStore.of(store), on_step)
-    artifact = run.store.obtain(run.recipe, run.make)
-    _warn(read_json(artifact.folder / REPORT))
-    return artifact
+    config, store, pool = config or DistillConfig(), ArtifactStore.of(store), _annotated(sessions)
+    lm = _named_lm(config) if lm is None else lm
+    scores = None if config.scores is None else read_scores(config.scores)
+    if lm is None and _needs_scores(pool, config):
+        raise SettingError(
+            "strategy 'difficulty' needs scores: give a file of scores, or an LM teacher, which "
+            "answers every session first"
+        )
+    teacher = {"model": ANNOTATION, "address": ""} if lm is None else lm_identity(lm)
+    inputs = {
+        "sessions": content_hash([session_to_record(session) for session in pool]),
+        "scores": scores and content_hash(scores),
+        "teacher": teacher,
+    }
+    # A run with a higher budget continues the one that a lower budget stopped.
+    run = Recipe(stage="knowledge", inputs=inputs, settings=config.recorded).key
+    budget = {"max_tokens": config.max_tokens, "max_cost": config.max_cost}
+
+    def make(out: Path, work: Path) -> None:
+        told: dict[str, Any] = {}
+        if lm is None:
+            from routedk.programs.teachers.annotation import annotation_knowledge
+
+            sample = _sample(pool, config, scores)
+            knowledge = annotation_knowledge(sample, config)
+        else:
+            from routedk.programs.journal.journal import open_journal
+            from routedk.programs.journal.journaled_lm import journaled_lm
+
+            with open_journal(_journal_path(store, teacher)) as journal:
+                asked = journaled_lm(lm, journal, run=run, **budget)
+                sample, knowledge, report = _ask(pool, config, scores, asked, on_step)
+                spent = journal.spent(run)
+            told = {"spent": asdict(spent), "replayed": asked.engine.replayed, "report": report}
+        write_knowledge(knowledge, out / KNOWLEDGE)
+        counts = {
+            "sessions": len(sample),
+            "patterns": len(knowledge.patterns),
+            "rules": len(knowledge.rules),
+            "thoughts": len(knowledge.thoughts),
+        }
+        ids = [session.id for session in sample]
+        happened = {"counts": counts, **told, "sessions": ids}
+        write_json(out / REPORT, {"teacher": teacher, "config": config.recorded, **happened})
+
+    return store.obtain(
+        Recipe(stage="knowledge", inputs=inputs, settings={**config.recorded, **budget}), make
+    )
 
 
 def plan_distill(
     sessions: Sequence[Session], config: DistillConfig | None = None
-) -> list["PlannedStep"]:
-    """The calls, tokens and cost that distilling will come to; nothing is asked.
+) -> dict[str, "Tally"]:
+    """The calls, tokens and cost that distilling comes to at most; nothing is asked.
+
+    A session without a mistake needs fewer calls than are counted here.
 
     Args:
         sessions: Training sessions.
         config: All settings.
 
     Returns:
-        The steps of an LM teacher; none for the annotation teacher, which makes no calls.
+        For each step of an LM teacher what its calls come to, with answers of typical size; empty
+        for the annotation teacher, which makes no calls.
 
     Raises:
         DataError: No session has gold bundles.
     """
-    config = config or DistillConfig()
-    pool = _annotated(sessions)
-    if config.teacher == ANNOTATION:
-        return []
-    from routedk.programs.teachers.plan import plan_calls
+    config, pool = config or DistillConfig(), _annotated(sessions)
+    if _named_lm(config) is None:
+        return {}
+    from routedk.programs.teachers.plan import PlanEngine
 
-    scores = _read_scores(config)
-    scored = pool if _needs_scores(config, pool, scores) else []
-    if scored:
-        # Which sessions are difficult is not known before they are answered: any stand for them.
-        scores = {session.id: 0.0 for session in pool}
-    return plan_calls(config, _sample(pool, config, scores), scored)
+    engine = PlanEngine()
+    scores = None if config.scores is None else read_scores(config.scores)
+    _ask(pool, config, scores, engine.lm, None)
+    return engine.steps(config.teacher)
 
 
-class _Run:
-    """One call of `distill`: its recipe, and how to make what it stands for."""
+def _journal_path(store: ArtifactStore, teacher: Mapping[str, str]) -> Path:
+    """One journal for each model and address: its options are part of the questions."""
+    name = "".join(c if c.isalnum() else "-" for c in teacher["model"])[-40:]
+    key = content_hash([teacher["model"], teacher["address"]])[:8]
+    return store.root / "journals" / f"{name}-{key}.jsonl"
 
-    def __init__(
-        self,
-        sessions: Sequence[Session],
-        config: DistillConfig,
-        lm: Any,
-        store: ArtifactStore,
-        on_step: "OnStep | None",
-    ) -> None:
-        self.pool = _annotated(sessions)
-        self.config = config
-        self.store = store
-        self.on_step = on_step
-        self.lm = lm if lm is not None else _named_lm(config)
-        self.scores = _read_scores(config)
-        if self.lm is None and _needs_scores(config, self.pool, self.scores):
-            raise SettingError(
-                "strategy 'difficulty' needs scores: give a file of scores, or an LM teacher, "
-                "which answers every session first"
-            )
-        self.name: str = ANNOTATION if self.lm is None else self.lm.model
-        self.inputs = {
-            "sessions": content_hash([session_to_record(session) for session in self.pool]),
-            "scores": None if self.scores is None else content_hash(self.scores),
-            "teacher": self.name if self.lm is None else lm_identity(self.lm),
-            "address": "" if self.lm is None else address_of(self.lm),
-        }
 
-    @property
-    def recipe(self) -> Recipe:
-        budget = {"max_tokens": self.config.max_tokens, "max_cost": self.config.max_cost}
-        settings = {**self.config.recorded, **budget}
-        return Recipe(stage="knowledge", inputs=self.inputs, settings=settings)
+def _ask(
+    pool: Sequence[Session],
+    config: DistillConfig,
+    scores: Mapping[str, float] | None,
+    lm: Any,
+    on_step: "OnStep | None",
+) -> tuple[list[Session], KnowledgeBase, dict[str, Any]]:
+    """The sample, what an LM teacher makes of it, and what happened."""
+    from routedk.programs.teachers.lm_teacher import LMTeacher
 
-    def make(self, out: Path, work: Path) -> None:
-        made = self._annotation_knowledge() if self.lm is None else self._lm_knowledge()
-        sample, knowledge, told = made
-        write_knowledge(knowledge, out / KNOWLEDGE)
-        report = {
-            "kind": "routedk.knowledge",
-            "teacher": self.name,
-            "config": self.config.recorded,
-            "counts": {
-                "sessions": len(sample),
-                "sessions_with_bundles": sum(bool(session.bundles) for session in sample),
-                "patterns": len(knowledge.patterns),
-                "rules": len(knowledge.rules),
-                "thoughts": len(knowledge.thoughts),
-            },
-            **told,
-            "sessions": [session.id for session in sample],
-        }
-        write_json(out / REPORT, report)
+    # An answer that was cut short is not worth a warning: what is made of it is checked.
+    logging.getLogger("dspy.clients.lm").setLevel(logging.ERROR)
+    if _needs_scores(pool, config):
+        scores = difficulty_scores(pool, lm, threads=config.threads, on_step=on_step)
+    sample = _sample(pool, config, scores)
+    teacher = LMTeacher(lm, config, on_step)
+    return sample, teacher.distill(sample), asdict(teacher.report)
 
-    def _annotation_knowledge(self) -> tuple[list[Session], KnowledgeBase, dict[str, Any]]:
-        from routedk.programs.teachers.annotation import annotation_knowledge
 
-        sample = _sample(self.pool, self.config, self.scores)
-        return sample, annotation_knowledge(sample, self.config), {}
+def _sample(
+    pool: Sequence[Session], config: DistillConfig, scores: Mapping[str, float] | None
+) -> list[Session]:
+    return sample_sessions(pool, config.strategy, config.ratio, seed=config.seed, scores=scores)
 
-    def _lm_knowledge(self) -> tuple[list[Session], KnowledgeBase, dict[str, Any]]:
-        from routedk.programs.journal.budget import price_of
-        from routedk.programs.journal.journal import open_journal
-        from routedk.programs.journal.journaled_lm import journaled_lm
-        from routedk.programs.sampling.difficulty import difficulty_scores
-        from routedk.programs.teachers.lm_teacher import LMTeacher
 
-        # A run with a higher budget continues the one that was stopped by a lower one.
-        run = Recipe(stage="knowledge", inputs=self.inputs, settings=self.config.recorded).key
-        # An answer that was cut short is not worth a warning: what is made of it is checked.
-        logging.getLogger("dspy.clients.lm").setLevel(logging.ERROR)
-        with open_journal(self._journal_path()) as journal:
-            lm = journaled_lm(
-                self.lm,
-                journal,
-                run=run,
-                max_tokens=self.config.max_tokens,
-                max_cost=self.config.max_cost,
-            )
-            scores = self.scores
-            if _needs_scores(self.config, self.pool, scores):
-                scores = difficulty_scores(
-                    self.pool, lm, threads=self.config.threads, on_step=self.on_step
-                )
-            sample = _sample(self.pool, self.config, scores)
-            teacher = LMTeacher(
-                lm, self.config, price=partial(price_of, self.lm), on_step=self.on_step
-            )
-            knowledge = teacher.distill(sample)
-            spent = journal.spent(run)
-        told = {
-            "spent": {**asdict(spent), "tokens": spent.tokens},
-            "replayed": lm.engine.replayed,
-            "report": asdict(teacher.report),
-        }
-        return sample, knowledge, told
-
-    def _journal_path(self) -> Path:
-        teacher = content_hash([self.name, self.inputs["address"]])
-        name = "".join(letter if letter.isalnum() else "-" for letter in self.name)
-        return self.store.root / "journals" / f"{name[-40:]}-{teacher[:8]}.jsonl"
+def _needs_scores(pool: Sequence[Session], config: DistillConfig) -> bool:
+    takes_all = sample_size(len(pool), config.ratio) == len(pool)
+    return config.strategy == "difficulty" and config.scores is None and not takes_all
 
 
 def _annotated(sessions: Sequence[Session]) -> list[Session]:
@@ -236,62 +210,11 @@ def _annotated(sessions: Sequence[Session]) -> list[Session]:
 
 def _named_lm(config: DistillConfig) -> Any:
     """The LM teacher that a config names; None for the annotation teacher."""
-    if config.teacher == ANNOTATION:
-        for name in ("api_base", "max_tokens", "max_cost"):
-            if getattr(config, name) is not None:
-                raise SettingError(f"{name} is for LM teachers: the annotation teacher calls none")
-        return None
-    from routedk.programs.teachers.named_lm import teacher_lm
+    if config.teacher != ANNOTATION:
+        from routedk.programs.teachers.named_lm import teacher_lm
 
-    return teacher_lm(config)
-
-
-def _read_scores(config: DistillConfig) -> dict[str, float] | None:
-    if config.scores is None:
-        return None
-    from routedk.programs.sampling.difficulty import read_scores
-
-    return read_scores(config.scores)
-
-
-def _needs_scores(
-    config: DistillConfig, pool: Sequence[Session], scores: Mapping[str, float] | None
-) -> bool:
-    from routedk.programs.sampling.sampling import sample_size
-
-    takes_all = sample_size(len(pool), config.ratio) == len(pool)
-    return config.strategy == "difficulty" and scores is None and not takes_all
-
-
-def _sample(
-    pool: list[Session], config: DistillConfig, scores: Mapping[str, float] | None
-) -> list[Session]:
-    """The sessions to distill from, in the order of the pool."""
-    from routedk.programs.sampling.sampling import make_strategy, sample_sessions, sample_size
-
-    if sample_size(len(pool), config.ratio) == len(pool):
-        return pool
-    strategy = make_strategy(config.strategy, seed=config.seed, scores=scores)
-    taken = {session.id for session in sample_sessions(strategy, pool, config.ratio)}
-    return [session for session in pool if session.id in taken]
-
-
-def _warn(told: Any) -> None:
-    """Log what an LM teacher's run came to, and what went wrong in it."""
-    if "spent" not in told:
-        return
-    spent, report = told["spent"], told["report"]
-    cost = "unknown" if spent["cost"] is None else f"{spent['cost']:.4f} dollars"
-    logger.info(
-        "%s: %d calls, %d tokens, cost %s; %d answers were in the journal",
-        *(told["teacher"], spent["calls"], spent["tokens"], cost, told["replayed"]),
-    )
-    if report["dropped_thoughts"]:
-        count = len(report["dropped_thoughts"])
-        logger.info("%d thoughts were dropped: gold does not follow from them", count)
-    if report["quarantined"]:
-        steps = Counter(record["step"] for record in report["quarantined"])
-        counts = ", ".join(f"{count} of {step}s" for step, count in steps.items())
-        logger.warning("sessions were left out, %s: see %s", counts, REPORT)
-    if report["stopped"]:
-        logger.warning("not all calls were made: %s", report["stopped"])
+        return teacher_lm(config)
+    for name in ("api_base", "max_tokens", "max_cost"):
+        if getattr(config, name) is not None:
+            raise SettingError(f"{name} is for LM teachers: the annotation teacher calls none")
+    return None

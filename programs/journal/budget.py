@@ -16,7 +16,7 @@ class BudgetError(RouteDKError, LMError):  # type: ignore[misc]  # DSPy is untyp
     """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Tally:
     """What calls came to.
 
@@ -39,12 +39,11 @@ class Tally:
 
     def __add__(self, other: "Tally") -> "Tally":
         """Both together."""
-        known = self.cost is not None and other.cost is not None
         return Tally(
-            calls=self.calls + other.calls,
-            input_tokens=self.input_tokens + other.input_tokens,
-            output_tokens=self.output_tokens + other.output_tokens,
-            cost=(self.cost or 0.0) + (other.cost or 0.0) if known else None,
+            self.calls + other.calls,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            None if self.cost is None or other.cost is None else self.cost + other.cost,
         )
 
 
@@ -53,7 +52,7 @@ class Budget:
 
     Args:
         max_tokens: Tokens read and written; None for no limit.
-        max_cost: US dollars; None for no limit.
+        max_cost: US dollars; None for no limit. Costs must then be known.
         spent: What earlier attempts of the run spent.
     """
 
@@ -63,12 +62,6 @@ class Budget:
         self._spent = spent
         self._reserved: list[Tally] = []
         self._changed = Condition()
-
-    @property
-    def spent(self) -> Tally:
-        """What the run has spent, interrupted attempts included."""
-        with self._changed:
-            return self._spent
 
     def reserve(self, most: Tally) -> None:
         """Set aside the most that a call may cost, waiting for calls under way to leave room.
@@ -94,13 +87,12 @@ class Budget:
 
     def _excess(self, total: Tally) -> str:
         """Which limit a total exceeds; empty where it exceeds none."""
-        spent = self._spent
+        spent, cost, paid = self._spent.tokens, total.cost or 0.0, self._spent.cost or 0.0
         if self._max_tokens is not None and total.tokens > self._max_tokens:
             return (
-                f"{self._max_tokens} tokens: {spent.tokens} are spent, and the next call may take "
-                f"{total.tokens - spent.tokens} (raise max_tokens"
+                f"{self._max_tokens} tokens: {spent} are spent, and the next call may take "
+                f"{total.tokens - spent} (raise max_tokens"
             )
-        cost, paid = total.cost or 0.0, spent.cost or 0.0
         if self._max_cost is not None and cost > self._max_cost:
             return (
                 f"{self._max_cost} dollars: {paid:.4f} are spent, and the next call may take "
@@ -132,4 +124,5 @@ def price(model: str, input_tokens: int, output_tokens: int) -> float | None:
 
 def price_of(lm: Any, input_tokens: int, output_tokens: int) -> float | None:
     """As `price`, for a ``dspy.LM``; None for a custom engine, whose name may be anything."""
-    return price(lm.model, input_tokens, output_tokens) if isinstance(lm.engine, str) else None
+    asked = getattr(lm.engine, "asked_lm", lm)
+    return price(lm.model, input_tokens, output_tokens) if isinstance(asked.engine, str) else None

@@ -20,7 +20,6 @@ class KeptAnswer(BaseModel):
         key: SHA-256 of the question, in hexadecimal.
         run: Key of the run that paid for it.
         text: The answer.
-        finish_reason: Why it ended, e.g. ``stop`` or ``length``.
         input_tokens: Tokens of the prompt.
         output_tokens: Tokens of the answer.
         cost: Its price in US dollars; None where the model's price is not known.
@@ -31,7 +30,6 @@ class KeptAnswer(BaseModel):
     key: str
     run: str
     text: str
-    finish_reason: str
     input_tokens: int = Field(ge=0)
     output_tokens: int = Field(ge=0)
     cost: float | None = Field(ge=0)
@@ -39,12 +37,7 @@ class KeptAnswer(BaseModel):
     @property
     def tally(self) -> Tally:
         """What the call came to."""
-        return Tally(
-            calls=1,
-            input_tokens=self.input_tokens,
-            output_tokens=self.output_tokens,
-            cost=self.cost,
-        )
+        return Tally(1, self.input_tokens, self.output_tokens, self.cost)
 
 
 class Journal:
@@ -62,11 +55,7 @@ class Journal:
         self._answers: dict[str, KeptAnswer] = {}
         for line, record in log.records:
             answer = _answer(record, log.path, line)
-            self._answers.setdefault(answer.key, answer)
-
-    def __len__(self) -> int:
-        """How many questions are answered."""
-        return len(self._answers)
+            self._answers[answer.key] = answer
 
     def get(self, key: str) -> KeptAnswer | None:
         """The answer to a question; None where it was not asked yet."""
@@ -82,9 +71,8 @@ class Journal:
         self._answers[answer.key] = answer
 
     def spent(self, run: str) -> Tally:
-        """What a run paid for so far."""
-        paid = (answer.tally for answer in self._answers.values() if answer.run == run)
-        return sum(paid, Tally())
+        """What a run has paid for, interrupted attempts included."""
+        return sum((kept.tally for kept in self._answers.values() if kept.run == run), Tally())
 
 
 @contextmanager
@@ -98,9 +86,8 @@ def open_journal(path: Path) -> Iterator[Journal]:
         DataError: Another process has it open, it cannot be read or written, or a line is broken.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{path}.lock", timeout=0, thread_local=False)
     try:
-        held = lock.acquire()
+        held = FileLock(f"{path}.lock", timeout=0).acquire()
     except Timeout:
         raise DataError(
             "another process is asking this teacher",

@@ -2,12 +2,7 @@
 
 import hashlib
 import json
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from threading import Lock
 from typing import Any, Self
 
@@ -18,9 +13,8 @@ from dspy.utils.exceptions import LMError, LMServerError
 from routedk.errors import RouteDKError, SettingError
 from routedk.programs.journal.budget import Budget, Tally, price_of
 from routedk.programs.journal.journal import Journal, KeptAnswer
+from routedk.programs.journal.retry_after import seconds_to_wait
 from routedk.programs.lm_identity import CONNECTION
-
-_LONGEST_WAIT_SECONDS = 120.0
 
 
 class NoAnswerError(RouteDKError, LMServerError):  # type: ignore[misc]  # DSPy is untyped here
@@ -37,34 +31,33 @@ class JournalEngine:
     Args:
         lm: The language model that is asked.
         journal: Where answers are kept.
-        run: Key of the run, whose spending the budget limits.
-        budget: What the run may still spend; None for anything.
+        run: Key of the run that pays.
+        budget: What the run may spend.
 
     Attributes:
-        replayed: Questions that were answered from the journal.
+        asked_lm: The language model that is asked.
     """
 
     supports_response_schema = False
 
-    def __init__(self, lm: Any, journal: Journal, run: str, budget: Budget | None) -> None:
+    def __init__(self, lm: Any, journal: Journal, run: str, budget: Budget) -> None:
         # The outer `dspy.LM` retries; each try is a call of its own here.
-        self._lm = lm.copy(cache=False, num_retries=0)
-        self._sends_headers = isinstance(lm.engine, str) and lm.engine != "lm15"
+        self.asked_lm = lm.copy(cache=False, num_retries=0)
+        self.supported_params = set(lm.supported_params)
         self._journal = journal
         self._run = run
         self._budget = budget
-        self._lock = Lock()
         self._asking: dict[str, Lock] = {}
-        self.replayed = 0
+        self._replayed: list[str] = []
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Copies of a program share the journal."""
         return self
 
     @property
-    def supported_params(self) -> set[str]:
-        """The options that the language model takes."""
-        return set(self._lm.supported_params)
+    def replayed(self) -> int:
+        """How many questions were answered from the journal."""
+        return len(self._replayed)
 
     def complete(self, request: Request) -> Response:
         """Answer one request.
@@ -74,68 +67,49 @@ class JournalEngine:
             LMError: The language model failed.
             DataError: The answer cannot be written to the journal.
         """
-        key, size = _question(request, self._lm.kwargs.get("rollout_id"))
-        with self._lock:
-            asking = self._asking.setdefault(key, Lock())
+        key, size = _question(request, self.asked_lm.kwargs.get("rollout_id"))
         # Of threads that have the same question, one asks, and the others find its answer.
-        with asking:
-            answer = self._journal.get(key)
-            if answer is None:
-                answer = self._ask(request, key, size)
+        with self._asking.setdefault(key, Lock()):
+            kept = self._journal.get(key)
+            if kept is None:
+                kept = self._ask(request, key, size)
             else:
-                with self._lock:
-                    self.replayed += 1
+                self._replayed.append(key)
         return Response(
             id=None,
             model=request.model,
-            message=Message.assistant(answer.text),
-            finish_reason=answer.finish_reason,
-            usage=Usage(input_tokens=answer.input_tokens, output_tokens=answer.output_tokens),
+            message=Message.assistant(kept.text),
+            finish_reason="stop",
+            usage=Usage(input_tokens=kept.input_tokens, output_tokens=kept.output_tokens),
         )
 
     def _ask(self, request: Request, key: str, size: int) -> KeptAnswer:
-        with self._paying(size) as spend:
-            try:
-                # DSPy counts and records the outer call.
-                with dspy.context(disable_history=True, usage_tracker=None, callbacks=[]):
-                    response = self._lm_with(key)(request)
-            except LMError as error:
-                error.retry_after = _wait(error)
-                raise
-            answer = self._kept(response, key, size)
-            self._journal.add(answer)
-            spend.append(answer.tally)
-        return answer
-
-    @contextmanager
-    def _paying(self, size: int) -> Iterator[list[Tally]]:
-        """Reserve the most that a call may cost; what the block adds to the list was spent."""
-        spent: list[Tally] = []
-        if self._budget is None:
-            yield spent
-            return
-        longest = _answer_limit(self._lm)
-        most = Tally(
-            calls=1,
-            input_tokens=size,
-            output_tokens=longest,
-            cost=price_of(self._lm, size, longest),
-        )
+        longest = _answer_limit(self.asked_lm)
+        most = Tally(1, size, longest, price_of(self.asked_lm, size, longest))
+        spent = Tally()
         self._budget.reserve(most)
         try:
-            yield spent
+            # DSPy counts and records the outer call.
+            with dspy.context(disable_history=True, usage_tracker=None, callbacks=[]):
+                kept = self._kept(self._lm_for(key)(request), key, size)
+            self._journal.add(kept)
+            spent = kept.tally
+        except LMError as error:
+            error.retry_after = seconds_to_wait(error)
+            raise
         finally:
-            self._budget.settle(most, sum(spent, Tally()))
+            self._budget.settle(most, spent)
+        return kept
 
-    def _lm_with(self, key: str) -> Any:
+    def _lm_for(self, key: str) -> Any:
         """The language model, sending the question's key where it can send headers.
 
         A server that knows the header computes a call that a killed run had begun only once.
         """
-        if not self._sends_headers:
-            return self._lm
-        headers = self._lm.kwargs.get("extra_headers") or {}
-        return self._lm.copy(extra_headers={**headers, "Idempotency-Key": key})
+        if self.asked_lm.engine not in ("auto", "litellm"):
+            return self.asked_lm
+        headers = self.asked_lm.kwargs.get("extra_headers") or {}
+        return self.asked_lm.copy(extra_headers={**headers, "Idempotency-Key": key})
 
     def _kept(self, response: Response, key: str, size: int) -> KeptAnswer:
         # Half a surrogate pair cannot be written as UTF-8.
@@ -144,15 +118,14 @@ class JournalEngine:
         read = response.usage.input_tokens or size
         written = response.usage.output_tokens or len(text.encode())
         if not written:
-            raise NoAnswerError(f"{self._lm.model}: the server's response held no answer")
+            raise NoAnswerError(f"{self.asked_lm.model}: the server's response held no answer")
         return KeptAnswer(
             key=key,
             run=self._run,
             text=text,
-            finish_reason=response.finish_reason,
             input_tokens=read,
             output_tokens=written,
-            cost=price_of(self._lm, read, written),
+            cost=price_of(self.asked_lm, read, written),
         )
 
 
@@ -181,15 +154,13 @@ def journaled_lm(
     Raises:
         SettingError: There is a budget, and the model has no ``max_tokens`` or no known price.
     """
-    budget = None
-    if max_tokens is not None or max_cost is not None:
-        if not _answer_limit(lm):
-            raise SettingError("a budget needs a limit on answers: give the dspy.LM max_tokens")
-        if max_cost is not None and price_of(lm, 1, 1) is None:
-            raise SettingError(
-                f"the price of {lm.model} is not known: limit it by max_tokens instead of max_cost"
-            )
-        budget = Budget(max_tokens, max_cost, journal.spent(run))
+    if (max_tokens or max_cost) and not _answer_limit(lm):
+        raise SettingError("a budget needs a limit on answers: give the dspy.LM max_tokens")
+    if max_cost is not None and price_of(lm, 1, 1) is None:
+        raise SettingError(
+            f"the price of {lm.model} is not known: limit it by max_tokens instead of max_cost"
+        )
+    budget = Budget(max_tokens, max_cost, journal.spent(run))
     return lm.copy(
         engine=JournalEngine(lm, journal, run, budget),
         cache=False,
@@ -205,30 +176,6 @@ def _answer_limit(lm: Any) -> int:
 def _question(request: Request, rollout_id: int | None) -> tuple[str, int]:
     """The key of what is asked, and its bytes, which its tokens are not more than."""
     asked = asdict(request)
-    prompt = json.dumps([asked.pop("system"), asked.pop("messages")], ensure_ascii=False)
+    prompt = json.dumps([asked.pop("system"), asked.pop("messages")])
     options = json.dumps([asked, rollout_id], sort_keys=True, default=repr)
-    raw = prompt.encode(errors="replace")
-    return hashlib.sha256(raw + options.encode()).hexdigest(), len(raw)
-
-
-def _wait(error: LMError) -> float | None:
-    """Seconds until the next try: what the server asked for, bounded, and spread over callers."""
-    asked = error.retry_after if error.retry_after is not None else _retry_after(error)
-    # A server may ask for an hour, and callers turned away together would come back together.
-    return None if asked is None else min(asked, _LONGEST_WAIT_SECONDS) * random.uniform(1.0, 1.1)
-
-
-def _retry_after(error: BaseException) -> float | None:
-    """The Retry-After header in seconds; DSPy 3.4 does not find it in LiteLLM's errors."""
-    cause: BaseException | None = error
-    while cause is not None and not hasattr(cause, "litellm_response_headers"):
-        cause = cause.__cause__
-    value = (getattr(cause, "litellm_response_headers", None) or {}).get("retry-after", "")
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
-        return None
+    return hashlib.sha256((prompt + options).encode()).hexdigest(), len(prompt)

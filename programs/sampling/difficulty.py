@@ -6,30 +6,33 @@ The file is JSONL, one session a line::
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
 from routedk.artifacts import ArtifactStore, Recipe, content_hash
 from routedk.data.records import session_to_record
-from routedk.errors import DataError, SettingError
-from routedk.eval.matched import matched_f1
+from routedk.errors import DataError
 from routedk.files import read_jsonl, write_jsonl_records
-from routedk.programs.lm_identity import address_of, lm_identity
+from routedk.programs.lm_identity import lm_identity
 from routedk.types import Session, bundle_sets
 
 if TYPE_CHECKING:
-    from routedk.programs.teachers.lm_teacher import OnStep
+    from routedk.programs.teachers.ask_each import OnStep
 
 _SCORES = "scores.jsonl"
 
 
+class _Score(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    session_id: str
+    score: float = Field(ge=0, le=1)
+
+
 def difficulty_scores(
-    sessions: Sequence[Session],
-    lm: Any,
-    *,
-    threads: int = 16,
-    on_step: "OnStep | None" = None,
+    sessions: Sequence[Session], lm: Any, *, threads: int = 16, on_step: "OnStep | None" = None
 ) -> dict[str, float]:
     """Let a model answer every session zero-shot: the lower the score, the harder the session.
 
@@ -45,36 +48,26 @@ def difficulty_scores(
         Matched F1 by session id, in [0, 1], in the order of the sessions.
 
     Raises:
-        SettingError: A session is not annotated, so that its answer cannot be scored.
+        BudgetError: The model is a teacher whose budget is used up.
         LMError: The model failed in a way that would meet every session.
     """
-    import dspy
-
-    from routedk.programs.batch import call_all
+    from routedk.eval.matched import matched_f1
     from routedk.programs.generator import BundleGenerator
-    from routedk.programs.teachers.session_errors import is_session_error
+    from routedk.programs.journal.budget import BudgetError
+    from routedk.programs.teachers.ask_each import ask_each
 
-    blind = [session.id for session in sessions if session.bundles is None]
-    if blind:
-        raise SettingError(
-            f"{len(blind)} sessions have no gold to score answers by, e.g. {', '.join(blind[:5])}"
-        )
-    program, done = BundleGenerator(), count(1)
+    program = BundleGenerator()
 
-    def score(session: Session) -> float:
-        try:
-            return matched_f1(session.gold, bundle_sets(program(session=session).bundles))
-        except Exception as error:
-            if not is_session_error(error):
-                raise
-            return 0.0
-        finally:
-            if on_step is not None:
-                on_step("answer", next(done), len(sessions))
+    def answer(session: Session) -> Any:
+        return program(session=session)
 
-    with dspy.context(lm=lm):
-        scores = call_all(score, sessions, num_threads=threads)
-    return {session.id: value for session, value in zip(sessions, scores, strict=True)}
+    asked = ask_each("answer", answer, sessions, lm, threads=threads, on_step=on_step)
+    if asked.stopped:
+        raise BudgetError(asked.stopped)
+    scores = dict.fromkeys((session.id for session in sessions), 0.0)
+    for session, found, _ in asked.answers:
+        scores[session.id] = matched_f1(session.gold, bundle_sets(found.bundles))
+    return scores
 
 
 def score_sessions(
@@ -87,32 +80,25 @@ def score_sessions(
     """The file of a model's `difficulty_scores`, made once: for ``DistillConfig(scores=...)``.
 
     Args:
-        sessions: As there.
-        lm: As there.
-        threads: As there.
+        sessions: Training sessions; those that nobody annotated get no score.
+        lm: The base model.
+        threads: Calls under way at once, at least 1.
         store: Where the file is kept; None for the default store.
     """
+    pool = [session for session in sessions if session.bundles is not None]
 
     def make(out: Path, work: Path) -> None:
-        write_scores(out / _SCORES, difficulty_scores(sessions, lm, threads=threads))
+        write_scores(out / _SCORES, difficulty_scores(pool, lm, threads=threads))
 
-    recipe = Recipe(
-        stage="scores",
-        inputs={
-            "sessions": content_hash([session_to_record(session) for session in sessions]),
-            "lm": lm_identity(lm),
-            "address": address_of(lm),
-        },
-        settings={},
-    )
+    sessions_hash = content_hash([session_to_record(session) for session in pool])
+    inputs = {"sessions": sessions_hash, "lm": lm_identity(lm)}
+    recipe = Recipe(stage="scores", inputs=inputs, settings={})
     return ArtifactStore.of(store).obtain(recipe, make).folder / _SCORES
 
 
 def write_scores(path: str | Path, scores: Mapping[str, float]) -> None:
     """Write scores by session id as JSONL, atomically; an existing file is replaced."""
-    write_jsonl_records(
-        path, ({"session_id": name, "score": float(score)} for name, score in scores.items())
-    )
+    write_jsonl_records(path, ({"session_id": k, "score": float(v)} for k, v in scores.items()))
 
 
 def read_scores(path: str | Path) -> dict[str, float]:
@@ -124,21 +110,14 @@ def read_scores(path: str | Path) -> dict[str, float]:
     """
     scores: dict[str, float] = {}
     for line, record in read_jsonl(path):
-        problem = _problem(record, scores)
-        if problem:
-            raise DataError(problem, path=path, line=line, hint="fix or remove this line")
-        scores[record["session_id"]] = float(record["score"])
+        try:
+            made = _Score.model_validate(record)
+        except ValidationError as error:
+            first = error.errors()[0]
+            problem = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            raise DataError(problem, path=path, line=line, hint="fix or remove this line") from None
+        if made.session_id in scores:
+            problem = f"session {made.session_id!r} has a score already"
+            raise DataError(problem, path=path, line=line, hint="keep one of the two")
+        scores[made.session_id] = made.score
     return scores
-
-
-def _problem(record: Mapping[str, Any], known: Mapping[str, float]) -> str:
-    if record.keys() != {"session_id", "score"}:
-        return f"keys are {', '.join(record) or 'none'}, not session_id, score"
-    name, score = record["session_id"], record["score"]
-    if not isinstance(name, str):
-        return f"session_id is {name!r}, not a text"
-    if name in known:
-        return f"session {name!r} has a score already"
-    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
-        return f"score is {score!r}, not a number in [0, 1]"
-    return ""

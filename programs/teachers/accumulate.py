@@ -17,7 +17,7 @@ from routedk.types import KnowledgeBase, Pattern, Provenance, Rule, Thought
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _WORD = re.compile(r"\w+")
-_Piece = TypeVar("_Piece", Pattern, Rule)
+_Piece = TypeVar("_Piece", Pattern, Rule, Thought)
 
 
 def is_domain_name(text: str) -> bool:
@@ -38,15 +38,15 @@ def of_domain(knowledge: KnowledgeBase, name: str) -> KnowledgeBase:
     if not is_domain_name(name):
         raise SettingError(f"domain {name!r}: names are of letters, digits, _, . and -")
 
-    def marked(made: Provenance) -> Provenance:
-        return replace(made, sessions=tuple(f"{name}:{session}" for session in made.sessions))
+    def marked(piece: _Piece) -> _Piece:
+        sources = tuple(f"{name}:{session}" for session in piece.provenance.sessions)
+        return replace(piece, provenance=replace(piece.provenance, sessions=sources))
 
     return KnowledgeBase(
-        patterns=tuple(replace(p, provenance=marked(p.provenance)) for p in knowledge.patterns),
-        rules=tuple(replace(r, provenance=marked(r.provenance)) for r in knowledge.rules),
+        patterns=tuple(map(marked, knowledge.patterns)),
+        rules=tuple(map(marked, knowledge.rules)),
         thoughts=tuple(
-            replace(t, session_id=f"{name}:{t.session_id}", provenance=marked(t.provenance))
-            for t in knowledge.thoughts
+            replace(marked(t), session_id=f"{name}:{t.session_id}") for t in knowledge.thoughts
         ),
     )
 
@@ -82,24 +82,22 @@ def _words(text: str) -> Hashable:
 
 
 def _once(pieces: Iterable[_Piece], key_of: Callable[[_Piece], Hashable]) -> tuple[_Piece, ...]:
-    found: dict[Hashable, _Piece] = {}
+    found: dict[Hashable, list[_Piece]] = {}
     for piece in pieces:
-        key = key_of(piece)
-        if key in found:
-            joint = _joint(found[key].provenance, piece.provenance)
-            found[key] = replace(found[key], provenance=joint)
-        else:
-            found[key] = piece
-    return tuple(found.values())
+        found.setdefault(key_of(piece), []).append(piece)
+    return tuple(
+        replace(same[0], provenance=joint_provenance([piece.provenance for piece in same]))
+        for same in found.values()
+    )
 
 
-def _joint(one: Provenance, other: Provenance) -> Provenance:
-    """Of the first, with what the other adds: its teacher, sources and cost."""
-    teachers = dict.fromkeys([*one.teacher.split(" + "), *other.teacher.split(" + ")])
-    return replace(
-        one,
-        teacher=" + ".join(teachers),
-        sessions=tuple(dict.fromkeys([*one.sessions, *other.sessions])),
-        tokens=one.tokens + other.tokens,
-        cost=joint_cost([one, other]),
+def joint_provenance(sources: Sequence[Provenance]) -> Provenance:
+    """Where a piece comes from that several say: all their teachers, sessions, tokens and cost."""
+    teachers = [teacher for source in sources for teacher in source.teacher.split(" + ")]
+    return Provenance(
+        teacher=" + ".join(dict.fromkeys(teachers)),
+        sessions=tuple(dict.fromkeys(name for source in sources for name in source.sessions)),
+        prompt_hash=sources[0].prompt_hash,
+        tokens=sum(source.tokens for source in sources),
+        cost=joint_cost(sources),
     )

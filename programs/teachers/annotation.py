@@ -26,13 +26,8 @@ def annotation_knowledge(sessions: Sequence[Session], config: DistillConfig) -> 
     """
     kinds = Kinds(sessions)
     intents = GoldIntents(sessions, kinds)
-    patterns = (
-        mine_patterns(sessions, min_support=config.min_support, limit=config.max_patterns)
-        if "pattern" in config.formats
-        else ()
-    )
     return KnowledgeBase(
-        patterns=patterns,
+        patterns=mine_patterns(sessions, config) if "pattern" in config.formats else (),
         rules=_rules(sessions, kinds, intents, config) if "rule" in config.formats else (),
         thoughts=_thoughts(sessions, intents) if "thought" in config.formats else (),
     )

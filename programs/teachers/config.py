@@ -1,6 +1,6 @@
 """`DistillConfig`: all settings of distilling."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -10,6 +10,8 @@ Format: TypeAlias = Literal["pattern", "rule", "thought"]
 Strategy: TypeAlias = Literal["random", "length", "diversity", "difficulty"]
 
 ANNOTATION = "annotation"
+# What is recorded by its content, and what changes only how knowledge is made.
+_NOT_RECORDED = ("teacher", "scores", "api_base", "max_tokens", "max_cost", "threads")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,27 +58,27 @@ class DistillConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        formats = tuple(name for name in get_args(Format) if name in self.formats)
-        if not formats or len(formats) != len(set(self.formats)):
+        known = get_args(Format)
+        if not self.formats or set(self.formats) - set(known):
+            allowed = ", ".join(known)
             raise SettingError(
-                f"formats {list(self.formats)}: at least one of {', '.join(get_args(Format))}, "
-                "nothing else"
+                f"formats {list(self.formats)}: at least one of {allowed}, nothing else"
             )
         # In the order in which they build on each other.
-        object.__setattr__(self, "formats", formats)
+        object.__setattr__(self, "formats", tuple(name for name in known if name in self.formats))
         if self.strategy not in get_args(Strategy):
             allowed = ", ".join(get_args(Strategy))
             raise SettingError(f"strategy {self.strategy!r}: it must be one of {allowed}")
+        if self.scores is not None and self.strategy != "difficulty":
+            raise SettingError(
+                f"scores are for the strategy difficulty, and the strategy is {self.strategy!r}"
+            )
         for name, least in (("max_rules", 0), ("max_patterns", 0), ("threads", 1), ("seed", 0)):
             self._require(name, getattr(self, name) >= least, f"at least {least}")
         self._require("ratio", 0 < self.ratio <= 1, "in (0, 1]")
         self._require("min_support", 0 < self.min_support <= 1, "in (0, 1]")
         self._require("max_tokens", self.max_tokens is None or self.max_tokens >= 1, "at least 1")
         self._require("max_cost", self.max_cost is None or self.max_cost > 0, "above 0")
-        if self.scores is not None and self.strategy != "difficulty":
-            raise SettingError(
-                f"scores are for the strategy difficulty, and the strategy is {self.strategy!r}"
-            )
 
     def _require(self, name: str, allowed: bool, range_: str) -> None:
         if not allowed:
@@ -85,6 +87,4 @@ class DistillConfig:
     @property
     def recorded(self) -> dict[str, Any]:
         """The settings that change the knowledge, ready for JSON."""
-        kept = ("formats", "strategy", "ratio", "seed", "max_rules", "max_patterns", "min_support")
-        links = ("patterns_feed_rules", "rules_feed_thoughts")
-        return {name: getattr(self, name) for name in (*kept, *links)}
+        return {name: value for name, value in asdict(self).items() if name not in _NOT_RECORDED}

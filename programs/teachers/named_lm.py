@@ -31,16 +31,13 @@ def teacher_lm(config: DistillConfig) -> Any:
             f"teacher {config.teacher!r}: annotation, or a model by its LiteLLM name with its "
             "provider, e.g. openai/gpt-4o-mini or hosted_vllm/llama"
         ) from None
-    connection: dict[str, Any] = {
-        "engine": "litellm",
-        "cache": False,
-        "num_retries": _RETRIES,
-        "timeout": _TIMEOUT_SECONDS,
-    }
+    options: dict[str, Any] = {"temperature": 0.0, "max_tokens": _ANSWER_TOKENS}
     if config.api_base is not None:
-        connection["api_base"] = config.api_base
+        options["api_base"] = config.api_base
+    connection = {"engine": "litellm", "num_retries": _RETRIES, "timeout": _TIMEOUT_SECONDS}
     try:
-        return dspy.LM(config.teacher, temperature=0.0, max_tokens=_ANSWER_TOKENS, **connection)
+        return dspy.LM(config.teacher, cache=False, **connection, **options)
     except LMConfigurationError:
         # Reasoning models refuse a temperature and small limits.
-        return dspy.LM(config.teacher, temperature=None, max_tokens=_REASONING_TOKENS, **connection)
+        options |= {"temperature": None, "max_tokens": _REASONING_TOKENS}
+        return dspy.LM(config.teacher, cache=False, **connection, **options)

@@ -5,18 +5,16 @@ from math import prod
 from typing import Any, TypeAlias
 
 from routedk.programs.prompting.wording import leaf_category
+from routedk.programs.teachers.config import ANNOTATION, DistillConfig
 from routedk.types import Pattern, Provenance, Session
 
 # A session's id, and the leaf categories of one of its gold bundles.
 _Transaction: TypeAlias = tuple[str, frozenset[str]]
 
 _MOST_CATEGORIES = 3
-_TEACHER = "annotation"
 
 
-def mine_patterns(
-    sessions: Sequence[Session], *, min_support: float, limit: int
-) -> tuple[Pattern, ...]:
+def mine_patterns(sessions: Sequence[Session], config: DistillConfig) -> tuple[Pattern, ...]:
     """Find sets of leaf categories that gold bundles hold together.
 
     A transaction is the set of leaf categories of one gold bundle. A set counts only where at
@@ -24,25 +22,24 @@ def mine_patterns(
 
     Args:
         sessions: Training sessions; those without gold bundles or categories add nothing.
-        min_support: Least share of bundles, in (0, 1].
-        limit: Patterns kept, by support x lift; ties in the order of their names.
+        config: Least support, and most patterns.
 
     Returns:
-        Patterns by falling support x lift.
+        Patterns by falling support x lift; ties in the order of their names.
     """
     transactions: list[_Transaction] = []
     for session in sessions:
         for bundle in session.bundles or ():
             names = {leaf_category(session.item(i).categories) for i in bundle.item_ids} - {""}
             transactions.append((session.id, frozenset(names)))
-    supports = _frequent(transactions, min_support)
+    supports = _frequent(transactions, config.min_support)
     patterns = [
         _pattern(categories, supports, transactions)
         for categories in supports
         if len(categories) >= 2
     ]
     patterns.sort(key=lambda pattern: (-pattern.support * pattern.lift, pattern.categories))
-    return tuple(patterns[:limit])
+    return tuple(patterns[: config.max_patterns])
 
 
 def _frequent(
@@ -83,5 +80,5 @@ def _pattern(
         support=support,
         confidence=min(1.0, support / min(singles)),
         lift=support / prod(singles, start=1.0),
-        provenance=Provenance(teacher=_TEACHER, sessions=tuple(holders)),
+        provenance=Provenance(teacher=ANNOTATION, sessions=tuple(holders)),
     )

@@ -4,14 +4,13 @@ import re
 from collections.abc import Sequence
 
 import dspy
-from dspy.utils.exceptions import AdapterParseError
 
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.prompting.layout import render_answer, render_items, render_patterns
-from routedk.programs.prompting.plain_text import PlainText
 from routedk.programs.prompting.text import RULE_WORDS, neutralise
 from routedk.programs.teachers.feedback import render_feedback, session_verdicts
+from routedk.programs.teachers.question import ask
 from routedk.types import Pattern, Session
 
 _PATTERNS_SHOWN = 5
@@ -51,54 +50,46 @@ class StateRules(dspy.Signature):  # type: ignore[misc]
     rules: str = dspy.OutputField(desc="At most three rules, one a line")
 
 
-class RuleDistiller(dspy.Module):  # type: ignore[misc]
-    """Takes a session with gold, gives the rules that its teacher's mistakes teach.
+def reflecting_generator(patterns: Sequence[Pattern]) -> BundleGenerator:
+    """What bundles sessions for `reflect`, with the patterns nearest to each session in view."""
+    shown = _PATTERNS_SHOWN if patterns else None
+    return BundleGenerator(CompiledKnowledge(patterns=tuple(patterns), patterns_shown=shown))
+
+
+def reflect(session: Session, generator: BundleGenerator) -> tuple[list[str], list[str]]:
+    """The rules that a teacher's mistakes on one session teach.
 
     The teacher is the LM of the surrounding ``dspy.context``. It bundles the session; its
     bundles are judged by gold (`routedk.eval.mistakes`), which is never shown; it states causes
     of its mistakes, and rules that follow from the causes. A session without a mistake ends after
-    the first call. The prediction has ``rules`` (at most three sentences, neutralised), ``kinds``
-    (of each stated bundle, ``unparsable`` for an answer without any) and ``causes``.
+    the first call.
 
     Args:
-        patterns: Evidence; the teacher sees those nearest to the session in words.
+        session: A session with gold.
+        generator: See `reflecting_generator`.
+
+    Returns:
+        At most three rules, neutralised, and the kind of each stated bundle, ``unparsable`` for
+        an answer without any.
 
     Source: the kinds of mistakes and self-reflection, AICL, arXiv 2312.16262; rules as
     distilled knowledge, arXiv 2504.17220. The wording of the prompts is ours.
     """
-
-    def __init__(self, patterns: Sequence[Pattern] = ()) -> None:
-        super().__init__()
-        self._knowledge = CompiledKnowledge(
-            patterns=tuple(patterns), patterns_shown=_PATTERNS_SHOWN if patterns else None
-        )
-        self.generator = BundleGenerator(self._knowledge)
-        self.causes = dspy.Predict(StateCauses)
-        self.rules = dspy.Predict(StateRules)
-
-    def forward(self, session: Session) -> dspy.Prediction:
-        """Distill one session with gold."""
-        answer = self.generator(session=session)
-        verdicts = session_verdicts(session, answer.bundles, answer.lone)
-        kinds: list[str] = [v.kind for v in verdicts] or (["unparsable"] if answer.error else [])
-        right = all(kind == "correct" for kind in kinds) and len(kinds) == len(set(session.gold))
-        causes = rules = ""
-        if not right:
-            patterns = render_patterns(self._knowledge.context(session).patterns)
-            try:
-                with dspy.context(adapter=PlainText()):
-                    causes = self.causes(
-                        patterns=patterns,
-                        session=render_items(session),
-                        answer=render_answer(session, answer.bundles),
-                        feedback=render_feedback(session, verdicts),
-                    ).causes
-                    rules = self.rules(patterns=patterns, causes=causes).rules
-            except AdapterParseError:
-                # An empty completion: the teacher has nothing to say about this session.
-                rules = ""
-        stated = read_rules(rules)[:_RULES_OF_A_SESSION]
-        return dspy.Prediction(rules=stated, kinds=kinds, causes=causes)
+    answer = generator(session=session)
+    verdicts = session_verdicts(session, answer.bundles, answer.lone)
+    kinds: list[str] = [v.kind for v in verdicts] or (["unparsable"] if answer.error else [])
+    if all(kind == "correct" for kind in kinds) and len(kinds) == len(set(session.gold)):
+        return [], kinds
+    patterns = render_patterns(generator.knowledge.context(session).patterns)
+    causes = ask(
+        StateCauses,
+        patterns=patterns,
+        session=render_items(session),
+        answer=render_answer(session, answer.bundles),
+        feedback=render_feedback(session, verdicts),
+    )
+    stated = ask(StateRules, patterns=patterns, causes=causes) if causes else ""
+    return read_rules(stated)[:_RULES_OF_A_SESSION], kinds
 
 
 def read_rules(text: str) -> list[str]:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from routedk.data.knowledge_file import joint_cost
+from routedk.programs.teachers.accumulate import joint_provenance
 from routedk.similarity.encoders import default_encoder
-from routedk.types import Provenance, Rule
+from routedk.types import Rule
 
 # Average cosine distance below which two rules are taken to say the same.
 _SAME_RULE = 0.25
@@ -39,18 +39,7 @@ def merge_rules(rules: Sequence[Rule], *, limit: int) -> tuple[Rule, ...]:
     for cluster in dict.fromkeys(map(int, clusters)):
         places = np.flatnonzero(clusters == cluster)
         typical = np.argmax(cosines[np.ix_(places, places)].mean(axis=1).round(6))
-        members = [rules[place] for place in places]
-        merged.append(Rule(text=members[int(typical)].text, provenance=_joint(members)))
+        source = joint_provenance([rules[place].provenance for place in places])
+        merged.append(Rule(text=rules[places[typical]].text, provenance=source))
     merged.sort(key=lambda rule: -len(rule.provenance.sessions))
     return tuple(merged[:limit])
-
-
-def _joint(rules: Sequence[Rule]) -> Provenance:
-    sources = [rule.provenance for rule in rules]
-    return Provenance(
-        teacher=sources[0].teacher,
-        sessions=tuple(dict.fromkeys(name for source in sources for name in source.sessions)),
-        prompt_hash=sources[0].prompt_hash,
-        tokens=sum(source.tokens for source in sources),
-        cost=joint_cost(sources),
-    )

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import dspy
-from dspy.utils.exceptions import AdapterParseError
 
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.prompting.item_intents import (
@@ -18,7 +17,7 @@ from routedk.programs.prompting.layout import (
     render_items,
     render_rules,
 )
-from routedk.programs.prompting.plain_text import PlainText
+from routedk.programs.teachers.question import ask
 from routedk.types import Session
 
 _RULES_SHOWN = 3
@@ -42,50 +41,44 @@ class NameIntents(dspy.Signature):  # type: ignore[misc]
     )
 
 
-class ThoughtDistiller(dspy.Module):  # type: ignore[misc]
-    """Takes a session with gold, gives the thought that leads to it.
+def guiding_rules(rules: Sequence[str]) -> CompiledKnowledge:
+    """Rules for `think`, of which a teacher sees those nearest to the session in words."""
+    return CompiledKnowledge(rules=tuple(rules), rules_shown=_RULES_SHOWN if rules else None)
+
+
+def think(session: Session, rules: CompiledKnowledge) -> tuple[str, str, int]:
+    """The thought that leads to a session's gold bundles.
 
     The teacher is the LM of the surrounding ``dspy.context``, and is shown the gold. A thought is
     checked (`problem_of`): it names every item of the session, nothing else, and exactly the gold
     bundles follow from it. A wrong one is retried once, the teacher told what was wrong; wrong
-    again, it is dropped. The prediction has ``thought`` (empty where it was dropped),
-    ``problem`` (why; empty where it was not) and ``attempts``.
+    again, it is dropped.
 
     Args:
-        rules: The teacher sees those nearest to the session in words.
+        session: A session with gold.
+        rules: See `guiding_rules`.
+
+    Returns:
+        The thought, empty where it was dropped; why it was, empty where it was not; and how
+        often the teacher was asked.
 
     Source: thoughts as distilled knowledge, arXiv 2504.17220; their form, which can be checked,
     is ours (`routedk.programs.prompting.item_intents`).
     """
-
-    def __init__(self, rules: Sequence[str] = ()) -> None:
-        super().__init__()
-        self._knowledge = CompiledKnowledge(
-            rules=tuple(rules), rules_shown=_RULES_SHOWN if rules else None
-        )
-        self.intents = dspy.Predict(NameIntents)
-
-    def forward(self, session: Session) -> dspy.Prediction:
-        """Distill one session with gold."""
-        shown = {
-            "rules": render_rules(self._knowledge.context(session).rules),
-            "session": render_items(session),
-            "bundles": render_answer(session, session.bundles or ()),
-        }
-        earlier = problem = ""
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                with dspy.context(adapter=PlainText()):
-                    answer = self.intents(**shown, earlier=earlier, problem=problem).thought
-            except AdapterParseError:
-                answer = ""
-            earlier = answer.removeprefix(THOUGHT_PREFIX).strip()
-            problem = problem_of(earlier, session)
-            if not problem:
-                intents = read_item_intents(earlier, len(session.items))
-                thought = render_item_intents(intents)
-                return dspy.Prediction(thought=thought, problem="", attempts=attempt)
-        return dspy.Prediction(thought="", problem=problem, attempts=_ATTEMPTS)
+    shown = {
+        "rules": render_rules(rules.context(session).rules),
+        "session": render_items(session),
+        "bundles": render_answer(session, session.bundles or ()),
+    }
+    earlier = problem = ""
+    for attempt in range(1, _ATTEMPTS + 1):
+        answer = ask(NameIntents, **shown, earlier=earlier, problem=problem)
+        earlier = answer.removeprefix(THOUGHT_PREFIX).strip()
+        problem = problem_of(earlier, session)
+        if not problem:
+            intents = read_item_intents(earlier, len(session.items))
+            return render_item_intents(intents), "", attempt
+    return "", problem, _ATTEMPTS
 
 
 def problem_of(thought: str, session: Session) -> str:

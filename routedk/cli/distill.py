@@ -77,22 +77,21 @@ def distill(
     typer.echo(f"Knowledge: {output / 'knowledge.jsonl'}")
 
 
-def _print_plan(steps: list[Any]) -> None:
+def _print_plan(steps: dict[str, Any]) -> None:
     if not steps:
         typer.echo("The annotation teacher makes no calls.")
         return
     rows = [
         (
-            step.name,
-            "all" if step.certain else "at most",
-            step.expected.calls,
-            step.expected.input_tokens,
-            step.expected.output_tokens,
-            "unknown" if step.expected.cost is None else f"{step.expected.cost:.4f}",
+            name,
+            tally.calls,
+            tally.input_tokens,
+            tally.output_tokens,
+            "unknown" if tally.cost is None else f"{tally.cost:.4f}",
         )
-        for step in steps
+        for name, tally in steps.items()
     ]
-    print_table("Expected", ("step", "sessions", "calls", "tokens in", "out", "US dollars"), rows)
+    print_table("At most", ("step", "calls", "tokens in", "out", "US dollars"), rows)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from routedk.files import read_json, write_json
 from routedk.optimizers.search.stages.common import Ledger, sessions_hash
 from routedk.optimizers.search.stages.scores import SCORES, scored
 from routedk.programs.sampling.difficulty import read_scores
-from routedk.programs.sampling.sampling import make_strategy, sample_size
+from routedk.programs.sampling.sampling import order_sessions, sample_size
 from routedk.types import Session
 
 _ORDER = "order.json"
@@ -37,8 +37,8 @@ def sampled(ledger: Ledger, strategy: str, ratio: float) -> tuple[Session, ...]:
         scores = read_scores(part.folder / SCORES)
 
     def make(out: Path, work: Path) -> None:
-        made = make_strategy(strategy, seed=common.seed, scores=scores)
-        write_json(out / _ORDER, [session.id for session in made.order(pool)])
+        order = order_sessions(pool, strategy, seed=common.seed, scores=scores)
+        write_json(out / _ORDER, [session.id for session in order])
 
     settings = {"strategy": strategy, "seed": common.seed}
     order: Any = read_json(
