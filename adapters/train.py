@@ -205,7 +205,7 @@ def train(
     if config.max_sessions is not None and config.max_sessions < len(learnt):
         learnt = random.Random(config.seed).sample(learnt, config.max_sessions)
     run = TrainingRun(config, store)
-    shown = _shown_knowledge(sessions, learnt, knowledge, run.store)
+    shown = shown_knowledge(sessions, learnt, knowledge, run.store)
     return run.train(run.rows(learnt, shown))
 
 
@@ -227,7 +227,7 @@ def train_rows(
     return TrainingRun(config, store).train(rows)
 
 
-def _shown_knowledge(
+def shown_knowledge(
     sessions: Sequence[Session],
     learnt: Sequence[Session],
     knowledge: KnowledgeBase,

@@ -9,7 +9,6 @@ and on test sessions that nothing has seen. A step that fails ends the benchmark
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any
@@ -21,19 +20,20 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.command import run_command
-from routedk.adapters import student_lm
+from routedk import BundleGenerator, CompileConfig, Session, TrainConfig, distill, student_lm
 from routedk.cli.lm import Dtype, Student
 from routedk.cli.options import SessionSource, takes_sessions
 from routedk.errors import RouteDKError, SettingError
 from routedk.eval.bootstrap import bootstrap
 from routedk.eval.paired import paired_p
 from routedk.files import write_json
-from routedk.optimizers import KnowledgeInjection, as_examples, matched_f1_metric
-from routedk.optimizers.compile import CompileConfig
-from routedk.optimizers.finetune import RoutedFinetune, finetune_settings
-from routedk.programs import BundleGenerator, generate_all
-from routedk.programs.distill import distill
-from routedk.types import Session
+from routedk.optimizers import (
+    KnowledgeInjection,
+    RoutedFinetune,
+    as_examples,
+    matched_f1_metric,
+)
+from routedk.programs import generate_all
 
 STRATEGY = "p -> w -> p"
 STEPS = ("", "p", "p -> w", STRATEGY)
@@ -46,7 +46,7 @@ class StepFailedError(RouteDKError, RuntimeError):
 @takes_sessions(split="train", default="demo")
 def main(
     source: SessionSource,
-    output: Annotated[Path, typer.Option(help="Folder for experts, program and results.")],
+    output: Annotated[Path, typer.Option(help="Folder for store, program and results.")],
     student: Student = None,
     dtype: Dtype = None,
     train: Annotated[int, typer.Option(min=2, help="Training sessions.")] = 48,
@@ -67,10 +67,11 @@ def main(
             raise SettingError(f"{source.path}: no session of the split {name!r} has gold bundles")
         sets[name] = rng.sample(gold, min(wanted[name], len(gold)))
     knowledge = distill(sets["train"])
-    settings = finetune_settings(with_knowledge=True, seed=seed)
-    settings = replace(settings, base=replace(settings.base, epochs=epochs))
     w = RoutedFinetune(
-        output / "experts", knowledge=knowledge, settings=settings, threshold=threshold
+        knowledge=knowledge,
+        config=TrainConfig(epochs=epochs, seed=seed),
+        threshold=threshold,
+        store=output / "store",
     )
     p = KnowledgeInjection(knowledge, CompileConfig(evaluations=evaluations, seed=seed))
     program = BundleGenerator()
@@ -104,8 +105,8 @@ def main(
             "gold": report.gold,
             "asked": report.asked,
             "accepted": report.accepted,
-            "lessons": report.lessons,
-            "experts": report.folder.name,
+            "rows": report.rows,
+            "experts": str(report.folder),
         },
         "chosen_on_validation": next(name for name, one in tried.items() if one is best),
         "steps": [

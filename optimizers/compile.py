@@ -159,9 +159,9 @@ def compile_program(
             gold.
 
     Example:
-        >>> from routedk import CompileConfig, compile_program, distill, load_sessions
-        >>> from routedk import split_sessions
-        >>> parts = split_sessions(load_sessions("demo"))
+        >>> from routedk import CompileConfig, DataOptions, compile_program
+        >>> from routedk import distill, load_sessions, split_sessions
+        >>> parts = split_sessions(load_sessions("demo"), DataOptions())
         >>> knowledge = distill(parts["train"])
         >>> config = CompileConfig(student="default", evaluations=2, max_validation=4)
         >>> program = compile_program(parts["train"], parts["val"][:4], knowledge, config)

@@ -147,8 +147,8 @@ class PromptSpace:
         First one decision after the other, each on top of the best so far: each instruction,
         neighbours with their thoughts, the nearest rules, the nearest patterns, no thoughts, more
         neighbours, all rules, style, other numbers of nearest rules. Then random changes of the
-        best so far, small ones first: a rule more or less, some rules in some order, two rules
-        the other way round, and the decisions above.
+        best so far, small ones first: a rule more or less, some rules in some order, and the
+        decisions above.
 
         Args:
             best: The best candidate so far; asked again for each proposal.
@@ -193,10 +193,6 @@ class PromptSpace:
         """The choice with one decision made differently; without neighbours none about them."""
         decisions = ["instruction"] * bool(self.instructions) + ["k"] * bool(self.ks)
         decisions += ["rule", "rule", "rules"] * bool(self.every_rule)
-        if len(choice.rules) > 1 and choice.rules_shown is None:
-            decisions.append("order")
-        if len(choice.rules) > min(RULES_SHOWN):
-            decisions.append("nearest")
         decisions += ["patterns"] * bool(self.patterns)
         if choice.k:
             decisions += ["thoughts"] * bool(self.thoughts) + ["style"]
@@ -205,12 +201,12 @@ class PromptSpace:
                 return replace(choice, instruction=rng.choice((None, *self.instructions)))
             case "k":
                 return self.with_neighbours(choice, rng.choice((0, *self.ks)))
-            case "rule" | "rules" | "order" as decision:
-                rules = self._other_rules(choice.rules, decision, rng)
+            case "rule":
+                rules = self._one_more_or_less(choice.rules, rng)
                 return self.with_rules(choice, rules, choice.rules_shown)
-            case "nearest":
-                shown = rng.choice((None, *RULES_SHOWN))
-                return self.with_rules(choice, choice.rules, shown)
+            case "rules":
+                some = rng.sample(self.every_rule, rng.randint(1, len(self.every_rule)))
+                return self.with_rules(choice, tuple(some), rng.choice((None, *RULES_SHOWN)))
             case "patterns":
                 return replace(choice, patterns=0 if choice.patterns else self.patterns)
             case "thoughts":
@@ -219,19 +215,8 @@ class PromptSpace:
                 return replace(choice, style=rng.choice(STYLES))
         return choice
 
-    def _other_rules(
-        self, chosen: tuple[int, ...], decision: str, rng: random.Random
-    ) -> tuple[int, ...]:
-        """One rule more or less, some rules in some order, or two of them swapped."""
-        count = len(self.every_rule)
-        if decision == "rules":
-            return tuple(rng.sample(range(count), rng.randint(1, count)))
-        rules = list(chosen)
-        if decision == "order":
-            one, other = rng.sample(range(len(rules)), 2)
-            rules[one], rules[other] = rules[other], rules[one]
-            return tuple(rules)
-        place = rng.randrange(count)
+    def _one_more_or_less(self, chosen: tuple[int, ...], rng: random.Random) -> tuple[int, ...]:
+        rules, place = list(chosen), rng.choice(self.every_rule)
         if place in rules:
             rules.remove(place)
         else:

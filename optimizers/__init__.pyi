@@ -1,0 +1,9 @@
+from .compile import CompileConfig as CompileConfig
+from .compile import compile_program as compile_program
+from .feedback import feedback_metric as feedback_metric
+from .grouping_search import GroupingSearch as GroupingSearch
+from .knowledge_injection import KnowledgeInjection as KnowledgeInjection
+from .metric import as_examples as as_examples
+from .metric import matched_f1_metric as matched_f1_metric
+from .routed_finetune import FinetuneReport as FinetuneReport
+from .routed_finetune import RoutedFinetune as RoutedFinetune

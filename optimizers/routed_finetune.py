@@ -1,0 +1,265 @@
+"""`RoutedFinetune`: a teleprompter that tunes the experts and the router of a program's LM.
+
+| lesson | prompt                                        | answer                 | teaches      |
+|--------|-----------------------------------------------|------------------------|--------------|
+| gold   | what the expert's role shows, see             | the gold bundles, and  | every expert |
+|        | `routedk.adapters.training.examples`          | the session's thought  |              |
+| trace  | the program's own                             | its own, or a          | base         |
+|        |                                               | teacher's              |              |
+
+All prompts have the program's instruction and layout; its demos stand in its own prompts only, and
+no prompt shows the gold of its own session. An answer is learnt in the form that the experts write;
+what that form cannot say is left out.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import dspy
+from dspy.teleprompt import Teleprompter
+
+from routedk.adapters.engine.engine import StudentEngine, student_lm
+from routedk.adapters.prompts import encode_prompt
+from routedk.adapters.train import TrainConfig, shown_knowledge, train_rows
+from routedk.adapters.training.examples import ROLES, TrainingRow, Writes, encode_target
+from routedk.artifacts import ArtifactStore
+from routedk.errors import SettingError
+from routedk.optimizers.metric import check_apart, matched_f1_metric
+from routedk.programs.batch import generate_all
+from routedk.programs.generator import BundleGenerator
+from routedk.programs.prompting.item_intents import (
+    compose_bundles,
+    read_item_intents,
+    render_item_intents,
+)
+from routedk.types import KnowledgeBase, Session
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneReport:
+    """What one compilation taught.
+
+    Args:
+        gold: Training sessions whose gold bundles were taught.
+        asked: Answers that were asked for and scored.
+        accepted: Those that the metric accepted.
+        rows: Training rows of all experts.
+        folder: Where the experts are.
+    """
+
+    gold: int
+    asked: int
+    accepted: int
+    rows: int
+    folder: Path
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """A session with the bundles to learn, and the thought that names its items' intents."""
+
+    session: Session
+    thought: str
+
+
+class RoutedFinetune(Teleprompter):  # type: ignore[misc]
+    """Trains experts and router on gold and on the program's own accepted answers.
+
+    The program comes back with another LM, which serves the new experts; its prompt stays. The
+    given program, its LM and the frozen student stay as they are. Works alone, and in
+    ``dspy.BetterTogether(metric, p=..., w=RoutedFinetune(...))``. Every compilation starts from
+    the frozen student, not from the experts of the one before.
+
+    Args:
+        knowledge: For the rule and thought experts; without it only the base expert is trained.
+        config: How to train; by default that of `train`, for the experts that can be trained. The
+            student is that of the program's LM.
+        metric: Of an example and a prediction: a number in [0, 1], higher is better.
+        threshold: The lowest score at which an answer of the program's is learnt from beside the
+            gold, in [0, 1]; None learns from gold alone.
+        num_threads: Calls to the LM at once.
+        store: Keeps what is trained: the same lessons are not learnt twice, and a killed training
+            run resumes. None for the default store in the cache folder.
+        on_report: Called after each compilation, e.g. to show what was taught.
+
+    Attributes:
+        reports: One per compilation, the latest last.
+
+    Raises:
+        SettingError: A value is not allowed, or experts of knowledge are to be trained without
+            knowledge.
+    """
+
+    def __init__(
+        self,
+        *,
+        knowledge: KnowledgeBase | None = None,
+        config: TrainConfig | None = None,
+        metric: Callable[[Any, Any], Any] = matched_f1_metric,
+        threshold: float | None = 0.8,
+        num_threads: int = 16,
+        store: ArtifactStore | str | Path | None = None,
+        on_report: Callable[[FinetuneReport], None] | None = None,
+    ) -> None:
+        """Check and keep the settings."""
+        super().__init__()
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise SettingError(f"threshold={threshold}: it must be in [0, 1]")
+        if config is None:
+            config = TrainConfig() if knowledge else TrainConfig(expert_names=("base",))
+        informed = [name for name in config.expert_names if name != "base"]
+        if informed and knowledge is None:
+            raise SettingError(
+                f"experts {informed} learn with knowledge in their prompts: give knowledge=, or a "
+                "config with the expert base alone"
+            )
+        self._knowledge = knowledge or KnowledgeBase()
+        self._config = config
+        self._metric = metric
+        self._threshold = threshold
+        self._num_threads = num_threads
+        self._store = ArtifactStore.of(store)
+        self._on_report = on_report or (lambda report: None)
+        self.reports: list[FinetuneReport] = []
+
+    def compile(
+        self,
+        student: BundleGenerator,
+        *,
+        trainset: Sequence[Any],
+        teacher: Any = None,
+        valset: Sequence[Any] | None = None,
+    ) -> BundleGenerator:
+        """Return a copy of the program over a tuned LM.
+
+        Args:
+            student: The program; its predictor's LM, or that of the surrounding
+                ``dspy.context(lm=...)``, is a student in this process.
+            trainset: Examples to learn from: the gold bundles of those that have some, and the
+                accepted answers to those that are annotated, also with "no bundle".
+            teacher: Program, or programs, whose answers are learnt under the student's prompts,
+                instead of the student's own.
+            valset: Not learnt from; only checked to be apart from the training set.
+
+        Returns:
+            The program; its LM's ``launch_kwargs["experts"]`` names the folder of experts.
+
+        Raises:
+            SettingError: The program or its LM is another, the sets overlap, no session has gold,
+                or an expert has nothing to learn.
+        """
+        if not isinstance(student, BundleGenerator):
+            raise SettingError(
+                f"RoutedFinetune tunes a BundleGenerator, this is a {type(student).__name__}"
+            )
+        lm = student.generate.lm or dspy.settings.lm
+        engine = getattr(lm, "engine", None)
+        if not isinstance(engine, StudentEngine):
+            raise SettingError(
+                f"the language model {getattr(lm, 'model', lm)!r} has no weights to train here: "
+                "use a student in this process, made by student_lm"
+            )
+        base = engine.generator.base
+        check_apart(trainset, valset or (), self._knowledge)
+        by_id = {e.session.id: e for e in trainset if e.session.bundles is not None}
+        if not any(example.session.bundles for example in by_id.values()):
+            raise SettingError("no training session has gold bundles: there is nothing to learn")
+        # The same set teaches the same, whatever its order.
+        examples = [by_id[name] for name in sorted(by_id)]
+        traces, asked = self._traces(student, teacher, examples)
+        rows = self._rows(base.tokenizer, student, examples, traces)
+        config = replace(self._config, student=base.name)
+        folder = train_rows(rows, config, store=self._store)
+        tuned_lm = student_lm(folder, dtype=str(base.model.dtype).removeprefix("torch."))
+        tuned_lm.launch_kwargs = {"experts": str(folder)}
+        report = FinetuneReport(
+            gold=sum(bool(example.session.bundles) for example in examples),
+            asked=asked,
+            accepted=len(traces),
+            rows=sum(map(len, rows.values())),
+            folder=folder,
+        )
+        self.reports.append(report)
+        self._on_report(report)
+        tuned: BundleGenerator = student.deepcopy()
+        tuned.set_lm(tuned_lm)
+        return tuned
+
+    def _traces(
+        self, student: BundleGenerator, teacher: Any, examples: Sequence[Any]
+    ) -> tuple[list[_Lesson], int]:
+        """Accepted answers in the order of sessions, and how many were asked for."""
+        if self._threshold is None:
+            return [], 0
+        sessions = [example.session for example in examples]
+        teachers = teacher if isinstance(teacher, list) else [teacher or student]
+        traces = []
+        for program in teachers:
+            answers = generate_all(program, sessions, num_threads=self._num_threads)
+            for example, answer in zip(examples, answers, strict=True):
+                if not answer.error and float(self._metric(example, answer)) >= self._threshold:
+                    traces.append(_lesson(example.session, answer))
+        return sorted(traces, key=lambda one: one.session.id), len(teachers) * len(examples)
+
+    def _rows(
+        self,
+        tokenizer: Any,
+        student: BundleGenerator,
+        examples: Sequence[Any],
+        traces: Sequence[_Lesson],
+    ) -> dict[str, list[TrainingRow]]:
+        """The training rows of each expert."""
+        sessions = [example.session for example in examples]
+        gold = [session for session in sessions if session.bundles]
+        shown = shown_knowledge(sessions, gold, self._knowledge, self._store)
+        roles = ROLES[self._config.answer_form]
+        rows: dict[str, list[TrainingRow]] = {name: [] for name in self._config.expert_names}
+        for name in rows:
+            if name == "thought" and not shown[name].sessions:
+                continue  # It learns beside a neighbour with its thought, and there is none.
+            program = student.deepcopy()
+            program.generate.demos = []
+            program.knowledge = roles[name].sees(shown[name])
+            thoughts = shown[name].thoughts
+            lessons = [_Lesson(session, thoughts.get(session.id, "")) for session in gold]
+            rows[name] = _encoded(tokenizer, program, lessons, roles[name].writes)
+        rows["base"] += _encoded(tokenizer, student, traces, roles["base"].writes)
+        if idle := [name for name, mine in rows.items() if not mine]:
+            raise SettingError(
+                f"experts {idle} have nothing to learn in the form {self._config.answer_form!r}: "
+                "give knowledge that has the training sessions' thoughts, or leave them out of "
+                "the config"
+            )
+        return rows
+
+
+def _lesson(session: Session, answer: Any) -> _Lesson:
+    """An answer as it is to be learnt.
+
+    Its thought is learnt where it says the bundles that were scored: a grouping may have made
+    others of it, and then one is made of these.
+    """
+    bundles = tuple(answer.bundles)
+    meant = {bundle.items for bundle in bundles}
+    intents = [[b.intent for b in bundles if item.id in b.items] for item in session.items]
+    for thought in (answer.get("thought") or "", render_item_intents(intents)):
+        named = read_item_intents(thought, len(session.items))
+        if any(named) and {bundle.items for bundle in compose_bundles(named, session)} == meant:
+            return _Lesson(replace(session, bundles=bundles), thought)
+    return _Lesson(replace(session, bundles=bundles), "")
+
+
+def _encoded(
+    tokenizer: Any, program: BundleGenerator, lessons: Sequence[_Lesson], writes: Writes
+) -> list[TrainingRow]:
+    """Lessons under the prompts of a program; those that the form cannot say are left out."""
+    rows = []
+    for lesson in lessons:
+        lines = encode_target(tokenizer, lesson.session, lesson.thought, writes)
+        if lines:
+            prompt = program.prompt(lesson.session)
+            encoded = encode_prompt(tokenizer, prompt.messages, prompt.items)
+            rows.append(TrainingRow(encoded.ids, lines, encoded.span))
+    return rows
