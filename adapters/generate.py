@@ -177,13 +177,12 @@ def _answers(
 
 def _recipe(chunk: list[Session], program: "BundleGenerator", config: GenerateConfig) -> Recipe:
     from routedk.programs.lm_identity import lm_identity
-    from routedk.programs.program_file import program_hash
 
     sampling = {"samples": config.samples} if config.enhancement == "consensus" else {}
     shown = [session_to_record(session) | {"bundles": []} for session in chunk]
     return Recipe(
         stage="answers",
-        inputs={"program": program_hash(program), "sessions": content_hash(shown)},
+        inputs={"program": program.fingerprint(), "sessions": content_hash(shown)},
         settings={
             "lm": lm_identity(program.generate.lm),
             "enhancement": config.enhancement,

@@ -18,7 +18,7 @@ from routedk.optimizers.prompt_length import TokenCounter, token_counter
 from routedk.optimizers.prompt_space import PromptChoice, PromptSpace
 from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator
-from routedk.programs.knowledge.neighbours import make_retriever
+from routedk.programs.knowledge.neighbours import Retriever
 from routedk.programs.knowledge.utilization import utilization_of
 from routedk.types import KnowledgeBase, Session
 
@@ -117,7 +117,7 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         )
         if space.ks:
             # A model that cannot be loaded is an error now, not after hours of scoring.
-            make_retriever(config.retriever, training)
+            Retriever(config.retriever, training)
         shows = wanted is None or wanted.prompts
         if config.fixed:
             choice = space.exactly(

@@ -11,6 +11,7 @@ import numpy as np
 from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError
 from numpy.typing import NDArray
 
+from routedk.artifacts import content_hash
 from routedk.errors import AnswerError
 from routedk.programs.grouping import SimilarIntents
 from routedk.programs.intent_overlap import current_scorer, intent_overlap
@@ -116,7 +117,7 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
             with dspy.context(adapter=self._layout):
                 answer = self.generate(**self._request(session), config=config or {})
         except (AdapterParseError, ContextWindowExceededError) as error:
-            return _unanswered(error)
+            return prediction_of(ParsedAnswer(bundles=()), *unanswered(error))
         return self._read(answer.bundles, session)
 
     async def aforward(
@@ -128,7 +129,7 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
             with dspy.context(adapter=self._layout):
                 answer = await self.generate.acall(**self._request(session), config=config or {})
         except (AdapterParseError, ContextWindowExceededError) as error:
-            return _unanswered(error)
+            return prediction_of(ParsedAnswer(bundles=()), *unanswered(error))
         return await asyncio.to_thread(self._read, answer.bundles, session)
 
     def _read(self, raw: str, session: Session) -> dspy.Prediction:
@@ -136,7 +137,7 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         try:
             read = read_answer(raw, session)
         except AnswerError as error:
-            return _prediction(ParsedAnswer(bundles=()), raw, str(error))
+            return prediction_of(ParsedAnswer(bundles=()), raw, str(error))
         if self.grouping is not None and read.candidates:
             from routedk.similarity.encoders import default_encoder
 
@@ -144,7 +145,7 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
             overlap = self.overlap(session, read.candidates) if likelihood else None
             bundles = self.grouping.bundles(session, read.candidates, default_encoder(), overlap)
             read = replace(read, bundles=bundles, none=not bundles)
-        return _prediction(read, raw, None)
+        return prediction_of(read, raw, None)
 
     def overlap(self, session: Session, candidates: ItemCandidates) -> NDArray[np.float64]:
         """How much the intents overlap that may be named for each two items.
@@ -158,6 +159,12 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         """
         scorer = current_scorer(self.generate)
         return intent_overlap(candidates, self.prompt(session), scorer)
+
+    def fingerprint(self) -> str:
+        """A hash of all that the answers depend on: what `save` writes, trials left out."""
+        from routedk.programs.program_file import program_record
+
+        return content_hash({**program_record(self), "trials": []})
 
     def save(self, path: str | Path) -> None:
         """Write the program as one JSON file, see `routedk.programs.program_file`."""
@@ -180,7 +187,8 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         self.generate.demos = loaded.generate.demos
 
 
-def _prediction(read: ParsedAnswer, raw: str, error: str | None) -> dspy.Prediction:
+def prediction_of(read: ParsedAnswer, raw: str, error: str | None) -> dspy.Prediction:
+    """What a program says of an answer: what was read, the answer as written, and the error."""
     return dspy.Prediction(
         bundles=list(read.bundles),
         thought=read.thought,
@@ -193,7 +201,8 @@ def _prediction(read: ParsedAnswer, raw: str, error: str | None) -> dspy.Predict
     )
 
 
-def _unanswered(error: AdapterParseError | ContextWindowExceededError) -> dspy.Prediction:
+def unanswered(error: AdapterParseError | ContextWindowExceededError) -> tuple[str, str]:
+    """What was written where a request has no answer, and why it has none."""
     if isinstance(error, AdapterParseError):
-        return _prediction(ParsedAnswer(bundles=()), error.lm_response, "the answer is empty")
-    return _prediction(ParsedAnswer(bundles=()), "", str(error))
+        return error.lm_response, "the answer is empty"
+    return "", str(error)

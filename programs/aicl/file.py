@@ -2,57 +2,38 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import JsonValue
 
-from routedk.data.records import session_from_record, session_to_record
+from routedk.data.records import session_from_record
 from routedk.errors import ArtifactError, DataError, SettingError
-from routedk.files import read_json, write_json
-from routedk.programs.aicl.lessons import Lesson, LessonBook, Turn
+from routedk.files import write_json
+from routedk.programs.aicl.lessons import Lesson, LessonBook
 from routedk.programs.aicl.program import AICL
 from routedk.programs.prompting.layout import layout_hash
-from routedk.programs.saved_record import checked_record
-from routedk.types import Item, Session
+from routedk.programs.saved import SCHEMA_VERSION, Record, check_layout, read_saved, shown_session
 
 KIND = "routedk.aicl"
-SCHEMA_VERSION = 1
+_REMEDY = "make the program again"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class _Predictor(_Strict):
+class _Predictor(Record):
     instruction: str
     demos: list[dict[str, str]]
 
 
-class _Turn(_Strict):
-    question: str
-    answer: str
-
-
-class _Lesson(_Strict):
-    voice: str
-    session_id: str
-    turns: list[_Turn]
-    intents: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
-    rules: list[str]
-
-
-class _Program(_Strict):
-    kind: Literal["routedk.aicl"]
-    schema_version: Literal[1]
+class _Program(Record):
+    kind: str
+    schema_version: int
     layout: str
-    k: Annotated[int, Field(ge=1)]
+    k: int
     retriever: str
-    self_corrections: Annotated[int, Field(ge=0)]
+    self_corrections: int
     use_rules: bool
     share: bool
     predictors: dict[str, _Predictor]
     sessions: list[dict[str, JsonValue]]
-    lessons: list[_Lesson]
+    lessons: list[Lesson]
 
 
 def save_aicl(program: AICL, path: str | Path) -> None:
@@ -62,27 +43,26 @@ def save_aicl(program: AICL, path: str | Path) -> None:
         program: The program. Its training sessions are saved with titles and gold.
         path: Where to; an existing file is replaced.
     """
-    predictors = {
-        name: _Predictor(
-            instruction=predictor.signature.instructions,
-            demos=[{key: str(value) for key, value in demo.items()} for demo in predictor.demos],
-        )
-        for name, predictor in program.named_predictors()
+    record = {
+        "kind": KIND,
+        "schema_version": SCHEMA_VERSION,
+        "layout": layout_hash(),
+        "k": program.knowledge.k,
+        "retriever": program.knowledge.retriever,
+        "self_corrections": program.self_corrections,
+        "use_rules": program.use_rules,
+        "share": program.share,
+        "predictors": {
+            name: {
+                "instruction": predictor.signature.instructions,
+                "demos": [{key: str(value) for key, value in d.items()} for d in predictor.demos],
+            }
+            for name, predictor in program.saved_predictors().items()
+        },
+        "sessions": [shown_session(session) for session in program.knowledge.sessions],
+        "lessons": [asdict(lesson) for _, lesson in sorted(program.lessons.known.items())],
     }
-    saved = _Program(
-        kind="routedk.aicl",
-        schema_version=1,
-        layout=layout_hash(),
-        k=program.knowledge.k,
-        retriever=program.knowledge.retriever,
-        self_corrections=program.talk.corrections,
-        use_rules=program.use_rules,
-        share=program.share,
-        predictors=predictors,
-        sessions=[_shown(session) for session in program.knowledge.sessions],
-        lessons=[_lesson(key[0], lesson) for key, lesson in program.lessons.known().items()],
-    )
-    write_json(path, saved.model_dump())
+    write_json(path, record)
 
 
 def load_aicl(path: str | Path) -> AICL:
@@ -92,72 +72,29 @@ def load_aicl(path: str | Path) -> AICL:
         ArtifactError: The file is missing, damaged, of another kind or schema version, or was
             saved under another prompt layout.
     """
+    what = "an AICL program that AICL.save wrote"
+    saved = read_saved(path, _Program, kind=KIND, what=what, remedy=_REMEDY)
+    check_layout(path, saved.layout, layout_hash(), _REMEDY)
     try:
-        stored = _checked(read_json(path), path)
         program = AICL(
-            [session_from_record(record, path=path) for record in stored.sessions],
-            k=stored.k,
-            retriever=stored.retriever,
-            self_corrections=stored.self_corrections,
-            use_rules=stored.use_rules,
-            share=stored.share,
+            [session_from_record(record, path=path) for record in saved.sessions],
+            k=saved.k,
+            retriever=saved.retriever,
+            self_corrections=saved.self_corrections,
+            use_rules=saved.use_rules,
+            share=saved.share,
         )
     except (DataError, SettingError) as error:
-        raise ArtifactError(f"{path}: the program cannot be read: {error}") from None
-    predictors = dict(program.named_predictors())
-    if predictors.keys() != stored.predictors.keys():
+        raise ArtifactError(f"{path}: the program cannot be used: {error}") from None
+    predictors = program.saved_predictors()
+    if predictors.keys() != saved.predictors.keys():
         raise ArtifactError(
-            f"{path}: it has the predictors {sorted(stored.predictors)}, this version "
-            f"{sorted(predictors)} (make the program again)"
+            f"{path}: it has the predictors {sorted(saved.predictors)}, this version "
+            f"{sorted(predictors)} ({_REMEDY})"
         )
     for name, predictor in predictors.items():
-        kept = stored.predictors[name]
+        kept = saved.predictors[name]
         predictor.signature = predictor.signature.with_instructions(kept.instruction)
         predictor.demos = list(kept.demos)
-    lessons = {(kept.voice, kept.session_id): _read_lesson(kept) for kept in stored.lessons}
-    program.lessons = LessonBook(lessons)
-    return program
-
-
-def _shown(session: Session) -> dict[str, JsonValue]:
-    """The record of a session with what a dialogue needs of it: titles and gold."""
-    items = tuple(Item(id=item.id, title=item.title) for item in session.items)
-    return session_to_record(Session(session.id, items, session.bundles))
-
-
-def _lesson(voice: str, lesson: Lesson) -> _Lesson:
-    return _Lesson(
-        voice=voice,
-        session_id=lesson.session_id,
-        turns=[_Turn(**asdict(turn)) for turn in lesson.turns],
-        intents=[list(pair) for pair in lesson.intents],
-        rules=list(lesson.rules),
-    )
-
-
-def _read_lesson(kept: _Lesson) -> Lesson:
-    return Lesson(
-        session_id=kept.session_id,
-        turns=tuple(Turn(**turn.model_dump()) for turn in kept.turns),
-        intents=tuple((items, intent) for items, intent in kept.intents),
-        rules=tuple(kept.rules),
-    )
-
-
-def _checked(record: object, path: str | Path) -> _Program:
-    program = checked_record(
-        record,
-        path,
-        _Program,
-        kind=KIND,
-        version=SCHEMA_VERSION,
-        what="an AICL program",
-        writer="AICL.save",
-        remedy="make the program again",
-    )
-    if program.layout != layout_hash():
-        raise ArtifactError(
-            f"{path}: saved under prompt layout {program.layout}, this version renders "
-            f"{layout_hash()} (make the program again)"
-        )
+    program.lessons = LessonBook(saved.lessons)
     return program

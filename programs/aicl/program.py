@@ -3,24 +3,34 @@
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import dspy
+from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError
 
-from routedk.errors import SettingError
+from routedk.errors import AnswerError, SettingError
 from routedk.programs.aicl import prompts
-from routedk.programs.aicl.lessons import Lesson, LessonBook
-from routedk.programs.aicl.self_correction import Dialogue, SelfCorrection, as_demos, ask_text
+from routedk.programs.aicl.dialogue import Dialogue, as_demos
+from routedk.programs.aicl.lessons import Lesson, LessonBook, Turn
+from routedk.programs.generator import prediction_of, unanswered
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.prompting import layout
-from routedk.programs.prompting.text import neutralise
+from routedk.programs.prompting.answers import ParsedAnswer, read_answer
+from routedk.programs.prompting.bundle_adapter import BundleLayout
+from routedk.programs.prompting.plain_text import PlainText
+from routedk.programs.prompting.signatures import GenerateBundles
+from routedk.programs.prompting.text import INTENT_WORDS, neutralise
 from routedk.programs.teachers.feedback import render_feedback, session_verdicts
 from routedk.programs.teachers.rule_distiller import read_rules
-from routedk.programs.usage import metered
 from routedk.types import Session
 
+INTENT_TOKENS = 32
 CAUSES_TOKENS, RULES_TOKENS = 96, 96
+_MOST_INTENTS = 8
 _MOST_RULES = 3
+_AROUND_INTENT = " -*•\"'`.,;"
 
 
 class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
@@ -33,11 +43,10 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
     itself is answered with these dialogues as demonstrations and the rules in view: bundles,
     their intents, and bundles again.
 
-    The prediction has the fields of `BundleGenerator`'s, and ``calls``, ``input_tokens`` and
-    ``output_tokens`` of this call. An answer that cannot be read is data: of a neighbour the
-    feedback says so; a correction that cannot be read corrects nothing (``dropped`` reports it);
-    where no answer could be read there are no bundles, and ``error`` says why. A failing LM
-    raises.
+    The prediction has the fields of `BundleGenerator`'s. An answer that cannot be read is data:
+    of a neighbour the feedback says so; a correction that cannot be read corrects nothing
+    (``dropped`` reports it); where no answer could be read there are no bundles, and ``error``
+    says why. A failing LM raises.
 
     Args:
         sessions: Training sessions with gold, ids distinct.
@@ -46,8 +55,8 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         self_corrections: Times that bundles are stated again by their intents, at least 0; fewer
             where they do not change.
         use_rules: Rules are asked for and shown.
-        share: A neighbour's dialogue is kept for other sessions; its calls count where they were
-            made. Another LM, temperature or instruction makes its own.
+        share: A neighbour's dialogue is kept for other sessions. Another LM, temperature or
+            instruction makes its own.
 
     Raises:
         SettingError: A value is not allowed, or a session has no gold.
@@ -70,19 +79,53 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         use_rules: bool = True,
         share: bool = True,
     ) -> None:
-        """Predictors: ``talk.generate``, ``talk.intent``, ``causes`` and ``rules``."""
+        """Predictors: ``generate``, ``intent``, ``causes`` and ``rules``."""
         super().__init__()
         if k < 1:
             raise SettingError(f"k={k}: AICL needs at least 1 neighbour")
-        self.knowledge = CompiledKnowledge(k=k, sessions=tuple(sessions), retriever=retriever)
-        self.use_rules = use_rules
-        self.share = share
         if self_corrections < 0:
             raise SettingError(f"self_corrections={self_corrections}: it must be at least 0")
-        self.talk = SelfCorrection(self_corrections)
+        self.knowledge = CompiledKnowledge(k=k, sessions=tuple(sessions), retriever=retriever)
+        self.self_corrections = self_corrections
+        self.use_rules = use_rules
+        self.share = share
+        self.generate = dspy.Predict(GenerateBundles)
+        self.intent = dspy.Predict(prompts.InferIntent)
         self.causes = dspy.Predict(prompts.FindCauses)
         self.rules = dspy.Predict(prompts.FindRules)
         self.lessons = LessonBook()
+        self._layout = BundleLayout()
+
+    def forward(self, session: Session) -> dspy.Prediction:
+        """Generate the bundles of one session.
+
+        Args:
+            session: The session; its gold bundles are not looked at.
+        """
+        neighbours = [one.session for one in self.knowledge.context(session).neighbours]
+        lessons = [self._lesson(neighbour) for neighbour in neighbours]
+        rules = dict.fromkeys(rule for lesson in lessons for rule in lesson.rules)
+        intents = [pair for lesson in lessons for pair in lesson.intents]
+        dialogue = Dialogue(
+            session=session,
+            rules=layout.render_rules(tuple(rules)),
+            demos=[
+                demo
+                for neighbour, lesson in zip(neighbours, lessons, strict=True)
+                for demo in as_demos(neighbour, lesson.turns)
+            ],
+            intent_demos=[{"items": items, "intent": intent} for items, intent in intents],
+        )
+        notes = self._bundle(dialogue)
+        if dialogue.read is None:
+            return prediction_of(ParsedAnswer(bundles=()), dialogue.raw, dialogue.error)
+        dropped = (*dialogue.read.dropped, *notes)
+        read = replace(dialogue.read, bundles=dialogue.bundles, dropped=dropped)
+        return prediction_of(read, dialogue.raw, None)
+
+    async def aforward(self, session: Session) -> dspy.Prediction:
+        """As `forward`, on a thread of its own."""
+        return await asyncio.to_thread(self.forward, session)
 
     def save(self, path: str | Path) -> None:
         """Write the program and its lessons as one JSON file, see `routedk.programs.aicl.file`."""
@@ -99,51 +142,30 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         from routedk.programs.aicl.file import load_aicl
 
         loaded = load_aicl(path)
-        self.knowledge, self.lessons = loaded.knowledge, loaded.lessons
-        self.use_rules, self.share = loaded.use_rules, loaded.share
-        self.talk.corrections = loaded.talk.corrections
-        theirs = dict(loaded.named_predictors())
-        for name, predictor in self.named_predictors():
-            predictor.signature = theirs[name].signature
-            predictor.demos = theirs[name].demos
+        for name in ("knowledge", "self_corrections", "use_rules", "share", "lessons"):
+            setattr(self, name, getattr(loaded, name))
+        for mine, theirs in zip(self.predictors(), loaded.predictors(), strict=True):
+            mine.signature, mine.demos = theirs.signature, theirs.demos
 
-    def forward(self, session: Session) -> dspy.Prediction:
-        """Generate the bundles of one session."""
-        return self._answer(session)
-
-    async def aforward(self, session: Session) -> dspy.Prediction:
-        """As `forward`, on a thread of its own."""
-        return await asyncio.to_thread(self._answer, session)
-
-    def _answer(self, session: Session) -> dspy.Prediction:
-        with metered() as meter:
-            found = self.knowledge.context(session).neighbours
-            neighbours = [neighbour.session for neighbour in found]
-            dialogue = _guided(session, neighbours, [self._lesson(n) for n in neighbours])
-            notes = self.talk(dialogue=dialogue).notes
-        read, spent = dialogue.read, meter.usage
-        return dspy.Prediction(
-            bundles=list(dialogue.bundles),
-            thought=read.thought if read else "",
-            dropped=(*(read.dropped if read else ()), *notes),
-            lone=read.lone if read else (),
-            none=read.none if read else False,
-            raw=dialogue.raw,
-            error=None if read else dialogue.error,
-            calls=spent.calls,
-            input_tokens=spent.input_tokens,
-            output_tokens=spent.output_tokens,
-        )
+    def saved_predictors(self) -> dict[str, Any]:
+        """The predictors by their names in files, which are older than the attributes."""
+        return {
+            "talk.generate": self.generate,
+            "talk.intent": self.intent,
+            "causes": self.causes,
+            "rules": self.rules,
+        }
 
     def _lesson(self, neighbour: Session) -> Lesson:
+        voice = self._voice()
         if not self.share:
-            return self._learn(neighbour)
-        return self.lessons.lesson((self._voice(), neighbour.id), lambda: self._learn(neighbour))
+            return self._learn(neighbour, voice)
+        return self.lessons.lesson(voice, neighbour.id, lambda: self._learn(neighbour, voice))
 
     def _voice(self) -> str:
         """Whose lessons these are: it changes with the LM, and with what it is told and shown."""
-        parts: list[object] = [layout.layout_hash(), self.talk.corrections, self.use_rules]
-        for name, predictor in self.named_predictors():
+        parts: list[object] = [layout.layout_hash(), self.self_corrections, self.use_rules]
+        for name, predictor in self.saved_predictors().items():
             lm = predictor.lm or dspy.settings.lm
             temperature = getattr(lm, "kwargs", {}).get("temperature")
             demos = [sorted(demo.items()) for demo in predictor.demos]
@@ -151,10 +173,10 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
             parts.append((name, getattr(lm, "model", ""), temperature, told, demos))
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
-    def _learn(self, neighbour: Session) -> Lesson:
+    def _learn(self, neighbour: Session, voice: str) -> Lesson:
         """The dialogue about one training session, and what it taught."""
         dialogue = Dialogue(session=neighbour)
-        self.talk(dialogue=dialogue)
+        self._bundle(dialogue)
         read, bundles = dialogue.read, dialogue.bundles
         verdicts = session_verdicts(neighbour, bundles, read.lone if read else ())
         wrong = read is None or len(verdicts) != len(set(neighbour.gold))
@@ -165,35 +187,95 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
             "answer": layout.render_answer(neighbour, bundles) if read else "",
             "feedback": feedback if read else f"{prompts.UNREADABLE}\n{feedback}",
         }
+        causes, adjusted = "", True
         if wrong:
-            stated = ask_text(self.causes, CAUSES_TOKENS, **shown)
-            shown["causes"] = neutralise(stated, prompts.CAUSES_WORDS)
-            question = prompts.by_feedback(shown["feedback"], shown["causes"])
-            adjusted = self.talk.ask(dialogue, question)
-        else:
-            shown["causes"], adjusted = "", True
-        rules = ask_text(self.rules, RULES_TOKENS, **shown) if self.use_rules else ""
+            stated = _text(self.causes, CAUSES_TOKENS, **shown)
+            causes = neutralise(stated, prompts.CAUSES_WORDS)
+            adjusted = self._ask(dialogue, prompts.by_feedback(shown["feedback"], causes))
+        rules = _text(self.rules, RULES_TOKENS, **shown, causes=causes) if self.use_rules else ""
         # Without the adjusted bundles a dialogue would demonstrate its mistakes.
         last = dialogue.bundles if adjusted else ()
         return Lesson(
+            voice=voice,
             session_id=neighbour.id,
             turns=tuple(dialogue.turns) if adjusted else (),
             intents=tuple((prompts.titles(neighbour, b), b.intent) for b in last if b.intent),
             rules=tuple(read_rules(rules)[:_MOST_RULES]),
         )
 
+    def _bundle(self, dialogue: Dialogue) -> tuple[str, ...]:
+        """State bundles, infer the intent of each, and state them again by their intents.
 
-def _guided(session: Session, neighbours: Sequence[Session], lessons: Sequence[Lesson]) -> Dialogue:
-    """A dialogue about a session that begins with lessons on its neighbours."""
-    pairs = list(zip(neighbours, lessons, strict=True))
-    rules = dict.fromkeys(rule for lesson in lessons for rule in lesson.rules)
-    return Dialogue(
-        session=session,
-        rules=layout.render_rules(tuple(rules)),
-        demos=[demo for other, lesson in pairs for demo in as_demos(other, lesson.turns)],
-        intent_demos=[
-            {"items": items, "intent": intent}
-            for lesson in lessons
-            for items, intent in lesson.intents
-        ],
-    )
+        A first answer that could not be read is asked for again instead. A correction that cannot
+        be read, or changes no bundle, is the last.
+
+        Returns:
+            What went wrong on the way.
+        """
+        self._ask(dialogue)
+        for _ in range(self.self_corrections):
+            if dialogue.read is None:
+                self._ask(dialogue, prompts.UNREADABLE)
+                continue
+            before = dialogue.item_sets
+            if not before:
+                break
+            self._infer_intents(dialogue)
+            if not self._ask(dialogue, prompts.by_intents(dialogue)):
+                return (f"a correction that could not be read: {dialogue.error}",)
+            if dialogue.item_sets == before:
+                break
+        return ()
+
+    def _ask(self, dialogue: Dialogue, question: str = "") -> bool:
+        """Ask for the bundles, the question above the items; whether the answer could be read."""
+        demos = [*self.generate.demos, *dialogue.demos, *as_demos(dialogue.session, dialogue.turns)]
+        read, raw = None, ""
+        try:
+            with dspy.context(adapter=self._layout):
+                answer = self.generate(
+                    patterns="",
+                    rules=dialogue.rules,
+                    similar=question,
+                    session=layout.render_items(dialogue.session),
+                    demos=demos,
+                )
+            raw = answer.bundles
+            read = read_answer(raw, dialogue.session)
+        except (AdapterParseError, ContextWindowExceededError) as error:
+            raw, dialogue.error = unanswered(error)
+        except AnswerError as error:
+            dialogue.error = str(error)
+        if read is None:
+            if dialogue.read is None:
+                dialogue.raw = raw
+            return False
+        dialogue.read, dialogue.raw, dialogue.error = read, raw, None
+        stated = layout.render_answer(dialogue.session, read.bundles)
+        dialogue.turns.append(Turn(question=question, answer=stated))
+        return True
+
+    def _infer_intents(self, dialogue: Dialogue) -> None:
+        """Ask for the intent of each bundle, of the first few where there are many."""
+        for bundle in dialogue.bundles[:_MOST_INTENTS]:
+            text = _text(
+                self.intent,
+                INTENT_TOKENS,
+                items=prompts.titles(dialogue.session, bundle),
+                demos=[*self.intent.demos, *dialogue.intent_demos],
+            )
+            # What follows the first line explains it.
+            line = next(iter(text.strip().splitlines()), "")
+            if intent := neutralise(line.strip(_AROUND_INTENT), INTENT_WORDS):
+                dialogue.intents[bundle.items] = intent
+
+
+def _text(predictor: Any, max_tokens: int, **inputs: Any) -> str:
+    """One free text; empty where the LM writes nothing, or the prompt is too long for it."""
+    try:
+        with dspy.context(adapter=PlainText()):
+            answer = predictor(**inputs, config={"max_tokens": max_tokens})
+    except (AdapterParseError, ContextWindowExceededError):
+        return ""
+    (name,) = predictor.signature.output_fields
+    return str(answer[name])

@@ -4,10 +4,11 @@ Bundles are asked for by `GenerateBundles` under the one prompt layout; what is 
 further question about the same session stands above its items.
 """
 
-from collections.abc import Sequence
+from dataclasses import replace
 
 import dspy
 
+from routedk.programs.aicl.dialogue import Dialogue
 from routedk.programs.prompting.layout import UNTITLED, render_answer
 from routedk.programs.prompting.text import neutralise
 from routedk.types import Bundle, Session
@@ -48,9 +49,13 @@ class FindRules(dspy.Signature):  # type: ignore[misc]
     rules: str = dspy.OutputField(desc="At most three rules, one a line")
 
 
-def by_intents(session: Session, bundles: Sequence[Bundle]) -> str:
-    """Asks for the bundles again, the ones so far and their intents in view."""
-    return _BY_INTENTS.format(answer=render_answer(session, bundles))
+def by_intents(dialogue: Dialogue) -> str:
+    """Asks for the bundles again, the ones so far and their inferred intents in view."""
+    bundles = [
+        replace(bundle, intent=dialogue.intents.get(bundle.items, bundle.intent))
+        for bundle in dialogue.bundles
+    ]
+    return _BY_INTENTS.format(answer=render_answer(dialogue.session, bundles))
 
 
 def by_feedback(feedback: str, causes: str) -> str:

@@ -1,20 +1,18 @@
 """The knowledge that a program is compiled with, and the context it makes of it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from routedk.errors import SettingError
 from routedk.programs.knowledge.context import Neighbour, NeighbourStyle, PromptContext
-from routedk.programs.knowledge.neighbours import (
-    Retriever,
-    RuleRetriever,
-    check_retriever,
-    make_retriever,
-)
+from routedk.programs.knowledge.neighbours import Retriever, check_retriever, titles
 from routedk.programs.prompting.layout import render_pattern
+from routedk.similarity.words import WordIndex
 from routedk.types import Pattern, Session
+
+_Shown = TypeVar("_Shown")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +47,12 @@ class CompiledKnowledge:
     show_thoughts: bool = False
     style: NeighbourStyle = "demos"
     retriever: str = "tfidf"
-    _index: Retriever | None = field(init=False, repr=False, compare=False, default=None)
-    _patterns: RuleRetriever | None = field(init=False, repr=False, compare=False, default=None)
-    _rules: RuleRetriever | None = field(init=False, repr=False, compare=False, default=None)
+    _retriever: Retriever | None = field(init=False, repr=False, compare=False, default=None)
+    _pattern_words: WordIndex | None = field(init=False, repr=False, compare=False, default=None)
+    _rule_words: WordIndex | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
-        """Check the values and build the index."""
+        """Check the values and build the indexes."""
         if self.k < 0:
             raise SettingError(f"k={self.k}: it must be at least 0")
         for kind, shown in (("patterns", self.patterns_shown), ("rules", self.rules_shown)):
@@ -72,12 +70,15 @@ class CompiledKnowledge:
         if self.k and not self.sessions:
             raise SettingError(f"k={self.k} without training sessions to choose from")
         if self.k:
-            object.__setattr__(self, "_index", _index(self.retriever, tuple(self.sessions)))
+            self._set("_retriever", _shared_retriever(self.retriever, self.sessions))
         if self.patterns_shown is not None and len(self.patterns) > self.patterns_shown:
-            lines = tuple(map(render_pattern, self.patterns))
-            object.__setattr__(self, "_patterns", RuleRetriever(lines))
+            lines = [render_pattern(pattern) for pattern in self.patterns]
+            self._set("_pattern_words", WordIndex(lines, ngrams=2))
         if self.rules_shown is not None and len(self.rules) > self.rules_shown:
-            object.__setattr__(self, "_rules", RuleRetriever(self.rules))
+            self._set("_rule_words", WordIndex(self.rules, ngrams=2))
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "CompiledKnowledge":
         """Immutable: copies of a program share it."""
@@ -101,29 +102,32 @@ class CompiledKnowledge:
 
     def context(self, session: Session) -> PromptContext:
         """What to show for one session; the nearest neighbour is shown last."""
-        found = self._index.nearest(session, self.k) if self._index else []
-        neighbours = tuple(
-            Neighbour(
-                session=other,
-                thought=self.thoughts.get(other.id, "") if self.show_thoughts else "",
-            )
-            for other in reversed(found)
-        )
-        patterns, rules = self.patterns, self.rules
-        if self._patterns is not None and self.patterns_shown is not None:
-            places = self._patterns.places(session, self.patterns_shown)
-            patterns = tuple(patterns[place] for place in reversed(places))
-        if self._rules is not None and self.rules_shown is not None:
-            rules = tuple(reversed(self._rules.nearest(session, self.rules_shown)))
+        found = self._retriever.nearest(session, self.k) if self._retriever else []
+        thoughts = self.thoughts if self.show_thoughts else {}
         return PromptContext(
-            patterns=patterns, rules=rules, neighbours=neighbours, style=self.style
+            patterns=_nearest(self.patterns, self._pattern_words, session, self.patterns_shown),
+            rules=_nearest(self.rules, self._rule_words, session, self.rules_shown),
+            neighbours=tuple(
+                Neighbour(session=other, thought=thoughts.get(other.id, ""))
+                for other in reversed(found)
+            ),
+            style=self.style,
         )
+
+
+def _nearest(
+    shown: Sequence[_Shown], words: WordIndex | None, session: Session, count: int | None
+) -> tuple[_Shown, ...]:
+    """The few that share most words with the session's titles, nearest last; without index all."""
+    if words is None:
+        return tuple(shown)
+    return tuple(shown[place] for place in reversed(words.ranked(titles(session))[:count]))
 
 
 @lru_cache(maxsize=2)
-def _index(name: str, sessions: tuple[Session, ...]) -> Retriever:
-    """The index of a retriever; candidates of one compilation share it."""
-    return make_retriever(name, sessions)
+def _shared_retriever(name: str, sessions: tuple[Session, ...]) -> Retriever:
+    """The candidates of one compilation share it."""
+    return Retriever(name, sessions)
 
 
 NO_KNOWLEDGE = CompiledKnowledge()

@@ -1,9 +1,8 @@
 """What a prompt holds beside its session: patterns, rules and similar training sessions."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
-from routedk.errors import SettingError
 from routedk.types import Pattern, Session
 
 NeighbourStyle = Literal["demos", "blocks"]
@@ -20,10 +19,6 @@ class Neighbour:
 
     session: Session
     thought: str = ""
-
-    def __post_init__(self) -> None:
-        if self.session.bundles is None:
-            raise SettingError(f"session {self.session.id!r} has no gold: it cannot be a neighbour")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +37,6 @@ class PromptContext:
     rules: tuple[str, ...] = ()
     neighbours: tuple[Neighbour, ...] = ()
     style: NeighbourStyle = "demos"
-
-    def __post_init__(self) -> None:
-        if self.style not in get_args(NeighbourStyle):
-            raise SettingError(
-                f"neighbour style {self.style!r}: allowed are {', '.join(get_args(NeighbourStyle))}"
-            )
 
 
 NO_CONTEXT = PromptContext()

@@ -1,10 +1,8 @@
-"""Finding the training sessions, or the rules, nearest to a session."""
+"""Finding the training sessions nearest to a session."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from heapq import nsmallest
-from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 from routedk.errors import SettingError
 from routedk.similarity.encoders import TitleEncoder, check_encoder, named_encoder
@@ -12,9 +10,42 @@ from routedk.similarity.session_vectors import session_vectors
 from routedk.similarity.words import WordIndex
 from routedk.types import Session
 
+TFIDF = "tfidf"
 
-class Retriever(Protocol):
-    """Ranks a fixed set of training sessions by nearness to a session."""
+# From a session to one number per training session, at most 1 and higher where nearer.
+_Similarities = Callable[[Session], Sequence[float]]
+
+
+class Retriever:
+    """Ranks training sessions by nearness to a session.
+
+    With ``tfidf`` sessions are near by the words of their titles, by TF-IDF and cosine; with the
+    name of a model by the cosine of their titles' mean embeddings. Sessions without a title, or
+    without a word, are near to nothing. Immutable and safe to share among threads.
+
+    Args:
+        name: ``tfidf``, ``minilm``, or the name or folder of a sentence-transformers model.
+        sessions: Training sessions, ids distinct.
+
+    Raises:
+        SettingError: There is no such model, it cannot be loaded, or two sessions have the same
+            id.
+    """
+
+    def __init__(self, name: str, sessions: Sequence[Session]) -> None:
+        """Index the titles."""
+        check_retriever(name)
+        self._sessions = sorted(sessions, key=lambda session: session.id)
+        if len({session.id for session in self._sessions}) != len(self._sessions):
+            raise SettingError("two training sessions have the same id")
+        if name == TFIDF:
+            self._similarities = _by_words(self._sessions)
+        else:
+            self._similarities = _by_meaning(self._sessions, named_encoder(name))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Retriever":
+        """Copies of a program share one index."""
+        return self
 
     def nearest(self, session: Session, k: int) -> list[Session]:
         """The ``k`` nearest training sessions, nearest first.
@@ -26,34 +57,6 @@ class Retriever(Protocol):
             session: The session to find neighbours of.
             k: How many, at least 0; fewer where there are not as many.
         """
-        ...
-
-
-def _titles(session: Session) -> str:
-    return "\n".join(item.title for item in session.items)
-
-
-class _SimilarityRetriever(ABC):
-    """Ranks by one number per training session, at most 1 and higher where nearer.
-
-    Immutable after creation and safe to share among threads and copies of a program.
-    """
-
-    def __init__(self, sessions: Sequence[Session]) -> None:
-        self._sessions = sorted(sessions, key=lambda session: session.id)
-        if len({session.id for session in self._sessions}) != len(self._sessions):
-            raise SettingError("two training sessions have the same id")
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "_SimilarityRetriever":
-        """Copies of a program share one index."""
-        return self
-
-    @abstractmethod
-    def _similarities(self, session: Session) -> Sequence[float]:
-        """One number per training session, in the order of their ids."""
-
-    def nearest(self, session: Session, k: int) -> list[Session]:
-        """See `Retriever.nearest`."""
         if k <= 0 or not self._sessions:
             return []
         scores = self._similarities(session)
@@ -64,116 +67,42 @@ class _SimilarityRetriever(ABC):
         return [other for other in others if other.id != session.id][:k]
 
 
-class TfidfRetriever(_SimilarityRetriever):
-    """Cosine similarity of TF-IDF vectors of a session's titles: the default, nothing to fetch.
-
-    Sessions without a single word are near to nothing.
-
-    Args:
-        sessions: Training sessions, ids distinct.
-
-    Raises:
-        SettingError: Two sessions have the same id.
-    """
-
-    def __init__(self, sessions: Sequence[Session]) -> None:
-        """Index the titles."""
-        super().__init__(sessions)
-        self._index = WordIndex([_titles(session) for session in self._sessions])
-
-    def _similarities(self, session: Session) -> Sequence[float]:
-        return self._index.similarities(_titles(session))
-
-
-class EmbeddingRetriever(_SimilarityRetriever):
-    """Cosine similarity of the mean embedding of a session's titles.
-
-    Sessions without a title are near to nothing.
-
-    Args:
-        sessions: Training sessions, ids distinct.
-        encoder: Encodes titles; by default the packaged MiniLM.
-
-    Raises:
-        SettingError: Two sessions have the same id, or the encoder's model cannot be loaded.
-    """
-
-    def __init__(self, sessions: Sequence[Session], encoder: TitleEncoder | None = None) -> None:
-        """Encode the titles."""
-        super().__init__(sessions)
-        self._encoder = encoder or named_encoder()
-        self._vectors = session_vectors(self._sessions, self._encoder)
-
-    def _similarities(self, session: Session) -> Sequence[float]:
-        [vector] = session_vectors([session], self._encoder)
-        if not vector.any() or not self._vectors.any():
-            return [0.0] * len(self._sessions)
-        # Rounding keeps ties ties, whatever the order of a sum.
-        scores: list[float] = (self._vectors @ vector).round(6).tolist()
-        return scores
-
-
-RETRIEVERS: Mapping[str, Callable[[Sequence[Session]], Retriever]] = MappingProxyType(
-    {"tfidf": TfidfRetriever, "minilm": EmbeddingRetriever}
-)
-
-
-def make_retriever(name: str, sessions: Sequence[Session]) -> Retriever:
-    """Index training sessions with the named retriever.
-
-    Args:
-        name: One of ``RETRIEVERS``, or the name or folder of a sentence-transformers model.
-        sessions: Training sessions, ids distinct.
-
-    Raises:
-        SettingError: There is no such retriever or model, or two sessions have the same id.
-    """
-    check_retriever(name)
-    if name in RETRIEVERS:
-        return RETRIEVERS[name](sessions)
-    return EmbeddingRetriever(sessions, named_encoder(name))
-
-
 def check_retriever(name: str) -> None:
     """Refuse a name that can be no retriever; nothing is loaded or fetched.
 
     Args:
-        name: As for `make_retriever`.
+        name: As for `Retriever`.
 
     Raises:
         SettingError: Where that can be told from the name, the folder and the Hugging Face cache.
     """
-    if name == "tfidf":
+    if name == TFIDF:
         return
     try:
         check_encoder(name)
     except SettingError as error:
-        here = " and ".join(RETRIEVERS)
-        raise SettingError(f"retriever {error} ({here} are always here)") from None
+        raise SettingError(f"retriever {error} (tfidf and minilm are always here)") from None
 
 
-class RuleRetriever:
-    """Ranks rules by the words and pairs of words that they share with a session's titles.
+def titles(session: Session) -> str:
+    """A session's titles as one text."""
+    return "\n".join(item.title for item in session.items)
 
-    Immutable after creation and safe to share among threads and copies of a program.
 
-    Args:
-        rules: In the order that decides between equally near ones.
-    """
+def _by_words(sessions: Sequence[Session]) -> _Similarities:
+    index = WordIndex([titles(session) for session in sessions])
+    return lambda session: index.similarities(titles(session))
 
-    def __init__(self, rules: Sequence[str]) -> None:
-        """Index the rules; a rule without a word of the session is near to nothing."""
-        self._rules = tuple(rules)
-        self._index = WordIndex(self._rules, ngrams=2)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "RuleRetriever":
-        """Copies of a program share one index."""
-        return self
+def _by_meaning(sessions: Sequence[Session], encoder: TitleEncoder) -> _Similarities:
+    vectors = session_vectors(sessions, encoder)
 
-    def nearest(self, session: Session, k: int) -> list[str]:
-        """The ``k`` nearest rules, nearest first."""
-        return [self._rules[place] for place in self.places(session, k)]
+    def similarities(session: Session) -> Sequence[float]:
+        [vector] = session_vectors([session], encoder)
+        if not vector.any() or not vectors.any():
+            return [0.0] * len(sessions)
+        # Rounding keeps ties ties, whatever the order of a sum.
+        scores: list[float] = (vectors @ vector).round(6).tolist()
+        return scores
 
-    def places(self, session: Session, k: int) -> list[int]:
-        """Places of the ``k`` nearest rules, nearest first."""
-        return self._index.ranked(_titles(session))[: max(0, k)]
+    return similarities

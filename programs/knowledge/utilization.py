@@ -15,8 +15,11 @@ left open there: assumptions. Neighbours without thoughts are examples, not dist
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
 from routedk.errors import SettingError
+
+UtilizationName = Literal["ICL", "SFT", "SFT+ICL"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

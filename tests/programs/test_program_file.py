@@ -119,20 +119,24 @@ def _edit(record: dict[str, Any], path: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("kind", "routedk.knowledge", "not a program: its kind is 'routedk.knowledge'"),
+        (
+            "kind",
+            "routedk.knowledge",
+            "wrote: its kind is 'routedk.knowledge'",
+        ),
         ("schema_version", 99, "schema version 99, this version of routedk reads 1"),
-        ("layout", "0" * 16, "compiled for prompt layout 0000000000000000"),
+        ("layout", "0" * 16, "saved under prompt layout 0000000000000000"),
         ("fields", ["question"], r"a signature with the fields \['question'\]"),
         ("instruction", None, "the program is damaged: instruction"),
-        ("knowledge.k", -1, r"the program is damaged: knowledge\.k"),
+        ("knowledge.k", -1, "the program cannot be used: k=-1"),
         ("knowledge.k", "2", r"the program is damaged: knowledge\.k"),
-        ("knowledge.rules_shown", 0, r"the program is damaged: knowledge\.rules_shown"),
-        ("knowledge.patterns_shown", 0, r"the program is damaged: knowledge\.patterns_shown"),
+        ("knowledge.rules_shown", 0, "the program cannot be used: rules_shown=0"),
+        ("knowledge.patterns_shown", 0, "the program cannot be used: patterns_shown=0"),
         ("knowledge.patterns", [{}], r"the program is damaged: knowledge\.patterns\.0"),
         ("knowledge.retriever", "oracle", "retriever 'oracle' is no sentence-transformers"),
         ("knowledge.sessions", [], "k=2 without training sessions"),
         ("knowledge.sessions", [{"session_id": "x"}], "has no key 'items'"),
-        ("utilization", "RAG", "the program cannot be used: utilization 'RAG': allowed are ICL"),
+        ("utilization", "RAG", "the program is damaged: utilization: Input should be 'ICL'"),
         ("surprise", 1, "the program is damaged: surprise"),
     ],
 )
@@ -163,6 +167,17 @@ def test_missing_or_damaged(content: str | None, message: str, tmp_path: Path) -
         file.write_text(content)
     with pytest.raises(ArtifactError, match=message):
         load_program(file)
+
+
+def test_the_fingerprint_is_of_what_answers_depend_on(
+    program: BundleGenerator, tmp_path: Path
+) -> None:
+    program.save(tmp_path / "program.json")
+    loaded = load_program(tmp_path / "program.json")
+    loaded.trials = []
+    assert loaded.fingerprint() == program.fingerprint()
+    loaded.generate.demos = [{"session": "1 a\n2 b", "bundles": "1 2"}]
+    assert loaded.fingerprint() != program.fingerprint()
 
 
 def test_a_loaded_program_runs(program: BundleGenerator, tea: Session, tmp_path: Path) -> None:

