@@ -3,7 +3,7 @@
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,7 +13,7 @@ from routedk.errors import DataError, SettingError
 from routedk.types import KnowledgeBase, Session
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from routedk.adapters.training.examples import TrainingRow
     from routedk.programs.knowledge.compiled import CompiledKnowledge
@@ -36,21 +36,19 @@ class TrainConfig:
             first token of the session's items; what stands before is then computed once for all
             sessions).
         epochs: Passes of the base expert over its rows.
-        learning_rate: Peak for the base expert. Half of it for the others, a quarter of it for
-            experts that are trained with the router.
+        learning_rate: Peak for the base expert; half of it for the others.
         knowledge_share: Share of rows that the rule and thought experts are trained on.
         knowledge_epochs: Passes over these rows.
         fusion: How experts are fused: softmax, static, top1, layerwise, sparsegen (a router learns
             these), merged (the mean gates of a softmax router), uniform or single:EXPERT.
-        router_training: What the router learns from: answer (the cross-entropy under its gates,
-            experts frozen), supervised (the loss of each expert alone on each prompt) or joint
-            (the cross-entropy, experts trained along).
+        router_training: What the router learns from: answer (the cross-entropy under its gates) or
+            supervised (the loss of each expert alone on each prompt). Experts are frozen.
         router_input: What the router sees: the mean input embedding of the session or of the
             whole prompt, or the mean hidden state below the experts: session-hidden,
             prompt-hidden.
-        router_share: Share of rows that the router is trained on. Unset: answer .1, joint .3,
+        router_share: Share of rows that the router is trained on. Unset: answer .1,
             supervised 1.
-        router_epochs: Passes over these rows. Unset: answer 2, joint 1, supervised 10.
+        router_epochs: Passes over these rows. Unset: answer 2, supervised 10.
         temperature: Of supervised router training, in nats per token: an expert whose loss is
             lower by this much gets e times the share.
         balance: Weight of the loss that favours equal use of all experts.
@@ -82,7 +80,7 @@ class TrainConfig:
     knowledge_share: float = 0.3
     knowledge_epochs: float = 3.0
     fusion: str = "softmax"
-    router_training: Literal["answer", "supervised", "joint"] = "answer"
+    router_training: Literal["answer", "supervised"] = "answer"
     router_input: Literal["session", "prompt", "session-hidden", "prompt-hidden"] = "session"
     router_share: float | None = None
     router_epochs: float | None = None
@@ -102,7 +100,7 @@ class TrainConfig:
         """Check the values."""
         from routedk.adapters.experts.router import ROUTERS, make_fusion
         from routedk.adapters.training.examples import check_form
-        from routedk.adapters.training.plan import ROUTER_DEFAULTS, router_training
+        from routedk.adapters.training.stage import ROUTER_DEFAULTS
         from routedk.programs.knowledge.utilization import check_trains
 
         positive = ("epochs", "learning_rate", "knowledge_share", "knowledge_epochs")
@@ -137,12 +135,33 @@ class TrainConfig:
         if names[0] != "base":
             raise SettingError(f"experts {names}: the first must be base, the others start from it")
         make_fusion(self.fusion, names, 1, 1, [1 / len(names)] * len(names))
-        learnt = "softmax" if self.fusion == "merged" else self.fusion
-        router_training(self).check(learnt, len(names))
-        if self.experts is not None and learnt not in ROUTERS:
+        self._check_router(ROUTERS)
+
+    def _check_router(self, routers: "Collection[str]") -> None:
+        """Check that the fusion's router can be trained so."""
+        experts, names = self.experts, len(self.expert_names)
+        if self.fusion not in (*routers, "merged"):
+            if experts is not None:
+                raise SettingError(
+                    f"fusion {self.fusion!r} has no router to train over {experts}: it can be "
+                    f"asked for where experts are used; routers have {', '.join(routers)}"
+                )
+            default = {field.name: field.default for field in fields(self)}
+            chosen = ("router_training", "temperature", "balance", "sparsity")
+            if any(getattr(self, name) != default[name] for name in chosen):
+                raise SettingError(
+                    f"fusion {self.fusion!r} has no router, so {', '.join(chosen)} cannot be "
+                    f"chosen; routers have {', '.join(routers)}"
+                )
+        elif self.fusion == "sparsegen" and self.router_training == "supervised":
             raise SettingError(
-                f"fusion {self.fusion!r} has no router to train over {self.experts}: it can be "
-                f"asked for where experts are used; routers have {', '.join(ROUTERS)}"
+                "router training 'supervised': the gates of fusion 'sparsegen' are per token, "
+                "which no loss per session teaches: use answer"
+            )
+        elif self.fusion == "sparsegen" and self.sparsity and names < 3:
+            raise SettingError(
+                f"sparsity={self.sparsity}: with sparsegen it discourages more than 2 active "
+                f"experts, but there are only {names}: set it to 0"
             )
 
     @property

@@ -104,7 +104,7 @@ def pool_prompts(
     trees = [grow_tree(prompt.ids, []) for prompt in prompts]
     layers = first_layer if looks_at.hidden else 0
     pad_id = student.tokenizer.pad_token_id
-    rows = lower_hidden(student.model.model, trees, layers, pad_id, progress=False)
+    rows = lower_hidden(student.model.model, trees, layers, pad_id)
     pooled = [
         looks_at.pool(row_TH, prompt.span, len(prompt.ids))
         for row_TH, prompt in zip(rows, prompts, strict=True)

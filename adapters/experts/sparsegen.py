@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+# The sparsity loss discourages more active experts than this.
+MOST_EXPERTS = 2
 # Keeps lambda below 1.
 _LEAST_ROOM = 1e-3
 
@@ -40,29 +42,6 @@ def sparsegen(scores: Tensor, lam: Tensor | float) -> Tensor:
     return ((scores - tau) / room).clamp(min=0.0)
 
 
-def sparsity_lack(scores: Tensor, lam: Tensor, most: int) -> Tensor:
-    r"""How far lambda is below the least one at which at most ``most`` experts are active.
-
-    .. math:: \max(0, \lambda_k - \lambda), \quad \lambda_k = 1 - (U_k - k\,u_{(k+1)})
-
-    in the notation of `sparsegen`: there the condition for the (k+1)-th score to be inside just
-    fails. The scores are taken as given, so that the gradient moves lambda alone.
-
-    Source: LD-MoLE (arXiv 2509.25684), sparsity control, as in its authors' code.
-
-    Args:
-        scores: *Shape:* (..., experts).
-        lam: *Shape:* (..., 1).
-        most: The k of the formula, at least 1 and below the number of experts.
-
-    Returns:
-        *Shape:* (..., 1).
-    """
-    ranked = scores.detach().sort(dim=-1, descending=True).values
-    least = 1.0 - (ranked[..., :most] - ranked[..., most : most + 1]).sum(dim=-1, keepdim=True)
-    return (least - lam).clamp(min=0.0)
-
-
 @dataclass(frozen=True)
 class TokenRouting:
     """What a router decided for each token of one layer.
@@ -76,6 +55,28 @@ class TokenRouting:
     gates_BTE: Tensor
     scores_BTE: Tensor
     lam_BT1: Tensor
+
+
+def sparsity_lack(routing: TokenRouting, most: int = MOST_EXPERTS) -> Tensor:
+    r"""How far lambda is below the least one at which at most ``most`` experts are active.
+
+    .. math:: \max(0, \lambda_k - \lambda), \quad \lambda_k = 1 - (U_k - k\,u_{(k+1)})
+
+    in the notation of `sparsegen`: there the condition for the (k+1)-th score to be inside just
+    fails. The scores are taken as given, so that the gradient moves lambda alone.
+
+    Source: LD-MoLE (arXiv 2509.25684), sparsity control, as in its authors' code.
+
+    Args:
+        routing: Of more than ``most`` experts.
+        most: The k of the formula, at least 1.
+
+    Returns:
+        *Shape:* (batch, tokens).
+    """
+    ranked = routing.scores_BTE.detach().sort(dim=-1, descending=True).values
+    least_BT = 1.0 - (ranked[..., :most] - ranked[..., most : most + 1]).sum(dim=-1)
+    return (least_BT - routing.lam_BT1[..., 0]).clamp(min=0.0)
 
 
 class SparsegenRouter(nn.Module):

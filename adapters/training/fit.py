@@ -1,9 +1,8 @@
 """Trains one expert, or a router over trained experts, into the files of an artifact."""
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save_file
@@ -14,10 +13,8 @@ from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.experts.router import SoftmaxRouter
 from routedk.adapters.experts.routing_file import ROUTER_FILE
 from routedk.adapters.training.examples import TrainingRow
-from routedk.adapters.training.objectives import AnswerLoss, Objective, TargetLoss, token_losses
-from routedk.adapters.training.plan import RouterTraining
+from routedk.adapters.training.objectives import AnswerLoss, TargetLoss, token_losses
 from routedk.adapters.training.processes import is_main
-from routedk.adapters.training.router_losses import router_targets
 from routedk.adapters.training.rows import (
     PreparedRow,
     RowCollator,
@@ -29,20 +26,19 @@ from routedk.adapters.training.stage import Stage
 from routedk.adapters.training.trainer import run_stage
 from routedk.files import write_json
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from routedk.adapters.train import TrainConfig
 
 RECORD_FILE = "training.json"
-_BATCH = 8
 
 
 def fit_expert(
     routed: RoutedStudent,
     rows: Sequence[TrainingRow],
     stage: Stage,
+    save_steps: int,
     out: Path,
     work: Path,
-    *,
-    save_steps: int,
 ) -> None:
     """Train the one expert of a student.
 
@@ -50,72 +46,53 @@ def fit_expert(
         routed: Its expert is changed.
         rows: To learn from.
         stage: How to train.
+        save_steps: Steps between checkpoints.
         out: Gets the expert as a plain PEFT folder, and ``training.json``.
         work: Keeps prepared rows and checkpoints; a run cut short there is resumed.
-        save_steps: Steps between checkpoints.
     """
-    prepared = prepare(routed, rows, work, stage)
+    collator = RowCollator(prepare(routed, rows, work, stage))
     routed.train_experts()
-    objective = AnswerLoss(routed, stage)
-    collator = RowCollator(prepared)
-    curve = run_stage(objective, collator, len(rows), work, stage, save_steps=save_steps)
+    curve = run_stage(AnswerLoss(routed, stage), collator, len(rows), stage, save_steps, work)
     if is_main():
         routed.save_experts(out)
-        _write_record(out, rows, curve)
+        write_json(out / RECORD_FILE, {"rows": len(rows), "curve": curve})
 
 
 def fit_router(
     routed: RoutedStudent,
     rows: Sequence[TrainingRow],
     stage: Stage,
-    how: RouterTraining,
+    config: "TrainConfig",
     out: Path,
     work: Path,
-    *,
-    save_steps: int,
 ) -> None:
-    """Train the router of a student, and with ``joint`` its experts.
+    """Train the router of a student.
 
     Args:
         routed: Its router is changed.
         rows: Prompts of all experts with their answers.
         stage: How to train.
-        how: What the router learns from.
-        out: Gets ``router.safetensors``, ``training.json`` and, with ``joint``, the experts.
+        config: What the router learns from.
+        out: Gets ``router.safetensors`` and ``training.json``.
         work: As in `fit_expert`.
-        save_steps: Steps between checkpoints.
     """
     prepared = prepare(routed, rows, work, stage)
     pooled_BH = torch.stack([row.pooled_H for row in prepared]).to(routed.device)
-    if how.method == "joint":
-        routed.train_experts()
-    else:
-        routed.freeze()
+    routed.freeze()
     routed.fusion.requires_grad_(True)
     if isinstance(routed.fusion, SoftmaxRouter):
         routed.fusion.fit_inputs(pooled_BH)
-    objective: Objective = AnswerLoss(routed, stage, how)
+    objective: Any = AnswerLoss(routed, stage, config)
     collator: Any = RowCollator(prepared)
-    tokens = 0
-    if how.method == "supervised":
+    if config.router_training == "supervised":
         losses_NE = expert_losses(routed, prepared, work, stage)
-        collator = TargetCollator(prepared, router_targets(losses_NE, how.temperature))
-        objective = TargetLoss(routed, how)
-        tokens = len(routed.adapters) * sum(len(row.tree.input_ids) for row in prepared)
-    curve = run_stage(
-        objective, collator, len(rows), work, stage, save_steps=save_steps, tokens=tokens
-    )
+        objective = TargetLoss(routed, config)
+        collator = TargetCollator(prepared, (-losses_NE / config.temperature).softmax(dim=-1))
+    curve = run_stage(objective, collator, len(rows), stage, config.save_steps, work)
     if is_main():
-        if how.method == "joint":
-            routed.save_experts(out)
         save_file(routed.fusion.state_dict(), out / ROUTER_FILE)
-        _write_record(out, rows, curve, mean_gates=mean_gates(routed, pooled_BH))
-
-
-def _write_record(
-    out: Path, rows: Sequence[TrainingRow], curve: Sequence[Mapping[str, float]], **more: Any
-) -> None:
-    write_json(out / RECORD_FILE, {"rows": len(rows), "curve": curve, **more})
+        record = {"rows": len(rows), "curve": curve, "mean_gates": mean_gates(routed, pooled_BH)}
+        write_json(out / RECORD_FILE, record)
 
 
 @torch.no_grad()
@@ -143,31 +120,21 @@ def expert_losses(
     Returns:
         *Shape:* (rows, experts).
     """
-    student = routed.student.model
-    collate = RowCollator(rows)
-    experts = len(routed.adapters)
+    decoder, collate = routed.student.model.model, RowCollator(rows)
+    one_hot_EE = torch.eye(len(routed.adapters), device=routed.device)
 
-    def batch_of(places: Sequence[int]) -> list[Tensor]:
-        batch = collate([{"row": k} for k in places])
-        batch = {name: tensor.to(routed.device) for name, tensor in batch.items()}
+    def compute(places: Sequence[int]) -> list[Tensor]:
+        batch = {k: v.to(routed.device) for k, v in collate([{"row": k} for k in places]).items()}
         labels_BT, starts_B = batch["labels"], routed.starts(batch["start"])
         trees = {k: batch[k] for k in ("inputs_embeds", "position_ids", "attention_mask")}
         columns = []
-        for one_hot_E in torch.eye(experts, device=routed.device):
+        for one_hot_E in one_hot_EE:
             with routed.gate_state.use(one_hot_E.expand(len(places), -1), starts_B):
                 losses_N, row_N = token_losses(routed, trees, labels_BT, stage)
             sums_B = losses_N.new_zeros(len(places)).index_add(0, row_N, losses_N)
             columns.append(sums_B / row_N.bincount(minlength=len(places)).clamp(min=1))
         return list(torch.stack(columns, dim=1).cpu())
 
-    def compute(places: Sequence[int]) -> list[Tensor]:
-        by_length = sorted(places, key=lambda k: len(rows[k].tree.input_ids))
-        found: dict[int, Tensor] = {}
-        for first in range(0, len(by_length), _BATCH):
-            batch = by_length[first : first + _BATCH]
-            found.update(zip(batch, batch_of(batch), strict=True))
-        return [found[k] for k in places]
-
-    logger.info("computing the losses of %d experts on %d rows once", experts, len(rows))
-    with only_layers(student.model, routed.first_layer, len(student.model.layers)):
-        return torch.stack(computed_once(folder / "losses.safetensors", len(rows), compute))
+    lengths = [len(row.tree.input_ids) for row in rows]
+    with only_layers(decoder, routed.first_layer, len(decoder.layers)):
+        return torch.stack(computed_once(folder / "losses.safetensors", lengths, compute))

@@ -1,8 +1,7 @@
 """The losses of experts and routers, as modules that hold what a stage trains."""
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save_file
@@ -12,11 +11,13 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.experts.sparsegen import SparsegenRouter
-from routedk.adapters.training.plan import RouterTraining
 from routedk.adapters.training.processes import shared_mean
 from routedk.adapters.training.router_losses import divergence, penalty
 from routedk.adapters.training.stage import Stage
 from routedk.adapters.trees import IGNORED
+
+if TYPE_CHECKING:
+    from routedk.adapters.train import TrainConfig
 
 
 class Objective(PreTrainedModel):  # type: ignore[misc]  # transformers is untyped here
@@ -36,14 +37,9 @@ class Objective(PreTrainedModel):  # type: ignore[misc]  # transformers is untyp
         # The trainer warns where the special tokens of tokenizer and model differ.
         names = ("bos_token_id", "eos_token_id", "pad_token_id")
         super().__init__(PreTrainedConfig(**{name: getattr(tokenizer, name) for name in names}))
-        modules = (("experts", routed.model), ("router", routed.fusion))
+        named = (*routed.model.named_parameters(), *routed.fusion.named_parameters())
         self.trained = nn.ParameterDict(
-            {
-                f"{kind}/{name}".replace(".", "/"): parameter
-                for kind, module in modules
-                for name, parameter in module.named_parameters()
-                if parameter.requires_grad
-            }
+            {name.replace(".", "/"): weight for name, weight in named if weight.requires_grad}
         )
         # In a tuple, so that its frozen parameters are not this module's.
         self._routed = (routed,)
@@ -57,10 +53,6 @@ class Objective(PreTrainedModel):  # type: ignore[misc]  # transformers is untyp
         """Write the trained weights as the trainer reads them from a checkpoint."""
         tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         save_file(tensors, Path(save_directory) / SAFE_WEIGHTS_NAME)
-
-    def expert_parameters(self) -> Iterable[nn.Parameter]:
-        """The experts' parameters that are trained."""
-        return [p for name, p in self.trained.items() if name.startswith("experts/")]
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """The loss of a batch of all processes, with the gradient of this process's part.
@@ -80,11 +72,11 @@ class AnswerLoss(Objective):
     Args:
         routed: Its layers below the experts are left out of the model while this is used.
         stage: Of its precision.
-        router: How its router is trained; None: it has one expert, which is.
+        router: The run's config where the router is trained; None: the one expert is.
     """
 
     def __init__(
-        self, routed: RoutedStudent, stage: Stage, router: RouterTraining | None = None
+        self, routed: RoutedStudent, stage: Stage, router: "TrainConfig | None" = None
     ) -> None:
         super().__init__(routed)
         self.stage = stage
@@ -137,12 +129,12 @@ class TargetLoss(Objective):
 
     Args:
         routed: Its router is trained.
-        how: With which further losses.
+        router: The run's config, for the weights of further losses.
     """
 
-    def __init__(self, routed: RoutedStudent, how: RouterTraining) -> None:
+    def __init__(self, routed: RoutedStudent, router: "TrainConfig") -> None:
         super().__init__(routed)
-        self.how = how
+        self.router = router
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """See `Objective`."""
@@ -150,4 +142,4 @@ class TargetLoss(Objective):
         pooled_BH, present_BT = batch["pooled"], batch["present"]
         apart_B = divergence(fusion.log_shares(pooled_BH), batch["targets"])
         loss = shared_mean(apart_B[present_BT[:, 0]])
-        return loss + penalty(self.how, fusion, pooled_BH, present_BT)
+        return loss + penalty(self.router, fusion, pooled_BH, present_BT)

@@ -6,23 +6,17 @@ and only the main process writes files; alone, a process is the main one.
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, gather_object, reduce
+from accelerate.utils import broadcast_object_list, reduce
 from torch import Tensor
 
 from routedk.artifacts import Artifact, ArtifactStore, Recipe
 
-T = TypeVar("T")
-
 logger = logging.getLogger(__name__)
-
-# Places per process between two exchanges: none waits for another too long.
-_PART = 64
 
 
 def join() -> None:
@@ -115,21 +109,3 @@ def for_averaging(loss: Tensor) -> Tensor:
     """
     _, processes = place()
     return loss if processes == 1 else loss.detach() + processes * (loss - loss.detach())
-
-
-def share_out(count: int, compute: Callable[[Sequence[int]], Sequence[T]]) -> list[T]:
-    """Compute something for each of some places, each process its share, all for all.
-
-    Args:
-        count: Number of places.
-        compute: Gets places, gives one result for each; in no order that matters.
-    """
-    number, processes = place()
-    if processes == 1:
-        return list(compute(range(count)))
-    found: dict[int, T] = {}
-    for first in range(0, count, _PART * processes):
-        mine = range(first, min(first + _PART * processes, count))[number::processes]
-        made = list(zip(mine, compute(mine), strict=True)) if mine else []
-        found.update(gather_object(made))
-    return [found[k] for k in range(count)]

@@ -1,10 +1,11 @@
 r"""What a router learns from, and which gates are discouraged.
 
-| method       | learns from                                    | experts            |
-|--------------|------------------------------------------------|--------------------|
-| `answer`     | the answer's cross-entropy under its own gates | frozen             |
-| `supervised` | each expert's own loss on each training prompt | frozen             |
-| `joint`      | the answer's cross-entropy under its own gates | trained with it    |
+| router training | learns from                                    |
+|-----------------|------------------------------------------------|
+| `answer`        | the answer's cross-entropy under its own gates |
+| `supervised`    | each expert's own loss on each training prompt |
+
+The experts are frozen.
 
 `supervised` computes once, without gradients, the loss of each expert alone on each prompt that
 the router is to be trained on: all experts on the same prompt and answer, whatever knowledge
@@ -29,12 +30,16 @@ Both look at the softmax of `top1`, not at its hard choice; at each layer's gate
 have their own, and at each token's where tokens have.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from routedk.adapters.experts.sparsegen import SparsegenRouter, sparsity_lack
-from routedk.adapters.training.plan import MOST_EXPERTS, RouterTraining
 from routedk.adapters.training.processes import shared_mean
+
+if TYPE_CHECKING:
+    from routedk.adapters.train import TrainConfig
 
 
 def router_targets(losses_NE: Tensor, temperature: float) -> Tensor:
@@ -58,24 +63,13 @@ def divergence(log_shares: Tensor, targets_BE: Tensor) -> Tensor:
     return apart.flatten(start_dim=1).mean(dim=1) if apart.ndim > 1 else apart
 
 
-def balance_loss(mean_E: Tensor) -> Tensor:
-    """The squared coefficient of variation of mean gates that sum to one; a number."""
-    return len(mean_E) * mean_E.square().sum() - 1
-
-
-def entropy(gates: Tensor) -> Tensor:
-    """Entropy of gates in nats; *shape* (..., experts) to (...)."""
-    found: Tensor = torch.special.entr(gates).sum(dim=-1)
-    return found
-
-
 def penalty(
-    how: RouterTraining, fusion: nn.Module, pooled_BH: Tensor, present_BT: Tensor
+    config: "TrainConfig", fusion: nn.Module, pooled_BH: Tensor, present_BT: Tensor
 ) -> Tensor:
     """The weighted balance and sparsity losses of a batch.
 
     Args:
-        how: The weights.
+        config: The weights.
         fusion: The router; a `SparsegenRouter` must have watched the batch.
         pooled_BH: What it sees of the batch's rows. *Shape:* (batch, hidden).
         present_BT: Which tokens are not padding, where gates are per token; all False in a row
@@ -84,21 +78,26 @@ def penalty(
     Returns:
         A number.
     """
-    if not how.balance and not how.sparsity:
+    if not config.balance and not config.sparsity:
         return pooled_BH.new_zeros(())
-    losses = []
     if isinstance(fusion, SparsegenRouter):
-        for seen in fusion.watched or ():
-            lack = sparsity_lack(seen.scores_BTE, seen.lam_BT1, MOST_EXPERTS)[..., 0]
-            losses.append(_weighted(how, seen.gates_BTE[present_BT], lack[present_BT]))
+        layers = [
+            (seen.gates_BTE[present_BT], sparsity_lack(seen)[present_BT])
+            for seen in fusion.watched or ()
+        ]
     else:
         counts_B = present_BT.any(dim=-1)
         gates = fusion.log_shares(pooled_BH)[counts_B].exp()  # type: ignore[operator]
-        layers = gates.unbind(dim=1) if gates.ndim == 3 else (gates,)
-        losses = [_weighted(how, gates_NE, entropy(gates_NE)) for gates_NE in layers]
+        rows = gates.unbind(dim=1) if gates.ndim == 3 else (gates,)
+        layers = [(gates_NE, torch.special.entr(gates_NE).sum(dim=-1)) for gates_NE in rows]
+    losses = [
+        config.balance * balance_loss(shared_mean(gates_NE))
+        + config.sparsity * shared_mean(sparsity_N)
+        for gates_NE, sparsity_N in layers
+    ]
     return torch.stack(losses).mean()
 
 
-def _weighted(how: RouterTraining, gates_NE: Tensor, sparsity_N: Tensor) -> Tensor:
-    balance = balance_loss(shared_mean(gates_NE))
-    return how.balance * balance + how.sparsity * shared_mean(sparsity_N)
+def balance_loss(mean_E: Tensor) -> Tensor:
+    """The squared coefficient of variation of mean gates that sum to one; a number."""
+    return len(mean_E) * mean_E.square().sum() - 1

@@ -1,24 +1,25 @@
 """Prepared rows: training rows with all that does not change while they are trained on."""
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from routedk.adapters.experts.lower import lower_hidden
 from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.experts.router_inputs import router_input
 from routedk.adapters.training.examples import TrainingRow
-from routedk.adapters.training.processes import is_main, share_out, wait
+from routedk.adapters.training.processes import is_main, place, wait
 from routedk.adapters.training.stage import Stage
 from routedk.adapters.trees import IGNORED, TokenTree, grow_tree, pad, tree_mask
 
-logger = logging.getLogger(__name__)
+_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -50,15 +51,14 @@ def prepare(
         stage: Its precision.
     """
     trees = [grow_tree(row.prompt, row.lines) for row in rows]
+    decoder, pad_id = routed.student.model.model, routed.tokenizer.pad_token_id
 
     def compute(places: Sequence[int]) -> list[Tensor]:
-        decoder, pad_id = routed.student.model.model, routed.tokenizer.pad_token_id
-        mine = [trees[k] for k in places]
         with stage.autocast(routed.device):
-            return lower_hidden(decoder, mine, routed.first_layer, pad_id, progress=is_main())
+            return lower_hidden(decoder, [trees[k] for k in places], routed.first_layer, pad_id)
 
-    logger.info("computing the lower layers of %d rows once", len(rows))
-    hidden = computed_once(folder / "lower.safetensors", len(rows), compute)
+    lengths = [len(tree.input_ids) for tree in trees]
+    hidden = computed_once(folder / "lower.safetensors", lengths, compute)
     looks_at = router_input(routed.settings.router_input)
     embed = routed.student.model.get_input_embeddings()
     prepared = []
@@ -72,25 +72,31 @@ def prepare(
 
 
 def computed_once(
-    path: Path, count: int, compute: Callable[[Sequence[int]], list[Tensor]]
+    path: Path, lengths: Sequence[int], compute: Callable[[Sequence[int]], list[Tensor]]
 ) -> list[Tensor]:
     """One tensor per row: from a file, or computed by all processes and kept there.
 
     Args:
         path: The file.
-        count: Number of rows.
+        lengths: Tokens of each row; rows of like lengths are computed together.
         compute: The tensors of some rows, given as places.
     """
     wait()
     if path.exists():
         tensors = load_file(path)
-        return [tensors[str(place)] for place in range(count)]
-    computed = share_out(count, compute)
+        return [tensors[str(place)] for place in range(len(lengths))]
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    batches = [order[first : first + _BATCH] for first in range(0, len(order), _BATCH)]
+    number, processes = place()
+    mine: dict[int, Tensor] = {}
+    for batch in tqdm(batches[number::processes], desc=path.stem, disable=not is_main()):
+        mine.update(zip(batch, compute(batch), strict=True))
+    computed = {k: tensor for part in gather_object([mine]) for k, tensor in part.items()}
     if is_main():
         half = path.with_suffix(".new")
-        save_file({str(place): tensor for place, tensor in enumerate(computed)}, half)
+        save_file({str(k): tensor for k, tensor in computed.items()}, half)
         half.replace(path)
-    return computed
+    return [computed[k] for k in range(len(lengths))]
 
 
 class RowCollator:

@@ -1,9 +1,8 @@
 """`TrainingRun`: the artifacts of one training: each expert, the router, and the folder of all."""
 
 import hashlib
-import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,18 +32,15 @@ from routedk.adapters.train import TrainConfig
 from routedk.adapters.training.curves import plot_losses
 from routedk.adapters.training.examples import AnswerForm, TrainingRow, check_form, training_rows
 from routedk.adapters.training.fit import RECORD_FILE, fit_expert, fit_router
-from routedk.adapters.training.plan import expert_stage, router_stage, router_training
 from routedk.adapters.training.processes import is_main, join, obtain_together, place
-from routedk.adapters.training.stage import Stage
+from routedk.adapters.training.stage import Stage, expert_stage, router_stage
 from routedk.artifacts import Artifact, ArtifactStore, Recipe, content_hash
 from routedk.errors import ArtifactError, SettingError
 from routedk.files import read_json, write_jsonl_records
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.types import Session
 
-logger = logging.getLogger(__name__)
-
-Rows = Mapping[str, Sequence[TrainingRow]]
+Make = Callable[[Path, Path], None]
 
 
 class TrainingRun:
@@ -65,26 +61,23 @@ class TrainingRun:
         self.store = ArtifactStore.of(store)
         self.shape: ExpertSettings = config.shape
         self.form: AnswerForm = config.answer_form
-        self.former: dict[str, Any] = {}
-        self.fusion = config.fusion
-        name, wanted = config.student, None
+        self.name, wanted = config.student or DEFAULT_STUDENT, None
         if config.experts is not None:
             document = read_routing(config.experts)
-            self.former = document.get("training") or {}
+            self.name = config.student or document["student"]["name"]
+            wanted = document["student"]["fingerprint"]
             self.shape = replace(settings_of(document), router_input=config.router_input)
-            self.form = check_form(self.former.get("answer_form", config.answer_form))
-            name, wanted = name or document["student"]["name"], document["student"]["fingerprint"]
-        if len(self.shape.experts) == 1:  # There is nothing to fuse.
-            self.fusion = f"single:{self.shape.experts[0]}"
-        name = name or DEFAULT_STUDENT
-        folder = find_student(name, wanted=wanted)
+            self.form = check_form((document.get("training") or {}).get("answer_form", self.form))
+        folder = find_student(self.name, wanted=wanted)
         self.tokenizer = load_tokenizer(folder)
-        self.student = {"name": name, "fingerprint": fingerprint(folder)}
-        if wanted not in (None, self.student["fingerprint"]):
+        self.fingerprint = fingerprint(folder)
+        if wanted not in (None, self.fingerprint):
             raise ArtifactError(
-                f"{config.experts}: trained on a student of fingerprint {wanted}, but {name!r} "
-                f"has {self.student['fingerprint']}"
+                f"{config.experts}: trained on a student with fingerprint {wanted}, but "
+                f"{self.name!r} has {self.fingerprint}"
             )
+        names = self.shape.experts
+        self.fusion = config.fusion if len(names) > 1 else f"single:{names[0]}"
 
     def rows(
         self, sessions: Sequence[Session], shown: Mapping[str, CompiledKnowledge]
@@ -98,174 +91,156 @@ class TrainingRun:
         Raises:
             SettingError: The thought expert has no thought to see.
         """
-        names = self.shape.experts
-        if "thought" in names and not shown["thought"].sessions:
+        if "thought" in self.shape.experts and not shown["thought"].sessions:
             raise SettingError(
                 "no training session has a thought: distil thoughts from them first, or leave the "
                 "thought expert out"
             )
         return {
             name: training_rows(self.tokenizer, sessions, shown[name], name, self.form)
-            for name in names
+            for name in self.shape.experts
         }
 
-    def train(self, rows: Rows) -> Path:
+    def train(self, rows: Mapping[str, Sequence[TrainingRow]]) -> Path:
         """Train on the rows of all experts; returns the folder of experts."""
         stages: dict[str, Artifact] = {}
         folders: dict[str, Path] = {}
-        if self.config.experts is None:
-            for name in self.shape.experts:
+        for name in self.shape.experts:
+            folder = self.config.experts
+            if folder is None:
                 stages[name] = self._expert(name, rows[name], stages.get("base"))
-                folders[name] = stages[name].folder / f"expert_{name}"
-        else:
-            for name in self.shape.experts:
-                folders[name] = self.config.experts / f"expert_{name}"
-        if self.learnt_fusion in ROUTERS:
-            every = [row for name in self.shape.experts for row in rows[name]]
-            stages["router"] = router = self._router(every, folders)
-            if self.config.router_training == "joint":
-                folders = {name: router.folder / f"expert_{name}" for name in folders}
+                folder = stages[name].folder
+            folders[name] = folder / f"expert_{name}"
+        experts = {name: _adapter_hash(folder) for name, folder in folders.items()}
+        routed_by = "softmax" if self.fusion == "merged" else self.fusion
+        if routed_by in ROUTERS:
+            every = [row for name in folders for row in rows[name]]
+            stages["router"] = self._router(routed_by, every, folders, experts)
         recipe = Recipe(
             stage="experts",
             inputs={
-                "student": self.student,
-                "experts": {name: _adapter_hash(folder) for name, folder in folders.items()},
+                "experts": experts,
                 "stages": {name: artifact.key for name, artifact in stages.items()},
+                "student": [self.name, self.fingerprint],
             },
             settings={
                 "fusion": self.fusion,
                 "shape": asdict(self.shape),
-                "form": self.form,
+                "answer_form": self.form,
                 "utilization": self.config.utilization,
             },
         )
-
-        def make(out: Path, work: Path) -> None:
-            if is_main():
-                self._write(out, folders, stages)
-
+        make: Make = lambda out, work: self._write(out, folders, stages)  # noqa: E731
         return obtain_together(self.store, recipe, make).folder
 
-    @property
-    def learnt_fusion(self) -> str:
-        """The fusion under which a router is trained, if any."""
-        return "softmax" if self.fusion == "merged" else self.fusion
-
     @cached_property
-    def _loaded(self) -> Student:
-        return load_student(self.student["name"], wanted=self.student["fingerprint"])
-
-    def _fresh(self, shape: ExpertSettings, fusion: str) -> RoutedStudent:
-        with torch.random.fork_rng():
-            torch.manual_seed(self.config.seed)
-            return RoutedStudent(self._loaded, shape, fusion)
+    def _student(self) -> Student:
+        return load_student(self.name, wanted=self.fingerprint)
 
     def _expert(self, name: str, rows: Sequence[TrainingRow], base: Artifact | None) -> Artifact:
-        stage = expert_stage(self.config, name)
+        stage = expert_stage(self.config, first=base is None)
         sampled = stage.sample(rows)
         # The router's input and the other experts make no difference to this one.
         shape = replace(self.shape, experts=(name,), router_input="session")
+        start = {} if base is None else {name: base.folder / "expert_base"}
 
-        def make(out: Path, work: Path) -> None:
-            routed = self._fresh(shape, "uniform")
-            try:
-                if base is not None:
-                    routed.read_expert(name, base.folder / "expert_base")
-                fit_expert(routed, sampled, stage, out, work, save_steps=self.config.save_steps)
-            finally:
-                routed.unload()
+        def fit(routed: RoutedStudent, out: Path, work: Path) -> None:
+            fit_expert(routed, sampled, stage, self.config.save_steps, out, work)
 
         inputs = {"rows": _rows_hash(sampled), "base": base.key if base else None}
-        return self._obtain("expert", stage, inputs, {"shape": asdict(shape)}, make)
+        recipe = self._recipe("expert", stage, inputs, {"shape": asdict(shape)})
+        return obtain_together(self.store, recipe, self._maker(shape, "uniform", start, fit))
 
-    def _router(self, rows: Sequence[TrainingRow], folders: Mapping[str, Path]) -> Artifact:
-        stage, how = router_stage(self.config), router_training(self.config)
+    def _router(
+        self,
+        fusion: str,
+        rows: Sequence[TrainingRow],
+        folders: Mapping[str, Path],
+        experts: Mapping[str, str],
+    ) -> Artifact:
+        stage = router_stage(self.config)
         sampled = stage.sample(rows)
 
+        def fit(routed: RoutedStudent, out: Path, work: Path) -> None:
+            fit_router(routed, sampled, stage, self.config, out, work)
+
+        read = ("router_training", "temperature", "balance", "sparsity")
+        settings = {
+            **{name: getattr(self.config, name) for name in read},
+            "fusion": fusion,
+            "shape": asdict(self.shape),
+        }
+        inputs = {"rows": _rows_hash(sampled), "experts": experts}
+        recipe = self._recipe("router", stage, inputs, settings)
+        return obtain_together(self.store, recipe, self._maker(self.shape, fusion, folders, fit))
+
+    def _recipe(
+        self, kind: str, stage: Stage, inputs: Mapping[str, Any], settings: Mapping[str, Any]
+    ) -> Recipe:
+        on = {"gpu": torch.cuda.is_available(), "processes": place()[1]}
+        return Recipe(
+            stage=kind,
+            inputs={"student": self.fingerprint, **inputs},
+            settings={**settings, **on, "stage": asdict(stage)},
+        )
+
+    def _maker(
+        self,
+        shape: ExpertSettings,
+        fusion: str,
+        folders: Mapping[str, Path],
+        fit: Callable[[RoutedStudent, Path, Path], None],
+    ) -> Make:
+        """What puts experts on the student, trains, and takes them off again."""
+
         def make(out: Path, work: Path) -> None:
-            routed = self._fresh(self.shape, self.learnt_fusion)
+            with torch.random.fork_rng():
+                torch.manual_seed(self.config.seed)
+                routed = RoutedStudent(self._student, shape, fusion)
             try:
                 for name, folder in folders.items():
                     routed.read_expert(name, folder)
-                fit_router(
-                    routed, sampled, stage, how, out, work, save_steps=self.config.save_steps
-                )
+                fit(routed, out, work)
             finally:
                 routed.unload()
 
-        experts = {name: _adapter_hash(folder) for name, folder in folders.items()}
-        settings = {
-            "fusion": self.learnt_fusion,
-            "shape": asdict(self.shape),
-            "how": asdict(how),
-        }
-        inputs = {"rows": _rows_hash(sampled), "experts": experts}
-        return self._obtain("router", stage, inputs, settings, make)
-
-    def _obtain(
-        self,
-        kind: str,
-        stage: Stage,
-        inputs: Mapping[str, Any],
-        settings: Mapping[str, Any],
-        make: Any,
-    ) -> Artifact:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        recipe = Recipe(
-            stage=kind,
-            inputs={"student": self.student["fingerprint"], **inputs},
-            settings={
-                **settings,
-                "stage": {**asdict(stage), "bf16": stage.in_bf16(device)},
-                "device": device.type,
-                "processes": place()[1],
-            },
-        )
-        return obtain_together(self.store, recipe, make)
+        return make
 
     def _write(
         self, out: Path, folders: Mapping[str, Path], stages: Mapping[str, Artifact]
     ) -> None:
         """Write the folder of experts from its parts."""
+        if not is_main():
+            return
         for name, folder in folders.items():
             shutil.copytree(folder, out / f"expert_{name}")
-        records = {name: _record(artifact) for name, artifact in stages.items()}
+        records: dict[str, Any] = {
+            name: read_json(artifact.folder / RECORD_FILE) for name, artifact in stages.items()
+        }
         mean_gates = records["router"]["mean_gates"] if "router" in records else None
         if self.fusion in ROUTERS:
-            shutil.copy(stages["router"].folder / ROUTER_FILE, out / ROUTER_FILE)
+            shutil.copy(stages["router"].folder / ROUTER_FILE, out)
         else:
             fixed = make_fusion(self.fusion, self.shape.experts, 1, mean_gates=mean_gates)
             save_file(fixed.state_dict(), out / ROUTER_FILE)
         curve = [
-            {"stage": name, **record} for name, mine in records.items() for record in mine["curve"]
+            {"stage": name, **point} for name, mine in records.items() for point in mine["curve"]
         ]
         write_jsonl_records(out / "loss.jsonl", curve)
         plot_losses(curve, out / "loss.png")
-        training: dict[str, Any] = {
+        config = asdict(self.config)
+        training = {
             "sessions": records["base"]["rows"] if "base" in records else None,
             "tokens": {name: mine["curve"][-1]["tokens"] for name, mine in records.items()},
             "seconds": round(sum(artifact.seconds for artifact in stages.values()), 1),
-            "settings": {
-                name: str(value) if isinstance(value, Path) else value
-                for name, value in asdict(self.config).items()
-            },
+            "settings": {k: str(v) if isinstance(v, Path) else v for k, v in config.items()},
             "answer_form": self.form,
             "utilization": self.config.utilization,
         }
-        if self.config.experts is not None:
-            training["experts"] = self.former
+        student = {"name": self.name, "fingerprint": self.fingerprint}
         write_routing(
-            out,
-            self.student,
-            self.shape,
-            self.fusion,
-            mean_gates=mean_gates,
-            training=training,
+            out, student, self.shape, self.fusion, mean_gates=mean_gates, training=training
         )
-
-
-def _record(artifact: Artifact) -> Any:
-    return read_json(artifact.folder / RECORD_FILE)
 
 
 def _rows_hash(rows: Sequence[TrainingRow]) -> str:
@@ -273,5 +248,8 @@ def _rows_hash(rows: Sequence[TrainingRow]) -> str:
 
 
 def _adapter_hash(folder: Path) -> str:
-    with (folder / "adapter_model.safetensors").open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with (folder / "adapter_model.safetensors").open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ArtifactError(f"{folder}: missing or damaged: {error}") from None

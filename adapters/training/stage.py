@@ -3,51 +3,83 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+if TYPE_CHECKING:
+    from routedk.adapters.train import TrainConfig
+
 Row = TypeVar("Row")
+
+# Share of rows, epochs and least batch by router training. A step of `supervised` runs no model:
+# it can afford all rows, many times, in large batches.
+ROUTER_DEFAULTS = {"answer": (0.1, 2.0, 1), "supervised": (1.0, 10.0, 32)}
+_ROUTER_RATE = 2e-2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """The settings of one training stage.
+    """What differs between the stages of a training run.
 
     Args:
-        epochs: Passes over the rows; may be a fraction.
-        learning_rate: Peak of the schedule (linear warm-up, then cosine).
-        expert_learning_rate: Peak for the experts, where they are trained along with the router.
-        batch_size: Rows per step and process.
         share: Share of the rows used, a seeded sample, in (0, 1].
-        bf16: Whether a CPU multiplies in bfloat16; None: where it has matrix units for that
-            (AMX): a step took three quarters of the time. A GPU's student is in bfloat16 anyway.
+        epochs: Passes over these rows; may be a fraction.
+        learning_rate: Peak of the schedule (linear warm-up, then cosine).
+        batch_size: Rows per step and process.
+        bf16: Whether a CPU multiplies in bfloat16.
         gradient_checkpointing: Whether the layers with experts are recomputed in the backward
-            pass instead of kept.
+            pass.
         seed: Of the sample and the order of rows.
     """
 
+    share: float
     epochs: float
     learning_rate: float
-    expert_learning_rate: float | None = None
     batch_size: int
-    share: float = 1.0
-    bf16: bool | None = None
-    gradient_checkpointing: bool = False
-    seed: int = 0
+    bf16: bool
+    gradient_checkpointing: bool
+    seed: int
 
     def autocast(self, device: torch.device) -> torch.autocast:
         """The precision of products, as a context manager."""
-        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.in_bf16(device))
-
-    def in_bf16(self, device: torch.device) -> bool:
-        """Whether products are in bfloat16; a GPU's trainer sees to that by itself."""
-        if self.bf16 is not None:
-            return self.bf16
-        return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_tile"))
+        enabled = self.bf16 and device.type == "cpu"  # The trainer sees to a GPU's.
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
     def sample(self, rows: Sequence[Row]) -> list[Row]:
         """The rows used, in their order; at least one of a non-empty sequence."""
         count = max(1, round(self.share * len(rows))) if rows else 0
         places = sorted(random.Random(self.seed).sample(range(len(rows)), count))
         return [rows[place] for place in places]
+
+
+def expert_stage(config: "TrainConfig", *, first: bool) -> Stage:
+    """How an expert is trained: the first one, or one that starts from its weights."""
+    if first:
+        return _stage(config, 1.0, config.epochs, config.learning_rate, config.batch_size)
+    share, epochs = config.knowledge_share, config.knowledge_epochs
+    return _stage(config, share, epochs, config.learning_rate / 2, config.batch_size)
+
+
+def router_stage(config: "TrainConfig") -> Stage:
+    """How the router is trained."""
+    share, epochs, least_batch = ROUTER_DEFAULTS[config.router_training]
+    share = share if config.router_share is None else config.router_share
+    epochs = epochs if config.router_epochs is None else config.router_epochs
+    return _stage(config, share, epochs, _ROUTER_RATE, max(config.batch_size, least_batch))
+
+
+def _stage(
+    config: "TrainConfig", share: float, epochs: float, learning_rate: float, batch_size: int
+) -> Stage:
+    # With matrix units for bfloat16 (AMX) a step took three quarters of the time.
+    has_units = bool(torch.cpu.get_capabilities().get("amx_tile"))
+    return Stage(
+        share=share,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        bf16=has_units if config.bf16 is None else config.bf16,
+        gradient_checkpointing=config.gradient_checkpointing,
+        seed=config.seed,
+    )

@@ -35,21 +35,13 @@ class RoutedTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped here
     """SFTTrainer over an `Objective`, under DDP where there are several processes.
 
     Args:
-        objective: Computes the loss, and holds what is trained.
-        expert_learning_rate: Peak for the experts, where it is not that of all the rest.
-        kwargs: For SFTTrainer.
+        kwargs: For SFTTrainer; its model is an `Objective`.
 
     Attributes:
         tokens: Of the current step, in all processes.
     """
 
-    def __init__(
-        self, objective: Objective, *, expert_learning_rate: float | None = None, **kwargs: Any
-    ) -> None:
-        self.objective = objective
-        self.expert_learning_rate = expert_learning_rate
-        self.tokens = 0
-        super().__init__(model=objective, **kwargs)
+    tokens = 0
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **kwargs: Any
@@ -77,29 +69,9 @@ class RoutedTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped here
         """Add the step's tokens."""
         super().log({**logs, "tokens": float(self.tokens)}, start_time)
 
-    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        """As the trainer would, with the experts' own learning rate."""
-        optimizer: torch.optim.Optimizer = super().create_optimizer(*args, **kwargs)
-        if self.expert_learning_rate is not None:
-            experts = {id(parameter) for parameter in self.objective.expert_parameters()}
-            for group in list(optimizer.param_groups):
-                mine = [p for p in group["params"] if id(p) in experts]
-                if mine:
-                    group["params"] = [p for p in group["params"] if id(p) not in experts]
-                    rate = self.expert_learning_rate
-                    optimizer.add_param_group({**group, "params": mine, "lr": rate})
-        return optimizer
-
 
 def run_stage(
-    objective: Objective,
-    collator: Any,
-    count: int,
-    folder: Path,
-    stage: Stage,
-    *,
-    save_steps: int,
-    tokens: int = 0,
+    objective: Objective, collator: Any, count: int, stage: Stage, save_steps: int, folder: Path
 ) -> list[dict[str, float]]:
     """Train on rows until the stage is done.
 
@@ -107,13 +79,13 @@ def run_stage(
         objective: Computes the loss, and holds what is trained.
         collator: Makes batches of rows, given as places.
         count: Number of rows.
-        folder: Keeps checkpoints; a run cut short there is resumed.
         stage: How to train.
         save_steps: Steps between checkpoints.
-        tokens: Seen by the student before the first step.
+        folder: Keeps checkpoints; a run cut short there is resumed.
 
     Returns:
-        The loss curve: per step ``step``, ``loss`` per token, and ``tokens`` seen so far.
+        The loss curve: per step ``step``, ``loss`` per token, and ``tokens`` seen by the student
+        so far.
     """
     routed = objective.routed
     on_cpu = routed.device.type == "cpu"
@@ -157,8 +129,7 @@ def run_stage(
             if stage.gradient_checkpointing:
                 student.activation_checkpointing_enable({"use_reentrant": False})
             trainer = RoutedTrainer(
-                objective,
-                expert_learning_rate=stage.expert_learning_rate,
+                model=objective,
                 args=arguments,
                 train_dataset=Dataset.from_dict({"row": list(range(count))}),
                 data_collator=collator,
@@ -172,7 +143,7 @@ def run_stage(
         student.activation_checkpointing_disable()
         for module in (routed.model, routed.fusion):
             module.eval().requires_grad_(False)
-    curve = []
+    curve, tokens = [], 0
     for record in trainer.state.log_history:
         if "loss" in record:
             tokens += int(record["tokens"])
