@@ -173,18 +173,14 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         save_program(self, path)
 
     def load(self, path: str | Path) -> None:
-        """Take over knowledge, instruction, demos and trials of a saved program.
+        """Become the program of a file, without an LM; see `load_program`.
 
         Raises:
             ArtifactError: The file is missing, damaged, or of another kind or version.
         """
         from routedk.programs.program_file import load_program
 
-        loaded = load_program(path)
-        self.knowledge, self.grouping = loaded.knowledge, loaded.grouping
-        self.trials, self.utilization = loaded.trials, loaded.utilization
-        self.generate.signature = loaded.generate.signature
-        self.generate.demos = loaded.generate.demos
+        vars(self).update(vars(load_program(path)))
 
 
 def prediction_of(read: ParsedAnswer, raw: str, error: str | None) -> dspy.Prediction:

@@ -22,6 +22,7 @@ from routedk.types import Pattern, Provenance
 
 KIND = "routedk.program"
 _REMEDY = "compile the program again"
+_OF_PATTERNS = ("categories", "support", "confidence", "lift")
 _FIELDS = list(GenerateBundles.fields)
 _WITHOUT_PATTERNS = [name for name in _FIELDS if name != "patterns"]
 
@@ -71,9 +72,7 @@ def program_record(program: BundleGenerator) -> dict[str, Any]:
     In it are its knowledge, instruction, demos and trials; never its LM. Training sessions and
     thoughts that it does not show are left out, and so are the sessions behind its patterns.
     """
-    knowledge, signature = program.knowledge, program.generate.signature
-    sessions = knowledge.sessions if knowledge.k else ()
-    known = {session.id for session in sessions} if knowledge.show_thoughts else set()
+    signature = program.generate.signature
     demos = filter(None, map(layout_demo, program.generate.demos))
     return {
         "kind": KIND,
@@ -82,21 +81,27 @@ def program_record(program: BundleGenerator) -> dict[str, Any]:
         "fields": list(signature.fields),
         "instruction": signature.instructions,
         "demos": [{name: text for name, text in demo.items() if text} for demo in demos],
-        "knowledge": {
-            "patterns": [_pattern_record(pattern) for pattern in knowledge.patterns],
-            "patterns_shown": knowledge.patterns_shown,
-            "rules": list(knowledge.rules),
-            "rules_shown": knowledge.rules_shown,
-            "k": knowledge.k,
-            "style": knowledge.style,
-            "show_thoughts": knowledge.show_thoughts,
-            "retriever": knowledge.retriever,
-            "sessions": [shown_session(session) for session in sessions],
-            "thoughts": {name: text for name, text in knowledge.thoughts.items() if name in known},
-        },
+        "knowledge": _knowledge_record(program.knowledge),
         "grouping": None if program.grouping is None else asdict(program.grouping),
         "trials": program.trials,
         "utilization": program.utilization,
+    }
+
+
+def _knowledge_record(knowledge: CompiledKnowledge) -> dict[str, Any]:
+    sessions = knowledge.sessions if knowledge.k else ()
+    known = {session.id for session in sessions} if knowledge.show_thoughts else set()
+    return {
+        **{name: getattr(knowledge, name) for name in _Knowledge.model_fields},
+        "patterns": [
+            {
+                **{name: getattr(pattern, name) for name in _OF_PATTERNS},
+                "teacher": pattern.provenance.teacher,
+            }
+            for pattern in knowledge.patterns
+        ],
+        "sessions": [shown_session(session) for session in sessions],
+        "thoughts": {name: text for name, text in knowledge.thoughts.items() if name in known},
     }
 
 
@@ -135,26 +140,12 @@ def _check_rendering(saved: _Program, path: str | Path) -> None:
 
 
 def _knowledge(saved: _Knowledge, path: str | Path) -> CompiledKnowledge:
-    patterns = tuple(_pattern(pattern) for pattern in saved.patterns)
+    patterns = tuple(
+        Pattern(
+            **pattern.model_dump(include=set(_OF_PATTERNS)),
+            provenance=Provenance(teacher=pattern.teacher),
+        )
+        for pattern in saved.patterns
+    )
     sessions = tuple(session_from_record(record, path=path) for record in saved.sessions)
     return CompiledKnowledge(**{**dict(saved), "patterns": patterns, "sessions": sessions})
-
-
-def _pattern_record(pattern: Pattern) -> dict[str, Any]:
-    return {
-        "categories": list(pattern.categories),
-        "support": pattern.support,
-        "confidence": pattern.confidence,
-        "lift": pattern.lift,
-        "teacher": pattern.provenance.teacher,
-    }
-
-
-def _pattern(saved: _Pattern) -> Pattern:
-    return Pattern(
-        categories=saved.categories,
-        support=saved.support,
-        confidence=saved.confidence,
-        lift=saved.lift,
-        provenance=Provenance(teacher=saved.teacher),
-    )

@@ -134,18 +134,14 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         save_aicl(self, path)
 
     def load(self, path: str | Path) -> None:
-        """Take over settings, sessions, instructions, demos and lessons of a saved program.
+        """Become the program of a file, without an LM; see `load_aicl`.
 
         Raises:
             ArtifactError: The file is missing, damaged, or of another kind or version.
         """
         from routedk.programs.aicl.file import load_aicl
 
-        loaded = load_aicl(path)
-        for name in ("knowledge", "self_corrections", "use_rules", "share", "lessons"):
-            setattr(self, name, getattr(loaded, name))
-        for mine, theirs in zip(self.predictors(), loaded.predictors(), strict=True):
-            mine.signature, mine.demos = theirs.signature, theirs.demos
+        vars(self).update(vars(load_aicl(path)))
 
     def saved_predictors(self) -> dict[str, Any]:
         """The predictors by their names in files, which are older than the attributes."""

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import dspy
+
 from routedk.programs.prompting import layout
 from routedk.programs.prompting.asked import asking
-from routedk.programs.prompting.unmarked_chat import UnmarkedChat
 
 
-class BundleLayout(UnmarkedChat):
+class BundleLayout(dspy.ChatAdapter):  # type: ignore[misc]  # DSPy is untyped here
     """Renders ``GenerateBundles``, or a signature with its field names.
 
     Patterns and rules stand in the system message of the request, similar sessions and items in
@@ -17,35 +18,19 @@ class BundleLayout(UnmarkedChat):
     `read_answer`). The session's items are announced to the engine (see `asked_items`).
     """
 
-    def __call__(
-        self,
-        lm: Any,
-        lm_kwargs: dict[str, Any],
-        signature: Any,
-        demos: list[dict[str, Any]],
-        inputs: dict[str, Any],
-    ) -> list[dict[str, Any]]:
+    def __init__(self) -> None:
+        """No options: a layout with switches would not be one layout."""
+        super().__init__(use_json_adapter_fallback=False)
+
+    def __call__(self, lm: Any, lm_kwargs: Any, signature: Any, demos: Any, inputs: Any) -> Any:
         """Ask the language model, its session's items announced."""
         with asking(_items(inputs)):
-            answers: list[dict[str, Any]] = super().__call__(
-                lm, lm_kwargs, signature, demos, inputs
-            )
-            return answers
+            return super().__call__(lm, lm_kwargs, signature, demos, inputs)
 
-    async def acall(
-        self,
-        lm: Any,
-        lm_kwargs: dict[str, Any],
-        signature: Any,
-        demos: list[dict[str, Any]],
-        inputs: dict[str, Any],
-    ) -> list[dict[str, Any]]:
+    async def acall(self, lm: Any, lm_kwargs: Any, signature: Any, demos: Any, inputs: Any) -> Any:
         """As `__call__`, without blocking."""
         with asking(_items(inputs)):
-            answers: list[dict[str, Any]] = await super().acall(
-                lm, lm_kwargs, signature, demos, inputs
-            )
-            return answers
+            return await super().acall(lm, lm_kwargs, signature, demos, inputs)
 
     def format(
         self, signature: Any, demos: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]
@@ -62,15 +47,9 @@ class BundleLayout(UnmarkedChat):
         """The assistant message: a thought, the bundles, or both."""
         return layout.assistant_content(outputs.get("bundles") or "", outputs.get("thought") or "")
 
-    def format_finetune_data(
-        self,
-        signature: Any,
-        demos: list[dict[str, Any]],
-        inputs: dict[str, Any],
-        outputs: dict[str, Any],
-    ) -> dict[str, list[Any]]:
+    def format_finetune_data(self, signature: Any, demos: Any, inputs: Any, outputs: Any) -> Any:
         """DSPy's training data, the session's numbered lines beside the messages as ``items``."""
-        data: dict[str, list[Any]] = super().format_finetune_data(signature, demos, inputs, outputs)
+        data = super().format_finetune_data(signature, demos, inputs, outputs)
         return {**data, "items": list(_items(inputs))}
 
     def parse(self, signature: Any, completion: str) -> dict[str, str]:

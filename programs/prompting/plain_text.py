@@ -4,47 +4,48 @@ Small language models copy or break the markers of DSPy's own formats; most ques
 distiller have one answer, so none are needed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from routedk.programs.prompting.unmarked_chat import UnmarkedChat
+import dspy
+
+from routedk.programs.prompting.layout import Message
 
 
-class PlainText(UnmarkedChat):
+class PlainText(dspy.ChatAdapter):  # type: ignore[misc]  # DSPy is untyped here
     """The instructions are the system message, the inputs blocks of the user message.
 
     A block is the description of its field, a colon and the value; empty inputs have none. The
     user message ends with the description of the one output field, which the whole completion is.
+    Demos are complete user and assistant turns.
     """
 
-    def format_user_message_content(
-        self,
-        signature: Any,
-        inputs: Mapping[str, Any],
-        prefix: str = "",
-        suffix: str = "",
-        main_request: bool = False,
-    ) -> str:
-        """The inputs that are not empty, one block each, then what is asked for."""
-        blocks = [
-            f"{field.json_schema_extra['desc']}:\n{inputs[name]}"
-            for name, field in signature.input_fields.items()
-            if inputs.get(name)
-        ]
-        (output,) = signature.output_fields.values()
-        return "\n\n".join([*blocks, f"{output.json_schema_extra['desc']}:"])
+    def __init__(self) -> None:
+        """No options; a question is never asked in a second way."""
+        super().__init__(use_json_adapter_fallback=False)
 
-    def format_assistant_message_content(
-        self,
-        signature: Any,
-        outputs: Mapping[str, Any],
-        missing_field_message: str | None = None,
-    ) -> str:
-        """The one output."""
-        (name,) = signature.output_fields
-        return str(outputs.get(name) or "")
+    def format(
+        self, signature: Any, demos: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]
+    ) -> list[Message]:
+        """All messages of one request."""
+        (output,) = signature.output_fields
+        messages = [{"role": "system", "content": str(signature.instructions)}]
+        for demo in demos:
+            messages += [_question(signature, demo), {"role": "assistant", "content": demo[output]}]
+        return [*messages, _question(signature, inputs)]
 
     def parse(self, signature: Any, completion: str) -> dict[str, str]:
         """The completion as it is; never fails."""
         (name,) = signature.output_fields
         return {name: completion.strip()}
+
+
+def _question(signature: Any, inputs: Mapping[str, Any]) -> Message:
+    blocks = [
+        f"{field.json_schema_extra['desc']}:\n{inputs[name]}"
+        for name, field in signature.input_fields.items()
+        if inputs.get(name)
+    ]
+    (output,) = signature.output_fields.values()
+    blocks.append(f"{output.json_schema_extra['desc']}:")
+    return {"role": "user", "content": "\n\n".join(blocks)}

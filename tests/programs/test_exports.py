@@ -11,7 +11,7 @@ import routedk.programs
 def test_every_name_is_there(package: object) -> None:
     for name in package.__all__:  # type: ignore[attr-defined]
         assert getattr(package, name).__name__ == name
-    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+    with pytest.raises(AttributeError, match="attribute"):
         package.nonsense  # type: ignore[attr-defined]  # noqa: B018
 
 
