@@ -11,7 +11,7 @@ import sys
 from collections import Counter
 
 from routedk.errors import AnswerError
-from routedk.programs.prompting.answers import read_answer, split_thought
+from routedk.programs.prompting.answers import read_answer
 from routedk.programs.prompting.item_intents import render_item_intents
 from routedk.programs.prompting.layout import THOUGHT_PREFIX, assistant_content, render_answer
 from routedk.types import Bundle, Item, Session
@@ -43,8 +43,8 @@ def right_answer(rng: random.Random, session: Session) -> str:
     if rng.random() < 0.5:
         return assistant_content(render_answer(session, session.bundles or ()), "because")
     names = rng.choices([*_PIECES, "tea", "picnic"], k=3)
-    labels = [rng.choices(names, k=rng.randint(0, 2)) for _ in session.items]
-    return f"{THOUGHT_PREFIX} {render_item_intents(labels)}"
+    intents = [rng.choices(names, k=rng.randint(0, 2)) for _ in session.items]
+    return f"{THOUGHT_PREFIX} {render_item_intents(intents)}"
 
 
 def random_answer(rng: random.Random, session: Session) -> str:
@@ -83,7 +83,7 @@ def fuzz(n: int, seed: int) -> Counter[str]:
         ids = {item.id for item in session.items}
         counts["parsed"] += 1
         counts["bundles"] += len(parsed.bundles)
-        counts["composed"] += bool(parsed.bundles) and not split_thought(answer)[1]
+        counts["composed"] += bool(parsed.bundles and parsed.candidates)
         counts["foreign_items"] += sum(not b.items <= ids for b in parsed.bundles)
         counts["unclean_intents"] += sum(
             not b.intent.isprintable() or any(mark in b.intent for mark in "|<>[]{}")

@@ -30,6 +30,7 @@ class _Program(Record):
     retriever: str
     self_corrections: int
     use_rules: bool
+    # Always true; once lessons could be kept from other sessions.
     share: bool
     predictors: dict[str, _Predictor]
     sessions: list[dict[str, JsonValue]]
@@ -51,7 +52,7 @@ def save_aicl(program: AICL, path: str | Path) -> None:
         "retriever": program.knowledge.retriever,
         "self_corrections": program.self_corrections,
         "use_rules": program.use_rules,
-        "share": program.share,
+        "share": True,
         "predictors": {
             name: {
                 "instruction": predictor.signature.instructions,
@@ -82,7 +83,6 @@ def load_aicl(path: str | Path) -> AICL:
             retriever=saved.retriever,
             self_corrections=saved.self_corrections,
             use_rules=saved.use_rules,
-            share=saved.share,
         )
     except (DataError, SettingError) as error:
         raise ArtifactError(f"{path}: the program cannot be used: {error}") from None

@@ -43,8 +43,9 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
     itself is answered with these dialogues as demonstrations and the rules in view: bundles,
     their intents, and bundles again.
 
-    The prediction has the fields of `BundleGenerator`'s. An answer that cannot be read is data:
-    of a neighbour the feedback says so; a correction that cannot be read corrects nothing
+    A neighbour's dialogue is kept for other sessions; another LM, temperature or instruction makes
+    its own. The prediction has the fields of `BundleGenerator`'s. An answer that cannot be read is
+    data: of a neighbour the feedback says so; a correction that cannot be read corrects nothing
     (``dropped`` reports it); where no answer could be read there are no bundles, and ``error``
     says why. A failing LM raises.
 
@@ -55,8 +56,6 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         self_corrections: Times that bundles are stated again by their intents, at least 0; fewer
             where they do not change.
         use_rules: Rules are asked for and shown.
-        share: A neighbour's dialogue is kept for other sessions. Another LM, temperature or
-            instruction makes its own.
 
     Raises:
         SettingError: A value is not allowed, or a session has no gold.
@@ -77,7 +76,6 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         retriever: str = "tfidf",
         self_corrections: int = 1,
         use_rules: bool = True,
-        share: bool = True,
     ) -> None:
         """Predictors: ``generate``, ``intent``, ``causes`` and ``rules``."""
         super().__init__()
@@ -88,7 +86,6 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         self.knowledge = CompiledKnowledge(k=k, sessions=tuple(sessions), retriever=retriever)
         self.self_corrections = self_corrections
         self.use_rules = use_rules
-        self.share = share
         self.generate = dspy.Predict(GenerateBundles)
         self.intent = dspy.Predict(prompts.InferIntent)
         self.causes = dspy.Predict(prompts.FindCauses)
@@ -154,8 +151,6 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
 
     def _lesson(self, neighbour: Session) -> Lesson:
         voice = self._voice()
-        if not self.share:
-            return self._learn(neighbour, voice)
         return self.lessons.lesson(voice, neighbour.id, lambda: self._learn(neighbour, voice))
 
     def _voice(self) -> str:

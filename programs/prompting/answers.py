@@ -64,7 +64,7 @@ def _note(problem: str, text: str) -> str:
     return f"{problem}: {neutralise(text)}"
 
 
-def split_thought(text: str) -> tuple[str, str]:
+def _split_thought(text: str) -> tuple[str, str]:
     """Cut an answer into its thought and the rest, both unchecked."""
     thoughts = [match.strip() for match in _THINK.findall(text)]
     rest = []
@@ -138,7 +138,7 @@ def read_answer(raw: str, session: Session) -> ParsedAnswer:
     Raises:
         AnswerError: The answer has neither a valid bundle nor a statement that there is none.
     """
-    thought, rest = split_thought(raw[:MAX_CHARACTERS])
+    thought, rest = _split_thought(raw[:MAX_CHARACTERS])
     lines = [line for line in map(str.strip, rest.splitlines()) if not _HEADING.fullmatch(line)]
     read = _read_lines(lines, session) if lines else _read_thought(thought, session)
     dropped = read.dropped

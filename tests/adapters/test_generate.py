@@ -14,8 +14,8 @@ from routedk.errors import RouteDKError, SettingError
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.grouping import SimilarIntents
 from routedk.programs.knowledge.compiled import CompiledKnowledge
-from routedk.programs.testing import ScriptedEngine, scripted_lm
 from routedk.types import Answer, Bundle, Item, Session
+from tests.scripted import ScriptedEngine, scripted_lm
 
 NONE = GenerateConfig()
 
@@ -100,7 +100,7 @@ def test_a_killed_run_repeats_no_answer(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys\n"
         "from routedk.adapters.generate import GenerateConfig, generate\n"
-        "from routedk.programs.testing import scripted_lm\n"
+        "from tests.scripted import scripted_lm\n"
         "from routedk.types import Item, Session\n"
         "log = open('asked', 'a', buffering=1)\n"
         "def script(messages):\n"

@@ -22,8 +22,8 @@ from routedk.errors import SettingError
 from routedk.programs.batch import call_all
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.prompting.layout import build_messages, render_items
-from routedk.programs.testing import scripted_lm
 from routedk.types import Session
+from tests.scripted import scripted_lm
 
 from .conftest import copy_of, randomise
 

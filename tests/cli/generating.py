@@ -59,7 +59,7 @@ class Asked:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
-    from routedk.programs.testing import scripted_lm
+    from tests.scripted import scripted_lm
 
     script = Asked()
     model, _ = scripted_lm(script)

@@ -29,7 +29,7 @@ def knowledge(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def lm(monkeypatch: pytest.MonkeyPatch) -> None:
     """A student that answers well only with neighbours in its prompt."""
-    from routedk.programs.testing import scripted_lm
+    from tests.scripted import scripted_lm
 
     model, _ = scripted_lm(lambda messages: "1 2 3" if len(messages) > 2 else "none")
 
@@ -143,7 +143,7 @@ def test_an_lm_that_cannot_be_reached_is_one_line(
     knowledge: Path,
     tmp_path: Path,
 ) -> None:
-    from routedk.programs.testing import scripted_lm
+    from tests.scripted import scripted_lm
 
     def fail(messages: object) -> str:
         raise OSError("connection refused")

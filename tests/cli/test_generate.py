@@ -155,7 +155,7 @@ def test_a_model_without_likelihoods_is_refused_before_it_is_asked(
 def test_unparsable_answers_are_sessions_without_bundles(
     capsys: pytest.CaptureFixture[str], data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from routedk.programs.testing import scripted_lm
+    from tests.scripted import scripted_lm
 
     model, _ = scripted_lm(lambda messages: "I would rather not")
     monkeypatch.setattr("routedk.cli.generate.resolve_lm", lambda **options: model)
@@ -173,7 +173,8 @@ def test_which_lm(capsys: pytest.CaptureFixture[str], data: Path) -> None:
 
 def test_stdout_is_utf8_whatever_the_terminal(data: Path, tmp_path: Path) -> None:
     code = (
-        "from routedk.programs.testing import scripted_lm\n"
+        f"import sys; sys.path.append({str(Path(__file__).parents[2])!r})\n"
+        "from tests.scripted import scripted_lm\n"
         "import routedk.cli.generate as module, routedk.cli\n"
         "model, _ = scripted_lm(lambda messages: '1 2 | f\\xfcr dich')\n"
         "module.resolve_lm = lambda **options: model\n"
@@ -204,8 +205,8 @@ def test_sessions_that_are_answered_are_no_neighbours(
 ) -> None:
     from routedk.programs.generator import BundleGenerator
     from routedk.programs.knowledge.compiled import CompiledKnowledge
-    from routedk.programs.testing import scripted_lm
     from routedk.types import Bundle, Item, Session
+    from tests.scripted import scripted_lm
 
     def session(name: str, *titles: str) -> Session:
         items = tuple(Item(f"{name}-{n}", title) for n, title in enumerate(titles))

@@ -11,8 +11,8 @@ from routedk.optimizers.compile import CompileConfig
 from routedk.optimizers.knowledge_injection import KnowledgeInjection
 from routedk.optimizers.metric import as_examples
 from routedk.programs.generator import BundleGenerator
-from routedk.programs.testing import scripted_lm
 from routedk.types import Bundle, Item, KnowledgeBase, Provenance, Rule, Session, Thought
+from tests.scripted import scripted_lm
 
 MADE = Provenance(teacher="annotation", sessions=("train-0", "train-1"))
 

@@ -7,8 +7,8 @@ import pytest
 
 from routedk.errors import SettingError
 from routedk.optimizers.compile import CompileConfig, compile_program
-from routedk.programs.testing import scripted_lm
 from routedk.types import KnowledgeBase
+from tests.scripted import scripted_lm
 
 from .injected import KNOWLEDGE, Script, helped_by, sessions, written
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import dspy
 
-from routedk.programs.testing import scripted_lm
+from tests.scripted import scripted_lm
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "dspy.md"
 

@@ -18,8 +18,8 @@ from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.program_file import load_program
 from routedk.programs.prompting.layout import instruction
 from routedk.programs.prompting.signatures import GenerateBundles
-from routedk.programs.testing import ScriptedEngine, scripted_lm
 from routedk.types import Bundle, Item, Session
+from tests.scripted import ScriptedEngine, scripted_lm
 
 Message = dict[str, str]
 

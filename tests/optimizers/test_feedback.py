@@ -7,8 +7,8 @@ from routedk.errors import SettingError
 from routedk.optimizers.feedback import feedback_metric
 from routedk.optimizers.metric import as_examples
 from routedk.programs.generator import BundleGenerator
-from routedk.programs.testing import scripted_lm
 from routedk.types import Bundle, Item, Session
+from tests.scripted import scripted_lm
 
 TITLES = ("Kettle", "Filters", "Cup", "USB cable", "USB hub", "Socks")
 

@@ -13,8 +13,8 @@ from routedk.optimizers.metric import as_examples
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.intent_overlap import LineScores
 from routedk.programs.program_file import load_program
-from routedk.programs.testing import scripted_lm
 from routedk.types import Bundle, Item, Session
+from tests.scripted import scripted_lm
 
 VECTORS = {"camera gear": (1.0, 0.0), "camera things": (0.9, 0.436), "tea": (0.0, 1.0)}
 

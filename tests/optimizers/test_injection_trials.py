@@ -16,8 +16,8 @@ from routedk.optimizers.prompt_length import estimated_tokens
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.program_file import load_program
-from routedk.programs.testing import ScriptedEngine, scripted_lm
 from routedk.types import Session
+from tests.scripted import ScriptedEngine, scripted_lm
 
 from .injected import KNOWLEDGE, TRAIN, VAL, Script, compiled, helped_by
 

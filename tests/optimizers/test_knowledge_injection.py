@@ -12,8 +12,8 @@ from routedk.optimizers.metric import matched_f1_metric
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.program_file import load_program
-from routedk.programs.testing import scripted_lm
 from routedk.types import KnowledgeBase, Pattern, Rule
+from tests.scripted import scripted_lm
 
 from .injected import KNOWLEDGE, MADE, TRAIN, VAL, compiled, helped_by, written
 

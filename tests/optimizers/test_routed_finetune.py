@@ -23,9 +23,9 @@ from routedk.programs.consensus import Consensus
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.program_file import load_program
-from routedk.programs.testing import scripted_lm
 from routedk.types import KnowledgeBase, Provenance, Rule, Session
 from tests.adapters.conftest import copy_of
+from tests.scripted import scripted_lm
 
 CONFIG = TrainConfig(
     r=4,

@@ -13,7 +13,7 @@ from dspy.lm15 import (
 )
 
 from routedk.programs.journal.journaled_lm import JournaledLM
-from routedk.programs.testing import ScriptedEngine, scripted_lm
+from tests.scripted import ScriptedEngine, scripted_lm
 
 Open = Callable[..., JournaledLM]
 

@@ -14,9 +14,9 @@ from routedk.programs.consensus import (
     minimum_bayes_risk,
 )
 from routedk.programs.generator import BundleGenerator
-from routedk.programs.testing import ScriptedEngine, scripted_lm
 from routedk.programs.usage import metered
 from routedk.types import Bundle, Session
+from tests.scripted import ScriptedEngine, scripted_lm
 
 Make = Callable[..., Session]
 

@@ -7,8 +7,8 @@ import pytest
 from routedk.errors import DataError, SettingError
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.sampling.difficulty import difficulty_scores, read_scores, write_scores
-from routedk.programs.testing import scripted_lm
 from routedk.types import Bundle, Item, Session
+from tests.scripted import scripted_lm
 
 
 def session(name: str, bundles: tuple[Bundle, ...] | None) -> Session:

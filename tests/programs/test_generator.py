@@ -7,8 +7,8 @@ from dspy.utils.exceptions import LMError
 from routedk.programs.batch import call_all, generate_all
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
-from routedk.programs.testing import scripted_lm
 from routedk.types import Bundle, Session
+from tests.scripted import scripted_lm
 
 
 def test_a_session_in_bundles_out(tea: Session) -> None:

@@ -13,10 +13,10 @@ from routedk.programs.grouping import SimilarIntents
 from routedk.programs.intent_overlap import LineScores, intent_overlap
 from routedk.programs.program_file import load_program
 from routedk.programs.prompting.layout import Message, Prompt
-from routedk.programs.testing import scripted_lm
 from routedk.programs.usage import metered
 from routedk.similarity.pairs import PairModel
 from routedk.types import Item, Session
+from tests.scripted import scripted_lm
 
 SESSION = Session("s", (Item("a", "lens"), Item("b", "tripod"), Item("c", "mug")))
 CANDIDATES = [[("camera",)], [("camera",), ("video", "travel")], []]

@@ -20,7 +20,7 @@ from routedk.errors import DataError, SettingError
 from routedk.programs.journal.budget import Amount, Budget, BudgetError, Purse, estimate_calls
 from routedk.programs.journal.journal import Tally
 from routedk.programs.journal.journaled_lm import JournaledLM
-from routedk.programs.testing import scripted_lm
+from tests.scripted import scripted_lm
 
 from .journaled import Gate, Open, echo
 

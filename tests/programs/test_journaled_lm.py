@@ -30,10 +30,10 @@ from routedk.programs.journal.budget import Budget, BudgetError
 from routedk.programs.journal.journal import AnswerJournal, JournaledAnswer, Tally
 from routedk.programs.journal.journaled_lm import is_session_error, journaled_lm
 from routedk.programs.journal.question import NoAnswerError
-from routedk.programs.testing import scripted_lm
 from routedk.programs.usage import Usage as Metered
 from routedk.programs.usage import metered
 from routedk.types import Session
+from tests.scripted import scripted_lm
 
 from .journaled import Gate, Open, echo
 

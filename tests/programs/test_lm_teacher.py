@@ -10,9 +10,9 @@ from routedk.programs.journal.budget import Budget
 from routedk.programs.journal.journaled_lm import journaled_lm
 from routedk.programs.prompting.layout import Message
 from routedk.programs.teachers.lm_teacher import LMTeacher
-from routedk.programs.testing import scripted_lm
 from routedk.similarity.words import TfidfEncoder
 from routedk.types import Session
+from tests.scripted import scripted_lm
 
 Make = Callable[..., Session]
 RULES = ["Kettles belong with cups.", "Cables belong with hubs."]

@@ -9,8 +9,8 @@ from routedk.errors import ArtifactError
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.program_file import load_program
-from routedk.programs.testing import scripted_lm
 from routedk.types import Pattern, Provenance, Session
+from tests.scripted import scripted_lm
 
 
 @pytest.fixture

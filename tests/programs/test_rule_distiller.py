@@ -5,8 +5,8 @@ import pytest
 
 from routedk.errors import SettingError
 from routedk.programs.teachers.rule_distiller import RuleDistiller, read_rules
-from routedk.programs.testing import ScriptedEngine, scripted_lm
 from routedk.types import Pattern, Provenance, Session
+from tests.scripted import ScriptedEngine, scripted_lm
 
 Make = Callable[..., Session]
 PATTERN = Pattern(

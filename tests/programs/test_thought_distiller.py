@@ -6,8 +6,8 @@ import pytest
 from routedk.errors import SettingError
 from routedk.programs.prompting.item_intents import compose_bundles, read_item_intents
 from routedk.programs.teachers.thought_distiller import ThoughtDistiller, problem_of
-from routedk.programs.testing import ScriptedEngine, scripted_lm
 from routedk.types import Session
+from tests.scripted import ScriptedEngine, scripted_lm
 
 Make = Callable[..., Session]
 

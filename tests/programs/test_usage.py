@@ -6,8 +6,8 @@ from dspy.lm15 import Message, Response
 from dspy.lm15 import Usage as Reported
 
 from routedk.programs.batch import call_all
-from routedk.programs.testing import ScriptedEngine
 from routedk.programs.usage import Usage, metered
+from tests.scripted import ScriptedEngine
 
 
 class TalkativeEngine(ScriptedEngine):

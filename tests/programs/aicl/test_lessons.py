@@ -19,9 +19,9 @@ from routedk.programs.aicl.program import AICL
 from routedk.programs.aicl.prompts import FindRules
 from routedk.programs.batch import generate_all
 from routedk.programs.prompting.layout import Message
-from routedk.programs.testing import scripted_lm
 from routedk.programs.usage import metered
 from routedk.types import Session
+from tests.scripted import scripted_lm
 
 from .aicl_script import STEPS, by_session, step_of
 
@@ -43,11 +43,10 @@ def test_a_shared_dialogue_is_paid_once(
     other = titled(make, "other")
     lm, _ = scripted_lm(by_session)
     with dspy.context(lm=lm):
-        shared, alone = AICL(training), AICL(training, share=False)
+        shared = AICL(training)
         assert [calls(shared, s) for s in (tea, other, tea)] == [9, 3, 3]
-        assert [calls(alone, s) for s in (tea, other)] == [9, 9]
         assert calls(shared.deepcopy(), tea) == 3
-        assert shared(session=tea).bundles == alone(session=tea).bundles
+        assert shared(session=tea).bundles == AICL(training)(session=tea).bundles
 
 
 def test_lessons_of_another_lm_or_instruction_are_not_shared(

@@ -8,8 +8,8 @@ import pytest
 from routedk.programs.aicl.program import AICL
 from routedk.programs.prompting.asked import asked_items
 from routedk.programs.prompting.layout import Message, instruction, item_lines, render_items
-from routedk.programs.testing import ScriptedEngine, scripted_lm
 from routedk.types import Bundle, Session
+from tests.scripted import ScriptedEngine, scripted_lm
 
 from .aicl_script import TEXTS, by_session, step_of
 

@@ -11,8 +11,8 @@ from routedk.programs.prompting import layout
 from routedk.programs.prompting.asked import asked_items
 from routedk.programs.prompting.bundle_adapter import BundleLayout
 from routedk.programs.prompting.signatures import GenerateBundles
-from routedk.programs.testing import scripted_lm
 from routedk.types import Session
+from tests.scripted import scripted_lm
 
 
 @pytest.mark.parametrize("style", ["demos", "blocks"])

@@ -1,4 +1,4 @@
-"""A scripted language model, for tests of programs and teleprompters without any model."""
+"""A scripted language model: tests of programs and teleprompters need no other."""
 
 from collections.abc import Callable
 from typing import Any
