@@ -120,12 +120,12 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
             Retriever(config.retriever, training)
         shows = wanted is None or wanted.prompts
         if config.fixed:
-            choice = space.exactly(
+            exact = space.exactly(
                 neighbours=config.neighbours or 0,
                 rules=config.rules or 0,
                 patterns=config.patterns or 0,
             )
-            program = space.build(student, choice if shows else None)
+            program = space.build(student, exact if shows else None)
             program.utilization = config.utilization
             return program
         count = token_counter(student.generate.lm or dspy.settings.lm)
