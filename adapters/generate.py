@@ -211,6 +211,7 @@ def _asker(program: "BundleGenerator", config: GenerateConfig) -> Any:
             dropped=tuple(found.get("dropped") or ()),
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
+            candidates=_nested(found.get("candidates") or ()),
         )
 
     return answer
@@ -218,6 +219,13 @@ def _asker(program: "BundleGenerator", config: GenerateConfig) -> Any:
 
 def _answer(record: dict[str, Any]) -> Answer:
     bundles = (Bundle(tuple(one["item_ids"]), one["intent"]) for one in record["bundles"])
-    return Answer(
-        **{**record, "bundles": tuple(bundles), "dropped": tuple(record["dropped"])},
-    )
+    changed = {
+        "bundles": tuple(bundles),
+        "dropped": tuple(record["dropped"]),
+        "candidates": _nested(record.get("candidates", ())),
+    }
+    return Answer(**{**record, **changed})
+
+
+def _nested(candidates: Any) -> Any:
+    return tuple(tuple(tuple(intents) for intents in item) for item in candidates)

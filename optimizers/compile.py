@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from routedk.artifacts import ArtifactStore, Recipe, content_hash
 from routedk.errors import SettingError
 from routedk.files import read_text
-from routedk.types import KnowledgeBase, Session
+from routedk.types import Answer, KnowledgeBase, Session
 
 if TYPE_CHECKING:
     import dspy
@@ -191,13 +191,19 @@ def compile_program(
     texts = read_instructions(config)
     model = lm or resolve_lm(config.lm, config.experts, config.student, config.dtype)
 
-    def answering(program: "BundleGenerator", sessions: Sequence[Session]) -> Sequence[Any]:
-        settings = GenerateConfig(threads=config.threads)
-        return generate(sessions, settings, program=program, lm=model, store=store)
+    answered: dict[tuple[str, str], Answer] = {}
+
+    def answering(program: "BundleGenerator", sessions: Sequence[Session]) -> list[Answer]:
+        """Ask what was not asked before: the grouping is chosen on the kept candidate's answers."""
+        key, settings = program.fingerprint(), GenerateConfig(threads=config.threads)
+        left = [session for session in sessions if (key, session.id) not in answered]
+        for answer in generate(left, settings, program=program, lm=model, store=store):
+            answered[key, answer.session_id] = answer
+        return [answered[key, session.id] for session in sessions]
 
     def make(out: Path, work: Path) -> None:
         injection = KnowledgeInjection(knowledge, config, on_trial=on_trial, answering=answering)
-        grouping = GroupingSearch(num_threads=config.threads)
+        grouping = GroupingSearch(num_threads=config.threads, answering=answering)
         sets = {"trainset": as_examples(train), "valset": as_examples(validation)}
         with dspy.context(lm=model):
             program = grouping.compile(injection.compile(BundleGenerator(), **sets), **sets)

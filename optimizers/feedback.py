@@ -48,26 +48,15 @@ def feedback_metric(
             f"session {session.id!r} has no gold to judge answers by (leave it out of the set)"
         )
     score = matched_f1(session.gold, bundle_sets(pred.bundles))
-    return dspy.Prediction(score=score, feedback=describe_answer(session, pred, score))
-
-
-def describe_answer(session: Session, answer: Any, score: float) -> str:
-    """The feedback of `feedback_metric`.
-
-    Args:
-        session: A session with gold.
-        answer: As ``pred`` there.
-        score: Its matched F1.
-    """
     lines = [f"Score {score:.2f} of 1 (matched F1 of the bundles)."]
-    if error := answer.get("error"):
+    if error := pred.get("error"):
         lines.append(
             f"The answer could not be read: {error}. It must be one line per bundle, item "
             'numbers | intent, or "none".'
         )
-    elif not answer.bundles:
+    elif not pred.bundles:
         lines.append("The answer states no bundle.")
-    verdicts = session_verdicts(session, answer.bundles, answer.get("lone") or ())
+    verdicts = session_verdicts(session, pred.bundles, pred.get("lone") or ())
     lines += [_on_stated(session, verdict) for verdict in verdicts]
     lines += [
         f"Missed: {_items(session, bundle)} are a bundle{_intent(session, bundle)}, but none of "
@@ -76,9 +65,9 @@ def describe_answer(session: Session, answer: Any, score: float) -> str:
     ]
     if not session.gold:
         lines.append("In this session no items belong together: the right answer is none.")
-    if dropped := answer.get("dropped"):
+    if dropped := pred.get("dropped"):
         lines.append(f"Not used of the answer: {'; '.join(dropped)}.")
-    return "\n".join(lines)
+    return dspy.Prediction(score=score, feedback="\n".join(lines))
 
 
 def _on_stated(session: Session, verdict: Verdict) -> str:

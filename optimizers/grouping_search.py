@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from dspy.teleprompt import Teleprompter
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from routedk.errors import SettingError
 from routedk.eval import matched_f1
 from routedk.eval.baselines import whole
-from routedk.optimizers.metric import as_examples, matched_f1_metric
+from routedk.optimizers.metric import Answering, as_examples, matched_f1_metric
 from routedk.programs.batch import call_all, generate_all
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.grouping import SimilarIntents, intent_dendrogram
@@ -23,6 +24,9 @@ from routedk.similarity.dendrogram import Dendrogram
 from routedk.similarity.encoders import TitleEncoder, default_encoder
 from routedk.similarity.pairs import PairModel, fit_pairs
 from routedk.types import Session
+
+# How alike the intents of a session's items are, shape (items, items).
+Overlap: TypeAlias = NDArray[np.float64]
 
 # Without weight for the intents the student would have no say.
 WEIGHTS = (0.25, 0.5, 0.75, 1.0)
@@ -43,14 +47,23 @@ class GroupingSearch(Teleprompter):  # type: ignore[misc]
 
     Args:
         encoder: Embeds intents and titles; None for the default one.
-        num_threads: Calls to the LM under way at once.
+        num_threads: Calls to the LM at once.
+        answering: From a program and sessions to its answers, in order, each with ``bundles`` and
+            ``candidates``; None asks the program.
     """
 
-    def __init__(self, *, encoder: TitleEncoder | None = None, num_threads: int = 16) -> None:
+    def __init__(
+        self,
+        *,
+        encoder: TitleEncoder | None = None,
+        num_threads: int = 16,
+        answering: Answering | None = None,
+    ) -> None:
         """Keep the settings."""
         super().__init__()
         self._encoder = encoder
         self._num_threads = num_threads
+        self._answering = answering or partial(generate_all, num_threads=num_threads)
 
     def compile(
         self,
@@ -81,14 +94,19 @@ class GroupingSearch(Teleprompter):  # type: ignore[misc]
             raise SettingError("no session has gold: there is nothing to choose the grouping on")
         compiled: BundleGenerator = student.deepcopy()
         compiled.grouping = None
-        answers = generate_all(compiled, sessions, num_threads=self._num_threads)
+        answers = self._answering(compiled, sessions)
         equal_S = np.array(list(map(matched_f1_metric, as_examples(sessions), answers)))
         best_S = equal_S
         named: list[ItemCandidates] = [answer.candidates for answer in answers]
         if all(named):
             encoder = self._encoder or default_encoder()
             pairs = None if valset is None else _learnt(trainset, sessions, encoder)
-            overlaps = self._overlaps(compiled, sessions, named)
+            overlaps: Sequence[Overlap | None] = [None] * len(sessions)
+            if tells_likelihoods(compiled.generate):
+                asked = [*zip(sessions, named, strict=True)]
+                overlaps = call_all(
+                    lambda one: compiled.overlap(*one), asked, num_threads=self._num_threads
+                )
             found = _best([*zip(sessions, named, overlaps, strict=True)], encoder, pairs)
             if _beyond(found.scores_S - equal_S, errors=1):
                 best_S, compiled.grouping = found.scores_S, found.grouping
@@ -99,21 +117,6 @@ class GroupingSearch(Teleprompter):  # type: ignore[misc]
         }
         compiled.trials = [*compiled.trials, trial]
         return compiled
-
-    def _overlaps(
-        self,
-        program: BundleGenerator,
-        sessions: Sequence[Session],
-        named: Sequence[ItemCandidates],
-    ) -> Sequence[NDArray[np.float64] | None]:
-        """How the intents of each session's items overlap; None where the LM cannot tell."""
-        if not tells_likelihoods(program.generate):
-            return [None] * len(sessions)
-
-        def overlap(place: int) -> NDArray[np.float64]:
-            return program.overlap(sessions[place], named[place])
-
-        return call_all(overlap, range(len(sessions)), num_threads=self._num_threads)
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,7 @@ def _learnt(
 
 
 def _best(
-    answered: Sequence[tuple[Session, ItemCandidates, NDArray[np.float64] | None]],
+    answered: Sequence[tuple[Session, ItemCandidates, Overlap | None]],
     encoder: TitleEncoder,
     learnt: PairModel | None,
 ) -> _Found:

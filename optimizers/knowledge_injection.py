@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import chain, islice
 from statistics import fmean
 from typing import Any
@@ -13,7 +14,7 @@ from dspy.teleprompt import Teleprompter
 from routedk.errors import SettingError
 from routedk.optimizers.compile import CompileConfig, read_instructions
 from routedk.optimizers.contest import Contest
-from routedk.optimizers.metric import as_examples, check_apart, matched_f1_metric
+from routedk.optimizers.metric import Answering, as_examples, check_apart, matched_f1_metric
 from routedk.optimizers.prompt_length import TokenCounter, token_counter
 from routedk.optimizers.prompt_space import PromptChoice, PromptSpace
 from routedk.programs.batch import generate_all
@@ -23,7 +24,6 @@ from routedk.programs.knowledge.utilization import utilization_of
 from routedk.types import KnowledgeBase, Session
 
 Trial = dict[str, Any]
-Answering = Callable[[BundleGenerator, Sequence[Session]], Sequence[Any]]
 
 
 class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
@@ -71,9 +71,7 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         self._config = config
         self._instructions = read_instructions(config)
         self._on_trial = on_trial or (lambda trial: None)
-        self._answering = answering or (
-            lambda program, sessions: generate_all(program, sessions, num_threads=config.threads)
-        )
+        self._answering = answering or partial(generate_all, num_threads=config.threads)
 
     def compile(
         self,
@@ -105,6 +103,8 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
                 cannot be loaded, or the student's own prompts are over the token budget.
         """
         config = self._config
+        student = student.deepcopy()
+        student.utilization = config.utilization
         wanted = utilization_of(config.utilization)
         rng = random.Random(config.seed)
         training, validation = self._sets(trainset, valset, rng)
@@ -120,14 +120,8 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
             Retriever(config.retriever, training)
         shows = wanted is None or wanted.prompts
         if config.fixed:
-            exact = space.exactly(
-                neighbours=config.neighbours or 0,
-                rules=config.rules or 0,
-                patterns=config.patterns or 0,
-            )
-            program = space.build(student, exact if shows else None)
-            program.utilization = config.utilization
-            return program
+            numbers = (config.neighbours or 0, config.rules or 0, config.patterns or 0)
+            return space.build(student, space.exactly(*numbers) if shows else None)
         count = token_counter(student.generate.lm or dspy.settings.lm)
         budget = config.token_budget
 
@@ -158,7 +152,6 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         informed = [n for n, choice in enumerate(choices) if choice and choice.informed]
         kept = contest.kept(informed if wanted is not None else ())
         compiled = space.build(student, choices[kept])
-        compiled.utilization = config.utilization
         compiled.trials = [{**trial, "chosen": n == kept} for n, trial in enumerate(trials)]
         return compiled
 

@@ -1,7 +1,7 @@
 """Sessions and scores in DSPy's terms: examples, their metric, and validation kept apart."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 from dspy import Example
 
@@ -10,6 +10,9 @@ from routedk.errors import SettingError
 from routedk.eval.matched import matched_f1
 from routedk.programs.prompting.layout import render_answer
 from routedk.types import KnowledgeBase, Session, bundle_sets
+
+# From a program and sessions to its answers, in the order of the sessions.
+Answering: TypeAlias = Callable[[Any, Sequence[Session]], Sequence[Any]]
 
 
 def as_examples(sessions: Sequence[Session]) -> list[Any]:

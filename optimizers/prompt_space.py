@@ -114,7 +114,7 @@ class PromptSpace:
             program.generate.signature = signature.with_instructions(choice.instruction)
         return program
 
-    def exactly(self, *, neighbours: int, rules: int, patterns: int) -> PromptChoice:
+    def exactly(self, neighbours: int, rules: int, patterns: int) -> PromptChoice:
         """The choice that shows these numbers, or as many as there are."""
         choice = PromptChoice(patterns=min(patterns, len(self.knowledge.patterns)))
         choice = self.with_neighbours(choice, min(neighbours, len(self.training)))

@@ -82,7 +82,6 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
         num_threads: Calls to the LM at once.
         store: Keeps what is trained: the same lessons are not learnt twice, and a killed training
             run resumes. None for the default store in the cache folder.
-        on_report: Called after each compilation, e.g. to show what was taught.
 
     Attributes:
         reports: One per compilation, the latest last.
@@ -101,7 +100,6 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
         threshold: float | None = 0.8,
         num_threads: int = 16,
         store: ArtifactStore | str | Path | None = None,
-        on_report: Callable[[FinetuneReport], None] | None = None,
     ) -> None:
         """Check and keep the settings."""
         super().__init__()
@@ -121,7 +119,6 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
         self._threshold = threshold
         self._num_threads = num_threads
         self._store = ArtifactStore.of(store)
-        self._on_report = on_report or (lambda report: None)
         self.reports: list[FinetuneReport] = []
 
     def compile(
@@ -182,7 +179,6 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
             folder=folder,
         )
         self.reports.append(report)
-        self._on_report(report)
         tuned: BundleGenerator = student.deepcopy()
         tuned.set_lm(tuned_lm)
         return tuned

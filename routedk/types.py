@@ -119,6 +119,8 @@ class Answer:
         dropped: What of the answer was not used, one description each.
         input_tokens: Tokens of the prompts.
         output_tokens: Tokens of the completions.
+        candidates: Of each item the intents that it may have, several answers, likeliest first;
+            empty where the student named no intents of items.
     """
 
     session_id: str
@@ -127,6 +129,7 @@ class Answer:
     dropped: tuple[str, ...] = ()
     input_tokens: int = 0
     output_tokens: int = 0
+    candidates: tuple[tuple[tuple[str, ...], ...], ...] = ()
 
     @property
     def items(self) -> list[frozenset[str]]:
