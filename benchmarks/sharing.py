@@ -29,8 +29,7 @@ from routedk.adapters.engine.engine import StudentEngine, engine_lm, student_lm
 from routedk.adapters.engine.prefixes import DEFAULT_BYTES, PrefixCache
 from routedk.adapters.prompts import encode_prompt
 from routedk.adapters.training.examples import Writes
-from routedk.data import load_sessions, split_sessions
-from routedk.data.options import DataOptions
+from routedk.data import DataOptions, load_sessions, split_sessions
 from routedk.programs.batch import generate_all
 from routedk.programs.consensus import Consensus
 from routedk.programs.generator import BundleGenerator

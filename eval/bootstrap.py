@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-RESAMPLES = 2000
 _DRAWS_AT_ONCE = 4_000_000  # so that a large test set needs no gigabytes
 
 
@@ -30,13 +29,13 @@ def bootstrap(
     weights_NM: NDArray[np.float64],
     *,
     seed: int,
-    resamples: int = RESAMPLES,
+    resamples: int = 2000,
 ) -> list[Interval]:
     """Weighted mean and 95% interval of each metric, resampling sessions with replacement.
 
     The same seed and number of sessions give the same resamples, so two systems scored on the
-    same sessions are compared on the same draws. A resample in which no session counts for a
-    metric says nothing about it and is passed over.
+    same sessions are compared fairly. A resample in which no session counts for a
+    metric says nothing about it and is left out.
 
     Args:
         values_NM: Value of each session for each metric.

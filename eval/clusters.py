@@ -33,6 +33,10 @@ class Clusters:
     threshold: float
     pairs: PairModel | None = None
 
+    def encode_titles(self, sessions: Sequence[Session]) -> None:
+        """Encode the titles of sessions in one call, which is faster than one by one."""
+        self.encoder.encode([item.title for session in sessions for item in session.items])
+
     def __call__(self, session: Session) -> list[frozenset[str]]:
         """Bundle one session; see `Baseline`."""
         tree = session_dendrogram(session, self.encoder, self.pairs)
@@ -66,8 +70,7 @@ def tune_clusters(
             "the clusters' threshold is chosen on validation sessions with gold bundles, and "
             "there are none: give a split that has some"
         )
-    # One call for all titles: an encoder is much faster on many texts than on few.
-    encoder.encode([item.title for session in known for item in session.items])
+    Clusters(encoder, thresholds[0]).encode_titles(known)
     trees = [session_dendrogram(session, encoder, pairs) for session in known]
 
     def score(threshold: float) -> float:

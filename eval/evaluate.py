@@ -1,12 +1,12 @@
 """`evaluate`: answers, and the baselines beside them, against gold bundles."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from routedk.data.policies import has_title, require_titles
 from routedk.errors import SettingError
 from routedk.eval.report import Report
-from routedk.eval.scoring import System, score_answers
+from routedk.eval.scoring import Scorer, System
 from routedk.eval.suite import BaselineData, score_baselines
 from routedk.similarity.encoders import TitleEncoder, default_encoder
 from routedk.types import Answer, Session
@@ -78,50 +78,39 @@ def evaluate(
         1.0
     """
     config = config or EvaluateConfig()
-    given = list(sessions)
-    if answers is None and not config.baselines:
+    given, predicted = list(sessions), None if answers is None else list(answers)
+    if predicted is None and not config.baselines:
         raise SettingError("nothing to score: give --predictions FILE, or --baselines, or both")
-    system = None if answers is None else _score(given, list(answers), config, encoder)
+    with_intents = config.intents and any(
+        bundle.intent.strip() for answer in predicted or () for bundle in answer.bundles
+    )
+    if encoder is None and (with_intents or config.baselines):
+        encoder = default_encoder()
+    chance = {"seed": config.seed, "resamples": config.resamples}
+    scorer = Scorer(sessions=given, encoder=encoder if with_intents else None, **chance)
+    system = None if predicted is None else scorer.score("predictions", predicted)
     baselines: tuple[System, ...] = ()
-    if config.baselines:
+    if config.baselines and encoder is not None:
         every = [*given, *training, *validation] if catalogue is None else catalogue
-        data = _baseline_data(given, training, validation, every, encoder or default_encoder())
-        baselines = score_baselines(given, data, seed=config.seed, resamples=config.resamples)
+        data = _baseline_data(scorer.scored, training, validation, every, encoder)
+        baselines = score_baselines(replace(scorer, encoder=None), data)
     return Report(config=asdict(config), system=system, baselines=baselines)
 
 
-def _score(
-    sessions: Sequence[Session],
-    answers: Sequence[Answer],
-    config: EvaluateConfig,
-    encoder: TitleEncoder | None,
-) -> System:
-    """The system under test; an encoder is loaded only where it gives intents."""
-    some = any(bundle.intent.strip() for answer in answers for bundle in answer.bundles)
-    return score_answers(
-        "predictions",
-        sessions,
-        answers,
-        seed=config.seed,
-        resamples=config.resamples,
-        encoder=(encoder or default_encoder()) if config.intents and some else None,
-    )
-
-
 def _baseline_data(
-    sessions: Sequence[Session],
+    scored: Sequence[Session],
     training: Sequence[Session],
     validation: Sequence[Session],
     catalogue: Sequence[Session],
     encoder: TitleEncoder,
 ) -> BaselineData:
     """What the baselines may learn from: nothing of the sessions that are scored."""
-    scored = {session.id for session in sessions if session.gold}
-    unseen = [session for session in training if session.gold and session.id not in scored]
+    ids = {session.id for session in scored}
+    unseen = [session for session in training if session.gold and session.id not in ids]
     known = [session for session in validation if session.gold]
     # A small data set may have no validation session with gold; training sessions are as unseen.
     name, tuning, learnable = ("val", known, unseen) if known else ("train", unseen, [])
-    require_titles([*(session for session in sessions if session.gold), *tuning])
+    require_titles([*scored, *tuning])
     return BaselineData(
         catalogue=catalogue,
         validation=tuning,

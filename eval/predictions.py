@@ -1,16 +1,31 @@
 """Predictions on disk: JSONL, one session a line, checked against the sessions they are for."""
 
-import reprlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, TypeAdapter
+
+from routedk.data.validation import Id, Text, checked
 from routedk.errors import DataError
 from routedk.files import read_jsonl, write_jsonl_records
 from routedk.types import Answer, Bundle, Session
 
-_LAYOUT = 'expected {"session_id": id, "bundles": [{"items": [ids], "intent": text}]}'
+_HINT = 'expected {"session_id": id, "bundles": [{"items": [ids], "intent": text}]}'
 _SHOWN = 5
+
+
+class _Bundle(BaseModel):
+    items: list[Id]
+    intent: Text = ""
+
+
+class _Line(BaseModel):
+    session_id: Id
+    bundles: list[_Bundle]
+
+
+_LINE = TypeAdapter(_Line)
 
 
 def make_answer(session_id: str, bundles: Iterable[tuple[Sequence[str], str]]) -> Answer:
@@ -36,51 +51,34 @@ def make_answer(session_id: str, bundles: Iterable[tuple[Sequence[str], str]]) -
 def read_predictions(path: str | Path, sessions: Iterable[Session]) -> list[Answer]:
     """Read a predictions file.
 
-    Titles play no part in it.
-
     Args:
-        path: JSONL file; ids may be strings or whole numbers, ``intent`` may be missing.
+        path: JSONL file; ids may be texts or whole numbers, ``intent`` may be missing.
         sessions: The sessions of the data set; the file may leave out any of them.
 
     Raises:
-        DataError: When a line is not in the layout, a session comes twice, or the file names a
-            session or items that do not exist.
+        DataError: A line is not in the layout, a session comes twice, or the file names a session
+            or items that do not exist.
     """
     by_id = {session.id: session for session in sessions}
     lines: dict[str, int] = {}
     answers = []
-    unknown: dict[str, int] = {}
-    for line, record in read_jsonl(path):
-        session_id = _id(record.get("session_id"), "session_id", path, line)
-        if session_id in lines:
-            raise DataError(
-                f"session {session_id!r} again, after line {lines[session_id]}",
-                path=path,
-                line=line,
-                hint="one line a session, with all its bundles",
-            )
-        lines[session_id] = line
-        bundles = _bundles(record, path, line)
-        if session_id not in by_id:
-            unknown[session_id] = line
-            continue
-        items = {item.id for item in by_id[session_id].items}
-        foreign = dict.fromkeys(i for item_ids, _ in bundles for i in item_ids if i not in items)
-        if foreign:
-            raise DataError(
-                f"session {session_id!r} has no {_plural('item', list(foreign))}",
-                path=path,
-                line=line,
-                hint="predict items of the session; --untitled drop removes untitled ones",
-            )
-        answers.append(make_answer(session_id, bundles))
-    if unknown:
-        raise DataError(
-            f"the data set has no {_plural('session', list(unknown))}",
-            path=path,
-            line=next(iter(unknown.values())),
-            hint="predict sessions of this data set; --untitled drop removes sessions too",
-        )
+    for number, record in read_jsonl(path):
+        line = checked(_LINE, record, path=path, line=number, hint=_HINT)
+        name = line.session_id
+        problem = hint = ""
+        if name in lines:
+            problem = f"session {name!r} again, after line {lines[name]}"
+            hint = "one line a session, with all its bundles"
+        elif name not in by_id:
+            problem = f"the data set has no session {name!r}"
+            hint = "predict sessions of this data set; --untitled drop removes sessions too"
+        elif foreign := _foreign(line, by_id[name]):
+            problem = f"session {name!r} has no item {', '.join(map(repr, foreign[:_SHOWN]))}"
+            hint = "predict items of the session; --untitled drop removes untitled ones"
+        if problem:
+            raise DataError(problem, path=path, line=number, hint=hint)
+        lines[name] = number
+        answers.append(make_answer(name, [(one.items, one.intent) for one in line.bundles]))
     return answers
 
 
@@ -91,52 +89,10 @@ def write_predictions(path: str | Path, answers: Iterable[Answer]) -> None:
 
 def prediction_record(answer: Answer) -> dict[str, Any]:
     """One line of a predictions file."""
-    return {
-        "session_id": answer.session_id,
-        "bundles": [
-            {"items": list(bundle.item_ids), "intent": bundle.intent} for bundle in answer.bundles
-        ],
-    }
+    bundles = [{"items": list(b.item_ids), "intent": b.intent} for b in answer.bundles]
+    return {"session_id": answer.session_id, "bundles": bundles}
 
 
-def _bundles(record: dict[str, Any], path: str | Path, line: int) -> list[tuple[list[str], str]]:
-    """The raw bundles of one line."""
-    value = record.get("bundles")
-    if not isinstance(value, list):
-        raise DataError(
-            f"bundles is {reprlib.repr(value)}, not a list", path=path, line=line, hint=_LAYOUT
-        )
-    bundles = []
-    for bundle in value:
-        items = bundle.get("items") if isinstance(bundle, dict) else None
-        if not isinstance(items, list):
-            raise DataError(
-                f"a bundle is {reprlib.repr(bundle)}, without a list of items",
-                path=path,
-                line=line,
-                hint=_LAYOUT,
-            )
-        intent = bundle.get("intent")
-        if intent is not None and not isinstance(intent, str):
-            raise DataError(
-                f"intent is {reprlib.repr(intent)}, not a text", path=path, line=line, hint=_LAYOUT
-            )
-        bundles.append(([_id(item, "item", path, line) for item in items], intent or ""))
-    return bundles
-
-
-def _id(value: object, name: str, path: str | Path, line: int) -> str:
-    """An id as text."""
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise DataError(
-            f"{name} is {reprlib.repr(value)}, not an id", path=path, line=line, hint=_LAYOUT
-        )
-    return str(value)
-
-
-def _plural(noun: str, ids: list[str]) -> str:
-    """Like `session '7'` or `sessions '7', '9'`, with the first few ids."""
-    shown = ", ".join(map(repr, ids[:_SHOWN])) + (
-        f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
-    )
-    return f"{noun}{'s' if len(ids) > 1 else ''} {shown}"
+def _foreign(line: _Line, session: Session) -> list[str]:
+    items = {item.id for item in session.items}
+    return [item for bundle in line.bundles for item in bundle.items if item not in items]

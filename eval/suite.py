@@ -8,7 +8,7 @@ from typing import Any
 from routedk.errors import SettingError
 from routedk.eval.baselines import Baseline, SameCategory, all_pairs, first_two, whole
 from routedk.eval.clusters import EMBEDDING_THRESHOLDS, TITLE_THRESHOLDS, Clusters, tune_clusters
-from routedk.eval.scoring import System, score_answers, with_gold
+from routedk.eval.scoring import Scorer, System
 from routedk.similarity.encoders import TitleEncoder
 from routedk.similarity.pairs import fit_pairs
 from routedk.similarity.words import TfidfEncoder
@@ -74,41 +74,25 @@ BASELINES: Mapping[str, Callable[[BaselineData], Baseline]] = MappingProxyType(
 )
 
 
-def score_baselines(
-    sessions: Sequence[Session], data: BaselineData, *, seed: int, resamples: int
-) -> tuple[System, ...]:
-    """Score all baselines on the same sessions and resamples.
+def score_baselines(scorer: Scorer, data: BaselineData) -> tuple[System, ...]:
+    """Score all baselines; without training sessions there is no `pair-clusters`.
 
     Args:
-        sessions: Sessions to score; those without gold bundles are left out.
-        data: What the baselines may learn from; without training sessions there is no
-            `pair-clusters`.
-        seed: Seed of the bootstrap.
-        resamples: Number of bootstrap resamples.
+        scorer: Of the sessions; every other system of the table is scored by the same one.
+        data: What the baselines may learn from.
 
     Raises:
-        DataError: No session has a gold bundle.
         SettingError: A threshold cannot be chosen.
     """
-    scored = with_gold(sessions)
     systems = []
     for name, make in BASELINES.items():
         if name == "pair-clusters" and not data.training:
             continue
         baseline = make(data)
         if isinstance(baseline, Clusters):
-            # One call for all titles: an encoder is much faster on many texts than on few.
-            baseline.encoder.encode([item.title for session in scored for item in session.items])
-        systems.append(
-            score_answers(
-                name,
-                sessions,
-                [baseline_answer(baseline, session) for session in scored],
-                seed=seed,
-                resamples=resamples,
-                config=_config(baseline, data, scored),
-            )
-        )
+            baseline.encode_titles(scorer.scored)
+        answers = [baseline_answer(baseline, session) for session in scorer.scored]
+        systems.append(scorer.score(name, answers, _config(baseline, data, scorer.scored)))
     return tuple(systems)
 
 

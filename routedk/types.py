@@ -1,7 +1,10 @@
-"""The words of RouteDK as immutable types. Nothing heavy is imported here."""
+"""The words of RouteDK as immutable types; files that hold them are checked by the annotations."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from annotated_types import Ge, Interval, MinLen
 
 from routedk.errors import DataError
 
@@ -137,6 +140,10 @@ class Answer:
         return [bundle.items for bundle in self.bundles]
 
 
+Share = Annotated[float, Interval(ge=0, le=1)]
+NotEmpty = Annotated[str, MinLen(1)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
     """Who made a piece of knowledge, from what, and at what cost.
@@ -149,11 +156,11 @@ class Provenance:
         cost: Cost in US dollars; None where the price is not known.
     """
 
-    teacher: str
+    teacher: NotEmpty
     sessions: tuple[str, ...] = ()
     prompt_hash: str = ""
-    tokens: int = 0
-    cost: float | None = 0.0
+    tokens: Annotated[int, Ge(0)] = 0
+    cost: Annotated[float, Ge(0)] | None = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,10 +175,10 @@ class Pattern:
         provenance: Where it comes from.
     """
 
-    categories: tuple[str, ...]
-    support: float
-    confidence: float
-    lift: float
+    categories: Annotated[tuple[str, ...], MinLen(2)]
+    support: Share
+    confidence: Share
+    lift: Annotated[float, Ge(0)]
     provenance: Provenance
 
 
@@ -179,7 +186,7 @@ class Pattern:
 class Rule:
     """High-level knowledge: one sentence that holds for many sessions."""
 
-    text: str
+    text: NotEmpty
     provenance: Provenance
 
 
@@ -187,8 +194,8 @@ class Rule:
 class Thought:
     """Fine-grained knowledge: why the items of this session form its bundles."""
 
-    session_id: str
-    text: str
+    session_id: NotEmpty
+    text: NotEmpty
     provenance: Provenance
 
 

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 from routedk.errors import DataError
 from routedk.eval.bootstrap import Interval, bootstrap
 from routedk.eval.predictions import make_answer
-from routedk.eval.scoring import System, score_answers
+from routedk.eval.scoring import Scorer, System
 from routedk.eval.suite import BASELINES as ALL_BASELINES
 from routedk.eval.suite import BaselineData, baseline_answer
 from routedk.optimizers.search.objective import TrialPipeline
@@ -170,7 +170,7 @@ def _tested(
     answers: Sequence[Answer],
     **known: Any,
 ) -> Tested:
-    result = score_answers(known["name"], scored, answers, seed=seed, resamples=2000)
+    result = Scorer(sessions=scored, seed=seed, resamples=2000).score(known["name"], answers)
     scores = result.session_f1
     ahead = None
     if before and before[0].trial is not None:

@@ -12,8 +12,7 @@ import typer
 
 from routedk.cli.lm import Dtype, Experts, LmName, Student, lm_errors, resolve_lm
 from routedk.cli.options import SessionSource, takes_sessions, warn_untitled
-from routedk.data import apply_policies, read_extra_titles, select_split
-from routedk.data.policies import fill_titles
+from routedk.data import apply_options, select_split
 from routedk.data.records import sessions_from_records
 from routedk.errors import DataError, SettingError
 from routedk.files import parse_jsonl, read_bytes, read_json, write_json
@@ -98,9 +97,7 @@ def _read(source: SessionSource) -> list[Session]:
     options = source.options
     records = parse_jsonl(sys.stdin.buffer, path="<stdin>")
     sessions = sessions_from_records(records, path="<stdin>")
-    if options.extra_titles is not None:
-        sessions = fill_titles(sessions, read_extra_titles(options.extra_titles))
-    return select_split(apply_policies(sessions, options), options, source.split)
+    return select_split(apply_options(sessions, options), options, source.split)
 
 
 def _hide(program: Any, sessions: Sequence[Session]) -> None:

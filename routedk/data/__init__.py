@@ -1,33 +1,5 @@
-"""Reading, writing and splitting sessions."""
+"""Reading, writing and splitting sessions, and knowledge files."""
 
-from routedk.data.demo import demo_sessions
-from routedk.data.load import DEMO, from_dataset, load_sessions, read_extra_titles
-from routedk.data.native import to_dataset, write_jsonl, write_parquet
-from routedk.data.options import DataOptions, GoldPolicy, SplitName, UntitledPolicy
-from routedk.data.policies import apply_policies, has_title, minimal_bundles, require_titles
-from routedk.data.records import session_from_record, session_to_record
-from routedk.data.split import Part, select_split, split_sessions
+import lazy_loader
 
-__all__ = [
-    "DEMO",
-    "DataOptions",
-    "GoldPolicy",
-    "Part",
-    "SplitName",
-    "UntitledPolicy",
-    "apply_policies",
-    "demo_sessions",
-    "from_dataset",
-    "has_title",
-    "load_sessions",
-    "minimal_bundles",
-    "read_extra_titles",
-    "require_titles",
-    "select_split",
-    "session_from_record",
-    "session_to_record",
-    "split_sessions",
-    "to_dataset",
-    "write_jsonl",
-    "write_parquet",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -20,6 +20,8 @@ _TABLES = {
     "item_titles": ("item ID", "titles"),
     "item_categories": ("item ID", "categories"),
 }
+_UNIQUE = ("bundle_intent", "item_titles", "item_categories")
+_TOGETHER = "the tables must belong together"
 
 Row = tuple[int, str, str]
 
@@ -32,7 +34,7 @@ def read_bundlerec(folder: str | Path) -> list[Session]:
     first is kept.
 
     Raises:
-        DataError: When it is no BundleRec folder, or one of its tables is broken.
+        DataError: It is not a BundleRec folder, or one of its tables is broken.
     """
     folder = Path(folder)
     if not (folder / "session_item.csv").is_file():
@@ -42,28 +44,21 @@ def read_bundlerec(folder: str | Path) -> list[Session]:
             hint="name a folder with " + ", ".join(f"{name}.csv" for name in _TABLES),
         )
     tables = {
-        name: read_two_columns(folder / f"{name}.csv", *columns)
+        name: read_columns(folder / f"{name}.csv", *columns, unique=name in _UNIQUE)
         for name, columns in _TABLES.items()
     }
-    titles = by_key(tables["item_titles"], folder / "item_titles.csv")
+    titles = {item_id: html.unescape(title) for _, item_id, title in tables["item_titles"]}
     categories = _categories(tables["item_categories"], folder / "item_categories.csv")
+    path = folder / "session_item.csv"
     items: dict[str, dict[str, Item]] = {}
     for line, session_id, item_id in tables["session_item"]:
         members = items.setdefault(session_id, {})
         if item_id in members:
-            raise DataError(
-                f"session {session_id!r} has item {item_id!r} twice",
-                path=folder / "session_item.csv",
-                line=line,
-                hint="remove one of the lines",
-            )
-        members[item_id] = Item(
-            item_id, html.unescape(titles.get(item_id, "")), categories.get(item_id, ())
-        )
+            problem = f"session {session_id!r} has item {item_id!r} twice"
+            raise DataError(problem, path=path, line=line, hint="remove one of the lines")
+        members[item_id] = Item(item_id, titles.get(item_id, ""), categories.get(item_id, ()))
     if not items:
-        raise DataError(
-            "holds no session", path=folder / "session_item.csv", hint="expected one item a line"
-        )
+        raise DataError("holds no session", path=path, hint="expected one item a line")
     bundles = _bundles(tables, folder, items)
     return [
         Session(session_id, tuple(members.values()), tuple(bundles.get(session_id, ())))
@@ -71,62 +66,49 @@ def read_bundlerec(folder: str | Path) -> list[Session]:
     ]
 
 
-def read_two_columns(path: Path, first: str, second: str) -> list[Row]:
+def read_columns(path: Path, first: str, second: str, *, unique: bool = False) -> list[Row]:
     """Two columns of a CSV with a header, with the line on which each row ends.
 
+    Args:
+        path: The file.
+        first: Name of the first column; no field of it may be empty.
+        second: Name of the second column.
+        unique: Whether no value of the first column may come twice.
+
     Raises:
-        DataError: When the file is not CSV, a column is missing, a row has too few or too many
-            fields, or the first column is empty.
+        DataError: The file is not CSV, a column is missing, a row has too few or too many fields,
+            or the first column is empty or repeats a value.
     """
     rows: list[Row] = []
+    seen: set[str] = set()
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+
+    def fail(problem: str, hint: str) -> DataError:
+        return DataError(problem, path=path, line=max(1, reader.line_num), hint=hint)
+
     try:
         header = [name.strip() for name in next(reader, [])]
         for name in (first, second):
             if name not in header:
-                raise DataError(
+                raise fail(
                     f"no column {name!r} among {header}",
-                    path=path,
-                    line=1,
-                    hint=f"the first line names the columns: {first},{second}",
+                    f"the first line names the columns: {first},{second}",
                 )
         one, two = header.index(first), header.index(second)
-        for row in reader:
-            if not row:
-                continue
+        for row in filter(None, reader):
             if len(row) != len(header):
-                raise DataError(
-                    f"{len(row)} fields, the header has {len(header)}",
-                    path=path,
-                    line=reader.line_num,
-                    hint='quote a field that holds a comma: "a, b"',
-                )
-            if not row[one].strip():
-                raise DataError(
-                    f"{first!r} is empty", path=path, line=reader.line_num, hint="fill it in"
-                )
-            rows.append((reader.line_num, row[one].strip(), row[two]))
+                problem = f"{len(row)} fields, the header has {len(header)}"
+                raise fail(problem, 'quote a field that holds a comma: "a, b"')
+            key = row[one].strip()
+            if not key:
+                raise fail(f"{first!r} is empty", "fill it in")
+            if unique and key in seen:
+                raise fail(f"{key!r} came before", "remove one of the lines")
+            seen.add(key)
+            rows.append((reader.line_num, key, row[two]))
     except csv.Error as error:
-        raise DataError(
-            f"invalid CSV: {error}", path=path, line=reader.line_num, hint="mend the quotes"
-        ) from None
+        raise fail(f"invalid CSV: {error}", "fix the quotes") from None
     return rows
-
-
-def by_key(rows: list[Row], path: Path) -> dict[str, str]:
-    """Rows as a dict.
-
-    Raises:
-        DataError: When a key comes twice.
-    """
-    values: dict[str, str] = {}
-    for line, key, value in rows:
-        if key in values:
-            raise DataError(
-                f"{key!r} came before", path=path, line=line, hint="remove one of the lines"
-            )
-        values[key] = value
-    return values
 
 
 def first_path(text: str) -> tuple[str, ...]:
@@ -135,7 +117,7 @@ def first_path(text: str) -> tuple[str, ...]:
     Paths end with ``]``, names with a comma that no blank follows. Entities are unescaped.
 
     Raises:
-        ValueError: When the text is not two brackets deep.
+        ValueError: The text is not two brackets deep.
     """
     text = text.strip()
     if not (text.startswith("[[") and text.endswith("]]")):
@@ -150,15 +132,13 @@ def first_path(text: str) -> tuple[str, ...]:
 
 
 def _categories(rows: list[Row], path: Path) -> dict[str, tuple[str, ...]]:
-    by_key(rows, path)
     paths: dict[str, tuple[str, ...]] = {}
     for line, item_id, text in rows:
         try:
             paths[item_id] = first_path(text)
         except ValueError as error:
-            raise DataError(
-                f"item {item_id!r}: {error}", path=path, line=line, hint="mend the brackets"
-            ) from None
+            problem = f"item {item_id!r}: {error}"
+            raise DataError(problem, path=path, line=line, hint="fix the brackets") from None
     return paths
 
 
@@ -166,7 +146,7 @@ def _bundles(
     tables: dict[str, list[Row]], folder: Path, items: dict[str, dict[str, Item]]
 ) -> dict[str, list[Bundle]]:
     """Bundles by session; every error names the line that asks for what is not there."""
-    intents = by_key(tables["bundle_intent"], folder / "bundle_intent.csv")
+    intents = {bundle_id: html.unescape(text) for _, bundle_id, text in tables["bundle_intent"]}
     members: dict[str, list[str]] = {}
     lines: dict[str, int] = {}
     for line, bundle_id, item_id in tables["bundle_item"]:
@@ -174,35 +154,23 @@ def _bundles(
         lines.setdefault(bundle_id, line)
     bundles: dict[str, list[Bundle]] = {}
     for line, session_id, bundle_id in tables["session_bundle"]:
-        if session_id not in items or bundle_id not in members:
-            file = "session_item.csv" if session_id not in items else "bundle_item.csv"
-            missing = (
-                f"session {session_id!r}" if session_id not in items else f"bundle {bundle_id!r}"
-            )
-            raise DataError(
-                f"{missing} is not in {file}",
-                path=folder / "session_bundle.csv",
-                line=line,
-                hint="the tables must belong together",
-            )
+        for what, key, known, file in (
+            ("session", session_id, items, "session_item.csv"),
+            ("bundle", bundle_id, members, "bundle_item.csv"),
+        ):
+            if key not in known:
+                problem = f"{what} {key!r} is not in {file}"
+                path = folder / "session_bundle.csv"
+                raise DataError(problem, path=path, line=line, hint=_TOGETHER)
+        about, path = f"bundle {bundle_id!r}", folder / "bundle_item.csv"
         foreign = [item_id for item_id in members[bundle_id] if item_id not in items[session_id]]
         if foreign:
-            raise DataError(
-                f"bundle {bundle_id!r} names {foreign}, not in session {session_id!r}",
-                path=folder / "bundle_item.csv",
-                line=lines[bundle_id],
-                hint="the tables must belong together",
-            )
+            problem = f"{about} names {foreign}, not in session {session_id!r}"
+            raise DataError(problem, path=path, line=lines[bundle_id], hint=_TOGETHER)
         try:
-            bundle = Bundle(
-                tuple(members[bundle_id]), html.unescape(intents.get(bundle_id, "")).strip()
-            )
+            bundle = Bundle(tuple(members[bundle_id]), intents.get(bundle_id, "").strip())
         except DataError as error:
-            raise DataError(
-                f"bundle {bundle_id!r}: {error.problem}",
-                path=folder / "bundle_item.csv",
-                line=lines[bundle_id],
-                hint="mend or remove this bundle",
-            ) from None
+            problem, hint = f"{about}: {error.problem}", "fix or remove this bundle"
+            raise DataError(problem, path=path, line=lines[bundle_id], hint=hint) from None
         bundles.setdefault(session_id, []).append(bundle)
     return bundles

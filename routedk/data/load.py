@@ -1,57 +1,127 @@
-"""One door for every source of sessions."""
+"""`load_sessions`: one door for every source of sessions, and the options they are read under."""
 
 import html
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
-from routedk.data.bundlerec import by_key, read_bundlerec, read_two_columns
-from routedk.data.demo import demo_sessions
-from routedk.data.native import read_jsonl_sessions, read_parquet_sessions, sessions_of_dataset
-from routedk.data.options import DataOptions
-from routedk.data.policies import apply_policies, fill_titles
-from routedk.data.split import check_split_ids, read_split_file
-from routedk.errors import DataError
+from routedk.data.bundlerec import read_bundlerec, read_columns
+from routedk.data.native import read_parquet
+from routedk.data.policies import drop_untitled, fill_titles, minimal_gold
+from routedk.data.records import sessions_from_records
+from routedk.data.split_file import check_split_ids, read_split_file
+from routedk.errors import DataError, SettingError
+from routedk.files import read_jsonl
 from routedk.types import Session
 
 DEMO = "demo"
-_READERS = {".jsonl": read_jsonl_sessions, ".parquet": read_parquet_sessions}
-_DEFAULTS = DataOptions()
+GoldPolicy = Literal["minimal", "all"]
+UntitledPolicy = Literal["keep", "drop"]
 
 
-def load_sessions(source: str | Path, options: DataOptions = _DEFAULTS) -> list[Session]:
-    """Sessions of a source under the options' policies; splitting is ``split_sessions``.
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """How sessions are read and split.
+
+    Args:
+        extra_titles: CSV with the columns item ID and titles; fills in missing titles and changes
+            no other.
+        gold: Gold bundles: minimal drops duplicates and supersets of other bundles, all keeps
+            every bundle as given.
+        untitled: Items without a title: keep, or drop, which leaks part of the answer where they
+            are never in a gold bundle, as in BundleRec.
+        split_file: JSON of session ids by split, train, val and test; unset: 7:1:2 by the seed.
+        seed: Seed of the split.
+
+    Raises:
+        SettingError: A value is not allowed.
+    """
+
+    extra_titles: Path | None = None
+    gold: GoldPolicy = "minimal"
+    untitled: UntitledPolicy = "keep"
+    split_file: Path | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("gold", GoldPolicy), ("untitled", UntitledPolicy)):
+            value = getattr(self, name)
+            if value not in get_args(allowed):
+                choices = ", ".join(get_args(allowed))
+                raise SettingError(f"{name} is {value!r}: it must be one of {choices}")
+        if self.seed < 0:
+            raise SettingError(f"seed is {self.seed!r}: it must be at least 0")
+
+
+def load_sessions(source: str | Path, options: DataOptions | None = None) -> list[Session]:
+    """Sessions of a source; splitting them is `split_sessions`.
 
     Args:
         source: ``"demo"`` for the embedded set, a ``.jsonl`` or ``.parquet`` file of native
             records, or a BundleRec folder as published.
-        options: Extra titles, gold policy, untitled-item policy, split file.
+        options: Extra titles and policies; None for the defaults.
 
     Raises:
-        DataError: When the source is missing, of no known kind, or broken.
+        DataError: The source is missing, of no known kind, or broken.
+
+    Example:
+        >>> from routedk import load_sessions
+        >>> session = load_sessions("demo")[0]
+        >>> session.bundles[0].intent
+        'living room gaming'
     """
-    return _finish(_read(source), options)
+    return apply_options(_read(source), options)
 
 
 def from_dataset(
-    dataset: Iterable[Mapping[str, Any]], options: DataOptions = _DEFAULTS
+    dataset: Iterable[Mapping[str, Any]], options: DataOptions | None = None
 ) -> list[Session]:
-    """Sessions of a Hugging Face ``datasets`` object under the options' policies.
+    """Sessions of a Hugging Face ``Dataset`` or ``IterableDataset`` with native columns.
 
     Raises:
-        DataError: When a row is not a valid session.
+        DataError: It is a dict of splits, or a row is not a valid session.
     """
-    return _finish(sessions_of_dataset(dataset), options)
+    if isinstance(dataset, Mapping):
+        raise DataError(
+            f"the dataset is a dict of splits: {', '.join(map(str, dataset))}",
+            hint="hand in one of them",
+        )
+    records = enumerate(dataset, start=1)
+    return apply_options(sessions_from_records(records, path="<dataset>"), options)
+
+
+def demo_sessions() -> list[Session]:
+    """The embedded demo set, 300 synthetic sessions; see ``demo.md`` beside this module."""
+    path = Path(__file__).with_name("demo.jsonl")
+    return sessions_from_records(read_jsonl(path), path=path)
+
+
+def apply_options(sessions: list[Session], options: DataOptions | None = None) -> list[Session]:
+    """Sessions from anywhere under the options: extra titles, then policies.
+
+    Raises:
+        DataError: A file that the options name is broken, or names sessions that do not exist.
+    """
+    options = options or DataOptions()
+    if options.split_file is not None:
+        # Here, as dropping untitled items may remove whole sessions.
+        check_split_ids(read_split_file(options.split_file), sessions, options.split_file)
+    if options.extra_titles is not None:
+        sessions = fill_titles(sessions, read_extra_titles(options.extra_titles))
+    if options.untitled == "drop":
+        sessions = [kept for session in sessions if (kept := drop_untitled(session)) is not None]
+    return list(map(minimal_gold, sessions)) if options.gold == "minimal" else sessions
 
 
 def read_extra_titles(path: str | Path) -> dict[str, str]:
     """Titles by item id, from a CSV with the columns ``item ID`` and ``titles``.
 
     Raises:
-        DataError: When the file is broken or an item comes twice.
+        DataError: The file is broken or an item comes twice.
     """
-    rows = read_two_columns(Path(path), "item ID", "titles")
-    return {key: html.unescape(title) for key, title in by_key(rows, Path(path)).items()}
+    titles = read_columns(Path(path), "item ID", "titles", unique=True)
+    return {item_id: html.unescape(title) for _, item_id, title in titles}
 
 
 def _read(source: str | Path) -> list[Session]:
@@ -62,18 +132,12 @@ def _read(source: str | Path) -> list[Session]:
         return read_bundlerec(path)
     if not path.exists():
         raise DataError("no such file or folder", path=path, hint='check the path, or use "demo"')
-    if path.suffix not in _READERS:
-        raise DataError(
-            f"unknown kind of file {path.suffix!r}",
-            path=path,
-            hint="expected .jsonl, .parquet, a BundleRec folder or demo",
-        )
-    return _READERS[path.suffix](path)
-
-
-def _finish(sessions: list[Session], options: DataOptions) -> list[Session]:
-    if options.split_file is not None:
-        check_split_ids(read_split_file(options.split_file), sessions, options.split_file)
-    if options.extra_titles is not None:
-        sessions = fill_titles(sessions, read_extra_titles(options.extra_titles))
-    return apply_policies(sessions, options)
+    if path.suffix == ".jsonl":
+        return sessions_from_records(read_jsonl(path), path=path)
+    if path.suffix == ".parquet":
+        return sessions_from_records(read_parquet(path), path=path)
+    raise DataError(
+        f"unknown kind of file {path.suffix!r}",
+        path=path,
+        hint="expected .jsonl, .parquet, a BundleRec folder or demo",
+    )

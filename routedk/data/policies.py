@@ -1,30 +1,17 @@
-"""The gold and untitled-item policies, and the titles a caller may require."""
+"""What is done with untitled items and with gold bundles before sessions are used."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from routedk.data.options import DataOptions
 from routedk.errors import DataError
 from routedk.types import Bundle, Item, Session
 
 
-def apply_policies(sessions: Iterable[Session], options: DataOptions) -> list[Session]:
-    """Sessions under the untitled-item policy, then the gold policy.
-
-    With ``untitled="drop"`` a session left with fewer than two items goes, and a gold bundle left
-    with fewer than two items too.
-    """
-    kept = list(sessions)
-    if options.untitled == "drop":
-        kept = [session for session in map(drop_untitled, kept) if session is not None]
-    if options.gold == "minimal":
-        kept = [
-            session
-            if not session.bundles
-            else replace(session, bundles=minimal_bundles(session.bundles))
-            for session in kept
-        ]
-    return kept
+def minimal_gold(session: Session) -> Session:
+    """The session with `minimal_bundles` of its gold."""
+    if not session.bundles:
+        return session
+    return replace(session, bundles=minimal_bundles(session.bundles))
 
 
 def minimal_bundles(bundles: Sequence[Bundle]) -> tuple[Bundle, ...]:
@@ -38,12 +25,13 @@ def minimal_bundles(bundles: Sequence[Bundle]) -> tuple[Bundle, ...]:
 
 
 def drop_untitled(session: Session) -> Session | None:
-    """The session without its untitled items; None when fewer than two items are left."""
+    """The session without its untitled items; None when fewer than two items are left.
+
+    A gold bundle left with fewer than two items goes, too.
+    """
     items = tuple(item for item in session.items if has_title(item))
     if len(items) < 2:
         return None
-    if len(items) == len(session.items):
-        return session
     if session.bundles is None:
         return replace(session, items=items)
     left = {item.id for item in items}
@@ -57,23 +45,18 @@ def drop_untitled(session: Session) -> Session | None:
 
 def fill_titles(sessions: Iterable[Session], titles: Mapping[str, str]) -> list[Session]:
     """Sessions whose untitled items have the title given for their id, where there is one."""
-    filled = []
-    for session in sessions:
-        if any(not has_title(item) and item.id in titles for item in session.items):
-            items = tuple(
-                item if has_title(item) else replace(item, title=titles.get(item.id, item.title))
-                for item in session.items
-            )
-            session = replace(session, items=items)
-        filled.append(session)
-    return filled
+
+    def filled(item: Item) -> Item:
+        return item if has_title(item) else replace(item, title=titles.get(item.id, item.title))
+
+    return [replace(session, items=tuple(map(filled, session.items))) for session in sessions]
 
 
 def require_titles(sessions: Iterable[Session]) -> None:
-    """Check that every item has a title, which the student needs.
+    """Check that every item has a title.
 
     Raises:
-        DataError: When items have none; it says how many and what to do.
+        DataError: Some have none; it says how many and what to do.
     """
     items = {item.id: item for session in sessions for item in session.items}
     untitled = [item.id for item in items.values() if not has_title(item)]

@@ -105,16 +105,13 @@ def named_encoder(name: str = DEFAULT) -> SentenceEncoder:
 
 
 def check_encoder(name: str) -> None:
-    """Refuse a name that no model can have, or that is not here while the hub is off.
-
-    Nothing is loaded or fetched. Whether the hub has a model only shows when it is used.
+    """Refuse a name that no model can have; nothing is loaded or fetched.
 
     Args:
         name: As for `named_encoder`.
 
     Raises:
-        SettingError: The folder holds no model, the name is not one of the hub's, or the hub is
-            off and its cache does not have the model.
+        SettingError: The folder holds no model, or the name cannot be one of the hub's.
         MissingExtraError: The package with the default model is not installed.
     """
     if name == DEFAULT:
@@ -127,25 +124,6 @@ def check_encoder(name: str) -> None:
             )
     elif not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
         raise SettingError(f"{name!r} is no sentence-transformers model: there is no such folder")
-    elif not _may_be_had(name):
-        raise SettingError(
-            f"{name!r} is no sentence-transformers model that is here: there is no such folder, "
-            "it is not in the Hugging Face cache, and HF_HUB_OFFLINE keeps it from being fetched"
-        )
-
-
-def _may_be_had(name: str) -> bool:
-    """Whether the hub may be asked, or its cache has the model."""
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.constants import HF_HUB_OFFLINE
-    from huggingface_hub.errors import HFValidationError
-
-    full = name if "/" in name else f"sentence-transformers/{name}"
-    try:
-        cached = [try_to_load_from_cache(full, file) for file in _MODEL_FILES]
-    except HFValidationError:
-        return False
-    return not HF_HUB_OFFLINE or any(isinstance(path, str) for path in cached)
 
 
 def _load(model: str) -> Encode:

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from routedk.cli import main
-from routedk.data import load_sessions, split_sessions
+from routedk.data import DataOptions, load_sessions, split_sessions
 from routedk.data.knowledge_file import read_knowledge, sources_of
-from routedk.data.options import DataOptions
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:

@@ -9,12 +9,12 @@ from routedk.data import (
     DataOptions,
     has_title,
     load_sessions,
-    read_extra_titles,
     require_titles,
     select_split,
     split_sessions,
 )
 from routedk.data.bundlerec import first_path
+from routedk.data.load import read_extra_titles
 
 TABLES = {
     "session_item": "session ID,item ID\n2,10\n2,11\n1,10\n1,12\n1,13\n",
@@ -63,7 +63,7 @@ def test_folder_is_read_as_published(folder: Path) -> None:
         ("bundle_item", "bundle ID,item ID\n0,10\n0,10\n", r":2: bundle '0': .* an item twice"),
         ("bundle_intent", "bundle ID,intent\n0,a\n0,b\n", r"intent\.csv:3: '0' came before"),
         ("item_titles", "item ID,titles\n1,a, b\n", r":2: 3 fields, the header has 2 \(quote"),
-        ("item_titles", 'item ID,titles\n1,"a\n', r":2: invalid CSV: .* \(mend the quotes"),
+        ("item_titles", 'item ID,titles\n1,"a\n', r":2: invalid CSV: .* \(fix the quotes"),
         ("item_titles", "item ID,titles\n1,\udcff\n", r":2: byte 0xff is not UTF-8"),
         ("item_categories", "item ID,categories\n1,A\n", r":2: item '1': categories are not of"),
         ("item_categories", None, r"item_categories\.csv: no such file \(check the path"),

@@ -54,7 +54,6 @@ def test_means_over_sessions_by_hand() -> None:
         "bundles": 3,
         "gold_bundles": 4,
         "without_gold": 1,
-        "aicl_sessions": 2,
     }
     assert system.intents is None
 

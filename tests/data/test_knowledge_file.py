@@ -40,8 +40,7 @@ THOUGHT = {"kind": "thought", "session_id": "s", "text": "x", "provenance": {"te
         ({"text": "x"}, "kind is None .allowed are pattern, rule, thought."),
         ({**GOOD, "kind": "tip"}, "kind is 'tip'"),
         ({"kind": "rule", "text": "x"}, "rule: provenance: Field required"),
-        ({**GOOD, "text": ""}, "rule: text: String should have at least 1 character"),
-        ({**GOOD, "note": 1}, "rule: note: Extra inputs"),
+        ({**GOOD, "text": ""}, "rule: text: String should have at least 1 character, found ''"),
         ({**GOOD, "provenance": {"teacher": "t", "cost": -1}}, r"rule: provenance\.cost"),
         (
             {
