@@ -6,7 +6,7 @@ Both hold gates that are the same for every session.
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,6 @@ class ExportConfig:
     """All settings of an export.
 
     Args:
-        experts: Folder of experts, as train writes it.
-        output: A new folder for the export.
         fusion: Gates that are the same for every session: static, uniform, single:EXPERT, or
             merged, the router's mean. Unset: merged.
         gates: Gates of your own instead of a fusion, as NAME=SHARE,..., e.g. base=.5,rule=.5.
@@ -35,8 +33,6 @@ class ExportConfig:
         SettingError: Settings exclude each other, or the gates are not of that form.
     """
 
-    experts: Path
-    output: Path
     fusion: str | None = None
     gates: str | None = None
     full: bool = False
@@ -53,26 +49,15 @@ class ExportConfig:
         if self.gates is not None:
             parse_gates(self.gates)
 
-    @property
-    def command(self) -> str:
-        """The command that this export comes from, paths shortened to their names."""
-        options = {
-            field.name.replace("_", "-"): getattr(self, field.name) for field in fields(self)
-        }
-        shown = [
-            f"--{name}" if value is True else f"--{name} {getattr(value, 'name', value)}"
-            for name, value in options.items()
-            if value is not None and value is not False
-        ]
-        return " ".join(["routedk export", *shown])
 
-
-def export(config: ExportConfig) -> Path:
+def export(experts: str | Path, output: str | Path, config: ExportConfig | None = None) -> Path:
     """Export experts for other engines; the card, ``README.md``, says how to serve and ask them.
 
     Sessions are no longer routed each in its own way: evaluate before you serve it.
 
     Args:
+        experts: Folder of experts, as `train` makes it.
+        output: A new folder for the export.
         config: All settings.
 
     Returns:
@@ -87,19 +72,20 @@ def export(config: ExportConfig) -> Path:
     from routedk.adapters.experts.routing_file import read_routing
     from routedk.adapters.export.card import result_facts, training_facts
 
-    check_new(config.output)
-    card = training_facts(read_routing(config.experts))
+    config = config or ExportConfig()
+    check_new(output)
+    card = training_facts(read_routing(Path(experts)))
     if config.results is not None:
         card |= result_facts(config.results)
-    card["command"] = config.command
     gates = None if config.gates is None else parse_gates(config.gates)
     # Gates of one's own need no router.
     fusion = "uniform" if gates is not None else config.fusion or "merged"
-    routed = RoutedStudent.load(config.experts, fusion=fusion)
+    routed = RoutedStudent.load(experts, fusion=fusion)
     if config.full:
-        return export_model(routed, config.output, card, gates=gates)
-    limits = {"max_rank": config.max_rank, "truncate": config.truncate}
-    return export_lora(routed, config.output, card, gates=gates, **limits)
+        return export_model(routed, output, card, gates=gates)
+    return export_lora(
+        routed, output, card, gates=gates, max_rank=config.max_rank, truncate=config.truncate
+    )
 
 
 def parse_gates(text: str) -> dict[str, float]:

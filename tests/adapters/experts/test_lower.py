@@ -3,11 +3,10 @@
 import pytest
 import torch
 
+from routedk.adapters.experts.lower import lower_hidden, only_layers
 from routedk.adapters.student import Student
-from routedk.adapters.training.lower import lower_hidden, only_layers
 from routedk.adapters.trees import IGNORED, TokenTree, grow_tree, pad, tree_mask
-
-from .conftest import HIDDEN, LAYERS, assert_same_scores
+from tests.adapters.conftest import HIDDEN, LAYERS, assert_same_scores
 
 PROMPT = list(range(10, 19))
 BRANCHES = [([20, 21, 22], 1), ([30, 31], 1), ([40, 41, 42, 43, 2], 3)]

@@ -7,22 +7,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from routedk.adapters.engine.generation import Generator
-from routedk.adapters.experts.routed import ROUTING_FILE, ExpertSettings, RoutedStudent
+from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.experts.router_inputs import ROUTER_INPUTS, router_input
+from routedk.adapters.experts.routing_file import ROUTING_FILE, ExpertSettings
 from routedk.adapters.prompts import EncodedPrompt, encode_prompt
 from routedk.adapters.student import Student
+from routedk.adapters.train import TrainConfig
 from routedk.adapters.training.examples import TrainingRow
-from routedk.adapters.training.stages import TrainingSettings, prepare
+from routedk.adapters.training.rows import prepare
+from routedk.adapters.training.stage import router_stage
 from routedk.errors import ArtifactError, SettingError
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.prompting.layout import build_messages, render_items
 from routedk.types import Session
-
-from .conftest import LAYERS, copy_of, randomise
+from tests.adapters.conftest import LAYERS, copy_of, randomise
 
 LOWER = LAYERS - 2
-PLAIN = TrainingSettings(bf16=False)
+STAGE = router_stage(TrainConfig(bf16=False))
 
 
 def build(student: Student, name: str, fusion: str = "softmax") -> RoutedStudent:
@@ -61,8 +62,8 @@ def test_training_and_use_see_the_same(
 ) -> None:
     routed = build(loaded, name)
     lines = (((20, 21, 22), 1), ((30, 31), 1))
-    rows = [TrainingRow(prompt.ids, lines, prompt.span, k % 3) for k, prompt in enumerate(prompts)]
-    trained = torch.stack([row.pooled_H for row in prepare(routed, rows, tmp_path, PLAIN)])
+    rows = [TrainingRow(prompt.ids, lines, prompt.span) for prompt in prompts]
+    trained = torch.stack([row.pooled_H for row in prepare(routed, rows, tmp_path, STAGE)])
     used = routed.router_inputs(prompts)
     torch.testing.assert_close(trained, used, rtol=1e-4, atol=1e-5)
     plain = torch.stack([expected(loaded, name, prompt) for prompt in prompts])
@@ -80,26 +81,6 @@ def test_which_input_sees_the_knowledge(loaded: Student, sessions: list[Session]
     for name in ROUTER_INPUTS:
         first, second = build(loaded, name).router_inputs(both)
         assert torch.allclose(first, second, atol=1e-4) == (name == "session")
-
-
-@pytest.mark.parametrize("name", ["session", "prompt-hidden"])
-@pytest.mark.parametrize("fusion", ["softmax", "layerwise", "top1"])
-def test_a_request_is_routed_once(
-    name: str,
-    fusion: str,
-    loaded: Student,
-    prompts: list[EncodedPrompt],
-    sessions: list[Session],
-) -> None:
-    routed = build(loaded, name, fusion)
-    rows: list[int] = []
-    routed.fusion.register_forward_hook(lambda module, args, output: rows.append(len(args[0])))
-    generator = Generator(routed)
-    generator.complete(prompts[:3], [None] * 3, [6] * 3)
-    assert sum(rows) == 3
-    items = [render_items(session).split("\n") for session in sessions[:3]]
-    generator.item_lines(prompts[:3], items, readings=2)
-    assert sum(rows) == 6
 
 
 @pytest.mark.parametrize("fusion", ["uniform", "static", "sparsegen"])

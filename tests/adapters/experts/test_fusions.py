@@ -7,17 +7,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from routedk.adapters.engine.generation import Generator
 from routedk.adapters.experts.fused import fused_layers
-from routedk.adapters.experts.routed import ExpertSettings, RoutedStudent
-from routedk.adapters.experts.router import FUSIONS, LEARNT, make_fusion
+from routedk.adapters.experts.routed import RoutedStudent
+from routedk.adapters.experts.router import FUSIONS, ROUTERS, make_fusion
+from routedk.adapters.experts.routing_file import ExpertSettings
 from routedk.adapters.prompts import EncodedPrompt, encode_prompt
 from routedk.adapters.student import Student
 from routedk.errors import SettingError
 from routedk.programs.prompting.layout import build_messages, render_items
 from routedk.types import Session
-
-from .conftest import HIDDEN, assert_same_scores, copy_of, randomise
+from tests.adapters.conftest import HIDDEN, assert_same_scores, copy_of, randomise
 
 EXPERTS = ("base", "rule", "thought")
 EVERY = (*FUSIONS, *(f"single:{name}" for name in EXPERTS))
@@ -46,14 +45,15 @@ def prompts(loaded: Student, sessions: list[Session]) -> list[EncodedPrompt]:
 
 
 def per_layer(routed: RoutedStudent, prompts: list[EncodedPrompt]) -> list[Tensor]:
-    """The gates as the fused layers see them, *shape* (batch, 1 or tokens, experts)."""
+    """The gates as a decoder layer settles them, *shape* (batch, 1 or tokens, experts)."""
     hidden = torch.randn(len(prompts), 5, HIDDEN, generator=torch.Generator().manual_seed(3))
     found = []
     with torch.no_grad(), routed.gate_state.use(routed.gates(prompts)):
         for layer in range(2):
             routed.gate_state.enter(layer, 10 * hidden)
-            assert routed.gate_state.here is not None
-            found.append(routed.gate_state.here)
+            settled = routed.gate_state.settled[layer]
+            assert settled is not None
+            found.append(settled[..., :: routed.settings.r])
     return found
 
 
@@ -79,7 +79,7 @@ def test_gates_differ_where_they_should(
     assert any(not torch.equal(lower[0], row) for row in lower[1:]) == by_session
 
 
-@pytest.mark.parametrize("name", LEARNT)
+@pytest.mark.parametrize("name", ROUTERS)
 def test_an_untrained_router_prefers_no_expert(name: str) -> None:
     gates: Any = make_fusion(name, EXPERTS, HIDDEN, 2)(torch.randn(4, HIDDEN))
     if name == "top1":
@@ -137,7 +137,7 @@ def test_inputs_without_any_difference_are_fitted_too() -> None:
     assert bool(router(alike(3)).isfinite().all())
 
 
-@pytest.mark.parametrize("name", LEARNT)
+@pytest.mark.parametrize("name", ROUTERS)
 def test_gradients_reach_the_router_and_no_expert(name: str, loaded: Student) -> None:
     routed = build(name, loaded)
     routed.fusion.requires_grad_(True).train()
@@ -176,36 +176,15 @@ def test_a_batch_equals_one_by_one(routed: RoutedStudent, prompts: list[EncodedP
             torch.testing.assert_close(found, alone, rtol=1e-3, atol=1e-3)
 
 
-def test_generation_with_a_cache_equals_without(
-    routed: RoutedStudent, prompts: list[EncodedPrompt], sessions: list[Session]
+def test_steps_with_a_cache_equal_one_pass(
+    routed: RoutedStudent, prompts: list[EncodedPrompt]
 ) -> None:
-    generator = Generator(routed)
-    items = [render_items(session).split("\n") for session in sessions]
-    lines = generator.item_lines(prompts, items)
-    alone = [generator.item_lines([p], [i])[0] for p, i in zip(prompts, items, strict=True)]
-    assert lines == alone
-    answers = generator.complete(prompts[:2], [None] * 2, [6] * 2)
-    for prompt, answer in zip(prompts[:2], answers, strict=True):
-        written: list[int] = []
-        for _ in range(answer.tokens):
-            with torch.no_grad(), routed.gate_state.use(routed.gates([prompt])):
-                ids = torch.tensor([[*prompt.ids, *written]])
-                written.append(int(routed.model(input_ids=ids).logits[0, -1].argmax()))
-        text = routed.tokenizer.decode(written, skip_special_tokens=True)
-        assert text == answer.text
-
-
-@pytest.mark.parametrize("place", range(3))
-def test_a_single_expert_is_plain_peft(
-    place: int, loaded: Student, prompts: list[EncodedPrompt]
-) -> None:
-    routed = build(f"single:{EXPERTS[place]}", loaded)
     ids = torch.tensor([prompts[0].ids])
-    with torch.no_grad():
-        with routed.gate_state.use(routed.gates(prompts[:1])):
-            ours = routed.model(input_ids=ids).logits
-        routed.model.set_adapter(routed.adapters[place])
-        assert_same_scores(ours, routed.model(input_ids=ids).logits)
+    with torch.no_grad(), routed.gate_state.use(routed.gates(prompts[:1])):
+        whole = routed.model(input_ids=ids).logits
+        first = routed.model(input_ids=ids[:, :-4], use_cache=True)
+        rest = routed.model(input_ids=ids[:, -4:], past_key_values=first.past_key_values).logits
+    assert_same_scores(torch.cat([first.logits, rest], dim=1), whole)
 
 
 def test_merged_is_the_mean_of_what_was_learnt(loaded: Student) -> None:

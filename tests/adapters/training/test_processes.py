@@ -11,12 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from routedk.adapters.training.processes import divide, for_averaging, is_main, place, shared_mean
+from routedk.adapters.training.processes import for_averaging, is_main, place, shared_mean
 from routedk.data.knowledge_file import write_knowledge
 from routedk.data.native import write_jsonl
 from routedk.types import KnowledgeBase, Session
 
-from . import fit_worker
+from . import train_worker
 
 LAUNCH = "accelerate.commands.launch"
 OPTIONS = ("--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--main_process_port", "0")
@@ -43,7 +43,7 @@ def test_two_processes_are_one_with_twice_the_batch(
         folder.mkdir()
         write_jsonl(folder / "sessions.jsonl", sessions[:5])
         write_knowledge(knowledge, folder / "knowledge.jsonl")
-    worker = (str(Path(fit_worker.__file__)), str(student_folder), str(folders[0]), "1")
+    worker = (str(Path(train_worker.__file__)), str(student_folder), str(folders[0]), "1")
     command = [sys.executable, "-m", LAUNCH, *OPTIONS, *PLAIN, *worker]
     known = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
     done = subprocess.run(
@@ -55,14 +55,14 @@ def test_two_processes_are_one_with_twice_the_batch(
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads((folders[0] / "processes.json").read_text()) == 2
-    fit_worker.run(str(student_folder), folders[1], 2)
-    for name in fit_worker.ROUTERS:
+    train_worker.train_all(str(student_folder), folders[1], 2)
+    for name in train_worker.CONFIGS:
         two, one = (folder / name for folder in folders)
         ours, theirs = curve(two), curve(one)
         assert [(r["stage"], r["step"], r["tokens"]) for r in ours] == [
             (r["stage"], r["step"], r["tokens"]) for r in theirs
         ]
-        assert {r["stage"] for r in ours} == {"base", "knowledge", "router"}
+        assert {r["stage"] for r in ours} == {"base", "rule", "thought", "router"}
         for record, other in zip(ours, theirs, strict=True):
             assert record["loss"] == pytest.approx(other["loss"], rel=1e-5, abs=1e-5)
         mine, other_weights = weights(two), weights(one)
@@ -70,8 +70,8 @@ def test_two_processes_are_one_with_twice_the_batch(
         for key, tensor in mine.items():
             torch.testing.assert_close(tensor, other_weights[key], rtol=1e-4, atol=1e-4)
         assert {path.name for path in two.iterdir()} == {path.name for path in one.iterdir()}
-    made = {path.name for path in folders[0].iterdir()} - {"processes.json"}
-    assert made == {path.name for path in folders[1].iterdir()}
+    for folder in folders:
+        assert not list((folder / "store" / "work").iterdir())
 
 
 def test_alone() -> None:
@@ -82,4 +82,3 @@ def test_alone() -> None:
     loss.backward()
     assert (loss.item(), values.grad.tolist()) == (2.5, [0.5, 0.5])  # type: ignore[union-attr]
     assert shared_mean(torch.zeros(0)).item() == 0
-    assert divide(3, lambda places: [k * k for k in places]) == [0, 1, 4]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from routedk.adapters.training.processes import warn_alone
+from routedk.adapters.training.processes import join
 from routedk.cli import main
 
 LAUNCH = (
@@ -46,7 +46,7 @@ def test_two_processes_do_what_one_does_and_say_it_once(
         [json.loads(line) for line in (folder / "loss.jsonl").read_text().splitlines()]
         for folder in (two, one)
     )
-    assert {record["stage"] for record in ours} == {"base", "knowledge", "router"}
+    assert {record["stage"] for record in ours} == {"base", "rule", "thought", "router"}
     for record, other in zip(ours, theirs, strict=True):
         # In bfloat16, where the CPU has matrix units; `test_processes.py` compares exactly.
         assert record == other | {"loss": pytest.approx(other["loss"], rel=1e-3)}
@@ -94,5 +94,5 @@ def test_several_processes_asked_for_and_one_started(
         with monkeypatch.context() as patched, caplog.at_level(logging.WARNING):
             for name in environment.keys() - os.environ.keys():
                 patched.setenv(name, environment[name])
-            warn_alone()
+            join()
         assert ("say --multi_gpu instead of --cpu" in caplog.text) == (count == "2")

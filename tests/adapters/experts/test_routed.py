@@ -11,22 +11,22 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from routedk.adapters.experts.routed import ROUTER_FILE, ROUTING_FILE, ExpertSettings, RoutedStudent
+from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.experts.router import make_fusion
+from routedk.adapters.experts.routing_file import ROUTER_FILE, ROUTING_FILE, ExpertSettings
 from routedk.adapters.prompts import encode_prompt
 from routedk.adapters.student import Student, load_student
 from routedk.errors import ArtifactError, SettingError
 from routedk.programs.prompting.layout import build_messages, render_items
 from routedk.types import Session
-
-from .conftest import assert_same_scores, copy_of
+from tests.adapters.conftest import assert_same_scores, copy_of
 
 EXPERTS = ["base", "rule", "thought"]
 
 
 @pytest.fixture
 def saved(routed: RoutedStudent, tmp_path: Path) -> Path:
-    routed.save(tmp_path / "experts", {"training": {"sessions": 6}})
+    routed.save(tmp_path / "experts", {"sessions": 6})
     return tmp_path / "experts"
 
 
@@ -204,17 +204,10 @@ def test_another_student(loaded: Student, saved: Path) -> None:
         RoutedStudent.load(saved, student=other)
 
 
-def test_experts_replace_experts_only(routed: RoutedStudent, saved: Path, tmp_path: Path) -> None:
-    (saved / "loss.png").write_bytes(b"old")
-    routed.save(saved)
-    assert not (saved / "loss.png").exists()
-    assert [path.name for path in saved.parent.iterdir()] == ["experts"]
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "chapter1.tex").write_text("dear")
-    for place in (tmp_path / "thesis", tmp_path / "thesis" / "chapter1.tex"):
-        with pytest.raises(ArtifactError, match="holds something else than experts"):
+def test_nothing_is_overwritten(routed: RoutedStudent, saved: Path) -> None:
+    for place in (saved, saved / ROUTER_FILE):
+        with pytest.raises(ArtifactError, match="exists already: name another folder"):
             routed.save(place)
-    assert (tmp_path / "thesis" / "chapter1.tex").read_text() == "dear"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The whole way on one device: trained there, saved, loaded again, asked."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import dspy
@@ -7,18 +8,28 @@ import pytest
 import torch
 
 from routedk.adapters.engine.engine import StudentEngine, engine_lm
-from routedk.adapters.experts.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.prompts import encode_prompt
 from routedk.adapters.student import load_student
-from routedk.adapters.training.fit import FitSettings, fit
-from routedk.adapters.training.stages import TrainingSettings
+from routedk.adapters.train import TrainConfig, train
 from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.prompting.answers import read_answer
 from routedk.programs.prompting.layout import build_messages, render_items
 from routedk.types import KnowledgeBase, Session
 
-STAGE = TrainingSettings(epochs=2, learning_rate=3e-2, batch_size=2, warmup_steps=1, bf16=False)
+CONFIG = TrainConfig(
+    r=4,
+    lora_alpha=8,
+    layers=2,
+    experts_from="session",
+    epochs=2,
+    learning_rate=3e-2,
+    knowledge_share=1.0,
+    router_share=1.0,
+    batch_size=2,
+    bf16=False,
+)
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -36,15 +47,10 @@ def test_trained_and_asked(
     knowledge: KnowledgeBase,
     tmp_path: Path,
 ) -> None:
-    folder, name = tmp_path / "experts", str(student_folder)
-    settings = FitSettings(
-        experts=ExpertSettings(r=4, lora_alpha=8, layers=2, experts_from="session"),
-        base=STAGE,
-        knowledge=STAGE,
-        router=STAGE,
-        fusion=fusion,
+    name = str(student_folder)
+    folder = train(
+        sessions, knowledge, replace(CONFIG, student=name, fusion=fusion), store=tmp_path
     )
-    fit(load_student(name, device=device, dtype="float32"), sessions, knowledge, folder, settings)
     for dtype in ("float32", "bfloat16"):
         student = load_student(name, device=device, dtype=dtype)
         routed = RoutedStudent.load(folder, student=student)
@@ -71,7 +77,7 @@ def _scores(routed: RoutedStudent, session: Session) -> torch.Tensor:
     prompt = encode_prompt(
         routed.tokenizer, build_messages(session), render_items(session).split("\n")
     )
-    with torch.no_grad(), routed.fused([prompt]):
+    with torch.no_grad(), routed.gating([prompt])([0]):
         ids = torch.tensor([prompt.ids], device=routed.device)
         scores: torch.Tensor = routed.model(input_ids=ids).logits
     return scores.cpu()
