@@ -71,10 +71,10 @@ def evaluate(
         SettingError: There is nothing to score, or no threshold can be chosen.
 
     Example:
-        >>> from routedk import Answer, evaluate, load_sessions
+        >>> from routedk import Answer, EvaluateConfig, evaluate, load_sessions
         >>> sessions = load_sessions("demo")
         >>> gold = [Answer(session.id, session.bundles) for session in sessions]
-        >>> evaluate(sessions, gold).system.f1.value
+        >>> evaluate(sessions, gold, EvaluateConfig(intents=False)).system.f1.value
         1.0
     """
     config = config or EvaluateConfig()

@@ -16,6 +16,7 @@ from .errors import MissingExtraError as MissingExtraError
 from .errors import RouteDKError as RouteDKError
 from .errors import SettingError as SettingError
 from .errors import StudentError as StudentError
+from .eval.evaluate import EvaluateConfig as EvaluateConfig
 from .eval.evaluate import evaluate as evaluate
 from .optimizers.compile import CompileConfig as CompileConfig
 from .optimizers.compile import compile_program as compile_program

@@ -12,8 +12,6 @@ from typing import IO, Any, NoReturn, Self
 
 from routedk.errors import DataError
 
-_ENCODING_HINT = "save the file as UTF-8"
-
 
 @contextmanager
 def atomic_write(path: str | Path, *, binary: bool = False) -> Iterator[IO[Any]]:
@@ -75,16 +73,9 @@ def read_text(path: str | Path) -> str:
     """The text of a UTF-8 file, without a byte order mark, line ends as they are.
 
     Raises:
-        DataError: When it cannot be read, or is not UTF-8 (with the line).
+        DataError: It cannot be read, or is not UTF-8 (with the line).
     """
-    raw = read_bytes(path)
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"byte 0x{raw[error.start]:02x} is not UTF-8", path=path, line=line, hint=_ENCODING_HINT
-        ) from None
+    return _decoded(read_bytes(path), path)
 
 
 def read_json(path: str | Path) -> object:
@@ -120,15 +111,7 @@ def parse_jsonl(
         DataError: When a line is not UTF-8 or not a JSON object.
     """
     for number, raw in enumerate(lines, start=1):
-        try:
-            text = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"byte 0x{raw[error.start]:02x} is not UTF-8",
-                path=path,
-                line=number,
-                hint=_ENCODING_HINT,
-            ) from None
+        text = _decoded(raw, path, number).strip()
         if not text:
             continue
         record = parse_json(text, path=path, line=number)
@@ -156,17 +139,13 @@ def parse_json(text: str, *, path: str | Path, line: int | None = None) -> objec
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
-        raise DataError(
-            f"invalid JSON: {error.msg} at column {error.colno}",
-            path=path,
-            line=error.lineno if line is None else line,
-            hint="fix or remove it",
-        ) from None
-    except (ValueError, RecursionError) as error:
-        problem = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise DataError(
-            f"invalid JSON: {problem}", path=path, line=line, hint="fix or remove it"
-        ) from None
+        problem = f"{error.msg} at column {error.colno}"
+        line = error.lineno if line is None else line
+    except RecursionError:
+        problem = "nested too deeply"
+    except ValueError as error:
+        problem = str(error)
+    raise DataError(f"invalid JSON: {problem}", path=path, line=line, hint="fix or remove it")
 
 
 def write_jsonl_records(path: str | Path, records: Iterable[Mapping[str, Any]]) -> None:
@@ -260,6 +239,19 @@ class JsonlLog:
             path=self.path,
             hint="earlier lines are kept; fix the cause and run the same command again",
         )
+
+
+def _decoded(raw: bytes, path: str | Path, line: int = 1) -> str:
+    """Bytes that begin on some line of a file, as text."""
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"byte 0x{raw[error.start]:02x} is not UTF-8",
+            path=path,
+            line=line + raw.count(b"\n", 0, error.start),
+            hint="save the file as UTF-8",
+        ) from None
 
 
 def _refuse_constant(name: str) -> NoReturn:
