@@ -37,7 +37,7 @@ class Report:
 
         from routedk.eval.table import report_notes, report_table
 
-        console = Console(file=StringIO(), width=80)
+        console = Console(file=StringIO(), width=80, color_system=None)
         with console.capture() as capture:
             console.print(report_table(self))
         return "\n".join([capture.get(), *report_notes(self)])

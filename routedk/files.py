@@ -27,7 +27,7 @@ def atomic_write(path: str | Path, *, binary: bool = False) -> Iterator[IO[Any]]
         The open temporary file. On an exception it is removed and the old file stays.
 
     Raises:
-        DataError: When the place cannot be written to.
+        DataError: The place cannot be written to.
     """
     target = Path(path).resolve()
     if target.exists() and not target.is_file():
@@ -57,7 +57,7 @@ def read_bytes(path: str | Path) -> bytes:
     """The bytes of a file.
 
     Raises:
-        DataError: When it is missing, a folder, or not readable.
+        DataError: It is missing, a folder, or not readable.
     """
     try:
         return Path(path).read_bytes()
@@ -82,7 +82,7 @@ def read_json(path: str | Path) -> object:
     """The value of a JSON file.
 
     Raises:
-        DataError: When it cannot be read or is not JSON; NaN and Infinity are not.
+        DataError: It cannot be read or is not JSON; NaN and Infinity are not.
     """
     return parse_json(read_text(path), path=path)
 
@@ -90,10 +90,10 @@ def read_json(path: str | Path) -> object:
 def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of a JSONL file with their line numbers, counted from 1.
 
-    Empty lines are passed over.
+    Empty lines are skipped.
 
     Raises:
-        DataError: When the file cannot be read, or a line is not UTF-8 or not a JSON object.
+        DataError: The file cannot be read, or a line is not UTF-8 or not a JSON object.
     """
     return parse_jsonl(read_bytes(path).split(b"\n"), path=path)
 
@@ -108,7 +108,7 @@ def parse_jsonl(
         path: Name of the source in error messages, e.g. ``<stdin>``.
 
     Raises:
-        DataError: When a line is not UTF-8 or not a JSON object.
+        DataError: A line is not UTF-8 or not a JSON object.
     """
     for number, raw in enumerate(lines, start=1):
         text = _decoded(raw, path, number).strip()
@@ -134,7 +134,7 @@ def parse_json(text: str, *, path: str | Path, line: int | None = None) -> objec
         line: Line the text stands on; None for a whole file.
 
     Raises:
-        DataError: When it is not JSON; NaN and Infinity are not.
+        DataError: It is not JSON; NaN and Infinity are not.
     """
     try:
         return json.loads(text, parse_constant=_refuse_constant)

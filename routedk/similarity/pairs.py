@@ -65,7 +65,7 @@ def fit_pairs(sessions: Sequence[Session], encoder: TitleEncoder) -> PairModel |
     """Fit a pair model on the gold of sessions; None where no pair, or every pair, is bundled.
 
     Args:
-        sessions: Training sessions; those without gold bundles are passed over.
+        sessions: Training sessions; those without gold bundles are skipped.
         encoder: Embeds the titles.
     """
     from sklearn.linear_model import LogisticRegression
