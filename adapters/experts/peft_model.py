@@ -12,12 +12,11 @@ from routedk.adapters.student import Student
 from routedk.errors import SettingError
 
 
-def check_student(student: Student, settings: ExpertSettings) -> None:
-    """Check that a student can get such experts.
+def check_student(student: Student) -> None:
+    """Check that a student can get experts.
 
     Raises:
-        SettingError: It has experts already, or no decoder layers where they are sought, or the
-            rank is above its hidden size.
+        SettingError: It has experts already, or no decoder layers where they are sought.
     """
     if fused_layers(student.model):
         raise SettingError(f"the student {student.name!r} has experts already: load it again")
@@ -26,18 +25,6 @@ def check_student(student: Student, settings: ExpertSettings) -> None:
             f"the student {student.name!r} is a {type(student.model).__name__}, without "
             "decoder layers under model.layers: use a student like Llama, Qwen or SmolLM2"
         )
-    check_rank(settings, student)
-
-
-def check_rank(settings: ExpertSettings, student: Student) -> None:
-    """Check the experts' rank against the student's width.
-
-    Raises:
-        SettingError: It is above it.
-    """
-    hidden = student.model.config.hidden_size
-    if settings.r > hidden:
-        raise SettingError(f"r={settings.r}: at most {hidden}, the hidden size of {student.name!r}")
 
 
 def add_experts(
@@ -50,7 +37,14 @@ def add_experts(
         settings: The shape of the experts.
         adapters: Names of the experts as adapters.
         first_layer: The lowest decoder layer that gets experts.
+
+    Raises:
+        SettingError: Their rank is above the student's hidden size.
     """
+    if settings.r > model.config.hidden_size:
+        raise SettingError(
+            f"r={settings.r}: at most {model.config.hidden_size}, the student's hidden size"
+        )
     config = LoraConfig(
         r=settings.r,
         lora_alpha=settings.lora_alpha,

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from routedk.adapters.experts.fused import connect, fused_layers
-from routedk.adapters.experts.peft_model import add_experts, check_rank, check_student
+from routedk.adapters.experts.peft_model import add_experts, check_student
 from routedk.adapters.experts.router import ROUTERS, Gates, SoftmaxRouter, make_fusion
 from routedk.adapters.experts.router_inputs import pool_prompts
 from routedk.adapters.experts.routing_file import (
@@ -22,7 +22,7 @@ from routedk.adapters.experts.routing_file import (
     settings_of,
     write_routing,
 )
-from routedk.adapters.experts.weights import read_expert, read_router, unreadable
+from routedk.adapters.experts.weights import read_expert, read_router
 from routedk.adapters.prompts import EncodedPrompt
 from routedk.adapters.student import Student, load_student
 from routedk.errors import ArtifactError, SettingError
@@ -59,7 +59,7 @@ class RoutedStudent:
         self.mean_gates = mean_gates
         self.settings = settings or ExpertSettings()
         self.adapters = tuple(f"expert_{name}" for name in self.settings.experts)
-        check_student(student, self.settings)
+        check_student(student)
         depth = student.model.config.num_hidden_layers
         self.first_layer = max(0, depth - (self.settings.layers or depth))
         self.model = add_experts(student.model, self.settings, self.adapters, self.first_layer)
@@ -229,28 +229,24 @@ class RoutedStudent:
                 f"{folder}: trained on the student {document['student']}, but the one here has "
                 f"fingerprint {base.fingerprint}; experts fit the weights they were trained on only"
             )
+        check_student(base)
         try:
-            settings = settings_of(document)
-            check_rank(settings, base)
-            make_fusion(document["fusion"], settings.experts, 1, 1, document.get("mean_gates"))
-        except SettingError as error:
-            raise ArtifactError(f"{folder / ROUTING_FILE}: {error}") from None
-        fusion = fusion or document["fusion"]
-        if fusion in ROUTERS and fusion != document["fusion"]:
+            routed = cls(
+                base, settings_of(document), document["fusion"], document.get("mean_gates")
+            )
+        except ValueError as error:  # PEFT's, too, e.g. of target_modules that the student lacks
+            raise ArtifactError(f"{folder / ROUTING_FILE}: {error}") from error
+        for expert in routed.settings.experts:
+            routed.read_expert(expert, folder / f"expert_{expert}")
+        if fusion in (None, routed.fusion_name):
+            read_router(routed.fusion, folder)
+        elif fusion in ROUTERS:
             raise SettingError(
                 f"fusion {fusion!r}: these experts were trained with {document['fusion']!r}, and "
                 "no router of another kind is known; train with it, or use merged, uniform or "
                 "single:EXPERT"
             )
-        try:
-            routed = cls(base, settings, fusion, document.get("mean_gates"))
-        except SettingError:
-            raise
-        except ValueError as error:  # PEFT's, e.g. about target_modules that the student lacks
-            raise unreadable(folder / ROUTING_FILE, error) from error
-        for expert in settings.experts:
-            routed.read_expert(expert, folder / f"expert_{expert}")
-        if fusion == document["fusion"]:
-            read_router(routed.fusion, folder)
+        else:
+            routed.use_fusion(fusion)
         routed.freeze()
         return routed

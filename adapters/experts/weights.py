@@ -21,7 +21,7 @@ def read_expert(model: PeftModel, adapter: str, folder: Path) -> None:
     try:
         outcome = set_peft_model_state_dict(model, load_file(path), adapter_name=adapter)
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise unreadable(path, error) from error
+        raise _unreadable(path, error) from error
     missing = [key for key in outcome.missing_keys if f".{adapter}." in key]
     if missing or outcome.unexpected_keys:
         raise ArtifactError(
@@ -39,9 +39,9 @@ def read_router(router: nn.Module, folder: Path) -> None:
     try:
         router.load_state_dict(load_file(path))
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise unreadable(path, error) from error
+        raise _unreadable(path, error) from error
 
 
-def unreadable(path: Path, error: Exception) -> ArtifactError:
+def _unreadable(path: Path, error: Exception) -> ArtifactError:
     """The error for a file that a library cannot read."""
     return ArtifactError(f"{path}: missing or damaged: {' '.join(str(error).split())[:300]}")

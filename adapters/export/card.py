@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from routedk.adapters.experts.routed import RoutedStudent
@@ -15,50 +16,14 @@ CARD_FILE = "README.md"
 # What vLLM allows for --max-lora-rank (its LoRAConfig), from 8 on.
 SERVER_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
-# How the student is asked, by the form that it answers in.
-_ASKED = {
-    "item-intents": """\
-Made by RouteDK's `routedk export`. The student names the intent of one item of a session per
-completion. Each item's request has the messages of
-`routedk.programs.BundleGenerator().messages(session)` and an assistant turn begun with the
-item's line and a bar, e.g. `3 Gooseneck Kettle 1L |`. Items with equal or
-alike intents are a bundle.""",
-    "bundles": """\
-Made by RouteDK's `routedk export`. Asked with the messages of
-`routedk.programs.BundleGenerator().messages(session)`, the student writes one line per bundle,
-item numbers and the intent: `1 3 4 | camera accessories`. A line `Thought: ...` may stand first.
-`routedk.programs.read_answer` reads the answer.""",
-}
-
-_CARD = """\
----
-{base_model}library_name: {library}
-pipeline_tag: text-generation
-tags: [routedk, bundle-generation, lora]
----
-# Bundle generation with fused LoRA experts
-
-{asked}
-
-| | |
-|---|---|
-{table}
-
-Served by [vLLM](https://docs.vllm.ai), started in this folder:
-
-    {serve}
-"""
+_TEXTS = Path(__file__).parent
 
 
 def training_facts(document: Mapping[str, Any]) -> dict[str, Any]:
     """What the card says of the experts' training, from ``routing.json``."""
     training = document.get("training") or {}
-    facts = {
-        "answer form": training.get("answer_form"),
-        "training sessions": training.get("sessions"),
-        "tokens seen": training.get("tokens"),
-    }
-    return {name: fact for name, fact in facts.items() if fact is not None}
+    names = {"answer_form": "answer form", "sessions": "training sessions", "tokens": "tokens seen"}
+    return {names[name]: fact for name, fact in training.items() if name in names and fact}
 
 
 def result_facts(path: str | Path) -> dict[str, Any]:
@@ -128,12 +93,13 @@ def write_card(
     }
     serve = "vllm serve ."
     if lora is not None:
-        needed = server_rank(lora.rank) or lora.rank
-        serve = f"vllm serve {base} --enable-lora --max-lora-rank {needed} --lora-modules bundles=."
-    card = _CARD.format(
+        rank = server_rank(lora.rank) or lora.rank
+        serve = f"vllm serve {base} --enable-lora --max-lora-rank {rank} --lora-modules bundles=."
+    form = facts.get("answer form", DEFAULT_FORM)
+    card = Template((_TEXTS / "card.md").read_text(encoding="utf-8")).substitute(
         base_model="" if local else f"base_model: {json.dumps(base)}\n",
         library="transformers" if lora is None else "peft",
-        asked=_ASKED[str(facts.get("answer form", DEFAULT_FORM))],
+        asked=(_TEXTS / f"asked-{form}.md").read_text(encoding="utf-8").strip(),
         table="\n".join(f"| {name} | {_cell(value)} |" for name, value in table.items()),
         serve=serve,
     )
