@@ -1,6 +1,6 @@
 """The knowledge that a program is compiled with, and the context it makes of it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, TypeVar, get_args
@@ -48,11 +48,9 @@ class CompiledKnowledge:
     style: NeighbourStyle = "demos"
     retriever: str = "tfidf"
     _retriever: Retriever | None = field(init=False, repr=False, compare=False, default=None)
-    _pattern_words: WordIndex | None = field(init=False, repr=False, compare=False, default=None)
-    _rule_words: WordIndex | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
-        """Check the values and build the indexes."""
+        """Check the values and index the sessions."""
         if self.k < 0:
             raise SettingError(f"k={self.k}: it must be at least 0")
         for kind, shown in (("patterns", self.patterns_shown), ("rules", self.rules_shown)):
@@ -70,15 +68,8 @@ class CompiledKnowledge:
         if self.k and not self.sessions:
             raise SettingError(f"k={self.k} without training sessions to choose from")
         if self.k:
-            self._set("_retriever", _shared_retriever(self.retriever, self.sessions))
-        if self.patterns_shown is not None and len(self.patterns) > self.patterns_shown:
-            lines = [render_pattern(pattern) for pattern in self.patterns]
-            self._set("_pattern_words", WordIndex(lines, ngrams=2))
-        if self.rules_shown is not None and len(self.rules) > self.rules_shown:
-            self._set("_rule_words", WordIndex(self.rules, ngrams=2))
-
-    def _set(self, name: str, value: object) -> None:
-        object.__setattr__(self, name, value)
+            found = _shared_retriever(self.retriever, self.sessions)
+            object.__setattr__(self, "_retriever", found)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "CompiledKnowledge":
         """Immutable: copies of a program share it."""
@@ -104,9 +95,10 @@ class CompiledKnowledge:
         """What to show for one session; the nearest neighbour is shown last."""
         found = self._retriever.nearest(session, self.k) if self._retriever else []
         thoughts = self.thoughts if self.show_thoughts else {}
+        lines = tuple(map(render_pattern, self.patterns))
         return PromptContext(
-            patterns=_nearest(self.patterns, self._pattern_words, session, self.patterns_shown),
-            rules=_nearest(self.rules, self._rule_words, session, self.rules_shown),
+            patterns=_nearest(self.patterns, lines, session, self.patterns_shown),
+            rules=_nearest(self.rules, self.rules, session, self.rules_shown),
             neighbours=tuple(
                 Neighbour(session=other, thought=thoughts.get(other.id, ""))
                 for other in reversed(found)
@@ -116,12 +108,18 @@ class CompiledKnowledge:
 
 
 def _nearest(
-    shown: Sequence[_Shown], words: WordIndex | None, session: Session, count: int | None
+    shown: tuple[_Shown, ...], lines: tuple[str, ...], session: Session, count: int | None
 ) -> tuple[_Shown, ...]:
-    """The few that share most words with the session's titles, nearest last; without index all."""
-    if words is None:
-        return tuple(shown)
-    return tuple(shown[place] for place in reversed(words.ranked(titles(session))[:count]))
+    """Those whose lines share most words with the session's titles, the nearest last."""
+    if count is None or count >= len(shown):
+        return shown
+    places = _word_index(lines).ranked(titles(session))[:count]
+    return tuple(shown[place] for place in reversed(places))
+
+
+@lru_cache(maxsize=16)
+def _word_index(lines: tuple[str, ...]) -> WordIndex:
+    return WordIndex(lines, ngrams=2)
 
 
 @lru_cache(maxsize=2)
