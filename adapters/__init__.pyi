@@ -1,9 +1,6 @@
 from .engine.engine import StudentEngine as StudentEngine
 from .engine.engine import engine_lm as engine_lm
 from .engine.engine import student_lm as student_lm
-from .engine.scoring import Continuation as Continuation
-from .engine.scoring import Scorer as Scorer
-from .engine.scoring import scorer_of as scorer_of
 from .experts.routed import RoutedStudent as RoutedStudent
 from .experts.routing_file import ExpertSettings as ExpertSettings
 from .export.export import ExportConfig as ExportConfig

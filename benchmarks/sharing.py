@@ -26,7 +26,7 @@ import typer
 
 from benchmarks.command import run_command
 from routedk.adapters.engine.engine import StudentEngine, engine_lm, student_lm
-from routedk.adapters.engine.prefixes import DEFAULT_BYTES, PrefixCache
+from routedk.adapters.engine.prefixes import PrefixCache
 from routedk.adapters.prompts import encode_prompt
 from routedk.adapters.training.examples import Writes
 from routedk.data import DataOptions, load_sessions, split_sessions
@@ -34,7 +34,6 @@ from routedk.programs.batch import generate_all
 from routedk.programs.consensus import Consensus
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
-from routedk.programs.prompting.layout import render_items
 from routedk.types import Session
 
 CALLERS = 16
@@ -57,10 +56,15 @@ def compiled(tokenizer: Any, sessions: Sequence[Session], tokens: int) -> Bundle
     for one, other in zip(titles, titles[1:] + titles[:1], strict=True):
         rules.append(f"Bundle {one} with {other} where one intent asks for both")
         program = BundleGenerator(CompiledKnowledge(rules=tuple(rules)))
-        messages, items = program.messages(sessions[0]), render_items(sessions[0]).split("\n")
-        if encode_prompt(tokenizer, messages, items).span[0] >= tokens:
+        if tokens_before(tokenizer, program, sessions[0]) >= tokens:
             return program
     raise typer.BadParameter(f"the sessions have too few titles for {tokens} tokens of rules")
+
+
+def tokens_before(tokenizer: Any, program: BundleGenerator, session: Session) -> int:
+    """How many tokens a program's prompt has before the session."""
+    asked = program.prompt(session)
+    return encode_prompt(tokenizer, asked.messages, asked.items).span[0]
 
 
 def alternate(arms: dict[str, Arm], rounds: int) -> dict[str, list[float]]:
@@ -109,44 +113,57 @@ def measure(
     callers = sessions[:CALLERS]
     answers: dict[int, list[Any]] = {}
 
-    def unseen(program: Any, kept_bytes: int) -> Act:
+    def seen(program: Any) -> Act:
         """All that is known before the clock is what prompts have in common."""
 
         def prepare() -> None:
-            generator.known.prefixes = PrefixCache(kept_bytes)
-            program(session=sessions[-1])
+            generator.prefixes = PrefixCache()
+            for session in sessions[-2:]:
+                program(session=session)
 
         return prepare
 
-    def one_by_one(program: Any, kept_bytes: int = DEFAULT_BYTES) -> Arm:
+    def nothing_seen() -> None:
+        generator.prefixes = PrefixCache()
+
+    def one_by_one(program: Any) -> Act:
         def act() -> None:
             for session in sessions[:few]:
                 program(session=session)
 
-        return unseen(program, kept_bytes), act
+        return act
 
     def called_by(threads: int) -> Arm:
         def act() -> None:
             found = generate_all(plain, callers, num_threads=threads)
             answers[threads] = [answer.raw for answer in found]
 
-        return unseen(plain, DEFAULT_BYTES), act
+        return seen(plain), act
+
+    def without_prefixes() -> None:
+        for session in sessions[:few]:
+            nothing_seen()
+            long(session=session)
 
     found: dict[str, Any] = {"sessions": few, "callers": len(callers), "rounds": rounds, "n": n}
-    items = render_items(sessions[0]).split("\n")
-    prompt = encode_prompt(generator.tokenizer, long.messages(sessions[0]), items)
-    found["prefix_tokens"] = prompt.span[0]
-    with dspy.context(lm=engine_lm(engine).copy(cache=False)):
-        drawn = alternate({"greedy": one_by_one(plain), "consensus": one_by_one(consensus)}, rounds)
-        arms = {
-            "none": one_by_one(plain),
-            "kept": one_by_one(long),
-            "computed": one_by_one(long, 0),
+    found["prefix_tokens"] = tokens_before(generator.tokenizer, long, sessions[0])
+    with dspy.context(lm=engine_lm(engine)):
+        sampled = alternate(
+            {
+                "greedy": (seen(plain), one_by_one(plain)),
+                "consensus": (seen(plain), one_by_one(consensus)),
+            },
+            rounds,
+        )
+        arms: dict[str, Arm] = {
+            "none": (seen(plain), one_by_one(plain)),
+            "kept": (seen(long), one_by_one(long)),
+            "computed": (nothing_seen, without_prefixes),
         }
         prompts = alternate(arms, rounds)
         called = alternate({"one": called_by(1), "sixteen": called_by(CALLERS)}, rounds)
     spread = {
-        "consensus_vs_greedy": ratio(drawn, "consensus", "greedy"),
+        "consensus_vs_greedy": ratio(sampled, "consensus", "greedy"),
         "prefix_vs_none": ratio(prompts, "kept", "none"),
         "prefix_computed_vs_none": ratio(prompts, "computed", "none"),
         "one_vs_sixteen_callers": ratio(called, "one", "sixteen"),
@@ -156,7 +173,7 @@ def measure(
     found["same_answers"] = answers[1] == answers[CALLERS]
     found["seconds_per_session"] = {
         name: median(mine) / count
-        for count, arms in ((few, {**drawn, **prompts}), (len(callers), called))
+        for count, arms in ((few, {**sampled, **prompts}), (len(callers), called))
         for name, mine in arms.items()
     }
     return found

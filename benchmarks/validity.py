@@ -20,10 +20,18 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from benchmarks.command import run_command
-from routedk.adapters.engine.generation import Generator, Sampling
-from routedk.adapters.engine.grammars import INTENT_CHARACTERS, MAX_BUNDLES, THOUGHT_CHARACTERS
+from routedk.adapters.engine.generator import Generator
+from routedk.adapters.engine.grammar import (
+    INTENT_CHARACTERS,
+    MAX_BUNDLES,
+    THOUGHT_CHARACTERS,
+    BundleList,
+    ItemIntent,
+)
+from routedk.adapters.engine.writing import Writing
 from routedk.adapters.prompts import EncodedPrompt
 from routedk.adapters.student import Student
+from routedk.adapters.training.examples import encode_head
 from routedk.programs.prompting.item_intents import ITEM_INTENT_CHARACTERS
 from routedk.programs.prompting.layout import NO_BUNDLE, THOUGHT_PREFIX, instruction
 
@@ -117,34 +125,46 @@ def generate(generator: Generator, rng: random.Random, form: str, count: int) ->
         form: What is written.
         count: How many answers.
     """
-    words = range(3, generator.base.model.config.vocab_size)
-    prompts = [
-        EncodedPrompt(tuple(rng.choices(words, k=rng.randint(2, 12))), (0, 1)) for _ in range(count)
-    ]
     thinks = form == "thought, then bundles"
     allowed = [size for size in SIZES if not thinks or size <= _MOST_THOUGHT_ABOUT]
-    sizes = [rng.choice(allowed) for _ in prompts]
-    drawn = [rng.choice(TEMPERATURES) for _ in prompts]
-    samplings = [Sampling(temperature=t, seed=rng.randrange(2**32)) for t in drawn]
+    sizes = [rng.choice(allowed) for _ in range(count)]
+    jobs = [job(generator, rng, form, size) for size in sizes]
     outcome: Counter[str] = Counter()
-    if form == "item-intents":
-        items = [[f"{n} thing" for n in range(1, size + 1)] for size in sizes]
-        readings = [1 if t else 3 for t in drawn]
-        for mine in generator.item_lines(prompts, items, samplings, readings):
-            texts = [reading.text for line in mine for reading in line]
+    for size, lines in zip(sizes, generator.write(jobs), strict=True):
+        texts = [branch.text for line in lines for branch in line]
+        if form == "item-intents":
             fits = all(
-                len(t.strip()) > 0 and len(t) <= ITEM_INTENT_CHARACTERS and t.isprintable()
-                for t in texts
+                text.strip() and len(text) <= ITEM_INTENT_CHARACTERS and text.isprintable()
+                for text in texts
             )
-            outcome["valid" if fits else "an intent that is empty or too long"] += 1
-        return outcome
-    answers = generator.bundles(prompts, sizes, samplings, thinks=thinks)
-    for answer, size in zip(answers, sizes, strict=True):
-        wrong = faults(answer.text, size, thinks=thinks)
-        wrong += [] if answer.finished else ["an answer without its end"]
+            wrong = [] if fits else ["an intent that is empty or too long"]
+        else:
+            wrong = faults(texts[0], size, thinks=thinks)
+            outcome["of them no bundle"] += not wrong and texts[0].endswith(NO_BUNDLE)
         outcome.update(wrong or ["valid"])
-        outcome["of them no bundle"] += not wrong and answer.text.endswith(NO_BUNDLE)
     return outcome
+
+
+def job(generator: Generator, rng: random.Random, form: str, size: int) -> Writing:
+    """What asks for one answer about a session of so many items."""
+    words = range(3, generator.base.model.config.vocab_size)
+    prompt = EncodedPrompt(tuple(rng.choices(words, k=rng.randint(2, 12))), (0, 1))
+    temperature, seed = rng.choice(TEMPERATURES), rng.randrange(2**32)
+    if form != "item-intents":
+        grammar = BundleList(size, thinks=form != "bundles")
+        return Writing(
+            prompt=prompt, grammar=grammar, limit=8 * size, temperature=temperature, seed=seed
+        )
+    lines = [f"{number} thing" for number in range(1, size + 1)]
+    return Writing(
+        prompt=prompt,
+        heads=tuple(encode_head(generator.tokenizer, line) for line in lines),
+        grammar=ItemIntent(),
+        limit=12,
+        candidates=1 if temperature else 3,
+        temperature=temperature,
+        seed=seed,
+    )
 
 
 def run(generations: int, seed: int = 0) -> dict[str, int]:

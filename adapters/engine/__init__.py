@@ -1,1 +1,1 @@
-"""The routed student as a language model: batches, grammars, likelihoods."""
+"""The student as an engine of ``dspy.LM``: batching, prefix cache, constrained decoding."""

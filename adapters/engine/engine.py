@@ -1,357 +1,277 @@
-"""The routed student as an engine of ``dspy.LM``: in process, batched, constrained."""
+"""The student as an engine of ``dspy.LM``, in this process."""
 
 import asyncio
 import hashlib
-import queue
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, Self, get_args
 
-import numpy as np
-from dspy.lm15 import Request, Response
+from dspy.lm15 import Message, Request, Response, Usage, response_to_events
+from dspy.utils.exceptions import ContextWindowExceededError
 
-from routedk import __version__
 from routedk.adapters.engine.batcher import Batcher
-from routedk.adapters.engine.draws import AnnounceDraws, current_draws
-from routedk.adapters.engine.generation import Completion, Generator, Watch
-from routedk.adapters.engine.likelihoods import Continuation, Scored, ScoringJob, scoring_job
-from routedk.adapters.engine.prefixes import DEFAULT_BYTES, PrefixCache
-from routedk.adapters.engine.requests import (
-    FREE_TOKENS,
-    Job,
-    PromptLengthError,
-    Unsaved,
-    apart,
-    messages_of,
-    respond,
-    sampling_of,
-    thought_of,
-    told_lines,
-)
-from routedk.adapters.engine.streaming import TextStream
-from routedk.adapters.experts.routed import RoutedStudent, read_routing
+from routedk.adapters.engine.generator import Generator
+from routedk.adapters.engine.grammar import BundleList, ItemIntent
+from routedk.adapters.engine.likelihood import score_texts
+from routedk.adapters.engine.writing import Branch, Writing
+from routedk.adapters.experts.routed import RoutedStudent
+from routedk.adapters.experts.routing_file import read_routing
 from routedk.adapters.prompts import EncodedPrompt, encode_prompt
 from routedk.adapters.student import DEFAULT_STUDENT, Student, load_student
-from routedk.adapters.training.examples import (
-    DEFAULT_FORM,
-    THOUGHT_FIRST,
-    Writes,
-    written_by,
-)
-from routedk.adapters.training.verdicts import VerifierError
-from routedk.errors import SettingError
+from routedk.adapters.training import examples
+from routedk.errors import RouteDKError, SettingError
 from routedk.programs.intent_overlap import LineScores
-from routedk.programs.prompting.layout import Message
-from routedk.programs.prompting.reading import session_lines
+from routedk.programs.prompting import layout
+from routedk.programs.prompting.asked import asked_items
+from routedk.programs.prompting.item_intents import render_candidates, split_intents
 
 if TYPE_CHECKING:
     import dspy
+
+_FREE_TOKENS = 256
+_INTENT_TOKENS = 12
+_TOKENS_PER_ITEM = 8
+# Divided by less, scores leave the range of floats; the likeliest token has it all long before.
+_COLDEST = 1e-3
+
+
+class PromptLengthError(RouteDKError, ContextWindowExceededError):  # type: ignore[misc]
+    """A prompt fills the student's context window; DSPy's error of that kind, too.
+
+    Args:
+        tokens: Of the prompt.
+        window: As many tokens as the student was made for.
+    """
+
+    def __init__(self, tokens: int, window: int) -> None:
+        ContextWindowExceededError.__init__(
+            self,
+            message=f"a prompt of {tokens} tokens, and the student's context window has {window}: "
+            "shorten it, for example by fewer rules or neighbours",
+        )
+        self.tokens, self.window = tokens, window
+
+    # DSPy's errors can be neither copied nor sent to another process: they take keywords alone.
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.tokens, self.window)
+
+
+class Unsaved:
+    """What DSPy needs of an engine to copy and save a program: nothing of the model goes along."""
+
+    supports_response_schema = False
+    supported_params = frozenset({"max_tokens", "temperature", "top_p", "seed", "n"})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copies of a program share the model."""
+        return self
+
+    def dump_state(self) -> dict[str, Any]:
+        """Nothing of the model is written into a program."""
+        return {}
+
+    @classmethod
+    def load_state(cls, state: dict[str, Any]) -> NoReturn:
+        """A saved program does not know its student.
+
+        Raises:
+            SettingError: Always; it says what to do.
+        """
+        raise SettingError(
+            "the student is not saved with a program: load the program without its LM and run it "
+            "under dspy.context(lm=student_lm(...))"
+        )
 
 
 class StudentEngine(Unsaved):
     """Serves a student, routed or plain, to DSPy.
 
     Callers of many threads and event loops share one worker, which runs what they ask for as
-    batches. The n completions of one request, and requests of one prompt that meet in a batch,
-    share one computation of the prompt; it is kept for further requests of that prompt, and so is
-    what prompts have in common before their sessions. A caller that gives up (a cancelled task, a
-    stream no longer read) has nothing more computed for it.
-
-    A seeded draw is the same in every batch. In lower precision than float32, where scores
-    depend on the batch, the draws of one request are a batch of their own; there one may depend
-    on how many they are.
+    batches. Requests of one prompt that meet in a batch share one computation of the prompt. A
+    caller that is cancelled has nothing more computed for it.
 
     Args:
-        student: A routed student, or one as it is.
-        form: What a prompt with a session is answered with: ``bundles`` (lines of numbers and
+        student: A routed student, or a plain one.
+        form: What a request about a session is answered with: ``bundles`` (lines of numbers and
             intents), ``thought, then bundles`` (the same, a thought may stand before them) or
-            ``item-intents`` (a thought that names each item's intent, from which the parser
-            composes the bundles). With ``verification`` it is not answered, only judged, see
-            `routedk.adapters.engine.judges`.
-        readings: Readings of each item in an ``item-intents`` answer, the likeliest first: what
-            the student goes on to write after each of its likeliest first tokens. A sampled
-            answer has one.
+            ``item-intents`` (a thought that names each item's intents).
+        candidates: Answers per item of an ``item-intents`` answer, the likeliest first: what the
+            student writes on after each of its likeliest first tokens. A sampled answer has one.
         max_batch: Most requests computed together.
-        max_queue: Most requests that wait. Further ones wait for room: threads are blocked,
-            tasks suspended.
-        prefix_bytes: Most memory of keys and values kept from request to request.
+        max_queue: Most requests under way. Further ones wait: threads are blocked, tasks
+            suspended.
 
     Raises:
         SettingError: There is no such form, or a number is not allowed.
     """
 
-    # Asked for n completions, it computes them together: worth one request instead of n.
-    draws_together = True
-
     def __init__(
         self,
         student: RoutedStudent | Student,
         *,
-        form: Writes = "bundles",
-        readings: int = 3,
+        form: examples.Writes = "bundles",
+        candidates: int = 3,
         max_batch: int = 16,
         max_queue: int = 1024,
-        prefix_bytes: int = DEFAULT_BYTES,
     ) -> None:
-        if form not in get_args(Writes):
-            raise SettingError(f"answer form {form!r}: allowed are {get_args(Writes)}")
-        if readings < 1:
-            raise SettingError(f"readings={readings}: at least 1")
+        if form not in get_args(examples.Writes):
+            raise SettingError(f"answer form {form!r}: allowed are {get_args(examples.Writes)}")
+        if candidates < 1:
+            raise SettingError(f"candidates={candidates}: at least 1")
         self.form = form
-        self.readings = readings
-        self.generator = Generator(student, PrefixCache(prefix_bytes))
+        self.candidates = candidates
+        self.generator = Generator(student)
+        self.batcher = Batcher(self.generator.write, max_batch, max_queue)
         config = self.generator.base.model.config
         self._window: int = getattr(config, "max_position_embeddings", None) or sys.maxsize
-        self._max_batch = max_batch
-        self._batcher: Batcher[Job | ScoringJob, Any] = Batcher(
-            self.run,
-            lambda job: job.kind,
-            size=lambda job: len(job.prompt.ids),
-            max_batch=max_batch,
-            max_queue=max_queue,
-        )
 
     def complete(self, request: Request) -> Response:
         """Answer one request; blocks until its batch is done."""
-        job, future = self._ask(request)
-        with _wanted(job, future):
-            return respond(request, job, future.result())
+        self.batcher.check_process()
+        with self.batcher.room:
+            job = self.job(request)
+            try:
+                return self.respond(request, job, self.batcher.submit(job).result())
+            finally:
+                job.future.cancel()
 
     def stream(self, request: Request) -> Iterator[Any]:
-        """The answer as events, text as it is written.
+        """The finished answer as events of DSPy."""
+        yield from response_to_events(self.complete(request))
 
-        Answers of bundles and free text come token by token. The lines of an ``item-intents``
-        answer are written side by side: an item's entry comes as soon as it and all before it
-        are whole.
-        """
-        pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        job, future = self._ask(request, pieces.put)
-        with _wanted(job, future):
-            future.add_done_callback(lambda _: pieces.put(None))
-            text = TextStream(request.model)
-            yield text.start()
-            while (piece := pieces.get()) is not None:
-                yield from text.grow(piece)
-            yield from text.end(respond(request, job, future.result()))
-
-    def job(
-        self, request: Request, told: Callable[[str], None] | None = None, draw: int = 0
-    ) -> Job:
-        """What one request asks for.
-
-        Args:
-            request: As DSPy makes it.
-            told: Gets the text so far, from the engine's thread, as it is written.
-            draw: Which of several completions of the request it is.
-        """
-        messages = messages_of(request)
-        config = request.config
-        items = _items_of(messages)
-        if items and self.form == "verification":
-            raise VerifierError
-        prompt, room = self._encode(messages)
-        return Job(
+    def job(self, request: Request) -> Writing:
+        """What a request asks to be written, about the items that are asked about now."""
+        config, items = request.config, asked_items()
+        prompt, room = self._encode(_messages_of(request), items)
+        temperature = config.temperature or 0.0
+        job = Writing(
             prompt=prompt,
-            items=items,
-            max_tokens=min(config.max_tokens or FREE_TOKENS, room),
-            sampling=sampling_of(request, draw),
-            alone=config.seed is not None and not self.generator.known.exact,
-            told=told,
+            limit=min(config.max_tokens or _FREE_TOKENS, room),
+            temperature=temperature if temperature > _COLDEST else 0.0,
+            top_p=1.0 if config.top_p is None else config.top_p,
+            seed=config.seed,
+        )
+        if not items:
+            return job
+        if self.form != "item-intents":
+            grammar = BundleList(len(items), thinks=self.form == examples.THOUGHT_FIRST)
+            return replace(job, grammar=grammar, limit=_TOKENS_PER_ITEM * (len(items) + 2))
+        return replace(
+            job,
+            heads=self._heads(items),
+            grammar=ItemIntent(),
+            limit=_INTENT_TOKENS,
+            candidates=1 if job.temperature else self.candidates,
         )
 
-    def submit(self, job: Job) -> "list[Future[Completion]]":
-        """Queue a job without waiting for its answers; blocks while the queue is full."""
-        return apart(self._batcher.submit(job), len(job.all))
-
-    async def asubmit(self, job: Job) -> "list[Future[Completion]]":
-        """As `submit`, but a full queue suspends the task and not its event loop."""
-        return apart(await self._batcher.asubmit(job), len(job.all))
-
-    def score(
-        self, messages: Sequence[Message], continuations: Sequence[Continuation]
-    ) -> "Future[Scored]":
-        """Queue completions of one prompt, at least one, whose likelihood is asked for."""
-        prompt, _ = self._encode(messages)
-        return self._batcher.submit(scoring_job(self.generator.tokenizer, prompt, continuations))
+    def respond(
+        self, request: Request, job: Writing, lines: Sequence[Sequence[Branch]]
+    ) -> Response:
+        """What was written for a request, as DSPy's response."""
+        written = [branch for line in lines for branch in line]
+        if isinstance(job.grammar, ItemIntent):
+            candidates = [[split_intents(branch.text) for branch in line] for line in lines]
+            text = f"{layout.THOUGHT_PREFIX} {render_candidates(candidates)}"
+        else:
+            text = self.generator.tokenizer.decode(
+                written[0].tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+        return Response(
+            id=None,
+            model=request.model,
+            message=Message.assistant(text),
+            finish_reason="stop" if job.grammar or written[0].ended else "length",
+            usage=Usage(
+                input_tokens=len(job.prompt.ids),
+                output_tokens=sum(len(branch.tokens) for branch in written),
+            ),
+        )
 
     def score_lines(
-        self, messages: Sequence[Message], lines: Sequence[str], texts: Sequence[str]
+        self, messages: Sequence[layout.Message], lines: Sequence[str], texts: Sequence[str]
     ) -> LineScores:
         """See `routedk.programs.intent_overlap.LineScorer`."""
-        wanted = [Continuation(f" {text}", f"{line} |") for line in lines for text in texts]
-        found = self.score(messages, wanted).result()
-        totals = np.array([one.total for one in found.likelihoods])
-        return LineScores(totals.reshape(len(lines), len(texts)), found.tokens)
+        self.batcher.check_process()
+        generator = self.generator
+        prompt, _ = self._encode(messages, lines)
+        spaced = [f" {text}" for text in texts]
+        ids = generator.tokenizer(spaced, add_special_tokens=False)["input_ids"]
+        ended = [(*tokens, generator.end) for tokens in ids]
+        return LineScores(*score_texts(generator, prompt, self._heads(lines), ended))
 
-    def _encode(self, messages: Sequence[Message]) -> tuple[EncodedPrompt, int]:
-        """A prompt, and how many tokens the context window has beyond it, at least one."""
-        prompt = encode_prompt(self.generator.tokenizer, messages, _items_of(messages))
-        if len(prompt.ids) >= self._window:
-            raise PromptLengthError(len(prompt.ids), self._window)
-        return prompt, self._window - len(prompt.ids)
-
-    def prompt_tokens(self, messages: Sequence[Message]) -> int:
+    def prompt_tokens(self, messages: Sequence[layout.Message]) -> int:
         """Tokens of a prompt with these messages, those of the chat template included."""
         return len(encode_prompt(self.generator.tokenizer, messages).ids)
 
     def close(self) -> None:
         """Finish what is queued and stop."""
-        self._batcher.close()
+        self.batcher.close()
 
-    def jobs(self, request: Request, told: Callable[[str], None] | None = None) -> list[Job]:
-        """What is to be queued for a request: all its completions when the first is asked for.
+    def _heads(self, lines: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+        return tuple(examples.encode_head(self.generator.tokenizer, line) for line in lines)
 
-        Args:
-            request: As DSPy makes it.
-            told: Gets the first one's text so far, from the engine's thread.
-        """
-        draws = current_draws()
-        first = self.job(request, told, draws.given)
-        more = range(draws.given + 1, draws.n)
-        draws.given = max(draws.given + 1, draws.n)
-        drawn = [first, *map(first.again, more)]
-        if not first.alone:
-            return drawn
-        chunks = [drawn[k : k + self._max_batch] for k in range(0, len(drawn), self._max_batch)]
-        return [replace(chunk[0], more=tuple(chunk[1:])) for chunk in chunks]
-
-    def _ask(
-        self, request: Request, told: Callable[[str], None] | None = None
-    ) -> "tuple[Job, Future[Completion]]":
-        waiting = current_draws().waiting
-        if not waiting:
-            for job in self.jobs(request, told):
-                waiting.extend(zip(job.all, self.submit(job), strict=True))
-        return waiting.popleft()
-
-    def run(self, jobs: Sequence[Job | ScoringJob]) -> list[Any]:
-        """Answer jobs of one kind as one batch.
-
-        Args:
-            jobs: At least one, all of the same kind.
-
-        Returns:
-            For each job what it asks for: a `Scored`, or the completions of `Job.all`.
-        """
-        scoring = [job for job in jobs if isinstance(job, ScoringJob)]
-        if scoring:
-            return self.generator.score(scoring)
-        writing = [job for job in jobs if isinstance(job, Job)]
-        written = iter(self._write([one for job in writing for one in job.all]))
-        return [[next(written) for _ in job.all] for job in writing]
-
-    def _write(self, jobs: Sequence[Job]) -> list[Completion]:
-        prompts = [job.prompt for job in jobs]
-        samplings = [job.sampling for job in jobs]
-        items = [job.items for job in jobs]
-        watches = [Watch(job.told, job.given_up.is_set) for job in jobs]
-        if not jobs[0].items:
-            limits = [job.max_tokens for job in jobs]
-            free = [None] * len(jobs)
-            return self.generator.complete(prompts, free, limits, samplings, watches=watches)
-        if self.form != "item-intents":
-            thinks = self.form == THOUGHT_FIRST
-            sizes = list(map(len, items))
-            return self.generator.bundles(prompts, sizes, samplings, thinks=thinks, watches=watches)
-        readings = [1 if sampling.temperature > 0 else self.readings for sampling in samplings]
-        lines = [Watch(told_lines(job.told), job.given_up.is_set) for job in jobs]
-        found = self.generator.item_lines(prompts, items, samplings, readings, watches=lines)
-        return [thought_of(mine) for mine in found]
+    def _encode(
+        self, messages: Sequence[layout.Message], items: Sequence[str]
+    ) -> tuple[EncodedPrompt, int]:
+        """A prompt, and how many tokens the context window has beyond it, at least one."""
+        prompt = encode_prompt(self.generator.tokenizer, messages, items)
+        if len(prompt.ids) >= self._window:
+            raise PromptLengthError(len(prompt.ids), self._window)
+        return prompt, self._window - len(prompt.ids)
 
 
 class AsyncStudentEngine(Unsaved):
-    """The same engine for ``dspy.LM.acall``: no thread waits while a batch is computed.
-
-    Where the engine's queue is full, a request's task is suspended until there is room.
-    """
-
-    draws_together = True
+    """The same engine for ``dspy.LM.acall``: no thread waits while a batch is computed."""
 
     def __init__(self, engine: StudentEngine) -> None:
         self.engine = engine
 
     async def complete(self, request: Request) -> Response:
         """Answer one request."""
-        job, future = await self._ask(request)
-        with _wanted(job, future):
-            return respond(request, job, await asyncio.wrap_future(future))
+        self.engine.batcher.check_process()
+        async with self.engine.batcher.room_for_task():
+            job = self.engine.job(request)
+            lines = await asyncio.wrap_future(self.engine.batcher.submit(job))
+            return self.engine.respond(request, job, lines)
 
     async def stream(self, request: Request) -> AsyncIterator[Any]:
-        """The answer as events, as `StudentEngine.stream` gives them."""
-        loop = asyncio.get_running_loop()
-        pieces: asyncio.Queue[str | None] = asyncio.Queue()
-
-        def put(piece: str | None) -> None:
-            # The engine's thread must not fail for a caller whose loop is closed.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(pieces.put_nowait, piece)
-
-        job, future = await self._ask(request, put)
-        with _wanted(job, future):
-            future.add_done_callback(lambda _: put(None))
-            text = TextStream(request.model)
-            yield text.start()
-            while (piece := await pieces.get()) is not None:
-                for event in text.grow(piece):
-                    yield event
-            for event in text.end(respond(request, job, future.result())):
-                yield event
+        """The finished answer as events of DSPy."""
+        for event in response_to_events(await self.complete(request)):
+            yield event
 
     async def aclose(self) -> None:
         """Finish what is queued and stop."""
         await asyncio.to_thread(self.engine.close)
 
-    async def _ask(
-        self, request: Request, told: Callable[[str], None] | None = None
-    ) -> "tuple[Job, Future[Completion]]":
-        waiting = current_draws().waiting
-        if not waiting:
-            for job in self.engine.jobs(request, told):
-                waiting.extend(zip(job.all, await self.engine.asubmit(job), strict=True))
-        return waiting.popleft()
 
-
-def _items_of(messages: Sequence[Message]) -> tuple[str, ...]:
-    lines = session_lines(messages[-1]["content"])
-    return tuple(lines.split("\n")) if lines else ()
-
-
-@contextmanager
-def _wanted(job: Job, future: "Future[Completion]") -> Iterator[None]:
-    """Give a job up where its caller leaves before the answer is there."""
-    try:
-        yield
-    except BaseException:
-        job.given_up.set()
-        future.cancel()
-        raise
+def _messages_of(request: Request) -> list[layout.Message]:
+    """The chat messages of a request, the system's first."""
+    system = request.system or ""
+    text = system if isinstance(system, str) else "".join(part.text for part in system)
+    first = [] if request.system is None else [{"role": "system", "content": text}]
+    return first + [{"role": m.role, "content": m.text or ""} for m in request.messages]
 
 
 def engine_lm(engine: StudentEngine) -> "dspy.LM":
-    """A ``dspy.LM`` over an engine, named by what it would answer with.
+    """A ``dspy.LM`` over an engine, without DSPy's cache.
 
-    DSPy's cache knows a model by its name alone, so the name holds a hash of weights, precision,
-    routing, answer form and code: what other code answered is not this one's answer.
+    Its name holds a hash of weights, precision, routing and answer form: all that an answer
+    depends on beside the request.
     """
     import dspy
 
-    generator = engine.generator
-    model = (generator.base.fingerprint, str(generator.base.model.dtype))
-    what = (*model, engine.form, str(engine.readings), __version__)
-    digest = hashlib.sha256(":".join(what).encode())
-    if generator.routed is not None:
-        digest.update(generator.routed.fingerprint().encode())
-    name = f"local/routedk-{digest.hexdigest()[:16]}"
+    base, routed = engine.generator.base, engine.generator.routed
+    routing = "" if routed is None else routed.fingerprint()
+    what = (base.fingerprint, base.model.dtype, engine.form, engine.candidates, routing)
+    digest = hashlib.sha256(":".join(map(str, what)).encode()).hexdigest()
     return dspy.LM(
-        name,
+        f"local/routedk-{digest[:16]}",
         engine=engine,
         async_engine=AsyncStudentEngine(engine),
-        callbacks=[AnnounceDraws()],
         temperature=0.0,
+        cache=False,
     )
 
 
@@ -360,14 +280,15 @@ def student_lm(
     student: str | None = None,
     *,
     fusion: str | None = None,
-    form: Writes | None = None,
+    form: examples.Writes | None = None,
     dtype: str | None = None,
     max_batch: int = 16,
+    max_queue: int = 1024,
 ) -> "dspy.LM":
     """The student as a ``dspy.LM``, in this process.
 
     Args:
-        experts: Folder of trained experts; None for the student as it is.
+        experts: Folder of trained experts; None for the student without experts.
         student: Folder or name of the base; by default the one the experts were trained on, or
             the embedded student.
         fusion: Another fusion than the one saved with the experts.
@@ -375,17 +296,16 @@ def student_lm(
             ``routing.json`` says.
         dtype: Of the student's weights and products, see `load_student`.
         max_batch: Most requests computed together.
+        max_queue: Most requests under way, see `StudentEngine`.
     """
+    loaded: RoutedStudent | Student
     if experts is None:
-        base = load_student(student or DEFAULT_STUDENT, dtype=dtype)
-        return engine_lm(StudentEngine(base, form=form or "bundles", max_batch=max_batch))
-    loaded = load_student(student, dtype=dtype) if student else None
-    routed = RoutedStudent.load(experts, fusion=fusion, student=loaded, dtype=dtype)
-    form = form or _form_of(Path(experts))
-    return engine_lm(StudentEngine(routed, form=form, max_batch=max_batch))
-
-
-def _form_of(experts: Path) -> Writes:
-    document = read_routing(experts)
-    form = (document.get("training") or {}).get("answer_form", DEFAULT_FORM)
-    return written_by(document["experts"], form)
+        loaded = load_student(student or DEFAULT_STUDENT, dtype=dtype)
+    else:
+        base = load_student(student, dtype=dtype) if student else None
+        loaded = RoutedStudent.load(experts, fusion=fusion, student=base, dtype=dtype)
+        document = read_routing(Path(experts))
+        trained = (document.get("training") or {}).get("answer_form", examples.DEFAULT_FORM)
+        form = form or examples.written_by(document["experts"], trained)
+    engine = StudentEngine(loaded, form=form or "bundles", max_batch=max_batch, max_queue=max_queue)
+    return engine_lm(engine)

@@ -82,11 +82,11 @@ def fit_router(
     routed.fusion.requires_grad_(True)
     if isinstance(routed.fusion, SoftmaxRouter):
         routed.fusion.fit_inputs(pooled_BH)
-    objective: Any = AnswerLoss(routed, stage)
+    objective: Any = AnswerLoss(routed, stage, config)
     collator: Any = RowCollator(prepared)
     if config.router_training == "supervised":
         losses_NE = expert_losses(routed, prepared, work, stage)
-        objective = TargetLoss(routed)
+        objective = TargetLoss(routed, config)
         collator = TargetCollator(prepared, (-losses_NE / config.temperature).softmax(dim=-1))
     curve = run_stage(objective, collator, len(rows), stage, config.save_steps, work)
     if is_main():

@@ -1,19 +1,15 @@
 """A tiny student, its tokenizer trained on the spot, and sessions to train and ask it on."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import dspy
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from routedk.adapters.engine.engine import StudentEngine, engine_lm
-from routedk.adapters.engine.requests import Job
 from routedk.adapters.experts.routed import ExpertSettings, RoutedStudent
 from routedk.adapters.student import Student, fingerprint
 from routedk.programs.prompting.item_intents import render_item_intents
@@ -29,7 +25,6 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 LAYERS, HIDDEN = 4, 32
-FORMS = ("bundles", "thought, then bundles", "item-intents")
 
 _INTENTS = {
     "brewing tea": ("kettle", "tea cup", "tea strainer"),
@@ -140,33 +135,6 @@ def shared(loaded: Student) -> RoutedStudent:
     routed = randomise(RoutedStudent(copy_of(loaded), settings))
     routed.freeze()
     return routed
-
-
-class CountingEngine(StudentEngine):
-    """Keeps the sizes of its batches."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.sizes: list[int] = []
-        super().__init__(*args, **kwargs)
-
-    def run(self, jobs: Sequence[Job]) -> Any:
-        self.sizes.append(len(jobs))
-        return super().run(jobs)
-
-
-@pytest.fixture(params=FORMS)
-def engine(request: pytest.FixtureRequest, shared: RoutedStudent) -> Iterator[CountingEngine]:
-    """An engine over the experts of the module, for each answer form."""
-    found = CountingEngine(shared, form=request.param)
-    yield found
-    found.close()
-
-
-def lm_of(engine: StudentEngine) -> dspy.LM:
-    """Its LM, without DSPy's cache."""
-    lm = engine_lm(engine)
-    lm.cache = False
-    return lm
 
 
 def make_session(name: str, titles: Sequence[str], groups: Sequence[tuple[int, ...]]) -> Session:

@@ -1,0 +1,130 @@
+"""Token trees of several sessions, one batch row each, over one KV cache.
+
+All that is written about a session (a line per item, several candidates of each, given texts to be
+scored) branches off one prompt. The prompt's keys and values are held once, and the attention mask
+lets each token see the prompt, the head that its branch continues, and its own branch.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from routedk.adapters.trees import branch_mask, pad
+
+PROMPT, PADDING = 0, -1
+
+# Sets the gates of these rows, counted from 0, for one forward pass over them in this order.
+Gating = Callable[[Sequence[int]], AbstractContextManager[None]]
+
+
+def no_gates(rows: Sequence[int]) -> AbstractContextManager[None]:
+    """The gating of a student without experts."""
+    return nullcontext()
+
+
+class Node(NamedTuple):
+    """One token of a tree.
+
+    Args:
+        token: Its id.
+        position: In its own sequence.
+        branch: Which branch it is on; ``PROMPT`` for the prompt's own.
+        head: The branch that this one continues and sees; its own where that is the prompt.
+    """
+
+    token: int
+    position: int
+    branch: int
+    head: int
+
+
+def consecutive(tokens: Sequence[int], position: int, branch: int, head: int) -> list[Node]:
+    """Consecutive tokens of one branch, the first at this position."""
+    return [Node(token, position + k, branch, head) for k, token in enumerate(tokens)]
+
+
+@dataclass(frozen=True, eq=False)
+class Prefix:
+    """The KV cache of a prompt's first tokens, never written to.
+
+    Args:
+        ids: The tokens.
+        layers: Keys and values of each decoder layer, *shape* (1, heads, tokens, head width).
+    """
+
+    ids: tuple[int, ...]
+    layers: tuple[tuple[Tensor, Tensor], ...]
+
+
+NO_PREFIX = Prefix((), ())
+
+
+class TreeBatch:
+    """Trees that grow together.
+
+    Args:
+        model: A causal LM of transformers with ``model`` and ``lm_head``.
+        gating: Sets the gates of rows.
+        rows: Which rows are in the batch.
+        prefix: The KV cache of what all their prompts begin with.
+    """
+
+    def __init__(
+        self, model: Any, gating: Gating, rows: Sequence[int], prefix: Prefix = NO_PREFIX
+    ) -> None:
+        self._model = model
+        self._gating = gating
+        self.rows = list(rows)
+        shape = (len(self.rows), -1, -1, -1)
+        layers = [(keys.expand(shape), values.expand(shape)) for keys, values in prefix.layers]
+        self._cache = DynamicCache(layers)
+        # The branch of each token in the cache.
+        self._branches_BT = torch.full((len(self.rows), len(prefix.ids)), PROMPT).to(model.device)
+
+    def read(self, nodes: Sequence[Sequence[Node]]) -> Tensor:
+        """Compute further tokens of each row and append them to the cache.
+
+        Args:
+            nodes: For each row its tokens, each after those that it sees.
+
+        Returns:
+            Their hidden states, padded on the right. *Shape:* (batch, tokens, hidden).
+        """
+        filler = Node(0, 0, PADDING, PADDING)
+        fields = [[[*zip(*row, strict=True)][k] for row in nodes] for k in range(len(filler))]
+        tensors = [pad(rows, value) for rows, value in zip(fields, filler, strict=True)]
+        ids_BQ, positions_BQ, own_BQ, heads_BQ = (t.to(self._model.device) for t in tensors)
+        self._branches_BT = torch.cat([self._branches_BT, own_BQ], dim=1)
+        mask = branch_mask(self._branches_BT, own_BQ, heads_BQ, self._model.dtype)
+        with self._gating(self.rows):
+            hidden_BQH: Tensor = self._model.model(
+                input_ids=ids_BQ,
+                position_ids=positions_BQ,
+                attention_mask=mask,
+                past_key_values=self._cache,
+                use_cache=True,
+            ).last_hidden_state
+        return hidden_BQH
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drop all other rows."""
+        if len(rows) < len(self.rows):
+            places = torch.tensor([self.rows.index(row) for row in rows], device=self._model.device)
+            self._cache.batch_select_indices(places)
+            self._branches_BT = self._branches_BT[places]
+            self.rows = list(rows)
+
+    def forget(self, tokens: int) -> None:
+        """Drop the last tokens of each row."""
+        self._cache.crop(-tokens)
+        self._branches_BT = self._branches_BT[:, :-tokens]
+
+    def prefix(self, ids: Sequence[int]) -> Prefix:
+        """The cache of a batch of one row, which has read these tokens and no more."""
+        layers = tuple((layer.keys, layer.values) for layer in self._cache.layers)
+        return Prefix(tuple(ids), layers)

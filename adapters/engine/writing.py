@@ -1,0 +1,122 @@
+"""What is to be written of a prompt, the branches that write it, and their next tokens."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from transformers import TopPLogitsWarper
+
+from routedk.adapters.engine.batcher import Job
+from routedk.adapters.engine.grammar import Grammar, TokenFilter
+from routedk.adapters.prompts import EncodedPrompt
+
+# Rows of scores over the vocabulary that are handled at once: they stay in a CPU's caches.
+_ROWS = 8
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Writing(Job):
+    """Completions to be written of one prompt.
+
+    Args:
+        prompt: The prompt as tokens.
+        heads: The beginnings of its lines; one that is empty for an answer without lines.
+        grammar: What each line may be; None for any text.
+        limit: Tokens after which each line ends as soon as it may, at least 1.
+        candidates: Completions of each line; the k-th begins with its k-th likeliest token.
+        temperature: 0 for greedy.
+        top_p: Nucleus, in (0, 1].
+        seed: Of the samples; None for unseeded ones.
+    """
+
+    prompt: EncodedPrompt
+    heads: tuple[tuple[int, ...], ...] = ((),)
+    grammar: Grammar | None = None
+    limit: int
+    candidates: int = 1
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+
+
+@dataclass(eq=False)
+class Branch:
+    """One completion as it is written.
+
+    Args:
+        job: What it is for.
+        line: Which of the job's lines it is, counted from 0.
+        rank: Which of the line's candidates it is, counted from 0.
+        row: The row of its tree.
+        number: Its own number in the tree.
+
+    Attributes:
+        tokens: Written so far.
+        text: Their text; only where there is a grammar.
+        likelihood: Their log-likelihood within the grammar.
+        ended: Whether the last one is the end of turn.
+    """
+
+    job: Writing
+    line: int
+    rank: int
+    row: int
+    number: int
+    tokens: list[int] = field(default_factory=list)
+    text: str = ""
+    likelihood: float = 0.0
+    ended: bool = False
+
+    def __post_init__(self) -> None:
+        """Seed its samples by what it is, not by what else is in the batch."""
+        seed = self.job.seed
+        self._random = random.Random(None if seed is None else f"{seed} {self.line}")
+
+    @property
+    def under_way(self) -> bool:
+        """Whether more is to be written."""
+        grammar = self.job.grammar
+        whole = grammar is None or grammar.complete(self.text)
+        over = self.ended or (whole and len(self.tokens) >= self.job.limit)
+        return not (over or self.job.future.cancelled())
+
+    def choose(self, scores_V: Tensor) -> int:
+        """Its next token by these scores."""
+        job = self.job
+        if job.temperature == 0:
+            rank = 0 if self.tokens else self.rank
+            return int(scores_V.topk(rank + 1).indices[rank] if rank else scores_V.argmax())
+        warmed_V = scores_V / job.temperature
+        if job.top_p < 1:
+            warmed_V = TopPLogitsWarper(job.top_p)(None, warmed_V[None])[0]
+        shares_V = warmed_V.softmax(dim=-1).double().cumsum(dim=-1)
+        # Rounding must not lead beyond the last token that has a share.
+        share = min(self._random.random(), 1 - 1e-9) * shares_V[-1]
+        return int(torch.searchsorted(shares_V, share, right=True))
+
+
+def write_tokens(branches: Sequence[Branch], scores_NV: Tensor, allowed: TokenFilter) -> None:
+    """Choose the next token of each branch and append it.
+
+    Args:
+        branches: At least one.
+        scores_NV: Their next-token scores. *Shape:* (branches, vocabulary).
+        allowed: What grammars let through.
+    """
+    scores_NV = scores_NV.cpu()
+    for first in range(0, len(branches), _ROWS):
+        rows = slice(first, first + _ROWS)
+        masked_NV = scores_NV[rows].float()
+        for branch, scores_V in zip(branches[rows], masked_NV, strict=True):
+            if branch.job.grammar is not None:
+                scores_V += allowed.penalty(branch.job.grammar, branch.text)
+        totals = masked_NV.logsumexp(dim=-1).tolist()
+        for branch, scores_V, total in zip(branches[rows], masked_NV, totals, strict=True):
+            token = branch.choose(scores_V)
+            branch.tokens.append(token)
+            branch.likelihood += float(scores_V[token]) - total
+            branch.ended = token == allowed.end
+            if branch.job.grammar is not None and not branch.ended:
+                branch.text += allowed.texts[token]

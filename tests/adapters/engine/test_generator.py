@@ -1,0 +1,195 @@
+"""What a batch writes, against the student's plain forward passes and ``generate``."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from routedk.adapters.engine import generator as generator_module
+from routedk.adapters.engine.generator import Generator
+from routedk.adapters.engine.trees import TreeBatch
+from routedk.adapters.student import Student
+from routedk.types import Session
+from tests.adapters.conftest import copy_of
+from tests.adapters.engine.conftest import FORMS, routed_of, texts, writing
+
+
+@pytest.fixture(scope="module", params=["plain", "softmax", "layerwise", "sparsegen"])
+def generator(request: pytest.FixtureRequest, loaded: Student) -> Generator:
+    return Generator(loaded if request.param == "plain" else routed_of(loaded, request.param))
+
+
+@pytest.mark.parametrize("form", [*FORMS, "text"])
+def test_many_equal_one_by_one(generator: Generator, sessions: list[Session], form: str) -> None:
+    jobs = [writing(generator.tokenizer, session, form) for session in sessions]
+    together = texts(generator, jobs)
+    assert together == [texts(generator, [job])[0] for job in jobs]
+    assert len({str(lines) for lines in together}) > 1
+
+
+def test_jobs_of_all_kinds_share_a_batch(generator: Generator, sessions: list[Session]) -> None:
+    jobs = [
+        writing(generator.tokenizer, session, form, temperature=float(k % 2), seed=k)
+        for session in sessions[::2]
+        for k, form in enumerate([*FORMS, "text", "bundles", "item-intents"])
+    ]
+    assert texts(generator, jobs) == [texts(generator, [job])[0] for job in jobs]
+
+
+def test_free_text_is_what_generate_writes(loaded: Student, sessions: list[Session]) -> None:
+    jobs = [writing(loaded.tokenizer, session, "text", limit=12) for session in sessions]
+    for job, ((found,),) in zip(jobs, texts(Generator(loaded), jobs), strict=True):
+        ids = torch.tensor([job.prompt.ids])
+        whole = loaded.model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False
+        )
+        assert found == tuple(whole[0, ids.shape[1] :].tolist())
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_lines_against_plain_forward_passes(
+    generator: Generator, sessions: list[Session], rank: int
+) -> None:
+    """The student with its gates set, without cache, batch or tree."""
+    job = writing(generator.tokenizer, sessions[3], candidates=3)
+    tree_lines = generator.write([job])
+    gating: Any = generator.prepare([generator_module.Tree(0, job.prompt, job.heads)])
+    for head, line in zip(job.heads, tree_lines[0], strict=True):
+        assert job.grammar is not None
+        written: list[int] = []
+        text, likelihood = "", 0.0
+        while len(written) < job.limit and generator.end not in written:
+            ids = torch.tensor([[*job.prompt.ids, *head, *written]])
+            with torch.no_grad(), gating([0]):
+                scores = generator.base.model(ids).logits[0, -1]
+            scores = (scores + generator.token_filter.penalty(job.grammar, text)).log_softmax(-1)
+            token = int(scores.topk(3).indices[0 if written else rank])
+            likelihood += float(scores[token])
+            written.append(token)
+            text += generator.token_filter.texts[token]
+        (found,) = [branch for branch in line if branch.rank == rank]
+        assert found.tokens == written
+        assert found.likelihood == pytest.approx(likelihood, abs=1e-3)
+        assert found.text == text
+
+
+def test_candidates_begin_differently_and_the_likeliest_comes_first(
+    generator: Generator, sessions: list[Session]
+) -> None:
+    jobs = [writing(generator.tokenizer, session, candidates=3) for session in sessions]
+    single = texts(generator, [writing(generator.tokenizer, session) for session in sessions])
+    for lines, alone in zip(generator.write(jobs), single, strict=True):
+        for line, (greedy,) in zip(lines, alone, strict=True):
+            assert len({branch.tokens[0] for branch in line}) == 3
+            assert greedy in [tuple(branch.tokens) for branch in line]
+            likelihoods = [branch.likelihood for branch in line]
+            assert likelihoods == sorted(likelihoods, reverse=True)
+
+
+def test_one_prompt_is_read_once_for_all_its_completions(
+    loaded: Student, sessions: list[Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    whole = TreeBatch.read
+
+    def counted(self: TreeBatch, nodes: Any) -> Any:
+        read.append(sum(map(len, nodes)))
+        return whole(self, nodes)
+
+    monkeypatch.setattr(TreeBatch, "read", counted)
+    generator = Generator(loaded)
+    jobs = [writing(loaded.tokenizer, sessions[3], temperature=1.0, seed=seed) for seed in range(8)]
+    found = texts(generator, jobs)
+    assert read[0] == len(jobs[0].prompt.ids) + sum(map(len, jobs[0].heads))
+    assert all(tokens <= 8 * len(jobs[0].heads) for tokens in read[1:])
+    assert len({str(lines) for lines in found}) == 8
+
+
+@pytest.mark.parametrize("form", ["bundles", "item-intents"])
+def test_a_seed_repeats_a_sample(generator: Generator, sessions: list[Session], form: str) -> None:
+    def sample(seed: int | None, top_p: float = 1.0) -> str:
+        kwargs: Any = {"temperature": 1.5, "seed": seed, "top_p": top_p}
+        jobs = [writing(generator.tokenizer, session, form, **kwargs) for session in sessions[:3]]
+        return str(texts(generator, jobs))
+
+    assert sample(1) == sample(1)
+    assert len({sample(seed) for seed in (1, 2, 3, None, None)}) == 5
+    greedy = str(texts(generator, [writing(generator.tokenizer, s, form) for s in sessions[:3]]))
+    assert sample(1, top_p=1e-6) == greedy
+
+
+@pytest.mark.parametrize(
+    ("fusion", "experts_from", "shared"),
+    [
+        ("plain", "start", True),
+        ("softmax", "start", False),
+        ("softmax", "session", True),
+        ("layerwise", "session", True),
+        ("single:rule", "start", True),
+        ("static", "start", True),
+        ("sparsegen", "start", True),
+        ("sparsegen", "session", True),
+    ],
+)
+def test_a_kept_prefix_changes_nothing(
+    loaded: Student, sessions: list[Session], fusion: str, experts_from: str, shared: bool
+) -> None:
+    def fresh() -> Generator:
+        if fusion == "plain":
+            return Generator(loaded)
+        return Generator(routed_of(loaded, fusion, experts_from))
+
+    jobs = [writing(loaded.tokenizer, session, candidates=2) for session in sessions]
+    alone = [texts(fresh(), [job])[0] for job in jobs]
+    kept = fresh()
+    assert [texts(kept, [job])[0] for job in jobs] == alone
+    assert texts(kept, jobs) == alone
+    assert texts(fresh(), jobs) == alone
+    assert bool(kept.prefixes._entries) == shared
+    assert {len(entry.ids) for entry in kept.prefixes._entries} <= {jobs[0].prompt.span[0]}
+
+
+def test_gates_are_each_rows_own(loaded: Student, sessions: list[Session]) -> None:
+    answers = {}
+    jobs = [writing(loaded.tokenizer, session, "text") for session in sessions]
+    for fusion in ("single:base", "single:rule", "uniform"):
+        routed = routed_of(loaded, fusion)
+        answers[fusion] = str(texts(Generator(routed), jobs))
+        assert routed.gate_state.gates is None, "no gates stay behind"
+    assert len(set(answers.values())) == 3
+
+
+def test_limits_change_nothing(
+    generator: Generator, sessions: list[Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [writing(generator.tokenizer, session, candidates=2) for session in sessions]
+    found = texts(generator, jobs)
+    monkeypatch.setattr(generator_module, "_READ", 1)
+    assert texts(generator, jobs) == found
+    monkeypatch.setattr(generator_module, "_READ", 10**6)
+    monkeypatch.setattr(generator_module, "_PADDING", 0.9)
+    assert texts(generator, jobs) == found
+
+
+def test_a_cancelled_job_is_written_no_further(loaded: Student, sessions: list[Session]) -> None:
+    generator = Generator(copy_of(loaded))
+    jobs = [writing(loaded.tokenizer, session, "text", limit=30) for session in sessions[:2]]
+    alone = texts(generator, jobs[1:])
+
+    def cancel(*args: Any) -> None:
+        jobs[0].future.cancel()
+
+    generator.base.model.lm_head.register_forward_hook(cancel)
+    cancelled, other = texts(generator, jobs)
+    assert len(cancelled[0][0]) == 1
+    assert [other] == alone
+
+
+def test_every_answer_of_random_students_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[3]))
+    from benchmarks import validity
+
+    counts = validity.run(200)
+    assert counts["valid"] == 200, counts
+    assert counts["of them no bundle"] > 0
