@@ -12,7 +12,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from routedk.adapters.lm import resolve_lm
 from routedk.artifacts import ArtifactStore, Recipe, content_hash
 from routedk.data.records import session_to_record
 from routedk.errors import SettingError
@@ -121,6 +120,7 @@ def stream_answers(
 
     Settings are checked, and the model is loaded, when this is called.
     """
+    from routedk.adapters.lm import resolve_lm
     from routedk.programs.generator import BundleGenerator
     from routedk.programs.program_file import load_program
 

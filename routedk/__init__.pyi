@@ -21,7 +21,10 @@ from .eval.evaluate import evaluate as evaluate
 from .optimizers.compile import CompileConfig as CompileConfig
 from .optimizers.compile import compile_program as compile_program
 from .programs.distill import distill as distill
+from .programs.distill import plan_distill as plan_distill
 from .programs.generator import BundleGenerator as BundleGenerator
+from .programs.program_file import load_program as load_program
+from .programs.teachers.config import DistillConfig as DistillConfig
 from .types import Answer as Answer
 from .types import Bundle as Bundle
 from .types import Item as Item

@@ -1,9 +1,10 @@
 """The application: every command by its name, and the one place where errors are shown."""
 
+import inspect
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, NoReturn
 
 import typer
@@ -14,10 +15,11 @@ from routedk.cli.compile import compile
 from routedk.cli.data import convert, describe
 from routedk.cli.demo import demo
 from routedk.cli.distill import distill
-from routedk.cli.evaluate import evaluate_command
+from routedk.cli.evaluate import evaluate
 from routedk.cli.export import export
 from routedk.cli.generate import generate
 from routedk.cli.info import info
+from routedk.cli.output import is_main_process
 from routedk.cli.search import search
 from routedk.cli.search_report import export_trial, report
 from routedk.cli.train import train
@@ -25,51 +27,51 @@ from routedk.errors import RouteDKError
 
 _HELP = "Turn shopping sessions into bundles with a small language model."
 
-# Seconds that a launcher has to end the others of its processes after the first has failed.
+# Seconds that a launcher has to end its other processes after the main one has failed.
 _PATIENCE = 15.0
 
 app = typer.Typer(help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False)
 data = typer.Typer(help="Look at sessions and convert them.", no_args_is_help=True)
+cache = typer.Typer(help="Look after the artifact store.", no_args_is_help=True)
 app.add_typer(data, name="data", epilog="Example: routedk data describe demo")
-
-cache = typer.Typer(help="Look after what a search keeps.", no_args_is_help=True)
 app.add_typer(cache, name="cache", epilog="Example: routedk cache list")
-
 app.add_typer(search, name="search")
-search.command("report", epilog="Example: routedk search report --study mine --output report")(
-    report
-)
-search.command("export", epilog="Example: routedk search export 7 --study mine --output best")(
-    export_trial
-)
 
-cache.command("list", epilog="Example: routedk cache list --stage expert")(list_artifacts)
-cache.command(epilog="Example: routedk cache prune --older-than 30 --max-size 2GB --dry-run")(prune)
-cache.command(epilog="Example: routedk cache verify")(verify)
-data.command(epilog="Example: routedk data describe demo --json")(describe)
-data.command(epilog="Example: routedk data convert bundlerec/clothing clothing.jsonl")(convert)
-app.command(epilog="Example: routedk distill --data demo --output knowledge")(distill)
-app.command(
-    epilog="Example: routedk compile --data demo --knowledge knowledge/knowledge.jsonl "
-    "--lm openai/gpt-4o-mini --output program.json"
-)(compile)
-app.command(
-    "evaluate", epilog="Example: routedk evaluate --data demo --baselines --output result.json"
-)(evaluate_command)
-app.command(epilog="Example: routedk demo --output artifacts/demo")(demo)
-app.command(
-    epilog="Example: routedk train --data demo --knowledge knowledge/knowledge.jsonl "
-    "--output experts"
-)(train)
-app.command(
-    epilog="Example: routedk generate --data demo --split test --experts experts "
-    "--program program.json --output bundles.jsonl"
-)(generate)
-app.command(
-    epilog="Example: routedk export --experts experts --form prototypes --k 4 --data demo "
-    "--output prototypes"
-)(export)
-app.command(epilog="Example: routedk info --json")(info)
+
+def _add(group: typer.Typer, name: str, command: Callable[..., None], example: str) -> None:
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    group.command(name, help=text, epilog=f"Example: routedk {example}")(command)
+
+
+_KNOWLEDGE = "--knowledge knowledge/knowledge.jsonl"
+
+_add(app, "distill", distill, "distill --data demo --output knowledge")
+_add(app, "train", train, f"train --data demo {_KNOWLEDGE} --output experts")
+_add(
+    app,
+    "compile",
+    compile,
+    f"compile --data demo {_KNOWLEDGE} --experts experts --output program.json",
+)
+_add(
+    app,
+    "generate",
+    generate,
+    "generate --data demo --split test --experts experts --program program.json "
+    "--output bundles.jsonl",
+)
+_add(app, "evaluate", evaluate, "evaluate --data demo --baselines --output result.json")
+_add(app, "export", export, "export --experts experts --fusion merged --output lora")
+_add(app, "demo", demo, "demo --output artifacts/demo")
+_add(app, "info", info, "info --json")
+_add(data, "describe", describe, "data describe demo --json")
+_add(data, "convert", convert, "data convert bundlerec/clothing clothing.jsonl")
+_add(cache, "list", list_artifacts, "cache list --stage experts")
+_add(cache, "prune", prune, "cache prune --older-than 30 --max-size 2GB --dry-run")
+_add(cache, "verify", verify, "cache verify")
+_add(search, "report", report, "search report --study mine --output report")
+_add(search, "export", export_trial, "search export 7 --study mine --output best")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -84,18 +86,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(args=None if arguments is None else list(arguments), prog_name="routedk")
     except RouteDKError as error:
         _fail(str(error))
+    except _lm_errors() as error:
+        # An error of ours, such as a spent budget, on its way through dspy.LM; or the model's.
+        own = error if isinstance(error, RouteDKError) else error.__cause__
+        if isinstance(own, RouteDKError):
+            _fail(str(own))
+        reason = " ".join(str(error).split())[:300]
+        _fail(f"the language model failed: {reason} (check its name, key and address)")
     except OSError as error:  # no permission, disk full, name too long: nothing of ours is wrong
         place = "" if error.filename is None else f"{error.filename}: "
         _fail(f"{place}{error.strerror or error}")
 
 
-def _fail(message: str) -> NoReturn:
-    """Say what is wrong and leave.
+def _lm_errors() -> tuple[type[Exception], ...]:
+    """DSPy's base of errors of language models, where a command has loaded DSPy."""
+    dspy_errors = sys.modules.get("dspy.utils.exceptions")
+    return () if dspy_errors is None else (dspy_errors.LMError,)
 
-    Of several processes under a launcher all fail alike, and the first one says so: the others
-    wait to be ended, and speak where nobody ends them, since then the error is theirs alone.
+
+def _fail(message: str) -> NoReturn:
+    """Say what is wrong and exit with code 2.
+
+    Processes under one launcher usually fail alike, and the main one says so. The others wait for
+    the launcher to end them; one that nobody ends speaks after all, since the error is its own.
     """
-    if os.environ.get("LOCAL_RANK", "0") != "0":
+    if not is_main_process():
         time.sleep(_PATIENCE)
     typer.echo(f"error: {' '.join(message.split())}", err=True)
     sys.exit(2)

@@ -1,117 +1,54 @@
 """``routedk compile``: knowledge into a program's prompt, chosen by score on validation."""
 
-from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from routedk.cli.lm import Dtype, Experts, LmName, Student, lm_errors, resolve_lm
-from routedk.cli.options import (
-    KnowledgeFiles,
-    SessionSource,
-    UtilizationName,
-    load_knowledge,
-    takes_sessions,
-    warn_untitled,
-)
-from routedk.cli.output import print_table
-from routedk.errors import SettingError
-from routedk.types import KnowledgeBase, Session
+import routedk
+from routedk.cli.config_options import with_config_options
+from routedk.cli.output import print_table, progress, quiet_libraries, refuse_foreign
+from routedk.cli.sessions import DataPath, KnowledgeFiles, load_knowledge, warn_untitled
+from routedk.data import DataOptions, load_sessions, split_sessions
+from routedk.files import read_json
+from routedk.optimizers.compile import CompileConfig
 
 
-@takes_sessions(split="train")
+@with_config_options
 def compile(
-    source: SessionSource,
+    data: DataPath,
     knowledge: KnowledgeFiles,
     output: Annotated[
         Path, typer.Option("--output", metavar="FILE", help="Where the program goes, as JSON.")
     ],
-    lm: LmName = None,
-    experts: Experts = None,
-    student: Student = None,
-    dtype: Dtype = None,
-    evaluations: Annotated[
-        int, typer.Option(min=1, help="Candidates scored, the plain program among them.")
-    ] = 6,
-    level: Annotated[
-        float,
-        typer.Option(
-            metavar="P",
-            help="How often at most chance alone should make the plain program be left, above 0 "
-            "and below 1; shared among the candidates.",
-        ),
-    ] = 0.05,
-    instruction: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FILE",
-            help="A text file with an instruction to try beside the usual one; several times.",
-        ),
-    ] = None,
-    token_budget: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Most tokens of a prompt on the validation sessions; longer candidates are not "
-            "tried.",
-        ),
-    ] = None,
-    max_validation: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Most validation sessions a candidate is scored on; the grouping sees all.",
-        ),
-    ] = 32,
-    retriever: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="How similar sessions are found: tfidf, minilm, or the name or folder of a "
-            "sentence-transformers model.",
-        ),
-    ] = "tfidf",
-    utilization: UtilizationName = None,
-    threads: Annotated[int, typer.Option(min=1, help="Calls to the model at once.")] = 16,
+    config: CompileConfig,
+    options: DataOptions,
 ) -> None:
     """Choose instruction, knowledge and similar sessions for the prompt, and the grouping.
 
     Neighbours come from the training split, scores (matched F1) from the validation split; the
-    test split is not looked at. The plain program stays where nothing is better than it session
-    by session beyond chance.
+    test split is not used. The plain program stays where nothing is better than it session by
+    session beyond chance.
     """
-    from routedk.optimizers.compile import CompileConfig
-
-    config = CompileConfig(
-        evaluations=evaluations,
-        level=level,
-        instruction=tuple(instruction or ()),
-        token_budget=token_budget,
-        max_validation=max_validation,
-        retriever=retriever,
-        utilization=utilization,  # type: ignore[arg-type]
-        threads=threads,
-        seed=source.options.seed,
-        lm=lm,
-        experts=experts,
-        student=student,
-        dtype=dtype,
-    )
-    if source.split != "train":
-        raise SettingError(
-            f"split is {source.split!r}: compile takes neighbours from train and scores on val, "
-            "leave --split out"
-        )
-    parts = source.load_parts()
-    base = load_knowledge(knowledge, chain(*parts.values()), parts["test"])
+    quiet_libraries()
+    refuse_foreign(output, _is_program)
+    parts = split_sessions(load_sessions(data, options), options)
+    base = load_knowledge(knowledge, parts)
     warn_untitled([*parts["train"], *parts["val"]])
-    program = _compile(base, parts["train"], parts["val"], config)
+    with progress() as show:
+
+        def on_trial(trial: dict[str, Any]) -> None:
+            show("candidates", trial["number"] + 1, config.evaluations)
+
+        program = routedk.compile_program(
+            parts["train"], parts["val"], base, config, on_trial=on_trial
+        )
     program.save(output)
-    columns = ("candidate", "prompt", "matched F1", "p", "tokens", "unparsable", "chosen")
     *candidates, grouping = program.trials
+    columns = ("candidate", "prompt", "matched F1", "p", "tokens", "unparsable", "chosen")
     print_table("Candidates", columns, [_row(trial) for trial in candidates])
-    _say_level(level, evaluations, candidates[0]["sessions"])
+    if len(candidates) > 1:
+        _tell_level(config, candidates[0]["sessions"])
     typer.echo(
         f"Grouping: {program.grouping or 'equal intents'}; matched F1 on "
         f"{grouping['sessions']} validation sessions {grouping['grouping_f1']:.3f}, "
@@ -120,31 +57,16 @@ def compile(
     typer.echo(f"Program: {output}")
 
 
-def _compile(
-    base: KnowledgeBase, training: list[Session], validation: list[Session], config: Any
-) -> Any:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from routedk.optimizers.compile import compile_program
-
-    progress = Progress(console=Console(stderr=True), transient=True)
-    task = progress.add_task("Scoring candidates", total=config.evaluations)
-
-    def advance(trial: dict[str, Any]) -> None:
-        progress.update(task, advance=1)
-
-    names = {"lm": config.lm, "experts": config.experts, "student": config.student}
-    model = resolve_lm(**names, dtype=config.dtype)
-    with progress, lm_errors():
-        return compile_program(training, validation, base, config, lm=model, on_trial=advance)
+def _is_program(path: Path) -> bool:
+    document = read_json(path)
+    return isinstance(document, dict) and document.get("kind") == "routedk.program"
 
 
-def _say_level(level: float, evaluations: int, sessions: int) -> None:
-    """What a candidate needs, and whether there are sessions enough for any to have it."""
+def _tell_level(config: CompileConfig, sessions: int) -> None:
+    """The p-value that a candidate needs, and whether there are sessions enough to reach it."""
     from routedk.eval.paired import sessions_needed
 
-    each = level / max(1, evaluations - 1)
+    each = config.level / (config.evaluations - 1)
     typer.echo(
         f"A candidate replaces the one kept so far at p <= {each:.4f} (tokens: longest prompt)"
     )

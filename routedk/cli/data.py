@@ -6,32 +6,39 @@ from typing import Annotated
 
 import typer
 
-from routedk.cli.options import SessionSource, takes_sessions
+from routedk.cli.config_options import with_config_options
 from routedk.cli.output import print_json, print_table
-from routedk.data import has_title, write_jsonl, write_parquet
-from routedk.errors import DataError, SettingError
+from routedk.cli.sessions import DataArgument, Split, data_record, load_split
+from routedk.data import (
+    DataOptions,
+    has_title,
+    load_sessions,
+    select_split,
+    write_jsonl,
+    write_parquet,
+)
+from routedk.errors import SettingError
 from routedk.types import Session
 
 _WRITERS = {".jsonl": write_jsonl, ".parquet": write_parquet}
 
 
-@takes_sessions(split="all", argument=True)
+@with_config_options
 def describe(
-    source: SessionSource,
+    data: DataArgument,
+    options: DataOptions,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    split: Split = "all",
 ) -> None:
     """Count what a source holds, under the policies.
 
     Items are distinct ids over all sessions; a bundle is a gold bundle.
     """
-    counts = count(source.load())
+    counts = _count(select_split(load_sessions(data, options), options, split))
     if as_json:
-        print_json({**counts, "config": source.config()})
+        print_json({**counts, "config": data_record(data, options, split)})
         return
-    options = source.options
-    title = (
-        f"{source.path} (split {source.split}, gold {options.gold}, untitled {options.untitled})"
-    )
+    title = f"{data} (split {split}, gold {options.gold}, untitled {options.untitled})"
     rows = [
         (name.replace("items", "distinct items").replace("_", " "), number)
         for name, number in counts.items()
@@ -39,27 +46,22 @@ def describe(
     print_table(title, ("what", "count"), rows)
 
 
-@takes_sessions(split="all", argument=True)
+@with_config_options
 def convert(
-    source: SessionSource,
+    data: DataArgument,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write, .jsonl or .parquet.")],
+    options: DataOptions,
+    split: Split = "all",
 ) -> None:
     """Write the sessions, as the policies leave them, to a JSONL or Parquet file."""
     if out.suffix not in _WRITERS:
         raise SettingError(f"{out}: the name must end in one of {', '.join(_WRITERS)}")
-    sessions = source.load()
-    if not sessions:
-        raise DataError(
-            f"the split {source.split!r} has no session",
-            path=source.path,
-            hint="name another --split",
-        )
+    sessions = load_split(data, options, split)
     _WRITERS[out.suffix](out, sessions)
     typer.echo(f"wrote {len(sessions)} sessions to {out}")
 
 
-def count(sessions: Sequence[Session]) -> dict[str, int]:
-    """The counts of ``routedk data describe``; items are distinct ids."""
+def _count(sessions: Sequence[Session]) -> dict[str, int]:
     titled = {item.id: has_title(item) for session in sessions for item in session.items}
     return {
         "sessions": len(sessions),

@@ -1,75 +1,55 @@
 """``routedk distill``: knowledge from training sessions, in a folder."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from routedk.artifacts import copy_artifact
-from routedk.cli.lm import lm_errors
-from routedk.cli.options import SessionSource, takes_sessions, warn_untitled
-from routedk.cli.output import log_progress, print_table
+from routedk.artifacts import check_output, copy_artifact
+from routedk.cli.config_options import with_config_options
+from routedk.cli.output import log_progress, print_table, progress
+from routedk.cli.sessions import DataPath, Split, load_split, warn_untitled
+from routedk.data import DataOptions
 from routedk.files import read_json
-from routedk.programs.distill import REPORT, DistillConfig, distill_artifact, plan_distill
-
-_DEFAULTS = DistillConfig()
+from routedk.programs.teachers.config import ANNOTATION, DistillConfig
 
 
-@takes_sessions(split="train")
+@with_config_options
 def distill(
-    source: SessionSource,
-    output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Gets knowledge.jsonl.")],
-    teacher: Annotated[str, typer.Option(metavar="NAME")] = _DEFAULTS.teacher,
-    formats: Annotated[list[str], typer.Option()] = _DEFAULTS.formats,  # type: ignore[assignment]
-    strategy: Annotated[str, typer.Option(metavar="NAME")] = _DEFAULTS.strategy,
-    ratio: Annotated[float, typer.Option()] = _DEFAULTS.ratio,
-    scores: Annotated[Path | None, typer.Option(metavar="FILE")] = None,
-    max_rules: Annotated[int, typer.Option()] = _DEFAULTS.max_rules,
-    max_patterns: Annotated[int, typer.Option()] = _DEFAULTS.max_patterns,
-    min_support: Annotated[float, typer.Option()] = _DEFAULTS.min_support,
-    max_tokens: Annotated[int | None, typer.Option()] = None,
-    max_cost: Annotated[float | None, typer.Option()] = None,
-    threads: Annotated[int, typer.Option()] = _DEFAULTS.threads,
-    api_base: Annotated[str | None, typer.Option(metavar="URL")] = None,
-    patterns_feed_rules: Annotated[bool, typer.Option()] = True,
-    rules_feed_thoughts: Annotated[bool, typer.Option()] = True,
+    data: DataPath,
+    output: Annotated[
+        Path,
+        typer.Option("--output", metavar="DIR", help="Where knowledge.jsonl and report.json go."),
+    ],
+    config: DistillConfig,
+    options: DataOptions,
+    split: Split = "train",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only print what is expected.")
+        bool, typer.Option("--dry-run", help="Print expected calls, tokens and cost.")
     ] = False,
 ) -> None:
-    """Distill patterns, rules and thoughts from the gold bundles of training sessions."""
-    config = DistillConfig(
-        teacher=teacher,
-        formats=tuple(formats),  # type: ignore[arg-type]
-        strategy=strategy,  # type: ignore[arg-type]
-        ratio=ratio,
-        scores=scores,
-        max_rules=max_rules,
-        max_patterns=max_patterns,
-        min_support=min_support,
-        max_tokens=max_tokens,
-        max_cost=max_cost,
-        threads=threads,
-        api_base=api_base,
-        patterns_feed_rules=patterns_feed_rules,
-        rules_feed_thoughts=rules_feed_thoughts,
-        seed=source.options.seed,
-    )
-    sessions = source.load()
-    warn_untitled(sessions)
+    """Distill patterns, rules and thoughts from the gold bundles of training sessions.
+
+    The annotation teacher needs no network and no language model, and gives the same knowledge
+    for the same sessions. Answers of an LM teacher are kept as they arrive: a run that was
+    interrupted resumes when the same command is given again, and no answer is paid for twice.
+    """
+    from routedk.programs.distill import REPORT, distill_artifact, plan_distill
+
+    sessions = load_split(data, options, split)
     if dry_run:
         _print_plan(plan_distill(sessions, config))
         return
-    if config.strategy == "difficulty" and config.scores is None and teacher == _DEFAULTS.teacher:
+    check_output(output)
+    warn_untitled(sessions)
+    log_progress()
+    if (config.strategy, config.scores, config.teacher) == ("difficulty", None, ANNOTATION):
         from routedk.adapters.engine.engine import student_lm
         from routedk.programs.sampling.difficulty import score_sessions
 
         config = replace(config, scores=score_sessions(sessions, student_lm()))
-    log_progress()
-    with lm_errors(), _progress() as on_step:
+    with progress() as on_step:
         artifact = distill_artifact(sessions, config, on_step=on_step)
     copy_artifact(artifact, output)
     told: Any = read_json(artifact.folder / REPORT)
@@ -92,20 +72,3 @@ def _print_plan(steps: dict[str, Any]) -> None:
         for name, tally in steps.items()
     ]
     print_table("At most", ("step", "calls", "tokens in", "out", "US dollars"), rows)
-
-
-@contextmanager
-def _progress() -> Iterator[Any]:
-    """A bar for each step, on stderr; yields what `distill` calls after each session."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True)) as progress:
-        bars: dict[str, Any] = {}
-
-        def on_step(step: str, done: int, total: int) -> None:
-            if step not in bars:
-                bars[step] = progress.add_task(f"{step}s", total=total)
-            progress.advance(bars[step])
-
-        yield on_step

@@ -6,62 +6,58 @@ from typing import Annotated
 
 import typer
 
-from routedk.cli.options import SessionSource, takes_sessions
-from routedk.data import load_sessions, select_split, split_sessions
+import routedk
+from routedk.cli.config_options import with_config_options
+from routedk.cli.sessions import DataPath, Split, data_record
+from routedk.data import DataOptions, load_sessions, select_split, split_sessions
+from routedk.eval.evaluate import EvaluateConfig
 from routedk.files import write_json
 
-LEAK_OF_DROP = (
+_LEAK = (
     "Leak: untitled items were dropped (--untitled drop). Where untitled items are in no gold "
     "bundle, that gives part of the answer away."
 )
 
 
-@takes_sessions(split="test")
-def evaluate_command(
-    source: SessionSource,
+@with_config_options
+def evaluate(
+    data: DataPath,
     output: Annotated[
         Path, typer.Option("--output", metavar="FILE", help="Where the results go, as JSON.")
     ],
+    config: EvaluateConfig,
+    options: DataOptions,
     predictions: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Predictions to score, as generate writes them."),
     ] = None,
-    baselines: Annotated[
-        bool, typer.Option("--baselines", help="Score the baselines, too; needs titles.")
-    ] = False,
+    split: Split = "test",
 ) -> None:
     """Score bundles against gold bundles, with 95% intervals over sessions.
 
-    Sessions without gold bundles are passed over; sessions that the predictions leave out count
-    as unanswered. The baselines' thresholds are chosen on the validation split, whatever split is
+    Sessions without gold bundles are left out; sessions that the predictions leave out count as
+    unanswered. The baselines' thresholds are chosen on the validation split, whatever split is
     scored.
     """
-    from rich.console import Console
-    from rich.text import Text
+    from routedk.eval.predictions import read_predictions
 
-    from routedk.eval import EvaluateConfig, evaluate, read_predictions
-    from routedk.eval.table import report_notes, report_table
-
-    everything = load_sessions(source.path, source.options)
-    sessions = select_split(everything, source.options, source.split)
-    parts = split_sessions(everything, source.options)
-    answers = None if predictions is None else read_predictions(predictions, everything)
-    report = evaluate(
-        sessions,
-        answers,
-        EvaluateConfig(baselines=baselines, seed=source.options.seed),
+    everything = load_sessions(data, options)
+    parts = split_sessions(everything, options)
+    report = routedk.evaluate(
+        select_split(everything, options, split),
+        None if predictions is None else read_predictions(predictions, everything),
+        config,
         training=parts["train"],
         validation=parts["val"],
         catalogue=everything,
     )
-    leaks = source.options.untitled == "drop"
-    about: dict[str, object] = {"leaks": leaks}
+    leaks = options.untitled == "drop"
+    about = {**data_record(data, options, split), "leaks": leaks}
     if predictions is not None:
         about["predictions"] = str(predictions)
-    report = replace(report, config={**report.config, **source.config(), **about})
+    report = replace(report, config={**report.config, **about})
     write_json(output, report.to_dict())
-    console = Console()
-    console.print(report_table(report), "")
-    notes = [*report_notes(report), *([LEAK_OF_DROP] if leaks else []), f"Results: {output}"]
-    for note in notes:
-        console.print(Text(note), soft_wrap=True)
+    typer.echo(str(report))
+    if leaks:
+        typer.echo(_LEAK)
+    typer.echo(f"Results: {output}")

@@ -1,9 +1,18 @@
-"""Tables and JSON on stdout."""
+"""What commands show: tables and JSON on stdout, progress and log on stderr."""
 
 import json
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
+
+from routedk.errors import DataError
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 
 def print_json(value: object) -> None:
@@ -40,32 +49,54 @@ def _shown(cell: object) -> str:
     return f"{cell:.3f}" if isinstance(cell, float) else str(cell)
 
 
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int | None], None]]:
+    """Progress bars on stderr, where that is a terminal.
+
+    Yields:
+        To be called after each piece of a step: the step's name, pieces done, and how many there
+        are, None where nobody knows.
+    """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(step: str, done: int, total: int | None) -> None:
+            if step not in tasks:
+                tasks[step] = bars.add_task(step, total=total)
+            bars.update(tasks[step], completed=done)
+
+        yield show
+
+
 def quiet_libraries() -> None:
     """Keep libraries' advice to programmers off the user's screen."""
     import logging
     import warnings
 
     warnings.filterwarnings("ignore", category=FutureWarning)
-    logging.getLogger("transformers").setLevel(logging.ERROR)
-
-
-def silence_libraries() -> None:
-    """As `quiet_libraries`, without their progress bars, too: another process shows them."""
-    from transformers.utils.logging import disable_progress_bar
-
-    quiet_libraries()
-    disable_progress_bar()
-
-
-def quiet_optuna() -> None:
-    """Optuna tells of trials, too, and warns of those that fail: the log has it already."""
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    for name in ("transformers", "dspy.clients.lm"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def log_progress() -> None:
-    """Show the package's progress messages on stderr, and quiet its libraries."""
+    """Show the package's progress messages on stderr."""
     import logging
 
     from rich.console import Console
@@ -75,4 +106,37 @@ def log_progress() -> None:
     if not logger.handlers:
         logger.addHandler(RichHandler(console=Console(stderr=True), show_path=False))
         logger.setLevel(logging.INFO)
-    quiet_libraries()
+
+
+def quiet_optuna() -> None:
+    """Keep Optuna's log of trials, which ours has already, off the user's screen."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def refuse_foreign(output: Path, is_ours: Callable[[Path], bool]) -> None:
+    """Check, before the work, that an output file is new, empty, or one that we may replace.
+
+    Args:
+        output: The file.
+        is_ours: Whether a file is an earlier output; may raise DataError for one that is not.
+
+    Raises:
+        DataError: Something else is there.
+    """
+    try:
+        ours = not output.exists() or output.stat().st_size == 0 or is_ours(output)
+    except DataError:
+        ours = False
+    if not ours:
+        raise DataError(
+            "exists already, and this command did not write it",
+            path=output,
+            hint="name another --output, or remove the file",
+        )
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that speaks, of those that a launcher started together."""
+    return os.environ.get("RANK", "0") == "0"

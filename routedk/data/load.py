@@ -88,13 +88,13 @@ def from_dataset(
             hint="hand in one of them",
         )
     records = enumerate(dataset, start=1)
-    return apply_options(sessions_from_records(records, path="<dataset>"), options)
+    return apply_options(list(sessions_from_records(records, path="<dataset>")), options)
 
 
 def demo_sessions() -> list[Session]:
     """The embedded demo set, 300 synthetic sessions; see ``demo.md`` beside this module."""
     path = Path(__file__).with_name("demo.jsonl")
-    return sessions_from_records(read_jsonl(path), path=path)
+    return list(sessions_from_records(read_jsonl(path), path=path))
 
 
 def apply_options(sessions: list[Session], options: DataOptions | None = None) -> list[Session]:
@@ -133,9 +133,9 @@ def _read(source: str | Path) -> list[Session]:
     if not path.exists():
         raise DataError("no such file or folder", path=path, hint='check the path, or use "demo"')
     if path.suffix == ".jsonl":
-        return sessions_from_records(read_jsonl(path), path=path)
+        return list(sessions_from_records(read_jsonl(path), path=path))
     if path.suffix == ".parquet":
-        return sessions_from_records(read_parquet(path), path=path)
+        return list(sessions_from_records(read_parquet(path), path=path))
     raise DataError(
         f"unknown kind of file {path.suffix!r}",
         path=path,

@@ -1,6 +1,6 @@
 """The native session record: a plain dict on one side, a Session on the other."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,13 +67,12 @@ def session_from_record(
 
 def sessions_from_records(
     records: Iterable[tuple[int, Mapping[str, Any]]], *, path: str | Path
-) -> list[Session]:
-    """Sessions from numbered native records, ids distinct.
+) -> Iterator[Session]:
+    """Sessions from numbered native records, ids distinct, one at a time.
 
     Raises:
         DataError: As `session_from_record`, or an id comes twice, or there is no record.
     """
-    sessions: list[Session] = []
     lines: dict[str, int] = {}
     for line, record in records:
         session = session_from_record(record, path=path, line=line)
@@ -85,10 +84,9 @@ def sessions_from_records(
                 hint="give every session its own id",
             )
         lines[session.id] = line
-        sessions.append(session)
-    if not sessions:
+        yield session
+    if not lines:
         raise DataError("holds no session", path=path, hint="expected one session a line")
-    return sessions
 
 
 def session_to_record(session: Session) -> dict[str, Any]:

@@ -1,60 +1,81 @@
-"""The command line, and for ``routedk search`` pipelines that answer at once."""
+"""The command line in this process, and a scripted student that answers it."""
 
-import sys
+import json
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from routedk.cli import main
 
-from .generating import asked, data
-
-__all__ = ["asked", "data"]
-
 Run = Callable[..., tuple[int, str, str]]
+Messages = list[dict[str, str]]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    monkeypatch.setenv("ROUTEDK_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command: its exit code, and what it says on stdout and stderr, line breaks folded."""
+    """Runs a command: its exit code, and what it says on stdout and stderr."""
 
     def call(*arguments: str | Path) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as caught:
             main([str(argument) for argument in arguments])
         out, err = capsys.readouterr()
-        return int(caught.value.code or 0), " ".join(out.split()), " ".join(err.split())
+        return int(caught.value.code or 0), out, err
 
     return call
 
 
+@pytest.fixture(scope="session")
+def knowledge(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the annotation teacher makes of the demo's training sessions."""
+    from routedk import distill, load_sessions, split_sessions, write_knowledge
+    from routedk.data import DataOptions
+
+    folder = tmp_path_factory.mktemp("knowledge")
+    parts = split_sessions(load_sessions("demo"), DataOptions())
+    made = distill(parts["train"], store=folder / "store")
+    write_knowledge(made, folder / "knowledge.jsonl")
+    return folder / "knowledge.jsonl"
+
+
+class Script:
+    """The scripted student: `answer` may be replaced; `requests` are what it was asked."""
+
+    def __init__(self) -> None:
+        from tests.scripted import scripted_lm
+
+        self.answer: Callable[[Messages], str] = lambda messages: "1 2 | together"
+        self.lm, self._engine = scripted_lm(lambda messages: self.answer(messages))
+
+    @property
+    def requests(self) -> list[Messages]:
+        return self._engine.requests
+
+
 @pytest.fixture
-def pipelines(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What each pipeline was made with; they answer at once."""
-    from routedk.optimizers.search.testing import FastPipeline
-
-    made: list[dict[str, Any]] = []
-
-    class Fast(FastPipeline):
-        def __init__(self, **options: Any) -> None:
-            super().__init__()
-            made.append(options)
-
-    # The real one's module loads torch; tests/optimizers/search/test_pipeline.py runs it.
-    name = "routedk.optimizers.search.pipeline"
-    module = ModuleType(name)
-    module.Pipeline = Fast  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, name, module)
-    return made
+def script(monkeypatch: pytest.MonkeyPatch) -> Script:
+    script = Script()
+    monkeypatch.setattr("routedk.adapters.lm.resolve_lm", lambda *names: script.lm)
+    return script
 
 
-@pytest.fixture
-def space(tmp_path: Path) -> Path:
-    """A search space in which nothing is trained and little is chosen."""
-    path = tmp_path / "space.toml"
-    path.write_text(
-        'utilization = "ICL"\nformats = ["none", "rule"]\nneighbours = 0\nrules = [4]\n'
-    )
+def records(count: int) -> list[dict[str, Any]]:
+    """Native session records without gold."""
+    return [
+        {
+            "session_id": f"s{k}",
+            "items": [{"id": f"{k}-{n}", "title": f"item {k} {n} é"} for n in range(2 + k % 3)],
+        }
+        for k in range(count)
+    ]
+
+
+def write_records(path: Path, found: list[dict[str, Any]]) -> Path:
+    path.write_text("\n".join(map(json.dumps, found)), encoding="utf-8")
     return path

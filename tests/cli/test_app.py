@@ -1,31 +1,53 @@
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from routedk.cli import main
 from routedk.data import load_sessions
 
+from .conftest import Run, Script, records, write_records
 
-def run(
-    capsys: pytest.CaptureFixture[str], arguments: Sequence[str | Path]
-) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of one command line."""
-    with pytest.raises(SystemExit) as caught:
-        main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    return int(caught.value.code or 0), out, err
+COMMANDS = [
+    "distill",
+    "train",
+    "compile",
+    "generate",
+    "evaluate",
+    "search",
+    "export",
+    "demo",
+    "info",
+]
+GROUPS = {
+    "data": ["describe", "convert"],
+    "cache": ["list", "prune", "verify"],
+    "search": ["report", "export"],
+}
 
 
-def test_describe_demo(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = run(capsys, ["data", "describe", "demo", "--json"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        *([name] for name in COMMANDS),
+        *([g, name] for g, names in GROUPS.items() for name in names),
+    ],
+)
+def test_help_ends_with_an_example(run: Run, command: list[str]) -> None:
+    code, out, _ = run(*command, "--help")
+    assert code == 0
+    last = out.strip().split("Example: ")[-1]
+    assert last.startswith(" ".join(["routedk", *command]))
+
+
+def test_describe_the_demo(run: Run) -> None:
+    code, out, _ = run("data", "describe", "demo", "--json")
     counts = json.loads(out)
     assert code == 0
-    assert counts["sessions"] == 300
-    assert counts["items_without_title"] == 0
+    assert (counts["sessions"], counts["items_without_title"]) == (300, 0)
     assert counts["config"] == {
         "data": "demo",
         "extra_titles": None,
@@ -35,64 +57,50 @@ def test_describe_demo(capsys: pytest.CaptureFixture[str]) -> None:
         "split": "all",
         "seed": 0,
     }
-
-
-def test_describe_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = run(capsys, ["data", "describe", "demo", "--split", "test"])
-    assert code == 0
+    _, out, _ = run("data", "describe", "demo", "--split", "test")
     assert "demo (split test, gold minimal, untitled keep)" in out
     assert "sessions with bundles" in out
 
 
-def test_describe_published_counts(capsys: pytest.CaptureFixture[str], bundlerec: Path) -> None:
-    _, out, _ = run(capsys, ["data", "describe", bundlerec / "clothing", "--json"])
-    counts = json.loads(out)
-    assert (counts["sessions"], counts["sessions_with_bundles"], counts["bundles"]) == (
-        1181,
-        968,
-        1488,
-    )
+def test_describe_published_counts(run: Run, bundlerec: Path) -> None:
+    counts = json.loads(run("data", "describe", bundlerec / "clothing", "--json")[1])
+    found = (counts["sessions"], counts["sessions_with_bundles"], counts["bundles"])
+    assert found == (1181, 968, 1488)
     folder = bundlerec / "electronic"
-    options: list[str | Path] = [
-        "--extra-titles",
-        folder / "item_titles_extra.csv",
-        "--split",
-        "test",
-    ]
-    options += ["--split-file", folder / "split_aicl.json", "--gold", "all", "--untitled", "keep"]
-    _, out, _ = run(capsys, ["data", "describe", folder, "--json", *options])
-    counts = json.loads(out)
+    options = ("--extra-titles", folder / "item_titles_extra.csv", "--split", "test")
+    files = ("--split-file", folder / "split_aicl.json", "--gold", "all")
+    counts = json.loads(run("data", "describe", folder, "--json", *options, *files)[1])
     assert (counts["sessions"], counts["items_without_title"]) == (180, 0)
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
-def test_convert(capsys: pytest.CaptureFixture[str], tmp_path: Path, suffix: str) -> None:
+def test_convert(run: Run, tmp_path: Path, suffix: str) -> None:
     target = tmp_path / f"demo.{suffix}"
-    code, out, _ = run(capsys, ["data", "convert", "demo", target])
+    code, out, _ = run("data", "convert", "demo", target)
     assert (code, out) == (0, f"wrote 300 sessions to {target}\n")
     assert load_sessions(target) == load_sessions("demo")
 
 
-def test_no_file_without_sessions_is_written(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    data = tmp_path / "one.jsonl"
-    data.write_text('{"session_id": "s", "items": [{"id": "a", "title": "tea"}]}\n')
+def test_no_file_without_sessions_is_written(run: Run, tmp_path: Path) -> None:
+    data = write_records(tmp_path / "one.jsonl", records(1))
     target = tmp_path / "test.jsonl"
-    code, out = run(capsys, ["data", "convert", data, target, "--split", "test"])[:2]
+    code, out, err = run("data", "convert", data, target, "--split", "test")
     assert (code, out, target.exists()) == (2, "", False)
+    assert f"{data}: the split 'test' has no session" in err
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["data", "describe", "none.jsonl"], "error: none.jsonl: no such file or folder (check"),
-        (["data", "convert", "demo", "x.csv"], "error: x.csv: the name must end in one of .jsonl"),
-        (["data", "describe", "broken.jsonl"], "error: broken.jsonl:2: invalid JSON"),
+        (["data", "describe", "none.jsonl"], "none.jsonl: no such file or folder (check"),
+        (["data", "convert", "demo", "x.csv"], "x.csv: the name must end in one of .jsonl"),
+        (["data", "describe", "broken.jsonl"], "broken.jsonl:2: invalid JSON"),
+        (["data", "describe", "a" * 300], ""),
+        (["data", "convert", "demo", "a" * 300 + ".jsonl"], ""),
     ],
 )
 def test_an_error_is_one_line_and_exit_code_2(
-    capsys: pytest.CaptureFixture[str],
+    run: Run,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     arguments: list[str],
@@ -100,67 +108,60 @@ def test_an_error_is_one_line_and_exit_code_2(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("broken.jsonl").write_text('{"session_id": 1, "items": [{"id": 1}]}\n{"session\n')
-    code, out, err = run(capsys, arguments)
+    code, out, err = run(*arguments)
     assert (code, out) == (2, "")
-    assert err.startswith(message)
+    assert err.startswith(f"error: {message}")
     assert err.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.jsonl"]
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["data", "describe", "a" * 300],
-        ["data", "convert", "demo", "a" * 300 + ".jsonl"],
-        ["generate", "--data", "demo", "--lm", "x", "--output", "file/bundles.jsonl"],
-        # Sessions have the keys of predictions, too: they are not to be appended to.
-        ["generate", "--data", "mine.jsonl", "--lm", "x", "--output", "mine.jsonl", "--resume"],
-    ],
-)
-def test_a_file_that_cannot_be_used_is_one_line(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    arguments: list[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("file").write_text("")
-    Path("mine.jsonl").write_text('{"session_id": 1, "items": [{"id": 1}], "bundles": []}\n')
-    code, out, err = run(capsys, arguments)
-    assert (code, out) == (2, "")
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-
-
-def test_a_wrong_option_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, err = run(capsys, ["data", "describe", "demo", "--gold", "some"])
+def test_a_wrong_option_is_exit_code_2(run: Run) -> None:
+    code, _, err = run("data", "describe", "demo", "--gold", "some")
     assert code == 2
     assert "--gold" in err
 
 
-@pytest.mark.parametrize(
-    "command", [[], ["data"], ["data", "describe"], ["data", "convert"], ["info"]]
-)
-def test_help_ends_with_an_example(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
-    code, out, _ = run(capsys, [*command, "--help"])
-    assert code == 0
-    assert "Example: routedk" in out.strip().splitlines()[-1]
+def test_a_model_that_cannot_be_reached_is_one_line(
+    run: Run, script: Script, tmp_path: Path
+) -> None:
+    def fail(messages: object) -> str:
+        raise OSError("connection refused")
+
+    script.answer = fail
+    code, _, err = run("generate", "--data", "demo", "--lm", "x", "--output", tmp_path / "b.jsonl")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert err.startswith("error: the language model failed: ")
+    assert "connection refused" in err
+    assert "(check its name, key and address)" in err
+    assert not (tmp_path / "b.jsonl").exists()
 
 
-def test_info(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ROUTEDK_CACHE", "/somewhere")
-    _, out, _ = run(capsys, ["info", "--json"])
-    facts = json.loads(out)
+def test_only_the_main_process_reports_a_shared_error(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    monkeypatch.setenv("RANK", "1")
+    assert run("data", "describe", "none.jsonl")[0] == 2
+    assert len(waited) == 1
+    monkeypatch.setenv("RANK", "0")
+    run("data", "describe", "none.jsonl")
+    assert len(waited) == 1
+
+
+def test_info(run: Run) -> None:
+    facts = json.loads(run("info", "--json")[1])
     assert facts["license"] == "Apache-2.0"
-    assert facts["cache"] == "/somewhere"
+    assert facts["cache"] == os.environ["ROUTEDK_CACHE"]
     assert "torch" in facts["versions"]
-    assert "Apache-2.0" in run(capsys, ["info"])[1]
-    assert run(capsys, ["--version"])[1].startswith("routedk ")
+    assert "Apache-2.0" in run("info")[1]
+    assert run("--version")[1].startswith("routedk ")
 
 
 @pytest.mark.parametrize("module", ["routedk", "routedk.data", "routedk.cli"])
 def test_import_pulls_nothing_heavy(module: str) -> None:
-    heavy = ["torch", "dspy", "transformers", "pandas", "pyarrow", "datasets", "numpy", "sklearn"]
+    heavy = ["torch", "dspy", "transformers", "pandas", "pyarrow", "datasets", "sklearn", "optuna"]
     code = f"import sys, {module}; print(sorted(set({heavy}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -1,30 +1,20 @@
 import json
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from routedk.artifacts import Artifact, ArtifactStore, Recipe
 from routedk.artifacts.manifest import MANIFEST
-from routedk.cli import main
 
-Run = Callable[..., tuple[int, str, str]]
+from .conftest import Run
 
 
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+@pytest.fixture(autouse=True)
+def _cache_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ROUTEDK_CACHE", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as caught:
-            main(["cache", *map(str, arguments)])
-        out, err = capsys.readouterr()
-        return int(caught.value.code or 0), out, err
-
-    return call
 
 
 @pytest.fixture
@@ -46,7 +36,7 @@ def parts(tmp_path: Path) -> list[Artifact]:
 
 
 def test_list(run: Run, parts: list[Artifact]) -> None:
-    code, out, _ = run("list")
+    code, out, _ = run("cache", "list")
     assert code == 0
     rows = [
         [cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if "│" in line
@@ -59,7 +49,7 @@ def test_list(run: Run, parts: list[Artifact]) -> None:
 
 
 def test_list_as_json(run: Run, parts: list[Artifact]) -> None:
-    (entry,) = json.loads(run("list", "--stage", "program", "--json")[1])
+    (entry,) = json.loads(run("cache", "list", "--stage", "program", "--json")[1])
     assert entry["key"] == parts[1].key
     assert (entry["stage"], entry["size"]) == ("program", 1000)
     assert Path(entry["folder"]) == parts[1].folder
@@ -68,20 +58,23 @@ def test_list_as_json(run: Run, parts: list[Artifact]) -> None:
 
 
 def test_nothing_is_kept_yet(run: Run) -> None:
-    code, out, _ = run("list")
+    code, out, _ = run("cache", "list")
     assert (code, out) == (0, "0 artifacts, 0 B; made in 0.0 s\n")
-    assert run("verify")[:2] == (0, "All artifacts are whole.\n")
-    assert "0 artifacts" in run("prune", "--older-than", "0")[1]
+    assert run("cache", "verify")[:2] == (0, "All artifacts are whole.\n")
+    assert "0 artifacts" in run("cache", "prune", "--older-than", "0")[1]
 
 
 def test_prune(run: Run, parts: list[Artifact]) -> None:
-    code, out, _ = run("prune", "--older-than", "1", "--dry-run")
+    code, out, _ = run("cache", "prune", "--older-than", "1", "--dry-run")
     assert code == 0
     assert "1 artifacts, 3.0 KB, and 0 unfinished would be removed" in out
     assert all(part.folder.exists() for part in parts)
-    assert "1 artifacts, 3.0 KB, and 0 unfinished removed" in run("prune", "--max-size", "1.5KB")[1]
+    assert (
+        "1 artifacts, 3.0 KB, and 0 unfinished removed"
+        in run("cache", "prune", "--max-size", "1.5KB")[1]
+    )
     assert [part.folder.exists() for part in parts] == [False, True]
-    run("prune", "--stage", "program")
+    run("cache", "prune", "--stage", "program")
     assert not parts[1].folder.exists()
 
 
@@ -95,24 +88,24 @@ def test_prune_takes_unfinished_work(run: Run, tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError):
         store.obtain(recipe, killed)
-    assert "and 0 unfinished" in run("prune", "--older-than", "1")[1]
-    assert "and 1 unfinished would be" in run("prune", "--older-than", "0", "--dry-run")[1]
+    assert "and 0 unfinished" in run("cache", "prune", "--older-than", "1")[1]
+    assert "and 1 unfinished would be" in run("cache", "prune", "--older-than", "0", "--dry-run")[1]
     assert here.exists()
-    assert "and 1 unfinished removed" in run("prune", "--older-than", "0")[1]
+    assert "and 1 unfinished removed" in run("cache", "prune", "--older-than", "0")[1]
     assert not here.exists()
 
 
 def test_verify(run: Run, parts: list[Artifact]) -> None:
-    assert run("verify") == (0, "All artifacts are whole.\n", "")
+    assert run("cache", "verify") == (0, "All artifacts are whole.\n", "")
     (parts[0].folder / "a").write_bytes(bytes(2999) + b"1")
-    code, _, err = run("verify")
+    code, _, err = run("cache", "verify")
     assert code == 1
     assert f"expert/{parts[0].key}: a has SHA-256 " in err
     assert "1 artifacts are broken: --remove removes them, and they are made again" in err
-    assert run("verify", "--stage", "program")[0] == 0
-    code, _, err = run("verify", "--remove")
+    assert run("cache", "verify", "--stage", "program")[0] == 0
+    code, _, err = run("cache", "verify", "--remove")
     assert (code, "1 artifacts are broken: removed" in err) == (1, True)
-    assert run("verify")[0] == 0
+    assert run("cache", "verify")[0] == 0
     assert not parts[0].folder.exists()
 
 
@@ -127,6 +120,6 @@ def test_verify(run: Run, parts: list[Artifact]) -> None:
     ],
 )
 def test_what_is_refused(run: Run, arguments: tuple[str, ...], message: str) -> None:
-    code, _, err = run(*arguments)
+    code, _, err = run("cache", *arguments)
     assert code == 2
     assert message in err

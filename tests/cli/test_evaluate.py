@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from routedk.cli import main
 from routedk.data import load_sessions, write_jsonl
 from routedk.eval import BASELINES, METRICS
 from routedk.similarity import TfidfEncoder, encoders
 from routedk.types import Bundle, Item, Session
+
+from .conftest import Run
 
 SESSIONS = [
     Session(
@@ -18,14 +19,6 @@ SESSIONS = [
     )
     for n in range(40)
 ]
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of `routedk evaluate`."""
-    with pytest.raises(SystemExit) as caught:
-        main(["evaluate", *map(str, arguments)])
-    out, err = capsys.readouterr()
-    return int(caught.value.code or 0), out, err
 
 
 @pytest.fixture(autouse=True)
@@ -47,9 +40,7 @@ def write_predictions(path: Path, bundles: Sequence[object], ids: Sequence[str])
     return path
 
 
-def test_predictions_need_no_titles(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_predictions_need_no_titles(data: Path, tmp_path: Path, run: Run) -> None:
     predictions = write_predictions(
         tmp_path / "p.jsonl",
         [{"items": ["b", "a"], "intent": "camera"}, {"items": ["c"], "intent": ""}],
@@ -57,7 +48,15 @@ def test_predictions_need_no_titles(
     )
     output = tmp_path / "out" / "result.json"
     code, out, err = run(
-        capsys, "--data", data, "--split", "all", "--predictions", predictions, "--output", output
+        "evaluate",
+        "--data",
+        data,
+        "--split",
+        "all",
+        "--predictions",
+        predictions,
+        "--output",
+        output,
     )
     assert (code, err) == (0, "")
     record = json.loads(output.read_text(encoding="utf-8"))
@@ -86,13 +85,21 @@ def test_predictions_need_no_titles(
     assert str(output) in out
 
 
-def test_sessions_left_out_count_as_unanswered(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_sessions_left_out_count_as_unanswered(data: Path, tmp_path: Path, run: Run) -> None:
     bundles = [{"items": ["a", "b"]}]
     predictions = write_predictions(tmp_path / "p.jsonl", bundles, ["1", "2"])
     output = tmp_path / "r.json"
-    run(capsys, "--data", data, "--split", "all", "--predictions", predictions, "--output", output)
+    run(
+        "evaluate",
+        "--data",
+        data,
+        "--split",
+        "all",
+        "--predictions",
+        predictions,
+        "--output",
+        output,
+    )
     record = json.loads(output.read_text(encoding="utf-8"))
     assert record["counts"]["answered"] == 2
     assert record["results"]["matched"]["f1"]["value"] == pytest.approx(2 / 32)
@@ -100,12 +107,10 @@ def test_sessions_left_out_count_as_unanswered(
     assert "intents" not in record
 
 
-def test_dropping_untitled_items_is_said_to_leak(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_dropping_untitled_items_is_said_to_leak(data: Path, tmp_path: Path, run: Run) -> None:
     output = tmp_path / "r.json"
     code, out, _ = run(
-        capsys, "--data", data, "--untitled", "drop", "--baselines", "--output", output
+        "evaluate", "--data", data, "--untitled", "drop", "--baselines", "--output", output
     )
     record = json.loads(output.read_text(encoding="utf-8"))
     assert code == 0
@@ -118,9 +123,9 @@ def test_dropping_untitled_items_is_said_to_leak(
     assert "whole-session" in out
 
 
-def test_baselines_on_the_demo_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_baselines_on_the_demo_set(tmp_path: Path, run: Run) -> None:
     output = tmp_path / "r.json"
-    code, out, _ = run(capsys, "--data", "demo", "--baselines", "--output", output)
+    code, out, _ = run("evaluate", "--data", "demo", "--baselines", "--output", output)
     record = json.loads(output.read_text(encoding="utf-8"))
     gold = [session for session in load_sessions("demo") if session.gold]
     assert code == 0
@@ -132,9 +137,7 @@ def test_baselines_on_the_demo_set(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "…" not in out
 
 
-def test_thresholds_fall_back_on_training_sessions(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_thresholds_fall_back_on_training_sessions(tmp_path: Path, run: Run) -> None:
     titled = [Session(s.id, s.items[:3], s.bundles) for s in SESSIONS[1:4]]
     data = tmp_path / "few.jsonl"
     write_jsonl(data, titled)
@@ -146,7 +149,7 @@ def test_thresholds_fall_back_on_training_sessions(
         "--output",
         tmp_path / "r.json",
     ]
-    code, _, _ = run(capsys, "--data", data, "--baselines", *options)
+    code, _, _ = run("evaluate", "--data", data, "--baselines", *options)
     record = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
     assert code == 0
     assert record["baselines"]["title-clusters"]["config"]["tuned_on"] == "train"
@@ -160,14 +163,14 @@ def test_thresholds_fall_back_on_training_sessions(
         (["--predictions", "missing.jsonl"], "missing.jsonl: no such file"),
     ],
 )
-def test_what_a_user_can_mend_is_one_line(
+def test_what_a_user_can_fix_is_one_line(
     arguments: list[str],
     message: str,
     data: Path,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    run: Run,
 ) -> None:
-    code, out, err = run(capsys, "--data", data, "--output", tmp_path / "r.json", *arguments)
+    code, out, err = run("evaluate", "--data", data, "--output", tmp_path / "r.json", *arguments)
     assert code == 2
     assert out == ""
     assert err.startswith("error: ")
@@ -176,13 +179,11 @@ def test_what_a_user_can_mend_is_one_line(
     assert not (tmp_path / "r.json").exists()
 
 
-def test_unknown_items_are_named(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unknown_items_are_named(data: Path, tmp_path: Path, run: Run) -> None:
     bundles = [{"items": ["a", "nope"]}]
     predictions = write_predictions(tmp_path / "p.jsonl", bundles, ["3"])
     code, _, err = run(
-        capsys, "--data", data, "--predictions", predictions, "--output", tmp_path / "r.json"
+        "evaluate", "--data", data, "--predictions", predictions, "--output", tmp_path / "r.json"
     )
     assert code == 2
     assert "p.jsonl:1: session '3' has no item 'nope'" in err

@@ -4,78 +4,103 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from .generating import SESSIONS, Asked, expected, lines, records, run
+from routedk.data import load_sessions
+from routedk.eval import read_predictions
+
+from .conftest import Messages, Run, Script, records, write_records
+
+SESSIONS = 10
 
 
-def test_from_a_file_to_a_file(
-    capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path, asked: Asked
-) -> None:
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_records(tmp_path / "sessions.jsonl", records(SESSIONS))
+
+
+def name_of(messages: Messages) -> str:
+    """The session that is asked about."""
+    return "s" + messages[-1]["content"].split(" ")[2]
+
+
+@pytest.fixture
+def asked(script: Script) -> Script:
+    script.answer = lambda messages: f"1 2 | für {name_of(messages)}"
+    return script
+
+
+def lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def expected(count: int = SESSIONS) -> list[dict[str, Any]]:
+    return [
+        {
+            "session_id": f"s{k}",
+            "bundles": [{"items": [f"{k}-0", f"{k}-1"], "intent": f"für s{k}"}],
+        }
+        for k in range(count)
+    ]
+
+
+@pytest.mark.usefixtures("asked")
+def test_from_a_file_to_a_file(run: Run, data: Path, tmp_path: Path) -> None:
     output = tmp_path / "deep" / "bundles.jsonl"
-    code, out, _ = run(capsys, "generate", "--data", data, "--lm", "x", "--output", output)
+    code, out, _ = run("generate", "--data", data, "--lm", "x", "--output", output)
     assert (code, out) == (0, "")
-    text = output.read_text(encoding="utf-8")
-    assert lines(text) == expected()
-    assert "für" in text
+    assert lines(output.read_text(encoding="utf-8")) == expected()
+    assert "für" in output.read_text(encoding="utf-8")
+    assert len(read_predictions(output, load_sessions(data))) == SESSIONS
 
 
-def test_evaluate_reads_what_generate_writes(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, asked: Asked
-) -> None:
-    from routedk.data import load_sessions
-    from routedk.eval.predictions import read_predictions
+def test_the_same_command_resumes(run: Run, data: Path, tmp_path: Path, script: Script) -> None:
+    output = tmp_path / "bundles.jsonl"
+    options = ("generate", "--data", data, "--lm", "x", "--output", output, "--threads", "1")
 
-    data = tmp_path / "sessions.jsonl"
-    data.write_text("\n".join(map(json.dumps, records())), encoding="utf-8")
-    run(capsys, "generate", "--data", data, "--lm", "x", "--output", tmp_path / "b.jsonl")
-    sessions = load_sessions(data)
-    assert len(read_predictions(tmp_path / "b.jsonl", sessions)) == SESSIONS
+    def fail(messages: Messages) -> str:
+        if name_of(messages) == "s6":
+            raise RuntimeError("the key is wrong")
+        return f"1 2 | für {name_of(messages)}"
+
+    script.answer = fail
+    code, _, err = run(*options)
+    assert code == 2
+    assert "the key is wrong" in err
+    assert not output.exists()
+    script.requests.clear()
+    script.answer = lambda messages: f"1 2 | für {name_of(messages)}"
+    for _ in range(2):
+        assert run(*options)[0] == 0
+        assert lines(output.read_text(encoding="utf-8")) == expected()
+    assert {"s6", "s9"} <= set(map(name_of, script.requests)) <= {f"s{k}" for k in range(6, 10)}
 
 
-def test_from_a_file_to_stdout(
-    capsys: pytest.CaptureFixture[str], data: Path, asked: Asked
-) -> None:
-    code, out, _ = run(capsys, "generate", "--data", data, "--lm", "x", "--threads", "2")
+def stdin_of(monkeypatch: pytest.MonkeyPatch, content: str | bytes) -> None:
+    raw = content if isinstance(content, bytes) else content.encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw), encoding="ascii"))
+
+
+@pytest.mark.usefixtures("asked")
+def test_from_stdin_to_stdout(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    stdin_of(monkeypatch, "\n".join(json.dumps(r, ensure_ascii=False) for r in records(SESSIONS)))
+    code, out, _ = run("generate", "--data", "-", "--lm", "x", "--threads", "2")
     assert code == 0
     assert lines(out) == expected()
 
 
-def stdin_of(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding="ascii"))
-
-
-def test_from_stdin(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, asked: Asked
-) -> None:
-    content = "\n".join(json.dumps(record, ensure_ascii=False) for record in records())
-    stdin_of(monkeypatch, content.encode())
-    code, out, _ = run(capsys, "generate", "--data", "-", "--lm", "x")
-    assert code == 0
-    assert lines(out) == expected()
-
-
-def test_options_hold_for_stdin(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    asked: Asked,
-) -> None:
+@pytest.mark.usefixtures("asked")
+def test_policies_hold_for_stdin(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     titles = tmp_path / "titles.csv"
     titles.write_text("item ID,titles\n0-0,item 0 A\n")
-    content = [{"session_id": "s0", "items": [{"id": "0-0", "title": ""}, {"id": "0-1"}]}]
-    content[0]["items"][1]["title"] = "item 0 B"  # type: ignore[index]
-    stdin_of(monkeypatch, json.dumps(content[0]).encode())
+    items = [{"id": "0-0", "title": ""}, {"id": "0-1", "title": "item 0 B"}, {"id": "0-2"}]
+    stdin_of(monkeypatch, json.dumps({"session_id": "s0", "items": items}))
     options = ("--untitled", "drop", "--extra-titles", titles)
-    code, out, _ = run(capsys, "generate", "--data", "-", "--lm", "x", *options)
+    code, out, _ = run("generate", "--data", "-", "--lm", "x", *options)
     assert code == 0
     assert lines(out) == expected(1)
-
-    stdin_of(monkeypatch, "\n".join(map(json.dumps, records())).encode())
-    code, out, _ = run(capsys, "generate", "--data", "-", "--lm", "x", "--split", "test")
-    assert code == 0
-    assert len(lines(out)) == 2
 
 
 @pytest.mark.parametrize(
@@ -87,97 +112,79 @@ def test_options_hold_for_stdin(
         (b'{"session_id": "a"}', "error: <stdin>:1: "),
     ],
 )
+@pytest.mark.usefixtures("asked")
 def test_broken_stdin(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    asked: Asked,
-    content: bytes,
-    message: str,
+    run: Run, monkeypatch: pytest.MonkeyPatch, content: bytes, message: str
 ) -> None:
     stdin_of(monkeypatch, content)
-    code, out, err = run(capsys, "generate", "--data", "-", "--lm", "x")
+    code, out, err = run("generate", "--data", "-", "--lm", "x")
     assert (code, out) == (2, "")
     assert message in err
     assert len(err.splitlines()) == 1
 
 
-def test_dtype_is_of_the_student(capsys: pytest.CaptureFixture[str], data: Path) -> None:
-    code, _, err = run(capsys, "generate", "--data", data, "--lm", "x", "--dtype", "bfloat16")
-    assert code == 2
-    assert "--dtype is of the student: leave it out with --lm" in err
-
-
-def test_untitled_items_are_said(
-    capsys: pytest.CaptureFixture[str], data: Path, asked: Asked
-) -> None:
-    assert "Warning" not in run(capsys, "generate", "--data", data, "--lm", "x")[2]
+@pytest.mark.usefixtures("asked")
+def test_untitled_items_are_said(run: Run, data: Path) -> None:
+    assert "Warning" not in run("generate", "--data", data, "--lm", "x")[2]
     data.write_text('{"session_id": "s0", "items": [{"id": "a", "title": "0 "}, {"id": "b"}]}')
-    _, _, err = run(capsys, "generate", "--data", data, "--lm", "x")
-    assert "Warning: 1 of 2 items have no title and are shown as untitled" in " ".join(err.split())
+    _, _, err = run("generate", "--data", data, "--lm", "x")
+    assert "Warning: 1 of 2 items have no title and are shown as untitled" in err
 
 
-def test_a_split_without_sessions(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, asked: Asked
+def test_unreadable_answers_are_sessions_without_bundles(
+    run: Run, data: Path, script: Script
 ) -> None:
-    data = tmp_path / "one.jsonl"
-    data.write_text('{"session_id": "s", "items": [{"id": "a", "title": "tea"}]}\n')
-    options = ("--data", data, "--split", "test", "--lm", "x")
-    code, _, err = run(capsys, "generate", *options)
-    assert code == 2
-    assert f"{data}: the split 'test' has no session" in err
-
-
-def test_no_program(
-    capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path, asked: Asked
-) -> None:
-    options = ("--data", data, "--lm", "x", "--program", tmp_path / "none.json")
-    code, _, err = run(capsys, "generate", *options)
-    assert code == 2
-    assert "none.json: no such file" in err
-
-
-def test_a_model_without_likelihoods_is_refused_before_it_is_asked(
-    capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path, asked: Asked
-) -> None:
-    from routedk.programs.generator import BundleGenerator
-    from routedk.programs.grouping import SimilarIntents
-
-    grouping = SimilarIntents(weight=0.5, threshold=0.5, by_likelihood=True)
-    BundleGenerator(grouping=grouping).save(tmp_path / "program.json")
-    options = ("--lm", "x", "--program", tmp_path / "program.json", "--output", tmp_path / "b")
-    code, out, err = run(capsys, "generate", "--data", data, *options)
-    assert (code, out, asked.sessions) == (2, "", [])
-    assert err.startswith("error: this program compares intents by their likelihood, which only")
-    assert "compile it for this language model" in err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["program.json", "sessions.jsonl"]
-
-
-def test_unparsable_answers_are_sessions_without_bundles(
-    capsys: pytest.CaptureFixture[str], data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from tests.scripted import scripted_lm
-
-    model, _ = scripted_lm(lambda messages: "I would rather not")
-    monkeypatch.setattr("routedk.cli.generate.resolve_lm", lambda **options: model)
-    code, out, err = run(capsys, "generate", "--data", data, "--lm", "x")
+    script.answer = lambda messages: "I would rather not"
+    code, out, err = run("generate", "--data", data, "--lm", "x")
     assert code == 0
     assert [record["bundles"] for record in lines(out)] == [[]] * SESSIONS
     assert f"Sessions without an answer: {SESSIONS}, first s0: " in err
 
 
-def test_which_lm(capsys: pytest.CaptureFixture[str], data: Path) -> None:
-    code, _, err = run(capsys, "generate", "--data", data)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "which language model? give --lm NAME"),
+        (("--lm", "x", "--dtype", "bfloat16"), "--dtype is for the student, leave it out"),
+        (("--lm", "x", "--program", "none.json"), "none.json: no such file"),
+        (("--lm", "x", "--samples", "0"), "samples=0: it must be at least 1"),
+        (("--lm", "x", "--output", "sessions.jsonl"), "sessions.jsonl: exists already, and this"),
+        (("--lm", "x", "--output", "notes"), "notes: exists already, and this command did not"),
+    ],
+)
+def test_what_is_refused(
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    data: Path,
+    options: tuple[str, ...],
+    message: str,
+) -> None:
+    monkeypatch.chdir(data.parent)
+    (data.parent / "notes").write_text("mine")
+    content = data.read_bytes()
+    code, _, err = run("generate", "--data", data, *options)
     assert code == 2
-    assert "which language model?" in err
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert (data.read_bytes(), (data.parent / "notes").read_text()) == (content, "mine")
+
+
+@pytest.mark.usefixtures("asked")
+def test_an_earlier_output_is_replaced(run: Run, data: Path, tmp_path: Path) -> None:
+    output = tmp_path / "bundles.jsonl"
+    for earlier in ("", '{"session_id": "old", "bundles": []}\n'):
+        output.write_text(earlier)
+        assert run("generate", "--data", data, "--lm", "x", "--output", output)[0] == 0
+        assert lines(output.read_text(encoding="utf-8")) == expected()
 
 
 def test_stdout_is_utf8_whatever_the_terminal(data: Path, tmp_path: Path) -> None:
     code = (
         f"import sys; sys.path.append({str(Path(__file__).parents[2])!r})\n"
         "from tests.scripted import scripted_lm\n"
-        "import routedk.cli.generate as module, routedk.cli\n"
+        "import routedk.adapters.lm as module, routedk.cli\n"
         "model, _ = scripted_lm(lambda messages: '1 2 | f\\xfcr dich')\n"
-        "module.resolve_lm = lambda **options: model\n"
+        "module.resolve_lm = lambda *names: model\n"
         f"routedk.cli.main(['generate', '--data', {str(data)!r}, '--lm', 'x'])\n"
     )
     done = subprocess.run(
@@ -189,47 +196,3 @@ def test_stdout_is_utf8_whatever_the_terminal(data: Path, tmp_path: Path) -> Non
     )
     assert done.returncode == 0, done.stderr.decode()
     assert "für dich" in done.stdout.decode("utf-8")
-
-
-def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = run(capsys, "generate", "--help")
-    assert code == 0
-    assert "Example: routedk generate --data demo" in out
-
-
-def test_sessions_that_are_answered_are_no_neighbours(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    data: Path,
-    tmp_path: Path,
-) -> None:
-    from routedk.programs.generator import BundleGenerator
-    from routedk.programs.knowledge.compiled import CompiledKnowledge
-    from routedk.types import Bundle, Item, Session
-    from tests.scripted import scripted_lm
-
-    def session(name: str, *titles: str) -> Session:
-        items = tuple(Item(f"{name}-{n}", title) for n, title in enumerate(titles))
-        return Session(name, items, (Bundle((items[0].id, items[1].id), f"gold of {name}"),))
-
-    known = tuple(session(f"s{k}", f"item {k} 0 é", f"item {k} 1 é") for k in range(SESSIONS))
-    knowledge = CompiledKnowledge(
-        k=2,
-        sessions=(*known, session("other", "item", "thing")),
-        thoughts={"s0": "thought of s0", "other": "thought of other"},
-        show_thoughts=True,
-    )
-    BundleGenerator(knowledge).save(tmp_path / "program.json")
-    lm, engine = scripted_lm(lambda messages: "1 2")
-    monkeypatch.setattr("routedk.cli.generate.resolve_lm", lambda **options: lm)
-    options = ("--lm", "x", "--program", tmp_path / "program.json")
-    code, _, err = run(capsys, "generate", "--data", data, *options)
-    assert code == 0
-    assert "10 of the program's 11 training sessions are among those answered" in err
-    assert len(engine.requests) == SESSIONS
-    for messages in engine.requests:
-        prompt = "\n".join(message["content"] for message in messages)
-        assert "gold of other" in prompt
-        assert "thought of other" in prompt
-        assert "gold of s" not in prompt
-        assert "thought of s" not in prompt

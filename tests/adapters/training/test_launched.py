@@ -70,9 +70,9 @@ def test_another_process_lets_the_first_say_what_is_wrong(
     """The launcher ends it meanwhile; where it does not, the error was this process's alone."""
     slept: list[float] = []
     monkeypatch.setattr("time.sleep", slept.append)
-    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.delenv("RANK", raising=False)
     if rank is not None:
-        monkeypatch.setenv("LOCAL_RANK", rank)
+        monkeypatch.setenv("RANK", rank)
     with pytest.raises(SystemExit) as caught:
         main(["data", "describe", "nowhere.jsonl"])
     assert (caught.value.code, slept) == (2, waits)

@@ -1,0 +1,102 @@
+"""Command-line options out of config dataclasses, so that names, defaults and help are said once.
+
+A command declares what it needs as plain parameters::
+
+    @with_config_options
+    def train(data: DataPath, options: DataOptions, config: TrainConfig, output: OutputFolder): ...
+
+Each parameter whose type is a dataclass is replaced by one option per field: ``learning_rate``
+becomes ``--learning-rate``, its help is the field's text in the ``Args:`` section of the class.
+Fields of the same name, such as ``seed``, are one option, and every config gets its value.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, Field, fields, is_dataclass
+from enum import StrEnum
+from functools import wraps
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import docstring_parser
+import typer
+
+_PANELS = {"DataOptions": "Sessions"}
+_PANEL = "Settings"
+
+
+def with_config_options(command: Callable[..., None]) -> Callable[..., None]:
+    """A command in which each parameter that is a config dataclass is one option per field."""
+    signature = inspect.signature(command, eval_str=True)
+    parameters: dict[str, inspect.Parameter] = {}
+    configs: dict[str, Any] = {}
+    for name, parameter in signature.parameters.items():
+        if is_dataclass(parameter.annotation):
+            configs[name] = parameter.annotation
+        else:
+            parameters[name] = parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+    own = list(parameters)
+    for config in configs.values():
+        for option in config_options(config):
+            parameters.setdefault(option.name, option)
+
+    @wraps(command)
+    def run(**values: Any) -> None:
+        built = {name: _build(config, values) for name, config in configs.items()}
+        command(**{name: values[name] for name in own}, **built)
+
+    run.__signature__ = signature.replace(parameters=list(parameters.values()))  # type: ignore[attr-defined]
+    run.__annotations__ = {name: option.annotation for name, option in parameters.items()}
+    return run
+
+
+def config_options(config: Any) -> list[inspect.Parameter]:
+    """The options of a config dataclass, as parameters that typer understands."""
+    types = get_type_hints(config)
+    texts = {
+        param.arg_name: _help(param.description or "")
+        for param in docstring_parser.parse(config.__doc__ or "").params
+    }
+    panel = _PANELS.get(config.__name__, _PANEL)
+    return [_option(field, types[field.name], texts[field.name], panel) for field in fields(config)]
+
+
+def _help(text: str) -> str:
+    """Text on one line, for rich: it takes words in square brackets for markup."""
+    return " ".join(text.split()).replace("`", "").replace("[", r"\[")
+
+
+def _option(field: Field[Any], kind: Any, text: str, panel: str) -> inspect.Parameter:
+    name = f"--{field.name.replace('_', '-')}"
+    if kind is bool and field.default is False:
+        names = name
+    elif bool in (kind, *get_args(kind)):
+        names = f"{name}/--no-{name[2:]}"
+    else:
+        names = name
+    default: Any = inspect.Parameter.empty if field.default is MISSING else field.default
+    if get_origin(kind) is tuple:
+        kind, default = list[_element(get_args(kind)[0])], list(default)  # type: ignore[misc]
+    option = typer.Option(names, help=text, rich_help_panel=panel)
+    return inspect.Parameter(
+        field.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        annotation=Annotated[kind, option],
+        default=default,
+    )
+
+
+def _element(kind: Any) -> Any:
+    """The element type of a repeatable option; typer takes choices in a list only as an enum."""
+    if get_origin(kind) is not Literal:
+        return kind
+    return StrEnum("Choice", {value: value for value in get_args(kind)})
+
+
+def _build(config: Any, values: dict[str, Any]) -> Any:
+    return config(**{field.name: _given(values[field.name]) for field in fields(config)})
+
+
+def _given(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(str(one) if isinstance(one, StrEnum) else one for one in value)
+    return value

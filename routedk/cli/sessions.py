@@ -1,0 +1,140 @@
+"""The sessions and the knowledge that a command works on."""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from routedk.data import (
+    DataOptions,
+    Part,
+    SplitName,
+    apply_options,
+    has_title,
+    load_sessions,
+    select_split,
+)
+from routedk.data.load import read_extra_titles
+from routedk.data.policies import fill_titles
+from routedk.data.records import sessions_from_records
+from routedk.errors import DataError, SettingError
+from routedk.files import parse_jsonl
+from routedk.types import KnowledgeBase, Session
+
+_SOURCE = "A .jsonl or .parquet file, a BundleRec folder, or demo for the embedded set."
+_PANEL = "Sessions"
+
+DataPath = Annotated[
+    str, typer.Option("--data", metavar="PATH", help=_SOURCE, rich_help_panel=_PANEL)
+]
+DataArgument = Annotated[str, typer.Argument(metavar="PATH", help=_SOURCE)]
+Split = Annotated[SplitName, typer.Option(help="The sessions to take.", rich_help_panel=_PANEL)]
+KnowledgeFiles = Annotated[
+    list[str],
+    typer.Option(
+        "--knowledge",
+        metavar="[NAME=]FILE",
+        help="A knowledge.jsonl of distill; NAME= where it is of another domain. Repeatable.",
+    ),
+]
+
+
+def load_split(data: str, options: DataOptions, split: SplitName) -> list[Session]:
+    """The sessions of one split.
+
+    Raises:
+        DataError: There is none.
+    """
+    sessions = select_split(load_sessions(data, options), options, split)
+    if not sessions:
+        raise DataError(
+            f"the split {split!r} has no session", path=data, hint="name another --split"
+        )
+    return sessions
+
+
+def sessions_on_stdin(options: DataOptions) -> Iterator[Session]:
+    """Sessions as JSONL from standard input, each as soon as its line is there."""
+    lines = parse_jsonl(sys.stdin.buffer, path="<stdin>")
+    titles = read_extra_titles(options.extra_titles) if options.extra_titles else {}
+    policies = replace(options, extra_titles=None, split_file=None)
+    for session in sessions_from_records(lines, path="<stdin>"):
+        yield from apply_options(fill_titles([session], titles), policies)
+
+
+def data_record(data: str, options: DataOptions, split: SplitName) -> dict[str, str | int | None]:
+    """What a result states about its sessions, ready for JSON."""
+    files = {"extra_titles": options.extra_titles, "split_file": options.split_file}
+    return {
+        "data": data,
+        **{name: None if path is None else str(path) for name, path in files.items()},
+        "gold": options.gold,
+        "untitled": options.untitled,
+        "split": split,
+        "seed": options.seed,
+    }
+
+
+def warn_untitled(sessions: Sequence[Session]) -> None:
+    """Warn on stderr about items without a title, of which a student sees nothing."""
+    items = {item.id: item for session in sessions for item in session.items}
+    untitled = sum(not has_title(item) for item in items.values())
+    if untitled:
+        typer.echo(
+            f"Warning: {untitled} of {len(items)} items have no title and are shown as untitled: "
+            "give --extra-titles FILE, or --untitled drop.",
+            err=True,
+        )
+
+
+def load_knowledge(files: Sequence[str], parts: dict[Part, list[Session]]) -> KnowledgeBase:
+    """The knowledge that ``--knowledge`` names, merged.
+
+    Args:
+        files: Each a path, or ``NAME=path`` for knowledge of a domain other than the sessions'.
+        parts: All sessions by split; no knowledge may have been made from a test session.
+
+    Raises:
+        DataError: A file cannot be read.
+        SettingError: Knowledge was made from a test session, or a session's id looks like one of
+            a named domain.
+    """
+    from routedk.data.knowledge_file import read_knowledge
+    from routedk.programs.teachers.accumulate import accumulate, is_domain_name, of_domain
+
+    bases = []
+    for file in files:
+        name, found, path = file.partition("=")
+        foreign = bool(found) and not Path(file).exists() and is_domain_name(name)
+        base = read_knowledge(path if foreign else file)
+        if foreign:
+            _refuse_domain(file, name, chain(*parts.values()))
+            base = of_domain(base, name)
+        _refuse_test_sessions(path if foreign else file, base, parts["test"])
+        bases.append(base)
+    return bases[0] if len(bases) == 1 else accumulate(bases)
+
+
+def _refuse_domain(file: str, name: str, sessions: Iterable[Session]) -> None:
+    """Check that no session has an id like those that a domain's sessions are given."""
+    taken = next((s.id for s in sessions if s.id.startswith(f"{name}:")), None)
+    if taken is not None:
+        raise SettingError(
+            f"--knowledge {file}: session {taken!r} would be taken for one of {name}: call the "
+            "domain something else"
+        )
+
+
+def _refuse_test_sessions(file: str, base: KnowledgeBase, test: Sequence[Session]) -> None:
+    from routedk.data.knowledge_file import sources_of
+
+    names = sorted(sources_of(base) & {session.id for session in test})
+    if names:
+        raise SettingError(
+            f"{file}: made from {len(names)} test sessions, e.g. {names[0]!r}: distil from the "
+            "training split, with the same --split-file and --seed"
+        )
