@@ -44,8 +44,7 @@ class TrainConfig:
         router_training: What the router learns from: answer (the cross-entropy under its gates) or
             supervised (the loss of each expert alone on each prompt). Experts are frozen.
         router_input: What the router sees: the mean input embedding of the session or of the
-            whole prompt, or the mean hidden state below the experts: session-hidden,
-            prompt-hidden.
+            whole prompt.
         router_share: Share of rows that the router is trained on. Unset: answer .1,
             supervised 1.
         router_epochs: Passes over these rows. Unset: answer 2, supervised 10.
@@ -81,7 +80,7 @@ class TrainConfig:
     knowledge_epochs: float = 3.0
     fusion: str = "softmax"
     router_training: Literal["answer", "supervised"] = "answer"
-    router_input: Literal["session", "prompt", "session-hidden", "prompt-hidden"] = "session"
+    router_input: Literal["session", "prompt"] = "session"
     router_share: float | None = None
     router_epochs: float | None = None
     temperature: float = 0.1

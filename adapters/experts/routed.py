@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from routedk.adapters.experts.fused import connect, fused_layers
 from routedk.adapters.experts.peft_model import add_experts, check_student
-from routedk.adapters.experts.router import ROUTERS, Gates, SoftmaxRouter, make_fusion
-from routedk.adapters.experts.router_inputs import pool_prompts
+from routedk.adapters.experts.router import ROUTERS, Gates, make_fusion
 from routedk.adapters.experts.routing_file import (
     ROUTER_FILE,
     ROUTING_FILE,
@@ -119,9 +118,26 @@ class RoutedStudent:
 
     @torch.no_grad()
     def router_inputs(self, prompts: Sequence[EncodedPrompt]) -> Tensor:
-        """What the router sees of these prompts, as the settings say; *shape* (batch, hidden)."""
-        below = self.first_layer if isinstance(self.fusion, SoftmaxRouter) else 0
-        return pool_prompts(self.student, self.settings.router_input, prompts, below)
+        """What the router sees of these prompts; *shape* (batch, hidden)."""
+        embed = self.student.model.get_input_embeddings()
+        rows = [embed(torch.tensor(prompt.ids, device=self.device)) for prompt in prompts]
+        return torch.stack(
+            [self.pool(row_TH, prompt.span) for row_TH, prompt in zip(rows, prompts, strict=True)]
+        )
+
+    def pool(self, embedded_TH: Tensor, span: tuple[int, int]) -> Tensor:
+        """What the router sees of one prompt.
+
+        Args:
+            embedded_TH: The input embeddings of its tokens. *Shape:* (tokens, hidden).
+            span: First token and one past the last token of the session.
+
+        Returns:
+            In float32. *Shape:* (hidden).
+        """
+        whole = self.settings.router_input == "prompt"
+        seen_TH = embedded_TH if whole else embedded_TH[span[0] : span[1]]
+        return seen_TH.float().mean(dim=0)
 
     @torch.no_grad()
     def gates(self, prompts: Sequence[EncodedPrompt]) -> Gates:

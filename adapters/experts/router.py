@@ -11,8 +11,8 @@
 | `sparsegen`       | per token and layer, from the hidden state        | yes    |
 | `merged`          | the router's mean over the rows it was trained on | no     |
 
-The pooled prompt is described in `routedk.adapters.experts.router_inputs`, training in
-`routedk.adapters.training.router_losses`.
+The pooled prompt is the mean input embedding of the session's tokens, or of all; training is
+described in `routedk.adapters.training.objectives`.
 """
 
 from collections.abc import Callable, Mapping, Sequence

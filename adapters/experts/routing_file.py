@@ -9,7 +9,6 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from routedk.adapters.experts.router_inputs import DEFAULT_INPUT, router_input
 from routedk.errors import ArtifactError, DataError, SettingError
 from routedk.files import read_json, write_json
 
@@ -22,6 +21,7 @@ _MOST_ALPHA = 2**16
 _FORMER_INPUT = "mean input embedding of the session's tokens"
 EXPERTS = ("base", "rule", "thought")
 EXPERTS_FROM = ("start", "session")
+ROUTER_INPUTS = ("session", "prompt")
 TARGET_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -36,8 +36,8 @@ class ExpertSettings:
         target_modules: Linear layers that get experts, by the end of their names.
         layers: Number of uppermost decoder layers that get experts; None for all. The layers
             below are computed once per row in training.
-        router_input: What a router sees of a prompt: a name in the table of
-            `routedk.adapters.experts.router_inputs`.
+        router_input: Over which tokens of a prompt the mean input embedding is that a router sees:
+            ``session``, the session's own, whatever knowledge goes with it; or ``prompt``, all.
         experts_from: From which token of a prompt on the experts are active, in training and in
             use: ``start``, or ``session``, the first of the session's own. Then what stands
             before the session (instruction, rules, demos) is computed by the frozen student
@@ -49,7 +49,7 @@ class ExpertSettings:
     lora_alpha: int = 16
     target_modules: tuple[str, ...] = TARGET_MODULES
     layers: int | None = 8
-    router_input: str = DEFAULT_INPUT
+    router_input: str = "session"
     experts_from: str = "start"
 
     def __post_init__(self) -> None:
@@ -64,11 +64,9 @@ class ExpertSettings:
             raise SettingError(f"lora_alpha={self.lora_alpha}: at most {_MOST_ALPHA}")
         if self.layers is not None and self.layers < 1:
             raise SettingError(f"layers={self.layers}: at least 1, or None for all")
-        router_input(self.router_input)
-        if self.experts_from not in EXPERTS_FROM:
-            raise SettingError(
-                f"experts_from={self.experts_from!r}: allowed are {', '.join(EXPERTS_FROM)}"
-            )
+        for name, allowed in (("router_input", ROUTER_INPUTS), ("experts_from", EXPERTS_FROM)):
+            if (value := getattr(self, name)) not in allowed:
+                raise SettingError(f"{name}={value!r}: allowed are {', '.join(allowed)}")
 
 
 class _StudentName(BaseModel):
@@ -100,7 +98,7 @@ class _Routing(BaseModel):
     target_modules: list[str]
     layers: int | None
     fusion: str
-    router_input: str = DEFAULT_INPUT
+    router_input: str = "session"
     experts_from: str = "start"
     mean_gates: list[float] | None = None
     training: _Training | None = None
@@ -158,7 +156,7 @@ def settings_of(document: Mapping[str, Any]) -> ExpertSettings:
         lora_alpha=document["lora_alpha"],
         target_modules=tuple(document["target_modules"]),
         layers=document["layers"],
-        router_input=DEFAULT_INPUT if looks_at == _FORMER_INPUT else looks_at,
+        router_input="session" if looks_at == _FORMER_INPUT else looks_at,
         experts_from=document.get("experts_from", "start"),
     )
 

@@ -13,7 +13,6 @@ from tqdm.auto import tqdm
 
 from routedk.adapters.experts.lower import lower_hidden
 from routedk.adapters.experts.routed import RoutedStudent
-from routedk.adapters.experts.router_inputs import router_input
 from routedk.adapters.training.examples import TrainingRow
 from routedk.adapters.training.processes import is_main, place, wait
 from routedk.adapters.training.stage import Stage
@@ -59,14 +58,11 @@ def prepare(
 
     lengths = [len(tree.input_ids) for tree in trees]
     hidden = computed_once(folder / "lower.safetensors", lengths, compute)
-    looks_at = router_input(routed.settings.router_input)
     embed = routed.student.model.get_input_embeddings()
     prepared = []
     for row, tree, hidden_TH in zip(rows, trees, hidden, strict=True):
-        vectors_TH = hidden_TH
-        if not looks_at.hidden:
-            vectors_TH = embed(torch.tensor(row.prompt, device=routed.device)).detach()
-        pooled_H = looks_at.pool(vectors_TH, row.span, len(row.prompt)).cpu()
+        embedded_TH = embed(torch.tensor(row.prompt, device=routed.device)).detach()
+        pooled_H = routed.pool(embedded_TH, row.span).cpu()
         prepared.append(PreparedRow(tree, hidden_TH, pooled_H, row.span[0]))
     return prepared
 

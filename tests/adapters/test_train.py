@@ -334,7 +334,7 @@ def test_nothing_to_learn_from(
         ({"answer_form": "prose"}, "answer form 'prose': allowed are item-intents, bundles"),
         ({"answer_form": "verification"}, "answer form 'verification': allowed are"),
         ({"utilization": "ICL"}, "utilization 'ICL' has nothing to train"),
-        ({"router_input": "all"}, "router input 'all': allowed are session, prompt"),
+        ({"router_input": "all"}, "router_input='all': allowed are session, prompt"),
         ({"experts_from": "end"}, "experts_from='end': allowed are start, session"),
         ({"fusion": "magic"}, "fusion 'magic': allowed are softmax, static"),
         ({"router_training": "luck"}, "router training 'luck': allowed are answer, supervised"),

@@ -8,21 +8,19 @@ import torch
 from torch import Tensor
 
 from routedk.adapters.experts.routed import RoutedStudent
-from routedk.adapters.experts.router_inputs import ROUTER_INPUTS, router_input
-from routedk.adapters.experts.routing_file import ROUTING_FILE, ExpertSettings
+from routedk.adapters.experts.routing_file import ROUTER_INPUTS, ROUTING_FILE, ExpertSettings
 from routedk.adapters.prompts import EncodedPrompt, encode_prompt
 from routedk.adapters.student import Student
 from routedk.adapters.train import TrainConfig
 from routedk.adapters.training.examples import TrainingRow
 from routedk.adapters.training.rows import prepare
 from routedk.adapters.training.stage import router_stage
-from routedk.errors import ArtifactError, SettingError
+from routedk.errors import ArtifactError
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.prompting.layout import build_messages, render_items
 from routedk.types import Session
-from tests.adapters.conftest import LAYERS, copy_of, randomise
+from tests.adapters.conftest import copy_of, randomise
 
-LOWER = LAYERS - 2
 STAGE = router_stage(TrainConfig(bf16=False))
 
 
@@ -48,12 +46,11 @@ def prompts(loaded: Student, sessions: list[Session]) -> list[EncodedPrompt]:
 
 
 def expected(student: Student, name: str, prompt: EncodedPrompt) -> Tensor:
-    """By the student as it is, from all hidden states that transformers returns."""
+    """By the embeddings that the base model returns."""
     with torch.no_grad():
         states = student.model(torch.tensor([prompt.ids]), output_hidden_states=True).hidden_states
-    vectors = states[LOWER if name.endswith("hidden") else 0][0]
-    start, end = (0, len(prompt.ids)) if name.startswith("prompt") else prompt.span
-    return vectors[start:end].mean(dim=0)
+    start, end = (0, len(prompt.ids)) if name == "prompt" else prompt.span
+    return states[0][0, start:end].mean(dim=0)
 
 
 @pytest.mark.parametrize("name", ROUTER_INPUTS)
@@ -83,24 +80,13 @@ def test_which_input_sees_the_knowledge(loaded: Student, sessions: list[Session]
         assert torch.allclose(first, second, atol=1e-4) == (name == "session")
 
 
-@pytest.mark.parametrize("fusion", ["uniform", "static", "sparsegen"])
-def test_hidden_states_are_computed_for_routers_that_look_at_them(
-    fusion: str, loaded: Student, prompts: list[EncodedPrompt]
-) -> None:
-    routed = build(loaded, "prompt-hidden", fusion)
-    runs: list[int] = []
-    routed.student.model.model.register_forward_hook(lambda *_: runs.append(1))
-    routed.gates(prompts)
-    assert runs == []
-
-
 def test_it_is_saved_and_read(
     loaded: Student, prompts: list[EncodedPrompt], tmp_path: Path
 ) -> None:
-    routed = build(loaded, "prompt-hidden")
+    routed = build(loaded, "prompt")
     routed.save(tmp_path / "e")
     again = RoutedStudent.load(tmp_path / "e", student=copy_of(loaded))
-    assert again.settings.router_input == "prompt-hidden"
+    assert again.settings.router_input == "prompt"
     assert torch.equal(again.gates(prompts), routed.gates(prompts))  # type: ignore[arg-type]
     assert again.fingerprint() != build(loaded, "session").fingerprint()
 
@@ -117,12 +103,5 @@ def test_files_from_before_there_was_a_choice(
     again = RoutedStudent.load(tmp_path / "e", student=copy_of(loaded))
     assert again.settings.router_input == "session"
     path.write_text(json.dumps(document | {"router_input": "dice"}))
-    with pytest.raises(ArtifactError, match=r"routing.json: router input 'dice': allowed are sess"):
+    with pytest.raises(ArtifactError, match=r"routing.json: router_input='dice': allowed are sess"):
         RoutedStudent.load(tmp_path / "e", student=copy_of(loaded))
-
-
-def test_unknown_input() -> None:
-    message = "router input 'all': allowed are session, prompt, session-hidden, prompt-hidden"
-    with pytest.raises(SettingError, match=message):
-        ExpertSettings(router_input="all")
-    assert router_input("prompt").whole
