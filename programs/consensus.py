@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
 from types import MappingProxyType
 from typing import Any
 
@@ -72,7 +71,7 @@ class Consensus(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         programs = [self.generator, *map(self._sampling, range(1, self.n))]
         # All at once, so that a batching LM computes them as one batch.
         answers = call_all(lambda ask: ask(session=session), programs, num_threads=self.n)
-        votes = [answer for answer in answers if answer.error is None]
+        votes = [answer for answer in answers if answer.get("error") is None]
         read = [tuple(answer.bundles) for answer in votes]
         bundles = RULES[self.rule](session, read) if read else ()
         return dspy.Prediction(
@@ -80,7 +79,7 @@ class Consensus(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
             confidences=[confidence(bundle, read) for bundle in bundles],
             votes=len(votes),
             none=bool(read) and not bundles,
-            error=None if read else answers[0].error,
+            error=None if read else answers[0].get("error"),
             answers=answers,
         )
 
@@ -130,7 +129,7 @@ def central_prediction(predictions: Sequence[Any]) -> Any:
     Args:
         predictions: Of one session, at least one, each with ``bundles``.
     """
-    votes = [prediction for prediction in predictions if prediction.error is None]
+    votes = [prediction for prediction in predictions if prediction.get("error") is None]
     if not votes:
         return predictions[0]
     return votes[_central([prediction.bundles for prediction in votes])]
@@ -145,24 +144,17 @@ def agreement_clusters(session: Session, answers: Answers) -> tuple[Bundle, ...]
         session: What was asked about.
         answers: The bundles of each answer, at least one answer.
     """
-    places = {item.id: place for place, item in enumerate(session.items)}
-    together = np.zeros((len(places), len(places)))
+    ids = [item.id for item in session.items]
+    together = np.zeros((len(ids), len(ids)))
     for bundles in answers:
-        pairs = {
-            pair
-            for bundle in bundles
-            for pair in combinations(sorted(map(places.__getitem__, bundle.item_ids)), 2)
-        }
-        for one, other in pairs:
-            together[one, other] += 1
-            together[other, one] += 1
-    clusters = Dendrogram.of_distances(list(places), 1 - together / len(answers)).cut(0.5)
+        members = [np.isin(ids, bundle.item_ids) for bundle in bundles]
+        together += np.any([np.outer(mine, mine) for mine in members], axis=0)
+    clusters = Dendrogram.of_distances(ids, 1 - together / len(answers)).cut(0.5)
     stated = [bundle for bundles in answers for bundle in bundles]
     found = []
     for cluster in clusters:
         nearest = max(stated, key=lambda bundle: jaccard(bundle.items, cluster))
-        ids = tuple(item.id for item in session.items if item.id in cluster)
-        found.append(replace(nearest, item_ids=ids))
+        found.append(replace(nearest, item_ids=tuple(name for name in ids if name in cluster)))
     return tuple(found)
 
 

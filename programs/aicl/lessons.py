@@ -24,7 +24,7 @@ class Lesson:
     """The dialogue about one training session.
 
     Args:
-        voice: Whose lesson it is: a hash of the LM and of what it is told and shown.
+        voice: Whose lesson it is: a hash of the LM, its instructions and its demos.
         session_id: The training session.
         turns: Questions and answers about its bundles, in their order.
         intents: Items of each of its last bundles and the intent that was inferred, as shown.

@@ -154,14 +154,14 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         return self.lessons.lesson(voice, neighbour.id, lambda: self._learn(neighbour, voice))
 
     def _voice(self) -> str:
-        """Whose lessons these are: it changes with the LM, and with what it is told and shown."""
+        """Whose lessons these are: it changes with the LM, and with instructions and demos."""
         parts: list[object] = [layout.layout_hash(), self.self_corrections, self.use_rules]
         for name, predictor in self.saved_predictors().items():
             lm = predictor.lm or dspy.settings.lm
             temperature = getattr(lm, "kwargs", {}).get("temperature")
             demos = [sorted(demo.items()) for demo in predictor.demos]
-            told = predictor.signature.instructions
-            parts.append((name, getattr(lm, "model", ""), temperature, told, demos))
+            instructions = predictor.signature.instructions
+            parts.append((name, getattr(lm, "model", ""), temperature, instructions, demos))
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
     def _learn(self, neighbour: Session, voice: str) -> Lesson:

@@ -74,7 +74,7 @@ def check_retriever(name: str) -> None:
         name: As for `Retriever`.
 
     Raises:
-        SettingError: Where that can be told from the name, the folder and the Hugging Face cache.
+        SettingError: The name, the folder or the Hugging Face cache shows that there is none.
     """
     if name == TFIDF:
         return

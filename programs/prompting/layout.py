@@ -227,8 +227,8 @@ def build_prompt(
         demos: Demos to show before the neighbours, as `demo_fields` makes them.
     """
     fields, neighbours = prompt_fields(session, context)
-    told = instruction() if instructions is None else instructions
-    messages = chat_messages(told, [*demos, *neighbours], fields)
+    first = instruction() if instructions is None else instructions
+    messages = chat_messages(first, [*demos, *neighbours], fields)
     return Prompt(tuple(messages), item_lines(session))
 
 

@@ -145,7 +145,7 @@ def test_saved_and_loaded_it_is_the_same_and_knows_its_lessons(
         ({"schema_version": 2}, "schema version 2, this version of routedk reads 1"),
         ({"layout": "x"}, "saved under prompt layout x, this version renders"),
         ({"k": 0}, "the program cannot be used: k=0: AICL needs at least 1"),
-        ({"retriever": "oracle"}, "the program cannot be used: retriever 'oracle'"),
+        ({"retriever": "no/such/folder"}, "the program cannot be used: retriever 'no/such/folder'"),
         ({"predictors": {}}, "it has the predictors \\[\\], this version \\['causes', 'rules', 't"),
     ],
 )
@@ -166,8 +166,8 @@ def test_settings_that_are_not_allowed(training: list[Session]) -> None:
         AICL(training, k=0)
     with pytest.raises(SettingError, match="self_corrections=-1: it must be at least 0"):
         AICL(training, self_corrections=-1)
-    with pytest.raises(SettingError, match="retriever 'oracle'"):
-        AICL(training, retriever="oracle")
+    with pytest.raises(SettingError, match="retriever 'no/such/folder'"):
+        AICL(training, retriever="no/such/folder")
     with pytest.raises(SettingError, match="session 't1' has no gold"):
         AICL([replace(training[0], bundles=None)])
     with pytest.raises(SettingError, match="k=1 without training sessions"):

@@ -18,7 +18,10 @@ from routedk.types import Pattern, Provenance, Session
         ({"patterns_shown": 0}, "patterns_shown=0: it must be at least 1, or None for all pat"),
         ({"k": 1}, "k=1 without training sessions"),
         ({"style": "prose"}, "'prose': allowed are demos, blocks"),
-        ({"retriever": "oracle"}, "retriever 'oracle' is no sentence-transformers model"),
+        (
+            {"retriever": "no/such/folder"},
+            "retriever 'no/such/folder' is no sentence-transformers model",
+        ),
     ],
 )
 def test_knowledge_is_checked(settings: dict[str, object], message: str) -> None:
