@@ -100,7 +100,9 @@ class GroupingSearch(Teleprompter):  # type: ignore[misc]
         named: list[ItemCandidates] = [answer.candidates for answer in answers]
         if all(named):
             encoder = self._encoder or default_encoder()
-            pairs = None if valset is None else _learnt(trainset, sessions, encoder)
+            scored = {session.id for session in sessions}
+            others = [e.session for e in trainset if e.session.id not in scored]
+            pairs = fit_pairs(others, encoder)
             overlaps: Sequence[Overlap | None] = [None] * len(sessions)
             if tells_likelihoods(compiled.generate):
                 asked = [*zip(sessions, named, strict=True)]
@@ -126,15 +128,6 @@ class _Found:
     grouping: SimilarIntents
     smooth: float
     scores_S: NDArray[np.float64]
-
-
-def _learnt(
-    trainset: Sequence[Any], scored: Sequence[Session], encoder: TitleEncoder
-) -> PairModel | None:
-    """A model of pairs of the training sessions that are not scored."""
-    known = {session.id for session in scored}
-    sessions = [example.session for example in trainset]
-    return fit_pairs([session for session in sessions if session.id not in known], encoder)
 
 
 def _best(

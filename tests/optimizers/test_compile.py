@@ -88,7 +88,7 @@ def test_exact_numbers_cost_the_grouping_alone(tmp_path: Path) -> None:
         ({"rules": -1}, "rules=-1: it must be at least 0"),
         ({"level": 0}, "level=0: it must be above 0 and below 1"),
         ({"level": 1.0}, "level=1.0: it must be above 0"),
-        ({"retriever": "oracle"}, "retriever 'oracle' is no sentence-transformers model"),
+        ({"retriever": "no/such/one"}, "retriever 'no/such/one' is no sentence-transf"),
         ({"utilization": "RAG"}, "utilization 'RAG': allowed are ICL, SFT"),
         ({"utilization": "ICL", "evaluations": 1}, "evaluations=1: with utilization 'ICL' at l"),
         ({"utilization": "ICL", "experts": Path("e")}, "utilization 'ICL' trains no experts"),

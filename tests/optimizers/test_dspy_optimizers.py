@@ -28,7 +28,6 @@ MAGIC = "Mind the MAGIC."
 # What a language model writes where it is asked for a field of one of DSPy's own signatures.
 FIELDS = {
     "module_advice": f'{{"generate": "{MAGIC}"}}',
-    "natural_language_rules": MAGIC,
     "proposed_instruction": f"{instruction()} {MAGIC}",
 }
 
@@ -119,25 +118,6 @@ def test_no_demo_is_of_the_session_that_is_asked_about() -> None:
     assert "bundles" not in blind[0]
     program.generate.demos = blind
     assert turns(program, VAL[0].session) == []
-
-
-def test_bootstrap_few_shot_with_random_search() -> None:
-    """A student that needs the demo of one training session."""
-    model, _ = scripted_lm(
-        playing(lambda m: "word4" in text_of(m[:-1]) or m[-1]["content"].endswith("word4"))
-    )
-    optimizer = dspy.BootstrapFewShotWithRandomSearch(
-        metric=matched_f1_metric,
-        max_bootstrapped_demos=1,
-        max_labeled_demos=1,
-        num_candidate_programs=4,
-        num_threads=1,
-    )
-    with dspy.context(lm=model):
-        program = optimizer.compile(BundleGenerator(), trainset=TRAIN, valset=VAL)
-    scores = [candidate["score"] for candidate in program.candidate_programs]
-    assert (max(scores), min(scores)) == (100.0, 0.0)
-    assert any("word4" in items for items, _ in turns(program, VAL[0].session))
 
 
 def test_knn_few_shot() -> None:
@@ -232,25 +212,7 @@ def test_copro(lm: ScriptedEngine) -> None:
     system = program.messages(VAL[0].session)[0]["content"]
     assert system == f"{instruction()} {MAGIC}\nRules:\n- my own rule"
     assert [candidate["score"] for candidate in program.candidate_programs] == [100.0, 0.0]
-
-
-def test_infer_rules(lm: ScriptedEngine) -> None:
-    """Rules are induced from examples with their gold, and stay with the program they are of."""
-    optimizer = dspy.InferRules(
-        metric=matched_f1_metric,
-        num_candidates=1,
-        num_rules=2,
-        num_threads=1,
-        max_bootstrapped_demos=1,
-        max_labeled_demos=1,
-    )
-    student = BundleGenerator()
-    program = optimizer.compile(student, trainset=TRAIN[:2], valset=VAL)
-    assert program.generate.signature.instructions.endswith(f"\n{MAGIC}")
-    assert program(session=VAL[0].session).raw == RIGHT
-    [asked] = asked_of_others(lm)
-    assert "session: 1 thing 0 word1" in asked
-    assert "bundles: 1 2 | gold" in asked
+    # The instruction stays with the program that it was made for.
     for untouched in (student.generate.signature, GenerateBundles):
         assert untouched.instructions == instruction()
 

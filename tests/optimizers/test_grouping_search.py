@@ -1,7 +1,7 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import permutations
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import dspy
 import numpy as np
@@ -32,24 +32,35 @@ class TableEncoder:
         return rows
 
 
-def _session(name: str, gold: tuple[Bundle, ...]) -> Session:
-    items = tuple(Item(letter, f"thing {letter}") for letter in "abc")
+def _session(name: str, gold: tuple[Bundle, ...], last: str = "c") -> Session:
+    items = tuple(Item(letter, f"thing {letter}") for letter in ("a", "b", last))
     return Session(name, items, gold)
 
 
-def _compile(answer: str, gold: tuple[Bundle, ...]) -> BundleGenerator:
-    lm, engine = scripted_lm(lambda messages: answer)
-    examples = as_examples([_session(f"s{k}", gold) for k in range(3)])
+AB, AC = (Bundle(("a", "b")),), (Bundle(("a", "c")),)
+
+
+def _compile(
+    script: Callable[[list[dict[str, str]]], str], sessions: Sequence[Session], **engine: Any
+) -> BundleGenerator:
+    lm, scripted = scripted_lm(script)
+    vars(scripted).update(engine)
     with dspy.context(lm=lm):
-        search = GroupingSearch(encoder=TableEncoder(), num_threads=1)
-        compiled = search.compile(BundleGenerator(), trainset=[], valset=examples)
-    assert len(engine.requests) <= 3
+        compiled = GroupingSearch(encoder=TableEncoder(), num_threads=2).compile(
+            BundleGenerator(), trainset=[], valset=as_examples(sessions)
+        )
+    assert len(scripted.requests) == len(sessions)
     return compiled
 
 
+def _three(answer: str, *golds: tuple[Bundle, ...]) -> BundleGenerator:
+    """Three sessions that are answered alike."""
+    sessions = [_session(f"s{k}", golds[k % len(golds)]) for k in range(3)]
+    return _compile(lambda messages: answer, sessions)
+
+
 def test_similar_intents_are_grouped_where_that_scores_higher(tmp_path: Path) -> None:
-    answer = "Thought: 1 camera gear; 2 camera things; 3 tea"
-    compiled = _compile(answer, (Bundle(("a", "b")),))
+    compiled = _three("Thought: 1 camera gear; 2 camera things; 3 tea", AB)
     assert compiled.grouping is not None
     assert compiled.trials[-1]["equal_intents_f1"] == 0.0
     assert compiled.trials[-1]["grouping_f1"] == 1.0
@@ -58,47 +69,34 @@ def test_similar_intents_are_grouped_where_that_scores_higher(tmp_path: Path) ->
 
 
 def test_equal_intents_stay_where_nothing_is_better() -> None:
-    answer = "Thought: 1 camera gear; 2 camera gear; 3 tea"
-    compiled = _compile(answer, (Bundle(("a", "b")),))
+    compiled = _three("Thought: 1 camera gear; 2 camera gear; 3 tea", AB)
     assert compiled.grouping is None
     assert compiled.trials[-1]["grouping_f1"] == 1.0
 
 
 def test_a_gain_that_may_be_chance_changes_nothing() -> None:
     """Similar intents win two sessions and lose the one without a bundle."""
-    lm, _ = scripted_lm(lambda messages: "Thought: 1 camera gear; 2 camera things; 3 tea")
-    golds = [(Bundle(("a", "b")),), (Bundle(("a", "b")),), ()]
-    examples = as_examples([_session(f"s{k}", gold) for k, gold in enumerate(golds)])
-    with dspy.context(lm=lm):
-        search = GroupingSearch(encoder=TableEncoder(), num_threads=1)
-        compiled = search.compile(BundleGenerator(), trainset=[], valset=examples)
-    assert compiled.grouping is None
+    assert _three("Thought: 1 camera gear; 2 camera things; 3 tea", AB, AB, ()).grouping is None
+
+
+def test_answers_in_lines_are_left_alone() -> None:
+    assert _three("1 2 | camera", AC).grouping is None
 
 
 @pytest.mark.parametrize(("without", "falls_back"), [(2, True), (10, False)])
 def test_few_sessions_without_a_bundle_do_not_cost_others_theirs(
     without: int, falls_back: bool
 ) -> None:
-    """Where there is none the answer's readings are unlike, and the session would be whole."""
+    """Where there is none the intents are unlike, and the session would be whole."""
 
     def answer(messages: list[dict[str, str]]) -> str:
         alone = "thing x" in messages[-1]["content"]
         return f"Thought: 1 camera gear; 2 {'tea' if alone else 'camera things'}; 3 other"
 
-    bundled = [_session(f"s{k}", (Bundle(("a", "b")),)) for k in range(40 - without)]
-    items = (Item("a", "thing a"), Item("b", "thing b"), Item("c", "thing x"))
-    lone = [Session(f"n{k}", items, ()) for k in range(without)]
-    lm, _ = scripted_lm(answer)
-    with dspy.context(lm=lm):
-        search = GroupingSearch(encoder=TableEncoder(), num_threads=1)
-        sets = {"trainset": [], "valset": as_examples([*bundled, *lone])}
-        compiled = search.compile(BundleGenerator(), **sets)
+    bundled = [_session(f"s{k}", AB) for k in range(40 - without)]
+    compiled = _compile(answer, [*bundled, *(_session(f"n{k}", (), "x") for k in range(without))])
     assert compiled.grouping is not None
     assert compiled.grouping.fall_back is falls_back
-
-
-def test_answers_in_lines_are_left_alone() -> None:
-    assert _compile("1 2 | camera", (Bundle(("a", "c")),)).grouping is None
 
 
 class KindEncoder:
@@ -139,20 +137,19 @@ def test_training_gold_says_which_titles_go_together(tmp_path: Path) -> None:
 
 
 def test_likelihoods_are_used_where_the_model_tells_them_and_they_score_higher() -> None:
-    """No two readings are equal, but the second item would as readily be what the first is."""
-    lm, engine = scripted_lm(lambda messages: "Thought: 1 one thing; 2 another; 3 tea")
+    """No two intents are equal, but the second item would as readily have the first one's."""
 
     def score_lines(messages: object, lines: Sequence[str], texts: Sequence[str]) -> LineScores:
         assert list(lines) == ["1 thing a", "2 thing b", "3 thing c"]
-        assert texts == ["none", "one thing", "another", "tea"]
+        assert list(texts) == ["none", "one thing", "another", "tea"]
         shares = [[0.1, 0.5, 0.4, 0.0], [0.1, 0.4, 0.5, 0.0], [0.0, 0.0, 0.0, 1.0]]
         return LineScores(np.log(np.maximum(shares, 1e-30)), 7)
 
-    engine.score_lines = score_lines  # type: ignore[attr-defined]
-    sessions = [_session(f"s{k}", (Bundle(("a", "b")),)) for k in range(3)]
-    with dspy.context(lm=lm):
-        search = GroupingSearch(encoder=TableEncoder(), num_threads=2)
-        compiled = search.compile(BundleGenerator(), trainset=[], valset=as_examples(sessions))
+    compiled = _compile(
+        lambda messages: "Thought: 1 one thing; 2 another; 3 tea",
+        [_session(f"s{k}", AB) for k in range(3)],
+        score_lines=score_lines,
+    )
     assert compiled.grouping is not None
     assert compiled.grouping.by_likelihood
     assert compiled.trials[-1]["grouping_f1"] == 1.0

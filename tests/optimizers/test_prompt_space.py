@@ -42,15 +42,6 @@ def test_one_decision_after_the_other_on_top_of_the_best() -> None:
     ]
 
 
-def test_each_decision_starts_from_nothing_where_nothing_helps() -> None:
-    assert first(SPACE, PromptChoice(), 4) == [
-        PromptChoice(k=1, show_thoughts=True),
-        PromptChoice(rules=EVERY, rules_shown=3),
-        PromptChoice(k=2, show_thoughts=True),
-        PromptChoice(rules=EVERY),
-    ]
-
-
 def test_instructions_come_first_and_other_numbers_of_rules_last() -> None:
     space = replace(SPACE, instructions=("a", "b"))
     best = PromptChoice(instruction="a")
@@ -78,12 +69,6 @@ def test_patterns_are_tried_after_the_rules() -> None:
     assert not any(choice.patterns for choice in first(SPACE, best, 40))
 
 
-def test_all_of_few_rules_are_not_called_the_nearest() -> None:
-    for best in (PromptChoice(), PromptChoice(rules=EVERY, rules_shown=3)):
-        for choice in first(SPACE, best, 60):
-            assert choice.rules_shown is None or len(choice.rules) > choice.rules_shown
-
-
 def test_none_twice_none_empty_and_seeded() -> None:
     best = PromptChoice(rules=(1,), k=1)
     choices = first(SPACE, best, 15)
@@ -93,9 +78,11 @@ def test_none_twice_none_empty_and_seeded() -> None:
     assert choices != first(SPACE, best, 15, seed=1)
 
 
-def test_without_neighbours_nothing_is_decided_about_them() -> None:
-    for choice in first(SPACE, PromptChoice(), 50):
-        assert choice.k or (choice.style == "demos" and not choice.show_thoughts)
+def test_choices_hold_together() -> None:
+    for best in (PromptChoice(), PromptChoice(rules=EVERY, rules_shown=3)):
+        for choice in first(SPACE, best, 60):
+            assert choice.k or (choice.style == "demos" and not choice.show_thoughts)
+            assert choice.rules_shown is None or len(choice.rules) > choice.rules_shown
 
 
 def test_an_empty_space_ends() -> None:

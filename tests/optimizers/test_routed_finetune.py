@@ -15,9 +15,10 @@ from routedk.adapters.student import Student
 from routedk.adapters.train import TrainConfig
 from routedk.errors import SettingError
 from routedk.optimizers.compile import CompileConfig
+from routedk.optimizers.feedback import feedback_metric
 from routedk.optimizers.knowledge_injection import KnowledgeInjection
 from routedk.optimizers.metric import as_examples, matched_f1_metric
-from routedk.optimizers.routed_finetune import FinetuneReport, RoutedFinetune
+from routedk.optimizers.routed_finetune import RoutedFinetune
 from routedk.programs.batch import generate_all
 from routedk.programs.consensus import Consensus
 from routedk.programs.generator import BundleGenerator
@@ -121,22 +122,19 @@ def test_better_together(
 def test_the_same_lessons_are_not_learnt_twice(
     lm: Any, sessions: list[Session], tmp_path: Path
 ) -> None:
-    seen: list[FinetuneReport] = []
-    told: dict[str, Any] = {"threshold": None, "store": tmp_path}
-    w = RoutedFinetune(config=ALONE, on_report=seen.append, **told)
+    w = RoutedFinetune(config=ALONE, threshold=None, store=tmp_path)
     first = w.compile(asking(lm), trainset=as_examples(sessions))
     folder = w.reports[0].folder
     written = (folder / "routing.json").stat().st_mtime_ns
     second = w.compile(asking(lm), trainset=as_examples(sessions[::-1]))
     # From the tuned one on: again from the frozen student.
     third = w.compile(second, trainset=as_examples(sessions))
-    assert seen == w.reports
-    assert [report.folder for report in seen] == [folder] * 3
+    assert [report.folder for report in w.reports] == [folder] * 3
     assert (folder / "routing.json").stat().st_mtime_ns == written
-    models = {program.generate.lm.model for program in (first, second, third)}
-    assert len(models) == 1
-    assert (seen[0].gold, seen[0].asked, seen[0].accepted, seen[0].rows) == (6, 0, 0, 6)
-    other = RoutedFinetune(config=replace(ALONE, seed=1), **told)
+    assert len({program.generate.lm.model for program in (first, second, third)}) == 1
+    told = w.reports[0]
+    assert (told.gold, told.asked, told.accepted, told.rows) == (6, 0, 0, 6)
+    other = RoutedFinetune(config=replace(ALONE, seed=1), threshold=None, store=tmp_path)
     other.compile(asking(lm), trainset=as_examples(sessions))
     assert other.reports[0].folder != folder
 
@@ -213,19 +211,12 @@ def test_the_metric_chooses_what_is_learnt(
     (report,) = w.reports
     assert (report.gold, report.asked, report.accepted) == (6, 12, with_kettle)
     assert len(rows[0]["base"]) == report.rows == 6 + with_kettle
-    judged = RoutedFinetune(
-        config=ALONE,
-        metric=lambda e, a: dspy.Prediction(score=matched_f1_metric(e, a)),
-        threshold=1,
-    )
+    judged = RoutedFinetune(config=ALONE, metric=feedback_metric, threshold=1.0)
     judged.compile(asking(lm), trainset=as_examples(sessions), teacher=right)
     assert judged.reports[0].accepted == with_kettle
-
-
-def test_a_metric_that_fails_stops_the_training(lm: Any, sessions: list[Session]) -> None:
-    w = RoutedFinetune(config=ALONE, metric=lambda example, answer: 1 / 0)
+    failing = RoutedFinetune(config=ALONE, metric=lambda example, answer: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        w.compile(asking(lm), trainset=as_examples(sessions), teacher=teacher("1 2"))
+        failing.compile(asking(lm), trainset=as_examples(sessions), teacher=right)
 
 
 def test_a_training_that_fails_is_an_error(
@@ -245,7 +236,7 @@ def test_a_training_that_fails_is_an_error(
 
 
 def test_other_programs_and_models_are_refused(sessions: list[Session]) -> None:
-    w = RoutedFinetune()
+    w = RoutedFinetune()  # Without knowledge the base expert alone is trained.
     with pytest.raises(SettingError, match="has no weights to train here: use a student"):
         w.compile(teacher("1 2"), trainset=as_examples(sessions))
     with pytest.raises(SettingError, match="tunes a BundleGenerator, this is a Consensus"):
@@ -275,8 +266,3 @@ def test_what_is_not_allowed_is_said(
     informed = RoutedFinetune(knowledge=KnowledgeBase(rules=(rule,)), config=ALONE)
     with pytest.raises(SettingError, match="what the knowledge was made from"):
         informed.compile(asking(lm), trainset=train[:5], valset=train[5:])
-
-
-def test_without_knowledge_the_base_expert_alone_is_trained(knowledge: KnowledgeBase) -> None:
-    assert RoutedFinetune()._config.expert_names == ("base",)
-    assert RoutedFinetune(knowledge=knowledge)._config == TrainConfig()
