@@ -1,4 +1,4 @@
-"""``routedk distill`` killed at random moments and resumed: what is lost, and what is paid twice.
+"""``routedk distill`` killed at random moments and started again: what is lost or paid twice.
 
 python -m benchmarks.kill_resume --kills 50 --output kills.json
 """
@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ import typer
 from benchmarks.command import run_command
 from benchmarks.counting_server import CountingServer
 
-_JOURNAL, _KNOWLEDGE = "journal.jsonl", "knowledge.jsonl"
+_KNOWLEDGE = "knowledge.jsonl"
 # Of five kills, one falls anywhere between a run's first and last second, imports included.
 _ANYWHERE = 0.2
 # How far calls before a kill are spread: their mean is a little less than each kill's share.
@@ -40,7 +41,7 @@ ENCODER = "sentence_transformers"
 
 
 class Run(Protocol):
-    """A process that distils."""
+    """A process that distills."""
 
     def poll(self) -> int | None:
         """Its exit code; None while it runs."""
@@ -100,7 +101,8 @@ class Forks:
 
     def __call__(self, arguments: list[str], log: Path) -> Run:
         """See `Start`."""
-        process = self._context.Process(target=_distil, args=(arguments, log), daemon=True)
+        cache = os.environ.get("ROUTEDK_CACHE", "")
+        process = self._context.Process(target=_distill, args=(arguments, log, cache), daemon=True)
         process.start()
         return _Fork(process)
 
@@ -118,9 +120,10 @@ class _Fork:
         self._process.join()
 
 
-def _distil(arguments: list[str], log: Path) -> None:
+def _distill(arguments: list[str], log: Path, cache: str) -> None:
     from routedk.cli import main
 
+    os.environ["ROUTEDK_CACHE"] = cache
     with log.open("ab") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
@@ -136,11 +139,11 @@ def kill_and_resume(
     start: Start,
     options: tuple[str, ...],
 ) -> dict[str, Any]:
-    """Distil once in peace and once with kills; compare, and count.
+    """Distill once undisturbed and once with kills; compare, and count.
 
     Args:
         folder: Where both runs go.
-        kills: Kills, each followed by a run with ``--resume``.
+        kills: Kills, each followed by the same command again.
         seed: Seed of their moments.
         seconds: The server's mean wait before an answer.
         start: How processes are started.
@@ -151,16 +154,22 @@ def kill_and_resume(
     # Read by LiteLLM where it is imported before the command.
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     with CountingServer(seconds).running() as server:
-        common = ["distill", "--data", "demo", "--teacher", "openai/fake", "--resume", *options]
+        common = ["distill", "--data", "demo", "--teacher", "openai/fake", *options]
         common += ["--api-base", server.address, "--output"]
+
+        def begin(name: str) -> Run:
+            """The command, with a store and an output of its own."""
+            os.environ["ROUTEDK_CACHE"] = str(folder / f"{name}-cache")
+            return start([*common, str(folder / name)], folder / f"{name}.log")
+
         _to_the_end(start(["info"], folder / "info.log"))
         began = time.monotonic()
-        _to_the_end(start([*common, str(folder / "quiet")], folder / "quiet.log"))
+        _to_the_end(begin("quiet"))
         duration = time.monotonic() - began
         quiet = server.counts
         server.forget()
         most = max(1, round(_SPREAD * len(quiet.asked) / kills))
-        cut, log = folder / "cut", folder / "cut.log"
+        journals = folder / "killed-cache" / "store" / "journals"
         done: list[Kill] = []
         known: set[str] = set()
         again = tries = 0
@@ -172,15 +181,17 @@ def kill_and_resume(
             after_calls = most if anywhere else chance.randint(1, most)
             after_seconds = chance.uniform(0, duration if anywhere else 2 * seconds)
             before, began = len(server.counts.asked), time.monotonic()
-            run = start([*common, str(cut)], log)
+            run = begin("killed")
             ended = _wait(run, server, before + after_calls, after_seconds, anywhere)
             run.kill()
             _to_the_end(run, killed=not ended)
             asked = server.counts.asked[before:]
             again += sum(key in known for key in asked)
-            known, half_line = _journaled(cut / _JOURNAL)
+            known, half_line = _journaled(journals)
             if ended:
                 duration = time.monotonic() - began
+                # A finished result is returned at once; forget it, to go on with the journal.
+                shutil.rmtree(folder / "killed-cache" / "store" / "artifacts", ignore_errors=True)
                 continue
             done.append(
                 Kill(
@@ -193,10 +204,10 @@ def kill_and_resume(
                 )
             )
         before = len(server.counts.asked)
-        _to_the_end(start([*common, str(cut)], log))
+        _to_the_end(begin("killed"))
         made = server.counts
         again += sum(key in known for key in made.asked[before:])
-    unbroken, mended = ((folder / run / _KNOWLEDGE).read_bytes() for run in ("quiet", "cut"))
+    undisturbed, resumed = ((folder / run / _KNOWLEDGE).read_bytes() for run in ("quiet", "killed"))
     return {
         "kills": len(done),
         "kills_with_calls_under_way": sum(kill.under_way > 0 for kill in done),
@@ -208,9 +219,9 @@ def kill_and_resume(
         "calls_made_again": len(made.asked) - len(set(made.asked)),
         "calls_made_again_though_journaled": again,
         "answers_computed_twice": sum(times - 1 for times in made.computed.values()),
-        "answers_in_the_journal": len(_journaled(cut / _JOURNAL)[0]),
-        "same_knowledge": unbroken == mended,
-        "knowledge_sha256": hashlib.sha256(mended).hexdigest(),
+        "answers_in_the_journal": len(_journaled(journals)[0]),
+        "same_knowledge": undisturbed == resumed,
+        "knowledge_sha256": hashlib.sha256(resumed).hexdigest(),
         "seed": seed,
         "log": [asdict(kill) for kill in done],
     }
@@ -248,9 +259,10 @@ def _to_the_end(run: Run, *, killed: bool = False) -> None:
         raise RuntimeError(f"routedk distill ended with {code}: see the logs")
 
 
-def _journaled(path: Path) -> tuple[set[str], bool]:
+def _journaled(folder: Path) -> tuple[set[str], bool]:
     """The keys in a journal's whole lines, and whether half a line follows."""
-    *lines, rest = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    paths = list(folder.glob("*.jsonl"))
+    *lines, rest = paths[0].read_bytes().split(b"\n") if paths else [b""]
     return {json.loads(line)["key"] for line in lines}, bool(rest)
 
 

@@ -1,15 +1,10 @@
 """Sessions that the tests of programs share."""
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from routedk.types import Bundle, Item, Session
-
-if TYPE_CHECKING:
-    from routedk.programs.journal.journaled_lm import JournaledLM
 
 Make = Callable[..., Session]
 
@@ -51,27 +46,3 @@ def training() -> list[Session]:
         make_session("t2", ["usb hub", "usb cable", "kettle"], [((1, 2), "desk setup")]),
         make_session("t3", ["socks", "lamp"], []),
     ]
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Where `opened` keeps its journal."""
-    return tmp_path / "journal.jsonl"
-
-
-@pytest.fixture
-def opened(path: Path) -> Iterator[Callable[..., "JournaledLM"]]:
-    """Open the journal before a language model; the one before is closed first."""
-    from routedk.programs.journal.journaled_lm import journaled_lm
-
-    last: list[JournaledLM] = []
-
-    def open_(lm: Any, **options: Any) -> "JournaledLM":
-        while last:
-            last.pop().close()
-        last.append(journaled_lm(lm, path, **options))
-        return last[0]
-
-    yield open_
-    for one in last:
-        one.close()

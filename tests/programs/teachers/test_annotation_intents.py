@@ -7,13 +7,18 @@ from hypothesis import strategies as st
 
 from routedk.data import DataOptions, demo_sessions, load_sessions
 from routedk.programs.prompting.item_intents import compose_bundles, read_item_intents
-from routedk.programs.teachers.annotation_intents import ItemIntents
+from routedk.programs.prompting.wording import Kinds
+from routedk.programs.teachers.annotation_intents import GoldIntents
 from routedk.types import Bundle, Item, Session
 
 
+def gold_intents(sessions: list[Session]) -> GoldIntents:
+    return GoldIntents(sessions, Kinds(sessions))
+
+
 def implied(thought: str, session: Session) -> set[frozenset[str]]:
-    labels = read_item_intents(thought, len(session.items))
-    return {bundle.items for bundle in compose_bundles(labels, session)}
+    named = read_item_intents(thought, len(session.items))
+    return {bundle.items for bundle in compose_bundles(named, session)}
 
 
 @pytest.fixture
@@ -28,7 +33,7 @@ def cafe(make: Callable[..., Session]) -> list[Session]:
 
 
 def test_alike_intents_get_the_most_frequent_wording(cafe: list[Session]) -> None:
-    assert ItemIntents(cafe).wording == {
+    assert gold_intents(cafe).wording == {
         "brewing coffee": "brewing coffee",
         "coffee at home": "brewing coffee",
         "backing up": "backing up",
@@ -36,7 +41,7 @@ def test_alike_intents_get_the_most_frequent_wording(cafe: list[Session]) -> Non
 
 
 def test_other_items_serve_what_alike_items_serve(cafe: list[Session]) -> None:
-    intents = ItemIntents(cafe)
+    intents = gold_intents(cafe)
     assert intents.thought(cafe[3]) == "1 backing up; 2 backing up; 3 brewing coffee"
     assert intents.thought(cafe[0]) == "1 brewing coffee; 2 brewing coffee; 3 sock"
 
@@ -46,16 +51,16 @@ def test_an_item_left_out_of_its_intent_has_none(
 ) -> None:
     titles = ["Gooseneck Kettle", "Paper Filter", "Paper Filter Red"]
     session = make("e", titles, [((1, 2), "coffee at home")])
-    assert ItemIntents(cafe).thought(session) == "1 brewing coffee; 2 brewing coffee; 3 none"
+    assert gold_intents(cafe).thought(session) == "1 brewing coffee; 2 brewing coffee; 3 none"
     without = make("e", titles[1:], [])
-    assert ItemIntents(cafe).thought(without) == "1 brewing coffee; 2 none"
+    assert gold_intents(cafe).thought(without) == "1 brewing coffee; 2 none"
 
 
 def test_bundles_of_one_session_stay_apart(make: Callable[..., Session]) -> None:
     intent = "watching wild birds early every morning"
     gold = [((1, 2), intent), ((2, 3), intent), ((3, 4), "2"), ((1, 4), "none")]
     session = make("s", ["Scope", "Tripod", "Hide", "Book"], gold)
-    assert ItemIntents([session]).thought(session) == (
+    assert gold_intents([session]).thought(session) == (
         "1 watching wild birds early every / bundle 2; "
         "2 watching wild birds early every / watching wild birds early 2; "
         "3 watching wild birds early 2 / bundle; 4 bundle / bundle 2"
@@ -72,12 +77,12 @@ def test_sessions_without_words(
         make("t", [*titles, ""], [((2, 3), "tea")]),
     ]
     for session in sessions:
-        assert implied(ItemIntents(sessions).thought(session), session) == set(session.gold)
+        assert implied(gold_intents(sessions).thought(session), session) == set(session.gold)
 
 
 def test_every_thought_implies_the_gold_bundles() -> None:
     sessions = demo_sessions()
-    intents = ItemIntents(sessions)
+    intents = gold_intents(sessions)
     for session in sessions:
         assert implied(intents.thought(session), session) == set(session.gold)
 
@@ -87,7 +92,7 @@ def test_every_thought_implies_the_gold_bundles_of_real_data(domain: str, bundle
     folder = bundlerec / domain
     options = DataOptions(extra_titles=folder / "item_titles_extra.csv")
     sessions = load_sessions(folder, options)[:300]
-    intents = ItemIntents(sessions)
+    intents = gold_intents(sessions)
     for session in sessions:
         assert implied(intents.thought(session), session) == set(session.gold)
 
@@ -108,6 +113,6 @@ def annotated(draw: st.DrawFn) -> Session:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(annotated(), min_size=1, max_size=3))
 def test_any_gold_is_implied(sessions: list[Session]) -> None:
-    intents = ItemIntents(sessions)
+    intents = gold_intents(sessions)
     for session in sessions:
         assert implied(intents.thought(session), session) == set(session.gold)

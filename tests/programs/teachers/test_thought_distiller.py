@@ -3,9 +3,8 @@ from collections.abc import Callable
 import dspy
 import pytest
 
-from routedk.errors import SettingError
 from routedk.programs.prompting.item_intents import compose_bundles, read_item_intents
-from routedk.programs.teachers.thought_distiller import ThoughtDistiller, problem_of
+from routedk.programs.teachers.thought_distiller import guiding_rules, problem_of, think
 from routedk.types import Session
 from tests.scripted import ScriptedEngine, scripted_lm
 
@@ -17,34 +16,36 @@ def teacher(*answers: str) -> tuple[object, ScriptedEngine]:
     return scripted_lm(lambda messages: next(left))
 
 
-def test_a_right_thought_is_kept_in_one_form(tea: Session) -> None:
-    lm, engine = teacher("Thought: 1 Brewing Tea; 2. brewing tea; 3 charging")
+def thought_of(
+    session: Session, *answers: str, rules: tuple[str, ...] = ()
+) -> tuple[tuple[str, str, int], list[str]]:
+    """Thought, problem and attempts; and the questions."""
+    lm, engine = teacher(*answers)
     with dspy.context(lm=lm):
-        answer = ThoughtDistiller(["Kettles go with cups."])(session=tea)
-    assert answer.thought == "1 brewing tea; 2 brewing tea; 3 charging"
-    assert (answer.problem, answer.attempts) == ("", 1)
-    seen = engine.requests[0][-1]["content"]
+        found = think(session, guiding_rules(rules))
+    return found, [request[-1]["content"] for request in engine.requests]
+
+
+def test_a_right_thought_is_kept_in_one_form(tea: Session) -> None:
+    answer = "Thought: 1 Brewing Tea; 2. brewing tea; 3 charging"
+    found, (seen,) = thought_of(tea, answer, rules=("Kettles go with cups.",))
+    assert found == ("1 brewing tea; 2 brewing tea; 3 charging", "", 1)
     assert "1 2 | brewing tea at home" in seen
     assert "Kettles go with cups." in seen
 
 
 def test_a_wrong_thought_is_retried_once_with_its_problem(tea: Session) -> None:
-    lm, engine = teacher("1 a; 2 b; 3 c", "1 a; 2 a; 3 c")
-    with dspy.context(lm=lm):
-        answer = ThoughtDistiller()(session=tea)
-    assert (answer.thought, answer.attempts) == ("1 a; 2 a; 3 c", 2)
-    retry = engine.requests[1][-1]["content"]
+    found, (_, retry) = thought_of(tea, "1 a; 2 b; 3 c", "1 a; 2 a; 3 c")
+    assert found == ("1 a; 2 a; 3 c", "", 2)
     assert "1 a; 2 b; 3 c" in retry
     assert "1 2 are a bundle: give them, and only them, one intent" in retry
 
 
 @pytest.mark.parametrize("answer", ["", "1 a; 2 b; 3 c"])
 def test_wrong_again_it_is_dropped(answer: str, tea: Session) -> None:
-    lm, engine = teacher(answer, answer)
-    with dspy.context(lm=lm):
-        made = ThoughtDistiller()(session=tea)
-    assert (made.thought, made.attempts, len(engine.requests)) == ("", 2, 2)
-    assert made.problem
+    (thought, problem, attempts), seen = thought_of(tea, answer, answer)
+    assert (thought, attempts, len(seen)) == ("", 2, 2)
+    assert problem
 
 
 @pytest.mark.parametrize(
@@ -73,13 +74,6 @@ def test_items_of_no_bundle_may_have_none(make: Make) -> None:
 
 def test_overlapping_bundles_can_be_thought(make: Make) -> None:
     session = make("s", list("abc"), [((1, 2), "x"), ((2, 3), "y")])
-    lm, _ = teacher("1 x; 2 x / y; 3 y")
-    with dspy.context(lm=lm):
-        thought = ThoughtDistiller()(session=session).thought
+    (thought, _, _), _ = thought_of(session, "1 x; 2 x / y; 3 y")
     bundles = compose_bundles(read_item_intents(thought, 3), session)
     assert {b.items for b in bundles} == set(session.gold)
-
-
-def test_settings_are_checked() -> None:
-    with pytest.raises(SettingError, match="attempts=0: it must be at least 1"):
-        ThoughtDistiller(attempts=0)

@@ -1,8 +1,4 @@
-import pytest
-
-from routedk.errors import SettingError
 from routedk.programs.teachers.rule_merging import merge_rules
-from routedk.similarity.words import TfidfEncoder
 from routedk.types import Provenance, Rule
 
 TEXTS = [
@@ -25,7 +21,7 @@ def test_near_duplicates_fall_together_and_frequent_ones_come_first() -> None:
         rule(TEXTS[2], "b", tokens=4),
         rule(TEXTS[3], "c"),
     ]
-    merged = merge_rules(rules, limit=9, encoder=TfidfEncoder(TEXTS))
+    merged = merge_rules(rules, limit=9)
     assert [r.text for r in merged] == [TEXTS[0], TEXTS[1], TEXTS[3]]
     assert merged[0].provenance == Provenance(
         teacher="t", sessions=("a", "b"), prompt_hash="h", tokens=7, cost=0.5
@@ -34,9 +30,7 @@ def test_near_duplicates_fall_together_and_frequent_ones_come_first() -> None:
 
 def test_the_list_is_bounded() -> None:
     rules = [rule(text, "a") for text in TEXTS[1:]]
-    assert len(merge_rules(rules, limit=2, encoder=TfidfEncoder(TEXTS))) == 2
-    assert merge_rules(rules, limit=0, encoder=TfidfEncoder(TEXTS)) == ()
+    assert len(merge_rules(rules, limit=2)) == 2
+    assert merge_rules(rules, limit=0) == ()
     assert merge_rules([], limit=2) == ()
     assert merge_rules(rules[:1], limit=2) == (rules[0],)
-    with pytest.raises(SettingError, match="max_rules=-1: it must be at least 0"):
-        merge_rules(rules, limit=-1)

@@ -1,9 +1,9 @@
-"""A proxy on loopback that breaks calls to an OpenAI-compatible server as a script says."""
+"""An OpenAI-compatible server on loopback that breaks calls as a script says."""
 
-import http.client
+import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +12,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer in place of the server's.
+    """An answer in place of a completion.
 
     Args:
         status: HTTP status.
@@ -28,54 +28,48 @@ class Reply:
 Fault = Reply | Literal["drop", "stall"]
 
 
-class FaultProxy:
-    """Breaks the first calls by its script, then passes calls on.
+class FaultyServer:
+    """Breaks the first calls by its script, then answers, or breaks all for ever.
 
     Args:
-        upstream: Port of the real server on loopback; None where none is reached.
+        answer: From the last message of a request to the text of the completion.
     """
 
-    def __init__(self, upstream: int | None = None) -> None:
-        self.upstream = upstream
+    def __init__(self, answer: Callable[[str], str] = lambda question: f"re: {question}") -> None:
+        self.answer = answer
         self.faults: list[Fault] = []
         self.for_ever: Fault | None = None
         self.arrivals: list[float] = []
         self.headers: list[dict[str, str]] = []
-        self.passed = 0
         self._lock = threading.Lock()
         self._closing = threading.Event()
-        proxy = self
+        server = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                proxy._serve(self)
+                server._serve(self)
 
             def log_message(self, format: str, *args: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self._server.server_port}/v1"
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self._http.server_port}/v1"
 
     @contextmanager
-    def running(self) -> Iterator["FaultProxy"]:
+    def running(self) -> Iterator["FaultyServer"]:
         """Serve within the block."""
-        thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:
             yield self
         finally:
             self._closing.set()
-            self._server.shutdown()
-            self._server.server_close()
+            self._http.shutdown()
+            self._http.server_close()
             thread.join()
 
-    def script(self, *faults: Fault) -> None:
-        """Break the next calls so, and forget those before."""
-        self.faults, self.for_ever = list(faults), None
-        self.arrivals, self.headers, self.passed = [], [], 0
-
     def _serve(self, handler: BaseHTTPRequestHandler) -> None:
-        body = handler.rfile.read(int(handler.headers["Content-Length"]))
+        body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
         with self._lock:
             self.arrivals.append(time.monotonic())
             self.headers.append({name.lower(): value for name, value in handler.headers.items()})
@@ -85,7 +79,8 @@ class FaultProxy:
         if fault in ("stall", "drop"):
             handler.close_connection = True
             return
-        reply = fault if isinstance(fault, Reply) else self._passed_on(handler.path, body)
+        text = self.answer(body["messages"][-1]["content"])
+        reply = fault if isinstance(fault, Reply) else completion(text)
         raw = reply.body.encode()
         handler.send_response(reply.status)
         for name, value in {"Content-Type": "application/json", **reply.headers}.items():
@@ -94,14 +89,16 @@ class FaultProxy:
         handler.end_headers()
         handler.wfile.write(raw)
 
-    def _passed_on(self, path: str, body: bytes) -> Reply:
-        assert self.upstream is not None, "this proxy has no server behind it"
-        with self._lock:
-            self.passed += 1
-        connection = http.client.HTTPConnection("127.0.0.1", self.upstream, timeout=60)
-        try:
-            connection.request("POST", path, body, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            return Reply(answer.status, answer.read().decode())
-        finally:
-            connection.close()
+
+def completion(text: str) -> Reply:
+    """A chat completion of 15 tokens."""
+    message = {"role": "assistant", "content": text}
+    body = {
+        "id": "x",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "fake",
+        "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
+        "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
+    }
+    return Reply(200, json.dumps(body))

@@ -2,14 +2,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from routedk.errors import SettingError
-from routedk.programs.teachers.patterns import leaf_category, mine_patterns
-from routedk.types import Session
+from routedk.programs.teachers.config import DistillConfig
+from routedk.programs.teachers.patterns import mine_patterns
+from routedk.types import Pattern, Session
 
 TEA, MUG, USB, LAMP = ("Home", "Tea"), ("Home", "Mugs"), ("Tech", "USB"), ("Lamps",)
+
+
+def mined(sessions: list[Session], **settings: Any) -> tuple[Pattern, ...]:
+    return mine_patterns(sessions, DistillConfig(**settings))
 
 
 @pytest.fixture
@@ -27,7 +32,7 @@ def sessions(make: Callable[..., Session]) -> list[Session]:
 
 def test_by_hand(sessions: list[Session]) -> None:
     """Four bundles: {Tea, Mugs} twice, {USB, Lamps} and {Tea, USB} once."""
-    [pattern] = mine_patterns(sessions)
+    [pattern] = mined(sessions)
     assert pattern.categories == ("Mugs", "Tea")
     assert pattern.support == 2 / 4
     assert pattern.confidence == 1.0
@@ -37,41 +42,25 @@ def test_by_hand(sessions: list[Session]) -> None:
 
 
 def test_bounded(sessions: list[Session]) -> None:
-    assert mine_patterns(sessions, limit=0) == ()
-    assert mine_patterns(sessions, min_support=0.75) == ()
+    assert mined(sessions, max_patterns=0) == ()
+    assert mined(sessions, min_support=0.75) == ()
 
 
 def test_without_bundles_or_categories(make: Callable[..., Session]) -> None:
-    assert mine_patterns([]) == ()
-    assert mine_patterns([make("s", ["a", "b"], [])]) == ()
-    assert mine_patterns([make("s", ["a", "b"], [((1, 2), "")])]) == ()
+    assert mined([]) == ()
+    assert mined([make("s", ["a", "b"], [])]) == ()
+    assert mined([make("s", ["a", "b"], [((1, 2), "")])]) == ()
     one = make("s", ["a", "b"], [((1, 2), "")], [TEA, MUG])
-    assert mine_patterns([one]) == ()
-
-
-def test_leaf_category_is_harmless() -> None:
-    assert leaf_category(("Home", "Tea\n<|x|>")) == "Tea /x/"
-    assert leaf_category(()) == ""
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"min_support": 0}, "min_support=0: it must be in"),
-        ({"max_categories": 1}, "max_categories=1: it must be at least 2"),
-        ({"limit": -1}, "limit=-1: it must be at least 0"),
-    ],
-)
-def test_settings_are_checked(settings: dict[str, int], message: str) -> None:
-    with pytest.raises(SettingError, match=message):
-        mine_patterns([], **settings)  # type: ignore[arg-type]
+    assert mined([one]) == ()
 
 
 def test_the_same_in_every_process() -> None:
     code = (
         "from routedk.data import demo_sessions\n"
+        "from routedk.programs.teachers.config import DistillConfig\n"
         "from routedk.programs.teachers.patterns import mine_patterns\n"
-        "print([(p.categories, p.lift) for p in mine_patterns(demo_sessions())])"
+        "found = mine_patterns(demo_sessions(), DistillConfig())\n"
+        "print([(p.categories, p.lift) for p in found])"
     )
     found = {
         subprocess.run(

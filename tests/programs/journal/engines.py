@@ -1,21 +1,15 @@
-"""What the tests of journaled language models share: engines to put under them."""
+"""Engines to put under a journaled language model."""
 
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import dspy
-from dspy.lm15 import (
-    Message,
-    Request,
-    Response,
-    Usage,
-)
+from dspy.lm15 import Message, Request, Response, Usage
 
-from routedk.programs.journal.journaled_lm import JournaledLM
 from tests.scripted import ScriptedEngine, scripted_lm
 
-Open = Callable[..., JournaledLM]
+Open = Callable[..., Any]
 
 
 def echo() -> tuple[Any, ScriptedEngine]:
@@ -23,7 +17,7 @@ def echo() -> tuple[Any, ScriptedEngine]:
 
 
 class Gate:
-    """An engine that answers once it is let; counts how many calls it has at once."""
+    """An engine that answers once it is let, and counts its calls."""
 
     supports_response_schema = False
     supported_params = frozenset({"max_tokens", "temperature"})
@@ -38,16 +32,16 @@ class Gate:
         self.calls += 1
         self.arrived.release()
         assert self.go.wait(30)
-        return self.response(request)
-
-    def response(self, request: Request) -> Response:
         return Response(
             id="x1",
             model=request.model,
-            message=Message.assistant(f"re: {request.messages[-1].text}"),
+            message=Message.assistant(self.text(request)),
             finish_reason="stop",
             usage=Usage(input_tokens=self.usage[0], output_tokens=self.usage[1]),
         )
+
+    def text(self, request: Request) -> str:
+        return f"re: {request.messages[-1].text}"
 
     def lm(self, **options: Any) -> Any:
         return dspy.LM("local/gate", engine=self, cache=False, **options)
