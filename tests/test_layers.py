@@ -50,8 +50,6 @@ LONG = {
     "tests/cli/test_train.py",
     "tests/optimizers/search/test_pipeline.py",
     "tests/optimizers/search/test_report.py",
-    "tests/programs/test_journaled_lm.py",
-    "tests/programs/test_wire.py",
 }
 PRIVATE = {"optimizers/search/samplers.py", "optimizers/search/workers.py"}
 
