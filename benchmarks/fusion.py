@@ -1,4 +1,4 @@
-"""What routing costs: our fusions beside the student alone, one LoRA, and PEFT's own mixtures.
+"""What routing costs: our fusions beside the student alone and one LoRA.
 
 python -m benchmarks.fusion --json fusion.json
 
@@ -19,12 +19,13 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from peft import ArrowConfig, PeftModel, XLoraConfig, create_arrow_model, get_peft_model
+from peft import PeftModel
 from torch import Tensor
 
 from benchmarks.command import run_command
-from routedk.adapters.experts.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.experts.router import FUSIONS
+from routedk.adapters.experts.routing_file import ExpertSettings
 from routedk.adapters.export.export import export_lora
 from routedk.adapters.student import DEFAULT_STUDENT, Student, load_student
 from routedk.files import write_json
@@ -32,7 +33,6 @@ from routedk.files import write_json
 PROMPT_TOKENS, NEW_TOKENS, TRAINED_TOKENS = 512, 32, 256
 RATIOS = {
     "softmax_vs_lora": ("softmax", "lora", ("prefill", "decode", "decode_16", "train")),
-    "xlora_vs_softmax": ("x-lora", "softmax", ("decode", "decode_16")),
     "merged_vs_base": ("merged", "base", ("decode", "decode_16")),
 }
 OURS = (*FUSIONS, "single:base")
@@ -47,21 +47,19 @@ class System:
         name: As in the table.
         model: A causal LM.
         gated: What a forward pass on these ids runs under.
-        cached: Whether it can decode with a cache of keys and values.
         train: Makes it trainable; None where there is nothing to train.
     """
 
     name: str
     model: Any
     gated: Callable[[Tensor], AbstractContextManager[None]] = lambda ids: nullcontext()
-    cached: bool = True
     train: Callable[[], None] | None = None
 
     def prefill(self) -> None:
         """Compute a prompt."""
         ids = _ids(1, PROMPT_TOKENS)
         with torch.inference_mode(), self.gated(ids):
-            self.model(input_ids=ids, use_cache=self.cached, logits_to_keep=1)
+            self.model(input_ids=ids, use_cache=True, logits_to_keep=1)
 
     def decode(self, batch: int, tokens: int = NEW_TOKENS) -> None:
         """Write tokens one by one after a short prompt."""
@@ -69,11 +67,10 @@ class System:
         with torch.inference_mode(), self.gated(ids):
             for _ in range(tokens):
                 given = ids if cache is None else ids[:, -1:]
-                more = {"past_key_values": cache} if self.cached else {}
                 output = self.model(
-                    input_ids=given, use_cache=self.cached, logits_to_keep=1, **more
+                    input_ids=given, use_cache=True, logits_to_keep=1, past_key_values=cache
                 )
-                cache = output.past_key_values if self.cached else None
+                cache = output.past_key_values
                 ids = torch.cat([ids, output.logits[:, -1:].argmax(-1)], dim=1)
 
     def step(self) -> None:
@@ -116,23 +113,6 @@ def systems(student: str, settings: ExpertSettings, folder: Path) -> Iterator[Sy
     yield System("base", base.model)
     one = PeftModel.from_pretrained(copied().model, paths[0])
     yield System("lora", one, train=lambda: one.set_adapter("default"))
-    three = PeftModel.from_pretrained(copied().model, paths[0], adapter_name="0")
-    for place, path in enumerate(paths[1:], start=1):
-        three.load_adapter(path, adapter_name=str(place))
-    names = [str(place) for place in range(len(paths))]
-    three.base_model.set_adapter(names)
-    yield System("three active", three, train=lambda: three.base_model.set_adapter(names))
-    hidden = base.model.config.hidden_size
-    config = XLoraConfig(
-        task_type="CAUSAL_LM", hidden_size=hidden, adapters=dict(zip(names, paths, strict=True))
-    )
-    # X-LoRA runs the student twice per pass and refuses a cache of keys and values.
-    plain = copied().model
-    plain.config.use_cache = False
-    # Of it the router alone learns, and needs nothing to begin.
-    xlora = get_peft_model(plain, config).eval()
-    yield System("x-lora", xlora, cached=False, train=lambda: None)
-    yield System("arrow", create_arrow_model(copied().model, paths, ArrowConfig(top_k=3)).eval())
     for fusion in OURS:
         routed = RoutedStudent.load(folder / "experts", student=copied())
         routed.use_fusion(fusion)
@@ -222,7 +202,7 @@ def main(
     ] = None,
 ) -> None:
     """Time prefill, decoding and a training step of every system."""
-    known = ("base", "lora", "three active", "x-lora", "arrow", *OURS)
+    known = ("base", "lora", *OURS)
     if unknown := set(only or ()) - set(known):
         raise typer.BadParameter(f"no system is called {min(unknown)!r}: there are {known}")
     if unknown := set(task or ()) - set(TASKS):
