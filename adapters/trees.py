@@ -30,11 +30,6 @@ class TokenTree:
     branch_ids: list[int]
     labels: list[int]
 
-    @property
-    def stem_ids(self) -> list[int]:
-        """All branches go on from the prompt, see `branch_mask`."""
-        return self.branch_ids
-
 
 def grow_tree(prompt: Sequence[int], branches: Sequence[tuple[Sequence[int], int]]) -> TokenTree:
     """Pack branches behind their prompt.
@@ -63,18 +58,12 @@ def pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
 
 
 def tree_mask(branch_ids_BT: Tensor, dtype: torch.dtype) -> Tensor:
-    """The additive attention mask of a batch of trees.
-
-    A token sees itself and earlier tokens of the prompt and of its own branch.
+    """The additive attention mask of a batch of trees, as `branch_mask`.
 
     Args:
         branch_ids_BT: 0 for a prompt token, k for branch k, -1 for padding.
             *Shape:* (batch, tokens).
         dtype: Of the student's activations.
-
-    Returns:
-        0 where attention is allowed, the least finite number elsewhere.
-        *Shape:* (batch, 1, tokens, tokens).
     """
     return branch_mask(branch_ids_BT, branch_ids_BT, branch_ids_BT, dtype)
 
@@ -84,15 +73,18 @@ def branch_mask(
 ) -> Tensor:
     """The additive attention mask of the last tokens of a batch of trees.
 
+    A token sees itself and earlier tokens of the prompt, of its own branch and of its stem.
+
     Args:
         branch_ids_BT: As in `tree_mask`, of all tokens.
         own_BQ: The branch of each of the last tokens. *Shape:* (batch, queries).
-        stems_BQ: The branch that this one goes on from, and sees as well; its own where it
-            begins at the prompt. *Shape:* (batch, queries).
+        stems_BQ: The branch that its own branch continues; its own where that begins at the
+            prompt. *Shape:* (batch, queries).
         dtype: Of the student's activations.
 
     Returns:
-        As `tree_mask`, *shape* (batch, 1, queries, tokens).
+        0 where attention is allowed, the least finite number elsewhere.
+        *Shape:* (batch, 1, queries, tokens).
     """
     tokens, queries = branch_ids_BT.shape[1], own_BQ.shape[1]
     key_B1T = branch_ids_BT[:, None, :]
