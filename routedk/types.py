@@ -207,6 +207,11 @@ class KnowledgeBase:
     rules: tuple[Rule, ...] = ()
     thoughts: tuple[Thought, ...] = ()
 
+    @property
+    def pieces(self) -> tuple[Pattern | Rule | Thought, ...]:
+        """All of it: patterns, then rules, then thoughts."""
+        return (*self.patterns, *self.rules, *self.thoughts)
+
 
 def bundle_sets(bundles: Iterable[Bundle]) -> list[frozenset[str]]:
     """Bundles as item sets, order kept."""

@@ -40,14 +40,8 @@ CYCLES = {
 }
 LONG = {
     "adapters/engine/engine.py",
-    "adapters/engine/generation.py",
     "benchmarks/search_workers.py",
-    "tests/adapters/test_decoding.py",
-    "tests/adapters/test_engine.py",
-    "tests/adapters/test_fit.py",
-    "tests/adapters/test_prefixes.py",
-    "tests/adapters/test_router_training.py",
-    "tests/cli/test_train.py",
+    "tests/adapters/test_train.py",
     "tests/optimizers/search/test_pipeline.py",
     "tests/optimizers/search/test_report.py",
 }

@@ -29,8 +29,7 @@ _KINDS: dict[str, TypeAdapter[Any]] = {
 
 def sources_of(knowledge: KnowledgeBase) -> frozenset[str]:
     """Ids of all sessions that any piece of knowledge was made from."""
-    pieces = (*knowledge.patterns, *knowledge.rules, *knowledge.thoughts)
-    return frozenset(name for piece in pieces for name in piece.provenance.sessions)
+    return frozenset(name for piece in knowledge.pieces for name in piece.provenance.sessions)
 
 
 def joint_cost(sources: Iterable[Provenance]) -> float | None:
@@ -42,10 +41,8 @@ def joint_cost(sources: Iterable[Provenance]) -> float | None:
 
 def write_knowledge(knowledge: KnowledgeBase, path: str | Path) -> None:
     """Write a knowledge base as JSONL, atomically: patterns, then rules, then thoughts."""
-    kinds = zip(_KINDS, (knowledge.patterns, knowledge.rules, knowledge.thoughts), strict=True)
-    write_jsonl_records(
-        path, ({"kind": kind, **asdict(piece)} for kind, pieces in kinds for piece in pieces)
-    )
+    records = ({"kind": type(one).__name__.lower(), **asdict(one)} for one in knowledge.pieces)
+    write_jsonl_records(path, records)
 
 
 def read_knowledge(path: str | Path) -> KnowledgeBase:
