@@ -180,7 +180,7 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         """
         from routedk.programs.program_file import load_program
 
-        vars(self).update(vars(load_program(path)))
+        self.__dict__.update(load_program(path).__dict__)
 
 
 def prediction_of(read: ParsedAnswer, raw: str, error: str | None) -> dspy.Prediction:

@@ -138,7 +138,7 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         """
         from routedk.programs.aicl.file import load_aicl
 
-        vars(self).update(vars(load_aicl(path)))
+        self.__dict__.update(load_aicl(path).__dict__)
 
     def saved_predictors(self) -> dict[str, Any]:
         """The predictors by their names in files, which are older than the attributes."""

@@ -232,11 +232,6 @@ def build_prompt(
     return Prompt(tuple(messages), item_lines(session))
 
 
-def build_messages(session: Session, context: PromptContext = NO_CONTEXT) -> list[Message]:
-    """The messages of `build_prompt`."""
-    return list(build_prompt(session, context).messages)
-
-
 @cache
 def layout_hash(*, patterns: bool = True) -> str:
     """A hash of what this layout renders: it changes exactly when rendering does.
@@ -255,7 +250,7 @@ def layout_hash(*, patterns: bool = True) -> str:
     )
     for style in ("demos", "blocks"):
         context = PromptContext(rules=("one rule",), neighbours=neighbours, style=style)
-        parts.append(build_messages(session, context))
+        parts.append(list(build_prompt(session, context).messages))
     if patterns:
         named = Pattern(
             categories=("a |<x>\n", "b"),
@@ -264,5 +259,6 @@ def layout_hash(*, patterns: bool = True) -> str:
             lift=1.0,
             provenance=Provenance(teacher="annotation"),
         )
-        parts.append(build_messages(session, PromptContext(patterns=(named,), rules=("one rule",))))
+        context = PromptContext(patterns=(named,), rules=("one rule",))
+        parts.append(list(build_prompt(session, context).messages))
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from routedk.adapters.experts.routed import ExpertSettings, RoutedStudent
 from routedk.adapters.student import Student, fingerprint
 from routedk.programs.prompting.item_intents import render_item_intents
-from routedk.programs.prompting.layout import build_messages, instruction, render_items
+from routedk.programs.prompting.layout import build_prompt, instruction, render_items
 from routedk.types import Bundle, Item, KnowledgeBase, Provenance, Rule, Session, Thought
 
 # Tiny tensors are slower on many threads than on one, above all on a busy machine.
@@ -195,7 +195,7 @@ def lines_of() -> Callable[[Session], tuple[str, ...]]:
 @pytest.fixture
 def messages_of() -> Ask:
     """The messages that ask for a session's bundles."""
-    return build_messages
+    return lambda session: list(build_prompt(session).messages)
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from routedk.adapters.experts.routing_file import ExpertSettings
 from routedk.adapters.prompts import EncodedPrompt, encode_prompt
 from routedk.adapters.student import Student
 from routedk.errors import SettingError
-from routedk.programs.prompting.layout import build_messages, render_items
+from routedk.programs.prompting.layout import build_prompt, render_items
 from routedk.types import Session
 from tests.adapters.conftest import HIDDEN, assert_same_scores, copy_of, randomise
 
@@ -39,7 +39,9 @@ def routed(request: pytest.FixtureRequest, loaded: Student) -> RoutedStudent:
 @pytest.fixture
 def prompts(loaded: Student, sessions: list[Session]) -> list[EncodedPrompt]:
     return [
-        encode_prompt(loaded.tokenizer, build_messages(session), render_items(session).split("\n"))
+        encode_prompt(
+            loaded.tokenizer, build_prompt(session).messages, render_items(session).split("\n")
+        )
         for session in sessions
     ]
 

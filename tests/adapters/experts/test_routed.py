@@ -17,7 +17,7 @@ from routedk.adapters.experts.routing_file import ROUTER_FILE, ROUTING_FILE, Exp
 from routedk.adapters.prompts import encode_prompt
 from routedk.adapters.student import Student, load_student
 from routedk.errors import ArtifactError, SettingError
-from routedk.programs.prompting.layout import build_messages, render_items
+from routedk.programs.prompting.layout import build_prompt, render_items
 from routedk.types import Session
 from tests.adapters.conftest import assert_same_scores, copy_of
 
@@ -66,7 +66,7 @@ def test_save_then_load(
     routed.save(tmp_path / "experts")
     again = RoutedStudent.load(tmp_path / "experts", student=copy_of(loaded))
     prompts = [
-        encode_prompt(routed.tokenizer, build_messages(s), render_items(s).split("\n"))
+        encode_prompt(routed.tokenizer, build_prompt(s).messages, render_items(s).split("\n"))
         for s in sessions[:3]
     ]
     gates = routed.gates(prompts)
@@ -97,7 +97,7 @@ def test_routing_file(saved: Path, routed: RoutedStudent) -> None:
 
 def test_gates_tell_sessions_apart(routed: RoutedStudent, sessions: list[Session]) -> None:
     prompts = [
-        encode_prompt(routed.tokenizer, build_messages(s), render_items(s).split("\n"))
+        encode_prompt(routed.tokenizer, build_prompt(s).messages, render_items(s).split("\n"))
         for s in sessions
     ]
     gates = routed.gates(prompts)

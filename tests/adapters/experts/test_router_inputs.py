@@ -17,7 +17,7 @@ from routedk.adapters.training.rows import prepare
 from routedk.adapters.training.stage import router_stage
 from routedk.errors import ArtifactError
 from routedk.programs.knowledge.compiled import CompiledKnowledge
-from routedk.programs.prompting.layout import build_messages, render_items
+from routedk.programs.prompting.layout import build_prompt, render_items
 from routedk.types import Session
 from tests.adapters.conftest import copy_of, randomise
 
@@ -38,7 +38,7 @@ def prompts(loaded: Student, sessions: list[Session]) -> list[EncodedPrompt]:
     return [
         encode_prompt(
             loaded.tokenizer,
-            build_messages(session, shown.context(session)),
+            build_prompt(session, shown.context(session)).messages,
             render_items(session).split("\n"),
         )
         for session in sessions
@@ -72,7 +72,7 @@ def test_which_input_sees_the_knowledge(loaded: Student, sessions: list[Session]
     both = []
     for rule in ("tea cup: brewing tea", "usb hub: desk setup"):
         shown = CompiledKnowledge(rules=(rule,), rules_shown=1)
-        messages = build_messages(sessions[0], shown.context(sessions[0]))
+        messages = build_prompt(sessions[0], shown.context(sessions[0])).messages
         items = render_items(sessions[0]).split("\n")
         both.append(encode_prompt(loaded.tokenizer, messages, items))
     for name in ROUTER_INPUTS:

@@ -15,7 +15,7 @@ from routedk.adapters.train import TrainConfig, train
 from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.prompting.answers import read_answer
-from routedk.programs.prompting.layout import build_messages, render_items
+from routedk.programs.prompting.layout import build_prompt, render_items
 from routedk.types import KnowledgeBase, Session
 
 CONFIG = TrainConfig(
@@ -75,7 +75,7 @@ def test_trained_and_asked(
 
 def _scores(routed: RoutedStudent, session: Session) -> torch.Tensor:
     prompt = encode_prompt(
-        routed.tokenizer, build_messages(session), render_items(session).split("\n")
+        routed.tokenizer, build_prompt(session).messages, render_items(session).split("\n")
     )
     with torch.no_grad(), routed.gating([prompt])([0]):
         ids = torch.tensor([prompt.ids], device=routed.device)
