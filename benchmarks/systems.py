@@ -12,15 +12,12 @@ from typing import Annotated, Any
 
 import dspy
 import typer
-from rich.console import Console
 
 from benchmarks.command import run_command
 from routedk.adapters.engine.engine import student_lm
 from routedk.adapters.experts.routed import read_routing
-from routedk.cli.options import SessionSource, takes_sessions
-from routedk.data import load_sessions, select_split, split_sessions
+from routedk.data import DataOptions, load_sessions, split_sessions
 from routedk.eval import EvaluateConfig, evaluate
-from routedk.eval.table import report_notes, report_table
 from routedk.files import write_json
 from routedk.programs.aicl.program import AICL
 from routedk.programs.batch import generate_all
@@ -48,26 +45,28 @@ def _systems(
     yield "routed", student_lm(experts, dtype=dtype), compiled
 
 
-@takes_sessions(split="test")
 def main(
-    source: SessionSource,
+    data: Annotated[str, typer.Option(help="A data set, as in routedk evaluate.")],
     experts: Annotated[Path, typer.Option(help="What routedk train wrote.")],
     output: Annotated[Path, typer.Option(help="Where the results go, as JSON.")],
     program: Annotated[Path | None, typer.Option(help="What routedk compile wrote.")] = None,
     dtype: Annotated[
         str | None, typer.Option(help="The student's, as in routedk generate.")
     ] = None,
+    extra_titles: Annotated[Path | None, typer.Option(help="As in routedk evaluate.")] = None,
+    split_file: Annotated[Path | None, typer.Option(help="As in routedk evaluate.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the split and the bootstrap.")] = 0,
     limit: Annotated[int | None, typer.Option(help="Score the first sessions only.")] = None,
     aicl: Annotated[bool, typer.Option(help="Score AICL with the base model, too.")] = True,
 ) -> None:
     """Score every system on the same sessions."""
-    everything = load_sessions(source.path, source.options)
-    sessions = [s for s in select_split(everything, source.options, source.split) if s.gold]
-    sessions = sessions[:limit]
-    parts = split_sessions(everything, source.options)
+    options = DataOptions(extra_titles=extra_titles, split_file=split_file, seed=seed)
+    everything = load_sessions(data, options)
+    parts = split_sessions(everything, options)
+    sessions = [session for session in parts["test"] if session.gold][:limit]
     asked = {session.id for session in sessions}
     training = [s for s in parts["train"] if s.gold and s.id not in asked]
-    config = EvaluateConfig(seed=source.options.seed, intents=False)
+    config = EvaluateConfig(seed=seed, intents=False)
     report = evaluate(
         sessions,
         config=replace(config, baselines=True),
@@ -92,15 +91,12 @@ def main(
         typer.echo(f"{name}: {seconds:.2f} s per session", err=True)
     report = replace(
         report,
-        config={**source.config(), "leaks": source.options.untitled == "drop"},
+        config={**report.config, "data": data, "split": "test"},
         system=scored[-1],
         baselines=tuple(scored[:-1]),
     )
     write_json(output, report.to_dict())
-    console = Console(width=160)
-    console.print(report_table(report))
-    for note in report_notes(report):
-        console.print(note, highlight=False)
+    typer.echo(str(report))
 
 
 if __name__ == "__main__":
