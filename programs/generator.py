@@ -117,7 +117,7 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
             with dspy.context(adapter=self._layout):
                 answer = self.generate(**self._request(session), config=config or {})
         except (AdapterParseError, ContextWindowExceededError) as error:
-            return prediction_of(ParsedAnswer(bundles=()), *unanswered(error))
+            return prediction_of(ParsedAnswer(), *unanswered(error))
         return self._read(answer.bundles, session)
 
     async def aforward(
@@ -129,7 +129,7 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
             with dspy.context(adapter=self._layout):
                 answer = await self.generate.acall(**self._request(session), config=config or {})
         except (AdapterParseError, ContextWindowExceededError) as error:
-            return prediction_of(ParsedAnswer(bundles=()), *unanswered(error))
+            return prediction_of(ParsedAnswer(), *unanswered(error))
         return await asyncio.to_thread(self._read, answer.bundles, session)
 
     def _read(self, raw: str, session: Session) -> dspy.Prediction:
@@ -137,7 +137,7 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         try:
             read = read_answer(raw, session)
         except AnswerError as error:
-            return prediction_of(ParsedAnswer(bundles=()), raw, str(error))
+            return prediction_of(ParsedAnswer(), raw, str(error))
         if self.grouping is not None and read.candidates:
             from routedk.similarity.encoders import default_encoder
 

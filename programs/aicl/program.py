@@ -115,7 +115,7 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         )
         notes = self._bundle(dialogue)
         if dialogue.read is None:
-            return prediction_of(ParsedAnswer(bundles=()), dialogue.raw, dialogue.error)
+            return prediction_of(ParsedAnswer(), dialogue.raw, dialogue.error)
         dropped = (*dialogue.read.dropped, *notes)
         read = replace(dialogue.read, bundles=dialogue.bundles, dropped=dropped)
         return prediction_of(read, dialogue.raw, None)

@@ -52,7 +52,7 @@ class ParsedAnswer:
         none: The answer states that there is no bundle.
     """
 
-    bundles: tuple[Bundle, ...]
+    bundles: tuple[Bundle, ...] = ()
     thought: str = ""
     candidates: ItemCandidates = ()
     dropped: tuple[str, ...] = ()

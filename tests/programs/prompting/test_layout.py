@@ -124,9 +124,9 @@ def test_a_pattern_is_bounded() -> None:
     assert len(line.split()) == 32
 
 
-def test_prompts_without_patterns_are_what_they_were_before_there_were_any() -> None:
+def test_prompts_are_what_they_were_when_programs_and_experts_were_made() -> None:
+    assert layout.layout_hash() == "32b57f592916a2ba"
     assert layout.layout_hash(patterns=False) == "117a13036d43ef34"
-    assert layout.layout_hash() != layout.layout_hash(patterns=False)
 
 
 def test_gold_is_never_shown(tea: Session) -> None:
