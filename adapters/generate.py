@@ -103,7 +103,7 @@ def generate(
         >>> from routedk import GenerateConfig, generate, load_sessions
         >>> answers = generate(load_sessions("demo")[:2], GenerateConfig(student="default"))
         >>> [answer.session_id for answer in answers]
-        ['d001', 'd002']
+        ['demo-000', 'demo-001']
     """
     return list(stream_answers(sessions, config, program=program, lm=lm, store=store))
 

@@ -99,6 +99,7 @@ def test_a_run_that_failed_repeats_no_answer(tmp_path: Path) -> None:
 def test_a_killed_run_repeats_no_answer(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys\n"
+        f"sys.path.append({str(Path(__file__).parents[2])!r})\n"
         "from routedk.adapters.generate import GenerateConfig, generate\n"
         "from tests.scripted import scripted_lm\n"
         "from routedk.types import Item, Session\n"

@@ -1,19 +1,17 @@
 """Every command on the tiny student, from sessions to a table: all parts real, only small."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from routedk import CompileConfig, DataOptions, TrainConfig, load_sessions, split_sessions
-from routedk.adapters import student as student_module
-from routedk.cache import cache_folder
 from routedk.cli import demo as demo_module
 from routedk.data import write_jsonl
 
 from ..adapters.conftest import student_folder  # noqa: TID252
+from ..embedded import embed  # noqa: TID252
 from .conftest import Run
 
 __all__ = ["student_folder"]
@@ -62,13 +60,6 @@ def test_from_sessions_to_results(
     assert run("cache", "verify")[0] == 0
 
 
-def _embed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put a student where the embedded one is kept."""
-    place = f"smollm2-135m-instruct-{student_module.GGUF_SHA256[:12]}"
-    shutil.copytree(folder, cache_folder() / place)
-    monkeypatch.setattr(student_module, "_snapshot", lambda *names, **options: None)
-
-
 def test_the_demo_and_a_second_run_that_reuses_it(
     run: Run,
     monkeypatch: pytest.MonkeyPatch,
@@ -82,7 +73,7 @@ def test_the_demo_and_a_second_run_that_reuses_it(
     )
     sessions = load_sessions(data)
     options = DataOptions(split_file=tmp_path / "split.json")
-    _embed(student_folder, monkeypatch)
+    embed(student_folder, monkeypatch)
     monkeypatch.setattr(demo_module, "demo_configs", lambda: small)
     monkeypatch.setattr("routedk.load_sessions", lambda name: sessions, raising=False)
     monkeypatch.setattr(demo_module, "DataOptions", lambda: options)
