@@ -52,9 +52,7 @@ class Batcher:
         self, run: Callable[[Sequence[Any]], Sequence[Any]], max_batch: int, max_queue: int
     ) -> None:
         if max_batch < 1 or max_queue < 1:
-            raise SettingError(
-                f"max_batch={max_batch}, max_queue={max_queue}: both must be at least 1"
-            )
+            raise SettingError(f"max_batch={max_batch}, max_queue={max_queue}: at least 1 each")
         self._run = run
         self._max_batch = max_batch
         self.room = threading.BoundedSemaphore(max_queue)

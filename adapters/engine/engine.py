@@ -6,8 +6,9 @@ import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Self, get_args
+from typing import Any, NoReturn, Self, get_args
 
+import dspy
 from dspy.lm15 import Message, Request, Response, Usage, response_to_events
 from dspy.utils.exceptions import ContextWindowExceededError
 
@@ -26,9 +27,6 @@ from routedk.programs.intent_overlap import LineScores
 from routedk.programs.prompting import layout
 from routedk.programs.prompting.asked import asked_items
 from routedk.programs.prompting.item_intents import render_candidates, split_intents
-
-if TYPE_CHECKING:
-    import dspy
 
 _FREE_TOKENS = 256
 _INTENT_TOKENS = 12
@@ -144,7 +142,8 @@ class StudentEngine(Unsaved):
     def job(self, request: Request) -> Writing:
         """What a request asks to be written, about the items that are asked about now."""
         config, items = request.config, asked_items()
-        prompt, room = self._encode(_messages_of(request), items)
+        prompt = self._encode(_messages_of(request), items)
+        room = self._window - len(prompt.ids)
         temperature = config.temperature or 0.0
         job = Writing(
             prompt=prompt,
@@ -166,9 +165,7 @@ class StudentEngine(Unsaved):
             candidates=1 if job.temperature else self.candidates,
         )
 
-    def respond(
-        self, request: Request, job: Writing, lines: Sequence[Sequence[Branch]]
-    ) -> Response:
+    def respond(self, request: Request, job: Writing, lines: list[list[Branch]]) -> Response:
         """What was written for a request, as DSPy's response."""
         written = [branch for line in lines for branch in line]
         if isinstance(job.grammar, ItemIntent):
@@ -178,15 +175,13 @@ class StudentEngine(Unsaved):
             text = self.generator.tokenizer.decode(
                 written[0].tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
             )
+        tokens = sum(len(branch.tokens) for branch in written)
         return Response(
             id=None,
             model=request.model,
             message=Message.assistant(text),
             finish_reason="stop" if job.grammar or written[0].ended else "length",
-            usage=Usage(
-                input_tokens=len(job.prompt.ids),
-                output_tokens=sum(len(branch.tokens) for branch in written),
-            ),
+            usage=Usage(input_tokens=len(job.prompt.ids), output_tokens=tokens),
         )
 
     def score_lines(
@@ -195,7 +190,7 @@ class StudentEngine(Unsaved):
         """See `routedk.programs.intent_overlap.LineScorer`."""
         self.batcher.check_process()
         generator = self.generator
-        prompt, _ = self._encode(messages, lines)
+        prompt = self._encode(messages, lines)
         spaced = [f" {text}" for text in texts]
         ids = generator.tokenizer(spaced, add_special_tokens=False)["input_ids"]
         ended = [(*tokens, generator.end) for tokens in ids]
@@ -212,14 +207,12 @@ class StudentEngine(Unsaved):
     def _heads(self, lines: Sequence[str]) -> tuple[tuple[int, ...], ...]:
         return tuple(examples.encode_head(self.generator.tokenizer, line) for line in lines)
 
-    def _encode(
-        self, messages: Sequence[layout.Message], items: Sequence[str]
-    ) -> tuple[EncodedPrompt, int]:
-        """A prompt, and how many tokens the context window has beyond it, at least one."""
+    def _encode(self, messages: Sequence[layout.Message], items: Sequence[str]) -> EncodedPrompt:
+        """A prompt that leaves room for an answer in the context window."""
         prompt = encode_prompt(self.generator.tokenizer, messages, items)
         if len(prompt.ids) >= self._window:
             raise PromptLengthError(len(prompt.ids), self._window)
-        return prompt, self._window - len(prompt.ids)
+        return prompt
 
 
 class AsyncStudentEngine(Unsaved):
@@ -254,14 +247,12 @@ def _messages_of(request: Request) -> list[layout.Message]:
     return first + [{"role": m.role, "content": m.text or ""} for m in request.messages]
 
 
-def engine_lm(engine: StudentEngine) -> "dspy.LM":
+def engine_lm(engine: StudentEngine) -> dspy.LM:
     """A ``dspy.LM`` over an engine, without DSPy's cache.
 
     Its name holds a hash of weights, precision, routing and answer form: all that an answer
     depends on beside the request.
     """
-    import dspy
-
     base, routed = engine.generator.base, engine.generator.routed
     routing = "" if routed is None else routed.fingerprint()
     what = (base.fingerprint, base.model.dtype, engine.form, engine.candidates, routing)
@@ -284,7 +275,7 @@ def student_lm(
     dtype: str | None = None,
     max_batch: int = 16,
     max_queue: int = 1024,
-) -> "dspy.LM":
+) -> dspy.LM:
     """The student as a ``dspy.LM``, in this process.
 
     Args:

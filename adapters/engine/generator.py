@@ -2,78 +2,25 @@
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain, count
+from itertools import chain
 from typing import Any
 
 import torch
 
 from routedk.adapters.engine.grammar import TokenFilter
 from routedk.adapters.engine.prefixes import PrefixCache
-from routedk.adapters.engine.trees import (
-    NO_PREFIX,
-    PROMPT,
-    Gating,
-    Node,
-    Prefix,
-    TreeBatch,
-    consecutive,
-    no_gates,
-)
+from routedk.adapters.engine.trees import Gating, Tree, TreeBatch, no_gates
 from routedk.adapters.engine.writing import Branch, Writing, write_tokens
 from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.experts.router import SoftmaxRouter
-from routedk.adapters.prompts import EncodedPrompt, end_of_turn
+from routedk.adapters.prompts import end_of_turn
 from routedk.adapters.student import Student
 
 # Most tokens that are read in one forward pass, padding included; a longer prompt is read alone.
 _READ = 2048
 # Most of them that may be padding.
 _PADDING = 0.3
-
-
-@dataclass(eq=False)
-class Tree:
-    """A prompt with the heads of its lines, and the branches that continue them.
-
-    Args:
-        row: Its number.
-        prompt: The prompt.
-        heads: As in `Writing`.
-        prefix: What the prefix cache has of the prompt.
-    """
-
-    row: int
-    prompt: EncodedPrompt
-    heads: Sequence[tuple[int, ...]]
-    prefix: Prefix = NO_PREFIX
-    branches: list[Branch] = field(default_factory=list)
-
-    @property
-    def size(self) -> int:
-        """How many tokens are to be read."""
-        return len(self.prompt.ids) - len(self.prefix.ids) + sum(map(len, self.heads))
-
-    def nodes(self) -> tuple[list[Node], list[int]]:
-        """The tokens to be read, and the place of the last one of each head."""
-        ids, known = self.prompt.ids, len(self.prefix.ids)
-        nodes = consecutive(ids[known:], known, PROMPT, PROMPT)
-        ends = []
-        for number, head in enumerate(self.heads, start=1):
-            nodes += consecutive(head, len(ids), number, number)
-            ends.append(len(nodes) - 1)
-        return nodes, ends
-
-    def sprout(self, job: Writing) -> list[list[Branch]]:
-        """Add the branches that write a job, by line."""
-        numbers = count(len(self.heads) + len(self.branches) + 1)
-        lines = [
-            [Branch(job, line, rank, self.row, next(numbers)) for rank in range(job.candidates)]
-            for line in range(len(self.heads))
-        ]
-        self.branches += [branch for line in lines for branch in line]
-        return lines
 
 
 class Generator:
@@ -115,30 +62,23 @@ class Generator:
 
     def prepare(self, trees: Sequence[Tree]) -> Gating:
         """Route prompts and look up their prefixes; gives what sets the gates of rows."""
-        prompts = [tree.prompt for tree in trees]
-        gating = no_gates if self.routed is None else self.routed.gating(prompts)
-        for tree in trees if self._shares_prefixes() else ():
-
-            def compute(ids: tuple[int, ...], row: int = tree.row) -> Prefix:
-                batch = TreeBatch(self.base.model, gating, [row])
-                batch.read([consecutive(ids, 0, PROMPT, PROMPT)])
-                return batch.prefix(ids)
-
-            tree.prefix = self.prefixes.find(tree.prompt.ids[: tree.prompt.span[0]], compute)
-        return gating
-
-    def _shares_prefixes(self) -> bool:
-        """Whether what stands before a session is computed alike for all sessions."""
         routed = self.routed
-        return (
-            routed is None
-            or routed.settings.experts_from == "session"
-            or not isinstance(routed.fusion, SoftmaxRouter)
-        )
+        gating: Gating = no_gates
+        if routed is not None:
+            gating = routed.gating([tree.prompt for tree in trees])
+            alike = not isinstance(routed.fusion, SoftmaxRouter)
+            if not alike and routed.settings.experts_from != "session":
+                # What stands before a session is computed by gates that depend on it.
+                return gating
+        for tree in trees:
+            beginning = tree.prompt.ids[: tree.prompt.span[0]]
+            compute = TreeBatch(self.base.model, gating, [tree]).prefix
+            tree.prefix = self.prefixes.find(beginning, compute)
+        return gating
 
     def _grow(self, trees: Sequence[Tree], gating: Gating) -> None:
         """Write the branches of trees that share a prefix to their ends."""
-        batch = TreeBatch(self.base.model, gating, [tree.row for tree in trees], trees[0].prefix)
+        batch = TreeBatch(self.base.model, gating, trees)
         nodes, ends = zip(*(tree.nodes() for tree in trees), strict=True)
         hidden_BTH = batch.read(nodes)
         columns = [tree.branches for tree in trees]
@@ -152,14 +92,8 @@ class Generator:
             columns = [row for row in columns if row]
             if columns:
                 batch.keep([row[0].row for row in columns])
-                hidden_BTH = batch.read([[_last(branch) for branch in row] for row in columns])
+                hidden_BTH = batch.read([[Tree.last(branch) for branch in row] for row in columns])
                 places = [[*range(len(row))] for row in columns]
-
-
-def _last(branch: Branch) -> Node:
-    start = len(branch.job.prompt.ids) + len(branch.job.heads[branch.line])
-    position = start + len(branch.tokens) - 1
-    return Node(branch.tokens[-1], position, branch.number, branch.line + 1)
 
 
 def _alike(trees: Sequence[Tree]) -> Iterator[list[Tree]]:

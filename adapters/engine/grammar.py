@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -128,7 +128,7 @@ class BundleList:
         """Whether a bundle that is not written yet begins with these numbers."""
         rest = self.num_items - (begun[-1] if begun else 0)
         too_small = {0: 1 + rest, 1: 1}.get(len(begun), 0)
-        taken = sum(bundle[: len(begun)] == begun for bundle in written)
+        taken: int = sum(bundle[: len(begun)] == begun for bundle in written)
         return (1 << rest) - too_small > taken
 
 
@@ -157,35 +157,27 @@ class TokenFilter:
         tokenizer: The student's.
         vocab_size: Width of the logits.
         end: The end-of-turn token.
+
+    Attributes:
+        texts: The text each token adds after other tokens; empty for special and partial ones.
     """
 
     def __init__(self, tokenizer: Any, vocab_size: int, end: int) -> None:
-        self._tokenizer = tokenizer
-        self._size = vocab_size
         self.end = end
-        self._penalty = lru_cache(128)(self._make_penalty)
-
-    @cached_property
-    def texts(self) -> list[str]:
-        """The text each token adds after other tokens; empty for special and partial ones."""
-        special = set(self._tokenizer.all_special_ids)
-        count = min(self._size, len(self._tokenizer))
-        lead = self._tokenizer("x", add_special_tokens=False)["input_ids"]
-        texts = self._tokenizer.batch_decode(
-            [[*lead, token] for token in range(count)], clean_up_tokenization_spaces=False
+        self._size = vocab_size
+        special = set(tokenizer.all_special_ids)
+        lead = tokenizer("x", add_special_tokens=False)["input_ids"]
+        texts = tokenizer.batch_decode(
+            [[*lead, token] for token in range(min(vocab_size, len(tokenizer)))],
+            clean_up_tokenization_spaces=False,
         )
-        return [
+        self.texts = [
             "" if token in special or "\ufffd" in text else text[1:]
             for token, text in enumerate(texts)
         ]
-
-    @cached_property
-    def _structural(self) -> list[int]:
-        return [k for k, text in enumerate(self.texts) if text and set(text) <= _STRUCTURE]
-
-    @cached_property
-    def _longest(self) -> int:
-        return max(map(len, self.texts))
+        self._longest = max(map(len, self.texts))
+        self._structural = [k for k, t in enumerate(self.texts) if t and set(t) <= _STRUCTURE]
+        self._penalty = lru_cache(128)(self._make_penalty)
 
     def penalty(self, grammar: Grammar, text: str) -> Tensor:
         """What is added to next-token scores: 0 for tokens that may follow, else minus infinity.

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from routedk.adapters.engine.generator import Generator, Tree
-from routedk.adapters.engine.trees import TreeBatch, consecutive
+from routedk.adapters.engine.generator import Generator
+from routedk.adapters.engine.trees import Tree, TreeBatch, consecutive
 from routedk.adapters.prompts import EncodedPrompt
 
 # Most tokens scored in one forward pass: attention grows with their square.
@@ -37,7 +37,7 @@ def score_texts(
     step = max(1, _SCORED // max(map(len, texts)))
     found: list[float] = []
     with generator.computing, torch.inference_mode():
-        batch = TreeBatch(model, generator.prepare([tree]), [0], tree.prefix)
+        batch = TreeBatch(model, generator.prepare([tree]), [tree])
         nodes, ends = tree.nodes()
         hidden_LH = batch.read([nodes])[0, ends]
         for first in range(0, len(pairs), step):

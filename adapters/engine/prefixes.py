@@ -14,8 +14,7 @@ _KEPT = 4
 class PrefixCache:
     """Keeps the KV cache of what the latest prompts begin with in common.
 
-    Memory is bounded: a few entries, none longer than a prompt; the least recently used goes
-    first.
+    Memory is bounded: a few entries, none longer than a prompt; the oldest goes first.
     """
 
     def __init__(self) -> None:
@@ -37,9 +36,6 @@ class PrefixCache:
         shared = max((_shared(ids, other) for other in self._seen), default=0)
         if shared >= len(found.ids) + _LEAST:
             found = compute(ids[:shared])
-        elif found in self._entries:
-            self._entries.remove(found)
-        if found.ids:
             self._entries.append(found)
         if ids not in self._seen:
             self._seen.append(ids)

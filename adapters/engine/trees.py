@@ -7,13 +7,16 @@ lets each token see the prompt, the head that its branch continues, and its own 
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from routedk.adapters.engine.writing import Branch, Writing
+from routedk.adapters.prompts import EncodedPrompt
 from routedk.adapters.trees import branch_mask, pad
 
 PROMPT, PADDING = 0, -1
@@ -64,27 +67,75 @@ class Prefix:
 NO_PREFIX = Prefix((), ())
 
 
+@dataclass(eq=False)
+class Tree:
+    """A prompt with the heads of its lines, and the branches that continue them.
+
+    Args:
+        row: Its number.
+        prompt: The prompt.
+        heads: As in `Writing`.
+        prefix: What the prefix cache has of the prompt.
+    """
+
+    row: int
+    prompt: EncodedPrompt
+    heads: Sequence[tuple[int, ...]]
+    prefix: Prefix = NO_PREFIX
+    branches: list[Branch] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """How many tokens are to be read."""
+        return len(self.prompt.ids) - len(self.prefix.ids) + sum(map(len, self.heads))
+
+    def nodes(self) -> tuple[list[Node], list[int]]:
+        """The tokens to be read, and the place of the last one of each head."""
+        ids, known = self.prompt.ids, len(self.prefix.ids)
+        nodes = consecutive(ids[known:], known, PROMPT, PROMPT)
+        ends = []
+        for number, head in enumerate(self.heads, start=1):
+            nodes += consecutive(head, len(ids), number, number)
+            ends.append(len(nodes) - 1)
+        return nodes, ends
+
+    def sprout(self, job: Writing) -> list[list[Branch]]:
+        """Add the branches that write a job, by line."""
+        numbers = count(len(self.heads) + len(self.branches) + 1)
+        lines = [
+            [Branch(job, line, rank, self.row, next(numbers)) for rank in range(job.candidates)]
+            for line in range(len(self.heads))
+        ]
+        self.branches += [branch for line in lines for branch in line]
+        return lines
+
+    @staticmethod
+    def last(branch: Branch) -> Node:
+        """The token that a branch wrote last."""
+        start = len(branch.job.prompt.ids) + len(branch.job.heads[branch.line])
+        position = start + len(branch.tokens) - 1
+        return Node(branch.tokens[-1], position, branch.number, branch.line + 1)
+
+
 class TreeBatch:
     """Trees that grow together.
 
     Args:
         model: A causal LM of transformers with ``model`` and ``lm_head``.
         gating: Sets the gates of rows.
-        rows: Which rows are in the batch.
-        prefix: The KV cache of what all their prompts begin with.
+        trees: Of one prefix; nothing else of them is read yet.
     """
 
-    def __init__(
-        self, model: Any, gating: Gating, rows: Sequence[int], prefix: Prefix = NO_PREFIX
-    ) -> None:
+    def __init__(self, model: Any, gating: Gating, trees: Sequence[Tree]) -> None:
         self._model = model
         self._gating = gating
-        self.rows = list(rows)
-        shape = (len(self.rows), -1, -1, -1)
+        self._rows = [tree.row for tree in trees]
+        prefix = trees[0].prefix
+        shape = (len(self._rows), -1, -1, -1)
         layers = [(keys.expand(shape), values.expand(shape)) for keys, values in prefix.layers]
         self._cache = DynamicCache(layers)
         # The branch of each token in the cache.
-        self._branches_BT = torch.full((len(self.rows), len(prefix.ids)), PROMPT).to(model.device)
+        self._branches_BT = torch.full((len(self._rows), len(prefix.ids)), PROMPT).to(model.device)
 
     def read(self, nodes: Sequence[Sequence[Node]]) -> Tensor:
         """Compute further tokens of each row and append them to the cache.
@@ -96,12 +147,12 @@ class TreeBatch:
             Their hidden states, padded on the right. *Shape:* (batch, tokens, hidden).
         """
         filler = Node(0, 0, PADDING, PADDING)
-        fields = [[[*zip(*row, strict=True)][k] for row in nodes] for k in range(len(filler))]
+        fields = zip(*(zip(*row, strict=True) for row in nodes), strict=True)
         tensors = [pad(rows, value) for rows, value in zip(fields, filler, strict=True)]
         ids_BQ, positions_BQ, own_BQ, heads_BQ = (t.to(self._model.device) for t in tensors)
         self._branches_BT = torch.cat([self._branches_BT, own_BQ], dim=1)
         mask = branch_mask(self._branches_BT, own_BQ, heads_BQ, self._model.dtype)
-        with self._gating(self.rows):
+        with self._gating(self._rows):
             hidden_BQH: Tensor = self._model.model(
                 input_ids=ids_BQ,
                 position_ids=positions_BQ,
@@ -113,18 +164,18 @@ class TreeBatch:
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop all other rows."""
-        if len(rows) < len(self.rows):
-            places = torch.tensor([self.rows.index(row) for row in rows], device=self._model.device)
+        if len(rows) < len(self._rows):
+            places = torch.tensor([*map(self._rows.index, rows)], device=self._model.device)
             self._cache.batch_select_indices(places)
             self._branches_BT = self._branches_BT[places]
-            self.rows = list(rows)
+            self._rows = list(rows)
 
     def forget(self, tokens: int) -> None:
         """Drop the last tokens of each row."""
         self._cache.crop(-tokens)
         self._branches_BT = self._branches_BT[:, :-tokens]
 
-    def prefix(self, ids: Sequence[int]) -> Prefix:
-        """The cache of a batch of one row, which has read these tokens and no more."""
-        layers = tuple((layer.keys, layer.values) for layer in self._cache.layers)
-        return Prefix(tuple(ids), layers)
+    def prefix(self, ids: tuple[int, ...]) -> Prefix:
+        """Read the first tokens of the only tree's prompt into a cache of their own."""
+        self.read([consecutive(ids, 0, PROMPT, PROMPT)])
+        return Prefix(ids, tuple((layer.keys, layer.values) for layer in self._cache.layers))

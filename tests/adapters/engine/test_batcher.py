@@ -176,5 +176,5 @@ def test_the_interpreter_ends_with_a_batcher_running(last: str) -> None:
 
 def test_settings() -> None:
     for sizes in ((0, 1), (1, 0)):
-        with pytest.raises(SettingError, match="both must be at least 1"):
+        with pytest.raises(SettingError, match="at least 1 each"):
             Batcher(list, *sizes)

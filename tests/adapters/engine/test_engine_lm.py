@@ -76,7 +76,7 @@ def test_settings(loaded: Student) -> None:
         StudentEngine(loaded, form="prose")  # type: ignore[arg-type]
     with pytest.raises(SettingError, match="candidates=0: at least 1"):
         StudentEngine(loaded, candidates=0)
-    with pytest.raises(RouteDKError, match="max_batch=0, max_queue=1024: both must be"):
+    with pytest.raises(RouteDKError, match="max_batch=0, max_queue=1024: at least 1"):
         StudentEngine(loaded, max_batch=0)
 
 
