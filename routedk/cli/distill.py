@@ -53,7 +53,7 @@ def distill(
         artifact = distill_artifact(sessions, config, on_step=on_step)
     copy_artifact(artifact, output)
     told: Any = read_json(artifact.folder / REPORT)
-    print_table("Knowledge", ("kind", "count"), list(told["counts"].items())[2:])
+    print_table("Knowledge", ("kind", "count"), list(told["counts"].items()))
     typer.echo(f"Knowledge: {output / 'knowledge.jsonl'}")
 
 
