@@ -20,6 +20,9 @@ from .eval.evaluate import EvaluateConfig as EvaluateConfig
 from .eval.evaluate import evaluate as evaluate
 from .optimizers.compile import CompileConfig as CompileConfig
 from .optimizers.compile import compile_program as compile_program
+from .optimizers.search.config import SearchConfig as SearchConfig
+from .optimizers.search.space import SearchSpace as SearchSpace
+from .optimizers.search.verb import search as search
 from .programs.distill import distill as distill
 from .programs.distill import plan_distill as plan_distill
 from .programs.generator import BundleGenerator as BundleGenerator

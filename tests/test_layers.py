@@ -40,12 +40,9 @@ CYCLES = {
 }
 LONG = {
     "adapters/engine/engine.py",
-    "benchmarks/search_workers.py",
     "tests/adapters/test_train.py",
-    "tests/optimizers/search/test_pipeline.py",
-    "tests/optimizers/search/test_report.py",
 }
-PRIVATE = {"optimizers/search/samplers.py", "optimizers/search/workers.py"}
+PRIVATE: set[str] = set()
 
 Imports = list[tuple[str, str]]
 

@@ -1,146 +1,107 @@
-"""`write_report`: what a study found, in figures, in pictures and on a page."""
+"""`report_search`: what a study found, as JSON and as one HTML page that loads nothing."""
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
+from jinja2 import Environment, StrictUndefined
 from optuna.trial import FrozenTrial, TrialState
 
+from routedk.artifacts import ArtifactStore
+from routedk.errors import SettingError
 from routedk.eval.report import versions
-from routedk.files import write_json
-from routedk.optimizers.search.drawing import draw_study
-from routedk.optimizers.search.identity import IDENTITY
-from routedk.optimizers.search.importance import (
-    LEAST_TRIALS,
-    Goal,
-    best_share,
-    flat_study,
-    importances,
-)
-from routedk.optimizers.search.page import render_page
-from routedk.optimizers.search.reading import complete_trials
-from routedk.optimizers.search.retest import Tested
-from routedk.optimizers.search.savings import savings
+from routedk.files import atomic_write, read_text, write_json
+from routedk.optimizers.search.config import ReportConfig
+from routedk.optimizers.search.plots import plot_study
+from routedk.optimizers.search.retest import default_settings, retest
+from routedk.optimizers.search.settings import TrialSettings, in_words
+from routedk.optimizers.search.storage import shown_url
+from routedk.optimizers.search.study import read_study
+from routedk.optimizers.search.trial import runner_of
+from routedk.types import Session
 
 REPORT = "report.json"
 PAGE = "report.html"
 
 
-def write_report(
-    study: optuna.Study,
-    folder: Path,
+def report_search(
+    output: str | Path,
+    config: ReportConfig | None = None,
     *,
-    best: Sequence[FrozenTrial],
-    tested: Sequence[Tested] = (),
-    config: Mapping[str, Any] | None = None,
-    dashboard: str = "",
-    export: str = "",
+    parts: Mapping[Any, Sequence[Session]] | None = None,
+    store: ArtifactStore | str | Path | None = None,
 ) -> dict[str, Any]:
-    """Write ``report.json``, PNGs and ``report.html``, which needs none of the others.
+    """Write ``report.json`` and ``report.html``, which needs no other file.
+
+    The configuration is chosen on validation: the trial with the highest matched F1, of equal ones
+    the one with fewer tokens. With the sessions, the best trials are scored on the test split,
+    which no trial saw, beside the default configuration and the baselines.
 
     Args:
-        study: One that `read_study` gave.
-        folder: Where they go; what an earlier report left under the same names is replaced.
-        best: Its best trials on validation, the chosen one first, see `best_trials`.
-        tested: What `retest` gave for them; empty where nobody asked.
-        config: What the test rests on, ready for JSON.
-        dashboard: The command that opens the study in optuna-dashboard.
-        export: The command that writes the chosen trial as a program; empty where there is none.
+        output: The folder; an earlier report in it is replaced.
+        config: Settings; None for the defaults.
+        parts: Training, validation and test sessions as `split_sessions` gives them, the first two
+            as they were given to `search`; None for a report of validation alone.
+        store: The artifact store of the search or its folder; None for the one in the cache folder.
 
     Returns:
         What ``report.json`` holds.
+
+    Raises:
+        SettingError: There is no such study, or the sessions are not the study's.
     """
+    config = config or ReportConfig()
+    study = read_study(config)
+    best = best_trials(study)[: config.best]
+    tested: list[dict[str, Any]] = []
+    if parts is not None and best:
+        if both := {s.id for s in parts["test"]} & {s.id for s in (*parts["train"], *parts["val"])}:
+            raise SettingError(f"test sessions are in other splits, too, e.g. {min(both)!r}")
+        chosen = {f"trial {t.number}": TrialSettings(**t.user_attrs["settings"]) for t in best}
+        if config.default:
+            chosen["default configuration"] = default_settings()
+        runner = runner_of(study, parts["train"], parts["val"], store)
+        tested = retest(chosen, runner, parts["test"], parts["val"])
     trials = study.get_trials(deepcopy=False)
-    space = study.user_attrs[IDENTITY]["space"]
-    flat = {goal: flat_study(trials, space, goal) for goal in _goals(study)}
-    shares = {goal: importances(flat[goal]) for goal in flat}
-    on_test = {one.trial: one.to_dict() for one in tested if one.trial is not None}
+    failed = [trial for trial in trials if trial.state == TrialState.FAIL]
     record = {
-        **_record(study, trials),
-        "best": [{**_scored(trial), "test": on_test.get(trial.number)} for trial in best],
-        "others_on_test": [one.to_dict() for one in tested if one.trial is None],
-        "test": dict(config or {}) if tested else None,
-        "importances": shares,
-        "dashboard": dashboard,
-        "export": export,
+        "study": study.study_name,
+        "made_with": study.user_attrs,
+        "trials": dict(Counter(trial.state.name.lower() for trial in trials)),
+        "best": [_on_validation(trial) for trial in best],
+        "front": [_on_validation(trial) for trial in study.best_trials],
+        "test": tested,
+        "failures": {trial.number: trial.user_attrs.get("failure") for trial in failed},
+        "dashboard": shlex.join(["optuna-dashboard", shown_url(config.url)]),
         "versions": {**versions(), "optuna": optuna.__version__},
     }
-    write_json(folder / REPORT, record)
-    render_page(record, draw_study(study, flat, shares, folder), folder / PAGE)
+    write_json(Path(output) / REPORT, record)
+    # All that came from data, settings or reasons is escaped.
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters["in_words"] = in_words
+    template = environment.from_string(read_text(Path(__file__).with_name(PAGE)))
+    with atomic_write(Path(output) / PAGE) as file:
+        file.write(template.render(r=record, plots=plot_study(study) if best else {}))
     return record
 
 
-def _record(study: optuna.Study, trials: Sequence[FrozenTrial]) -> dict[str, Any]:
-    """What the study alone says."""
-    made_with, complete = study.user_attrs[IDENTITY], complete_trials(study)
-    return {
-        "study": study.study_name,
-        "objective": made_with["objective"],
-        "student": made_with.get("student"),
-        "validation_sessions": len(made_with["sessions"]),
-        "trials": _states(trials),
-        "front": _front(study),
-        "history": _history(complete),
-        "best_share": best_share(len(complete)) if len(complete) >= LEAST_TRIALS else None,
-        "failures": [_failure(trial, trials) for trial in trials if _failed(trial)],
-        "store": savings(trials).to_dict(),
-    }
+def best_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """The complete trials, the best on validation first, each with settings of its own.
 
-
-def _goals(study: optuna.Study) -> list[Goal]:
-    goals: list[Goal] = ["f1", "tokens"]
-    return goals[: len(study.directions)]
-
-
-def _scored(trial: FrozenTrial) -> dict[str, Any]:
-    attrs = trial.user_attrs
-    scores = {name: attrs[name] for name in ("f1", "tokens")}
-    return {"trial": trial.number, "settings": attrs["settings"], "validation": scores}
-
-
-def _states(trials: Sequence[FrozenTrial]) -> dict[str, int]:
-    found = Counter(trial.state for trial in trials)
-    own = sum("failure" in trial.user_attrs for trial in trials if _failed(trial))
-    return {
-        "complete": found[TrialState.COMPLETE],
-        "pruned": found[TrialState.PRUNED],
-        "failed": own,
-        "cut": found[TrialState.FAIL] - own,
-        "under_way": found[TrialState.RUNNING] + found[TrialState.WAITING],
-    }
-
-
-def _failed(trial: FrozenTrial) -> bool:
-    return trial.state == TrialState.FAIL
-
-
-def _failure(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> dict[str, Any]:
-    """A failed trial: its own reason, or that it was cut, and what tried it again."""
-    number = trial.number
-    again = [t.number for t in trials if number in t.system_attrs.get("retry_history", ())]
-    return {
-        "trial": number,
-        "reason": trial.user_attrs.get("failure"),
-        "settings": trial.user_attrs.get("settings"),
-        "tried_again_as": min(again, default=None),
-    }
-
-
-def _front(study: optuna.Study) -> list[dict[str, Any]] | None:
-    """The trials that none beats in both objectives, fewest tokens first; None for one."""
-    if len(study.directions) == 1:
-        return None
-    found = sorted(study.best_trials, key=lambda t: (t.user_attrs["tokens"], t.number))
-    return [_scored(trial) for trial in found]
-
-
-def _history(complete: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
-    best = 0.0
-    lines: list[dict[str, Any]] = []
+    Args:
+        study: As `read_study` gives it.
+    """
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    complete.sort(key=lambda t: (-t.user_attrs["f1"], t.user_attrs["tokens"], t.number))
+    found: dict[str, FrozenTrial] = {}
     for trial in complete:
-        best = max(best, trial.user_attrs["f1"])
-        scores = {name: trial.user_attrs[name] for name in ("f1", "tokens")}
-        lines.append({"trial": trial.number, **scores, "best_f1": best})
-    return lines
+        found.setdefault(in_words(trial.user_attrs["settings"]), trial)
+    return list(found.values())
+
+
+def _on_validation(trial: FrozenTrial) -> dict[str, Any]:
+    kept = {name: trial.user_attrs[name] for name in ("settings", "f1", "tokens")}
+    return {"trial": trial.number, **kept}

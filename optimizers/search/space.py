@@ -1,33 +1,22 @@
 """`SearchSpace`: what a study chooses from, and how a trial's settings are chosen from it."""
 
-import math
-from collections.abc import Iterator
-from functools import cache
-from itertools import product
-from typing import Any, Literal, NamedTuple, cast, get_args
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, Strict, Tag, ValidationError, model_validator
 
+from routedk.errors import DataError
+from routedk.files import read_text
 from routedk.optimizers.search.dimensions import (
-    FloatDimension,
-    IntDimension,
+    DIMENSION,
     Range,
-    SuggestingTrial,
-    has_zero,
-    smallest_positive,
+    Values,
+    has_positive,
     suggest_number,
     suggest_value,
 )
 from routedk.optimizers.search.settings import (
-    EXPERTS,
-    FORMATS,
     Enhancement,
     Strategy,
     TrialSettings,
@@ -35,12 +24,11 @@ from routedk.optimizers.search.settings import (
 )
 from routedk.programs.knowledge.utilization import UTILIZATIONS
 
-FusionChoice = Literal[
-    "softmax", "static", "top1", "layerwise", "sparsegen", "uniform", "merged", "single"
-]
+if TYPE_CHECKING:
+    from optuna.trial import BaseTrial
 
-NONE = "none"
-SUBSETS = (
+FormatSet = Literal[
+    "none",
     "pattern",
     "rule",
     "thought",
@@ -48,233 +36,185 @@ SUBSETS = (
     "pattern+thought",
     "rule+thought",
     "pattern+rule+thought",
-)
-EXPERT_SUBSETS = ("base", "base+rule", "base+thought", "base+rule+thought")
-
-
-class _Shape(NamedTuple):
-    """A combination of what decides which other dimensions there are."""
-
-    utilization: str
-    formats: str
-    experts: str
-    neighbours: bool
-    rules: bool
+]
+ExpertSet = Literal["base", "base+rule", "base+thought", "base+rule+thought"]
+FusionName = Literal[
+    "softmax", "static", "top1", "layerwise", "sparsegen", "uniform", "merged", "single"
+]
+_Share = Annotated[float, Strict(), Field(gt=0, le=1)]
+_Positive = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
+_Rank = Annotated[int, Strict(), Field(ge=1)]
+_Count = Annotated[int, Strict(), Field(ge=0)]
+_Shares = Annotated[Values[_Share] | Annotated[Range[_Share], Tag("range")], DIMENSION]
+_Positives = Annotated[Values[_Positive] | Annotated[Range[_Positive], Tag("range")], DIMENSION]
+_Ranks = Annotated[Values[_Rank] | Annotated[Range[_Rank], Tag("range")], DIMENSION]
+_Counts = Annotated[Values[_Count] | Annotated[Range[_Count], Tag("range")], DIMENSION]
 
 
 class SearchSpace(BaseModel):
-    """What may be chosen, each dimension a list of values or, for numbers, a `Range`.
+    """What may be chosen: each dimension a list of values or, for numbers, a `Range`.
 
-    A single value fixes a dimension; a shorter list narrows it; other values extend it. The
-    default is lists and not ranges, so that trials often share what is costly to make. Sets are
-    written with ``+``: ``rule+thought``, ``base+rule``; no formats are ``none``.
+    A single value fixes a dimension, a shorter list narrows it, other values extend it. The
+    default is lists and not ranges, so that trials often share what is expensive to make.
 
     Args:
         utilization: Where knowledge is used.
-        formats: Sets of formats that are distilled.
-        strategy: Which training sessions knowledge is distilled from.
-        ratio: Share of them, in (0, 1].
-        experts: Sets of experts that are trained, each with base; which of them can be depends on
-            the formats.
-        fusion: How two or more experts are fused; ``single`` is the one after base alone. Of
-            three experts it is chosen only where there is no other way.
+        formats: Sets of knowledge formats, joined by ``+``.
+        strategy: How the sessions that knowledge is distilled from are sampled.
+        ratio: Share of the training sessions, in (0, 1].
+        experts: Sets of experts that are trained, each with base.
+        fusion: How two or more experts are fused; ``single`` uses the one beside base alone.
         r: Rank of each expert, at least 1.
-        learning_rate: Peak for the base expert, above 0.
+        learning_rate: Peak learning rate of the base expert, above 0.
         epochs: Passes of the base expert over its rows, above 0.
         neighbours: Similar training sessions in the prompt, at least 0.
         rules: Rules in the prompt, at least 0.
         enhancement: How an answer is chosen.
 
     Raises:
-        ValidationError: A value is not allowed, or a utilization, a set of formats or one of
-            experts was given that can never be chosen beside the others. It is a ``ValueError``.
+        ValidationError: A value is not allowed, or can never be chosen beside the other
+            dimensions. It is a ``ValueError``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    utilization: tuple[UtilizationName, ...] = Field(default=("ICL", "SFT", "SFT+ICL"))
-    formats: tuple[str, ...] = (NONE, *SUBSETS)
-    strategy: tuple[Strategy, ...] = get_args(Strategy)
-    ratio: FloatDimension = (0.1, 0.3, 1.0)
-    experts: tuple[str, ...] = EXPERT_SUBSETS
-    fusion: tuple[FusionChoice, ...] = get_args(FusionChoice)
-    r: IntDimension = (4, 8, 16)
-    learning_rate: FloatDimension = (1e-3, 2e-3, 4e-3)
-    epochs: FloatDimension = (2.0, 4.0, 6.0)
-    neighbours: IntDimension = (0, 1, 2, 4)
-    rules: IntDimension = (0, 4, 8, 16)
-    enhancement: tuple[Enhancement, ...] = get_args(Enhancement)
-
-    _shapes: tuple[_Shape, ...] = PrivateAttr(default=())
+    utilization: Values[UtilizationName] = get_args(UtilizationName)
+    formats: Values[FormatSet] = get_args(FormatSet)
+    strategy: Values[Strategy] = get_args(Strategy)
+    ratio: _Shares = (0.1, 0.3, 1.0)
+    experts: Values[ExpertSet] = get_args(ExpertSet)
+    fusion: Values[FusionName] = get_args(FusionName)
+    r: _Ranks = (4, 8, 16)
+    learning_rate: _Positives = (1e-3, 2e-3, 4e-3)
+    epochs: _Positives = (2.0, 4.0, 6.0)
+    neighbours: _Counts = (0, 1, 2, 4)
+    rules: _Counts = (0, 4, 8, 16)
+    enhancement: Values[Enhancement] = get_args(Enhancement)
 
     @model_validator(mode="before")
     @classmethod
-    def _lists(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        return {
-            name: [value] if isinstance(value, str | int | float) else value
-            for name, value in values.items()
-        }
-
-    @field_validator("formats", "experts")
-    @classmethod
-    def _sets(cls, values: tuple[str, ...], info: Any) -> tuple[str, ...]:
-        known, allowed = (
-            (FORMATS, (NONE, *SUBSETS))
-            if info.field_name == "formats"
-            else (EXPERTS, EXPERT_SUBSETS)
-        )
-        found = ["+".join(sorted(v.split("+"), key=_places(known))) for v in values]
-        for written, value in zip(values, found, strict=True):
-            if value not in allowed:
-                raise ValueError(f"{written!r} is none of {', '.join(allowed)}")
-        return tuple(found)
-
-    @field_validator("*")
-    @classmethod
-    def _values(cls, values: Any, info: Any) -> Any:
-        name = info.field_name
-        if isinstance(values, tuple):
-            if not values:
-                raise ValueError("there must be at least one value")
-            values = tuple(dict.fromkeys(values))
-        if name not in _LEAST:
-            return values
-        numbers = (values.low, values.high) if isinstance(values, Range) else values
-        least, included, most = _LEAST[name]
-        for number in numbers:
-            within = least <= number <= most and math.isfinite(number)
-            if not within or (number == least and not included):
-                bounds = f"{'at least' if included else 'above'} {least}"
-                most_said = f" and at most {most:g}" if most < float("inf") else ""
-                raise ValueError(f"{number!r} must be {bounds}{most_said}")
-        return values
+    def _lists(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """A single value is a list of one; a value given twice counts once."""
+        single = {n: (v,) for n, v in values.items() if isinstance(v, str | int | float)}
+        lists = {n: tuple(dict.fromkeys(v)) for n, v in values.items() if isinstance(v, list)}
+        return {**values, **single, **lists}
 
     @model_validator(mode="after")
     def _reachable(self) -> "SearchSpace":
-        self._shapes = tuple(self._find_shapes())
-        if not self._shapes:
-            raise ValueError("no combination of these values can be: name more of them")
-        for name in ("utilization", "formats", "experts"):
-            reached = {getattr(shape, name) for shape in self._shapes}
-            lost = [value for value in getattr(self, name) if value not in reached]
-            if lost and name in self.model_fields_set:
-                raise ValueError(
-                    f"{name}: {lost[0]!r} can never be chosen beside the other dimensions, leave "
-                    "it out or give them more values"
-                )
+        reached = {name: self._formats_under(name) for name in self.utilization}
+        lost = [name for name, formats in reached.items() if not formats]
+        if "formats" in self.model_fields_set:
+            lost += [
+                f for f in self.formats if not any(f in formats for formats in reached.values())
+            ]
+        if lost and self.model_fields_set:
+            raise ValueError(
+                f"{lost[0]!r} can never be chosen beside the other dimensions, leave it out or "
+                "give them more values"
+            )
         return self
 
-    def suggest(self, trial: SuggestingTrial) -> TrialSettings:
-        """A trial's settings: only what there is a choice of, and what matters, is asked for.
+    def suggest(self, trial: "BaseTrial") -> TrialSettings:
+        """A trial's settings; the trial is asked only for what matters beside earlier choices.
 
         Args:
-            trial: Is asked for values; which it is asked for depends on those it gave before. The
-                choices of a parameter are the same in every trial.
+            trial: Is asked for values. The choices of a parameter are the same in every trial.
         """
-        shapes = self._shapes
 
-        def choose(name: str) -> str:
-            nonlocal shapes
-            every = getattr(self, name)
-            allowed = tuple(v for v in every if any(getattr(s, name) == v for s in shapes))
-            value: str = suggest_value(trial, name, every, allowed)
-            shapes = tuple(shape for shape in shapes if getattr(shape, name) == value)
-            return value
+        def choose(name: str, allowed: tuple[Any, ...]) -> Any:
+            return suggest_value(trial, name, getattr(self, name), allowed)
 
-        utilization = choose("utilization")
-        chosen: dict[str, Any] = {"utilization": utilization}
-        chosen["formats"] = _members(choose("formats"))
+        def number(name: str, *, positive: bool = False) -> Any:
+            return suggest_number(trial, name, getattr(self, name), positive=positive)
+
+        utilization = choose(
+            "utilization", tuple(u for u in self.utilization if self._formats_under(u))
+        )
+        use = UTILIZATIONS[utilization]
+        formats = choose("formats", self._formats_under(utilization))
+        chosen: dict[str, Any] = {"utilization": utilization, "formats": _members(formats)}
         if chosen["formats"]:
-            chosen["ratio"] = suggest_number(trial, "ratio", self.ratio)
-            # A sample of all sessions is the same by every strategy.
-            few = chosen["ratio"] < 1
-            chosen["strategy"] = (
-                suggest_value(trial, "strategy", self.strategy) if few else self.strategy[0]
-            )
-        if UTILIZATIONS[utilization].trains:
-            chosen["experts"] = _members(choose("experts"))
+            chosen["ratio"] = number("ratio")
+            # All sessions are the same sample by every strategy.
+            if chosen["ratio"] < 1:
+                chosen["strategy"] = choose("strategy", self.strategy)
+        if use.trains:
+            experts = choose("experts", self._experts_for(utilization, formats))
+            chosen["experts"] = _members(experts)
             chosen["fusion"] = self._suggest_fusion(trial, chosen["experts"])
             for name in ("r", "learning_rate", "epochs"):
-                chosen[name] = suggest_number(trial, name, getattr(self, name))
-        for name in ("neighbours", "rules"):
-            shown = {getattr(shape, name) for shape in shapes}
-            positive = None if len(shown) == 2 else shown.pop()
-            value = suggest_number(trial, name, getattr(self, name), positive=positive)
-            shapes = tuple(shape for shape in shapes if getattr(shape, name) == bool(value))
-            chosen[name] = value
-        chosen["enhancement"] = suggest_value(trial, "enhancement", self.enhancement)
-        return TrialSettings(**chosen)
+                chosen[name] = number(name)
+        if use.prompts:
+            chosen["neighbours"] = number("neighbours", positive="thought" in chosen["formats"])
+            if "rule" in chosen["formats"]:
+                chosen["rules"] = number("rules", positive=True)
+        return TrialSettings(**chosen, enhancement=choose("enhancement", self.enhancement))
 
-    def _suggest_fusion(self, trial: SuggestingTrial, experts: tuple[str, ...]) -> str:
-        first, *others = experts
-        if not others:
-            return f"single:{first}"
-        # Of three, one alone would have the other trained in vain.
-        several = tuple(name for name in self.fusion if len(others) == 1 or name != "single")
-        fusion: str = suggest_value(trial, "fusion", self.fusion, several or self.fusion)
-        if fusion != "single":
-            return fusion
-        return f"single:{suggest_value(trial, 'single', tuple(others))}"
+    def _formats_under(self, utilization: str) -> tuple[str, ...]:
+        """The sets of formats in which each has a use: it is shown, or an expert learns from it."""
+        use = UTILIZATIONS[utilization]
 
-    def _find_shapes(self) -> Iterator[_Shape]:
-        for utilization, formats in product(self.utilization, self.formats):
-            use = UTILIZATIONS[utilization]
-            shows = {
-                "neighbours": _shows(self.neighbours, possible=use.prompts),
-                "rules": _shows(self.rules, possible=use.prompts and "rule" in _members(formats)),
-            }
-            for experts in self.experts if use.trains else ("",):
-                for neighbours, rules in product(shows["neighbours"], shows["rules"]):
-                    shape = _Shape(utilization, formats, experts, neighbours, rules)
-                    if _can_be(shape):
-                        yield shape
+        def fits(formats: str) -> bool:
+            members = _members(formats)
+            if use.trains and not self._experts_for(utilization, formats):
+                return False
+            return not use.prompts or (
+                (not use.trains or bool(members))
+                and ("rule" not in members or has_positive(self.rules))
+                and ("thought" not in members or has_positive(self.neighbours))
+            )
 
+        return tuple(filter(fits, self.formats))
 
-_LEAST: dict[str, tuple[float, bool, float]] = {
-    "ratio": (0, False, 1),
-    "r": (1, True, float("inf")),
-    "learning_rate": (0, False, float("inf")),
-    "epochs": (0, False, float("inf")),
-    "neighbours": (0, True, float("inf")),
-    "rules": (0, True, float("inf")),
-}
+    def _experts_for(self, utilization: str, formats: str) -> tuple[str, ...]:
+        """The sets of experts that can learn from these formats; under SFT from all of them."""
+        most = {"base", *_members(formats)}
+
+        def fits(experts: str) -> bool:
+            members = set(_members(experts))
+            learns = members <= most if UTILIZATIONS[utilization].prompts else members == most
+            return learns and (len(members) < 3 or self.fusion != ("single",))
+
+        return tuple(filter(fits, self.experts))
+
+    def _suggest_fusion(self, trial: "BaseTrial", experts: tuple[str, ...]) -> str:
+        if len(experts) == 1:
+            return f"single:{experts[0]}"
+        # Which one of three experts it uses would be one more choice.
+        allowed = tuple(f for f in self.fusion if f != "single" or len(experts) == 2)
+        fusion: str = suggest_value(trial, "fusion", self.fusion, allowed)
+        return f"single:{experts[1]}" if fusion == "single" else fusion
 
 
-def _places(known: tuple[str, ...]) -> Any:
-    return lambda name: known.index(name) if name in known else len(known)
+def read_space(path: str | Path) -> SearchSpace:
+    """Read a search space from a TOML file; dimensions that it leaves out keep their defaults.
+
+    Example file::
+
+        utilization = "ICL"                                  # fixed
+        formats = ["none", "rule", "rule+thought"]           # narrowed
+        rules = [0, 4, 32]                                   # extended
+        ratio = { low = 0.1, high = 1.0, step = 0.1 }        # a range
+
+    Raises:
+        DataError: The file cannot be read, is not TOML, or has a key or a value that is not
+            allowed; the message names file and key, quotes the value and says what is allowed.
+    """
+    try:
+        return SearchSpace(**tomllib.loads(read_text(path)))
+    except tomllib.TOMLDecodeError as error:
+        raise DataError(f"not TOML: {error}", path=path, hint="fix it") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        allowed = ", ".join(SearchSpace.model_fields)
+        unknown = first["type"] == "extra_forbidden"
+        raise DataError(
+            f"{place or 'space'}: {first['msg']}, found {first['input']!r}",
+            path=path,
+            hint=f"keys are {allowed}" if unknown else "fix it, or leave it out for the default",
+        ) from None
 
 
 def _members(subset: str) -> tuple[str, ...]:
-    return () if subset == NONE else tuple(subset.split("+"))
-
-
-def _shows(dimension: Any, *, possible: bool) -> list[bool]:
-    """Whether the prompt may hold none of something, and whether it may hold some."""
-    if not possible:
-        return [False]
-    some = smallest_positive(dimension) is not None
-    return [False] * has_zero(dimension) + [True] * some
-
-
-@cache
-def _can_be(shape: _Shape) -> bool:
-    """Whether `TrialSettings` allow this; they alone know what is impossible."""
-    trained: dict[str, Any] = {}
-    if shape.experts:
-        experts = _members(shape.experts)
-        fusion = "uniform" if len(experts) > 1 else f"single:{experts[0]}"
-        trained = {"experts": experts, "fusion": fusion}
-        trained |= {"r": 1, "learning_rate": 1.0, "epochs": 1.0}
-    try:
-        TrialSettings(
-            utilization=cast(UtilizationName, shape.utilization),
-            formats=cast(Any, _members(shape.formats)),
-            neighbours=int(shape.neighbours),
-            rules=int(shape.rules),
-            **trained,
-        )
-    except ValueError:
-        return False
-    return True
+    return () if subset == "none" else tuple(subset.split("+"))

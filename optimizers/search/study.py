@@ -1,291 +1,157 @@
-"""`run_study`: one Optuna study, from its making or joining until its budget is used up."""
+"""One Optuna study: made, resumed or joined, and run until its budget is used up."""
 
 import logging
+import random
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import optuna
-from optuna.exceptions import DuplicatedStudyError
-from optuna.storages import BaseStorage
+from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 
 from routedk.errors import SettingError
-from routedk.optimizers.search.budget import Budget
-from routedk.optimizers.search.corners import corners
-from routedk.optimizers.search.failure import TrialFailure
-from routedk.optimizers.search.identity import IDENTITY, check_identity, not_ours
-from routedk.optimizers.search.objective import DIRECTIONS, Objective, ObjectiveName, TrialPipeline
-from routedk.optimizers.search.progress import trial_line
-from routedk.optimizers.search.samplers import (
-    SeededSampler,
-    check_pruner,
-    check_sampler,
-    make_pruner,
-)
+from routedk.optimizers.search.config import SearchConfig, StudyConfig
+from routedk.optimizers.search.identity import IDENTITY, check_identity
+from routedk.optimizers.search.objective import Answering, Objective, TrialFailure
+from routedk.optimizers.search.samplers import SeededSampler, make_pruner
 from routedk.optimizers.search.space import SearchSpace
 from routedk.optimizers.search.storage import (
-    HEARTBEAT,
-    check_file,
-    open_existing,
+    GRACE,
+    JOURNAL,
+    file_of,
     open_storage,
+    shown_url,
     storage_errors,
 )
-from routedk.optimizers.search.storage_url import (
-    JOURNAL,
-    check_name,
-    shown_url,
-    storage_url,
-)
-from routedk.optimizers.search.workers import Watch, Worker, give_back, is_retried, worker_of
 from routedk.types import Session
 
 logger = logging.getLogger(__name__)
 
 OnTrial = Callable[[optuna.Study, FrozenTrial], None]
-_WAIT = 1.0
-_PATIENCE = 10.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudySettings:
-    """How a study is run.
-
-    Args:
-        name: Its name in its storage.
-        storage: See `open_storage`; None for an SQLite file of its name.
-        objective: ``both``: matched F1 up and tokens per session down; ``f1``: the first alone.
-        sampler: A name in the table of `routedk.optimizers.search.samplers`.
-        pruner: Likewise; None for ``wilcoxon`` where there is one objective, and for ``none``
-            where there are two.
-        seed: Base seed of all proposals, at least 0.
-        resume: Go on with the study of this name, or join its workers; it is made where there is
-            none. Without it such a study is an error.
-        heartbeat: Seconds between two signs of life, at least 1.
-
-    Raises:
-        SettingError: A value is not allowed.
-    """
-
-    name: str
-    storage: str | None = None
-    objective: ObjectiveName = "both"
-    sampler: str = "tpe"
-    pruner: str | None = None
-    seed: int = 0
-    resume: bool = False
-    heartbeat: int = HEARTBEAT
-
-    def __post_init__(self) -> None:
-        check_name(self.name)
-        storage_url(self.storage, self.name)
-        if self.objective not in DIRECTIONS:
-            raise SettingError(f"objective {self.objective!r}: allowed are {', '.join(DIRECTIONS)}")
-        check_sampler(self.sampler)
-        check_pruner(self.pruner, self.objective)
-        if self.seed < 0:
-            raise SettingError(f"seed={self.seed}: must be at least 0")
-        if self.heartbeat < 1:
-            raise SettingError(f"heartbeat={self.heartbeat}: must be at least 1 second")
-
-    @property
-    def url(self) -> str:
-        """The URL of the storage."""
-        return storage_url(self.storage, self.name)
 
 
 def run_study(
-    pipeline: TrialPipeline,
+    answer: Answering,
     sessions: Sequence[Session],
     space: SearchSpace,
-    settings: StudySettings,
-    budget: Budget,
+    config: SearchConfig,
     *,
     identity: Mapping[str, Any] | None = None,
-    on_trial: Sequence[OnTrial] = (),
+    callbacks: Sequence[OnTrial] = (),
 ) -> optuna.Study:
     """Make a study, or join it, and run trials until the budget is used up.
 
-    A trial that fails for a reason of its own is recorded with it; any other error ends the study
-    here, and the trial is queued again for whoever goes on. A log line tells of every trial.
+    A trial that fails for a reason of its own is recorded with it. Any other error ends the call.
 
     Args:
-        pipeline: Carries out settings.
-        sessions: Validation sessions; those with gold are scored.
+        answer: Carries out a trial's settings.
+        sessions: Validation sessions with gold, at least one.
         space: What is chosen from.
-        settings: How the study is run.
-        budget: How long.
-        identity: What else has to be the same wherever the study goes on, ready for JSON: the
-            data, the student.
-        on_trial: Called with every trial that ended here, e.g. a tracker.
+        config: How the study is run.
+        identity: What else must be the same wherever the study is resumed, ready for JSON.
+        callbacks: Called with every trial that ended here, e.g. a tracker.
 
     Raises:
-        SettingError: The study exists and is not to be resumed, or was made with another space,
-            objective or identity; the message names it.
+        SettingError: The study was made with another space, objective or identity; the message
+            names it.
         RouteDKError: The storage failed.
     """
-    started = time.monotonic()
-    pruner = check_pruner(settings.pruner, settings.objective)
-    objective = Objective(
-        pipeline,
-        space,
-        sessions,
-        objective=settings.objective,
-        report="score" if pruner == "wilcoxon" else "mean",
-    )
-    mine = _identity(settings, space, sessions, identity)
-    if settings.url.startswith(JOURNAL):
-        logger.info("a journal keeps no heartbeats: only workers on this machine are replaced")
-    if settings.objective == "both":
-        logger.info("two objectives: Optuna prunes no trial")
-    with storage_errors(settings.url):
-        storage = open_storage(settings.url, heartbeat=settings.heartbeat)
-        study = _open(storage, settings, mine)
-        study.sampler = SeededSampler(study, settings.sampler, settings.seed, space, corners(space))
-        study.pruner = make_pruner(pruner, len(objective.sessions))
-        _run(study, objective, budget, started, on_trial)
+    single = config.objective == "f1"
+    pruner = config.pruner or ("wilcoxon" if single else "none")
+    objective = Objective(answer, space, sessions, single=single, report_mean=pruner != "wilcoxon")
+    dimensions = space.model_dump(mode="json")
+    mine = {
+        "objective": config.objective,
+        **{f"space {name}": values for name, values in dimensions.items()},
+        **(identity or {}),
+    }
+    with storage_errors(config.url):
+        study = optuna.create_study(
+            storage=open_storage(config.url, heartbeat=config.heartbeat),
+            study_name=config.study,
+            directions=["maximize"] if single else ["maximize", "minimize"],
+            sampler=SeededSampler(config.sampler, config.seed),
+            pruner=make_pruner(pruner),
+            load_if_exists=True,
+        )
+        if IDENTITY not in study.user_attrs and not study.get_trials(deepcopy=False):
+            study.set_user_attr(IDENTITY, mine)
+        # Read again: of workers that make a study at once, all but the last one see another's.
+        check_identity(config.study, study.user_attrs.get(IDENTITY, {}), mine)
+        _run(study, objective, config, callbacks)
     return study
 
 
-def check_study(
-    settings: StudySettings,
-    space: SearchSpace,
-    sessions: Sequence[Session],
-    *,
-    identity: Mapping[str, Any] | None = None,
-) -> None:
-    """Say what `run_study` would refuse for its storage's sake, and make nothing.
-
-    Args:
-        settings: How the study is to be run.
-        space: What is to be chosen from.
-        sessions: Validation sessions.
-        identity: See `run_study`.
+def read_study(config: StudyConfig) -> optuna.Study:
+    """A study that `run_study` made.
 
     Raises:
-        RouteDKError: As `run_study`.
+        SettingError: There is none of this name.
+        RouteDKError: The storage failed.
     """
-    check_file(settings.url)
-    with storage_errors(settings.url):
-        storage = open_existing(settings.url)
-        if storage is None or settings.name not in optuna.get_all_study_names(storage):
-            return
-        if not settings.resume:
-            raise _is_there(settings)
-        study = optuna.load_study(storage=storage, study_name=settings.name)
-        _check_ours(study, settings)
-        if theirs := study.user_attrs.get(IDENTITY):
-            mine = _identity(settings, space, sessions, identity)
-            check_identity(settings.name, theirs, mine)
-
-
-def _identity(
-    settings: StudySettings,
-    space: SearchSpace,
-    sessions: Sequence[Session],
-    others: Mapping[str, Any] | None,
-) -> dict[str, Any]:
-    return {
-        "objective": settings.objective,
-        "space": space.model_dump(mode="json"),
-        "sessions": [session.id for session in sessions if session.gold],
-        **(others or {}),
-    }
-
-
-def _is_there(settings: StudySettings) -> SettingError:
-    return SettingError(
-        f"study {settings.name!r} is in {shown_url(settings.url)} already: add --resume to go on "
-        "with it or to join it, or name another"
+    file = file_of(config.url)
+    known: list[str] = []
+    if file is None or file.is_file():
+        with storage_errors(config.url):
+            storage = open_storage(config.url)
+            known = optuna.get_all_study_names(storage)
+            if config.study in known:
+                study = optuna.load_study(study_name=config.study, storage=storage)
+                check_identity(config.study, study.user_attrs.get(IDENTITY, {}), {})
+                return study
+    raise SettingError(
+        f"study {config.study!r} is not in {shown_url(config.url)}: there are "
+        f"{', '.join(sorted(known)) or 'none'}"
     )
 
 
-def _check_ours(study: optuna.Study, settings: StudySettings) -> None:
-    """A study without trials may be one that another worker is making."""
-    trials = study.get_trials(deepcopy=False)
-    directions = [direction.name.lower() for direction in study.directions]
-    foreign = trials or directions != [*DIRECTIONS[settings.objective]]
-    if foreign and IDENTITY not in study.user_attrs:
-        raise not_ours(settings.name, settings.url)
-
-
-def _open(storage: BaseStorage, settings: StudySettings, mine: Mapping[str, Any]) -> optuna.Study:
-    name, shown = settings.name, shown_url(settings.url)
-    try:
-        study = optuna.create_study(
-            storage=storage, study_name=name, directions=DIRECTIONS[settings.objective]
-        )
-    except DuplicatedStudyError:
-        if not settings.resume:
-            raise _is_there(settings) from None
-        study = optuna.load_study(storage=storage, study_name=name)
-        _check_ours(study, settings)
-        # Another worker may be about to write it.
-        deadline = time.monotonic() + _PATIENCE
-        while IDENTITY not in study.user_attrs and time.monotonic() < deadline:
-            time.sleep(_WAIT / 10)
-        if IDENTITY in study.user_attrs:
-            check_identity(name, study.user_attrs[IDENTITY], mine)
-            logger.info("study %s in %s: %d trials so far", name, shown, len(study.trials))
-            return study
-    else:
-        logger.info("study %s is made in %s", name, shown)
-    study.set_user_attr(IDENTITY, dict(mine))
-    return study
+def is_done(trial: FrozenTrial) -> bool:
+    """Whether a trial counts towards those asked for: it ended, and is not tried again."""
+    ended = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+    return ended or (trial.state == TrialState.FAIL and "failure" in trial.user_attrs)
 
 
 def _run(
-    study: optuna.Study,
-    objective: Objective,
-    budget: Budget,
-    started: float,
-    on_trial: Sequence[OnTrial],
+    study: optuna.Study, objective: Objective, config: SearchConfig, callbacks: Sequence[OnTrial]
 ) -> None:
-    """Trial after trial; where all that is left is under way elsewhere, wait how it ends."""
-    watch = Watch(study)
-    waited = False
+    """Trial after trial; where all that are left run elsewhere, wait for how they end."""
+    started = time.monotonic()
     while True:
-        watch.retry_dead()
         trials = study.get_trials(deepcopy=False)
-        if reason := budget.used_up(trials, time.monotonic() - started):
-            logger.info("study %s: %s", study.study_name, reason)
+        done = sum(map(is_done, trials))
+        spent = sum(trial.user_attrs.get("tokens_spent", 0) for trial in trials)
+        minutes = (time.monotonic() - started) / 60
+        if (
+            done >= config.trials
+            or (config.tokens is not None and spent >= config.tokens)
+            or (config.minutes is not None and minutes >= config.minutes)
+        ):
+            logger.info("%d trials, %d tokens, %.1f minutes here", done, spent, minutes)
             return
-        if watch.nameless():
-            time.sleep(_WAIT / 10)
-        elif not budget.is_taken(trials):
-            _run_one(study, objective, on_trial)
-        elif watch.nothing_to_wait_for():
-            logger.info("the last trials are under way elsewhere, and a journal cannot tell how")
-            return
+        if done + _running_elsewhere(trials, config) < config.trials:
+            study.optimize(objective, n_trials=1, catch=(TrialFailure,), callbacks=callbacks)
         else:
-            if not waited:
-                logger.info("the last trials are under way, waiting for their workers")
-            waited = True
-            time.sleep(_WAIT)
+            # Not all workers at the same moment: each is to see what another one queued again.
+            time.sleep(random.uniform(0.5, 1.5))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                optuna.storages.fail_stale_trials(study)
 
 
-def _run_one(study: optuna.Study, objective: Objective, on_trial: Sequence[OnTrial]) -> None:
-    begun: list[int] = []
+def _running_elsewhere(trials: Sequence[FrozenTrial], config: SearchConfig) -> int:
+    """The trials that other workers are expected to end: a dead one's is queued again when stale.
 
-    def attempt(trial: optuna.Trial) -> float | tuple[float, float]:
-        begun.append(trial.number)
-        return objective(trial)
-
-    def say(study: optuna.Study, trial: FrozenTrial) -> None:
-        logger.info("%s", trial_line(trial))
-
-    try:
-        study.optimize(attempt, n_trials=1, catch=(TrialFailure,), callbacks=[say, *on_trial])
-    except BaseException:
-        # One that was interrupted before it began is under way for ever, else.
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if worker_of(trial) == Worker.here():
-                begun.append(study.tell(trial.number, state=TrialState.FAIL).number)
-        for number in begun:
-            trial = study.trials[number]
-            # Another worker may have taken this one for dead.
-            if trial.state == TrialState.FAIL and not is_retried(trial, study.trials):
-                give_back(study, trial, most=None)
-                logger.info("trial %d is queued again", number)
-        raise
+    A journal keeps no heartbeats. In a database they begin after the trial does: one that has not
+    chosen its settings for a whole grace period died before.
+    """
+    if config.url.startswith(JOURNAL):
+        return 0
+    recent = datetime.now() - timedelta(seconds=GRACE * config.heartbeat)
+    return sum(
+        trial.state == TrialState.RUNNING
+        and ("settings" in trial.user_attrs or (trial.datetime_start or recent) > recent)
+        for trial in trials
+    )

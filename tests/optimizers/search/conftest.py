@@ -1,13 +1,11 @@
-"""The tiny student, for the pipeline of trials, and databases, for studies and their workers."""
+"""The tiny student for trials, and databases for studies and their workers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
 import pytest
-from optuna.trial import FrozenTrial
 
-from routedk.optimizers.search.identity import IDENTITY
 from tests.adapters.conftest import student_folder
 
 __all__ = ["student_folder"]
@@ -31,13 +29,3 @@ def postgres_url() -> Iterator[str]:
 
     with postgres_server() as server, database(server) as url:
         yield url
-
-
-def study_of(trials: Sequence[FrozenTrial], directions: Sequence[str]) -> optuna.Study:
-    """A study ``mine`` in memory with these trials, as search would have made it."""
-    study = optuna.create_study(study_name="mine", directions=directions)
-    made_with = {"objective": "both", "space": {}, "sessions": ["a", "b"]}
-    study.set_user_attr(IDENTITY, made_with)
-    for trial in trials:
-        study.add_trial(trial)
-    return study

@@ -7,224 +7,257 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.trial import TrialState, create_trial
+from optuna.trial import TrialState
 
-from routedk.errors import SettingError
-from routedk.optimizers.search import study as study_module
-from routedk.optimizers.search.budget import Budget
-from routedk.optimizers.search.corners import corners
-from routedk.optimizers.search.identity import (
-    data_record,
-)
+from routedk.errors import MissingExtraError, RouteDKError, SettingError
+from routedk.optimizers.search import tracking
+from routedk.optimizers.search.config import ReportConfig, SearchConfig, StudyConfig
+from routedk.optimizers.search.objective import TrialFailure, own_reason
 from routedk.optimizers.search.samplers import SAMPLERS
+from routedk.optimizers.search.settings import TrialSettings
 from routedk.optimizers.search.space import SearchSpace
-from routedk.optimizers.search.storage import open_storage
-from routedk.optimizers.search.study import StudySettings, run_study
-from routedk.optimizers.search.testing import FastPipeline, small_sessions
-from routedk.optimizers.search.workers import MAX_RETRIES, Worker, position
-from routedk.types import Session
-from tests.optimizers.search.study_worker import SESSIONS, SPACE, run
+from routedk.optimizers.search.study import is_done, read_study, run_study
+from routedk.optimizers.search.tracking import trackers
+from tests.optimizers.search.answers import SESSIONS, FakeAnswers, run, small_sessions
 
-# For training, validation and test.
-SPLIT = (small_sessions(4)[:2], small_sessions(4)[2:3], small_sessions(4)[3:])
-WORKER = Path(__file__).parent / "study_worker.py"
+ROOT = Path(__file__).parents[3]
 
 
-def work(url: str, trials: int, killed: int = 0) -> subprocess.Popen[bytes]:
-    command = [sys.executable, str(WORKER), url, str(trials), str(killed)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE)
+def work(url: str, trials: int, killed: int = 0) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "tests.optimizers.search.study_worker"]
+    path = os.pathsep.join([*filter(None, sys.path), str(ROOT)])
+    return subprocess.Popen(
+        [*command, url, str(trials), str(killed)],
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": path},
+    )
 
 
-def kept(study: optuna.Study) -> list[tuple[Any, Any]]:
-    """What counts of a study: settings and values, in order, without attempts that were cut."""
-    return [
-        (trial.user_attrs["settings"], trial.values)
-        for trial in study.trials
-        if trial.state == TrialState.COMPLETE
-    ]
-
-
-def test_a_study_that_was_killed_and_resumed_has_the_same_trials(url: str, tmp_path: Path) -> None:
-    whole = run(f"sqlite:///{tmp_path}/whole.db", 13)
-    for trials, killed in ((13, 3), (13, 10)):  # in a corner; then where TPE proposes
-        worker = work(url, trials, killed)
-        said = worker.communicate()[1]
-        assert worker.returncode == -signal.SIGKILL, said.decode()
-    run(url, 12)  # ends between two trials
-    cut = run(url, 13)
-    assert kept(cut) == kept(whole)
-    assert len(kept(whole)) == 13
-    states = [trial.state.name for trial in cut.trials]
-    assert states == [*["COMPLETE"] * 2, "FAIL", *["COMPLETE"] * 9, "FAIL", *["COMPLETE"] * 2]
-    assert cut.trials[3].params == cut.trials[2].params
-    assert [position(trial, cut.trials) for trial in cut.trials] == [
-        *(0, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 11, 12)
-    ]
-    first = [trial.params for trial in whole.trials[:5]]
-    assert first == corners(SPACE)
-
-
-def test_workers_that_start_at_once_share_the_trials(url: str) -> None:
-    both = [work(url, 8), work(url, 8)]
-    for worker in both:
-        said = worker.communicate()[1]
-        assert worker.returncode == 0, said.decode()
-    study = optuna.load_study(study_name="mine", storage=url)
-    assert all(trial.state == TrialState.COMPLETE for trial in study.trials)
-    # Both may have seen room for one more.
-    assert len(study.trials) in (8, 9)
-    begun = [trial.params for trial in study.trials[:5]]
-    assert begun == corners(SPACE)
+def kept(study: optuna.Study) -> list[Any]:
+    return [(t.user_attrs["settings"], t.values) for t in study.trials]
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "journal"])
-def test_a_dead_workers_trial_is_retried_but_not_for_ever(kind: str, tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/s.db" if kind == "sqlite" else f"journal:{tmp_path}/s.log"
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    gone = Worker(place=Worker.here().place, pid=ended.pid, started=0.0)
+def test_a_study_resumed_between_trials_has_the_same_ones(kind: str, tmp_path: Path) -> None:
+    slashes = "///" if kind == "sqlite" else ""
+    whole = run(f"{kind}:{slashes}{tmp_path}/whole", 14)
+    for trials in (3, 12, 14):  # then TPE proposes
+        cut = run(f"{kind}:{slashes}{tmp_path}/cut", trials)
+        assert len(cut.trials) == trials
+    assert kept(cut) == kept(whole)
+
+
+def test_a_killed_workers_trial_is_tried_again_with_its_parameters(url: str) -> None:
+    worker = work(url, 4, killed=2)
+    said = worker.communicate()[1]
+    assert worker.returncode == -signal.SIGKILL, said.decode()
+    trials = run(url, 4, heartbeat=1).trials
+    (dead,) = [trial for trial in trials if trial.state == TrialState.FAIL]
+    (again,) = [t for t in trials if t.system_attrs.get("failed_trial") == dead.number]
+    assert dead.number == 1
+    assert (again.state, again.params) == (TrialState.COMPLETE, dead.params)
+    assert sum(map(is_done, trials)) == len(trials) - 1 == 4
+    assert [t.number for t in run(url, 4).trials] == [t.number for t in trials]  # none is left
+
+
+def test_workers_that_start_at_once_share_the_trials(url: str) -> None:
+    for worker in [work(url, 8), work(url, 8)]:
+        said = worker.communicate()[1]
+        assert worker.returncode == 0, said.decode()
+    study = optuna.load_study(study_name="mine", storage=url)
+    assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
+    assert len(study.trials) in (8, 9)  # both may have seen room for the last one
+    assert len({str(trial.params) for trial in study.trials[:2]}) == 2
+
+
+def test_a_trial_that_chose_nothing_is_not_waited_for(url: str) -> None:
     run(url, 1)
-    # Without heartbeats, of which Optuna warns where trials are asked for one by one.
-    storage = url if kind == "sqlite" else open_storage(url)
-    study = optuna.load_study(study_name="mine", storage=storage)
-    for attempt in range(MAX_RETRIES + 1):
-        trial = study.ask()
-        trial.set_user_attr("worker", gone.to_dict())
-        trial.suggest_categorical("formats", SPACE.formats)
-        run(url, 1 + (attempt == MAX_RETRIES))
-    states = [trial.state.name for trial in study.get_trials()]
-    assert states == ["COMPLETE", *["FAIL"] * (MAX_RETRIES + 1)]
-    assert len({str(trial.params) for trial in study.get_trials()[1:]}) == 1
+    study = optuna.load_study(study_name="mine", storage=url)
+    study.ask()  # its worker is killed before its first heartbeat
+    run(url, 2, heartbeat=1)
+    assert [t.state.name for t in study.trials] == ["COMPLETE", "RUNNING", "COMPLETE"]
 
 
-def test_a_worker_here_is_known_to_live() -> None:
-    here = Worker.here()
-    assert here.pid == os.getpid()
-    assert not here.is_dead()
-    assert not Worker(place="elsewhere", pid=here.pid, started=0.0).is_dead()
-    assert Worker(place=here.place, pid=here.pid, started=0.0).is_dead()  # its id, used again
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler(sampler: str, tmp_path: Path) -> None:
+    study = run(f"journal:{tmp_path}/x", 12, sampler=sampler)
+    assert len({str(trial.params) for trial in study.trials}) > 8
+    other = run(f"journal:{tmp_path}/y", 3, sampler=sampler, seed=9)
+    assert kept(other) != kept(study)[:3]
 
 
-def test_one_objective_prunes_by_session(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    sessions = small_sessions(20)
-
-    class Worse(FastPipeline):
-        def answers(self, prepared: Any, asked: Any) -> Any:
-            for session, record, tokens in super().answers(prepared, asked):
-                good = prepared.settings.formats == ()
-                bundles = [{"items": ["a", "b"] if good else ["a", "b", "c", "d"], "intent": ""}]
-                yield session, {**record, "bundles": bundles}, tokens
-
-    chosen = StudySettings(name="mine", storage=url, objective="f1")
-    study = run_study(Worse(), sessions, SPACE, chosen, Budget(trials=3))
-    states = [trial.state.name for trial in study.trials]
-    assert states == ["COMPLETE", "COMPLETE", "PRUNED"]
-    pruned = study.trials[2]
-    assert 6 <= len(pruned.user_attrs["scores"]) < 20
-    assert set(pruned.user_attrs["scores"]) == {0.5}
-    assert pruned.value == 0.5  # what the sampler is told: the mean
-    assert study.best_value == 1.0
+@pytest.mark.parametrize("pruner", ["wilcoxon", "median", "hyperband"])
+def test_one_objective_prunes_by_session(pruner: str, tmp_path: Path) -> None:
+    sessions, asked = small_sessions(14), []
+    answers = FakeAnswers(sessions, lambda settings, place: asked.append(place))
+    config = SearchConfig(storage=f"journal:{tmp_path}/x", objective="f1", pruner=pruner, trials=10)
+    study = run_study(answers, sessions, SearchSpace(utilization="ICL"), config)
+    pruned = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
+    complete = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
+    assert pruned
+    assert complete
+    assert len(asked) < 10 * 14  # what is pruned is not asked to its end
+    for trial in pruned:
+        assert 0 <= (trial.value or 0) <= 1
+        assert trial.user_attrs["tokens_spent"] > 0
+    assert sum(map(is_done, study.trials)) == 10
 
 
-def test_what_a_study_was_made_with_must_stay(url: str) -> None:
-    chosen = StudySettings(name="mine", storage=url, resume=True)
-    identity = {"student": "tiny", "data": data_record(*SPLIT, seed=0, options={"gold": "all"})}
-
-    def go_on(
-        space: SearchSpace = SPACE, sessions: list[Session] = SESSIONS, **changed: Any
-    ) -> None:
-        settings = StudySettings(
-            name="mine", storage=url, resume=True, objective=changed.pop("objective", "both")
-        )
-        named = {**identity, **changed}
-        run_study(FastPipeline(), sessions, space, settings, Budget(trials=1), identity=named)
-
-    run_study(FastPipeline(), SESSIONS, SPACE, chosen, Budget(trials=1), identity=identity)
-    go_on()
-    # Test sessions are no trial's affair, and how equal sessions were read is nobody's.
-    go_on(data=data_record(SPLIT[0], SPLIT[1], [], seed=0))
-    for changed, message in (
-        ({"student": "large"}, 'another student: "tiny", not "large"'),
-        ({"data": data_record(*SPLIT, seed=1)}, "--seed 0, not 1: give --data and its options"),
-        ({"data": data_record(SPLIT[0], [], [], seed=0)}, "other sessions: 1 validation sessions"),
-        ({"objective": "f1"}, 'another objective: "both", not "f1"'),
-        ({"space": SearchSpace(utilization="ICL")}, "another space enhancement: "),
-        ({"sessions": small_sessions(3)}, 'another sessions: ["s0", "s1", "s2", "s3"], not ["s0"'),
-    ):
-        with pytest.raises(SettingError) as caught:
-            go_on(**changed)
-        assert f"study 'mine' was made with {message}" in str(caught.value)
-    with pytest.raises(SettingError, match=r"is in sqlite:///.* already: add --resume"):
-        run(url, 2, resume=False)
-
-
-@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
-def test_every_sampler_goes_beyond_the_corners(
-    sampler: str, url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(study_module, "corners", lambda space: [])
-    space = SearchSpace(utilization="ICL", formats="rule", strategy="random", ratio=1.0)
-    chosen = StudySettings(name="mine", storage=url, sampler=sampler)
-    study = run_study(FastPipeline(), SESSIONS, space, chosen, Budget(trials=3))
-    assert len(kept(study)) == 3
-
-
-def test_a_budget_is_used_up_by_what_comes_first() -> None:
-    def trial(state: TrialState, **attrs: Any) -> optuna.trial.FrozenTrial:
-        values = [0.5] if state == TrialState.COMPLETE else None
-        return create_trial(state=state, values=values, user_attrs=attrs)
-
-    complete = trial(TrialState.COMPLETE, tokens_spent=70)
-    failed = trial(TrialState.FAIL, failure="r", tokens_spent=30)
-    running, waiting = trial(TrialState.RUNNING), trial(TrialState.WAITING)
-    budget = Budget(trials=2, minutes=1.5, tokens=100)
-    assert budget.used_up([complete], 89) is None
-    assert budget.used_up([complete], 90) == "1.5 minutes are over"
-    assert budget.used_up([complete, failed], 0) == "2 trials are done"
-    assert Budget(tokens=100).used_up([complete, failed], 0) == "100 tokens are spent"
-    assert not budget.is_taken([complete])
-    assert budget.is_taken([complete, running])
-    assert not budget.is_taken([complete, running, waiting])
-    assert not Budget(tokens=5).is_taken([running])
+def test_scores_are_the_means_over_sessions(url: str) -> None:
+    study = run(url, 3)
+    for trial in study.trials:
+        answers = list(FakeAnswers(SESSIONS)(TrialSettings(**trial.user_attrs["settings"])))
+        right = sum(answer.bundles == SESSIONS[0].bundles for answer in answers)
+        whole = 0.5  # the Jaccard of two items among four
+        assert trial.values[0] == pytest.approx((right + (4 - right) * whole) / 4)
+        assert trial.values[1] == answers[0].input_tokens == trial.user_attrs["tokens"]
+        assert trial.user_attrs["tokens_spent"] == 4 * answers[0].input_tokens
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({}, "how long? give --trials N, --minutes M or --tokens T"),
+        ({"objective": "f1"}, "study 'mine' was made with another objective: both, not f1"),
+        ({"identity": {"seed": 1}}, "another seed: 0, not 1; resume it with the data"),
+        (
+            {"space": SearchSpace(utilization="SFT")},
+            r"another space utilization: \['ICL'\], not \['SFT'\]",
+        ),
+    ],
+)
+def test_what_a_study_was_made_with_must_stay(
+    values: dict[str, Any], message: str, url: str
+) -> None:
+    def go(*, space: SearchSpace, identity: dict[str, Any], **settings: Any) -> None:
+        config = SearchConfig(study="mine", storage=url, trials=1, **settings)
+        run_study(FakeAnswers(SESSIONS), SESSIONS, space, config, identity=identity)
+
+    first = {"space": SearchSpace(utilization="ICL"), "identity": {"seed": 0}}
+    go(**first)
+    go(**first)
+    with pytest.raises(SettingError, match=message):
+        go(**{**first, **values})
+
+
+def test_a_study_that_something_else_made_is_left_alone(url: str) -> None:
+    study = optuna.create_study(study_name="mine", storage=url)
+    study.optimize(lambda trial: 1.0, n_trials=1)
+    for attempt in (
+        lambda: run(url, 3),
+        lambda: read_study(StudyConfig(study="mine", storage=url)),
+    ):
+        with pytest.raises(SettingError, match="'mine' was not made by routedk search: name anot"):
+            attempt()
+    assert len(study.trials) == 1
+
+
+def test_a_study_that_is_not_there(url: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"study 'mine' is not in .*study.db: there are none"):
+        read_study(StudyConfig(study="mine", storage=url))
+    assert not (tmp_path / "study.db").exists()
+    run(url, 1)
+    with pytest.raises(SettingError, match=r"study 'other' is not in .*: there are mine"):
+        read_study(StudyConfig(study="other", storage=url))
+    assert len(read_study(StudyConfig(study="mine", storage=url)).trials) == 1
+
+
+@pytest.mark.parametrize(
+    ("budget", "trials"),
+    [({"minutes": 1e-9}, 0), ({"tokens": 1}, 1), ({"tokens": 900}, 2), ({"trials": 3}, 3)],
+)
+def test_a_budget_is_used_up_by_what_comes_first(
+    budget: dict[str, Any], trials: int, url: str
+) -> None:
+    study = run(url, **{"trials": 5, **budget})
+    assert len(study.trials) == trials
+    spent = [trial.user_attrs["tokens_spent"] for trial in study.trials]
+    assert sum(spent[:-1]) < budget.get("tokens", 1e9)
+
+
+def test_a_failure_of_its_own_is_recorded_and_the_study_continues(url: str) -> None:
+    failed: list[int] = []
+
+    def hook(settings: TrialSettings, place: int) -> None:
+        if place == 1 and not failed:
+            failed.append(place)
+            raise SettingError("these settings do not go together")
+
+    study = run(url, 3, hook)
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert study.trials[0].user_attrs["failure"] == "these settings do not go together"
+    assert study.trials[0].user_attrs["tokens_spent"] > 0
+
+
+@pytest.mark.parametrize("error", [OSError("disk"), KeyboardInterrupt(), RouteDKError("teacher")])
+def test_another_error_stops_the_study_and_its_trial_is_first_afterwards(
+    error: BaseException, url: str
+) -> None:
+    def hook(settings: TrialSettings, place: int) -> None:
+        if place == 1:
+            raise error
+
+    run(url, 1)
+    with pytest.raises(type(error)):
+        run(url, 3, hook)
+    trials = run(url, 3).trials
+    assert [t.state.name for t in trials] == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+    assert trials[2].params == trials[1].params
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (TrialFailure("diverged"), "diverged"),
+        (SettingError("no"), "no"),
+        (FloatingPointError("loss is nan"), "not finite: loss is nan"),
+        (MemoryError("12 GiB\nof 8"), "out of memory: 12 GiB"),
+        (caused(RuntimeError("by DSPy"), SettingError("no")), "no"),
+        (OSError("disk"), None),
+        (RouteDKError("teacher"), None),
+    ],
+)
+def test_which_errors_are_a_trials_own(error: Exception, reason: str | None) -> None:
+    assert own_reason(error) == reason
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"study": "a b"}, "study 'a b': a name has letters, digits"),
         ({"trials": 0}, "trials=0: must be at least 1"),
         ({"tokens": 0}, "tokens=0: must be at least 1"),
-        ({"minutes": 0.0}, "minutes=0.0: must be above 0"),
-    ],
-)
-def test_a_wrong_budget_is_refused(values: dict[str, Any], message: str) -> None:
-    with pytest.raises(SettingError) as caught:
-        Budget(**values)
-    assert message in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"name": "a b"}, "study 'a b': a name has letters"),
-        ({"objective": "cost"}, "objective 'cost': allowed are both, f1"),
-        ({"sampler": "cma"}, "sampler 'cma': allowed are tpe, nsgaii, gp, random"),
-        ({"pruner": "x", "objective": "f1"}, "pruner 'x': allowed are none, wilcoxon"),
-        ({"pruner": "median"}, "Optuna prunes only where there is one objective"),
+        ({"heartbeat": 0}, "heartbeat=0: must be at least 1"),
+        ({"max_validation": 0}, "max_validation=0: must be at least 1"),
+        ({"minutes": float("nan")}, "minutes=nan: must be above 0 and finite"),
         ({"seed": -1}, "seed=-1: must be at least 0"),
-        ({"storage": "sqlite://"}, "a database in memory is gone with the command"),
-        ({"heartbeat": 0}, "heartbeat=0: must be at least 1 second"),
+        ({"objective": "cost"}, "objective 'cost': allowed are both, f1"),
+        ({"sampler": "grid"}, "sampler 'grid': allowed are tpe, nsgaii, gp, random"),
+        ({"pruner": "sha"}, "pruner 'sha': allowed are wilcoxon, median, hyperband, none"),
+        ({"pruner": "median"}, "prunes only where there is one objective; take objective f1"),
+        ({"report_to": "paper"}, "report_to 'paper': allowed are none, mlflow, wandb"),
     ],
 )
-def test_wrong_settings_of_a_study_are_refused(values: dict[str, Any], message: str) -> None:
-    with pytest.raises(SettingError) as caught:
-        StudySettings(**{"name": "mine", **values})
-    assert message in str(caught.value)
+def test_wrong_settings_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        SearchConfig(**values)
 
 
-def test_a_study_needs_gold(url: str) -> None:
-    blind = [Session("s", SESSIONS[0].items)]
-    with pytest.raises(SettingError, match="no validation session has gold"):
-        run_study(
-            FastPipeline(), blind, SPACE, StudySettings(name="x", storage=url), Budget(trials=1)
-        )
+def test_a_study_is_kept_under_its_name() -> None:
+    assert SearchConfig().url == "sqlite:///search.db"
+    assert ReportConfig(study="mine").url == "sqlite:///mine.db"
+    assert ReportConfig(storage="journal:x").url == "journal:x"
+
+
+def test_a_missing_tracker_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> Any:
+        raise ImportError(name)
+
+    monkeypatch.setattr(tracking, "import_module", missing)
+    assert trackers(SearchConfig()) == []
+    with pytest.raises(MissingExtraError, match=r"pip install 'routedk\[mlflow\]'"):
+        trackers(SearchConfig(report_to="mlflow"))

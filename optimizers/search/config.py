@@ -1,0 +1,140 @@
+"""The settings of a search, of its report, and of what names a study."""
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from routedk.errors import SettingError
+
+ObjectiveName = Literal["both", "f1"]
+SamplerName = Literal["tpe", "nsgaii", "gp", "random"]
+PrunerName = Literal["wilcoxon", "median", "hyperband", "none"]
+TrackerName = Literal["none", "mlflow", "wandb"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """Which study, e.g. for `export_trial`.
+
+    Args:
+        study: Name of the study.
+        storage: Where it is kept: sqlite:///FILE, another database's URL such as
+            postgresql://USER@HOST/NAME, or journal:FILE. Unset: sqlite:///STUDY.db.
+
+    Raises:
+        SettingError: A value is not allowed.
+    """
+
+    study: str = "search"
+    storage: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the name."""
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,99}", self.study, flags=re.ASCII):
+            raise SettingError(
+                f"study {self.study!r}: a name has letters, digits, '_', '-' and '.', begins with "
+                "a letter or digit, and is no longer than 100"
+            )
+
+    @property
+    def url(self) -> str:
+        """The URL of the storage."""
+        return self.storage or f"sqlite:///{self.study}.db"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig(StudyConfig):
+    """Settings of `search`.
+
+    Args:
+        study: Name of the study. A study of this name in the storage is resumed, or joined beside
+            other workers.
+        storage: Where the study is kept: sqlite:///FILE, another database's URL such as
+            postgresql://USER@HOST/NAME, or journal:FILE. Unset: sqlite:///STUDY.db.
+        space: TOML file of the dimensions that are not to be searched as by default.
+        trials: Trials of the whole study, those of all workers and earlier runs.
+        minutes: Minutes in which this worker begins trials.
+        tokens: Tokens of all answers of the whole study.
+        objective: both (high matched F1 and few tokens per session), or f1 (the first alone;
+            trials can then be pruned).
+        sampler: Optuna's sampler: tpe, nsgaii, gp or random.
+        pruner: With objective f1: wilcoxon, median, hyperband or none. Unset: wilcoxon.
+        report_to: Track trials with mlflow or wandb.
+        student: Folder or hub name of a causal LM. Unset: the embedded student.
+        dtype: The student's where it answers: float32, bfloat16 or float16. Unset: float32 on a
+            CPU, else bfloat16.
+        max_validation: Score trials on a seeded sample of this many validation sessions.
+        heartbeat: Seconds between two signs of life of a worker. After four missing ones its trial
+            is tried again. Databases only: a journal keeps none.
+        seed: Seed of all chance.
+
+    Raises:
+        SettingError: A value is not allowed.
+    """
+
+    space: Path | None = None
+    trials: int = 24
+    minutes: float | None = None
+    tokens: int | None = None
+    objective: ObjectiveName = "both"
+    sampler: SamplerName = "tpe"
+    pruner: PrunerName | None = None
+    report_to: TrackerName = "none"
+    student: str | None = None
+    dtype: str | None = None
+    max_validation: int | None = None
+    heartbeat: int = 30
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        super().__post_init__()
+        choices: dict[str, Any] = {
+            "objective": ObjectiveName,
+            "sampler": SamplerName,
+            "pruner": PrunerName,
+            "report_to": TrackerName,
+        }
+        for name, kind in choices.items():
+            value = getattr(self, name)
+            if value is not None and value not in get_args(kind):
+                raise SettingError(f"{name} {value!r}: allowed are {', '.join(get_args(kind))}")
+        for name in ("trials", "tokens", "max_validation", "heartbeat"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise SettingError(f"{name}={value}: must be at least 1")
+        if self.minutes is not None and not (math.isfinite(self.minutes) and self.minutes > 0):
+            raise SettingError(f"minutes={self.minutes}: must be above 0 and finite")
+        if self.seed < 0:
+            raise SettingError(f"seed={self.seed}: must be at least 0")
+        if self.objective == "both" and self.pruner not in (None, "none"):
+            raise SettingError(
+                f"pruner {self.pruner!r}: Optuna prunes only where there is one objective; take "
+                "objective f1, or leave pruner out"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig(StudyConfig):
+    """Settings of `report_search`.
+
+    Args:
+        study: Name of the study.
+        storage: Where it is kept, as given to search. Unset: sqlite:///STUDY.db.
+        best: How many of the best trials to report.
+        default: Test the default configuration as well; it may have to be trained.
+
+    Raises:
+        SettingError: A value is not allowed.
+    """
+
+    best: int = 3
+    default: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        super().__post_init__()
+        if self.best < 1:
+            raise SettingError(f"best={self.best}: must be at least 1")

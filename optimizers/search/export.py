@@ -1,0 +1,102 @@
+"""`export_trial`: a trial as a ready folder with its program, its experts and how to use them."""
+
+import shlex
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from optuna.trial import FrozenTrial, TrialState
+
+from routedk.artifacts import ArtifactStore, check_output, copy_artifact
+from routedk.errors import SettingError
+from routedk.optimizers.search.config import SearchConfig, StudyConfig
+from routedk.optimizers.search.settings import TrialSettings, in_words
+from routedk.optimizers.search.study import read_study
+from routedk.optimizers.search.trial import runner_of
+from routedk.types import Session
+
+_README = """\
+# Trial {trial.number} of study {study}
+
+In this folder, with your sessions in place of SESSIONS:
+
+    routedk generate --data SESSIONS {options} --output bundles.jsonl
+
+Matched F1 {f1:.3f}, {tokens:.1f} tokens per session, on the validation sessions of the study. A
+trial chosen by this score looks better than it is; `routedk search report` with `--data` measures
+it on the test split.
+
+Settings: {settings}
+"""
+
+
+def export_trial(
+    train: Sequence[Session],
+    validation: Sequence[Session],
+    trial: int,
+    output: str | Path,
+    config: StudyConfig | None = None,
+    *,
+    store: ArtifactStore | str | Path | None = None,
+) -> Path:
+    """Write a trial's ``program.json``, its ``experts`` if it trained any, and a ``README.md``.
+
+    What the store holds is copied, the rest is made again. ``program.json`` holds the training
+    sessions that it shows as neighbours.
+
+    Args:
+        train: Training sessions, as they were given to `search`.
+        validation: Validation sessions, likewise.
+        trial: Number of a complete trial.
+        output: A new or empty folder.
+        config: Which study; None for the defaults.
+        store: The artifact store of the search or its folder; None for the one in the cache folder.
+
+    Returns:
+        The folder.
+
+    Raises:
+        SettingError: There is no such study or trial, it is not complete, or the sessions are not
+            the study's.
+        ArtifactError: Something is in the folder.
+    """
+    check_output(output)
+    study = read_study(config or StudyConfig())
+    runner = runner_of(study, train, validation, store)
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    found = {one.number: one for one in complete}
+    if trial not in found:
+        numbers = ", ".join(map(str, found)) or "none yet"
+        raise SettingError(
+            f"study {study.study_name!r} has no complete trial {trial}: complete are {numbers}"
+        )
+    settings = TrialSettings(**found[trial].user_attrs["settings"])
+    with tempfile.TemporaryDirectory() as scratch, runner.built(settings) as built:
+        ready = Path(scratch)
+        built.program.save(ready / "program.json")
+        if built.experts is not None:
+            shutil.copytree(built.experts, ready / "experts")
+        text = _readme(study.study_name, found[trial], settings, runner.config)
+        (ready / "README.md").write_text(text, encoding="utf-8")
+        copy_artifact(ready, output)
+    return Path(output)
+
+
+def _readme(study: str, trial: FrozenTrial, settings: TrialSettings, config: SearchConfig) -> str:
+    options = {
+        "program": "program.json",
+        "experts": settings.experts and "experts",
+        "student": config.student or (None if settings.experts else "default"),
+        "dtype": config.dtype,
+        "enhancement": settings.enhancement,
+        "seed": str(config.seed),
+    }
+    words = [word for name, value in options.items() if value for word in (f"--{name}", value)]
+    return _README.format(
+        trial=trial,
+        study=study,
+        options=shlex.join(words),
+        settings=in_words(settings.to_dict()),
+        **{name: trial.user_attrs[name] for name in ("f1", "tokens")},
+    )

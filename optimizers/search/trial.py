@@ -1,0 +1,220 @@
+"""What carries out a trial: its settings become the configs of the verbs, over one store."""
+
+import random
+import tempfile
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optuna import Study
+
+from routedk.adapters.generate import GenerateConfig, stream_answers
+from routedk.adapters.lm import resolve_lm
+from routedk.adapters.train import TrainConfig, train
+from routedk.artifacts import ArtifactStore
+from routedk.errors import SettingError
+from routedk.eval.matched import matched_f1
+from routedk.optimizers.compile import CompileConfig, compile_program
+from routedk.optimizers.search.config import SearchConfig
+from routedk.optimizers.search.identity import IDENTITY, check_identity, sessions_record
+from routedk.optimizers.search.settings import TrialSettings
+from routedk.programs.distill import DistillConfig, distill
+from routedk.programs.sampling.difficulty import write_scores
+from routedk.types import Answer, KnowledgeBase, Session
+
+if TYPE_CHECKING:
+    from routedk.programs.generator import BundleGenerator
+
+# Patterns in a prompt that shows any, the nearest ones.
+_PATTERNS = 3
+# What a runner reads of the config of its search.
+_SAME = ("student", "dtype", "seed", "max_validation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """What a trial's settings come to.
+
+    Args:
+        program: The compiled program.
+        experts: Folder of the trained experts; None for the base model.
+        lm: The student with them.
+    """
+
+    program: "BundleGenerator"
+    experts: Path | None
+    lm: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRunner:
+    """Distils, trains, compiles and answers; what the store holds already is not made again.
+
+    Args:
+        train: Training sessions.
+        validation: Sessions that groupings are chosen on and trials are scored on.
+        config: Of the search.
+        store: Keeps what the verbs make.
+
+    Raises:
+        SettingError: There is no session to learn from or none to score, or one is in both sets.
+    """
+
+    train: Sequence[Session]
+    validation: Sequence[Session]
+    config: SearchConfig
+    store: ArtifactStore
+
+    def __post_init__(self) -> None:
+        """Check the sessions."""
+        for name in ("train", "validation"):
+            if not any(session.gold for session in getattr(self, name)):
+                raise SettingError(f"{name}: no session has gold bundles, a search needs them")
+        if both := {s.id for s in self.train} & {s.id for s in self.validation}:
+            raise SettingError(
+                f"{len(both)} validation sessions are training sessions, e.g. {min(both)!r}: "
+                "split again"
+            )
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must be the same wherever the study is resumed, reported or exported."""
+        return {
+            **{name: getattr(self.config, name) for name in _SAME},
+            "train": sessions_record(self.train),
+            "validation": sessions_record(self.validation),
+        }
+
+    def answers(
+        self, settings: TrialSettings, sessions: Sequence[Session], *, batch: int | None = None
+    ) -> Generator[Answer]:
+        """Answer sessions as a trial does, in their order.
+
+        Args:
+            settings: The trial's.
+            sessions: What to answer; none of them is shown as a neighbour.
+            batch: How many are answered before the first answer is yielded; None leaves it to
+                `stream_answers`.
+
+        Raises:
+            RouteDKError: The trial cannot be carried out.
+        """
+        step = batch or len(sessions)
+        config = GenerateConfig(enhancement=settings.enhancement, seed=self.config.seed)
+        with self.built(settings) as built:
+            for first in range(0, len(sessions), step):
+                some = sessions[first : first + step]
+                yield from stream_answers(
+                    some, config, program=built.program, lm=built.lm, store=self.store
+                )
+
+    @contextmanager
+    def built(self, settings: TrialSettings) -> Iterator[Built]:
+        """The trial's program, experts and student, which is closed at the end of the block."""
+        knowledge = KnowledgeBase()
+        if settings.formats:
+            knowledge = _in_formats(self._distilled(settings), settings.formats)
+        experts = self._trained(settings, knowledge) if settings.use.trains else None
+        config = CompileConfig(
+            utilization=settings.utilization,
+            neighbours=settings.neighbours,
+            rules=settings.rules,
+            patterns=_PATTERNS if settings.use.prompts and knowledge.patterns else 0,
+            experts=experts,
+            seed=self.config.seed,
+        )
+        with self._student(experts) as lm:
+            program = compile_program(
+                self.train, self.validation, knowledge, config, lm=lm, store=self.store
+            )
+            yield Built(program=program, experts=experts, lm=lm)
+
+    def _trained(self, settings: TrialSettings, knowledge: KnowledgeBase) -> Path:
+        config: Any = {
+            "expert_names": settings.experts,
+            "fusion": settings.fusion,
+            "r": settings.r,
+            "learning_rate": settings.learning_rate,
+            "epochs": settings.epochs,
+            "student": self.config.student,
+            "seed": self.config.seed,
+        }
+        # Every expert learns the intents of all sessions, whatever knowledge it is shown, so that
+        # trials share the base expert.
+        lessons = replace(knowledge, thoughts=self._distilled(TrialSettings()).thoughts)
+        return train(self.train, lessons, TrainConfig(**config), store=self.store)
+
+    def _distilled(self, settings: TrialSettings) -> KnowledgeBase:
+        """All formats at once, for trials to share."""
+        config: Any = {"ratio": settings.ratio, "strategy": settings.strategy}
+        with tempfile.TemporaryDirectory() as folder:
+            if settings.strategy == "difficulty":
+                config["scores"] = Path(folder) / "scores.jsonl"
+                write_scores(config["scores"], self._scores())
+            config["seed"] = self.config.seed
+            return distill(self.train, DistillConfig(**config), store=self.store)
+
+    def _scores(self) -> dict[str, float]:
+        """How well the base model, zero-shot, answers the training sessions."""
+        known = [session for session in self.train if session.bundles is not None]
+        with self._student(None) as lm:
+            answers = stream_answers(known, lm=lm, store=self.store)
+            pairs = zip(known, answers, strict=True)
+            return {one.id: matched_f1(one.gold, answer.items) for one, answer in pairs}
+
+    @contextmanager
+    def _student(self, experts: Path | None) -> Iterator[Any]:
+        lm = resolve_lm(None, experts, self.config.student or "default", self.config.dtype)
+        try:
+            yield lm
+        finally:
+            lm.engine.close()
+
+
+def runner_of(
+    study: Study,
+    train: Sequence[Session],
+    validation: Sequence[Session],
+    store: ArtifactStore | str | Path | None,
+) -> TrialRunner:
+    """The runner of a study that was run.
+
+    Args:
+        study: As `read_study` gives it.
+        train: Training sessions, as they were given to `search`.
+        validation: Validation sessions, likewise.
+        store: The artifact store or its folder.
+
+    Raises:
+        SettingError: The study was made with other sessions.
+    """
+    made_with = study.user_attrs[IDENTITY]
+    config = SearchConfig(**{name: made_with[name] for name in _SAME})
+    runner = TrialRunner(
+        train=train,
+        validation=scored_sessions(validation, config),
+        config=config,
+        store=ArtifactStore.of(store),
+    )
+    check_identity(study.study_name, made_with, runner.identity)
+    return runner
+
+
+def scored_sessions(validation: Sequence[Session], config: SearchConfig) -> list[Session]:
+    """The validation sessions with gold, or the config's seeded sample of them, in their order."""
+    scored = [session for session in validation if session.gold]
+    if config.max_validation is None or config.max_validation >= len(scored):
+        return scored
+    places = random.Random(config.seed).sample(range(len(scored)), config.max_validation)
+    return [scored[place] for place in sorted(places)]
+
+
+def _in_formats(knowledge: KnowledgeBase, formats: Sequence[str]) -> KnowledgeBase:
+    return replace(
+        knowledge,
+        patterns=knowledge.patterns if "pattern" in formats else (),
+        rules=knowledge.rules if "rule" in formats else (),
+        thoughts=knowledge.thoughts if "thought" in formats else (),
+    )

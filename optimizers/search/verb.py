@@ -1,0 +1,80 @@
+"""`search`: one study over what is distilled, how experts are trained and what prompts show."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from routedk.artifacts import ArtifactStore
+from routedk.optimizers.search.config import SearchConfig
+from routedk.optimizers.search.space import SearchSpace, read_space
+from routedk.types import Session
+
+if TYPE_CHECKING:
+    import optuna
+
+# A pruner can stop a trial after so many answers.
+_BATCH = 16
+
+
+def search(
+    train: Sequence[Session],
+    validation: Sequence[Session],
+    config: SearchConfig | None = None,
+    *,
+    space: SearchSpace | None = None,
+    store: ArtifactStore | str | Path | None = None,
+) -> "optuna.Study":
+    """Try combinations of knowledge, training and prompt, each scored on validation sessions.
+
+    Each trial distils, trains, compiles and answers; what trials have in common is made once. The
+    same call resumes a study that was interrupted and, beside others, joins it as a further worker.
+
+    Args:
+        train: Training sessions: knowledge, experts and neighbours come from those with gold.
+        validation: Sessions that trials are scored on, those with gold; none of them in ``train``.
+        config: Settings; None for the defaults.
+        space: What is searched, instead of the file that the config names.
+        store: The artifact store or its folder; None for the one in the cache folder.
+
+    Returns:
+        The study. ``study.best_trials`` are its best trials, their ``user_attrs["settings"]`` what
+        they did.
+
+    Raises:
+        SettingError: A setting is not allowed, a session is in both sets or none has gold, or the
+            study was made with other data or settings.
+        RouteDKError: The storage failed, or a trial did for a reason that is not its own.
+
+    Example:
+        >>> from routedk import SearchConfig, load_sessions, search, split_sessions
+        >>> parts = split_sessions(load_sessions("demo"))
+        >>> config = SearchConfig(study="mine", trials=8)
+        >>> study = search(parts["train"], parts["val"], config)  # doctest: +SKIP
+    """
+    from routedk.adapters.student import DEFAULT_STUDENT, find_student
+    from routedk.optimizers.search.study import run_study
+    from routedk.optimizers.search.tracking import trackers
+    from routedk.optimizers.search.trial import TrialRunner, scored_sessions
+
+    config = config or SearchConfig()
+    # What is wrong for every trial is an error before there is a study.
+    student = find_student(config.student or DEFAULT_STUDENT)
+    if config.student is not None and Path(config.student).is_dir():
+        config = replace(config, student=str(student.resolve()))
+    if space is None:
+        space = SearchSpace() if config.space is None else read_space(config.space)
+    scored = scored_sessions(validation, config)
+    runner = TrialRunner(
+        train=train, validation=scored, config=config, store=ArtifactStore.of(store)
+    )
+    batch = _BATCH if config.objective == "f1" else len(scored)
+    return run_study(
+        partial(runner.answers, sessions=scored, batch=batch),
+        scored,
+        space,
+        config,
+        identity=runner.identity,
+        callbacks=trackers(config),
+    )
