@@ -26,8 +26,8 @@ class CompileConfig:
 
     Args:
         evaluations: Candidates scored, the plain program among them.
-        level: How often at most chance alone should replace the plain program, above 0 and below
-            1; shared among the candidates.
+        level: How often, at most, chance alone may replace the plain program: above 0 and below 1,
+            shared among the candidates.
         instruction: A text file with an instruction to try beside the usual one.
         token_budget: Most tokens of a prompt on the validation sessions; longer candidates are
             not tried.
@@ -41,7 +41,7 @@ class CompileConfig:
         rules: Rules in each prompt, the nearest to its session; see neighbours.
         patterns: Patterns in each prompt, the nearest to its session; see neighbours.
         threads: Calls to the language model at once.
-        seed: Seed of all chance.
+        seed: Random seed.
         lm: A model by its LiteLLM name, e.g. openai/gpt-4o-mini or ollama_chat/llama3.1; its key
             is read from the environment.
         experts: Folder of the student's routed experts, as train writes it.

@@ -34,9 +34,9 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
     one call to the program each; there is no other cost and no early stop. The student as it was
     given is the first candidate, and the first incumbent. A candidate takes the incumbent's place
     only where it is better session by session beyond chance: the p-value of
-    `routedk.eval.paired.paired_p` is at most `CompileConfig.level_each`, so that many candidates
-    are no better chance than one. Of equal means the shorter prompt wins. The last
-    incumbent is kept.
+    `routedk.eval.paired.paired_p` is at most `CompileConfig.level_each`, so that trying many
+    candidates makes a lucky winner no likelier than trying one. Of equal means the shorter prompt
+    wins. The last incumbent is kept.
 
     Args:
         knowledge: What a teacher distilled from training sessions. What a candidate shows of it
