@@ -82,7 +82,9 @@ def distill_artifact(
         store: As there.
         on_step: As there.
     """
-    config, store, pool = config or DistillConfig(), ArtifactStore.of(store), _annotated(sessions)
+    config = config or DistillConfig()
+    store = ArtifactStore.of(store)
+    pool = _annotated(sessions)
     lm = _named_lm(config) if lm is None else lm
     scores = None if config.scores is None else read_scores(config.scores)
     if lm is None and _needs_scores(pool, config):
@@ -113,23 +115,26 @@ def distill_artifact(
 
             with open_journal(_journal_path(store, teacher)) as journal:
                 asked = journaled_lm(lm, journal, run=run, **budget)
-                sample, knowledge, report = _ask(pool, config, scores, asked, on_step)
+                sample, knowledge, happened = _ask(pool, config, scores, asked, on_step)
                 spent = journal.spent(run)
-            told = {"spent": asdict(spent), "replayed": asked.engine.replayed, "report": report}
+            told = {"spent": asdict(spent), "replayed": asked.engine.replayed, "report": happened}
         write_knowledge(knowledge, out / KNOWLEDGE)
-        counts = {
-            "sessions": len(sample),
-            "patterns": len(knowledge.patterns),
-            "rules": len(knowledge.rules),
-            "thoughts": len(knowledge.thoughts),
+        report = {
+            "teacher": teacher,
+            "config": config.recorded,
+            "counts": {
+                "sessions": len(sample),
+                "patterns": len(knowledge.patterns),
+                "rules": len(knowledge.rules),
+                "thoughts": len(knowledge.thoughts),
+            },
+            **told,
+            "sessions": [session.id for session in sample],
         }
-        ids = [session.id for session in sample]
-        happened = {"counts": counts, **told, "sessions": ids}
-        write_json(out / REPORT, {"teacher": teacher, "config": config.recorded, **happened})
+        write_json(out / REPORT, report)
 
-    return store.obtain(
-        Recipe(stage="knowledge", inputs=inputs, settings={**config.recorded, **budget}), make
-    )
+    settings = {**config.recorded, **budget}
+    return store.obtain(Recipe(stage="knowledge", inputs=inputs, settings=settings), make)
 
 
 def plan_distill(
@@ -150,7 +155,8 @@ def plan_distill(
     Raises:
         DataError: No session has gold bundles.
     """
-    config, pool = config or DistillConfig(), _annotated(sessions)
+    config = config or DistillConfig()
+    pool = _annotated(sessions)
     if _named_lm(config) is None:
         return {}
     from routedk.programs.teachers.plan import PlanEngine

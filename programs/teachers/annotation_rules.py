@@ -141,11 +141,14 @@ def _typical_phrase(members: Sequence[_Annotated]) -> str:
 
 def _joined(names: Sequence[str]) -> str:
     """``a with b, c and d``, or ``several a`` where there is one."""
-    if len(names) == 1:
-        return f"several {names[0]}"
     first, *others = names
-    rest = others[0] if len(others) == 1 else f"{', '.join(others[:-1])} and {others[-1]}"
-    return f"{first} with {rest}"
+    return f"{first} with {_listed(others)}" if others else f"several {first}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """``a, b and c``."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _size_rule(sessions: Sequence[Session]) -> str:
@@ -194,6 +197,5 @@ def _stays_out_rule(sessions: Sequence[Session], kinds: Kinds) -> str:
     lone.sort(key=lambda kind: (-(share[kind] - overall) * seen[kind], kind))
     if not lone:
         return ""
-    names = lone[:3]
-    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    listed = _listed(lone[:3])
     return f"{listed[0].upper()}{listed[1:]} mostly stay out."
