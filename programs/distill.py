@@ -100,7 +100,7 @@ def distill_artifact(
     }
     # A run with a higher budget continues the one that a lower budget stopped.
     run = Recipe(stage="knowledge", inputs=inputs, settings=config.recorded).key
-    budget = {"max_tokens": config.max_tokens, "max_cost": config.max_cost}
+    limits = (config.max_tokens, config.max_cost)
 
     def make(out: Path, work: Path) -> None:
         told: dict[str, Any] = {}
@@ -114,7 +114,7 @@ def distill_artifact(
             from routedk.programs.journal.journaled_lm import journaled_lm
 
             with open_journal(_journal_path(store, teacher)) as journal:
-                asked = journaled_lm(lm, journal, run=run, **budget)
+                asked = journaled_lm(lm, journal, run, *limits)
                 sample, knowledge, happened = _ask(pool, config, scores, asked, on_step)
                 spent = journal.spent(run)
             told = {"spent": asdict(spent), "replayed": asked.engine.replayed, "report": happened}
@@ -133,7 +133,7 @@ def distill_artifact(
         }
         write_json(out / REPORT, report)
 
-    settings = {**config.recorded, **budget}
+    settings = {**config.recorded, "budget": limits}
     return store.obtain(Recipe(stage="knowledge", inputs=inputs, settings=settings), make)
 
 

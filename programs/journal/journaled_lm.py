@@ -132,7 +132,6 @@ class JournalEngine:
 def journaled_lm(
     lm: Any,
     journal: Journal,
-    *,
     run: str,
     max_tokens: int | None = None,
     max_cost: float | None = None,

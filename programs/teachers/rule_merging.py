@@ -37,8 +37,8 @@ def merge_rules(rules: Sequence[Rule], *, limit: int) -> tuple[Rule, ...]:
     ).fit_predict(1 - cosines)
     merged = []
     for cluster in dict.fromkeys(map(int, clusters)):
-        places = np.flatnonzero(clusters == cluster)
-        typical = np.argmax(cosines[np.ix_(places, places)].mean(axis=1).round(6))
+        places = np.flatnonzero(clusters == cluster).tolist()
+        typical = int(np.argmax(cosines[np.ix_(places, places)].mean(axis=1).round(6)))
         source = joint_provenance([rules[place].provenance for place in places])
         merged.append(Rule(text=rules[places[typical]].text, provenance=source))
     merged.sort(key=lambda rule: -len(rule.provenance.sessions))
