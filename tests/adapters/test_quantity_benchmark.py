@@ -12,7 +12,8 @@ from typer.testing import CliRunner, Result
 
 from routedk.data import DataOptions, demo_sessions, split_sessions, write_jsonl
 from routedk.programs.sampling.difficulty import write_scores
-from routedk.programs.teachers.annotation import AnnotationTeacher
+from routedk.programs.teachers.annotation import annotation_knowledge
+from routedk.programs.teachers.config import DistillConfig
 from routedk.types import Session
 
 Run = Callable[..., Result]
@@ -70,8 +71,8 @@ def test_every_strategy_and_ratio(
             point = found[name, ratio]
             assert point["thoughts"]["count"] == point["sessions"]
     tokenizer = AutoTokenizer.from_pretrained(student_folder)
-    limits = {"max_rules": 10**6, "max_patterns": 10**6, "min_support": 1e-6}
-    whole = AnnotationTeacher(**limits).distill(sessions)
+    limits = DistillConfig(max_rules=10**6, max_patterns=10**6, min_support=1e-6)
+    whole = annotation_knowledge(sessions, limits)
     texts = {
         "patterns": [" + ".join(pattern.categories) for pattern in whole.patterns],
         "rules": [rule.text for rule in whole.rules],
