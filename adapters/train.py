@@ -102,8 +102,10 @@ class TrainConfig:
         from routedk.adapters.training.stage import ROUTER_DEFAULTS
         from routedk.programs.knowledge.utilization import check_trains
 
-        positive = ("epochs", "learning_rate", "knowledge_share", "knowledge_epochs")
-        positive += ("router_share", "router_epochs", "temperature", "batch_size", "save_steps")
+        positive = (
+            *("epochs", "learning_rate", "knowledge_share", "knowledge_epochs", "batch_size"),
+            *("router_share", "router_epochs", "temperature", "save_steps"),
+        )
         for name in positive:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
