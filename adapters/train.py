@@ -3,7 +3,7 @@
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,7 +13,7 @@ from routedk.errors import DataError, SettingError
 from routedk.types import KnowledgeBase, Session
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
 
     from routedk.adapters.training.examples import TrainingRow
     from routedk.programs.knowledge.compiled import CompiledKnowledge
@@ -50,8 +50,6 @@ class TrainConfig:
         router_epochs: Passes over these rows. Unset: answer 2, supervised 10.
         temperature: Of supervised router training, in nats per token: an expert whose loss is
             lower by this much gets e times the share.
-        balance: Weight of the loss that favours equal use of all experts.
-        sparsity: Weight of the loss that favours few active experts.
         answer_form: What experts learn to write: item-intents, or bundles (which the thought
             expert writes after its thought).
         utilization: Where knowledge is used: SFT (in training only) or SFT+ICL (in the compiled
@@ -84,8 +82,6 @@ class TrainConfig:
     router_share: float | None = None
     router_epochs: float | None = None
     temperature: float = 0.1
-    balance: float = 0.0
-    sparsity: float = 0.0
     answer_form: Literal["item-intents", "bundles"] = "item-intents"
     utilization: Literal["SFT", "SFT+ICL"] | None = None
     batch_size: int = 4
@@ -114,10 +110,6 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value > 1:
                 raise SettingError(f"{name}={value!r}: must be at most 1")
-        for name in ("balance", "sparsity"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise SettingError(f"{name}={value!r}: must be at least 0 and finite")
         if self.max_sessions is not None and self.max_sessions < 1:
             raise SettingError(f"max_sessions={self.max_sessions}: at least 1")
         if self.layers < 0:
@@ -136,33 +128,15 @@ class TrainConfig:
         if names[0] != "base":
             raise SettingError(f"experts {names}: the first must be base, the others start from it")
         make_fusion(self.fusion, names, 1, 1, [1 / len(names)] * len(names))
-        self._check_router(ROUTERS)
-
-    def _check_router(self, routers: "Collection[str]") -> None:
-        """Check that the fusion's router can be trained so."""
-        experts, names = self.experts, len(self.expert_names)
-        if self.fusion not in (*routers, "merged"):
-            if experts is not None:
-                raise SettingError(
-                    f"fusion {self.fusion!r} has no router to train over {experts}: it can be "
-                    f"asked for where experts are used; routers have {', '.join(routers)}"
-                )
-            default = {field.name: field.default for field in fields(self)}
-            chosen = ("router_training", "temperature", "balance", "sparsity")
-            if any(getattr(self, name) != default[name] for name in chosen):
-                raise SettingError(
-                    f"fusion {self.fusion!r} has no router, so {', '.join(chosen)} cannot be "
-                    f"chosen; routers have {', '.join(routers)}"
-                )
-        elif self.fusion == "sparsegen" and self.router_training == "supervised":
+        if self.experts is not None and self.fusion not in (*ROUTERS, "merged"):
+            raise SettingError(
+                f"fusion {self.fusion!r} has no router to train over {self.experts}: it can be "
+                f"asked for where experts are used; routers have {', '.join(ROUTERS)}"
+            )
+        if self.fusion == "sparsegen" and self.router_training == "supervised":
             raise SettingError(
                 "router training 'supervised': the gates of fusion 'sparsegen' are per token, "
                 "which no loss per session teaches: use answer"
-            )
-        elif self.fusion == "sparsegen" and self.sparsity and names < 3:
-            raise SettingError(
-                f"sparsity={self.sparsity}: with sparsegen it discourages more than 2 active "
-                f"experts, but there are only {names}: set it to 0"
             )
 
     @property

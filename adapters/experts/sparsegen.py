@@ -1,12 +1,8 @@
 """Sparsegen: gates that are sparse, differentiable, and as sparse as each token asks for."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
-# The sparsity loss discourages more active experts than this.
-MOST_EXPERTS = 2
 # Keeps lambda below 1.
 _LEAST_ROOM = 1e-3
 
@@ -42,43 +38,6 @@ def sparsegen(scores: Tensor, lam: Tensor | float) -> Tensor:
     return ((scores - tau) / room).clamp(min=0.0)
 
 
-@dataclass(frozen=True)
-class TokenRouting:
-    """What a router decided for each token of one layer.
-
-    Args:
-        gates_BTE: *Shape:* (batch, tokens, experts).
-        scores_BTE: What they were projected from; same shape.
-        lam_BT1: *Shape:* (batch, tokens, 1).
-    """
-
-    gates_BTE: Tensor
-    scores_BTE: Tensor
-    lam_BT1: Tensor
-
-
-def sparsity_lack(routing: TokenRouting, most: int = MOST_EXPERTS) -> Tensor:
-    r"""How far lambda is below the least one at which at most ``most`` experts are active.
-
-    .. math:: \max(0, \lambda_k - \lambda), \quad \lambda_k = 1 - (U_k - k\,u_{(k+1)})
-
-    in the notation of `sparsegen`: there the condition for the (k+1)-th score to be inside just
-    fails. The scores are taken as given, so that the gradient moves lambda alone.
-
-    Source: LD-MoLE (arXiv 2509.25684), sparsity control, as in its authors' code.
-
-    Args:
-        routing: Of more than ``most`` experts.
-        most: The k of the formula, at least 1.
-
-    Returns:
-        *Shape:* (batch, tokens).
-    """
-    ranked = routing.scores_BTE.detach().sort(dim=-1, descending=True).values
-    least_BT = 1.0 - (ranked[..., :most] - ranked[..., most : most + 1]).sum(dim=-1)
-    return (least_BT - routing.lam_BT1[..., 0]).clamp(min=0.0)
-
-
 class SparsegenRouter(nn.Module):
     r"""Gates per token and layer, by `sparsegen`.
 
@@ -91,14 +50,10 @@ class SparsegenRouter(nn.Module):
         hidden_size: Width of the student.
         num_experts: Number of experts.
         num_layers: Decoder layers with experts.
-
-    Attributes:
-        watched: Where it is a list, what `at` decides is added to it, for a loss on it.
     """
 
     def __init__(self, hidden_size: int, num_experts: int, num_layers: int) -> None:
         super().__init__()
-        self.watched: list[TokenRouting] | None = None
         self.norm = nn.LayerNorm(hidden_size, elementwise_affine=False)
         self.scores = nn.ModuleList(nn.Linear(hidden_size, num_experts) for _ in range(num_layers))
         self.room = nn.Linear(hidden_size, 1)
@@ -126,8 +81,4 @@ class SparsegenRouter(nn.Module):
             # Of length 1: else one step of the optimizer moves the scores where no gradient is.
             normed_BTH = self.norm(hidden_BTH.float()) / hidden_BTH.shape[-1] ** 0.5
             room_BT1 = nn.functional.softplus(self.room(normed_BTH)) + _LEAST_ROOM
-            scores_BTE, lam_BT1 = self.scores[layer](normed_BTH), 1.0 - room_BT1
-            gates_BTE = sparsegen(scores_BTE, lam_BT1)
-        if self.watched is not None:
-            self.watched.append(TokenRouting(gates_BTE, scores_BTE, lam_BT1))
-        return gates_BTE
+            return sparsegen(self.scores[layer](normed_BTH), 1.0 - room_BT1)

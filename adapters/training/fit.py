@@ -82,11 +82,11 @@ def fit_router(
     routed.fusion.requires_grad_(True)
     if isinstance(routed.fusion, SoftmaxRouter):
         routed.fusion.fit_inputs(pooled_BH)
-    objective: Any = AnswerLoss(routed, stage, config)
+    objective: Any = AnswerLoss(routed, stage)
     collator: Any = RowCollator(prepared)
     if config.router_training == "supervised":
         losses_NE = expert_losses(routed, prepared, work, stage)
-        objective = TargetLoss(routed, config)
+        objective = TargetLoss(routed)
         collator = TargetCollator(prepared, (-losses_NE / config.temperature).softmax(dim=-1))
     curve = run_stage(objective, collator, len(rows), stage, config.save_steps, work)
     if is_main():

@@ -1,23 +1,34 @@
-"""The losses of experts and routers, as modules that hold what a stage trains."""
+r"""The losses of experts and routers, as modules that hold what a stage trains.
+
+| router training | learns from                                    |
+|-----------------|------------------------------------------------|
+| `answer`        | the answer's cross-entropy under its own gates |
+| `supervised`    | each expert's own loss on each training prompt |
+
+The experts are frozen. `supervised` computes once, without gradients, the loss of each expert alone
+on each prompt that the router is to be trained on: all experts on the same prompt and answer,
+whatever knowledge stands in the prompt, so that their losses compare. The experts were trained on
+some of these prompts, which flatters those that saw them more often. The gates are then fitted to
+:math:`\mathrm{softmax}(-\mathrm{loss} / T)`. A step costs next to nothing, since neither student
+nor experts are run, so that all rows can be used many times.
+
+Source: FactorLLM (arXiv 2408.11855), prior-approximate router, whose pseudo labels come from
+what each expert gets wrong; that we take the loss of the answer instead of the distance to a
+teacher's features, and soft labels, is ours.
+"""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from routedk.adapters.experts.routed import RoutedStudent
-from routedk.adapters.experts.sparsegen import SparsegenRouter
 from routedk.adapters.training.processes import shared_mean
-from routedk.adapters.training.router_losses import divergence, penalty
 from routedk.adapters.training.stage import Stage
 from routedk.adapters.trees import IGNORED
-
-if TYPE_CHECKING:
-    from routedk.adapters.train import TrainConfig
 
 
 class Objective(PreTrainedModel):  # type: ignore[misc]  # transformers is untyped here
@@ -64,7 +75,7 @@ class Objective(PreTrainedModel):  # type: ignore[misc]  # transformers is untyp
 
 
 class AnswerLoss(Objective):
-    """Mean cross-entropy of the labelled tokens under each row's gates.
+    """Mean cross-entropy of the labelled tokens under the fusion's gates.
 
     The vocabulary's logits are computed at labelled tokens only; TRL's own loss computes them at
     all tokens, which here costs more than the layers that are trained.
@@ -72,38 +83,20 @@ class AnswerLoss(Objective):
     Args:
         routed: Its layers below the experts are left out of the model while this is used.
         stage: Of its precision.
-        router: The run's config where the router is trained; None: the one expert is.
     """
 
-    def __init__(
-        self, routed: RoutedStudent, stage: Stage, router: "TrainConfig | None" = None
-    ) -> None:
+    def __init__(self, routed: RoutedStudent, stage: Stage) -> None:
         super().__init__(routed)
         self.stage = stage
-        self.router = router
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """See `Objective`."""
-        routed, fusion = self.routed, self.routed.fusion
-        pooled_BH, starts_B = batch.pop("pooled"), batch.pop("start")
-        present_BT, labels_BT = batch.pop("present"), batch.pop("labels")
-        if self.router is None:
-            gates = torch.ones(len(pooled_BH), 1, device=routed.device)
-        else:
-            if isinstance(fusion, SparsegenRouter):
-                fusion.watched = []
-            gates = fusion(pooled_BH)
+        routed = self.routed
+        labels_BT = batch.pop("labels").masked_fill(~batch.pop("present"), IGNORED)
         # Not a context manager: the gates are needed through the backward pass, too.
-        routed.gate_state.gates = gates
-        routed.gate_state.starts = routed.starts(starts_B)
-        labels_BT = labels_BT.masked_fill(~present_BT, IGNORED)
-        loss = shared_mean(token_losses(routed, batch, labels_BT, self.stage)[0])
-        if self.router is None:
-            return loss
-        loss = loss + penalty(self.router, fusion, pooled_BH, present_BT)
-        if isinstance(fusion, SparsegenRouter):
-            fusion.watched = None
-        return loss
+        routed.gate_state.gates = routed.fusion(batch.pop("pooled"))
+        routed.gate_state.starts = routed.starts(batch.pop("start"))
+        return shared_mean(token_losses(routed, batch, labels_BT, self.stage)[0])
 
 
 def token_losses(
@@ -125,21 +118,26 @@ def token_losses(
 
 
 class TargetLoss(Objective):
-    """The divergence of the router's gates from their targets; no student is run.
-
-    Args:
-        routed: Its router is trained.
-        router: The run's config, for the weights of further losses.
-    """
-
-    def __init__(self, routed: RoutedStudent, router: "TrainConfig") -> None:
-        super().__init__(routed)
-        self.router = router
+    """The divergence of the router's gates from their targets; no student is run."""
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """See `Objective`."""
         fusion: Any = self.routed.fusion
-        pooled_BH, present_BT = batch["pooled"], batch["present"]
-        apart_B = divergence(fusion.log_shares(pooled_BH), batch["targets"])
-        loss = shared_mean(apart_B[present_BT[:, 0]])
-        return loss + penalty(self.router, fusion, pooled_BH, present_BT)
+        apart_B = divergence(fusion.log_shares(batch["pooled"]), batch["targets"])
+        return shared_mean(apart_B[batch["present"][:, 0]])
+
+
+def divergence(log_shares: Tensor, targets_BE: Tensor) -> Tensor:
+    r"""How far gates are from their targets, :math:`\sum_e t_e (\ln t_e - \ln g_e)` per row.
+
+    Args:
+        log_shares: *Shape:* (batch, experts) or (batch, layers, experts): then the layers' mean.
+        targets_BE: *Shape:* (batch, experts).
+
+    Returns:
+        *Shape:* (batch,).
+    """
+    if log_shares.ndim == 3:
+        targets_BE = targets_BE[:, None].expand_as(log_shares)
+    apart = nn.functional.kl_div(log_shares, targets_BE, reduction="none").sum(dim=-1)
+    return apart.flatten(start_dim=1).mean(dim=1) if apart.ndim > 1 else apart

@@ -164,7 +164,7 @@ class TrainingRun:
         def fit(routed: RoutedStudent, out: Path, work: Path) -> None:
             fit_router(routed, sampled, stage, self.config, out, work)
 
-        read = ("router_training", "temperature", "balance", "sparsity")
+        read = ("router_training", "temperature")
         settings = {
             **{name: getattr(self.config, name) for name in read},
             "fusion": fusion,

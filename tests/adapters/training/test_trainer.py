@@ -53,7 +53,6 @@ def test_checkpointing_changes_no_gradient(
     tmp_path: Path,
 ) -> None:
     """Of an expert, and of routers with gates per session, per layer and per token."""
-    config = replace(CONFIG, balance=0.1, sparsity=0.1)
     seen = []
     for recompute in (False, True):
         alone = fusion == "expert"
@@ -67,7 +66,7 @@ def test_checkpointing_changes_no_gradient(
         if alone:
             fit_expert(routed, rows[:2], stage, 9, folder, folder)
         else:
-            fit_router(routed, rows[:2], stage, config, folder, folder)
+            fit_router(routed, rows[:2], stage, CONFIG, folder, folder)
         assert len(runs) == 1 + recompute
         record: Any = read_json(folder / "training.json")
         seen.append((record["curve"][0]["loss"], dict(gradients)))

@@ -28,8 +28,8 @@ CONFIG = TrainConfig(
 )
 CONFIGS = {
     # 15 rows, of which 9 train the router: no epoch is a whole number of batches.
-    "answer": replace(CONFIG, router_share=0.6, balance=0.5, sparsity=0.1),
-    "token": replace(CONFIG, fusion="sparsegen", balance=0.5, sparsity=0.1, router_share=0.2),
+    "answer": replace(CONFIG, router_share=0.6),
+    "token": replace(CONFIG, fusion="sparsegen", router_share=0.2),
     "supervised": replace(CONFIG, fusion="layerwise", router_training="supervised"),
 }
 
