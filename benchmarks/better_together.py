@@ -21,8 +21,9 @@ from rich.table import Table
 
 from benchmarks.command import run_command
 from routedk import BundleGenerator, CompileConfig, Session, TrainConfig, distill, student_lm
-from routedk.cli.lm import Dtype, Student
-from routedk.cli.options import SessionSource, takes_sessions
+from routedk.cli.config_options import with_config_options
+from routedk.cli.sessions import data_record
+from routedk.data import DataOptions, load_sessions, split_sessions
 from routedk.errors import RouteDKError, SettingError
 from routedk.eval.bootstrap import bootstrap
 from routedk.eval.paired import paired_p
@@ -43,12 +44,13 @@ class StepFailedError(RouteDKError, RuntimeError):
     """A step of BetterTogether failed, which it logs and does not raise."""
 
 
-@takes_sessions(split="train", default="demo")
+@with_config_options
 def main(
-    source: SessionSource,
+    options: DataOptions,
     output: Annotated[Path, typer.Option(help="Folder for store, program and results.")],
-    student: Student = None,
-    dtype: Dtype = None,
+    data: Annotated[str, typer.Option(help="Sessions, as routedk train takes them.")] = "demo",
+    student: Annotated[str | None, typer.Option(help="Folder or name of a causal LM.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="The student's.")] = None,
     train: Annotated[int, typer.Option(min=2, help="Training sessions.")] = 48,
     validation: Annotated[int, typer.Option(min=1, help="Validation sessions.")] = 24,
     test: Annotated[int, typer.Option(min=1, help="Test sessions.")] = 32,
@@ -57,14 +59,14 @@ def main(
     epochs: Annotated[float, typer.Option(help="Passes of the base expert.")] = 6.0,
 ) -> None:
     """Tune prompt, weights and prompt again, and score every step."""
-    seed = source.options.seed
+    seed = options.seed
     rng = random.Random(seed)
     wanted = {"train": train, "val": validation, "test": test}
     sets = {}
-    for name, sessions in source.load_parts().items():
+    for name, sessions in split_sessions(load_sessions(data, options), options).items():
         gold = [session for session in sessions if session.bundles]
         if not gold:
-            raise SettingError(f"{source.path}: no session of the split {name!r} has gold bundles")
+            raise SettingError(f"{data}: no session of the split {name!r} has gold bundles")
         sets[name] = rng.sample(gold, min(wanted[name], len(gold)))
     knowledge = distill(sets["train"])
     w = RoutedFinetune(
@@ -93,7 +95,7 @@ def main(
     (report,) = w.reports
     record = {
         "config": {
-            **source.config(),
+            **data_record(data, options, "all"),
             "student": student,
             "dtype": dtype,
             "sessions": {name: len(mine) for name, mine in sets.items()},

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import typer
+from dspy.utils.exceptions import LMError
 
 from routedk.errors import RouteDKError
 
@@ -18,6 +19,6 @@ def run_command(main: Callable[..., Any]) -> None:
     app.command()(main)
     try:
         app()
-    except RouteDKError as error:
-        typer.echo(f"error: {error}", err=True)
+    except (RouteDKError, LMError) as error:
+        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
         raise SystemExit(1) from None

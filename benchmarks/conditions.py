@@ -13,7 +13,6 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from routedk.cli.lm import lm_errors
 from routedk.data import session_to_record
 from routedk.errors import SettingError
 from routedk.eval import EvaluateConfig, evaluate
@@ -76,7 +75,7 @@ def run_conditions(
             typer.echo(f"{condition.name}: kept from {output}", err=True)
             continue
         lm, program = condition.make()
-        with dspy.context(lm=lm), lm_errors():
+        with dspy.context(lm=lm):
             record = run_program(program, sessions, threads=threads, seed=seed)
         # Another run may have added to the file meanwhile.
         records = {**kept_conditions(output, config), condition.name: record}

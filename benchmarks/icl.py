@@ -3,7 +3,7 @@
     python -m benchmarks.icl --data demo --knowledge artifacts/demo/knowledge/knowledge.jsonl \
         --output icl.json
 
-The results are written after every condition; a run that was cut goes on where it stopped.
+The results are written after every condition; a run that was interrupted resumes.
 """
 
 import hashlib
@@ -18,14 +18,16 @@ from rich.console import Console
 
 from benchmarks.command import run_command
 from benchmarks.conditions import Condition, digest, result_table, run_conditions
-from routedk.cli.lm import Dtype, LmName, Student, resolve_lm
-from routedk.cli.options import (
-    SessionSource,
+from routedk.adapters.lm import resolve_lm
+from routedk.cli.config_options import with_config_options
+from routedk.cli.sessions import (
+    DataPath,
+    Split,
+    data_record,
     refuse_test_sessions,
-    takes_sessions,
     warn_untitled,
 )
-from routedk.data import load_sessions, select_split, split_sessions
+from routedk.data import DataOptions, load_sessions, select_split, split_sessions
 from routedk.data.knowledge_file import read_knowledge
 from routedk.errors import SettingError
 from routedk.programs.aicl.program import AICL
@@ -95,9 +97,10 @@ def _numbers(text: str) -> tuple[int, ...]:
     return found
 
 
-@takes_sessions(split="test")
+@with_config_options
 def main(
-    source: SessionSource,
+    data: DataPath,
+    options: DataOptions,
     knowledge: Annotated[Path, typer.Option(help="The knowledge.jsonl of distill.")],
     output: Annotated[Path, typer.Option(help="Where the results go, as JSON.")],
     limit: Annotated[int, typer.Option(min=1, help="Sessions, the first in a seeded order.")] = 60,
@@ -105,20 +108,20 @@ def main(
     only: Annotated[list[str] | None, typer.Option(help="Run these conditions alone.")] = None,
     retriever: Annotated[str, typer.Option(help="How similar sessions are found.")] = "tfidf",
     threads: Annotated[int, typer.Option(min=1, help="Calls to the model at once.")] = 16,
-    lm: LmName = None,
-    student: Student = None,
-    dtype: Dtype = None,
+    lm: Annotated[str | None, typer.Option(help="A model by its LiteLLM name.")] = None,
+    student: Annotated[str | None, typer.Option(help="Folder or name of a causal LM.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="The student's.")] = None,
+    split: Split = "test",
 ) -> None:
     """Score plain in-context learning under every condition, and AICL, on the same sessions."""
-    options = source.options
-    everything = load_sessions(source.path, options)
+    everything = load_sessions(data, options)
     parts = split_sessions(everything, options)
-    tested = [s for s in select_split(everything, options, source.split) if s.gold]
+    tested = [s for s in select_split(everything, options, split) if s.gold]
     sessions = random.Random(options.seed).sample(tested, len(tested))[:limit]
     asked = {session.id for session in sessions}
     training = [s for s in parts["train"] if s.bundles is not None and s.id not in asked]
     base = read_knowledge(knowledge)
-    refuse_test_sessions(base, sessions, knowledge)
+    refuse_test_sessions(str(knowledge), base, sessions)
     warn_untitled([*training, *sessions])
     student = student or (None if lm else "default")
     model = resolve_lm(lm=lm, student=student, dtype=dtype)
@@ -128,7 +131,7 @@ def main(
         raise SettingError(f"no condition is called {min(unknown)!r}: choose among {names}")
     wanted = [c for c in listed if not only or c.name in only]
     config = {
-        **source.config(),
+        **data_record(data, options, split),
         "limit": limit,
         "sessions": len(sessions),
         "sessions_hash": digest(sessions),
@@ -153,7 +156,7 @@ def main(
     console = Console(width=200)
     console.print(result_table(records))
     console.print(
-        f"{len(sessions)} sessions of {source.split}; model {model.model}.",
+        f"{len(sessions)} sessions of {split}; model {model.model}.",
         highlight=False,
     )
     if silent := sum(record["cost"]["unmetered_calls"] for record in records.values()):

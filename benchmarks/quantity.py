@@ -16,8 +16,10 @@ from transformers import AutoTokenizer
 
 from benchmarks.command import run_command
 from routedk.adapters.student import DEFAULT_STUDENT, find_student
-from routedk.cli.options import SessionSource, takes_sessions, warn_untitled
+from routedk.cli.config_options import with_config_options
 from routedk.cli.output import print_table
+from routedk.cli.sessions import DataPath, Split, data_record, load_split, warn_untitled
+from routedk.data import DataOptions
 from routedk.errors import DataError
 from routedk.eval.report import versions
 from routedk.files import atomic_write, write_json
@@ -124,9 +126,10 @@ def plot(found: Sequence[Point], path: Path) -> None:
         figure.savefig(file, format="png", dpi=120)
 
 
-@takes_sessions(split="train")
+@with_config_options
 def main(
-    source: SessionSource,
+    data: DataPath,
+    options: DataOptions,
     output: Annotated[Path, typer.Option(help="Gets quantity.json and quantity.png.")],
     scores: Annotated[
         Path | None,
@@ -138,20 +141,21 @@ def main(
     min_support: Annotated[
         float, typer.Option(help="Least share of bundles for a pattern.")
     ] = 1e-6,
+    split: Split = "train",
 ) -> None:
     """Distil from samples of every strategy and ratio, and count."""
-    pool = [session for session in source.load() if session.bundles is not None]
+    pool = [session for session in load_split(data, options, split) if session.bundles is not None]
     if not pool:
         raise DataError(
-            f"the split {source.split!r} has no annotated session",
-            path=source.path,
+            f"the split {split!r} has no annotated session",
+            path=data,
             hint="knowledge is distilled from annotated sessions",
         )
     warn_untitled(pool)
     known = None if scores is None else read_scores(scores)
     names = [name for name in STRATEGIES if known is not None or name != "difficulty"]
     settings = DistillConfig(
-        seed=source.options.seed,
+        seed=options.seed,
         max_rules=max_rules,
         max_patterns=max_patterns,
         min_support=min_support,
@@ -163,7 +167,7 @@ def main(
         found.append(point)
         typer.echo(f"{point['strategy']} {point['ratio']:.1f}: {_words(point)}", err=True)
     config = {
-        **source.config(),
+        **data_record(data, options, split),
         "teacher": "annotation",
         "strategies": names,
         "scores": None if scores is None else str(scores),

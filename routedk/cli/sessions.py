@@ -114,7 +114,7 @@ def load_knowledge(files: Sequence[str], parts: dict[Part, list[Session]]) -> Kn
         if foreign:
             _refuse_domain(file, name, chain(*parts.values()))
             base = of_domain(base, name)
-        _refuse_test_sessions(path if foreign else file, base, parts["test"])
+        refuse_test_sessions(path if foreign else file, base, parts["test"])
         bases.append(base)
     return bases[0] if len(bases) == 1 else accumulate(bases)
 
@@ -129,7 +129,12 @@ def _refuse_domain(file: str, name: str, sessions: Iterable[Session]) -> None:
         )
 
 
-def _refuse_test_sessions(file: str, base: KnowledgeBase, test: Sequence[Session]) -> None:
+def refuse_test_sessions(file: str, base: KnowledgeBase, test: Sequence[Session]) -> None:
+    """Check that knowledge was made from none of the test sessions.
+
+    Raises:
+        SettingError: It was.
+    """
     from routedk.data.knowledge_file import sources_of
 
     names = sorted(sources_of(base) & {session.id for session in test})
