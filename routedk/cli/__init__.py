@@ -1,13 +1,9 @@
-"""The command line.
+"""The command line: each command parses, loads sessions, calls its verb, writes and prints.
 
-To add a command ``routedk foo``: write ``routedk/cli/foo.py`` with one function ``foo``, import
-its heavy modules inside that function, and register it in ``routedk/cli/app.py`` with two lines::
-
-    from routedk.cli.foo import foo
-    app.command(epilog="Example: routedk foo --data demo")(foo)
-
-A command that reads sessions is decorated with ``routedk.cli.options.takes_sessions``, raises
-``RouteDKError`` for whatever a user can mend, and prints through ``routedk.cli.output``.
+To add a command ``routedk foo``: write ``routedk/cli/foo.py`` with one function, decorated with
+``routedk.cli.config_options.with_config_options``, whose parameters of config types become its
+options; import its heavy modules inside the function; and add it in ``routedk/cli/app.py``. What a
+user can fix is raised as a ``RouteDKError``.
 """
 
 from routedk.cli.app import app, main

@@ -20,8 +20,7 @@ from routedk.cli.export import export
 from routedk.cli.generate import generate
 from routedk.cli.info import info
 from routedk.cli.output import is_main_process
-from routedk.cli.search import search
-from routedk.cli.search_report import export_trial, report
+from routedk.cli.search import export_trial, report, search
 from routedk.cli.train import train
 from routedk.errors import RouteDKError
 
@@ -71,7 +70,7 @@ _add(cache, "list", list_artifacts, "cache list --stage experts")
 _add(cache, "prune", prune, "cache prune --older-than 30 --max-size 2GB --dry-run")
 _add(cache, "verify", verify, "cache verify")
 _add(search, "report", report, "search report --study mine --output report")
-_add(search, "export", export_trial, "search export 7 --study mine --output best")
+_add(search, "export", export_trial, "search export 7 --data demo --study mine --output best")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

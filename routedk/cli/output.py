@@ -108,13 +108,6 @@ def log_progress() -> None:
         logger.setLevel(logging.INFO)
 
 
-def quiet_optuna() -> None:
-    """Keep Optuna's log of trials, which ours has already, off the user's screen."""
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-
 def refuse_foreign(output: Path, is_ours: Callable[[Path], bool]) -> None:
     """Check, before the work, that an output file is new, empty, or one that we may replace.
 

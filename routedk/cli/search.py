@@ -1,49 +1,105 @@
-"""``routedk search``: one study over knowledge, training and prompt."""
+"""``routedk search``: one study over knowledge, training and prompt, and what it found."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from routedk.cli.lm import lm_errors
-from routedk.cli.options import SessionSource, takes_sessions, warn_untitled
-from routedk.cli.output import log_progress
+import routedk
+from routedk.cli.config_options import with_config_options
+from routedk.cli.output import log_progress, quiet_libraries
+from routedk.cli.sessions import DataPath, warn_untitled
+from routedk.data import DataOptions, load_sessions, split_sessions
+from routedk.errors import SettingError
+from routedk.optimizers.search.config import ReportConfig, SearchConfig, StudyConfig
+
+OptionalData = Annotated[
+    str | None,
+    typer.Option("--data", metavar="PATH", help="Sessions, as they were given to the search."),
+]
+StoreFolder = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="The artifact store; unset: the one in the cache folder."),
+]
 
 search = typer.Typer(invoke_without_command=True)
 
 
 @search.callback(epilog="Example: routedk search --data demo --study mine --trials 24 --minutes 60")
-@takes_sessions(split="train", default="")
+@with_config_options
 def run(
-    source: SessionSource,
     context: typer.Context,
-    study: Annotated[str, typer.Option(help="Name of the study.")] = "search",
-    storage: Annotated[str | None, typer.Option(help="URL of the storage.")] = None,
-    space: Annotated[Path | None, typer.Option(help="TOML file of dimensions.")] = None,
-    trials: Annotated[int, typer.Option(help="Trials of the whole study.")] = 24,
-    minutes: Annotated[float | None, typer.Option(help="Minutes of this worker.")] = None,
+    config: SearchConfig,
+    options: DataOptions,
+    data: OptionalData = None,
+    store: StoreFolder = None,
 ) -> None:
-    """Search which knowledge to distil, how to train on it and how to show it.
+    """Search which knowledge to distill, how to train on it and how to show it.
 
-    The test split is not looked at. The same command resumes a study that was interrupted.
+    Each trial distills, trains, compiles and answers the validation sessions; what trials have in
+    common is made once. The test split is not used. The same command resumes a study that was
+    interrupted and, on further machines, joins it.
     """
     if context.invoked_subcommand is not None:
         return
-    from routedk.optimizers.search import SearchConfig
-    from routedk.optimizers.search import search as run_search
-
-    config = SearchConfig(
-        study=study,
-        storage=storage,
-        space=space,
-        trials=trials,
-        minutes=minutes,
-        seed=source.options.seed,
-    )
-    parts = source.load_parts()
+    if data is None:
+        raise SettingError("which sessions? give --data PATH")
+    quiet_libraries()
+    parts = split_sessions(load_sessions(data, options), options)
     warn_untitled([*parts["train"], *parts["val"]])
     log_progress()
-    with lm_errors():
-        found = run_search(parts["train"], parts["val"], config)
-    for trial in found.best_trials:
-        typer.echo(f"Trial {trial.number}: {trial.values}")
+    study = routedk.search(parts["train"], parts["val"], config, store=store)
+    best = max(study.best_trials, key=lambda trial: trial.values[0], default=None)
+    if best is None:
+        raise SettingError(f"study {config.study}: no trial is complete, the log says why")
+    typer.echo(f"Best on validation: trial {best.number}, matched F1 {best.values[0]:.3f}")
+    typer.echo(f"Study: {config.study}; routedk search report says what it found")
+
+
+@with_config_options
+def report(
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Where the report goes.")],
+    config: ReportConfig,
+    options: DataOptions,
+    data: OptionalData = None,
+    store: StoreFolder = None,
+) -> None:
+    """Say what a study found: report.html, which needs no other file, and report.json.
+
+    With --data, as it was given to routedk search, the best configurations are scored on the
+    untouched test split, with intervals, beside the default configuration, embedding-clusters and
+    pair-clusters. Without it the report is about validation alone.
+    """
+    from routedk.optimizers.search import report_search
+
+    quiet_libraries()
+    log_progress()
+    parts = None if data is None else split_sessions(load_sessions(data, options), options)
+    found = report_search(output, config, parts=parts, store=store)
+    for best in found["best"][:1]:
+        typer.echo(f"Chosen: trial {best['trial']}, matched F1 on validation {best['f1']:.3f}")
+    typer.echo(f"Report: {output / 'report.html'}")
+
+
+@with_config_options
+def export_trial(
+    trial: Annotated[int, typer.Argument(metavar="TRIAL", help="Number of a complete trial.")],
+    data: DataPath,
+    output: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where the program goes: a new folder.")
+    ],
+    config: StudyConfig,
+    options: DataOptions,
+    store: StoreFolder = None,
+) -> None:
+    """Write a trial as a ready program: program.json, its experts, and a README with the command.
+
+    What the artifact store holds is copied, the rest is made again.
+    """
+    from routedk.optimizers.search import export_trial as export
+
+    quiet_libraries()
+    log_progress()
+    parts = split_sessions(load_sessions(data, options), options)
+    export(parts["train"], parts["val"], trial, output, config, store=store)
+    typer.echo(f"Trial {trial} of {config.study}: {output / 'README.md'} says how to use it.")

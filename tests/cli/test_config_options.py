@@ -11,6 +11,7 @@ from routedk import (
     DistillConfig,
     EvaluateConfig,
     GenerateConfig,
+    SearchConfig,
     TrainConfig,
 )
 from routedk.cli.app import app
@@ -140,6 +141,7 @@ def test_the_config_checks_its_values() -> None:
         ("compile", CompileConfig),
         ("generate", GenerateConfig),
         ("evaluate", EvaluateConfig),
+        ("search", SearchConfig),
     ],
 )
 def test_a_command_has_the_settings_of_its_verb(name: str, config: Any) -> None:
@@ -153,5 +155,5 @@ def test_a_command_has_the_settings_of_its_verb(name: str, config: Any) -> None:
         assert option.help
         default = option.default
         assert (tuple(default) if isinstance(default, list) else default) == field.default
-    own = {"data", "split", "output", "knowledge", "dry_run", "predictions"}
+    own = {"data", "split", "output", "knowledge", "dry_run", "predictions", "store"}
     assert found.keys() - own == {field.name for field in fields(DataOptions)} - {"seed"}
