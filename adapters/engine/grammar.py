@@ -24,12 +24,12 @@ class FreeText(NamedTuple):
     Args:
         text: Written of it.
         room: Characters at most, the space included.
-        apart: Characters that it must not have.
+        entries: It may hold ``;``, which separates the entries of a thought.
     """
 
     text: str
     room: int
-    apart: str = "|;"
+    entries: bool = False
 
     def fits(self) -> bool:
         """Whether what is written is such a text's beginning."""
@@ -97,7 +97,7 @@ class BundleList:
         lines = self._lines(text)
         if lines is None:
             thought = text.removeprefix(THOUGHT_PREFIX)
-            return FreeText(thought, THOUGHT_CHARACTERS * self.num_items, "|")
+            return FreeText(thought, THOUGHT_CHARACTERS * self.num_items, True)
         _, bar, intent = lines[-1].partition(" |")
         return FreeText(intent, 1 + INTENT_CHARACTERS) if bar else None
 
@@ -175,7 +175,12 @@ class TokenFilter:
             "" if token in special or "\ufffd" in text else text[1:]
             for token, text in enumerate(texts)
         ]
-        self._longest = max(map(len, self.texts))
+        self._lengths = torch.tensor([len(text) for text in self.texts])
+        self._spaces = torch.tensor([len(text) - len(text.lstrip(" ")) for text in self.texts])
+        self._plain = torch.tensor(
+            [t.isprintable() and t != "" and "|" not in t for t in self.texts]
+        )
+        self._separators = torch.tensor([";" in text for text in self.texts])
         self._structural = [k for k, t in enumerate(self.texts) if t and set(t) <= _STRUCTURE]
         self._penalty = lru_cache(128)(self._make_penalty)
 
@@ -191,17 +196,17 @@ class TokenFilter:
         """
         free = grammar.free_text(text)
         listed: Sequence[int] = self._structural
-        lead, room, apart = "", 0, ""
+        lead, room, entries = "", 0, False
         if free is not None:
             ends = grammar.begins(text + "\n")
             listed = [k for k in listed if self.texts[k][0] == "\n"] if ends else []
             lead = "any" if free.text.strip() else "word" if free.text else "space"
-            room, apart = min(free.room - len(free.text), self._longest), free.apart
+            room, entries = free.room - len(free.text), free.entries
         fitting = tuple(k for k in listed if grammar.begins(text + self.texts[k]))
-        return self._penalty(fitting, grammar.complete(text), lead, room, apart)
+        return self._penalty(fitting, grammar.complete(text), lead, room, entries)
 
     def _make_penalty(
-        self, listed: tuple[int, ...], complete: bool, lead: str, room: int, apart: str
+        self, listed: tuple[int, ...], complete: bool, lead: str, room: int, entries: bool
     ) -> Tensor:
         """Let through listed tokens, the end where the answer is complete, and ordinary text.
 
@@ -210,13 +215,14 @@ class TokenFilter:
             complete: Whether the answer may end.
             lead: How ordinary text begins: with one ``space``, with a ``word``, or ``any``.
             room: Characters of it at most.
-            apart: Characters that it must not have.
+            entries: As in `FreeText`.
         """
+        fits = self._plain & (self._lengths <= room)
+        if not entries:
+            fits = fits & ~self._separators
+        if lead != "any":
+            fits = fits & (self._spaces == int(lead == "space"))
         penalty = torch.full((self._size,), -torch.inf)
-        for token, text in enumerate(self.texts):
-            spaces = len(text) - len(text.lstrip(" "))
-            led = lead == "any" or spaces == int(lead == "space")
-            if 0 < len(text) <= room and led and text.isprintable() and not set(apart) & set(text):
-                penalty[token] = 0.0
+        penalty[: len(fits)][fits] = 0.0
         penalty[[*listed, self.end] if complete else [*listed]] = 0.0
         return penalty
