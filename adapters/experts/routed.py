@@ -24,6 +24,7 @@ from routedk.adapters.experts.routing_file import (
 from routedk.adapters.experts.weights import read_expert, read_router
 from routedk.adapters.prompts import EncodedPrompt
 from routedk.adapters.student import Student, load_student
+from routedk.artifacts import check_output
 from routedk.errors import ArtifactError, SettingError
 
 
@@ -202,8 +203,7 @@ class RoutedStudent:
             ArtifactError: The folder exists and is not empty.
         """
         folder = Path(folder)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ArtifactError(f"{folder}: exists already: name another folder")
+        check_output(folder)
         self.save_experts(folder)
         save_file(self.fusion.state_dict(), folder / ROUTER_FILE)
         write_routing(

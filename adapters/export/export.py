@@ -4,12 +4,12 @@ Both hold gates that are the same for every session.
 """
 
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from routedk.artifacts import check_output, copy_artifact
 from routedk.errors import ArtifactError, SettingError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def export(experts: str | Path, output: str | Path, config: ExportConfig | None 
     from routedk.adapters.export.card import result_facts, training_facts
 
     config = config or ExportConfig()
-    check_new(output)
+    check_output(output)
     card = training_facts(read_routing(Path(experts)))
     if config.results is not None:
         card |= result_facts(config.results)
@@ -142,10 +142,13 @@ def export_lora(
 
     held = fixed_gates(routed, gates)
     lora = fold(routed, held, max_rank=max_rank, truncate=truncate)
-    with _new_folder(folder) as ready:
+    check_output(folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        ready = Path(scratch)
         lora.write(ready)
         facts = lora_facts(lora) | _fusion_facts(routed, gates, held) | dict(card or {})
         write_card(ready, routed, facts, lora)
+        copy_artifact(ready, folder)
     return Path(folder)
 
 
@@ -175,7 +178,9 @@ def export_model(
     from routedk.adapters.student import load_student
 
     held = fixed_gates(routed, gates)
-    with _new_folder(folder) as ready, tempfile.TemporaryDirectory() as scratch:
+    check_output(folder)
+    with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as made:
+        ready = Path(made)
         fold(routed, held).write(Path(scratch))
         student = routed.student
         fresh = load_student(student.name, device="cpu", wanted=student.fingerprint)
@@ -189,6 +194,7 @@ def export_model(
         routed.tokenizer.save_pretrained(ready)
         facts = {"form": "full weights"} | _fusion_facts(routed, gates, held) | dict(card or {})
         write_card(ready, routed, facts)
+        copy_artifact(ready, folder)
     return Path(folder)
 
 
@@ -235,27 +241,3 @@ def _fusion_facts(
         "fusion": routed.fusion_name if given is None else "gates as given",
         "gates": ", ".join(f"{name} {gate:.4f}" for name, gate in pairs),
     }
-
-
-def check_new(folder: str | Path) -> None:
-    """Check that nothing stands where an export is to go.
-
-    Raises:
-        ArtifactError: Something does.
-    """
-    folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ArtifactError(f"{folder}: exists already: name another folder")
-
-
-@contextmanager
-def _new_folder(folder: str | Path) -> Iterator[Path]:
-    """A folder to fill, which gets its name when it is full."""
-    check_new(folder)
-    folder = Path(folder).resolve()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        ready = Path(scratch) / "ready"
-        ready.mkdir()
-        yield ready
-        ready.replace(folder)

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from routedk.adapters.experts.lower import only_layers
 from routedk.adapters.experts.routed import RoutedStudent
-from routedk.adapters.experts.router import SoftmaxRouter
+from routedk.adapters.experts.router import ROUTERS, SoftmaxRouter
 from routedk.adapters.experts.routing_file import ROUTER_FILE
 from routedk.adapters.training.examples import TrainingRow
-from routedk.adapters.training.objectives import AnswerLoss, TargetLoss, token_losses
+from routedk.adapters.training.objectives import AnswerLoss, Objective, TargetLoss, token_losses
 from routedk.adapters.training.processes import is_main
 from routedk.adapters.training.rows import (
     PreparedRow,
@@ -32,33 +32,7 @@ if TYPE_CHECKING:
 RECORD_FILE = "training.json"
 
 
-def fit_expert(
-    routed: RoutedStudent,
-    rows: Sequence[TrainingRow],
-    stage: Stage,
-    save_steps: int,
-    out: Path,
-    work: Path,
-) -> None:
-    """Train the one expert of a student.
-
-    Args:
-        routed: Its expert is changed.
-        rows: To learn from.
-        stage: How to train.
-        save_steps: Steps between checkpoints.
-        out: Gets the expert as a plain PEFT folder, and ``training.json``.
-        work: Keeps prepared rows and checkpoints; a run cut short there is resumed.
-    """
-    collator = RowCollator(prepare(routed, rows, work, stage))
-    routed.train_experts()
-    curve = run_stage(AnswerLoss(routed, stage), collator, len(rows), stage, save_steps, work)
-    if is_main():
-        routed.save_experts(out)
-        write_json(out / RECORD_FILE, {"rows": len(rows), "curve": curve})
-
-
-def fit_router(
+def fit(
     routed: RoutedStudent,
     rows: Sequence[TrainingRow],
     stage: Stage,
@@ -66,31 +40,39 @@ def fit_router(
     out: Path,
     work: Path,
 ) -> None:
-    """Train the router of a student.
+    """Train the router of a student, or where it has none its one expert.
 
     Args:
-        routed: Its router is changed.
-        rows: Prompts of all experts with their answers.
+        routed: Is changed.
+        rows: To learn from; for a router the rows of all experts.
         stage: How to train.
-        config: What the router learns from.
-        out: Gets ``router.safetensors`` and ``training.json``.
-        work: As in `fit_expert`.
+        config: What a router learns from, and how often there is a checkpoint.
+        out: Gets ``router.safetensors`` or the expert as a plain PEFT folder, and
+            ``training.json``.
+        work: Keeps prepared rows and checkpoints; a run cut short there is resumed.
     """
     prepared = prepare(routed, rows, work, stage)
     pooled_BH = torch.stack([row.pooled_H for row in prepared]).to(routed.device)
-    routed.freeze()
-    routed.fusion.requires_grad_(True)
+    trains_router = routed.fusion_name in ROUTERS
+    if trains_router:
+        routed.freeze()
+        routed.fusion.requires_grad_(True)
+    else:
+        routed.train_experts()
     if isinstance(routed.fusion, SoftmaxRouter):
         routed.fusion.fit_inputs(pooled_BH)
-    objective: Any = AnswerLoss(routed, stage)
+    objective: Objective = AnswerLoss(routed, stage)
     collator: Any = RowCollator(prepared)
-    if config.router_training == "supervised":
+    if trains_router and config.router_training == "supervised":
         losses_NE = expert_losses(routed, prepared, work, stage)
         objective = TargetLoss(routed)
         collator = TargetCollator(prepared, (-losses_NE / config.temperature).softmax(dim=-1))
     curve = run_stage(objective, collator, len(rows), stage, config.save_steps, work)
     if is_main():
-        save_file(routed.fusion.state_dict(), out / ROUTER_FILE)
+        if trains_router:
+            save_file(routed.fusion.state_dict(), out / ROUTER_FILE)
+        else:
+            routed.save_experts(out)
         record = {"rows": len(rows), "curve": curve, "mean_gates": mean_gates(routed, pooled_BH)}
         write_json(out / RECORD_FILE, record)
 

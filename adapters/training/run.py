@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +31,7 @@ from routedk.adapters.student import (
 from routedk.adapters.train import TrainConfig
 from routedk.adapters.training.curves import plot_losses
 from routedk.adapters.training.examples import AnswerForm, TrainingRow, check_form, training_rows
-from routedk.adapters.training.fit import RECORD_FILE, fit_expert, fit_router
+from routedk.adapters.training.fit import RECORD_FILE, fit
 from routedk.adapters.training.processes import is_main, join, obtain_together, place
 from routedk.adapters.training.stage import Stage, expert_stage, router_stage
 from routedk.artifacts import Artifact, ArtifactStore, Recipe, content_hash
@@ -39,8 +39,6 @@ from routedk.errors import ArtifactError, SettingError
 from routedk.files import read_json, write_jsonl_records
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.types import Session
-
-Make = Callable[[Path, Path], None]
 
 
 class TrainingRun:
@@ -108,18 +106,23 @@ class TrainingRun:
         for name in self.shape.experts:
             folder = self.config.experts
             if folder is None:
-                stages[name] = self._expert(name, rows[name], stages.get("base"))
+                # The router's input and the other experts make no difference to this one.
+                alone = replace(self.shape, experts=(name,), router_input="session")
+                start = {name: folders["base"]} if folders else {}
+                stage = expert_stage(self.config, first=not folders)
+                stages[name] = self._obtain("expert", alone, "uniform", start, rows[name], stage)
                 folder = stages[name].folder
             folders[name] = folder / f"expert_{name}"
-        experts = {name: _adapter_hash(folder) for name, folder in folders.items()}
         routed_by = "softmax" if self.fusion == "merged" else self.fusion
         if routed_by in ROUTERS:
             every = [row for name in folders for row in rows[name]]
-            stages["router"] = self._router(routed_by, every, folders, experts)
+            stages["router"] = self._obtain(
+                "router", self.shape, routed_by, folders, every, router_stage(self.config)
+            )
         recipe = Recipe(
             stage="experts",
             inputs={
-                "experts": experts,
+                "experts": _hashes(folders),
                 "stages": {name: artifact.key for name, artifact in stages.items()},
                 "student": [self.name, self.fingerprint],
             },
@@ -130,81 +133,68 @@ class TrainingRun:
                 "utilization": self.config.utilization,
             },
         )
-        make: Make = lambda out, work: self._write(out, folders, stages)  # noqa: E731
+
+        def make(out: Path, work: Path) -> None:
+            if is_main():
+                self._write(out, folders, stages)
+
         return obtain_together(self.store, recipe, make).folder
 
     @cached_property
     def _student(self) -> Student:
         return load_student(self.name, wanted=self.fingerprint)
 
-    def _expert(self, name: str, rows: Sequence[TrainingRow], base: Artifact | None) -> Artifact:
-        stage = expert_stage(self.config, first=base is None)
-        sampled = stage.sample(rows)
-        # The router's input and the other experts make no difference to this one.
-        shape = replace(self.shape, experts=(name,), router_input="session")
-        start = {} if base is None else {name: base.folder / "expert_base"}
-
-        def fit(routed: RoutedStudent, out: Path, work: Path) -> None:
-            fit_expert(routed, sampled, stage, self.config.save_steps, out, work)
-
-        inputs = {"rows": _rows_hash(sampled), "base": base.key if base else None}
-        recipe = self._recipe("expert", stage, inputs, {"shape": asdict(shape)})
-        return obtain_together(self.store, recipe, self._maker(shape, "uniform", start, fit))
-
-    def _router(
+    def _obtain(
         self,
-        fusion: str,
-        rows: Sequence[TrainingRow],
-        folders: Mapping[str, Path],
-        experts: Mapping[str, str],
-    ) -> Artifact:
-        stage = router_stage(self.config)
-        sampled = stage.sample(rows)
-
-        def fit(routed: RoutedStudent, out: Path, work: Path) -> None:
-            fit_router(routed, sampled, stage, self.config, out, work)
-
-        read = ("router_training", "temperature")
-        settings = {
-            **{name: getattr(self.config, name) for name in read},
-            "fusion": fusion,
-            "shape": asdict(self.shape),
-        }
-        inputs = {"rows": _rows_hash(sampled), "experts": experts}
-        recipe = self._recipe("router", stage, inputs, settings)
-        return obtain_together(self.store, recipe, self._maker(self.shape, fusion, folders, fit))
-
-    def _recipe(
-        self, kind: str, stage: Stage, inputs: Mapping[str, Any], settings: Mapping[str, Any]
-    ) -> Recipe:
-        on = {"gpu": torch.cuda.is_available(), "processes": place()[1]}
-        return Recipe(
-            stage=kind,
-            inputs={"student": self.fingerprint, **inputs},
-            settings={**settings, **on, "stage": asdict(stage)},
-        )
-
-    def _maker(
-        self,
+        kind: str,
         shape: ExpertSettings,
         fusion: str,
-        folders: Mapping[str, Path],
-        fit: Callable[[RoutedStudent, Path, Path], None],
-    ) -> Make:
-        """What puts experts on the student, trains, and takes them off again."""
+        start: Mapping[str, Path],
+        rows: Sequence[TrainingRow],
+        stage: Stage,
+    ) -> Artifact:
+        """The artifact of an expert or a router.
+
+        Args:
+            kind: What is trained.
+            shape: Of the experts put on the student.
+            fusion: Theirs.
+            start: Folders of the experts that start from trained weights, by name.
+            rows: To learn from, before the stage takes its share.
+            stage: How to train.
+        """
+        sampled = stage.sample(rows)
+        recipe = Recipe(
+            stage=kind,
+            inputs={
+                "student": self.fingerprint,
+                "experts": _hashes(start),
+                "rows": content_hash([[row.prompt, row.lines, row.span] for row in sampled]),
+            },
+            settings={
+                "shape": asdict(shape),
+                "fusion": fusion,
+                "stage": asdict(stage),
+                "learns": [self.config.router_training, self.config.temperature]
+                if kind == "router"
+                else None,
+                "gpu": torch.cuda.is_available(),
+                "processes": place()[1],
+            },
+        )
 
         def make(out: Path, work: Path) -> None:
             with torch.random.fork_rng():
                 torch.manual_seed(self.config.seed)
                 routed = RoutedStudent(self._student, shape, fusion)
             try:
-                for name, folder in folders.items():
+                for name, folder in start.items():
                     routed.read_expert(name, folder)
-                fit(routed, out, work)
+                fit(routed, sampled, stage, self.config, out, work)
             finally:
                 routed.unload()
 
-        return make
+        return obtain_together(self.store, recipe, make)
 
     def _write(
         self, out: Path, folders: Mapping[str, Path], stages: Mapping[str, Artifact]
@@ -217,7 +207,7 @@ class TrainingRun:
         records: dict[str, Any] = {
             name: read_json(artifact.folder / RECORD_FILE) for name, artifact in stages.items()
         }
-        mean_gates = records["router"]["mean_gates"] if "router" in records else None
+        mean_gates = records.get("router", {}).get("mean_gates")
         if self.fusion in ROUTERS:
             shutil.copy(stages["router"].folder / ROUTER_FILE, out)
         else:
@@ -243,13 +233,12 @@ class TrainingRun:
         )
 
 
-def _rows_hash(rows: Sequence[TrainingRow]) -> str:
-    return content_hash([[row.prompt, row.lines, row.span] for row in rows])
-
-
-def _adapter_hash(folder: Path) -> str:
+def _hashes(folders: Mapping[str, Path]) -> dict[str, str]:
+    """A hash of the weights of each expert."""
     try:
-        with (folder / "adapter_model.safetensors").open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return {
+            name: hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest()
+            for name, folder in folders.items()
+        }
     except OSError as error:
-        raise ArtifactError(f"{folder}: missing or damaged: {error}") from None
+        raise ArtifactError(f"the experts are missing or damaged: {error}") from None

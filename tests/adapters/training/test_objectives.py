@@ -13,8 +13,9 @@ from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.experts.routing_file import ExpertSettings
 from routedk.adapters.student import Student
 from routedk.adapters.train import TrainConfig
+from routedk.adapters.training import fit as fit_module
 from routedk.adapters.training.examples import TrainingRow
-from routedk.adapters.training.fit import expert_losses, fit_router
+from routedk.adapters.training.fit import expert_losses
 from routedk.adapters.training.objectives import divergence
 from routedk.adapters.training.rows import prepare
 from routedk.adapters.training.stage import router_stage
@@ -79,7 +80,7 @@ def fit(loaded: Student, rows: list[TrainingRow], tmp_path: Path) -> Fit:
         for folder in folders:
             folder.mkdir(exist_ok=True)
         config = replace(CONFIG, fusion=fusion, **settings)
-        fit_router(routed, rows, replace(STAGE, epochs=epochs), config, folders[1], folders[0])
+        fit_module.fit(routed, rows, replace(STAGE, epochs=epochs), config, folders[1], folders[0])
         return routed
 
     return run

@@ -14,7 +14,7 @@ from routedk.adapters.experts.routing_file import ExpertSettings
 from routedk.adapters.student import Student
 from routedk.adapters.train import TrainConfig
 from routedk.adapters.training.examples import TrainingRow
-from routedk.adapters.training.fit import fit_expert, fit_router
+from routedk.adapters.training.fit import fit
 from routedk.adapters.training.stage import expert_stage, router_stage
 from routedk.adapters.training.trainer import RoutedTrainer
 from routedk.files import read_json
@@ -63,10 +63,7 @@ def test_checkpointing_changes_no_gradient(
         stage = replace(STAGE, gradient_checkpointing=recompute)
         folder = tmp_path / str(recompute)
         folder.mkdir()
-        if alone:
-            fit_expert(routed, rows[:2], stage, 9, folder, folder)
-        else:
-            fit_router(routed, rows[:2], stage, CONFIG, folder, folder)
+        fit(routed, rows[:2], stage, CONFIG, folder, folder)
         assert len(runs) == 1 + recompute
         record: Any = read_json(folder / "training.json")
         seen.append((record["curve"][0]["loss"], dict(gradients)))
@@ -90,7 +87,7 @@ def test_the_loss_is_that_of_separate_rows(
         for place in range(len(row.prompt) + given, ids.shape[1]):
             total -= float(scores[place - 1, ids[0, place]])
             count += 1
-    fit_expert(routed, [row], STAGE, 9, tmp_path, tmp_path)
+    fit(routed, [row], STAGE, CONFIG, tmp_path, tmp_path)
     record: Any = read_json(tmp_path / "training.json")
     point = record["curve"][0]
     assert point["loss"] == pytest.approx(total / count, rel=1e-3)
@@ -100,7 +97,7 @@ def test_the_loss_is_that_of_separate_rows(
 def test_the_student_is_as_before(loaded: Student, rows: list[TrainingRow], tmp_path: Path) -> None:
     routed = build(loaded, "uniform", "base")
     expert = [p.clone() for n, p in routed.model.named_parameters() if "lora_" in n]
-    fit_expert(routed, rows, STAGE, 9, tmp_path, tmp_path)
+    fit(routed, rows, STAGE, CONFIG, tmp_path, tmp_path)
     assert not any(p.requires_grad for p in routed.model.parameters())
     after = [p for n, p in routed.model.named_parameters() if "lora_" in n]
     assert all(not torch.equal(*pair) for pair in zip(expert, after, strict=True))
@@ -120,7 +117,7 @@ def test_a_student_in_bfloat16_is_trained(
     routed = build(base, "softmax")
     routed.use_fusion("softmax")
     stage = router_stage(replace(CONFIG, router_share=1.0))
-    fit_router(routed, rows, stage, CONFIG, tmp_path, tmp_path)
+    fit(routed, rows, stage, CONFIG, tmp_path, tmp_path)
     assert routed.student.model.dtype == torch.bfloat16
     assert any(bool(p.any()) for p in routed.fusion.parameters())
     assert all(bool(p.isfinite().all()) for p in routed.fusion.parameters())

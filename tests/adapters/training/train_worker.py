@@ -29,7 +29,6 @@ CONFIG = TrainConfig(
 CONFIGS = {
     # 15 rows, of which 9 train the router: no epoch is a whole number of batches.
     "answer": replace(CONFIG, router_share=0.6),
-    "token": replace(CONFIG, fusion="sparsegen", router_share=0.2),
     "supervised": replace(CONFIG, fusion="layerwise", router_training="supervised"),
 }
 
