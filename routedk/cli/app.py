@@ -24,6 +24,8 @@ from routedk.cli.search import export_trial, report, search
 from routedk.cli.train import train
 from routedk.errors import RouteDKError
 
+_Command = Callable[..., None]
+
 _HELP = "Turn shopping sessions into bundles with a small language model."
 
 # Seconds that a launcher has to end its other processes after the main one has failed.
@@ -37,40 +39,20 @@ app.add_typer(cache, name="cache", epilog="Example: routedk cache list")
 app.add_typer(search, name="search")
 
 
-def _add(group: typer.Typer, name: str, command: Callable[..., None], example: str) -> None:
-    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
-    text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-    group.command(name, help=text, epilog=f"Example: routedk {example}")(command)
+def _add(
+    group: typer.Typer, *commands: Callable[..., None], **renamed: Callable[..., None]
+) -> None:
+    """Add commands; the last paragraph of a docstring is its example."""
+    for name, command in ({c.__name__: c for c in commands} | renamed).items():
+        *text, example = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+        joined = "\n\n".join(" ".join(paragraph.split()) for paragraph in text)
+        group.command(name, help=joined, epilog=" ".join(example.split()))(command)
 
 
-_KNOWLEDGE = "--knowledge knowledge/knowledge.jsonl"
-
-_add(app, "distill", distill, "distill --data demo --output knowledge")
-_add(app, "train", train, f"train --data demo {_KNOWLEDGE} --output experts")
-_add(
-    app,
-    "compile",
-    compile,
-    f"compile --data demo {_KNOWLEDGE} --experts experts --output program.json",
-)
-_add(
-    app,
-    "generate",
-    generate,
-    "generate --data demo --split test --experts experts --program program.json "
-    "--output bundles.jsonl",
-)
-_add(app, "evaluate", evaluate, "evaluate --data demo --baselines --output result.json")
-_add(app, "export", export, "export --experts experts --fusion merged --output lora")
-_add(app, "demo", demo, "demo --output artifacts/demo")
-_add(app, "info", info, "info --json")
-_add(data, "describe", describe, "data describe demo --json")
-_add(data, "convert", convert, "data convert bundlerec/clothing clothing.jsonl")
-_add(cache, "list", list_artifacts, "cache list --stage experts")
-_add(cache, "prune", prune, "cache prune --older-than 30 --max-size 2GB --dry-run")
-_add(cache, "verify", verify, "cache verify")
-_add(search, "report", report, "search report --study mine --output report")
-_add(search, "export", export_trial, "search export 7 --data demo --study mine --output best")
+_add(app, distill, train, compile, generate, evaluate, export, demo, info)
+_add(data, describe, convert)
+_add(cache, prune, verify, list=list_artifacts)
+_add(search, report, export=export_trial)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,13 +1,13 @@
 """``routedk compile``: knowledge into a program's prompt, chosen by score on validation."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 import routedk
 from routedk.cli.config_options import with_config_options
-from routedk.cli.output import print_table, progress, quiet_libraries, refuse_foreign
+from routedk.cli.output import OutputFile, print_table, progress, quiet_libraries, refuse_foreign
 from routedk.cli.sessions import DataPath, KnowledgeFiles, load_knowledge, warn_untitled
 from routedk.data import DataOptions, load_sessions, split_sessions
 from routedk.files import read_json
@@ -18,9 +18,7 @@ from routedk.optimizers.compile import CompileConfig
 def compile(
     data: DataPath,
     knowledge: KnowledgeFiles,
-    output: Annotated[
-        Path, typer.Option("--output", metavar="FILE", help="Where the program goes, as JSON.")
-    ],
+    output: OutputFile,
     config: CompileConfig,
     options: DataOptions,
 ) -> None:
@@ -29,6 +27,9 @@ def compile(
     Neighbours come from the training split, scores (matched F1) from the validation split; the
     test split is not used. The plain program stays where nothing is better than it session by
     session beyond chance.
+
+    Example: routedk compile --data demo --knowledge knowledge/knowledge.jsonl --experts experts
+    --output program.json
     """
     quiet_libraries()
     refuse_foreign(output, _is_program)

@@ -33,6 +33,8 @@ def describe(
     """Count what a source holds, under the policies.
 
     Items are distinct ids over all sessions; a bundle is a gold bundle.
+
+    Example: routedk data describe demo --json
     """
     counts = _count(select_split(load_sessions(data, options), options, split))
     if as_json:
@@ -53,7 +55,10 @@ def convert(
     options: DataOptions,
     split: Split = "all",
 ) -> None:
-    """Write the sessions, as the policies leave them, to a JSONL or Parquet file."""
+    """Write the sessions, as the policies leave them, to a JSONL or Parquet file.
+
+    Example: routedk data convert bundlerec/clothing clothing.jsonl
+    """
     if out.suffix not in _WRITERS:
         raise SettingError(f"{out}: the name must end in one of {', '.join(_WRITERS)}")
     sessions = load_split(data, options, split)

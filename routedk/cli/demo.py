@@ -3,14 +3,14 @@
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 import routedk
 from routedk.adapters.train import TrainConfig
 from routedk.artifacts import check_output, copy_artifact
-from routedk.cli.output import log_progress, quiet_libraries
+from routedk.cli.output import OutputFolder, log_progress, quiet_libraries
 from routedk.data import DataOptions
 from routedk.eval.evaluate import EvaluateConfig
 from routedk.files import write_json
@@ -30,14 +30,12 @@ def demo_configs() -> tuple[TrainConfig, CompileConfig]:
     )
 
 
-def demo(
-    output: Annotated[Path, typer.Option(metavar="DIR", help="Where everything goes.")] = Path(
-        "artifacts/demo"
-    ),
-) -> None:
+def demo(output: OutputFolder = Path("artifacts/demo")) -> None:
     """Distill, train, compile, generate and evaluate on the embedded set, and show some bundles.
 
     What an earlier run made is taken from the artifact store.
+
+    Example: routedk demo --output artifacts/demo
     """
     from routedk.eval.predictions import write_predictions
 

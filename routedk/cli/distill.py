@@ -1,14 +1,13 @@
 """``routedk distill``: knowledge from training sessions, in a folder."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from routedk.artifacts import check_output, copy_artifact
 from routedk.cli.config_options import with_config_options
-from routedk.cli.output import log_progress, print_table, progress
+from routedk.cli.output import OutputFolder, log_progress, print_table, progress
 from routedk.cli.sessions import DataPath, Split, load_split, warn_untitled
 from routedk.data import DataOptions
 from routedk.files import read_json
@@ -18,10 +17,7 @@ from routedk.programs.teachers.config import ANNOTATION, DistillConfig
 @with_config_options
 def distill(
     data: DataPath,
-    output: Annotated[
-        Path,
-        typer.Option("--output", metavar="DIR", help="Where knowledge.jsonl and report.json go."),
-    ],
+    output: OutputFolder,
     config: DistillConfig,
     options: DataOptions,
     split: Split = "train",
@@ -34,6 +30,8 @@ def distill(
     The annotation teacher needs no network and no language model, and gives the same knowledge
     for the same sessions. Answers of an LM teacher are kept as they arrive: a run that was
     interrupted resumes when the same command is given again, and no answer is paid for twice.
+
+    Example: routedk distill --data demo --output knowledge
     """
     from routedk.programs.distill import REPORT, distill_artifact, plan_distill
 

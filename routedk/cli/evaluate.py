@@ -8,6 +8,7 @@ import typer
 
 import routedk
 from routedk.cli.config_options import with_config_options
+from routedk.cli.output import OutputFile
 from routedk.cli.sessions import DataPath, Split, data_record
 from routedk.data import DataOptions, load_sessions, select_split, split_sessions
 from routedk.eval.evaluate import EvaluateConfig
@@ -22,9 +23,7 @@ _LEAK = (
 @with_config_options
 def evaluate(
     data: DataPath,
-    output: Annotated[
-        Path, typer.Option("--output", metavar="FILE", help="Where the results go, as JSON.")
-    ],
+    output: OutputFile,
     config: EvaluateConfig,
     options: DataOptions,
     predictions: Annotated[
@@ -38,6 +37,8 @@ def evaluate(
     Sessions without gold bundles are left out; sessions that the predictions leave out count as
     unanswered. The baselines' thresholds are chosen on the validation split, whatever split is
     scored.
+
+    Example: routedk evaluate --data demo --baselines --output result.json
     """
     from routedk.eval.predictions import read_predictions
 

@@ -1,5 +1,8 @@
 """``routedk export``: routed experts for servers that know nothing of routing."""
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from routedk.adapters.export.export import ExportConfig
@@ -8,17 +11,23 @@ from routedk.cli.output import quiet_libraries
 
 
 @with_config_options
-def export(config: ExportConfig) -> None:
+def export(
+    experts: Annotated[Path, typer.Option(metavar="DIR", help="Experts that routedk train wrote.")],
+    output: Annotated[Path, typer.Option(metavar="DIR", help="A new folder for the export.")],
+    config: ExportConfig,
+) -> None:
     """Write the experts as one plain PEFT LoRA, or as full weights.
 
     Any server of LoRAs or causal LMs can then serve the student; the card, README.md, says how it
     is served and prompted. All sessions are then answered with the same gates: evaluate the
     export before you serve it.
+
+    Example: routedk export --experts experts --fusion merged --output lora
     """
     from routedk.adapters.export.export import export as export_experts
 
     quiet_libraries()
-    export_experts(config)
+    export_experts(experts, output, config)
     what = "with your own gates" if config.gates else f"with fusion {config.fusion or 'merged'}"
     form = "full weights" if config.full else "a plain LoRA"
-    typer.echo(f"Exported {form} {what} to {config.output}")
+    typer.echo(f"Exported {form} {what} to {output}")

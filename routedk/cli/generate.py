@@ -34,6 +34,9 @@ def generate(
     Sessions come from a file or, with --data -, as JSONL from standard input, and are answered 64
     at a time. Answers are kept: a run that was interrupted resumes when the same command is given
     again.
+
+    Example: routedk generate --data demo --split test --experts experts --program program.json
+    --output bundles.jsonl
     """
     from routedk.eval.predictions import prediction_record
 

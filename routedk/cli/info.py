@@ -10,24 +10,16 @@ import routedk
 from routedk.cache import cache_folder
 from routedk.cli.output import print_json, print_table
 
-_LIBRARIES = (
-    "torch",
-    "transformers",
-    "peft",
-    "trl",
-    "dspy",
-    "optuna",
-    "datasets",
-    "sentence-transformers",
-    "scikit-learn",
-    "numpy",
-)
+_LIBRARIES = "torch transformers peft trl dspy optuna datasets sentence-transformers scikit-learn"
 
 
 def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Show versions, the license and where the cache is."""
+    """Show versions, the license and where the cache is.
+
+    Example: routedk info --json
+    """
     facts = {
         "routedk": routedk.__version__,
         "license": "Apache-2.0",
@@ -35,20 +27,8 @@ def info(
         "platform": platform.platform(),
         "cache": str(cache_folder()),
     }
-    versions = library_versions()
+    versions = {name: metadata.version(name) for name in _LIBRARIES.split()}
     if as_json:
         print_json({**facts, "versions": versions})
-        return
-    print_table("RouteDK", ("what", "value"), [*facts.items(), *versions.items()])
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of the main libraries, without importing them."""
-    return {name: _version(name) for name in _LIBRARIES}
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "not installed"
+    else:
+        print_table("RouteDK", ("what", "value"), [*facts.items(), *versions.items()])

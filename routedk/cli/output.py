@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,10 @@ from routedk.errors import DataError
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
+
+_OUTPUT = "Where the result goes; an earlier one is replaced."
+OutputFolder = Annotated[Path, typer.Option("--output", metavar="DIR", help=_OUTPUT)]
+OutputFile = Annotated[Path, typer.Option("--output", metavar="FILE", help=_OUTPUT)]
 
 
 def print_json(value: object) -> None:
@@ -58,23 +62,11 @@ def progress() -> Iterator[Callable[[str, int, int | None], None]]:
         are, None where nobody knows.
     """
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import Progress
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
     console = Console(stderr=True)
     hidden = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as bars:
+    with Progress(console=console, transient=True, disable=hidden) as bars:
         tasks: dict[str, TaskID] = {}
 
         def show(step: str, done: int, total: int | None) -> None:

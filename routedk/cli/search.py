@@ -7,7 +7,7 @@ import typer
 
 import routedk
 from routedk.cli.config_options import with_config_options
-from routedk.cli.output import log_progress, quiet_libraries
+from routedk.cli.output import OutputFolder, log_progress, quiet_libraries
 from routedk.cli.sessions import DataPath, warn_untitled
 from routedk.data import DataOptions, load_sessions, split_sessions
 from routedk.errors import SettingError
@@ -58,7 +58,7 @@ def run(
 
 @with_config_options
 def report(
-    output: Annotated[Path, typer.Option(metavar="DIR", help="Where the report goes.")],
+    output: OutputFolder,
     config: ReportConfig,
     options: DataOptions,
     data: OptionalData = None,
@@ -69,6 +69,8 @@ def report(
     With --data, as it was given to routedk search, the best configurations are scored on the
     untouched test split, with intervals, beside the default configuration, embedding-clusters and
     pair-clusters. Without it the report is about validation alone.
+
+    Example: routedk search report --study mine --output report
     """
     from routedk.optimizers.search import report_search
 
@@ -85,9 +87,7 @@ def report(
 def export_trial(
     trial: Annotated[int, typer.Argument(metavar="TRIAL", help="Number of a complete trial.")],
     data: DataPath,
-    output: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where the program goes: a new folder.")
-    ],
+    output: Annotated[Path, typer.Option(metavar="DIR", help="A new folder for the program.")],
     config: StudyConfig,
     options: DataOptions,
     store: StoreFolder = None,
@@ -95,6 +95,8 @@ def export_trial(
     """Write a trial as a ready program: program.json, its experts, and a README with the command.
 
     What the artifact store holds is copied, the rest is made again.
+
+    Example: routedk search export 7 --data demo --study mine --output best
     """
     from routedk.optimizers.search import export_trial as export
 

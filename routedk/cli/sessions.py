@@ -1,8 +1,8 @@
 """The sessions and the knowledge that a command works on."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
@@ -68,15 +68,8 @@ def sessions_on_stdin(options: DataOptions) -> Iterator[Session]:
 
 def data_record(data: str, options: DataOptions, split: SplitName) -> dict[str, str | int | None]:
     """What a result states about its sessions, ready for JSON."""
-    files = {"extra_titles": options.extra_titles, "split_file": options.split_file}
-    return {
-        "data": data,
-        **{name: None if path is None else str(path) for name, path in files.items()},
-        "gold": options.gold,
-        "untitled": options.untitled,
-        "split": split,
-        "seed": options.seed,
-    }
+    read = {name: str(v) if isinstance(v, Path) else v for name, v in asdict(options).items()}
+    return {"data": data, **read, "split": split}
 
 
 def warn_untitled(sessions: Sequence[Session]) -> None:
@@ -106,27 +99,21 @@ def load_knowledge(files: Sequence[str], parts: dict[Part, list[Session]]) -> Kn
     from routedk.data.knowledge_file import read_knowledge
     from routedk.programs.teachers.accumulate import accumulate, is_domain_name, of_domain
 
+    ids = [session.id for session in chain(*parts.values())]
     bases = []
     for file in files:
         name, found, path = file.partition("=")
-        foreign = bool(found) and not Path(file).exists() and is_domain_name(name)
-        base = read_knowledge(path if foreign else file)
-        if foreign:
-            _refuse_domain(file, name, chain(*parts.values()))
-            base = of_domain(base, name)
-        refuse_test_sessions(path if foreign else file, base, parts["test"])
-        bases.append(base)
+        if not found or Path(file).exists() or not is_domain_name(name):
+            bases.append(read_knowledge(file))
+        else:
+            bases.append(of_domain(read_knowledge(path), name))
+            if taken := next((i for i in ids if i.startswith(f"{name}:")), None):
+                raise SettingError(
+                    f"--knowledge {file}: session {taken!r} would be taken for one of {name}: "
+                    "call the domain something else"
+                )
+        refuse_test_sessions(file, bases[-1], parts["test"])
     return bases[0] if len(bases) == 1 else accumulate(bases)
-
-
-def _refuse_domain(file: str, name: str, sessions: Iterable[Session]) -> None:
-    """Check that no session has an id like those that a domain's sessions are given."""
-    taken = next((s.id for s in sessions if s.id.startswith(f"{name}:")), None)
-    if taken is not None:
-        raise SettingError(
-            f"--knowledge {file}: session {taken!r} would be taken for one of {name}: call the "
-            "domain something else"
-        )
 
 
 def refuse_test_sessions(file: str, base: KnowledgeBase, test: Sequence[Session]) -> None:

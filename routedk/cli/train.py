@@ -1,15 +1,18 @@
 """``routedk train``: experts and router from sessions and knowledge."""
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 import routedk
 from routedk.adapters.train import TrainConfig
 from routedk.artifacts import check_output, copy_artifact
 from routedk.cli.config_options import with_config_options
-from routedk.cli.output import is_main_process, log_progress, print_table, quiet_libraries
+from routedk.cli.output import (
+    OutputFolder,
+    is_main_process,
+    log_progress,
+    print_table,
+    quiet_libraries,
+)
 from routedk.cli.sessions import (
     DataPath,
     KnowledgeFiles,
@@ -25,9 +28,7 @@ from routedk.data import DataOptions, load_sessions, split_sessions
 def train(
     data: DataPath,
     knowledge: KnowledgeFiles,
-    output: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where the experts and the router go.")
-    ],
+    output: OutputFolder,
     config: TrainConfig,
     options: DataOptions,
     split: Split = "train",
@@ -37,6 +38,8 @@ def train(
     A run that was interrupted resumes from its last checkpoint when the same command is given
     again. Several processes share the work under accelerate launch --multi_gpu --num_processes 2
     -m routedk train ..., on GPUs or, where there are none, on CPUs.
+
+    Example: routedk train --data demo --knowledge knowledge/knowledge.jsonl --output experts
     """
     from routedk.adapters.experts.routing_file import read_routing
 

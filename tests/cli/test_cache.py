@@ -42,10 +42,10 @@ def test_list(run: Run, parts: list[Artifact]) -> None:
         [cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if "│" in line
     ]
     assert [row[:4] for row in rows] == [
-        ["expert", parts[0].key[:12], "3.0 KB", "2 d"],
-        ["program", parts[1].key[:12], "1.0 KB", "0 h 01 min"],
+        ["expert", parts[0].key[:12], "3.0 KB", "2.0"],
+        ["program", parts[1].key[:12], "1.0 KB", "0.0"],
     ]
-    assert "2 artifacts, 4.0 KB; made in 0.0 s" in out
+    assert "2 artifacts, 4.0 KB" in out
 
 
 def test_list_as_json(run: Run, parts: list[Artifact]) -> None:
@@ -59,7 +59,7 @@ def test_list_as_json(run: Run, parts: list[Artifact]) -> None:
 
 def test_nothing_is_kept_yet(run: Run) -> None:
     code, out, _ = run("cache", "list")
-    assert (code, out) == (0, "0 artifacts, 0 B; made in 0.0 s\n")
+    assert (code, out) == (0, "0 artifacts, 0 B\n")
     assert run("cache", "verify")[:2] == (0, "All artifacts are whole.\n")
     assert "0 artifacts" in run("cache", "prune", "--older-than", "0")[1]
 
