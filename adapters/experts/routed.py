@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from routedk.adapters.experts.fused import connect, fused_layers
 from routedk.adapters.experts.peft_model import add_experts, check_student
-from routedk.adapters.experts.router import ROUTERS, Gates, make_fusion
+from routedk.adapters.experts.router import ROUTERS, Gates, make_fusion, pool
 from routedk.adapters.experts.routing_file import (
     ROUTER_FILE,
     ROUTING_FILE,
@@ -122,23 +122,9 @@ class RoutedStudent:
         """What the router sees of these prompts; *shape* (batch, hidden)."""
         embed = self.student.model.get_input_embeddings()
         rows = [embed(torch.tensor(prompt.ids, device=self.device)) for prompt in prompts]
-        return torch.stack(
-            [self.pool(row_TH, prompt.span) for row_TH, prompt in zip(rows, prompts, strict=True)]
-        )
-
-    def pool(self, embedded_TH: Tensor, span: tuple[int, int]) -> Tensor:
-        """What the router sees of one prompt.
-
-        Args:
-            embedded_TH: The input embeddings of its tokens. *Shape:* (tokens, hidden).
-            span: First token and one past the last token of the session.
-
-        Returns:
-            In float32. *Shape:* (hidden).
-        """
-        whole = self.settings.router_input == "prompt"
-        seen_TH = embedded_TH if whole else embedded_TH[span[0] : span[1]]
-        return seen_TH.float().mean(dim=0)
+        looks_at = self.settings.router_input
+        pairs = zip(rows, prompts, strict=True)
+        return torch.stack([pool(row_TH, prompt.span, looks_at) for row_TH, prompt in pairs])
 
     @torch.no_grad()
     def gates(self, prompts: Sequence[EncodedPrompt]) -> Gates:
@@ -161,12 +147,7 @@ class RoutedStudent:
     def gating(
         self, prompts: Sequence[EncodedPrompt]
     ) -> Callable[[Sequence[int]], AbstractContextManager[None]]:
-        """Route prompts once, for passes over any of them.
-
-        Returns:
-            Makes a context in which the experts are fused for a batch of these prompts, given as
-            places among them.
-        """
+        """Route prompts once; gives contexts that fuse the experts for some of them, by place."""
         gates = self.gates(prompts)
         starts = self.starts([prompt.span[0] for prompt in prompts])
 

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from routedk.adapters.experts.lower import lower_hidden
 from routedk.adapters.experts.routed import RoutedStudent
+from routedk.adapters.experts.router import pool
 from routedk.adapters.training.examples import TrainingRow
 from routedk.adapters.training.processes import is_main, place, wait
 from routedk.adapters.training.stage import Stage
@@ -62,7 +63,7 @@ def prepare(
     prepared = []
     for row, tree, hidden_TH in zip(rows, trees, hidden, strict=True):
         embedded_TH = embed(torch.tensor(row.prompt, device=routed.device)).detach()
-        pooled_H = routed.pool(embedded_TH, row.span).cpu()
+        pooled_H = pool(embedded_TH, row.span, routed.settings.router_input).cpu()
         prepared.append(PreparedRow(tree, hidden_TH, pooled_H, row.span[0]))
     return prepared
 
