@@ -16,7 +16,7 @@ from routedk.artifacts import ArtifactStore, Recipe, content_hash
 from routedk.data.records import session_to_record
 from routedk.errors import SettingError
 from routedk.files import JsonlLog, read_jsonl, write_jsonl_records
-from routedk.types import Answer, Bundle, Session
+from routedk.types import Answer, Session
 
 if TYPE_CHECKING:
     import dspy
@@ -153,6 +153,8 @@ def _answers(
     chunk: list[Session], program: "BundleGenerator", config: GenerateConfig, store: ArtifactStore
 ) -> list[Answer]:
     """A chunk's answers, from the store or asked for now."""
+    from pydantic import TypeAdapter
+
     from routedk.programs.batch import call_all
 
     answer = _asker(program, config)
@@ -172,13 +174,14 @@ def _answers(
         write_jsonl_records(out / _ANSWERS, (made[session.id] for session in chunk))
 
     artifact = store.obtain(_recipe(chunk, program, config), make)
-    return [_answer(record) for _, record in read_jsonl(artifact.folder / _ANSWERS)]
+    read = TypeAdapter(Answer).validate_python
+    return [read(record) for _, record in read_jsonl(artifact.folder / _ANSWERS)]
 
 
 def _recipe(chunk: list[Session], program: "BundleGenerator", config: GenerateConfig) -> Recipe:
     from routedk.programs.lm_identity import lm_identity
 
-    sampling = {"samples": config.samples} if config.enhancement == "consensus" else {}
+    samples = config.samples if config.enhancement == "consensus" else 1
     shown = [session_to_record(session) | {"bundles": []} for session in chunk]
     return Recipe(
         stage="answers",
@@ -186,7 +189,7 @@ def _recipe(chunk: list[Session], program: "BundleGenerator", config: GenerateCo
         settings={
             "lm": lm_identity(program.generate.lm),
             "enhancement": config.enhancement,
-            **sampling,
+            "samples": samples,
         },
     )
 
@@ -203,29 +206,14 @@ def _asker(program: "BundleGenerator", config: GenerateConfig) -> Any:
     def answer(session: Session) -> Answer:
         with metered() as meter:
             found = chosen(session=session)
-        usage = meter.usage
         return Answer(
             session.id,
             tuple(found.bundles),
             error=found.error or "",
             dropped=tuple(found.get("dropped") or ()),
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            candidates=_nested(found.get("candidates") or ()),
+            input_tokens=meter.usage.input_tokens,
+            output_tokens=meter.usage.output_tokens,
+            candidates=found.get("candidates") or (),
         )
 
     return answer
-
-
-def _answer(record: dict[str, Any]) -> Answer:
-    bundles = (Bundle(tuple(one["item_ids"]), one["intent"]) for one in record["bundles"])
-    changed = {
-        "bundles": tuple(bundles),
-        "dropped": tuple(record["dropped"]),
-        "candidates": _nested(record.get("candidates", ())),
-    }
-    return Answer(**{**record, **changed})
-
-
-def _nested(candidates: Any) -> Any:
-    return tuple(tuple(tuple(intents) for intents in item) for item in candidates)
