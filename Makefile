@@ -18,7 +18,7 @@ demo test test-student: export OMP_WAIT_POLICY = PASSIVE
 .PHONY: help setup demo test test-student lint types clean
 
 help:
-	@echo "make demo          distil, train, compile, evaluate on the embedded sessions"
+	@echo "make demo          distill, train, compile, generate, evaluate on the embedded sessions"
 	@echo "make test          lint, types and tests (make test-student: with the real student)"
 	@echo "make setup         install everything into .venv; lint, types, clean: as they say"
 

@@ -80,15 +80,9 @@ def _tell_level(config: CompileConfig, sessions: int) -> None:
 
 
 def _row(trial: dict[str, Any]) -> tuple[object, ...]:
-    return (
-        trial["number"],
-        "as given" if trial["choice"] is None else _knowledge(trial["choice"]),
-        trial["matched_f1"],
-        "" if trial["p"] is None else trial["p"],
-        trial["prompt_tokens"],
-        trial["unparsable"],
-        trial["chosen"],
-    )
+    shown = "as given" if trial["choice"] is None else _knowledge(trial["choice"])
+    figures = ("matched_f1", "p", "prompt_tokens", "unparsable", "chosen")
+    return (trial["number"], shown, *("" if trial[f] is None else trial[f] for f in figures))
 
 
 def _knowledge(choice: dict[str, Any]) -> str:
