@@ -21,7 +21,7 @@ from typing import Annotated, Any
 import optuna
 import typer
 from optuna.exceptions import ExperimentalWarning
-from optuna.storages import RetryHeartbeatStaleTrialCallback
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.command import run_command
@@ -29,7 +29,8 @@ from routedk.errors import SettingError
 from routedk.optimizers.search.config import SearchConfig
 from routedk.optimizers.search.settings import TrialSettings
 from routedk.optimizers.search.space import SearchSpace
-from routedk.optimizers.search.study import read_study, run_study
+from routedk.optimizers.search.storage import open_storage
+from routedk.optimizers.search.study import run_study
 from routedk.types import Answer, Bundle, Item, Session
 
 SPACE = SearchSpace(utilization="ICL", strategy="random")
@@ -166,8 +167,24 @@ def kill_workers(
         "seconds": round(time.monotonic() - began, 1),
         "exit_codes": codes,
         "begun": sum(worker.begun for worker in team),
-        **account(read_study(config).trials),
+        **account(read_trials(url, study)),
     }
+
+
+def read_trials(url: str, study: str) -> list[FrozenTrial]:
+    """All trials of a study; the connections are closed afterwards.
+
+    Args:
+        url: Its storage.
+        study: Its name.
+    """
+    storage = open_storage(url)
+    try:
+        return optuna.load_study(study_name=study, storage=storage).trials
+    finally:
+        if isinstance(storage, RDBStorage):
+            storage.remove_session()
+            storage.engine.dispose()
 
 
 def account(trials: list[FrozenTrial]) -> dict[str, Any]:

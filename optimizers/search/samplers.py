@@ -1,13 +1,11 @@
 """Optuna's samplers and pruners by name, and a sampler whose seed survives a restart."""
 
-import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from optuna import Study
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, WilcoxonPruner
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
@@ -28,13 +26,6 @@ PRUNERS: Mapping[str, Callable[[], BasePruner]] = {
 }
 
 
-def make_pruner(name: str) -> BasePruner:
-    """The named pruner."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return PRUNERS[name]()
-
-
 class SeededSampler(BaseSampler):
     """One of ``SAMPLERS``, made anew for each trial, seeded by base seed + trial number.
 
@@ -53,9 +44,7 @@ class SeededSampler(BaseSampler):
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Make the trial's own sampler."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            self._inner = SAMPLERS[self._name](seed=self._seed + trial.number)
+        self._inner = SAMPLERS[self._name](seed=self._seed + trial.number)
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial

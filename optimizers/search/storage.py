@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from optuna import Study
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import (
     BaseStorage,
@@ -16,7 +15,6 @@ from optuna.storages import (
     RetryHeartbeatStaleTrialCallback,
 )
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
-from optuna.trial import FrozenTrial
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 
@@ -31,6 +29,15 @@ _ATTEMPTS = 5
 _FIRST = b'{"op_code"'
 
 
+@contextmanager
+def experimental() -> Iterator[None]:
+    """Without Optuna's warnings of what may still change."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        yield
+
+
+@experimental()
 def open_storage(url: str, *, heartbeat: int = 30) -> BaseStorage:
     """Open a storage, or make it.
 
@@ -117,15 +124,13 @@ def _journal(path: Path) -> BaseStorage:
 
 def _database(url: str, heartbeat: int, attempt: int = 1) -> BaseStorage:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            return RDBStorage(
-                url,
-                engine_kwargs={} if url.startswith("sqlite") else {"pool_pre_ping": True},
-                heartbeat_interval=heartbeat,
-                grace_period=GRACE * heartbeat,
-                heartbeat_stale_trial_callback=_retry_once,
-            )
+        return RDBStorage(
+            url,
+            engine_kwargs={} if url.startswith("sqlite") else {"pool_pre_ping": True},
+            heartbeat_interval=heartbeat,
+            grace_period=GRACE * heartbeat,
+            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(MAX_RETRIES),
+        )
     except ImportError as error:
         raise MissingExtraError(
             f"storage {shown_url(url)!r}: its driver is not installed: {error} (for PostgreSQL: "
@@ -140,13 +145,3 @@ def _database(url: str, heartbeat: int, attempt: int = 1) -> BaseStorage:
             raise
         time.sleep(0.2 * attempt)
         return _database(url, heartbeat, attempt + 1)
-
-
-def _retry_once(study: Study, trial: FrozenTrial) -> None:
-    """Queue a stale trial again; two workers may find it stale at once."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        retry = RetryHeartbeatStaleTrialCallback(MAX_RETRIES)
-        known = study.get_trials(deepcopy=False)
-        if all(trial.number not in retry.retry_history(other) for other in known):
-            retry(study, trial)

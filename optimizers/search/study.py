@@ -1,26 +1,25 @@
 """One Optuna study: made, resumed or joined, and run until its budget is used up."""
 
 import logging
-import random
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
+from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
 from routedk.errors import SettingError
 from routedk.optimizers.search.config import SearchConfig, StudyConfig
 from routedk.optimizers.search.identity import IDENTITY, check_identity
 from routedk.optimizers.search.objective import Answering, Objective, TrialFailure
-from routedk.optimizers.search.samplers import SeededSampler, make_pruner
+from routedk.optimizers.search.samplers import PRUNERS, SeededSampler
 from routedk.optimizers.search.space import SearchSpace
 from routedk.optimizers.search.storage import (
     GRACE,
     JOURNAL,
+    experimental,
     file_of,
     open_storage,
     shown_url,
@@ -30,9 +29,11 @@ from routedk.types import Session
 
 logger = logging.getLogger(__name__)
 
+_WAIT = 1.0
 OnTrial = Callable[[optuna.Study, FrozenTrial], None]
 
 
+@experimental()
 def run_study(
     answer: Answering,
     sessions: Sequence[Session],
@@ -74,7 +75,7 @@ def run_study(
             study_name=config.study,
             directions=["maximize"] if single else ["maximize", "minimize"],
             sampler=SeededSampler(config.sampler, config.seed),
-            pruner=make_pruner(pruner),
+            pruner=PRUNERS[pruner](),
             load_if_exists=True,
         )
         if IDENTITY not in study.user_attrs and not study.get_trials(deepcopy=False):
@@ -119,29 +120,29 @@ def _run(
 ) -> None:
     """Trial after trial; where all that are left run elsewhere, wait for how they end."""
     started = time.monotonic()
+    retry_history = RetryHeartbeatStaleTrialCallback.retry_history
     while True:
         trials = study.get_trials(deepcopy=False)
         done = sum(map(is_done, trials))
+        # A killed worker's trial is tried again, also where another one took its place meanwhile.
+        retry = any(t.state == TrialState.WAITING and retry_history(t) for t in trials)
         spent = sum(trial.user_attrs.get("tokens_spent", 0) for trial in trials)
         minutes = (time.monotonic() - started) / 60
         if (
-            done >= config.trials
+            (done >= config.trials and not retry)
             or (config.tokens is not None and spent >= config.tokens)
             or (config.minutes is not None and minutes >= config.minutes)
         ):
             logger.info("%d trials, %d tokens, %.1f minutes here", done, spent, minutes)
             return
-        if done + _running_elsewhere(trials, config) < config.trials:
+        if retry or done + _running(trials, config) < config.trials:
             study.optimize(objective, n_trials=1, catch=(TrialFailure,), callbacks=callbacks)
         else:
-            # Not all workers at the same moment: each is to see what another one queued again.
-            time.sleep(random.uniform(0.5, 1.5))
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ExperimentalWarning)
-                optuna.storages.fail_stale_trials(study)
+            time.sleep(_WAIT)
+            optuna.storages.fail_stale_trials(study)
 
 
-def _running_elsewhere(trials: Sequence[FrozenTrial], config: SearchConfig) -> int:
+def _running(trials: Sequence[FrozenTrial], config: SearchConfig) -> int:
     """The trials that other workers are expected to end: a dead one's is queued again when stale.
 
     A journal keeps no heartbeats. In a database they begin after the trial does: one that has not

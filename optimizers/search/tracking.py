@@ -5,16 +5,15 @@ nothing of the environment. Where a tracker keeps its runs is set as always, e.g
 ``MLFLOW_TRACKING_URI``.
 """
 
-import warnings
 from importlib import import_module
 from typing import Any
 
-from optuna.exceptions import ExperimentalWarning
-
 from routedk.errors import MissingExtraError
 from routedk.optimizers.search.config import SearchConfig
+from routedk.optimizers.search.storage import experimental
 
 
+@experimental()
 def trackers(config: SearchConfig) -> list[Any]:
     """The callbacks for ``study.optimize``.
 
@@ -35,20 +34,18 @@ def trackers(config: SearchConfig) -> list[Any]:
             f"report_to {name!r}: {name} is not installed: pip install 'routedk[{name}]'"
         ) from None
     metrics = ["f1", "tokens"] if config.objective == "both" else ["f1"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        if name == "mlflow":
-            # The reason of a failure may name a path.
-            return [callbacks.MLflowCallback(metric_name=metrics, tag_trial_user_attrs=False)]
-        # Otherwise it sends the command line, in which a storage's password may stand.
-        quiet = library.Settings(
-            x_disable_meta=True,
-            x_disable_stats=True,
-            x_disable_machine_info=True,
-            x_save_requirements=False,
-            disable_git=True,
-            save_code=False,
-            console="off",
-        )
-        project = {"project": config.study, "settings": quiet}
-        return [callbacks.WeightsAndBiasesCallback(metrics, wandb_kwargs=project, as_multirun=True)]
+    if name == "mlflow":
+        # The reason of a failure may name a path.
+        return [callbacks.MLflowCallback(metric_name=metrics, tag_trial_user_attrs=False)]
+    # Otherwise it sends the command line, in which a storage's password may stand.
+    quiet = library.Settings(
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_disable_machine_info=True,
+        x_save_requirements=False,
+        disable_git=True,
+        save_code=False,
+        console="off",
+    )
+    project = {"project": config.study, "settings": quiet}
+    return [callbacks.WeightsAndBiasesCallback(metrics, wandb_kwargs=project, as_multirun=True)]

@@ -86,21 +86,27 @@ def test_every_sampler(sampler: str, tmp_path: Path) -> None:
     assert kept(other) != kept(study)[:3]
 
 
-@pytest.mark.parametrize("pruner", ["wilcoxon", "median", "hyperband"])
-def test_one_objective_prunes_by_session(pruner: str, tmp_path: Path) -> None:
-    sessions, asked = small_sessions(14), []
+@pytest.mark.parametrize(
+    ("pruner", "trials", "size"), [("wilcoxon", 8, 10), ("median", 10, 14), ("hyperband", 10, 14)]
+)
+def test_one_objective_prunes_by_session(
+    pruner: Any, trials: int, size: int, tmp_path: Path
+) -> None:
+    sessions, asked = small_sessions(size), []
     answers = FakeAnswers(sessions, lambda settings, place: asked.append(place))
-    config = SearchConfig(storage=f"journal:{tmp_path}/x", objective="f1", pruner=pruner, trials=10)
+    config = SearchConfig(
+        storage=f"journal:{tmp_path}/x", objective="f1", pruner=pruner, trials=trials
+    )
     study = run_study(answers, sessions, SearchSpace(utilization="ICL"), config)
     pruned = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
     complete = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
     assert pruned
     assert complete
-    assert len(asked) < 10 * 14  # what is pruned is not asked to its end
+    assert len(asked) < trials * size  # what is pruned is not asked to its end
     for trial in pruned:
         assert 0 <= (trial.value or 0) <= 1
         assert trial.user_attrs["tokens_spent"] > 0
-    assert sum(map(is_done, study.trials)) == 10
+    assert sum(map(is_done, study.trials)) == trials
 
 
 def test_scores_are_the_means_over_sessions(url: str) -> None:
