@@ -141,10 +141,7 @@ class TrialRunner:
             "student": self.config.student,
             "seed": self.config.seed,
         }
-        # Every expert learns the intents of all sessions, whatever knowledge it is shown, so that
-        # trials share the base expert.
-        lessons = replace(knowledge, thoughts=self._distilled(TrialSettings()).thoughts)
-        return train(self.train, lessons, TrainConfig(**config), store=self.store)
+        return train(self.train, knowledge, TrainConfig(**config), store=self.store)
 
     def _distilled(self, settings: TrialSettings) -> KnowledgeBase:
         """All formats at once, for trials to share."""
