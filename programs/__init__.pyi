@@ -1,4 +1,3 @@
-from .aicl.file import load_aicl as load_aicl
 from .aicl.program import AICL as AICL
 from .batch import generate_all as generate_all
 from .consensus import Consensus as Consensus

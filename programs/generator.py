@@ -1,8 +1,9 @@
 """`BundleGenerator`: a DSPy program from a session to its bundles."""
 
 import asyncio
+from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,6 +24,9 @@ from routedk.programs.prompting.demos import layout_demo
 from routedk.programs.prompting.item_intents import ItemCandidates
 from routedk.programs.prompting.signatures import GenerateBundles
 from routedk.types import Session
+
+# A completion without text, and a prompt too long for the model.
+_NO_ANSWER = (AdapterParseError, ContextWindowExceededError)
 
 
 class BundleGenerator(dspy.Module):  # type: ignore[misc]
@@ -56,7 +60,6 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         self.generate = dspy.Predict(GenerateBundles)
         self.trials: list[dict[str, Any]] = []
         self.utilization: str | None = None
-        self._layout = BundleLayout()
 
     def prompt(self, session: Session) -> layout.Prompt:
         """What would be sent for one session."""
@@ -71,8 +74,8 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
 
     def _request(self, session: Session) -> dict[str, Any]:
         """What the predictor is called with for one session: its inputs and demos."""
-        fields, neighbours = layout.prompt_fields(session, self.knowledge.context(session))
-        return {**fields, "demos": [*self._demos(session), *neighbours]}
+        inputs, neighbours = layout.prompt_fields(session, self.knowledge.context(session))
+        return {**inputs, "demos": [*self._demos(session), *neighbours]}
 
     def _demos(self, session: Session) -> list[layout.Fields]:
         """The demos without those of this very session: its answer would stand in the prompt."""
@@ -113,12 +116,8 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
             SettingError: As `check_lm`, before anything is asked.
         """
         self.check_lm()
-        try:
-            with dspy.context(adapter=self._layout):
-                answer = self.generate(**self._request(session), config=config or {})
-        except (AdapterParseError, ContextWindowExceededError) as error:
-            return prediction_of(ParsedAnswer(), *unanswered(error))
-        return self._read(answer.bundles, session)
+        request = {**self._request(session), "config": config or {}}
+        return self._grouped(ask_bundles(self.generate, session, request), session)
 
     async def aforward(
         self, session: Session, config: dict[str, Any] | None = None
@@ -126,26 +125,24 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         """As `forward`, without blocking."""
         self.check_lm()
         try:
-            with dspy.context(adapter=self._layout):
+            with dspy.context(adapter=BundleLayout()):
                 answer = await self.generate.acall(**self._request(session), config=config or {})
-        except (AdapterParseError, ContextWindowExceededError) as error:
-            return prediction_of(ParsedAnswer(), *unanswered(error))
-        return await asyncio.to_thread(self._read, answer.bundles, session)
+        except _NO_ANSWER as error:
+            return _unanswered(error)
+        return await asyncio.to_thread(
+            lambda: self._grouped(_read(answer.bundles, session), session)
+        )
 
-    def _read(self, raw: str, session: Session) -> dspy.Prediction:
-        """The prediction that an answer makes, its item intents grouped."""
-        try:
-            read = read_answer(raw, session)
-        except AnswerError as error:
-            return prediction_of(ParsedAnswer(), raw, str(error))
-        if self.grouping is not None and read.candidates:
+    def _grouped(self, prediction: dspy.Prediction, session: Session) -> dspy.Prediction:
+        """The prediction with its bundles made by the grouping, where there is one."""
+        if self.grouping is not None and prediction.candidates:
             from routedk.similarity.encoders import default_encoder
 
-            likelihood = self.grouping.by_likelihood
-            overlap = self.overlap(session, read.candidates) if likelihood else None
-            bundles = self.grouping.bundles(session, read.candidates, default_encoder(), overlap)
-            read = replace(read, bundles=bundles, none=not bundles)
-        return prediction_of(read, raw, None)
+            candidates = prediction.candidates
+            overlap = self.overlap(session, candidates) if self.grouping.by_likelihood else None
+            bundles = self.grouping.bundles(session, candidates, default_encoder(), overlap)
+            prediction.bundles, prediction.none = list(bundles), not bundles
+        return prediction
 
     def overlap(self, session: Session, candidates: ItemCandidates) -> NDArray[np.float64]:
         """How much the intents overlap that may be named for each two items.
@@ -183,22 +180,38 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         self.__dict__.update(load_program(path).__dict__)
 
 
-def prediction_of(read: ParsedAnswer, raw: str, error: str | None) -> dspy.Prediction:
-    """What a program says of an answer: what was read, the answer as written, and the error."""
-    return dspy.Prediction(
-        bundles=list(read.bundles),
-        thought=read.thought,
-        candidates=read.candidates,
-        dropped=read.dropped,
-        lone=read.lone,
-        none=read.none,
-        raw=raw,
-        error=error,
-    )
+def ask_bundles(predictor: Any, session: Session, request: Mapping[str, Any]) -> dspy.Prediction:
+    """Ask a predictor of `GenerateBundles` for one session's bundles.
+
+    Args:
+        predictor: What is asked.
+        session: The session.
+        request: The predictor's arguments: the signature's inputs, demos and config.
+
+    Returns:
+        The fields that `BundleGenerator` states.
+    """
+    try:
+        with dspy.context(adapter=BundleLayout()):
+            answer = predictor(**request)
+    except _NO_ANSWER as error:
+        return _unanswered(error)
+    return _read(answer.bundles, session)
 
 
-def unanswered(error: AdapterParseError | ContextWindowExceededError) -> tuple[str, str]:
-    """What was written where a request has no answer, and why it has none."""
+def _read(raw: str, session: Session) -> dspy.Prediction:
+    try:
+        return _prediction(read_answer(raw, session), raw, None)
+    except AnswerError as error:
+        return _prediction(ParsedAnswer(), raw, str(error))
+
+
+def _unanswered(error: Exception) -> dspy.Prediction:
     if isinstance(error, AdapterParseError):
-        return error.lm_response, "the answer is empty"
-    return "", str(error)
+        return _prediction(ParsedAnswer(), error.lm_response, "the answer is empty")
+    return _prediction(ParsedAnswer(), "", str(error))
+
+
+def _prediction(read: ParsedAnswer, raw: str, error: str | None) -> dspy.Prediction:
+    found = {field.name: getattr(read, field.name) for field in fields(read)}
+    return dspy.Prediction(**{**found, "bundles": list(read.bundles)}, raw=raw, error=error)

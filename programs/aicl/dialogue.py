@@ -1,11 +1,11 @@
-"""What was said about one session."""
+"""What was said about one session, and what a program keeps of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
+from threading import Lock
+from typing import Any
 
-from routedk.programs.aicl.lessons import Turn
-from routedk.programs.prompting.answers import ParsedAnswer
-from routedk.programs.prompting.layout import Fields, demo_fields
+from routedk.programs.prompting.layout import Fields
 from routedk.types import Bundle, Session
 
 
@@ -16,40 +16,63 @@ class Dialogue:
     Args:
         session: What it is about; its gold is not looked at.
         rules: Block of rules in the system message; empty for none.
-        demos: Turns about other sessions, before the first question.
+        turns: What is shown before the next question, as demos: turns about other sessions, then
+            those of this one that could be read.
         intent_demos: Bundles of other sessions with their inferred intents.
-        turns: What was asked and could be read.
-        read: The last answer that could be read; None before one.
-        raw: That answer as written; before one, the last answer of any kind.
-        error: Why the last answer could not be read; None where it could.
+        answer: The prediction of the last answer that could be read; before one, of the last.
         intents: Intents inferred so far, by item set.
     """
 
     session: Session
     rules: str = ""
-    demos: Sequence[Fields] = ()
+    turns: list[Fields] = field(default_factory=list)
     intent_demos: Sequence[Fields] = ()
-    turns: list[Turn] = field(default_factory=list)
-    read: ParsedAnswer | None = None
-    raw: str = ""
-    error: str | None = None
+    answer: Any = None
     intents: dict[frozenset[str], str] = field(default_factory=dict)
+
+    @property
+    def readable(self) -> bool:
+        """An answer could be read."""
+        return self.answer is not None and self.answer.error is None
 
     @property
     def bundles(self) -> tuple[Bundle, ...]:
         """The last bundles read; one stated without an intent has the inferred one, if any."""
-        stated = self.read.bundles if self.read else ()
         return tuple(
             bundle if bundle.intent else replace(bundle, intent=self.intents.get(bundle.items, ""))
-            for bundle in stated
+            for bundle in self.answer.bundles
         )
 
-    @property
-    def item_sets(self) -> frozenset[frozenset[str]]:
-        """The last bundles read, as item sets."""
-        return frozenset(bundle.items for bundle in self.bundles)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """What the dialogue about a training session shows in other prompts.
+
+    Args:
+        turns: Questions and answers about its bundles, as demos.
+        intents: Its last bundles and the intents that were inferred, as demos.
+        rules: What its feedback taught, neutralised.
+    """
+
+    turns: Sequence[Fields]
+    intents: Sequence[Fields]
+    rules: Sequence[str]
 
 
-def as_demos(session: Session, turns: Sequence[Turn]) -> list[Fields]:
-    """Turns about one session, to be rendered by the layout in front of a question."""
-    return [demo_fields(session, turn.answer, similar=turn.question) for turn in turns]
+class Lessons:
+    """Lessons in memory, each made once; safe to share among threads."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Hashable, Lesson] = {}
+        self._locks: dict[Hashable, Lock] = {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Lessons":
+        """None: what a copy of a program is told may be changed, and then it learns anew."""
+        return Lessons()
+
+    def obtain(self, key: Hashable, make: Callable[[], Lesson]) -> Lesson:
+        """The lesson of this key, made now where there is none, while others wait for it."""
+        with self._locks.setdefault(key, Lock()):
+            if key not in self._kept:
+                self._kept[key] = make()
+            return self._kept[key]

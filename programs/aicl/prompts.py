@@ -13,8 +13,6 @@ from routedk.programs.prompting.layout import UNTITLED, render_answer
 from routedk.programs.prompting.text import neutralise
 from routedk.types import Bundle, Session
 
-CAUSES_WORDS = 48
-
 UNREADABLE = "Your answer could not be read as bundles."
 _BY_INTENTS = "Your bundles and their intents:\n{answer}\nGiven the intents, adjust the bundles."
 _BY_FEEDBACK = "Feedback on your bundles:\n{feedback}\n{causes}Adjust the bundles by the feedback."
@@ -60,12 +58,10 @@ def by_intents(dialogue: Dialogue) -> str:
 
 def by_feedback(feedback: str, causes: str) -> str:
     """Asks for the bundles again, feedback and the causes of mistakes in view."""
-    stated = neutralise(causes, CAUSES_WORDS)
-    return _BY_FEEDBACK.format(feedback=feedback, causes=f"Cause: {stated}\n" if stated else "")
+    return _BY_FEEDBACK.format(feedback=feedback, causes=f"Cause: {causes}\n" if causes else "")
 
 
 def titles(session: Session, bundle: Bundle) -> str:
     """The items of one bundle, as `InferIntent` shows them."""
-    return "\n".join(
-        f"- {neutralise(session.item(name).title) or UNTITLED}" for name in bundle.item_ids
-    )
+    shown = [neutralise(session.item(name).title) or UNTITLED for name in bundle.item_ids]
+    return "\n".join(f"- {title}" for title in shown)

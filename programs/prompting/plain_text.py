@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dspy
+from dspy.utils.exceptions import AdapterParseError
 
 from routedk.programs.prompting.layout import Message
 
@@ -49,3 +50,14 @@ def _question(signature: Any, inputs: Mapping[str, Any]) -> Message:
     (output,) = signature.output_fields.values()
     blocks.append(f"{output.json_schema_extra['desc']}:")
     return {"role": "user", "content": "\n\n".join(blocks)}
+
+
+def ask(predictor: Any, **inputs: Any) -> str:
+    """The answer of a predictor with one text output; empty for an empty completion."""
+    try:
+        with dspy.context(adapter=PlainText()):
+            answer = predictor(**inputs)
+    except AdapterParseError:
+        return ""
+    (output,) = predictor.signature.output_fields
+    return str(answer[output])

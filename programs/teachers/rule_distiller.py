@@ -8,9 +8,9 @@ import dspy
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.prompting.layout import render_answer, render_items, render_patterns
+from routedk.programs.prompting.plain_text import ask
 from routedk.programs.prompting.text import RULE_WORDS, neutralise
 from routedk.programs.teachers.feedback import render_feedback, session_verdicts
-from routedk.programs.teachers.question import ask
 from routedk.types import Pattern, Session
 
 _PATTERNS_SHOWN = 5
@@ -82,13 +82,13 @@ def reflect(session: Session, generator: BundleGenerator) -> tuple[list[str], li
         return [], kinds
     patterns = render_patterns(generator.knowledge.context(session).patterns)
     causes = ask(
-        StateCauses,
+        dspy.Predict(StateCauses),
         patterns=patterns,
         session=render_items(session),
         answer=render_answer(session, answer.bundles),
         feedback=render_feedback(session, verdicts),
     )
-    stated = ask(StateRules, patterns=patterns, causes=causes) if causes else ""
+    stated = ask(dspy.Predict(StateRules), patterns=patterns, causes=causes) if causes else ""
     return read_rules(stated)[:_RULES_OF_A_SESSION], kinds
 
 

@@ -17,7 +17,7 @@ from routedk.programs.prompting.layout import (
     render_items,
     render_rules,
 )
-from routedk.programs.teachers.question import ask
+from routedk.programs.prompting.plain_text import ask
 from routedk.types import Session
 
 _RULES_SHOWN = 3
@@ -72,7 +72,7 @@ def think(session: Session, rules: CompiledKnowledge) -> tuple[str, str, int]:
     }
     earlier = problem = ""
     for attempt in range(1, _ATTEMPTS + 1):
-        answer = ask(NameIntents, **shown, earlier=earlier, problem=problem)
+        answer = ask(dspy.Predict(NameIntents), **shown, earlier=earlier, problem=problem)
         earlier = answer.removeprefix(THOUGHT_PREFIX).strip()
         problem = problem_of(earlier, session)
         if not problem:

@@ -1,29 +1,24 @@
-"""AICL's dialogues: shared among sessions and threads, saved and loaded."""
+"""AICL's dialogues: shared among sessions and threads."""
 
 import asyncio
-import copy
-import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import dspy
 import pytest
 from dspy.utils.exceptions import LMError
 
-from routedk.errors import ArtifactError, SettingError
-from routedk.programs.aicl.file import load_aicl
+from routedk.errors import SettingError
 from routedk.programs.aicl.program import AICL
-from routedk.programs.aicl.prompts import FindRules
 from routedk.programs.batch import generate_all
 from routedk.programs.prompting.layout import Message
 from routedk.programs.usage import metered
 from routedk.types import Session
 from tests.scripted import scripted_lm
 
-from .aicl_script import STEPS, by_session, step_of
+from .aicl_script import by_session, step_of
 
 
 def calls(program: Any, session: Session) -> int:
@@ -45,23 +40,19 @@ def test_a_shared_dialogue_is_paid_once(
     with dspy.context(lm=lm):
         shared = AICL(training)
         assert [calls(shared, s) for s in (tea, other, tea)] == [9, 3, 3]
-        assert calls(shared.deepcopy(), tea) == 3
         assert shared(session=tea).bundles == AICL(training)(session=tea).bundles
 
 
-def test_lessons_of_another_lm_or_instruction_are_not_shared(
+def test_lessons_of_another_lm_or_copy_are_not_shared(
     tea: Session, training: list[Session]
 ) -> None:
     lm, engine = scripted_lm(by_session)
     program = AICL(training)
     with dspy.context(lm=lm):
-        assert calls(program, tea) == 9
-        other = program.deepcopy()
-        other.rules.signature = other.rules.signature.with_instructions(
-            FindRules.instructions + " Be brief."
-        )
-        assert calls(other, tea) == 9
+        assert [calls(program, tea), calls(program.deepcopy(), tea)] == [9, 9]
         assert calls(program, tea) == 3
+    with dspy.context(lm=lm.copy(temperature=0.5)):
+        assert calls(program, tea) == 9
     with dspy.context(lm=dspy.LM("local/another", engine=engine, cache=False)):
         assert calls(program, tea) == 9
 
@@ -107,58 +98,6 @@ def test_async(tea: Session, training: list[Session]) -> None:
     with dspy.context(lm=lm):
         program = AICL(training)
         assert asyncio.run(program.acall(session=tea)).bundles == program(session=tea).bundles
-
-
-def test_saved_and_loaded_it_is_the_same_and_knows_its_lessons(
-    tea: Session, training: list[Session], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lm, engine = scripted_lm(by_session)
-    program = AICL(training, k=2, self_corrections=2)
-    told = "Say in 2 words what these are for."
-    program.intent.signature = program.intent.signature.with_instructions(told)
-    program.rules.demos = [{"feedback": "1 2: correct.", "rules": "Cups go with kettles"}]
-    monkeypatch.setitem(STEPS, told, "intent")
-    with dspy.context(lm=lm):
-        program(session=tea)
-        count = len(engine.requests)
-        first = program(session=tea)
-        asked = engine.requests[count:]
-        program.save(tmp_path / "aicl.json")
-        taken = AICL(training[:1])
-        taken.load(tmp_path / "aicl.json")
-        for copied in (load_aicl(tmp_path / "aicl.json"), taken, copy.deepcopy(program)):
-            count = len(engine.requests)
-            assert copied(session=tea).bundles == first.bundles
-            assert engine.requests[count:] == asked
-    taken.save(tmp_path / "again.json")
-    assert (tmp_path / "again.json").read_text() == (tmp_path / "aicl.json").read_text()
-    assert "lm" not in json.loads((tmp_path / "aicl.json").read_text())
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (
-            {"kind": "routedk.program"},
-            "not an AICL program",
-        ),
-        ({"schema_version": 2}, "schema version 2, this version of routedk reads 1"),
-        ({"layout": "x"}, "saved under prompt layout x, this version renders"),
-        ({"k": 0}, "the program cannot be used: k=0: AICL needs at least 1"),
-        ({"retriever": "no/such/folder"}, "the program cannot be used: retriever 'no/such/folder'"),
-        ({"predictors": {}}, "it has the predictors \\[\\], this version \\['causes', 'rules', 't"),
-    ],
-)
-def test_a_broken_file_says_what_is_wrong(
-    change: dict[str, Any], message: str, training: list[Session], tmp_path: Path
-) -> None:
-    AICL(training).save(tmp_path / "aicl.json")
-    record = json.loads((tmp_path / "aicl.json").read_text())
-    (tmp_path / "aicl.json").write_text(json.dumps({**record, **change}))
-    with pytest.raises(ArtifactError, match=f"aicl.json: {message}"):
-        load_aicl(tmp_path / "aicl.json")
-    with pytest.raises(ArtifactError, match="no such file"):
-        load_aicl(tmp_path / "nothing.json")
 
 
 def test_settings_that_are_not_allowed(training: list[Session]) -> None:
