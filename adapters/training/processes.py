@@ -13,6 +13,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, reduce
 from torch import Tensor
+from transformers.utils.logging import disable_progress_bar
 
 from routedk.artifacts import Artifact, ArtifactStore, Recipe
 
@@ -33,6 +34,8 @@ def join() -> None:
             "accelerate launch started one process; where you asked for several, on CPUs as well, "
             "say --multi_gpu instead of --cpu"
         )
+    if not is_main():
+        disable_progress_bar()  # transformers' own
 
 
 def is_main() -> bool:
