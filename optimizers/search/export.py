@@ -86,7 +86,7 @@ def export_trial(
 def _readme(study: str, trial: FrozenTrial, settings: TrialSettings, config: SearchConfig) -> str:
     options = {
         "program": "program.json",
-        "experts": settings.experts and "experts",
+        "experts": "experts" if settings.experts else None,
         "student": config.student or (None if settings.experts else "default"),
         "dtype": config.dtype,
         "enhancement": settings.enhancement,

@@ -102,7 +102,7 @@ class SearchSpace(BaseModel):
     @model_validator(mode="after")
     def _reachable(self) -> "SearchSpace":
         reached = {name: self._formats_under(name) for name in self.utilization}
-        lost = [name for name, formats in reached.items() if not formats]
+        lost: list[str] = [name for name, formats in reached.items() if not formats]
         if "formats" in self.model_fields_set:
             lost += [
                 f for f in self.formats if not any(f in formats for formats in reached.values())
