@@ -19,8 +19,7 @@ from routedk.programs.intent_overlap import current_scorer, intent_overlap
 from routedk.programs.knowledge.compiled import NO_KNOWLEDGE, CompiledKnowledge
 from routedk.programs.prompting import layout
 from routedk.programs.prompting.answers import ParsedAnswer, read_answer
-from routedk.programs.prompting.bundle_adapter import BundleLayout
-from routedk.programs.prompting.demos import layout_demo
+from routedk.programs.prompting.bundle_adapter import BundleLayout, layout_demo
 from routedk.programs.prompting.item_intents import ItemCandidates
 from routedk.programs.prompting.signatures import GenerateBundles
 from routedk.types import Session

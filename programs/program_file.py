@@ -2,41 +2,40 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue, TypeAdapter
 
-from routedk.data.records import session_from_record
+from routedk.data.records import session_from_record, session_to_record
+from routedk.data.validation import checked
 from routedk.errors import ArtifactError, DataError, SettingError
-from routedk.files import write_json
+from routedk.files import read_json, write_json
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.grouping import SimilarIntents
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.knowledge.context import NeighbourStyle
 from routedk.programs.knowledge.utilization import UtilizationName
-from routedk.programs.prompting.demos import layout_demo
+from routedk.programs.prompting.bundle_adapter import layout_demo
 from routedk.programs.prompting.layout import layout_hash
 from routedk.programs.prompting.signatures import GenerateBundles
-from routedk.programs.saved import SCHEMA_VERSION, Record, check_layout, read_saved, shown_session
-from routedk.types import Pattern, Provenance
+from routedk.types import Item, Pattern, Session
 
-KIND = "routedk.program"
 _REMEDY = "compile the program again"
-_OF_PATTERNS = ("categories", "support", "confidence", "lift")
-_FIELDS = list(GenerateBundles.fields)
-_WITHOUT_PATTERNS = [name for name in _FIELDS if name != "patterns"]
+# Earlier layouts, and the later one that renders all that they could as they did.
+_RENDERED_BY = {"117a13036d43ef34": "32b57f592916a2ba"}
 
 
-class _Pattern(Record):
-    categories: Annotated[tuple[str, ...], Field(min_length=2)]
-    support: float
-    confidence: float
-    lift: float
-    teacher: str
+def _pattern_values(record: object) -> dict[str, Any]:
+    if not isinstance(record, dict):
+        raise ValueError("a pattern is an object")
+    values = {name: value for name, value in record.items() if name != "teacher"}
+    return {**values, "provenance": {"teacher": record.get("teacher")}}
 
 
-class _Knowledge(Record):
-    patterns: tuple[_Pattern, ...] = ()
+class _Knowledge(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    patterns: tuple[Annotated[Pattern, BeforeValidator(_pattern_values)], ...] = ()
     patterns_shown: int | None = None
     rules: tuple[str, ...]
     rules_shown: int | None
@@ -48,9 +47,11 @@ class _Knowledge(Record):
     thoughts: dict[str, str]
 
 
-class _Program(Record):
-    kind: str
-    schema_version: int
+class _Program(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["routedk.program"]
+    schema_version: Literal[1]
     layout: str
     fields: list[str]
     instruction: str
@@ -75,8 +76,8 @@ def program_record(program: BundleGenerator) -> dict[str, Any]:
     signature = program.generate.signature
     demos = filter(None, map(layout_demo, program.generate.demos))
     return {
-        "kind": KIND,
-        "schema_version": SCHEMA_VERSION,
+        "kind": "routedk.program",
+        "schema_version": 1,
         "layout": layout_hash(),
         "fields": list(signature.fields),
         "instruction": signature.instructions,
@@ -93,16 +94,22 @@ def _knowledge_record(knowledge: CompiledKnowledge) -> dict[str, Any]:
     known = {session.id for session in sessions} if knowledge.show_thoughts else set()
     return {
         **{name: getattr(knowledge, name) for name in _Knowledge.model_fields},
-        "patterns": [
-            {
-                **{name: getattr(pattern, name) for name in _OF_PATTERNS},
-                "teacher": pattern.provenance.teacher,
-            }
-            for pattern in knowledge.patterns
-        ],
-        "sessions": [shown_session(session) for session in sessions],
+        "patterns": [_pattern_record(pattern) for pattern in knowledge.patterns],
+        "sessions": [_session_record(session) for session in sessions],
         "thoughts": {name: text for name, text in knowledge.thoughts.items() if name in known},
     }
+
+
+def _pattern_record(pattern: Pattern) -> dict[str, Any]:
+    record = asdict(pattern)
+    teacher = record.pop("provenance")["teacher"]
+    return {**record, "teacher": teacher}
+
+
+def _session_record(session: Session) -> dict[str, Any]:
+    """What a prompt shows of a session: titles and gold."""
+    items = tuple(Item(id=item.id, title=item.title) for item in session.items)
+    return session_to_record(Session(session.id, items, session.bundles))
 
 
 def load_program(path: str | Path) -> BundleGenerator:
@@ -112,12 +119,14 @@ def load_program(path: str | Path) -> BundleGenerator:
         ArtifactError: The file is missing, damaged, of another kind or schema version, or was
             saved under another prompt layout.
     """
-    what = "a program that `routedk compile` wrote"
-    saved = read_saved(path, _Program, kind=KIND, what=what, remedy=_REMEDY)
-    _check_rendering(saved, path)
     try:
-        knowledge = _knowledge(saved.knowledge, path)
-    except (DataError, SettingError) as error:
+        saved = checked(TypeAdapter(_Program), read_json(path), path=path, hint=_REMEDY)
+        _check_rendering(saved, path)
+        shown = [session_from_record(record, path=path) for record in saved.knowledge.sessions]
+        knowledge = CompiledKnowledge(**{**dict(saved.knowledge), "sessions": tuple(shown)})
+    except DataError as error:
+        raise ArtifactError(str(error)) from None
+    except SettingError as error:
         raise ArtifactError(f"{path}: the program cannot be used: {error}") from None
     program = BundleGenerator(knowledge, saved.grouping)
     predictor = program.generate
@@ -129,23 +138,15 @@ def load_program(path: str | Path) -> BundleGenerator:
 
 
 def _check_rendering(saved: _Program, path: str | Path) -> None:
-    # Written before there were patterns; what it renders has not changed.
-    earlier = saved.fields == _WITHOUT_PATTERNS and not saved.knowledge.patterns
-    if saved.fields != _FIELDS and not earlier:
+    asked = list(GenerateBundles.fields)
+    # Programs from before there were patterns have no field for them.
+    if {*saved.fields, "patterns"} != set(asked):
         raise ArtifactError(
             f"{path}: compiled for a signature with the fields {saved.fields}, this one has "
-            f"{_FIELDS} ({_REMEDY})"
+            f"{asked} ({_REMEDY})"
         )
-    check_layout(path, saved.layout, layout_hash(patterns=not earlier), _REMEDY)
-
-
-def _knowledge(saved: _Knowledge, path: str | Path) -> CompiledKnowledge:
-    patterns = tuple(
-        Pattern(
-            **pattern.model_dump(include=set(_OF_PATTERNS)),
-            provenance=Provenance(teacher=pattern.teacher),
+    if _RENDERED_BY.get(saved.layout, saved.layout) != layout_hash():
+        raise ArtifactError(
+            f"{path}: saved under prompt layout {saved.layout}, this version renders "
+            f"{layout_hash()} ({_REMEDY})"
         )
-        for pattern in saved.patterns
-    )
-    sessions = tuple(session_from_record(record, path=path) for record in saved.sessions)
-    return CompiledKnowledge(**{**dict(saved), "patterns": patterns, "sessions": sessions})

@@ -7,6 +7,8 @@ import dspy
 
 from routedk.programs.prompting import layout
 from routedk.programs.prompting.asked import asking
+from routedk.programs.prompting.signatures import GenerateBundles
+from routedk.types import Session
 
 
 class BundleLayout(dspy.ChatAdapter):  # type: ignore[misc]  # DSPy is untyped here
@@ -60,3 +62,27 @@ class BundleLayout(dspy.ChatAdapter):  # type: ignore[misc]  # DSPy is untyped h
 def _items(inputs: Mapping[str, Any]) -> tuple[str, ...]:
     lines = str(inputs.get("session") or "")
     return tuple(lines.split("\n")) if lines else ()
+
+
+def layout_demo(demo: Mapping[str, Any]) -> dict[str, str] | None:
+    """A demo with a text for every field of `GenerateBundles`.
+
+    DSPy's optimizers make demos of a predictor's own inputs and outputs, which are texts, and of
+    training examples as they are, which hold a `Session`: its items are then rendered as in every
+    prompt, and its gold is the answer.
+
+    Args:
+        demo: A ``dspy.Example`` or a mapping.
+
+    Returns:
+        None where it has no answer: there is nothing to show.
+    """
+    found = {name: demo.get(name) for name in GenerateBundles.fields}
+    session = found["session"]
+    if isinstance(session, Session):
+        found["session"] = layout.render_items(session)
+        if found["bundles"] is None and session.bundles is not None:
+            found["bundles"] = layout.render_answer(session, session.bundles)
+    if not found["session"] or not (found["bundles"] or found["thought"]):
+        return None
+    return {name: "" if value is None else str(value) for name, value in found.items()}

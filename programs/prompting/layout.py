@@ -233,32 +233,28 @@ def build_prompt(
 
 
 @cache
-def layout_hash(*, patterns: bool = True) -> str:
-    """A hash of what this layout renders: it changes exactly when rendering does.
-
-    Args:
-        patterns: False leaves patterns out: what programs without patterns render.
-    """
+def layout_hash() -> str:
+    """A hash of what this layout renders: it changes exactly when rendering does."""
     items = tuple(Item(id=name, title=f"{name} |<x>\n") for name in ("a", "b", "c"))
     bundles = (Bundle(("c", "a"), "one: two"), Bundle(("a", "b")))
     shown = Session("n", items, bundles)
     session = Session("s", (*items, Item(id="d", title="")), ())
-    parts: list[object] = [render_answer(session, ())]
+    rules = ("one rule",)
     neighbours = (
         Neighbour(session=shown, thought="because"),
         Neighbour(session=shown, thought=render_item_intents([["x", "y"], ["x"], ["y"]])),
     )
-    for style in ("demos", "blocks"):
-        context = PromptContext(rules=("one rule",), neighbours=neighbours, style=style)
-        parts.append(list(build_prompt(session, context).messages))
-    if patterns:
-        named = Pattern(
-            categories=("a |<x>\n", "b"),
-            support=0.5,
-            confidence=0.5,
-            lift=1.0,
-            provenance=Provenance(teacher="annotation"),
-        )
-        context = PromptContext(patterns=(named,), rules=("one rule",))
-        parts.append(list(build_prompt(session, context).messages))
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+    pattern = Pattern(
+        categories=("a |<x>\n", "b"),
+        support=0.5,
+        confidence=0.5,
+        lift=1.0,
+        provenance=Provenance(teacher="annotation"),
+    )
+    contexts = (
+        PromptContext(rules=rules, neighbours=neighbours, style="demos"),
+        PromptContext(rules=rules, neighbours=neighbours, style="blocks"),
+        PromptContext(rules=rules, patterns=(pattern,)),
+    )
+    prompts = [list(build_prompt(session, context).messages) for context in contexts]
+    return hashlib.sha256(repr([render_answer(session, ()), *prompts]).encode()).hexdigest()[:16]

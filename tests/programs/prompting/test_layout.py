@@ -126,7 +126,6 @@ def test_a_pattern_is_bounded() -> None:
 
 def test_prompts_are_what_they_were_when_programs_and_experts_were_made() -> None:
     assert layout.layout_hash() == "32b57f592916a2ba"
-    assert layout.layout_hash(patterns=False) == "117a13036d43ef34"
 
 
 def test_gold_is_never_shown(tea: Session) -> None:
