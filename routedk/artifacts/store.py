@@ -6,11 +6,12 @@
     work/STAGE-KEY/        what is being made, or was when its process was killed
     locks/STAGE-KEY        held by the process that makes it, freed when that process ends
 
-An artifact appears under its name whole, by one rename. What a killed process left in its work
-folder (checkpoints of a training run, answers so far) is there for the next one to resume from.
+An artifact appears under its name by one rename, all its files on disk, so what has a manifest is
+whole. What a killed process left in its work folder (checkpoints of a training run, answers so far)
+is there for the next one to resume from.
 """
 
-import logging
+import json
 import os
 import shutil
 import time
@@ -22,19 +23,13 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from routedk.artifacts.manifest import (
-    MANIFEST,
-    Manifest,
-    file_entries,
-    read_manifest,
-    size_problems,
-)
 from routedk.artifacts.recipe import Recipe
 from routedk.cache import cache_folder
 from routedk.errors import ArtifactError
 from routedk.files import write_json
 
-logger = logging.getLogger(__name__)
+MANIFEST = "manifest.json"
+"""What an artifact was made from, how long it took and when; written last, removed first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,18 +87,16 @@ class ArtifactStore:
             return self._make(recipe, make)
 
     def find(self, recipe: Recipe) -> Artifact | None:
-        """The artifact of a recipe, where all its files are there in their sizes; else None."""
+        """The artifact of a recipe, where the store has it; else None."""
         folder = self.folder(recipe.stage, recipe.key)
         try:
-            manifest = read_manifest(folder)
-        except ArtifactError:
-            return None
-        if size_problems(folder, manifest):
+            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        except FileNotFoundError:
             return None
         # The time of its last use, which `prune` goes by; a store may be read-only.
         with suppress(OSError):
             os.utime(folder / MANIFEST)
-        return Artifact(folder=folder, key=recipe.key, reused=True, seconds=manifest.seconds)
+        return Artifact(folder=folder, key=recipe.key, reused=True, seconds=manifest["seconds"])
 
     def folder(self, stage: str, key: str) -> Path:
         """Where an artifact stands, or would."""
@@ -127,9 +120,6 @@ class ArtifactStore:
 
     def _make(self, recipe: Recipe, make: Callable[[Path, Path], None]) -> Artifact:
         target = self.folder(recipe.stage, recipe.key)
-        if target.exists():
-            logger.warning("%s is not whole: making it again", target)
-            shutil.rmtree(target)
         here = self.work_folder(recipe.stage, recipe.key)
         out, work = here / "out", here / "work"
         shutil.rmtree(out, ignore_errors=True)
@@ -137,19 +127,25 @@ class ArtifactStore:
         work.mkdir(exist_ok=True)
         started = time.monotonic()
         make(out, work)
-        manifest = Manifest(
-            stage=recipe.stage,
-            key=recipe.key,
-            recipe=recipe.to_dict(),
-            seconds=round(time.monotonic() - started, 3),
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            files=file_entries(out),
-        )
-        write_json(out / MANIFEST, manifest.model_dump(mode="json"))
+        seconds = round(time.monotonic() - started, 3)
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        manifest = {"key": recipe.key, "seconds": seconds, "created": created}
+        write_json(out / MANIFEST, recipe.to_dict() | manifest)
+        _flush(out)
+        # What a removal that was cut short has left there.
+        shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         out.rename(target)
         shutil.rmtree(here)
-        return Artifact(folder=target, key=recipe.key, reused=False, seconds=manifest.seconds)
+        return Artifact(folder=target, key=recipe.key, reused=False, seconds=seconds)
+
+
+def _flush(folder: Path) -> None:
+    """Bring all files of a folder to disk, so that a power cut leaves none of them hollow."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
 
 
 def copy_artifact(artifact: Artifact | Path, output: str | Path) -> None:

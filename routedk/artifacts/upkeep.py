@@ -1,154 +1,135 @@
-"""Upkeep of a store: what is in it, what may be removed, and what is broken."""
+"""Upkeep of a store: what it holds, finished or not, and the removal of what nobody uses."""
 
-import math
+import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
+from stat import S_ISREG
+from typing import Any
 
 from filelock import Timeout
 
-from routedk.artifacts.manifest import MANIFEST, Manifest, content_problems, read_manifest
-from routedk.artifacts.store import ArtifactStore
-from routedk.errors import ArtifactError, SettingError
+from routedk.artifacts.store import MANIFEST, ArtifactStore
+from routedk.errors import SettingError
 
 _DAY = 86_400.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """An artifact as a listing shows it.
+    """An artifact, or the work folder of one that is being made or was abandoned.
 
     Args:
+        stage: The kind of artifact.
+        key: The hash of its recipe.
         folder: Where its files are.
-        manifest: What the store knows about it.
-        used: When it was last made or found, in seconds since 1970.
+        size: Bytes of all of them.
+        used: When it was last made, found or written to, in seconds since 1970.
+        manifest: What its manifest says; empty where it is not finished.
     """
 
+    stage: str
+    key: str
     folder: Path
-    manifest: Manifest
+    size: int
     used: float
+    manifest: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruneRules:
-    """Which artifacts are removed: those that are too old, then the longest unused.
+class PruneConfig:
+    """What `prune` removes: what is too old, then the longest unused until the rest is small.
 
     Args:
-        stages: Only artifacts of these stages; empty for all.
-        older_than: Days since an artifact was last used, at least 0; None: age does not count.
-        max_bytes: Most bytes that the remaining artifacts may have together; None for any.
+        stage: Only artifacts of this stage. Repeatable.
+        older_than: Remove what was not used for so many days.
+        max_size: Remove the longest unused until the rest is at most so large, e.g. 500MB, 2GiB.
+        dry_run: Say what would be removed, and remove nothing.
 
     Raises:
-        SettingError: No rule is given, or a number is negative or not finite.
+        SettingError: Nothing says what to remove, or a value is not allowed.
     """
 
-    stages: tuple[str, ...] = ()
+    stage: tuple[str, ...] = ()
     older_than: float | None = None
-    max_bytes: int | None = None
+    max_size: str | None = None
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("older_than", "max_bytes"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < math.inf:
-                raise SettingError(f"{name}={value}: it must be at least 0 and finite")
-        if not self.stages and self.older_than is None and self.max_bytes is None:
+        if self.older_than is not None and not self.older_than >= 0:
+            raise SettingError(f"older_than={self.older_than}: it must be at least 0")
+        if not self.stage and self.older_than is None and self.max_bytes is None:
             raise SettingError("nothing says what to remove: name stages, an age or a size")
+
+    @property
+    def max_bytes(self) -> int | None:
+        """The size as a number."""
+        from pydantic import ByteSize, TypeAdapter, ValidationError
+
+        try:
+            return TypeAdapter(ByteSize | None).validate_python(self.max_size)
+        except ValidationError:
+            raise SettingError(
+                f"max_size={self.max_size!r}: it must be a number of bytes, or one with a unit, "
+                "e.g. 500MB or 2GiB"
+            ) from None
 
 
 def entries(store: ArtifactStore, stages: Sequence[str] = ()) -> list[Entry]:
-    """All artifacts whose manifest can be read, by stage and key.
+    """All that a store holds: artifacts by stage and key, then work folders.
 
     Args:
         store: The store.
         stages: Only artifacts of these stages; empty for all.
     """
     found = []
-    for folder in _folders(store, stages):
-        with suppress(ArtifactError, FileNotFoundError):
-            used = (folder / MANIFEST).stat().st_mtime
-            found.append(Entry(folder=folder, manifest=read_manifest(folder), used=used))
+    for kind in ("artifacts/*/*", "work/*"):
+        for folder in sorted(store.root.glob(kind)):
+            stage, _, key = "-".join(folder.relative_to(store.root).parts[1:]).rpartition("-")
+            if not stages or stage in stages:
+                # Another process may finish or remove it meanwhile.
+                with suppress(FileNotFoundError):
+                    found.append(_entry(stage, key, folder))
     return found
 
 
-def prunable(store: ArtifactStore, rules: PruneRules) -> list[Entry]:
-    """The artifacts that rules would remove, the longest unused first."""
-    mine = sorted(entries(store, rules.stages), key=lambda entry: entry.used)
-    if rules.older_than is None and rules.max_bytes is None:
-        return mine
-    going = []
-    left = sum(entry.manifest.size for entry in mine)
-    for entry in mine:
-        age = time.time() - entry.used
-        old = rules.older_than is not None and age >= rules.older_than * _DAY
-        if old or (rules.max_bytes is not None and left > rules.max_bytes):
-            going.append(entry)
-            left -= entry.manifest.size
-    return going
+def prune(store: ArtifactStore, config: PruneConfig) -> list[Entry]:
+    """Remove artifacts and abandoned work folders; what a process is making is left alone.
 
-
-def broken(store: ArtifactStore, stages: Sequence[str] = ()) -> Iterator[tuple[Path, list[str]]]:
-    """Artifacts that differ from what was made, every byte read: folder and problems.
-
-    Args:
-        store: The store.
-        stages: Only artifacts of these stages; empty for all.
+    Returns:
+        What was removed, or would be in a dry run, the longest unused first.
     """
-    for folder in _folders(store, stages):
-        problems = content_problems(folder)
-        if problems and folder.exists():
-            yield folder, problems
-
-
-def remove(store: ArtifactStore, folders: Sequence[Path]) -> list[Path]:
-    """Remove artifacts, each whole; the folders removed. Those being made anew are left alone."""
+    found = sorted(entries(store, config.stage), key=attrgetter("used"))
+    left, limit = sum(entry.size for entry in found), config.max_bytes
+    everything = config.older_than is None and limit is None
     gone = []
-    for folder in folders:
-        stage, key = folder.parent.name, folder.name
-        trash = store.work_folder(stage, key) / "removed"
-        with suppress(Timeout), store.lock(stage, key, timeout=0):
-            if not folder.is_dir():
-                continue
-            trash.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(trash, ignore_errors=True)
-            folder.rename(trash)
-            shutil.rmtree(trash)
-            gone.append(folder)
-            with suppress(OSError):
-                trash.parent.rmdir()
+    for entry in found:
+        age = time.time() - entry.used
+        old = config.older_than is not None and age >= config.older_than * _DAY
+        if not (everything or old or (limit is not None and left > limit)):
+            continue
+        with suppress(Timeout), store.lock(entry.stage, entry.key, timeout=0):
+            if not config.dry_run:
+                # The manifest first: without it a folder is no artifact, should this be cut short.
+                (entry.folder / MANIFEST).unlink(missing_ok=True)
+                shutil.rmtree(entry.folder, ignore_errors=True)
+            gone.append(entry)
+            left -= entry.size
     return gone
 
 
-def abandoned(store: ArtifactStore, older_than: float = 0.0) -> list[Path]:
-    """Work folders that no process is using.
-
-    Args:
-        store: The store.
-        older_than: Days since anything was written there, at least 0.
-    """
-    found = []
-    for folder in sorted((store.root / "work").glob("*")):
-        times = [path.stat().st_mtime for path in (folder, *folder.rglob("*")) if path.exists()]
-        if times and time.time() - max(times) >= older_than * _DAY:
-            with suppress(Timeout), store.lock(*_stage_and_key(folder), timeout=0):
-                found.append(folder)
-    return found
-
-
-def remove_work(store: ArtifactStore, folders: Sequence[Path]) -> None:
-    """Remove work folders, except those that a process has taken up meanwhile."""
-    for folder in folders:
-        with suppress(Timeout), store.lock(*_stage_and_key(folder), timeout=0):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _folders(store: ArtifactStore, stages: Sequence[str]) -> list[Path]:
-    every = sorted(path for path in (store.root / "artifacts").glob("*/*") if path.is_dir())
-    return [folder for folder in every if not stages or folder.parent.name in stages]
-
-
-def _stage_and_key(work: Path) -> tuple[str, str]:
-    stage, _, key = work.name.rpartition("-")
-    return stage, key
+def _entry(stage: str, key: str, folder: Path) -> Entry:
+    manifest = folder / MANIFEST
+    stats = [path.stat() for path in (folder, *folder.rglob("*"))]
+    return Entry(
+        stage=stage,
+        key=key,
+        folder=folder,
+        size=sum(stat.st_size for stat in stats if S_ISREG(stat.st_mode)),
+        used=max(stat.st_mtime for stat in stats),
+        manifest=json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else {},
+    )

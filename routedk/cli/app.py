@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import routedk
-from routedk.cli.cache import list_artifacts, prune, verify
+from routedk.cli.cache import list_artifacts, prune
 from routedk.cli.compile import compile
 from routedk.cli.data import convert, describe
 from routedk.cli.demo import demo
@@ -51,7 +51,7 @@ def _add(
 
 _add(app, distill, train, compile, generate, evaluate, export, demo, info)
 _add(data, describe, convert)
-_add(cache, prune, verify, list=list_artifacts)
+_add(cache, prune, list=list_artifacts)
 _add(search, report, export=export_trial)
 
 

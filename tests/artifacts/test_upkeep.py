@@ -5,28 +5,49 @@ from pathlib import Path
 import pytest
 
 from routedk.artifacts import Artifact, ArtifactStore, Recipe
-from routedk.artifacts.manifest import MANIFEST
-from routedk.artifacts.upkeep import (
-    PruneRules,
-    abandoned,
-    broken,
-    entries,
-    prunable,
-    remove,
-    remove_work,
-)
+from routedk.artifacts.store import MANIFEST
+from routedk.artifacts.upkeep import PruneConfig, entries, prune
 from routedk.errors import SettingError
 
 DAY = 86_400
+BYTES = 10_000
 
 
-def add(store: ArtifactStore, stage: str, size: int, days_ago: float) -> Artifact:
-    """A part of so many bytes, last of use so many days ago."""
-    recipe = Recipe(stage=stage, inputs={}, settings={"days": days_ago})
-    part = store.obtain(recipe, lambda out, work: (out / "a").write_bytes(bytes(size)) and None)
-    then = time.time() - days_ago * DAY
-    os.utime(part.folder / MANIFEST, (then, then))
-    return part
+def recipe(stage: str, days_ago: float) -> Recipe:
+    return Recipe(stage=stage, inputs={}, settings={"days": days_ago})
+
+
+def age(folder: Path, days: float) -> None:
+    """As if nobody had used what is in a folder for so many days."""
+    for path in (folder, *folder.rglob("*")):
+        os.utime(path, (time.time() - days * DAY,) * 2)
+
+
+def add(store: ArtifactStore, stage: str, days_ago: float) -> Artifact:
+    """An artifact last used so many days ago, of so many bytes with its manifest."""
+
+    def make(out: Path, work: Path) -> None:
+        (out / "a").write_bytes(b"")
+
+    made = store.obtain(recipe(stage, days_ago), make)
+    (made.folder / "a").write_bytes(bytes(BYTES - (made.folder / MANIFEST).stat().st_size))
+    age(made.folder, days_ago)
+    return made
+
+
+def abandon(store: ArtifactStore, stage: str, days_ago: float) -> Path:
+    """The work folder of a maker that failed so many days ago."""
+
+    def fail(out: Path, work: Path) -> None:
+        (work / "checkpoint").write_bytes(bytes(BYTES))
+        assert prune(store, PruneConfig(stage=(stage,))) == []
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        store.obtain(recipe(stage, days_ago), fail)
+    work = store.work_folder(stage, recipe(stage, days_ago).key)
+    age(work, days_ago)
+    return work
 
 
 @pytest.fixture
@@ -35,23 +56,27 @@ def store(tmp_path: Path) -> ArtifactStore:
 
 
 @pytest.mark.parametrize(
-    ("rules", "days"),
+    ("config", "days"),
     [
-        (PruneRules(older_than=2.5), [5.0, 4.0, 3.0]),
-        (PruneRules(older_than=2.5, stages=("toy",)), [5.0, 3.0]),
-        (PruneRules(stages=("other",)), [4.0, 2.0]),
-        (PruneRules(max_bytes=30), [5.0, 4.0]),
-        (PruneRules(max_bytes=29), [5.0, 4.0, 3.0]),
-        (PruneRules(max_bytes=50), []),
-        (PruneRules(max_bytes=0, stages=("other",)), [4.0, 2.0]),
-        (PruneRules(older_than=4.5, max_bytes=30), [5.0, 4.0]),
+        (PruneConfig(older_than=2.5), [6, 5, 4, 3]),
+        (PruneConfig(older_than=2.5, stage=("toy",)), [5, 3]),
+        (PruneConfig(stage=("to-two",)), [6, 4, 2]),
+        (PruneConfig(max_size="30KB"), [6, 5, 4]),
+        (PruneConfig(max_size="29999"), [6, 5, 4, 3]),
+        (PruneConfig(max_size="60kB"), []),
+        (PruneConfig(max_size="0", stage=("to-two",)), [6, 4, 2]),
+        (PruneConfig(older_than=5.5, max_size="40 KB"), [6, 5]),
+        (PruneConfig(older_than=2.5, dry_run=True), [6, 5, 4, 3]),
     ],
 )
-def test_what_goes(store: ArtifactStore, rules: PruneRules, days: list[float]) -> None:
-    for place, ago in enumerate((1.0, 2.0, 3.0, 4.0, 5.0)):
-        add(store, ("toy", "other")[place % 2], 10, ago)
-    going = prunable(store, rules)
-    assert [entry.manifest.recipe["settings"]["days"] for entry in going] == days
+def test_what_goes(store: ArtifactStore, config: PruneConfig, days: list[int]) -> None:
+    folders = {6: abandon(store, "to-two", 6)}
+    for ago in (1, 2, 3, 4, 5):
+        folders[ago] = add(store, ("to-two", "toy")[ago % 2], ago).folder
+    assert [round((time.time() - entry.used) / DAY) for entry in prune(store, config)] == days
+    left = {ago for ago, folder in folders.items() if folder.exists()}
+    assert left == set(folders) - (set() if config.dry_run else set(days))
+    assert {entry.folder for entry in entries(store)} == {folders[ago] for ago in left}
 
 
 @pytest.mark.parametrize(
@@ -59,68 +84,36 @@ def test_what_goes(store: ArtifactStore, rules: PruneRules, days: list[float]) -
     [
         ({}, "nothing says what to remove: name stages, an age or a size"),
         ({"older_than": -1.0}, "older_than=-1.0: it must be at least 0"),
-        ({"older_than": float("nan")}, "older_than=nan: it must be at least 0 and finite"),
-        ({"older_than": float("inf")}, "older_than=inf: it must be at least 0 and finite"),
-        ({"max_bytes": -1}, "max_bytes=-1: it must be at least 0"),
+        ({"older_than": float("nan")}, "older_than=nan: it must be at least 0"),
+        ({"max_size": "-1"}, "max_size='-1': it must be a number of bytes, or one with a unit"),
+        ({"max_size": "lots"}, "max_size='lots': it must be a number of bytes"),
     ],
 )
-def test_rules_are_checked(values: dict[str, float], message: str) -> None:
+def test_what_says_what_to_remove_is_checked(values: dict[str, float], message: str) -> None:
     with pytest.raises(SettingError, match=message):
-        PruneRules(**values)  # type: ignore[arg-type]
+        PruneConfig(**values)  # type: ignore[arg-type]
 
 
-def test_finding_a_part_is_using_it(store: ArtifactStore) -> None:
-    add(store, "toy", 1, 3.0)
-    recipe = Recipe(stage="toy", inputs={}, settings={"days": 3.0})
+def test_finding_an_artifact_is_using_it(store: ArtifactStore) -> None:
+    add(store, "toy", 3.0)
     assert time.time() - entries(store)[0].used > 2 * DAY
-    assert store.find(recipe) is not None
+    assert store.find(recipe("toy", 3.0)) is not None
     assert time.time() - entries(store)[0].used < DAY
-    assert prunable(store, PruneRules(older_than=1)) == []
+    assert prune(store, PruneConfig(older_than=1)) == []
 
 
-def test_what_is_being_made_is_left_alone(store: ArtifactStore) -> None:
-    part, held = add(store, "toy", 1, 1.0), add(store, "toy", 1, 2.0)
+def test_what_a_process_is_making_is_left_alone(store: ArtifactStore) -> None:
+    free, held = add(store, "toy", 1.0), add(store, "toy", 2.0)
     # As another worker would hold it: filelock knows a lock by its file handle.
     with store.lock("toy", held.key):
-        assert remove(store, [part.folder, held.folder]) == [part.folder]
-    assert [entry.manifest.key for entry in entries(store)] == [held.key]
-    assert remove(store, [held.folder, part.folder]) == [held.folder]
-    assert list((store.root / "work").iterdir()) == []
+        assert [entry.key for entry in prune(store, PruneConfig(stage=("toy",)))] == [free.key]
+    assert [entry.key for entry in entries(store)] == [held.key]
 
 
-def test_abandoned_work(store: ArtifactStore) -> None:
-    recipe = Recipe(stage="toy-two", inputs={}, settings={})
-    here = store.work_folder(recipe.stage, recipe.key)
-
-    def killed(out: Path, work: Path) -> None:
-        assert abandoned(store) == []
-        (work / "checkpoint").write_text("")
-        raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        store.obtain(recipe, killed)
-    assert abandoned(store) == [here]
-    assert abandoned(store, older_than=1) == []
-    remove_work(store, abandoned(store))
-    assert not here.exists()
-    assert abandoned(store) == []
-
-
-def test_every_kind_of_damage_is_found(store: ArtifactStore) -> None:
-    parts = [add(store, "toy", 4, days) for days in range(7)]
-    assert list(broken(store)) == []
-    (parts[0].folder / "a").write_bytes(b"\0\0\0\1")
-    (parts[1].folder / "a").write_bytes(b"")
-    (parts[2].folder / "a").unlink()
-    (parts[3].folder / "b").write_bytes(b"")
-    (parts[4].folder / MANIFEST).write_text("{}")
-    wrong = parts[5].folder.rename(parts[5].folder.with_name("0" * 64))
-    found = {folder: " ".join(problems) for folder, problems in broken(store)}
-    assert set(found) == {*(part.folder for part in parts[:5]), wrong}
-    assert "a has SHA-256 " in found[parts[0].folder]
-    assert found[parts[1].folder] == "a has 0 bytes, not 4"
-    assert found[parts[2].folder] == "a is missing"
-    assert found[parts[3].folder] == "b is not in the manifest"
-    assert "damaged manifest: stage: Field required" in found[parts[4].folder]
-    assert found[wrong] == f"the manifest belongs to toy/{parts[5].key}"
-    assert list(broken(store, ("other",))) == []
+def test_a_removal_that_was_cut_short_leaves_no_artifact(store: ArtifactStore) -> None:
+    made = add(store, "toy", 1.0)
+    (made.folder / MANIFEST).unlink()
+    (entry,) = entries(store)
+    assert (entry.stage, entry.key, entry.manifest) == ("toy", made.key, {})
+    assert prune(store, PruneConfig(max_size="0")) == [entry]
+    assert not made.folder.exists()

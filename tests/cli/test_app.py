@@ -23,7 +23,7 @@ COMMANDS = [
 ]
 GROUPS = {
     "data": ["describe", "convert"],
-    "cache": ["list", "prune", "verify"],
+    "cache": ["list", "prune"],
     "search": ["report", "export"],
 }
 
