@@ -5,11 +5,11 @@ Deterministic and offline; it reads what annotators wrote where an LM teacher wo
 
 from collections.abc import Sequence
 
-from routedk.programs.prompting.wording import Kinds
 from routedk.programs.teachers.annotation_intents import GoldIntents
 from routedk.programs.teachers.annotation_rules import general_rules, intent_rules
 from routedk.programs.teachers.config import ANNOTATION, DistillConfig
 from routedk.programs.teachers.patterns import mine_patterns
+from routedk.programs.teachers.wording import Kinds
 from routedk.types import KnowledgeBase, Provenance, Rule, Session, Thought
 
 

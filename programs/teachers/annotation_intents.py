@@ -16,7 +16,7 @@ from routedk.programs.prompting.item_intents import (
     clean_intent,
     render_item_intents,
 )
-from routedk.programs.prompting.wording import Kinds, intent_words, plain_intent
+from routedk.programs.teachers.wording import Kinds, intent_words, plain_intent
 from routedk.similarity.encoders import default_encoder
 from routedk.types import Session
 

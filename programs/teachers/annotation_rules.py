@@ -9,8 +9,8 @@ from statistics import quantiles
 from typing import TypeAlias
 
 from routedk.programs.prompting.text import RULE_WORDS, neutralise
-from routedk.programs.prompting.wording import Kinds, intent_words, stem
 from routedk.programs.teachers.annotation_intents import GoldIntents
+from routedk.programs.teachers.wording import Kinds, intent_words, stem
 from routedk.types import Session
 
 # A rule's text and the ids of the sessions it was made from.

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any, TypeAlias
 
-from routedk.programs.prompting.wording import leaf_category
 from routedk.programs.teachers.config import ANNOTATION, DistillConfig
+from routedk.programs.teachers.wording import leaf_category
 from routedk.types import Pattern, Provenance, Session
 
 # A session's id, and the leaf categories of one of its gold bundles.

@@ -7,10 +7,10 @@ import pytest
 from routedk.data import DataOptions, demo_sessions, load_sessions, split_sessions
 from routedk.data.knowledge_file import sources_of
 from routedk.programs.prompting.text import RULE_WORDS, THOUGHT_WORDS, neutralise
-from routedk.programs.prompting.wording import Kinds
 from routedk.programs.teachers.annotation import annotation_knowledge
 from routedk.programs.teachers.annotation_intents import GoldIntents
 from routedk.programs.teachers.config import DistillConfig
+from routedk.programs.teachers.wording import Kinds
 from routedk.types import KnowledgeBase, Session
 
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from routedk.data import DataOptions, demo_sessions, load_sessions
 from routedk.programs.prompting.item_intents import compose_bundles, read_item_intents
-from routedk.programs.prompting.wording import Kinds
 from routedk.programs.teachers.annotation_intents import GoldIntents
+from routedk.programs.teachers.wording import Kinds
 from routedk.types import Bundle, Item, Session
 
 

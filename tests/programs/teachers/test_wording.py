@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from routedk.programs.prompting.wording import (
+from routedk.programs.teachers.wording import (
     Kinds,
     intent_words,
     leaf_category,
