@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from routedk.artifacts import content_hash
 from routedk.errors import AnswerError
+from routedk.files import write_json
 from routedk.programs.grouping import SimilarIntents
 from routedk.programs.intent_overlap import current_scorer, intent_overlap
 from routedk.programs.knowledge.compiled import NO_KNOWLEDGE, CompiledKnowledge
@@ -62,10 +63,10 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
 
     def prompt(self, session: Session) -> layout.Prompt:
         """What would be sent for one session."""
-        context = self.knowledge.context(session)
+        request = self._request(session)
         instructions = str(self.generate.signature.instructions)
-        demos = self._demos(session)
-        return layout.build_prompt(session, context, instructions=instructions, demos=demos)
+        messages = layout.chat_messages(instructions, request["demos"], request)
+        return layout.Prompt(tuple(messages), layout.item_lines(session))
 
     def messages(self, session: Session) -> list[layout.Message]:
         """The chat messages that would be sent for one session."""
@@ -74,13 +75,10 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
     def _request(self, session: Session) -> dict[str, Any]:
         """What the predictor is called with for one session: its inputs and demos."""
         inputs, neighbours = layout.prompt_fields(session, self.knowledge.context(session))
-        return {**inputs, "demos": [*self._demos(session), *neighbours]}
-
-    def _demos(self, session: Session) -> list[layout.Fields]:
-        """The demos without those of this very session: its answer would stand in the prompt."""
-        own = layout.render_items(session)
-        shown = filter(None, map(layout_demo, self.generate.demos))
-        return [demo for demo in shown if demo["session"] != own]
+        demos = filter(None, map(layout_demo, self.generate.demos))
+        # The answer of a demo of this very session would stand in its prompt.
+        others = [demo for demo in demos if demo["session"] != inputs["session"]]
+        return {**inputs, "demos": [*others, *neighbours]}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """A copy with a signature of its own.
@@ -163,10 +161,10 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         return content_hash({**program_record(self), "trials": []})
 
     def save(self, path: str | Path) -> None:
-        """Write the program as one JSON file, see `routedk.programs.program_file`."""
-        from routedk.programs.program_file import save_program
+        """Write the program as one JSON file, atomically; see `routedk.programs.program_file`."""
+        from routedk.programs.program_file import program_record
 
-        save_program(self, path)
+        write_json(path, program_record(self))
 
     def load(self, path: str | Path) -> None:
         """Become the program of a file, without an LM; see `load_program`.

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue, TypeAdap
 from routedk.data.records import session_from_record, session_to_record
 from routedk.data.validation import checked
 from routedk.errors import ArtifactError, DataError, SettingError
-from routedk.files import read_json, write_json
+from routedk.files import read_json
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.grouping import SimilarIntents
 from routedk.programs.knowledge.compiled import CompiledKnowledge
@@ -60,11 +60,6 @@ class _Program(BaseModel):
     grouping: SimilarIntents | None
     trials: list[dict[str, JsonValue]]
     utilization: UtilizationName | None = None
-
-
-def save_program(program: BundleGenerator, path: str | Path) -> None:
-    """Write a program as JSON, atomically; an existing file is replaced."""
-    write_json(path, program_record(program))
 
 
 def program_record(program: BundleGenerator) -> dict[str, Any]:

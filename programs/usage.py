@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import dspy
@@ -29,12 +29,8 @@ class Usage:
 
     def __add__(self, other: "Usage") -> "Usage":
         """Both together."""
-        return Usage(
-            calls=self.calls + other.calls,
-            input_tokens=self.input_tokens + other.input_tokens,
-            output_tokens=self.output_tokens + other.output_tokens,
-            unmetered=self.unmetered + other.unmetered,
-        )
+        mine, theirs = asdict(self), asdict(other)
+        return Usage(**{name: mine[name] + theirs[name] for name in mine})
 
 
 class Meter(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here

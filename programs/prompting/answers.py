@@ -24,14 +24,14 @@ MAX_CHARACTERS = 20_000
 _THINK = re.compile(r"<think>(.*?)</think>", re.DOTALL | re.IGNORECASE)
 _THOUGHT = re.compile(r"\W*(?:thoughts?|reasoning)\s*:(.*)", re.IGNORECASE)
 _HEADING = re.compile(
-    r"[^\w\[({]*(?:(?:bundle|group|set|answer)s?\b\s*(?:#?\d{1,3}\s*[:=.)\-])?\s*[:=]?\s*)?"
+    r"\A[^\w\[({]*(?:(?:bundle|group|set|answer)s?\b\s*(?:#?\d{1,3}\s*[:=.)\-])?\s*[:=]?\s*)?"
     r"(?:items?\b\s*:?\s*)?",
     re.IGNORECASE,
 )
-_ENUMERATOR = re.compile(r"\d{1,3}\s*[.):]\s+(?=[\[({#]*\d)")
+_ENUMERATOR = re.compile(r"\A\d{1,3}\s*[.):]\s+(?=[\[({#]*\d)")
 _GROUP = re.compile(r"[\[({]([^\[\](){}]*)[\])}]")
-_SEPARATOR = re.compile(r"(?:[\s,;&+#]|\band\b|\bitems?\b)*", re.IGNORECASE)
-_TOKEN = re.compile(r"[^\s,;&+#|:]+")
+# Separators, then a word, which is empty at the end of the text or before a colon.
+_WORD = re.compile(r"(?:[\s,;&+#|]|\band\b|\bitems?\b)*([^\s,;&+#|:]*)", re.IGNORECASE)
 _NUMBER = re.compile(r"[1-9][0-9]{0,5}")
 _NONE = re.compile(
     r"\W*(?:bundles?\s*:\s*)?(?:none|nothing|n/a|no\s+bundles?(?:\s+found)?)\W*", re.IGNORECASE
@@ -64,52 +64,43 @@ def _note(problem: str, text: str) -> str:
     return f"{problem}: {neutralise(text)}"
 
 
-def _split_thought(text: str) -> tuple[str, str]:
-    """Cut an answer into its thought and the rest, both unchecked."""
-    thoughts = [match.strip() for match in _THINK.findall(text)]
-    rest = []
-    for line in _THINK.sub("\n", text).splitlines():
-        match = _THOUGHT.fullmatch(line)
-        if match:
-            thoughts.append(match[1].strip())
-        else:
-            rest.append(line)
-    return "\n".join(thought for thought in thoughts if thought), "\n".join(rest).strip()
+def _split_thought(text: str) -> tuple[str, list[str]]:
+    """Cut an answer into its thought and the lines beside it, both unchecked."""
+    thoughts: list[str] = _THINK.findall(text)
+    lines = []
+    for line in map(str.strip, _THINK.sub("\n", text).splitlines()):
+        if thought := _THOUGHT.fullmatch(line):
+            thoughts.append(thought[1])
+        elif not _HEADING.fullmatch(line):
+            lines.append(line)
+    return "\n".join(thoughts), lines
 
 
 def _read_numbers(text: str, limit: int, dropped: list[str]) -> tuple[list[int], str]:
     """Distinct item numbers at the start of the text, and what follows them."""
     numbers: list[int] = []
-    place = 0
-    while True:
-        start = _SEPARATOR.match(text, place)
-        place = start.end() if start else place
-        token = _TOKEN.match(text, place)
-        if token is None or not any(c.isdigit() for c in token[0]):
-            return numbers, text[place:]
-        word = token[0].strip("[](){}.\"'*`_")
+    for found in _WORD.finditer(text):
+        word = found[1].strip("[](){}.\"'*`_")
+        digits = any(c.isdigit() for c in word)
+        if not digits or (numbers and any(c.isalpha() for c in word)):
+            return numbers, text[found.start(1) :]
         if not _NUMBER.fullmatch(word):
-            if any(c.isalpha() for c in word) and numbers:
-                return numbers, text[place:]
             dropped.append(_note("not an item number", word))
         elif int(word) > limit:
             dropped.append(_note("no such item", word))
         elif int(word) not in numbers:
             numbers.append(int(word))
-        place = token.end()
+    return numbers, ""
 
 
 def _read_line(line: str, limit: int, dropped: list[str]) -> list[tuple[list[int], str]]:
     """Number lists of one line, each with its intent."""
-    heading = _HEADING.match(line)
-    body = line[heading.end() :] if heading else line
-    enumerator = _ENUMERATOR.match(body)
-    body = body[enumerator.end() :] if enumerator else body
+    body = _ENUMERATOR.sub("", _HEADING.sub("", line))
     head, bar, tail = body.partition("|")
-    groups = [match for match in _GROUP.finditer(head) if any(c.isdigit() for c in match[1])]
-    if groups and head[: groups[0].start()].strip("[({ \t,") == "":
+    groups = [group for group in _GROUP.finditer(head) if any(c.isdigit() for c in group[1])]
+    if groups and not head[: groups[0].start()].strip("[({ \t,"):
         after = tail if bar else head[groups[-1].end() :]
-        return [(_read_numbers(match[1], limit, dropped)[0], after) for match in groups]
+        return [(_read_numbers(group[1], limit, dropped)[0], after) for group in groups]
     numbers, rest = _read_numbers(head, limit, dropped)
     if bar and rest.strip("[](){}.:\"'*`_- "):
         dropped.append(_note("text before the bar", rest))
@@ -138,8 +129,7 @@ def read_answer(raw: str, session: Session) -> ParsedAnswer:
     Raises:
         AnswerError: The answer has neither a valid bundle nor a statement that there is none.
     """
-    thought, rest = _split_thought(raw[:MAX_CHARACTERS])
-    lines = [line for line in map(str.strip, rest.splitlines()) if not _HEADING.fullmatch(line)]
+    thought, lines = _split_thought(raw[:MAX_CHARACTERS])
     read = _read_lines(lines, session) if lines else _read_thought(thought, session)
     dropped = read.dropped
     if len(raw) > MAX_CHARACTERS:

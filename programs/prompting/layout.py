@@ -10,7 +10,7 @@ bundles and stands alone, see ``routedk.programs.prompting.item_intents``.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -94,16 +94,17 @@ def render_pattern(pattern: Pattern) -> str:
 
 def render_patterns(patterns: Sequence[Pattern]) -> str:
     """Patterns as a block of lines; empty without patterns."""
-    if not patterns:
-        return ""
-    return "\n".join(["Often bundled together:", *(f"- {render_pattern(p)}" for p in patterns)])
+    return _block("Often bundled together:", map(render_pattern, patterns))
 
 
 def render_rules(rules: Sequence[str]) -> str:
     """Rules as a block of lines; empty without rules."""
-    if not rules:
-        return ""
-    return "\n".join(["Rules:", *(f"- {neutralise(rule, RULE_WORDS)}" for rule in rules)])
+    return _block("Rules:", (neutralise(rule, RULE_WORDS) for rule in rules))
+
+
+def _block(title: str, lines: Iterable[str]) -> str:
+    listed = "".join(f"\n- {line}" for line in lines)
+    return listed and title + listed
 
 
 def render_similar(neighbours: Sequence[Neighbour]) -> str:
@@ -130,27 +131,19 @@ def assistant_content(answer: str, thought: str = "", *, both: bool = False) -> 
     line = neutralise(thought, THOUGHT_WORDS)
     if not line:
         return answer
-    alone = not answer or (not both and _numbers_implied(line) == _numbers_stated(answer))
+    stated = {bundle.partition(" |")[0] for bundle in answer.split("\n")}
+    alone = not answer or (not both and _implied_lines(line) == stated)
     return f"{THOUGHT_PREFIX} {line}" if alone else f"{THOUGHT_PREFIX} {line}\n{answer}"
 
 
-def _numbers_implied(thought: str) -> set[tuple[int, ...]] | None:
-    """The item numbers of the bundles that a thought implies; None for one of another form."""
+def _implied_lines(thought: str) -> set[str]:
+    """The lines of the answer that a thought implies, without intents; none for another form."""
     entries = list(read_entries(thought))
     numbers = [entry[0] for entry in entries if not isinstance(entry, str)]
     if numbers != list(range(1, len(entries) + 1)):
-        return None
-    return set(shared_intents(read_item_intents(thought, len(numbers))))
-
-
-def _numbers_stated(answer: str) -> set[tuple[int, ...]] | None:
-    """The item numbers of an answer of `render_answer`; None for one of another form."""
-    if answer == NO_BUNDLE:
         return set()
-    stated = [line.partition("|")[0].split() for line in answer.split("\n")]
-    if not all(word.isascii() and word.isdecimal() for words in stated for word in words):
-        return None
-    return {tuple(map(int, words)) for words in stated}
+    shared = shared_intents(read_item_intents(thought, len(numbers)))
+    return {" ".join(map(str, bundle)) for bundle in shared} or {NO_BUNDLE}
 
 
 def prompt_fields(session: Session, context: PromptContext) -> tuple[Fields, list[Fields]]:
@@ -161,15 +154,14 @@ def prompt_fields(session: Session, context: PromptContext) -> tuple[Fields, lis
         "similar": "" if context.style == "demos" else render_similar(context.neighbours),
         "session": render_items(session),
     }
-    shown = context.neighbours if context.style == "demos" else ()
-    return fields, [
-        demo_fields(
-            neighbour.session,
-            render_answer(neighbour.session, neighbour.session.bundles or ()),
-            neighbour.thought,
-        )
-        for neighbour in shown
-    ]
+    if context.style != "demos":
+        return fields, []
+    demos = []
+    for neighbour in context.neighbours:
+        session = neighbour.session
+        answer = render_answer(session, session.bundles or ())
+        demos.append(demo_fields(session, answer, neighbour.thought))
+    return fields, demos
 
 
 def demo_fields(session: Session, answer: str, thought: str = "", similar: str = "") -> Fields:
@@ -211,24 +203,15 @@ def _user_message(fields: Mapping[str, str]) -> Message:
     }
 
 
-def build_prompt(
-    session: Session,
-    context: PromptContext = NO_CONTEXT,
-    *,
-    instructions: str | None = None,
-    demos: Sequence[Mapping[str, str]] = (),
-) -> Prompt:
-    """The prompt that asks a student for this session's bundles, in training and in use.
+def build_prompt(session: Session, context: PromptContext = NO_CONTEXT) -> Prompt:
+    """The prompt that asks a student for this session's bundles.
 
     Args:
         session: The session; its gold bundles are not looked at.
         context: Patterns, rules and neighbours to show.
-        instructions: What the system message begins with; None for `instruction`.
-        demos: Demos to show before the neighbours, as `demo_fields` makes them.
     """
     fields, neighbours = prompt_fields(session, context)
-    first = instruction() if instructions is None else instructions
-    messages = chat_messages(first, [*demos, *neighbours], fields)
+    messages = chat_messages(instruction(), neighbours, fields)
     return Prompt(tuple(messages), item_lines(session))
 
 
