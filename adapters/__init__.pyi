@@ -4,8 +4,7 @@ from .engine.engine import student_lm as student_lm
 from .experts.routed import RoutedStudent as RoutedStudent
 from .experts.routing_file import ExpertSettings as ExpertSettings
 from .export.export import ExportConfig as ExportConfig
-from .export.export import export_lora as export_lora
-from .export.export import export_model as export_model
+from .export.export import export_experts as export_experts
 from .generate import stream_answers as stream_answers
 from .lm import resolve_lm as resolve_lm
 from .student import Student as Student

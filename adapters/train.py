@@ -229,22 +229,26 @@ def shown_knowledge(
 ) -> "dict[str, CompiledKnowledge]":
     """What each expert may see, with the thoughts that it learns to write.
 
-    Base and rule expert learn the gold answer whatever was distilled, so that the base expert is
-    one for all knowledge. Neighbours with their thoughts are the sessions distilled from.
+    All experts learn the thought of a session that a language model was asked for, else that of
+    the annotation teacher. The latter's are made from all sessions, whatever was distilled from:
+    so the base expert is one for all knowledge of the annotation teacher. Neighbours with their
+    thoughts are the sessions distilled from.
     """
     from routedk.programs.distill import DistillConfig, distill
     from routedk.programs.knowledge.compiled import CompiledKnowledge
+    from routedk.programs.teachers.config import ANNOTATION
 
     annotation = distill(sessions, DistillConfig(formats=("thought",)), store=store)
-    gold = {thought.session_id: thought.text for thought in annotation.thoughts}
-    distilled = {thought.session_id: thought.text for thought in knowledge.thoughts}
+    distilled = [t for t in knowledge.thoughts if t.provenance.teacher != ANNOTATION]
+    thoughts = {t.session_id: t.text for t in (*annotation.thoughts, *distilled)}
+    neighbours = {thought.session_id for thought in knowledge.thoughts}
     return {
-        "base": CompiledKnowledge(thoughts=gold),
+        "base": CompiledKnowledge(thoughts=thoughts),
         "rule": CompiledKnowledge(
-            rules=tuple(rule.text for rule in knowledge.rules), thoughts=gold
+            rules=tuple(rule.text for rule in knowledge.rules), thoughts=thoughts
         ),
         "thought": CompiledKnowledge(
-            sessions=tuple(session for session in learnt if session.id in distilled),
-            thoughts={**gold, **distilled},
+            sessions=tuple(session for session in learnt if session.id in neighbours),
+            thoughts=thoughts,
         ),
     }

@@ -26,7 +26,7 @@ from benchmarks.command import run_command
 from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.experts.router import FUSIONS
 from routedk.adapters.experts.routing_file import ExpertSettings
-from routedk.adapters.export.export import export_lora
+from routedk.adapters.export.export import export_experts
 from routedk.adapters.student import DEFAULT_STUDENT, Student, load_student
 from routedk.files import write_json
 
@@ -117,7 +117,7 @@ def systems(student: str, settings: ExpertSettings, folder: Path) -> Iterator[Sy
         routed = RoutedStudent.load(folder / "experts", student=copied())
         routed.use_fusion(fusion)
         if fusion == "merged":
-            lora = export_lora(routed, folder / "merged")
+            lora = export_experts(folder / "experts", folder / "merged")
             own = load_student(student, device="cpu", wanted=base.fingerprint)
             yield System(
                 "merged", PeftModel.from_pretrained(own.model, str(lora)).merge_and_unload()

@@ -4,13 +4,12 @@ Both hold gates that are the same for every session.
 """
 
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from routedk.artifacts import check_output, copy_artifact
-from routedk.errors import ArtifactError, SettingError
+from routedk.errors import SettingError
 
 if TYPE_CHECKING:
     from routedk.adapters.experts.routed import RoutedStudent
@@ -25,9 +24,6 @@ class ExportConfig:
             merged, the router's mean. Unset: merged.
         gates: Gates of your own instead of a fusion, as NAME=SHARE,..., e.g. base=.5,rule=.5.
         full: The student with the experts in its weights, instead of a LoRA.
-        max_rank: Refuse a LoRA of a higher rank; a server may have a limit.
-        truncate: Cut a LoRA down to max_rank by SVD instead of refusing it.
-        results: Results of evaluate, for the card.
 
     Raises:
         SettingError: Settings exclude each other, or the gates are not of that form.
@@ -36,24 +32,22 @@ class ExportConfig:
     fusion: str | None = None
     gates: str | None = None
     full: bool = False
-    max_rank: int | None = None
-    truncate: bool = False
-    results: Path | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
         if self.fusion and self.gates:
             raise SettingError("give fusion or gates, not both")
-        if self.full and (self.truncate or self.max_rank is not None):
-            raise SettingError("max_rank, truncate: full weights have no rank, leave them out")
         if self.gates is not None:
             parse_gates(self.gates)
 
 
-def export(experts: str | Path, output: str | Path, config: ExportConfig | None = None) -> Path:
-    """Export experts for other engines; the card, ``README.md``, says how to serve and ask them.
+def export_experts(
+    experts: str | Path, output: str | Path, config: ExportConfig | None = None
+) -> Path:
+    """Write experts as one plain PEFT LoRA, or as full weights, with a card that says how to serve.
 
-    Sessions are no longer routed each in its own way: evaluate before you serve it.
+    Sessions are no longer routed each in its own way: evaluate before you serve it. Experts with
+    gate 0 are left out, so ``single:<expert>`` keeps the expert's own rank.
 
     Args:
         experts: Folder of experts, as `train` makes it.
@@ -61,31 +55,36 @@ def export(experts: str | Path, output: str | Path, config: ExportConfig | None 
         config: All settings.
 
     Returns:
-        The folder of the export.
+        The folder: ``README.md``, and the files of a LoRA or of a causal LM.
 
     Raises:
-        SettingError: As `export_lora`.
+        SettingError: The gates depend on the session or are none, or the experts are active from
+            the session on only.
         ArtifactError: The experts are damaged, or the output exists and is not empty.
-        DataError: The results are no results of an evaluation.
     """
     from routedk.adapters.experts.routed import RoutedStudent
     from routedk.adapters.experts.routing_file import read_routing
-    from routedk.adapters.export.card import result_facts, training_facts
+    from routedk.adapters.export.card import write_card
+    from routedk.adapters.export.plain_lora import fold
 
     config = config or ExportConfig()
     check_output(output)
-    card = training_facts(read_routing(Path(experts)))
-    if config.results is not None:
-        card |= result_facts(config.results)
-    gates = None if config.gates is None else parse_gates(config.gates)
+    training = read_routing(Path(experts)).get("training") or {}
     # Gates of one's own need no router.
-    fusion = "uniform" if gates is not None else config.fusion or "merged"
-    routed = RoutedStudent.load(experts, fusion=fusion)
-    if config.full:
-        return export_model(routed, output, card, gates=gates)
-    return export_lora(
-        routed, output, card, gates=gates, max_rank=config.max_rank, truncate=config.truncate
-    )
+    fusion = "uniform" if config.gates else config.fusion or "merged"
+    routed = RoutedStudent.load(experts, fusion=fusion, dtype="float32")
+    gates = fixed_gates(routed, config.gates)
+    lora = fold(routed, list(gates.values()))
+    with tempfile.TemporaryDirectory() as made:
+        ready = Path(made)
+        if config.full:
+            lora.merge(routed, ready)
+        else:
+            lora.write(ready)
+        shown = "gates as given" if config.gates else fusion
+        write_card(ready, routed, shown, gates, training, None if config.full else lora.rank)
+        copy_artifact(ready, output)
+    return Path(output)
 
 
 def parse_gates(text: str) -> dict[str, float]:
@@ -109,102 +108,13 @@ def parse_gates(text: str) -> dict[str, float]:
     return found
 
 
-def export_lora(
-    routed: "RoutedStudent",
-    folder: str | Path,
-    card: Mapping[str, Any] | None = None,
-    *,
-    gates: Mapping[str, float] | None = None,
-    max_rank: int | None = None,
-    truncate: bool = False,
-) -> Path:
-    """Write the experts, fused by fixed gates, as one plain PEFT LoRA.
-
-    Experts with gate 0 are left out, so ``single:<expert>`` keeps the expert's own rank.
-
-    Args:
-        routed: With a fusion whose gates are the same for every session, unless gates are given.
-        folder: Made by this call.
-        card: Further lines of the adapter card, e.g. data and metrics.
-        gates: See `fixed_gates`.
-        max_rank: Highest rank allowed; None for any.
-        truncate: Whether a higher rank is cut down to it by SVD, with its error in the card.
-
-    Returns:
-        The folder: ``adapter_config.json``, ``adapter_model.safetensors``, ``README.md``.
-
-    Raises:
-        SettingError: The gates depend on the session or are none, or the rank is too high.
-        ArtifactError: The folder exists and is not empty.
-    """
-    from routedk.adapters.export.card import lora_facts, write_card
-    from routedk.adapters.export.plain_lora import fold
-
-    held = fixed_gates(routed, gates)
-    lora = fold(routed, held, max_rank=max_rank, truncate=truncate)
-    check_output(folder)
-    with tempfile.TemporaryDirectory() as scratch:
-        ready = Path(scratch)
-        lora.write(ready)
-        facts = lora_facts(lora) | _fusion_facts(routed, gates, held) | dict(card or {})
-        write_card(ready, routed, facts, lora)
-        copy_artifact(ready, folder)
-    return Path(folder)
-
-
-def export_model(
-    routed: "RoutedStudent",
-    folder: str | Path,
-    card: Mapping[str, Any] | None = None,
-    *,
-    gates: Mapping[str, float] | None = None,
-) -> Path:
-    """Write the student with its experts folded into its own weights: a plain causal LM.
-
-    Args:
-        routed: As in `export_lora`.
-        folder: Made by this call.
-        card: As in `export_lora`.
-        gates: As in `export_lora`.
-
-    Raises:
-        SettingError: The gates depend on the session, or are none.
-        ArtifactError: The folder exists and is not empty.
-    """
-    from peft import PeftModel
-
-    from routedk.adapters.export.card import write_card
-    from routedk.adapters.export.plain_lora import fold
-    from routedk.adapters.student import load_student
-
-    held = fixed_gates(routed, gates)
-    check_output(folder)
-    with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as made:
-        ready = Path(made)
-        fold(routed, held).write(Path(scratch))
-        student = routed.student
-        fresh = load_student(student.name, device="cpu", wanted=student.fingerprint)
-        if fresh.fingerprint != student.fingerprint:
-            raise ArtifactError(
-                f"the student {student.name!r} found now has other weights ({fresh.fingerprint}) "
-                f"than the experts were loaded on ({student.fingerprint})"
-            )
-        model: Any = PeftModel.from_pretrained(fresh.model, scratch)
-        model.merge_and_unload().save_pretrained(ready)
-        routed.tokenizer.save_pretrained(ready)
-        facts = {"form": "full weights"} | _fusion_facts(routed, gates, held) | dict(card or {})
-        write_card(ready, routed, facts)
-        copy_artifact(ready, folder)
-    return Path(folder)
-
-
-def fixed_gates(routed: "RoutedStudent", gates: Mapping[str, float] | None = None) -> list[float]:
-    """The gates that an export holds, one per expert.
+def fixed_gates(routed: "RoutedStudent", given: str | None) -> dict[str, float]:
+    """The gate of each expert in an export.
 
     Args:
         routed: The experts and their fusion.
-        gates: By names of experts, at least 0 and summing to one; an expert that is not named
-            has 0. None for the fusion's own.
+        given: As for `parse_gates`, summing to one; an expert that is not named has 0. None for
+            the fusion's own.
 
     Raises:
         SettingError: The fusion's gates depend on the session, or the given ones are none.
@@ -213,31 +123,20 @@ def fixed_gates(routed: "RoutedStudent", gates: Mapping[str, float] | None = Non
 
     from routedk.adapters.experts.router import FixedFusion, StaticFusion
 
-    if gates is None:
+    experts = routed.settings.experts
+    if given is None:
         if not isinstance(routed.fusion, FixedFusion | StaticFusion):
             raise SettingError(
                 f"fusion {routed.fusion_name!r} has gates of its own for each session, which no "
                 "one LoRA can hold: choose merged, static, uniform or single:EXPERT, or give gates"
             )
         with torch.no_grad():
-            own: list[float] = routed.fusion(torch.zeros(1, 1))[0].tolist()
-        return own
-    experts = routed.settings.experts
+            own = routed.fusion(torch.zeros(1, 1))[0].tolist()
+        return dict(zip(experts, own, strict=True))
+    gates = parse_gates(given)
     unknown = [name for name in gates if name not in experts]
     if unknown:
         raise SettingError(f"gates of {', '.join(unknown)}: the experts are {', '.join(experts)}")
-    held = [float(gates.get(name, 0.0)) for name in experts]
-    if not (all(gate >= 0 for gate in held) and abs(sum(held) - 1) <= 1e-6):
-        shown = ", ".join(f"{name}={gate:g}" for name, gate in gates.items())
-        raise SettingError(f"gates {shown or 'of no expert'}: each at least 0, summing to 1")
-    return held
-
-
-def _fusion_facts(
-    routed: "RoutedStudent", given: Mapping[str, float] | None, held: list[float]
-) -> dict[str, str]:
-    pairs = zip(routed.settings.experts, held, strict=True)
-    return {
-        "fusion": routed.fusion_name if given is None else "gates as given",
-        "gates": ", ".join(f"{name} {gate:.4f}" for name, gate in pairs),
-    }
+    if not abs(sum(gates.values()) - 1) <= 1e-6:
+        raise SettingError(f"gates {given}: each at least 0, summing to 1")
+    return {name: gates.get(name, 0.0) for name in experts}

@@ -24,7 +24,7 @@ def export(
 
     Example: routedk export --experts experts --fusion merged --output lora
     """
-    from routedk.adapters.export.export import export as export_experts
+    from routedk.adapters.export.export import export_experts
 
     quiet_libraries()
     export_experts(experts, output, config)

@@ -14,13 +14,14 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from routedk.adapters.experts.routed import RoutedStudent
-from routedk.adapters.experts.routing_file import ROUTER_FILE
+from routedk.adapters.experts.routing_file import EXPERTS, ROUTER_FILE
 from routedk.adapters.student import Student
-from routedk.adapters.train import TrainConfig, train
+from routedk.adapters.train import TrainConfig, shown_knowledge, train
 from routedk.adapters.training.trainer import RoutedTrainer
 from routedk.artifacts import ArtifactStore
 from routedk.errors import ArtifactError, DataError, SettingError
-from routedk.types import KnowledgeBase, Session
+from routedk.programs.distill import DistillConfig, distill
+from routedk.types import KnowledgeBase, Provenance, Session, Thought
 from tests.adapters.conftest import assert_same_scores, copy_of
 
 STEPS = {"base": 12, "rule": 6, "thought": 6, "router": 4}
@@ -291,6 +292,22 @@ def test_the_gold_is_learnt_whatever_was_distilled(
         train(sessions, none, quick, store=store)
     two = replace(quick, expert_names=("base", "rule"))
     assert document(train(sessions, none, two, store=store))["experts"] == ["base", "rule"]
+
+
+@pytest.mark.parametrize("teacher", ["openai/some", "annotation"])
+def test_all_experts_learn_the_thoughts_of_a_language_model(
+    teacher: str, sessions: list[Session], store: ArtifactStore
+) -> None:
+    asked = Thought(
+        session_id=sessions[1].id, text="1: as asked", provenance=Provenance(teacher=teacher)
+    )
+    annotation = distill(sessions, DistillConfig(formats=("thought",)), store=store)
+    wanted = {thought.session_id: thought.text for thought in annotation.thoughts}
+    if teacher != "annotation":
+        wanted[asked.session_id] = asked.text
+    shown = shown_knowledge(sessions, sessions, KnowledgeBase(thoughts=(asked,)), store)
+    assert [shown[name].thoughts for name in EXPERTS] == [wanted] * 3
+    assert shown["thought"].sessions == (sessions[1],)
 
 
 def test_one_expert_alone(

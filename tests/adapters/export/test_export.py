@@ -1,112 +1,154 @@
+"""Exports equal the fused experts, in a form that servers take, or are refused."""
+
 import json
-from dataclasses import replace
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.experts.routing_file import ExpertSettings
-from routedk.adapters.export.export import ExportConfig, export, export_lora, export_model
+from routedk.adapters.export.card import server_rank
+from routedk.adapters.export.export import ExportConfig, export_experts
 from routedk.adapters.student import Student
-from routedk.errors import ArtifactError, DataError, SettingError
+from routedk.errors import ArtifactError, SettingError
 from tests.adapters.conftest import assert_same_scores, copy_of, randomise
 
 IDS = torch.randint(5, 200, (2, 9), generator=torch.Generator().manual_seed(0))
-FIXED = {"uniform": 12, "static": 12, "merged": 8, "single:rule": 4}
+# What vLLM's parse_fine_tuned_lora_name takes apart, for the modules that it knows.
+SERVED = re.compile(
+    r"base_model\.model\.model\.layers\.\d+\."
+    r"(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)\.lora_[AB]\.weight"
+)
+THIRDS = [1 / 3] * 3
+MEAN = [0.7, 0.0, 0.3]
 
 
-def build(fusion: str, student: Student) -> RoutedStudent:
-    settings = ExpertSettings(r=4, lora_alpha=6, layers=2)
-    return randomise(RoutedStudent(copy_of(student), settings, fusion, [0.7, 0.0, 0.3]))
+def saved(fusion: str, student: Student, folder: Path, **settings: Any) -> RoutedStudent:
+    """Weak experts: float32 then agrees to 1e-5 in logits of this size."""
+    shape = ExpertSettings(r=4, lora_alpha=6, layers=2, **settings)
+    routed = randomise(RoutedStudent(copy_of(student), shape, fusion, MEAN), scale=0.1)
+    routed.save(folder, {"answer_form": "bundles", "tokens": {"base": 7}})
+    return routed
 
 
-def logits(routed: RoutedStudent) -> torch.Tensor:
-    pooled = torch.zeros(len(IDS), routed.student.model.config.hidden_size)
-    with torch.no_grad(), routed.gate_state.use(routed.fusion(pooled)):
+def logits(routed: RoutedStudent, gates: list[float]) -> torch.Tensor:
+    with torch.no_grad(), routed.gate_state.use(torch.tensor([gates] * len(IDS))):
         return routed.model(input_ids=IDS).logits
 
 
-@pytest.mark.parametrize(("fusion", "rank"), FIXED.items())
+@pytest.mark.parametrize(
+    ("config", "gates", "rank"),
+    [
+        (ExportConfig(), MEAN, 8),
+        (ExportConfig(fusion="uniform"), THIRDS, 12),
+        (ExportConfig(fusion="single:rule"), [0.0, 1.0, 0.0], 4),
+        (ExportConfig(gates="base=.25,rule=.75"), [0.25, 0.75, 0.0], 8),
+    ],
+)
 def test_a_plain_lora_is_the_fused_experts(
-    fusion: str, rank: int, loaded: Student, student_folder: Path, tmp_path: Path
+    config: ExportConfig,
+    gates: list[float],
+    rank: int,
+    loaded: Student,
+    student_folder: Path,
+    tmp_path: Path,
 ) -> None:
-    routed = build(fusion, loaded)
-    folder = export_lora(routed, tmp_path / "lora", {"data": "demo | all"})
+    routed = saved("softmax", loaded, tmp_path / "experts")
+    folder = export_experts(tmp_path / "experts", tmp_path / "lora", config)
     base = AutoModelForCausalLM.from_pretrained(student_folder)
     plain = PeftModel.from_pretrained(base, folder).eval()
-    assert plain.peft_config["default"].r == rank
     assert plain.peft_config["default"].base_model_name_or_path == loaded.name
-    assert plain.peft_config["default"].modules_to_save is None
     with torch.no_grad():
-        assert_same_scores(plain(input_ids=IDS).logits, logits(routed))
+        assert_same_scores(plain(input_ids=IDS).logits, logits(routed, gates))
+    names = load_file(folder / "adapter_model.safetensors")
+    assert len(names) == 2 * 7 * 2
+    assert all(SERVED.fullmatch(name) for name in names)
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    assert settings["lora_alpha"] == settings["r"] == rank
+    assert settings["bias"] == "none"
+    assert not any(settings[key] for key in ("modules_to_save", "use_dora", "use_rslora"))
     card = (folder / "README.md").read_text()
-    assert f"| fusion | {fusion} |" in card
-    assert f"one LoRA of rank {rank}" in card
+    needed = 16 if rank == 12 else 8
+    fusion = "gates as given" if config.gates else config.fusion or "merged"
+    for row in (
+        f"| form | one LoRA of rank {rank} |",
+        f"| served by vLLM | needs --max-lora-rank {needed} |",
+        f"| fusion | {fusion} |",
+        "| gates | base {:.4f}, rule {:.4f}, thought {:.4f} |".format(*gates),
+        "| answer form | bundles |",
+        '| tokens seen | {"base": 7} |',
+        f"--enable-lora --max-lora-rank {needed} --lora-modules bundles=.",
+        "writes one line per bundle",
+    ):
+        assert row in card
     assert str(student_folder) not in card
-    assert r"| data | demo \| all |" in card
+
+
+def test_learnt_gates_that_are_the_same_for_all_sessions(loaded: Student, tmp_path: Path) -> None:
+    routed = saved("static", loaded, tmp_path / "experts")
+    config = ExportConfig(fusion="static")
+    card = (
+        export_experts(tmp_path / "experts", tmp_path / "lora", config) / "README.md"
+    ).read_text()
+    assert "base {:.4f}, rule {:.4f}".format(*routed.fusion(torch.zeros(1, 1))[0]) in card
 
 
 def test_full_weights_are_the_fused_experts(loaded: Student, tmp_path: Path) -> None:
-    routed = build("merged", loaded)
-    folder = export_model(routed, tmp_path / "model")
+    routed = saved("softmax", loaded, tmp_path / "experts")
+    folder = export_experts(tmp_path / "experts", tmp_path / "model", ExportConfig(full=True))
     plain = AutoModelForCausalLM.from_pretrained(folder).eval()
     with torch.no_grad():
-        assert_same_scores(plain(input_ids=IDS).logits, logits(routed))
+        assert_same_scores(plain(input_ids=IDS).logits, logits(routed, MEAN))
     assert AutoTokenizer.from_pretrained(folder).chat_template == loaded.tokenizer.chat_template
-    assert "full weights" in (folder / "README.md").read_text()
+    assert "| form | full weights |" in (folder / "README.md").read_text()
 
 
+@pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("fusion", ["softmax", "top1", "layerwise", "sparsegen"])
-def test_gates_of_a_session_fit_no_lora(fusion: str, loaded: Student, tmp_path: Path) -> None:
-    for write in (export_lora, export_model):
-        with pytest.raises(SettingError, match=f"fusion '{fusion}' has gates of its own"):
-            write(build(fusion, loaded), tmp_path / "lora")
+def test_gates_of_a_session_fit_no_lora(
+    fusion: str, full: bool, loaded: Student, tmp_path: Path
+) -> None:
+    saved(fusion, loaded, tmp_path / "experts")
+    with pytest.raises(SettingError, match=f"fusion '{fusion}' has gates of its own"):
+        export_experts(
+            tmp_path / "experts", tmp_path / "lora", ExportConfig(fusion=fusion, full=full)
+        )
     assert not (tmp_path / "lora").exists()
 
 
 def test_nothing_is_overwritten(loaded: Student, tmp_path: Path) -> None:
+    saved("softmax", loaded, tmp_path / "experts")
     (tmp_path / "mine").write_text("mine")
     for folder in (tmp_path, tmp_path / "mine"):
         with pytest.raises(ArtifactError, match="exists already: name another folder"):
-            export_lora(build("uniform", loaded), folder)
+            export_experts(tmp_path / "experts", folder)
 
 
-def test_gates_of_ones_own_and_results_on_the_card(loaded: Student, tmp_path: Path) -> None:
-    build("softmax", loaded).save(tmp_path / "experts", {"answer_form": "bundles"})
-    results = {
-        "config": {"data": "some/where/demo", "split": "test"},
-        "counts": {"sessions": 7},
-        "results": {"matched": {"f1": {"value": 0.5, "low": 0.4, "high": 0.6}}},
-    }
-    (tmp_path / "result.json").write_text(json.dumps(results))
-    config = ExportConfig(gates="base=.75,rule=.25", max_rank=4, results=tmp_path / "result.json")
-    with pytest.raises(SettingError, match="ranks sum to 8, above max_rank=4: truncate it"):
-        export(tmp_path / "experts", tmp_path / "lora", config)
-    folder = export(tmp_path / "experts", tmp_path / "lora", replace(config, truncate=True))
-    assert (folder / "adapter_model.safetensors").is_file()
-    card = (folder / "README.md").read_text()
-    assert "| gates | base 0.7500, rule 0.2500, thought 0.0000 |" in card
-    assert "| evaluated on | demo, split test, 7 sessions |" in card
-    assert "| matched F1 | 0.500 (95% 0.400 to 0.600) |" in card
-    assert "| answer form | bundles |" in card
-    assert "writes one line per bundle" in card
-    (tmp_path / "other.json").write_text("{}")
-    with pytest.raises(DataError, match="no results of predictions"):
-        export(tmp_path / "experts", tmp_path / "b", ExportConfig(results=tmp_path / "other.json"))
+@pytest.mark.parametrize(
+    ("rank", "needed"), [(1, 8), (8, 8), (24, 32), (257, 320), (512, 512), (513, None)]
+)
+def test_the_rank_that_a_server_has_to_allow(rank: int, needed: int | None) -> None:
+    assert server_rank(rank) == needed
 
 
-def test_the_routers_mean_gates_unless_told_otherwise(loaded: Student, tmp_path: Path) -> None:
-    build("softmax", loaded).save(tmp_path / "experts")
-    export(tmp_path / "experts", tmp_path / "model", ExportConfig(full=True))
-    assert "| fusion | merged |" in (tmp_path / "model" / "README.md").read_text()
-    export(tmp_path / "experts", tmp_path / "rule", ExportConfig(fusion="single:rule"))
-    assert "| fusion | single:rule |" in (tmp_path / "rule" / "README.md").read_text()
-    with pytest.raises(ArtifactError, match="exists already"):
-        export(tmp_path / "experts", tmp_path / "rule")
+def test_refusals(loaded: Student, tmp_path: Path) -> None:
+    saved("softmax", loaded, tmp_path / "experts")
+    for gates, message in (
+        ("rules=1", "gates of rules: the experts are base, rule, thought"),
+        ("base=.5", "each at least 0, summing to 1"),
+        ("base=nan", "each at least 0, summing to 1"),
+    ):
+        with pytest.raises(SettingError, match=message):
+            export_experts(tmp_path / "experts", tmp_path / "lora", ExportConfig(gates=gates))
+    saved("softmax", loaded, tmp_path / "late", experts_from="session")
+    with pytest.raises(SettingError, match="experts_from='session': a plain LoRA is active from"):
+        export_experts(tmp_path / "late", tmp_path / "lora")
 
 
 @pytest.mark.parametrize(
@@ -116,8 +158,6 @@ def test_the_routers_mean_gates_unless_told_otherwise(loaded: Student, tmp_path:
         ({"gates": "base=.5,base=.5"}, "'base=.5' is no NAME=SHARE of its own"),
         ({"gates": "base=-1"}, "'base=-1' is no NAME=SHARE"),
         ({"gates": "base=1", "fusion": "uniform"}, "give fusion or gates, not both"),
-        ({"full": True, "max_rank": 8}, "full weights have no rank"),
-        ({"full": True, "truncate": True}, "full weights have no rank"),
     ],
 )
 def test_settings_are_checked(values: dict[str, Any], message: str) -> None:
