@@ -9,12 +9,12 @@ and on test sessions that nothing has seen. A step that fails ends the benchmark
 
 import random
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any
 
 import dspy
-import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -27,6 +27,7 @@ from routedk.data import DataOptions, load_sessions, split_sessions
 from routedk.errors import RouteDKError, SettingError
 from routedk.eval.bootstrap import bootstrap
 from routedk.eval.paired import paired_p
+from routedk.eval.protocols import Score
 from routedk.files import write_json
 from routedk.optimizers import (
     KnowledgeInjection,
@@ -132,10 +133,9 @@ def scored(program: Any, sessions: Sequence[Session]) -> list[float]:
 
 def summary(scores: dict[str, list[float]], step: str, seed: int) -> dict[str, float]:
     """Mean and 95% interval of a step, and how it compares with the program before any step."""
-    mine = np.array(scores[step])[:, None]
-    (interval,) = bootstrap(mine, np.ones_like(mine), seed=seed)
+    (interval,) = bootstrap([[Score(score)] for score in scores[step]], seed=seed)
     return {
-        **interval.to_dict(),
+        **asdict(interval),
         "difference": fmean(scores[step]) - fmean(scores[STEPS[0]]),
         "p": paired_p(scores[step], scores[STEPS[0]], seed=seed),
     }

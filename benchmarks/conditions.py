@@ -3,13 +3,12 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import dspy
-import numpy as np
 import typer
 from rich.table import Table
 
@@ -19,6 +18,7 @@ from routedk.eval import EvaluateConfig, evaluate
 from routedk.eval.bootstrap import bootstrap
 from routedk.eval.matched import matched
 from routedk.eval.predictions import prediction_record
+from routedk.eval.protocols import Score
 from routedk.eval.report import versions
 from routedk.files import read_json, write_json
 from routedk.programs.batch import generate_all
@@ -152,9 +152,9 @@ def differences(
     """
     mine, other = _matched(record, sessions), _matched(base, sessions)
     metrics = list(mine[0])
-    values_NM = np.array([[a[m] - b[m] for m in metrics] for a, b in zip(mine, other, strict=True)])
-    found = bootstrap(values_NM, np.ones_like(values_NM), seed=seed)
-    return {metric: interval.to_dict() for metric, interval in zip(metrics, found, strict=True)}
+    rows = [[Score(a[m] - b[m]) for m in metrics] for a, b in zip(mine, other, strict=True)]
+    found = bootstrap(rows, seed=seed)
+    return {metric: asdict(interval) for metric, interval in zip(metrics, found, strict=True)}
 
 
 def _matched(record: Mapping[str, Any], sessions: Sequence[Session]) -> list[dict[str, float]]:

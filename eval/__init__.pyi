@@ -8,8 +8,8 @@ from .mistakes import judge as judge
 from .predictions import make_answer as make_answer
 from .predictions import read_predictions as read_predictions
 from .predictions import write_predictions as write_predictions
-from .protocols import METRICS as METRICS
-from .protocols import PROTOCOLS as PROTOCOLS
 from .report import Report as Report
+from .scoring import METRICS as METRICS
+from .scoring import PROTOCOLS as PROTOCOLS
 from .scoring import System as System
 from .suite import BASELINES as BASELINES

@@ -1,7 +1,6 @@
 """The `aicl` protocol: as AICL's published code scores, for comparison with its papers."""
 
-from routedk.eval.overlap import ItemSets
-from routedk.eval.score import UNCOUNTED, Score
+from routedk.eval.protocols import UNCOUNTED, ItemSets, Score
 
 
 def aicl(gold: ItemSets, predicted: ItemSets) -> dict[str, Score]:

@@ -1,9 +1,12 @@
 """Means over sessions with bootstrap intervals."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from routedk.eval.protocols import Score
 
 _DRAWS_AT_ONCE = 4_000_000  # so that a large test set needs no gigabytes
 
@@ -16,20 +19,12 @@ class Interval:
     low: float
     high: float
 
-    def to_dict(self) -> dict[str, float]:
-        """As a leaf of a results file."""
-        return {"value": self.value, "low": self.low, "high": self.high}
-
 
 NOTHING = Interval(value=0.0, low=0.0, high=0.0)
 
 
 def bootstrap(
-    values_NM: NDArray[np.float64],
-    weights_NM: NDArray[np.float64],
-    *,
-    seed: int,
-    resamples: int = 2000,
+    scores: Sequence[Sequence[Score]], *, seed: int, resamples: int = 2000
 ) -> list[Interval]:
     """Weighted mean and 95% interval of each metric, resampling sessions with replacement.
 
@@ -38,20 +33,15 @@ def bootstrap(
     metric says nothing about it and is left out.
 
     Args:
-        values_NM: Value of each session for each metric.
-        weights_NM: How much the session counts in that metric's mean; at least 0.
+        scores: Of each session, at least one, the score for each metric.
         seed: Seed of the resampling.
         resamples: Number of resamples.
 
     Returns:
         One interval per metric; 0 throughout where no session counts.
-
-    *Shape:*
-        - values_NM, weights_NM: ``(sessions, metrics)``
     """
-    sessions, metrics = values_NM.shape
-    if not sessions:
-        return [NOTHING] * metrics
+    values_NM, weights_NM = np.array(scores, dtype=np.float64).transpose(2, 0, 1).copy()
+    sessions = len(values_NM)
     totals_NM = values_NM * weights_NM
     values_M = _ratio(totals_NM.sum(axis=0), weights_NM.sum(axis=0))
     rng = np.random.default_rng(seed)
@@ -64,7 +54,7 @@ def bootstrap(
         draws_RN = counts.astype(np.float64)
         chunks.append(_ratio(draws_RN @ totals_NM, draws_RN @ weights_NM))
     means_RM = np.concatenate(chunks)
-    return [_interval(float(values_M[m]), means_RM[:, m]) for m in range(metrics)]
+    return [_interval(float(value), means_RM[:, m]) for m, value in enumerate(values_M)]
 
 
 def _interval(value: float, means_R: NDArray[np.float64]) -> Interval:

@@ -1,13 +1,13 @@
 """`evaluate`: answers, and the baselines beside them, against gold bundles."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import partial
 
-from routedk.data.policies import has_title, require_titles
-from routedk.errors import SettingError
+from routedk.errors import DataError, SettingError
 from routedk.eval.report import Report
-from routedk.eval.scoring import Scorer, System
-from routedk.eval.suite import BaselineData, score_baselines
+from routedk.eval.scoring import System, score_system
+from routedk.eval.suite import score_baselines
 from routedk.similarity.encoders import TitleEncoder, default_encoder
 from routedk.types import Answer, Session
 
@@ -81,40 +81,29 @@ def evaluate(
     given, predicted = list(sessions), None if answers is None else list(answers)
     if predicted is None and not config.baselines:
         raise SettingError("nothing to score: give --predictions FILE, or --baselines, or both")
+    scored = [session for session in given if session.gold]
+    if not scored:
+        raise DataError(
+            f"none of the {len(given)} sessions to evaluate has a gold bundle",
+            hint="choose another --split, or data with gold bundles",
+        )
     with_intents = config.intents and any(
         bundle.intent.strip() for answer in predicted or () for bundle in answer.bundles
     )
     if encoder is None and (with_intents or config.baselines):
         encoder = default_encoder()
-    chance = {"seed": config.seed, "resamples": config.resamples}
-    scorer = Scorer(sessions=given, encoder=encoder if with_intents else None, **chance)
-    system = None if predicted is None else scorer.score("predictions", predicted)
+    score = partial(score_system, sessions=given, seed=config.seed, resamples=config.resamples)
+    system = None
+    if predicted is not None:
+        system = score("predictions", predicted, encoder=encoder if with_intents else None)
     baselines: tuple[System, ...] = ()
     if config.baselines and encoder is not None:
-        every = [*given, *training, *validation] if catalogue is None else catalogue
-        data = _baseline_data(scorer.scored, training, validation, every, encoder)
-        baselines = score_baselines(replace(scorer, encoder=None), data)
+        baselines = score_baselines(
+            score,
+            scored,
+            training=training,
+            validation=validation,
+            catalogue=[*given, *training, *validation] if catalogue is None else catalogue,
+            encoder=encoder,
+        )
     return Report(config=asdict(config), system=system, baselines=baselines)
-
-
-def _baseline_data(
-    scored: Sequence[Session],
-    training: Sequence[Session],
-    validation: Sequence[Session],
-    catalogue: Sequence[Session],
-    encoder: TitleEncoder,
-) -> BaselineData:
-    """What the baselines may learn from: nothing of the sessions that are scored."""
-    ids = {session.id for session in scored}
-    unseen = [session for session in training if session.gold and session.id not in ids]
-    known = [session for session in validation if session.gold]
-    # A small data set may have no validation session with gold; training sessions are as unseen.
-    name, tuning, learnable = ("val", known, unseen) if known else ("train", unseen, [])
-    require_titles([*scored, *tuning])
-    return BaselineData(
-        catalogue=catalogue,
-        validation=tuning,
-        validation_name=name,
-        encoder=encoder,
-        training=[s for s in learnable if all(has_title(item) for item in s.items)],
-    )

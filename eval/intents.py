@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-import numpy as np
-
 from routedk.eval.bootstrap import Interval, bootstrap
 from routedk.eval.matched import matched_pairs
-from routedk.eval.score import UNCOUNTED, Score
+from routedk.eval.protocols import UNCOUNTED, Score
 from routedk.similarity.encoders import TitleEncoder
 from routedk.types import Answer, Session
 
@@ -67,12 +65,7 @@ def score_intents(
     encoder.encode([text for some in pairs for pair in some for text in pair])
     similarities = [[_similarity(encoder, *pair) for pair in some] for some in pairs]
     rows = [(_mean(a), _mean(b)) for a, b in zip(similarities, lengths, strict=True)]
-    similarity, length = bootstrap(
-        np.array([[score.value for score in row] for row in rows]),
-        np.array([[score.weight for score in row] for row in rows]),
-        seed=seed,
-        resamples=resamples,
-    )
+    similarity, length = bootstrap(rows, seed=seed, resamples=resamples)
     return IntentScores(similarity=similarity, length=length, pairs=sum(map(len, pairs)))
 
 

@@ -1,7 +1,7 @@
 """The `matched` protocol: one-to-one assignment by Jaccard. The one we optimise."""
 
-from routedk.eval.overlap import ItemSets, best_pairs, distinct, jaccard
-from routedk.eval.score import Score
+from routedk.eval.overlap import best_pairs, distinct, jaccard
+from routedk.eval.protocols import ItemSets, Score
 
 
 def matched_pairs(gold: ItemSets, predicted: ItemSets) -> list[tuple[int, int, float]]:

@@ -4,7 +4,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from routedk.eval.overlap import ItemSets, jaccard
+from routedk.eval.overlap import jaccard
+from routedk.eval.protocols import ItemSets
 
 Kind: TypeAlias = Literal["correct", "invalid", "contains irrelevant", "misses some", "too small"]
 
@@ -60,6 +61,8 @@ def _judge(gold: ItemSets, predicted: frozenset[str]) -> Verdict:
 
     nearest = max(gold, key=nearness, default=frozenset[str]())
     shared = nearest & predicted
+    if not shared:
+        nearest = shared
     kind: Kind
     if len(predicted) < 2:
         kind = "too small"
@@ -74,7 +77,7 @@ def _judge(gold: ItemSets, predicted: frozenset[str]) -> Verdict:
     return Verdict(
         predicted=predicted,
         kind=kind,
-        gold=nearest if shared else None,
-        irrelevant=predicted - nearest if shared else predicted,
-        missing=nearest - predicted if shared else frozenset(),
+        gold=nearest or None,
+        irrelevant=predicted - nearest,
+        missing=nearest - predicted,
     )

@@ -1,10 +1,8 @@
 """How much two bundles share, and the best one-to-one pairing of two lists of bundles."""
 
 from collections.abc import Sequence
-from typing import TypeAlias
 
-ItemSets: TypeAlias = Sequence[frozenset[str]]
-"""The bundles of one session as item sets."""
+from routedk.eval.protocols import ItemSets
 
 
 def jaccard(left: frozenset[str], right: frozenset[str]) -> float:

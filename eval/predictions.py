@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 
-from routedk.data.validation import Id, Text, checked
+from routedk.data.records import BundleRecord, bundle_records
+from routedk.data.validation import Id, checked
 from routedk.errors import DataError
 from routedk.files import read_jsonl, write_jsonl_records
 from routedk.types import Answer, Bundle, Session
@@ -15,14 +16,9 @@ _HINT = 'expected {"session_id": id, "bundles": [{"items": [ids], "intent": text
 _SHOWN = 5
 
 
-class _Bundle(BaseModel):
-    items: list[Id]
-    intent: Text = ""
-
-
 class _Line(BaseModel):
     session_id: Id
-    bundles: list[_Bundle]
+    bundles: list[BundleRecord]
 
 
 _LINE = TypeAdapter(_Line)
@@ -59,7 +55,7 @@ def read_predictions(path: str | Path, sessions: Iterable[Session]) -> list[Answ
         DataError: A line is not in the layout, a session comes twice, or the file names a session
             or items that do not exist.
     """
-    by_id = {session.id: session for session in sessions}
+    known = {session.id: {item.id for item in session.items} for session in sessions}
     lines: dict[str, int] = {}
     answers = []
     for number, record in read_jsonl(path):
@@ -69,10 +65,10 @@ def read_predictions(path: str | Path, sessions: Iterable[Session]) -> list[Answ
         if name in lines:
             problem = f"session {name!r} again, after line {lines[name]}"
             hint = "one line a session, with all its bundles"
-        elif name not in by_id:
+        elif name not in known:
             problem = f"the data set has no session {name!r}"
             hint = "predict sessions of this data set; --untitled drop removes sessions too"
-        elif foreign := _foreign(line, by_id[name]):
+        elif foreign := [i for one in line.bundles for i in one.items if i not in known[name]]:
             problem = f"session {name!r} has no item {', '.join(map(repr, foreign[:_SHOWN]))}"
             hint = "predict items of the session; --untitled drop removes untitled ones"
         if problem:
@@ -89,10 +85,4 @@ def write_predictions(path: str | Path, answers: Iterable[Answer]) -> None:
 
 def prediction_record(answer: Answer) -> dict[str, Any]:
     """One line of a predictions file."""
-    bundles = [{"items": list(b.item_ids), "intent": b.intent} for b in answer.bundles]
-    return {"session_id": answer.session_id, "bundles": bundles}
-
-
-def _foreign(line: _Line, session: Session) -> list[str]:
-    items = {item.id for item in session.items}
-    return [item for bundle in line.bundles for item in bundle.items if item not in items]
+    return {"session_id": answer.session_id, "bundles": bundle_records(answer.bundles)}

@@ -1,39 +1,30 @@
-"""The evaluation protocols by their public names."""
+"""What an evaluation protocol is: it scores the predictions of one session."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
 
-from routedk.eval.aicl import aicl
-from routedk.eval.matched import matched
-from routedk.eval.overlap import ItemSets
-from routedk.eval.score import Score
-from routedk.eval.strict import strict
+ItemSets: TypeAlias = Sequence[frozenset[str]]
+"""The bundles of one session as item sets."""
 
 
-class EvaluationProtocol(Protocol):
-    """Scores the predictions of one session; the weighted mean over sessions is reported."""
+class Score(NamedTuple):
+    """The value of one metric for one session, and how much the session counts in the mean.
 
-    def __call__(self, gold: ItemSets, predicted: ItemSets, /) -> dict[str, Score]:
-        """Score one session.
+    Args:
+        value: Higher is better; 0 where the session does not count.
+        weight: 1 for a plain mean over sessions; 0 where the session leaves the denominator; the
+            number of hits for a mean over hits.
+    """
 
-        Args:
-            gold: Gold bundles of the session.
-            predicted: Predicted bundles of the same session.
-
-        Returns:
-            Metric name to score, the same names for every session; higher is better.
-        """
-        ...
+    value: float
+    weight: float = 1.0
 
 
-PROTOCOLS: Mapping[str, EvaluationProtocol] = MappingProxyType(
-    {"matched": matched, "strict": strict, "aicl": aicl}
-)
-METRICS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "matched": ("precision", "recall", "f1", "exact"),
-        "strict": ("precision", "recall", "coverage"),
-        "aicl": ("precision", "recall", "coverage"),
-    }
-)
+UNCOUNTED = Score(0.0, 0.0)
+
+EvaluationProtocol: TypeAlias = Callable[[ItemSets, ItemSets], dict[str, Score]]
+"""Scores one session by its gold bundles and its predicted ones, in this order.
+
+It gives the score of each metric by its name, the same names for every session; the weighted mean
+over sessions is what is reported.
+"""

@@ -48,13 +48,13 @@ class Report:
         ``results``, ``counts`` and perhaps ``intents`` are the system's; ``baselines`` has the
         same by name; ``config`` and ``versions`` say how it came about.
         """
-        record: dict[str, Any] = {} if self.system is None else self.system.to_dict()
-        record["config"] = dict(self.config) | dict(self.system.config if self.system else {})
-        record["versions"] = versions()
+        record: dict[str, Any] = {"config": dict(self.config), "versions": versions()}
+        if self.system is not None:
+            record = self.system.to_dict() | record
+            record["config"] |= self.system.config
         if self.baselines:
             record["baselines"] = {
-                system.name: system.to_dict() | {"config": dict(system.config)}
-                for system in self.baselines
+                one.name: one.to_dict() | {"config": dict(one.config)} for one in self.baselines
             }
         return record
 

@@ -2,17 +2,24 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
-from routedk.errors import DataError
+from routedk.eval.aicl import aicl
 from routedk.eval.bootstrap import Interval, bootstrap
 from routedk.eval.intents import IntentScores, score_intents
-from routedk.eval.matched import matched_f1
-from routedk.eval.protocols import METRICS, PROTOCOLS
+from routedk.eval.matched import matched, matched_f1
+from routedk.eval.protocols import EvaluationProtocol
+from routedk.eval.strict import strict
 from routedk.similarity.encoders import TitleEncoder
 from routedk.types import Answer, Session
+
+PROTOCOLS: Mapping[str, EvaluationProtocol] = MappingProxyType(
+    {"matched": matched, "strict": strict, "aicl": aicl}
+)
+METRICS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {name: tuple(protocol([], [])) for name, protocol in PROTOCOLS.items()}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +44,7 @@ class Counts:
     without_gold: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class System:
     """One line of a table: a system and what it reached.
 
@@ -75,73 +82,49 @@ class System:
         return {name: record[name] for name in kept}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scorer:
-    """Scores systems on the same sessions and resamples, so that they can be compared.
+def score_system(
+    name: str,
+    answers: Iterable[Answer],
+    sessions: Sequence[Session],
+    *,
+    seed: int,
+    resamples: int,
+    encoder: TitleEncoder | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> System:
+    """Score one system: each session first, then the mean with a 95% bootstrap interval.
+
+    The same sessions, seed and resamples make systems comparable.
 
     Args:
-        sessions: Sessions to score; those without gold bundles are left out and counted.
+        name: Of the system.
+        answers: What it predicted; a session without an answer counts as unanswered, and answers
+            for other sessions are ignored.
+        sessions: Sessions to score, at least one with gold; the others are left out and counted.
         seed: Seed of the bootstrap.
         resamples: Number of bootstrap resamples.
         encoder: Encoder for the similarity of intents; None leaves intents unscored.
-
-    Raises:
-        DataError: No session has a gold bundle.
+        config: Settings of the system, for the record.
     """
-
-    sessions: Sequence[Session]
-    seed: int
-    resamples: int
-    encoder: TitleEncoder | None = None
-
-    def __post_init__(self) -> None:
-        if not self.scored:
-            raise DataError(
-                f"none of the {len(self.sessions)} sessions to evaluate has a gold bundle",
-                hint="choose another --split, or data with gold bundles",
-            )
-
-    @property
-    def scored(self) -> list[Session]:
-        """The sessions with gold."""
-        return [session for session in self.sessions if session.gold]
-
-    def score(
-        self, name: str, answers: Iterable[Answer], config: Mapping[str, Any] | None = None
-    ) -> System:
-        """Score one system: each session first, then the mean with a 95% bootstrap interval.
-
-        Args:
-            name: Of the system.
-            answers: What it predicted; a session without an answer counts as unanswered, and
-                answers for other sessions are ignored.
-            config: Settings of the system, for the record.
-        """
-        scored = self.scored
-        by_id = {answer.session_id: answer for answer in answers}
-        given = [by_id.get(session.id, Answer(session.id)) for session in scored]
-        pairs = [(one.gold, answer.items) for one, answer in zip(scored, given, strict=True)]
-        chance = {"seed": self.seed, "resamples": self.resamples}
-        results = {}
-        for protocol, metrics in METRICS.items():
-            rows = [PROTOCOLS[protocol](*pair) for pair in pairs]
-            values_NM = np.array([[row[metric].value for metric in metrics] for row in rows])
-            weights_NM = np.array([[row[metric].weight for metric in metrics] for row in rows])
-            intervals = bootstrap(values_NM, weights_NM, **chance)
-            results[protocol] = dict(zip(metrics, intervals, strict=True))
-        counts = Counts(
-            sessions=len(scored),
-            answered=sum(bool(answer.bundles) for answer in given),
-            dropped=sum(len(answer.dropped) for answer in given),
-            bundles=sum(len(answer.bundles) for answer in given),
-            gold_bundles=sum(len(session.gold) for session in scored),
-            without_gold=len(self.sessions) - len(scored),
-        )
-        return System(
-            name=name,
-            results=results,
-            counts=counts,
-            session_f1=tuple(matched_f1(*pair) for pair in pairs),
-            intents=score_intents(scored, given, self.encoder, **chance) if self.encoder else None,
-            config=config or {},
-        )
+    scored = [session for session in sessions if session.gold]
+    by_id = {answer.session_id: answer for answer in answers}
+    given = [by_id.get(session.id, Answer(session.id)) for session in scored]
+    pairs = [(one.gold, answer.items) for one, answer in zip(scored, given, strict=True)]
+    results = {}
+    for protocol, metrics in METRICS.items():
+        rows = [list(PROTOCOLS[protocol](*pair).values()) for pair in pairs]
+        intervals = bootstrap(rows, seed=seed, resamples=resamples)
+        results[protocol] = dict(zip(metrics, intervals, strict=True))
+    intents = None
+    if encoder is not None:
+        intents = score_intents(scored, given, encoder, seed=seed, resamples=resamples)
+    counts = Counts(
+        sessions=len(scored),
+        answered=sum(bool(answer.bundles) for answer in given),
+        dropped=sum(len(answer.dropped) for answer in given),
+        bundles=sum(len(answer.bundles) for answer in given),
+        gold_bundles=sum(len(session.gold) for session in scored),
+        without_gold=len(sessions) - len(scored),
+    )
+    f1 = tuple(matched_f1(*pair) for pair in pairs)
+    return System(name, results, counts, session_f1=f1, intents=intents, config=config or {})

@@ -1,7 +1,7 @@
 """The `strict` protocol: AICL's notions without its loopholes."""
 
-from routedk.eval.overlap import ItemSets, best_pairs, distinct
-from routedk.eval.score import Score
+from routedk.eval.overlap import best_pairs, distinct
+from routedk.eval.protocols import ItemSets, Score
 
 
 def strict(gold: ItemSets, predicted: ItemSets) -> dict[str, Score]:

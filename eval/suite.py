@@ -5,33 +5,33 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from routedk.errors import SettingError
+from routedk.data.policies import has_title, require_titles
 from routedk.eval.baselines import Baseline, SameCategory, all_pairs, first_two, whole
 from routedk.eval.clusters import EMBEDDING_THRESHOLDS, TITLE_THRESHOLDS, Clusters, tune_clusters
-from routedk.eval.scoring import Scorer, System
+from routedk.eval.scoring import System
 from routedk.similarity.encoders import TitleEncoder
 from routedk.similarity.pairs import fit_pairs
 from routedk.similarity.words import TfidfEncoder
 from routedk.types import Answer, Bundle, Session
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class BaselineData:
     """What a baseline may learn from.
 
     Args:
         catalogue: All sessions of the data set; their titles, never their bundles, are used.
-        validation: Sessions that thresholds are chosen on; those without gold are skipped.
+        validation: Sessions with gold that thresholds are chosen on.
         validation_name: The split they come from, for the record.
         encoder: Encoder for `embedding-clusters` and `pair-clusters`.
-        training: Sessions whose gold `pair-clusters` learns from: none that are scored.
+        training: Sessions with gold that `pair-clusters` learns from: none that are scored.
     """
 
     catalogue: Sequence[Session]
     validation: Sequence[Session]
-    validation_name: str = "val"
+    validation_name: str
     encoder: TitleEncoder
-    training: Sequence[Session] = ()
+    training: Sequence[Session]
 
 
 def title_clusters(data: BaselineData) -> Clusters:
@@ -48,18 +48,15 @@ def embedding_clusters(data: BaselineData) -> Clusters:
     return tune_clusters(data.encoder, data.validation, EMBEDDING_THRESHOLDS)
 
 
-def pair_clusters(data: BaselineData) -> Clusters:
+def pair_clusters(data: BaselineData) -> Clusters | None:
     """`pair-clusters`: the probability of a pair, learnt from training sessions' gold."""
     pairs = fit_pairs(data.training, data.encoder)
     if pairs is None:
-        raise SettingError(
-            "pair-clusters learns from training sessions, some of whose pairs of items are "
-            "bundled and some not, and there are none: leave this baseline out"
-        )
+        return None
     return tune_clusters(data.encoder, data.validation, EMBEDDING_THRESHOLDS, pairs)
 
 
-BASELINES: Mapping[str, Callable[[BaselineData], Baseline]] = MappingProxyType(
+BASELINES: Mapping[str, Callable[[BaselineData], Baseline | None]] = MappingProxyType(
     {
         "whole-session": lambda _: whole,
         "first-two": lambda _: first_two,
@@ -74,29 +71,50 @@ BASELINES: Mapping[str, Callable[[BaselineData], Baseline]] = MappingProxyType(
 )
 
 
-def score_baselines(scorer: Scorer, data: BaselineData) -> tuple[System, ...]:
-    """Score all baselines; without training sessions there is no `pair-clusters`.
+def score_baselines(
+    score: Callable[..., System],
+    scored: Sequence[Session],
+    *,
+    training: Sequence[Session],
+    validation: Sequence[Session],
+    catalogue: Sequence[Session],
+    encoder: TitleEncoder,
+) -> tuple[System, ...]:
+    """Score all baselines; there is no `pair-clusters` where no pair can be learnt from.
 
     Args:
-        scorer: Of the sessions; every other system of the table is scored by the same one.
-        data: What the baselines may learn from.
+        score: Scores the answers of a named system, with its ``config``, as it does all others.
+        scored: The sessions that it scores; nothing is learnt from them.
+        training: As in `evaluate`, and so are the others.
+        validation: Where none has gold, the training sessions choose the thresholds.
+        catalogue: All sessions of the data set.
+        encoder: Encoder of titles.
 
     Raises:
+        DataError: Items have no title.
         SettingError: A threshold cannot be chosen.
     """
+    ids = {session.id for session in scored}
+    unseen = [session for session in training if session.gold and session.id not in ids]
+    known = [session for session in validation if session.gold]
+    # A small data set may have no validation session with gold; training sessions are as unseen.
+    split, tuning, learnable = ("val", known, unseen) if known else ("train", unseen, [])
+    require_titles([*scored, *tuning])
+    titled = [one for one in learnable if all(has_title(item) for item in one.items)]
+    data = BaselineData(catalogue, tuning, split, encoder, titled)
     systems = []
     for name, make in BASELINES.items():
-        if name == "pair-clusters" and not data.training:
-            continue
         baseline = make(data)
+        if baseline is None:
+            continue
         if isinstance(baseline, Clusters):
-            baseline.encode_titles(scorer.scored)
-        answers = [baseline_answer(baseline, session) for session in scorer.scored]
-        systems.append(scorer.score(name, answers, _config(baseline, data, scorer.scored)))
+            baseline.encode_titles(scored)
+        answers = [_answer(baseline, session) for session in scored]
+        systems.append(score(name, answers, config=_config(baseline, data, scored)))
     return tuple(systems)
 
 
-def baseline_answer(baseline: Baseline, session: Session) -> Answer:
+def _answer(baseline: Baseline, session: Session) -> Answer:
     """What a baseline predicts for a session; its bundles have no intents."""
     bundles = (
         Bundle(tuple(item.id for item in session.items if item.id in items))
@@ -108,12 +126,12 @@ def baseline_answer(baseline: Baseline, session: Session) -> Answer:
 def _config(baseline: Baseline, data: BaselineData, scored: Sequence[Session]) -> dict[str, Any]:
     """The settings of one baseline for the record."""
     if isinstance(baseline, Clusters):
-        learnt = {"learnt_from_sessions": sum(bool(s.gold) for s in data.training)}
+        learnt = {"learnt_from_sessions": len(data.training)} if baseline.pairs else {}
         return {
-            **(learnt if baseline.pairs is not None else {}),
+            **learnt,
             "threshold": baseline.threshold,
             "tuned_on": data.validation_name,
-            "tuned_on_sessions": sum(bool(session.gold) for session in data.validation),
+            "tuned_on_sessions": len(data.validation),
         }
     if isinstance(baseline, SameCategory):
         bare = sum(not item.categories for session in scored for item in session.items)

@@ -4,9 +4,6 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from routedk.eval.bootstrap import Interval
-from routedk.eval.scoring import System
-
 if TYPE_CHECKING:
     from routedk.eval.report import Report
 
@@ -14,6 +11,11 @@ LEAK_OF_CATEGORIES = (
     "* Leak: some items have no category and stay out of every bundle. Where such items are in "
     "no gold bundle, that gives part of the answer away."
 )
+_COLUMNS = {
+    "\nP    R    EM": ("matched", ("precision", "recall", "exact")),
+    "strict\nP    R    C": ("strict", ("precision", "recall", "coverage")),
+    "aicl\nP    R    C": ("aicl", ("precision", "recall", "coverage")),
+}
 
 
 def report_table(report: "Report") -> Table:
@@ -22,16 +24,20 @@ def report_table(report: "Report") -> Table:
     P is precision, R recall, EM exact match, C coverage; 95% is the interval of F1.
     """
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for title in (
-        "\nsystem",
-        "matched\nF1   95%",
-        "\nP    R    EM",
-        "strict\nP    R    C",
-        "aicl\nP    R    C",
-    ):
+    for title in ("\nsystem", "matched\nF1   95%", *_COLUMNS):
         table.add_column(title, no_wrap=True)
     for system in report.systems:
-        table.add_row(*_row(system), style="bold" if system is report.system else None)
+        f1 = system.f1
+        cells = [
+            " ".join(_short(system.results[protocol][metric].value) for metric in metrics)
+            for protocol, metrics in _COLUMNS.values()
+        ]
+        table.add_row(
+            system.name + "*" * system.leaks,
+            f"{_short(f1.value)} {_short(f1.low, 2)}-{_short(f1.high, 2)}",
+            *cells,
+            style="bold" if system is report.system else None,
+        )
     return table
 
 
@@ -59,21 +65,6 @@ def report_notes(report: "Report") -> list[str]:
     if any(system.leaks for system in report.systems):
         notes.append(LEAK_OF_CATEGORIES)
     return notes
-
-
-def _row(system: System) -> list[str]:
-    matched, strict, aicl = (system.results[name] for name in ("matched", "strict", "aicl"))
-    return [
-        system.name + ("*" if system.leaks else ""),
-        f"{_short(system.f1.value)} {_short(system.f1.low, 2)}-{_short(system.f1.high, 2)}",
-        _cells(matched["precision"], matched["recall"], matched["exact"]),
-        _cells(strict["precision"], strict["recall"], strict["coverage"]),
-        _cells(aicl["precision"], aicl["recall"], aicl["coverage"]),
-    ]
-
-
-def _cells(*intervals: Interval) -> str:
-    return " ".join(_short(interval.value) for interval in intervals)
 
 
 def _short(value: float, digits: int = 3) -> str:

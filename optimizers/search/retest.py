@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
 from routedk.adapters.train import TrainConfig
 from routedk.errors import DataError
 from routedk.eval.bootstrap import bootstrap
 from routedk.eval.evaluate import EvaluateConfig, evaluate
+from routedk.eval.protocols import Score
 from routedk.eval.scoring import System
 from routedk.optimizers.search.settings import TrialSettings
 from routedk.optimizers.search.trial import TrialRunner
@@ -79,6 +78,6 @@ def retest(
 
 
 def _difference(chosen: System, other: System, seed: int) -> dict[str, float]:
-    ahead_N1 = np.subtract(chosen.session_f1, other.session_f1)[:, None]
-    (ahead,) = bootstrap(ahead_N1, np.ones_like(ahead_N1), seed=seed)
+    pairs = zip(chosen.session_f1, other.session_f1, strict=True)
+    (ahead,) = bootstrap([[Score(mine - theirs)] for mine, theirs in pairs], seed=seed)
     return asdict(ahead)

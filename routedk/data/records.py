@@ -20,7 +20,9 @@ class _Item(BaseModel):
     price: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)] | None = None
 
 
-class _Bundle(BaseModel):
+class BundleRecord(BaseModel):
+    """A bundle as files hold it."""
+
     items: list[Id]
     intent: Text = ""
 
@@ -28,7 +30,7 @@ class _Bundle(BaseModel):
 class _Session(BaseModel):
     session_id: Id
     items: list[_Item]
-    bundles: list[_Bundle] | None = None
+    bundles: list[BundleRecord] | None = None
 
 
 _RECORD = TypeAdapter(_Session)
@@ -99,6 +101,10 @@ def session_to_record(session: Session) -> dict[str, Any]:
         if item.price is not None:
             record["price"] = item.price
         items.append(record)
-    bundles = [{"items": list(b.item_ids), "intent": b.intent} for b in session.bundles or ()]
-    annotated = {} if session.bundles is None else {"bundles": bundles}
+    annotated = {} if session.bundles is None else {"bundles": bundle_records(session.bundles)}
     return {"session_id": session.id, "items": items, **annotated}
+
+
+def bundle_records(bundles: Iterable[Bundle]) -> list[dict[str, Any]]:
+    """The native records of bundles."""
+    return [{"items": list(bundle.item_ids), "intent": bundle.intent} for bundle in bundles]

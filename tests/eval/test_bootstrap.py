@@ -1,12 +1,20 @@
+from dataclasses import asdict
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from routedk.eval.bootstrap import NOTHING, Interval, bootstrap
+from routedk.eval.protocols import UNCOUNTED, Score
+
+
+def rows(values: NDArray[np.float64]) -> list[list[Score]]:
+    return [[Score(value) for value in row] for row in values]
 
 
 def test_interval_of_a_mean_agrees_with_drawing_sessions_one_by_one() -> None:
     values = np.random.default_rng(1).random(60)
-    [interval] = bootstrap(values[:, None], np.ones((60, 1)), seed=2, resamples=4000)
+    [interval] = bootstrap(rows(values[:, None]), seed=2, resamples=4000)
     rng = np.random.default_rng(3)
     means = [values[rng.integers(0, 60, 60)].mean() for _ in range(4000)]
     assert interval.value == pytest.approx(values.mean())
@@ -15,29 +23,31 @@ def test_interval_of_a_mean_agrees_with_drawing_sessions_one_by_one() -> None:
 
 
 def test_weights_decide_what_counts() -> None:
-    values = np.array([[1.0, 0.5], [0.0, 1.0], [9.0, 0.0]])
-    weights = np.array([[1.0, 3.0], [1.0, 1.0], [0.0, 0.0]])
-    plain, over_hits = bootstrap(values, weights, seed=0)
+    scores = [
+        [Score(1.0), Score(0.5, 3.0)],
+        [Score(0.0), Score(1.0)],
+        [Score(9.0, 0.0), UNCOUNTED],
+    ]
+    plain, over_hits = bootstrap(scores, seed=0)
     assert plain.value == pytest.approx(0.5)
     assert over_hits.value == pytest.approx((0.5 * 3 + 1.0) / 4)
     assert (plain.low, plain.high) == (0.0, 1.0)
 
 
 def test_equal_values_have_no_spread() -> None:
-    [interval] = bootstrap(np.full((5, 1), 0.25), np.ones((5, 1)), seed=0)
-    assert interval.to_dict() == pytest.approx({"value": 0.25, "low": 0.25, "high": 0.25})
+    [interval] = bootstrap([[Score(0.25)]] * 5, seed=0)
+    assert asdict(interval) == pytest.approx({"value": 0.25, "low": 0.25, "high": 0.25})
 
 
 def test_nothing_counted_is_zero() -> None:
-    assert bootstrap(np.ones((4, 1)), np.zeros((4, 1)), seed=0) == [NOTHING]
-    assert bootstrap(np.zeros((0, 2)), np.zeros((0, 2)), seed=0) == [NOTHING, NOTHING]
+    assert bootstrap([[UNCOUNTED]] * 4, seed=0) == [NOTHING]
 
 
 def test_seed_decides_the_interval() -> None:
-    values, weights = np.random.default_rng(0).random((30, 2)), np.ones((30, 2))
+    values = np.random.default_rng(0).random((30, 2))
 
     def run(seed: int) -> list[Interval]:
-        return bootstrap(values, weights, seed=seed)
+        return bootstrap(rows(values), seed=seed)
 
     assert run(7) == run(7)
     assert run(7) != run(8)
@@ -45,6 +55,6 @@ def test_seed_decides_the_interval() -> None:
 
 def test_many_sessions_are_drawn_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(0).random((30, 1))
-    whole = bootstrap(values, np.ones((30, 1)), seed=0, resamples=101)
+    whole = bootstrap(rows(values), seed=0, resamples=101)
     monkeypatch.setattr("routedk.eval.bootstrap._DRAWS_AT_ONCE", 30 * 10)
-    assert bootstrap(values, np.ones((30, 1)), seed=0, resamples=101) == whole
+    assert bootstrap(rows(values), seed=0, resamples=101) == whole

@@ -10,8 +10,8 @@ from routedk.eval import matched_f1
 from routedk.eval.aicl import aicl
 from routedk.eval.matched import matched, matched_pairs
 from routedk.eval.overlap import best_pairs, distinct, jaccard
-from routedk.eval.protocols import METRICS, PROTOCOLS
-from routedk.eval.score import UNCOUNTED, Score
+from routedk.eval.protocols import UNCOUNTED, Score
+from routedk.eval.scoring import METRICS, PROTOCOLS
 from routedk.eval.strict import strict
 
 
