@@ -47,9 +47,6 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         sessions: Training sessions with gold, ids distinct.
         k: Number of neighbours, at least 1; the nearest is shown last.
         retriever: How neighbours are found, as in `CompiledKnowledge`.
-        self_corrections: Times that bundles are stated again by their intents, at least 0; fewer
-            where they do not change.
-        use_rules: Rules are asked for and shown.
 
     Raises:
         SettingError: A value is not allowed, or a session has no gold.
@@ -58,9 +55,9 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
     kinds of mistakes, rules, guided inference. *Assumptions*, ours: the wording; one question for
     the intent of each bundle; causes, asked for before the bundles are adjusted; one round of
     feedback, none where nothing is wrong; rules in the system message; a dialogue whose adjusted
-    answer cannot be read is not shown. A public copy of the authors' code also has raters compare
-    inferred intents with gold ones, and does not correct the session's own bundles: the first is
-    left out, so that gold intents are never seen, the second is ``self_corrections``.
+    answer cannot be read is not shown; bundles are corrected by their intents once, the session's
+    own, too. A public copy of the authors' code also has raters compare inferred intents with
+    gold ones: that is left out, so that gold intents are never seen.
     """
 
     def __init__(
@@ -68,18 +65,12 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         sessions: Sequence[Session],
         k: int = 1,
         retriever: str = "tfidf",
-        self_corrections: int = 1,
-        use_rules: bool = True,
     ) -> None:
         """Predictors: ``generate``, ``intent``, ``causes`` and ``rules``."""
         super().__init__()
         if k < 1:
             raise SettingError(f"k={k}: AICL needs at least 1 neighbour")
-        if self_corrections < 0:
-            raise SettingError(f"self_corrections={self_corrections}: it must be at least 0")
         self.knowledge = CompiledKnowledge(k=k, sessions=tuple(sessions), retriever=retriever)
-        self.self_corrections = self_corrections
-        self.use_rules = use_rules
         self.generate = dspy.Predict(GenerateBundles)
         self.intent = dspy.Predict(prompts.InferIntent, max_tokens=32)
         self.causes = dspy.Predict(prompts.FindCauses, max_tokens=96)
@@ -135,7 +126,7 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         if not right or not dialogue.readable:
             causes = neutralise(_text(self.causes, **shown), _CAUSES_WORDS)
             problem = self._ask(dialogue, prompts.by_feedback(shown["feedback"], causes))
-        rules = _text(self.rules, **shown, causes=causes) if self.use_rules else ""
+        rules = _text(self.rules, **shown, causes=causes)
         # Without the adjusted bundles a dialogue would demonstrate its mistakes.
         last = () if problem else dialogue.bundles
         return Lesson(
@@ -151,25 +142,17 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
     def _bundle(self, dialogue: Dialogue) -> str | None:
         """State bundles, infer the intent of each, and state them again by their intents.
 
-        A first answer that could not be read is asked for again instead. A correction that cannot
-        be read, or changes no bundle, is the last.
+        A first answer that could not be read is asked for again instead.
 
         Returns:
             Why a correction could not be read.
         """
         self._ask(dialogue)
-        for _ in range(self.self_corrections):
-            if not dialogue.readable:
-                self._ask(dialogue, prompts.UNREADABLE)
-                continue
-            before = {bundle.items for bundle in dialogue.bundles}
-            if not before:
-                break
+        if not dialogue.readable:
+            self._ask(dialogue, prompts.UNREADABLE)
+        elif dialogue.bundles:
             self._infer_intents(dialogue)
-            if problem := self._ask(dialogue, prompts.by_intents(dialogue)):
-                return problem
-            if {bundle.items for bundle in dialogue.bundles} == before:
-                break
+            return self._ask(dialogue, prompts.by_intents(dialogue))
         return None
 
     def _ask(self, dialogue: Dialogue, question: str = "") -> str | None:

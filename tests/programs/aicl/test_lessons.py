@@ -103,8 +103,6 @@ def test_async(tea: Session, training: list[Session]) -> None:
 def test_settings_that_are_not_allowed(training: list[Session]) -> None:
     with pytest.raises(SettingError, match="k=0: AICL needs at least 1 neighbour"):
         AICL(training, k=0)
-    with pytest.raises(SettingError, match="self_corrections=-1: it must be at least 0"):
-        AICL(training, self_corrections=-1)
     with pytest.raises(SettingError, match="retriever 'no/such/folder'"):
         AICL(training, retriever="no/such/folder")
     with pytest.raises(SettingError, match="session 't1' has no gold"):

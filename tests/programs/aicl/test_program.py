@@ -157,40 +157,22 @@ def test_every_kind_of_mistake_is_told_in_words(
     answer: str, feedback: str, make: Callable[..., Session]
 ) -> None:
     near = make("n", ["hub", "cable", "lamp", "mug"], [((1, 2, 3), "desk")])
-    lm, engine, steps = scripted([answer, "1 2 3", "none"])
+    before = [answer] if answer == "none" else [answer, answer]
+    lm, engine, steps = scripted([*before, "1 2 3", "none"])
     with dspy.context(lm=lm):
-        AICL([near], self_corrections=0)(session=make("s", ["hub", "tea"]))
-    assert steps == ["bundles", "causes", "bundles", "rules", "bundles"]
-    for request in engine.requests[1:4]:
+        AICL([near])(session=make("s", ["hub", "tea"]))
+    assert steps[-4:] == ["causes", "bundles", "rules", "bundles"]
+    for request in engine.requests[-4:-1]:
         assert feedback in request[-1]["content"]
 
 
 def test_where_nothing_is_wrong_nothing_is_adjusted(make: Callable[..., Session]) -> None:
     near = make("n", ["hub", "cable"], [((1, 2), "desk")])
-    lm, engine, steps = scripted(["1 2", "1 2"])
+    lm, engine, steps = scripted(["1 2", "1 2", "none"])
     with dspy.context(lm=lm):
-        AICL([near], self_corrections=0)(session=make("s", ["hub", "tea"]))
-        assert steps == ["bundles", "rules", "bundles"]
-    assert "Feedback:\n1 2: correct.\n\nAt most three rules" in engine.requests[1][-1]["content"]
-
-
-def test_self_correction_ends_where_nothing_changes(tea: Session, training: list[Session]) -> None:
-    answers = ["1 2", "1 2 3", "1 2 3", "1 2", "1 2 3", "1 2", "1 3"]
-    lm, _, steps = scripted([*answers, *["none"] * 3])
-    with dspy.context(lm=lm):
-        prediction = AICL(training, self_corrections=3, use_rules=False)(session=tea)
-    neighbour = ["bundles", "intent", "bundles", "intent", "bundles", "causes", "bundles"]
-    own = ["bundles", "intent", "bundles", "intent", "bundles", "intent", "bundles"]
-    assert steps == [*neighbour, *own]
-    assert prediction.none
-
-
-def test_without_rules_none_are_asked_for_or_shown(tea: Session, training: list[Session]) -> None:
-    lm, engine, steps = scripted()
-    with dspy.context(lm=lm):
-        AICL(training, use_rules=False)(session=tea)
-    assert "rules" not in steps
-    assert engine.requests[-1][0]["content"] == instruction()
+        AICL([near])(session=make("s", ["hub", "tea"]))
+    assert steps == ["bundles", "intent", "bundles", "rules", "bundles"]
+    assert "Feedback:\n1 2: correct.\n\nAt most three rules" in engine.requests[3][-1]["content"]
 
 
 def test_an_inferred_intent_names_a_bundle_without_one(
