@@ -1,9 +1,8 @@
 """Consensus: several answers of one generator, and what they agree on."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any
 
 import dspy
@@ -17,7 +16,7 @@ from routedk.similarity.dendrogram import Dendrogram
 from routedk.types import Bundle, Session, bundle_sets
 
 Answers = Sequence[Sequence[Bundle]]
-Rule = Callable[[Session, Answers], tuple[Bundle, ...]]
+RULES = ("mbr", "agreement")
 
 
 class Consensus(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
@@ -34,7 +33,8 @@ class Consensus(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         n: Number of answers, at least 1. The first is asked for as the generator is set, the
             others are sampled at the temperature.
         temperature: Of the others, above 0 and at most 2.
-        rule: Name of what is returned, see ``RULES``.
+        rule: ``mbr`` returns the answer that agrees most with the others, ``agreement`` the
+            bundles that at least half of the answers hold, see `agreement_clusters`.
 
     Raises:
         SettingError: A value is not allowed; when called: no LM is configured.
@@ -51,10 +51,7 @@ class Consensus(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         if n < 1:
             raise SettingError(f"n={n}: it must be at least 1")
         if not 0 < temperature <= 2:
-            raise SettingError(
-                f"temperature={temperature}: it must be above 0, or all answers agree, and at "
-                "most 2"
-            )
+            raise SettingError(f"temperature={temperature}: it must be above 0 and at most 2")
         if rule not in RULES:
             raise SettingError(f"consensus rule {rule!r}: allowed are {', '.join(RULES)}")
         self.generator = generator
@@ -73,7 +70,11 @@ class Consensus(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         answers = call_all(lambda ask: ask(session=session), programs, num_threads=self.n)
         votes = [answer for answer in answers if answer.get("error") is None]
         read = [tuple(answer.bundles) for answer in votes]
-        bundles = RULES[self.rule](session, read) if read else ()
+        bundles: Sequence[Bundle] = ()
+        if read and self.rule == "mbr":
+            bundles = read[most_central(read)]
+        elif read:
+            bundles = agreement_clusters(session, read)
         return dspy.Prediction(
             bundles=list(bundles),
             confidences=[confidence(bundle, read) for bundle in bundles],
@@ -101,18 +102,12 @@ class Consensus(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         return program
 
 
-def minimum_bayes_risk(session: Session, answers: Answers) -> tuple[Bundle, ...]:
-    """The answer with the highest mean matched F1 against all, the first of equal ones.
+def most_central(answers: Answers) -> int:
+    """The place of the answer with the highest mean matched F1 against all, the first of equals.
 
     Args:
-        session: What was asked about.
         answers: The bundles of each answer, at least one answer.
     """
-    return tuple(answers[_central(answers)])
-
-
-def _central(answers: Answers) -> int:
-    """The place of the answer with the highest mean matched F1 against all."""
     sets = [bundle_sets(bundles) for bundles in answers]
     utilities = [sum(matched_f1(other, mine) for other in sets) for mine in sets]
     # Rounding keeps ties ties, whatever the order of a sum.
@@ -132,7 +127,7 @@ def central_prediction(predictions: Sequence[Any]) -> Any:
     votes = [prediction for prediction in predictions if prediction.get("error") is None]
     if not votes:
         return predictions[0]
-    return votes[_central([prediction.bundles for prediction in votes])]
+    return votes[most_central([prediction.bundles for prediction in votes])]
 
 
 def agreement_clusters(session: Session, answers: Answers) -> tuple[Bundle, ...]:
@@ -158,23 +153,16 @@ def agreement_clusters(session: Session, answers: Answers) -> tuple[Bundle, ...]
     return tuple(found)
 
 
-RULES: Mapping[str, Rule] = MappingProxyType(
-    {"mbr": minimum_bayes_risk, "agreement": agreement_clusters}
-)
-
-
 def confidence(bundle: Bundle, answers: Answers) -> float:
     """How far answers agree on a bundle: the mean, over answers, of its highest Jaccard in one.
 
     Args:
         bundle: Any bundle.
-        answers: The bundles of each answer.
+        answers: The bundles of each answer, at least one answer.
 
     Returns:
         In [0, 1]; 1 where every answer has this very bundle.
     """
-    if not answers:
-        return 0.0
     sets = [bundle_sets(bundles) for bundles in answers]
     best = [max((jaccard(bundle.items, other) for other in mine), default=0.0) for mine in sets]
     return sum(best) / len(best)
