@@ -96,7 +96,6 @@ class TrainConfig:
         from routedk.adapters.experts.router import ROUTERS, make_fusion
         from routedk.adapters.training.examples import check_form
         from routedk.adapters.training.stage import ROUTER_DEFAULTS
-        from routedk.programs.knowledge.utilization import check_trains
 
         positive = (
             *("epochs", "learning_rate", "knowledge_share", "knowledge_epochs", "batch_size"),
@@ -120,7 +119,10 @@ class TrainConfig:
                 f"{', '.join(ROUTER_DEFAULTS)}"
             )
         check_form(self.answer_form)
-        check_trains(self.utilization)
+        if self.utilization not in (None, "SFT", "SFT+ICL"):
+            raise SettingError(
+                f"utilization {self.utilization!r}: allowed are SFT and SFT+ICL, which train"
+            )
         names = self.shape.experts
         unknown = [name for name in names if name not in EXPERTS]
         if unknown:

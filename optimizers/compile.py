@@ -178,7 +178,6 @@ def compile_program(
     from routedk.optimizers.knowledge_injection import KnowledgeInjection
     from routedk.optimizers.metric import as_examples
     from routedk.programs.generator import BundleGenerator
-    from routedk.programs.knowledge.utilization import agreed_utilization
     from routedk.programs.lm_identity import lm_identity
     from routedk.programs.program_file import load_program
 
@@ -186,8 +185,12 @@ def compile_program(
     store = ArtifactStore.of(store)
     if config.experts is not None:
         trained = read_routing(config.experts).get("training", {}).get("utilization")
-        agreed: Any = agreed_utilization(trained, config.utilization)
-        config = replace(config, utilization=agreed)
+        if trained and config.utilization not in (None, trained):
+            raise SettingError(
+                f"utilization {config.utilization!r}: the experts were trained for {trained!r}, "
+                "leave the option out or train them again"
+            )
+        config = replace(config, utilization=config.utilization or trained)
     texts = read_instructions(config)
     model = lm or resolve_lm(config.lm, config.experts, config.student, config.dtype)
 

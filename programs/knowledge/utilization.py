@@ -53,36 +53,3 @@ def utilization_of(name: str | None) -> Utilization | None:
     if name is not None and name not in UTILIZATIONS:
         raise SettingError(f"utilization {name!r}: allowed are {', '.join(UTILIZATIONS)}")
     return None if name is None else UTILIZATIONS[name]
-
-
-def check_trains(name: str | None) -> None:
-    """Check that a utilization has experts to train.
-
-    Raises:
-        SettingError: It has none, or there is none of this name.
-    """
-    wanted = utilization_of(name)
-    if wanted is not None and not wanted.trains:
-        raise SettingError(
-            f"utilization {name!r} has nothing to train: compile only, or name one that trains"
-        )
-
-
-def agreed_utilization(trained: str | None, wanted: str | None) -> str | None:
-    """The utilization to compile with: that which the experts were trained for, if any.
-
-    Args:
-        trained: What the experts were trained with; None where that was left free.
-        wanted: What is asked for; None takes that of the experts.
-
-    Raises:
-        SettingError: They differ, or one is unknown.
-    """
-    utilization_of(trained)
-    utilization_of(wanted)
-    if trained is not None and wanted is not None and trained != wanted:
-        raise SettingError(
-            f"utilization {wanted!r}: the experts were trained for {trained!r}, leave the option "
-            "out or train them again"
-        )
-    return wanted or trained

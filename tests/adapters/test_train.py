@@ -348,7 +348,7 @@ def test_nothing_to_learn_from(
         ({"expert_names": ("base", "verse")}, r"experts \['verse'\]: allowed are base, rule"),
         ({"answer_form": "prose"}, "answer form 'prose': allowed are item-intents, bundles"),
         ({"answer_form": "verification"}, "answer form 'verification': allowed are"),
-        ({"utilization": "ICL"}, "utilization 'ICL' has nothing to train"),
+        ({"utilization": "ICL"}, r"utilization 'ICL': allowed are SFT and SFT\+ICL"),
         ({"router_input": "all"}, "router_input='all': allowed are session, prompt"),
         ({"experts_from": "end"}, "experts_from='end': allowed are start, session"),
         ({"fusion": "magic"}, "fusion 'magic': allowed are softmax, static"),
