@@ -3,22 +3,26 @@
 Deterministic and offline; it reads what annotators wrote where an LM teacher would guess.
 """
 
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from math import log
 
+from routedk.programs.prompting.text import RULE_WORDS, neutralise
 from routedk.programs.teachers.annotation_intents import GoldIntents
-from routedk.programs.teachers.annotation_rules import general_rules, intent_rules
 from routedk.programs.teachers.config import ANNOTATION, DistillConfig
 from routedk.programs.teachers.patterns import mine_patterns
-from routedk.programs.teachers.wording import Kinds
+from routedk.programs.teachers.wording import Kinds, plain_intent, stem
 from routedk.types import KnowledgeBase, Provenance, Rule, Session, Thought
+
+_KINDS_IN_A_RULE = 4
+_LEAST_BUNDLES = 2
 
 
 def annotation_knowledge(sessions: Sequence[Session], config: DistillConfig) -> KnowledgeBase:
     """Compose knowledge from annotations.
 
-    A thought names the intent of each item, see `routedk.programs.prompting.item_intents`; rules
-    name intents in the same words. Up to three rules are general, the others say which kinds of
-    items serve a frequent intent.
+    A thought names the intent of each item, see `routedk.programs.prompting.item_intents`; a rule
+    says which kinds of items serve a frequent intent, named in the same words.
 
     Args:
         sessions: Training sessions with gold; nothing else is looked at.
@@ -26,22 +30,63 @@ def annotation_knowledge(sessions: Sequence[Session], config: DistillConfig) -> 
     """
     kinds = Kinds(sessions)
     intents = GoldIntents(sessions, kinds)
+    rules = _rules(sessions, kinds, intents) if "rule" in config.formats else []
     return KnowledgeBase(
         patterns=mine_patterns(sessions, config) if "pattern" in config.formats else (),
-        rules=_rules(sessions, kinds, intents, config) if "rule" in config.formats else (),
+        rules=tuple(rules[: config.max_rules]),
         thoughts=_thoughts(sessions, intents) if "thought" in config.formats else (),
     )
 
 
-def _rules(
-    sessions: Sequence[Session], kinds: Kinds, intents: GoldIntents, config: DistillConfig
-) -> tuple[Rule, ...]:
-    general = general_rules(sessions, kinds)[: config.max_rules]
-    by_intent = intent_rules(sessions, kinds, intents, config.max_rules - len(general))
-    return tuple(
-        Rule(text=text, provenance=Provenance(teacher=ANNOTATION, sessions=made_from))
-        for text, made_from in (*general, *by_intent)
-    )
+def _rules(sessions: Sequence[Session], kinds: Kinds, intents: GoldIntents) -> list[Rule]:
+    """A rule for each intent of several bundles, those that tell most about kinds first."""
+    serving: defaultdict[str, list[tuple[str, frozenset[str]]]] = defaultdict(list)
+    for session in sessions:
+        for bundle in session.bundles or ():
+            if plain_intent(bundle.intent):
+                names = (kinds.names(session.item(item_id)) for item_id in bundle.item_ids)
+                held = frozenset[str]().union(*names)
+                serving[intents.word(bundle.intent)].append((session.id, held))
+    overall = Counter(kind for found in serving.values() for _, held in found for kind in held)
+    total = sum(map(len, serving.values()))
+    rules: list[tuple[float, Rule]] = []
+    for intent, found in serving.items():
+        inside = Counter(kind for _, held in found for kind in held)
+        # How much more often a kind is held than in all bundles: n log(n / expected).
+        weights = {
+            kind: count * log(count * total / (overall[kind] * len(found)))
+            for kind, count in inside.items()
+            if count >= _LEAST_BUNDLES
+        }
+        telling = _most_telling(weights)
+        if telling:
+            text = neutralise(f"For {intent}, bundle {_joined(telling)}.", RULE_WORDS)
+            source = tuple(dict.fromkeys(name for name, _ in found))
+            rule = Rule(text=text, provenance=Provenance(teacher=ANNOTATION, sessions=source))
+            rules.append((sum(weights[kind] for kind in telling), rule))
+    rules.sort(key=lambda found: (-found[0], found[1].text))
+    return [rule for _, rule in rules]
+
+
+def _most_telling(weights: Mapping[str, float]) -> list[str]:
+    """The kinds of highest weight, no word twice among them."""
+    chosen: list[str] = []
+    used: set[str] = set()
+    for kind in sorted(weights, key=lambda kind: (-weights[kind], kind)):
+        words = set(map(stem, kind.split())) - {"&"}
+        if weights[kind] > 0 and not words & used and len(chosen) < _KINDS_IN_A_RULE:
+            chosen.append(kind)
+            used |= words
+    return chosen
+
+
+def _joined(kinds: Sequence[str]) -> str:
+    """``a with b, c and d``, or ``several a`` where there is one."""
+    first, *others = kinds
+    if not others:
+        return f"several {first}"
+    *between, last = others
+    return f"{first} with {', '.join(between)} and {last}" if between else f"{first} with {last}"
 
 
 def _thoughts(sessions: Sequence[Session], intents: GoldIntents) -> tuple[Thought, ...]:

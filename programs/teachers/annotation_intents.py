@@ -1,9 +1,8 @@
 """Which intent each item serves, read off gold bundles and the titles around them."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from functools import cached_property
 from itertools import count
 
 import numpy as np
@@ -16,11 +15,12 @@ from routedk.programs.prompting.item_intents import (
     clean_intent,
     render_item_intents,
 )
-from routedk.programs.teachers.wording import Kinds, intent_words, plain_intent
+from routedk.programs.teachers.wording import Kinds, plain_intent
+from routedk.similarity.dendrogram import Dendrogram
 from routedk.similarity.encoders import default_encoder
 from routedk.types import Session
 
-# Average distance below which two intents are taken to be one, see `GoldIntents`.
+# Average distance up to which two intents are taken to be one, see `GoldIntents`.
 _SAME_INTENT = 0.45
 # Comparing each two intents takes memory; rarer ones keep their own wording.
 _MOST_COMPARED = 4000
@@ -44,51 +44,37 @@ class GoldIntents:
     Args:
         sessions: Training sessions with gold; nothing else is looked at.
         kinds: Names items by their kind.
+
+    Attributes:
+        wording: For each intent, as `plain_intent` gives it, the wording of all merged with it.
     """
 
     def __init__(self, sessions: Sequence[Session], kinds: Kinds) -> None:
         self._kinds = kinds
         self._encoder = default_encoder()
-        self._bundled = [
-            (session.id, session.item(item_id).title, plain_intent(bundle.intent))
+        bundled = [
+            (session.id, session.item(item_id).title, intent)
             for session in sessions
             for bundle in session.bundles or ()
-            if intent_words(bundle.intent)
+            if (intent := plain_intent(bundle.intent))
             for item_id in bundle.item_ids
         ]
-        self._owners = np.array([owner for owner, _, _ in self._bundled])
-
-    @cached_property
-    def _titles(self) -> NDArray[np.float32]:
-        """The titles of all bundled items. *Shape:* (bundled, dimensions)."""
-        return self._encoder.encode([title for _, title, _ in self._bundled])
-
-    @cached_property
-    def wording(self) -> Mapping[str, str]:
-        """For each intent, as `plain_intent` gives it, the wording of all merged with it."""
-        from sklearn.cluster import AgglomerativeClustering
-
-        counts = Counter(intent for _, _, intent in self._bundled)
+        self._owners = np.array([owner for owner, _, _ in bundled])
+        self._titles = self._encoder.encode([title for _, title, _ in bundled])
+        self._intents = [intent for _, _, intent in bundled]
+        counts = Counter(self._intents)
         intents = sorted(counts, key=lambda intent: (-counts[intent], intent))
-        worded = {intent: clean_intent(intent) for intent in intents}
+        self.wording = {intent: clean_intent(intent) for intent in intents}
         compared = intents[:_MOST_COMPARED]
-        if len(compared) < 2:
-            return worded
-        groups = AgglomerativeClustering(
-            n_clusters=None,
-            distance_threshold=_SAME_INTENT,
-            metric="precomputed",
-            linkage="average",
-        ).fit_predict(self._distances(compared))
-        first: dict[int, str] = {}
-        for intent, group in zip(compared, map(int, groups), strict=True):
-            worded[intent] = first.setdefault(group, worded[intent])
-        return worded
+        tree = Dendrogram.of_distances(compared, self._distances(compared))
+        for cluster in tree.cut(_SAME_INTENT):
+            first = min(cluster, key=intents.index)
+            self.wording |= dict.fromkeys(cluster, self.wording[first])
 
     def _distances(self, intents: Sequence[str]) -> NDArray[np.float64]:
         place = {intent: row for row, intent in enumerate(intents)}
         held = np.zeros((len(intents), self._titles.shape[1]))
-        for title, (_, _, intent) in zip(self._titles, self._bundled, strict=True):
+        for title, intent in zip(self._titles, self._intents, strict=True):
             if intent in place:
                 held[place[intent]] += title
         held /= np.maximum(np.linalg.norm(held, axis=1, keepdims=True), 1e-9)
@@ -99,8 +85,7 @@ class GoldIntents:
 
     def word(self, intent: str) -> str:
         """A gold intent in the wording that it shares with the intents merged with it."""
-        plain = plain_intent(intent)
-        return self.wording.get(plain) or clean_intent(plain or _UNNAMED)
+        return self.wording.get(plain_intent(intent), _UNNAMED)
 
     def thought(self, session: Session) -> str:
         """The thought that names each item's intent; exactly its gold bundles follow from it."""
@@ -121,15 +106,14 @@ class GoldIntents:
     def _guess(self, session: Session, place: int) -> str:
         """What similar bundled items of other sessions serve, nearer ones counting more."""
         item = session.items[place]
-        votes: dict[str, float] = {}
-        if self._bundled:
+        votes: defaultdict[str, float] = defaultdict(float)
+        if self._intents:
             cosines = (self._titles @ self._encoder.encode([item.title])[0]).round(6)
             foreign = self._owners != session.id
             others = np.flatnonzero(foreign & (cosines >= _LEAST_SIMILARITY))
             nearest = np.argsort(-cosines[others], kind="stable")[:_VOTERS]
             for row in others[nearest]:
-                named = self.wording[self._bundled[row][2]]
-                votes[named] = votes.get(named, 0.0) + np.exp(cosines[row] / _SOFTNESS)
+                votes[self.wording[self._intents[row]]] += np.exp(cosines[row] / _SOFTNESS)
         return max(votes, key=votes.__getitem__, default=clean_intent(self._kinds.phrase(item)))
 
 

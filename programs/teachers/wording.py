@@ -1,4 +1,4 @@
-"""Words of titles and intents: what kind of thing an item is, what an intent is about."""
+"""Words of titles and intents: what kind of thing an item is, and which intents say nothing."""
 
 import re
 from collections import Counter
@@ -23,10 +23,10 @@ _PLAIN = re.compile(r"[^\W\d_]{3,}")
 
 
 @cache
-def _stop_words() -> frozenset[str]:
+def _empty_words() -> frozenset[str]:
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-    return frozenset(ENGLISH_STOP_WORDS) - {"computer", "system"}
+    return _EMPTY_WORDS | (frozenset(ENGLISH_STOP_WORDS) - {"computer", "system"})
 
 
 def leaf_category(categories: Sequence[str]) -> str:
@@ -43,32 +43,48 @@ def stem(word: str) -> str:
     return word
 
 
-def intent_words(intent: str) -> tuple[str, ...]:
-    """Stems of the words that say what an intent is about, in order; empty for a junk intent."""
-    found = (stem(word) for word in _WORD.findall(neutralise(intent).lower()))
-    return tuple(dict.fromkeys(w for w in found if w not in _EMPTY_WORDS | _stop_words()))
-
-
 def plain_intent(intent: str) -> str:
-    """An intent as a phrase within a sentence; empty for a junk intent."""
-    if not intent_words(intent):
+    """An intent as a phrase within a sentence; empty for a junk intent ("2", "nice")."""
+    if _empty_words().issuperset(map(stem, _WORD.findall(neutralise(intent).lower()))):
         return ""
     words = neutralise(intent, 8).rstrip(".!?,; ").split()
     # Capitals that mean something (TV, iPad) stay, those of a sentence or a heading go.
     return " ".join(w.lower() if w[1:].islower() or len(w) == 1 else w for w in words)
 
 
-def short_title(item: Item, words: int) -> str:
-    """The last plain words of a title's first phrase, lower case: mostly what the item is.
+class Kinds:
+    """What kind of thing each item is, as far as a catalogue of training sessions tells.
 
     Args:
-        item: The item; without a usable title its leaf category is taken.
-        words: Most words, at least 1.
+        sessions: Training sessions; pairs of words that recur in their titles name kinds.
     """
+
+    def __init__(self, sessions: Sequence[Session]) -> None:
+        titles = {item.title for session in sessions for item in session.items}
+        self._recurring = Counter(
+            pair for title in titles for pair in set(map(_stems, _pairs(title)))
+        )
+
+    def phrase(self, item: Item) -> str:
+        """The pair of words of its title that recurs most, e.g. ``screen protector``.
+
+        Of equal ones the last; where none recurs, the last two words of its title's first phrase.
+        """
+        pairs = reversed(_pairs(item.title))
+        best = max(pairs, key=lambda pair: self._recurring[_stems(pair)], default="")
+        return best if self._recurring[_stems(best)] > 1 else _short_title(item)
+
+    def names(self, item: Item) -> frozenset[str]:
+        """Every name for its kind, in lower case: its leaf category and its phrase."""
+        return frozenset({leaf_category(item.categories).lower(), _stems(self.phrase(item))} - {""})
+
+
+def _short_title(item: Item) -> str:
+    """The last two plain words of a title's first phrase: mostly what the item is."""
     for phrase in _PHRASE_END.split(neutralise(item.title, 24)):
         plain = [word for word in map(_bare, phrase.split()) if _PLAIN.fullmatch(word)]
         if plain:
-            return " ".join(plain[-words:]).lower()
+            return " ".join(plain[-2:]).lower()
     return leaf_category(item.categories).lower() or "untitled item"
 
 
@@ -76,63 +92,12 @@ def _bare(word: str) -> str:
     return word.strip(".,;:()®™'\"!")
 
 
-def _pairs(title: str) -> list[tuple[str, str]]:
+def _pairs(title: str) -> list[str]:
     """Neighbouring plain words of a title, lower case, without its first word: the brand."""
     words = [_bare(word).lower() for word in neutralise(title, 16).split()][1:]
-    useless = _EMPTY_WORDS | _stop_words()
-    usable = [bool(_PLAIN.fullmatch(word)) and stem(word) not in useless for word in words]
-    return [(words[n], words[n + 1]) for n in range(len(words) - 1) if usable[n] and usable[n + 1]]
+    usable = [bool(_PLAIN.fullmatch(word)) and stem(word) not in _empty_words() for word in words]
+    return [f"{words[n]} {words[n + 1]}" for n in range(len(words) - 1) if all(usable[n : n + 2])]
 
 
-class Kinds:
-    """What kind of thing each item is, as far as a catalogue of training sessions tells.
-
-    Args:
-        sessions: Training sessions.
-    """
-
-    def __init__(self, sessions: Sequence[Session]) -> None:
-        """Count which pairs of words recur in the catalogue's titles."""
-        items = [item for session in sessions for item in session.items]
-        self._by_category = 2 * sum(bool(item.categories) for item in items) >= len(items) > 0
-        self._phrases: dict[str, str] = {}
-        titles = {item.title for item in items}
-        self._recurring = Counter(
-            pair for title in titles for pair in {_stems(pair) for pair in _pairs(title)}
-        )
-
-    def phrase(self, item: Item) -> str:
-        """The pair of words of its title that recurs most, e.g. ``screen protector``.
-
-        Without one, the last words of its title's first phrase.
-        """
-        if item.title in self._phrases:
-            return self._phrases[item.title]
-        best, most = "", 1
-        for pair in _pairs(item.title):
-            count = self._recurring[_stems(pair)]
-            if count > 1 and count >= most:
-                best, most = " ".join(pair), count
-        found = best or short_title(item, 2)
-        if item.title:
-            self._phrases[item.title] = found
-        return found
-
-    def of(self, item: Item) -> str:
-        """Its leaf category, in a catalogue without categories its phrase; lower case.
-
-        Where most items have categories, one without has no kind (empty): else its kind would
-        say that it has no category, which may give the answer away.
-        """
-        if self._by_category:
-            return leaf_category(item.categories).lower()
-        return " ".join(map(stem, self.phrase(item).split()))
-
-    def names(self, item: Item) -> frozenset[str]:
-        """Every name for its kind: leaf category and phrase."""
-        phrase = " ".join(map(stem, self.phrase(item).split()))
-        return frozenset({self.of(item), phrase} - {""})
-
-
-def _stems(pair: tuple[str, str]) -> tuple[str, str]:
-    return stem(pair[0]), stem(pair[1])
+def _stems(phrase: str) -> str:
+    return " ".join(map(stem, phrase.split()))

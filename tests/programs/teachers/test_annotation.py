@@ -37,17 +37,16 @@ def test_provenance_is_the_sessions_given() -> None:
 
 def test_rules_name_what_goes_together(demo: KnowledgeBase) -> None:
     texts = [rule.text for rule in demo.rules]
-    assert len(texts) == len(set(texts)) == 20
+    assert len(texts) == len(set(texts)) == 18
     assert all(len(text.split()) <= RULE_WORDS for text in texts)
     coffee = next(text for text in texts if "coffee" in text)
     assert coffee.startswith("For ")
     assert "kettle" in coffee
-    assert any("stay out" in text for text in texts)
 
 
 def test_each_theme_has_one_rule_in_the_words_of_thoughts(demo: KnowledgeBase) -> None:
     labels = set(GoldIntents(demo_sessions(), Kinds(demo_sessions())).wording.values())
-    named = [r.text.split(",")[0].removeprefix("For ") for r in demo.rules if "For " in r.text]
+    named = [rule.text.split(",")[0].removeprefix("For ") for rule in demo.rules]
     assert sorted(named) == sorted(labels)
     assert len(labels) == 18
 
@@ -75,7 +74,7 @@ def test_junk_intents_make_no_rule(make: Callable[..., Session]) -> None:
         make(f"s{n}", ["Red Kettle", "Tea Mug"], [((1, 2), intent)])
         for n, intent in enumerate(["2", "nice", "", "nice", "good items", "2"])
     ]
-    assert not [r for r in distilled(sessions).rules if r.text.startswith("For")]
+    assert not distilled(sessions).rules
 
 
 def test_thoughts_are_whole_and_of_their_session(demo: KnowledgeBase) -> None:

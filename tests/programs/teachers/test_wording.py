@@ -4,31 +4,23 @@ from collections.abc import Callable
 
 import pytest
 
-from routedk.programs.teachers.wording import (
-    Kinds,
-    intent_words,
-    leaf_category,
-    plain_intent,
-    short_title,
-    stem,
-)
+from routedk.programs.teachers.wording import Kinds, leaf_category, plain_intent, stem
 from routedk.types import Item, Session
 
 
 @pytest.mark.parametrize(
-    ("intent", "words", "phrase"),
+    ("intent", "phrase"),
     [
-        ("Camera Accessories", ("camera",), "camera accessories"),
-        ("watching TV with iPad", ("watching", "tv", "ipad"), "watching TV with iPad"),
-        ("batteries.", ("battery",), "batteries"),
-        ("2", (), ""),
-        ("nice", (), ""),
-        ("", (), ""),
-        ("Café Besuch", ("café", "besuch"), "café besuch"),
+        ("Camera Accessories", "camera accessories"),
+        ("watching TV with iPad", "watching TV with iPad"),
+        ("batteries.", "batteries"),
+        ("2", ""),
+        ("nice", ""),
+        ("", ""),
+        ("Café Besuch", "café besuch"),
     ],
 )
-def test_intents(intent: str, words: tuple[str, ...], phrase: str) -> None:
-    assert intent_words(intent) == words
+def test_intents(intent: str, phrase: str) -> None:
     assert plain_intent(intent) == phrase
 
 
@@ -50,16 +42,19 @@ def test_stem(word: str, expected: str) -> None:
         (Item("1", "12 34"), "untitled item"),
     ],
 )
-def test_short_title(item: Item, name: str) -> None:
-    assert short_title(item, 2) == name
+def test_an_item_of_no_recurring_words(item: Item, name: str) -> None:
+    assert Kinds([]).phrase(item) == name
 
 
-def test_an_item_without_category_has_no_kind_among_items_with(
+def test_an_item_is_named_by_words_that_recur_and_by_its_category(
     make: Callable[..., Session],
 ) -> None:
-    session = make("s", ["Red Kettle", "Tea Mug", "Sock"], [], [("Tea",), ("Mugs",), ()])
+    titles = ["Acme Tea Kettles Red", "Bolt Tea Kettle Deluxe", "Sock"]
+    session = make("s", titles, [], [("Home", "Kettles"), (), ()])
     kinds = Kinds([session])
-    assert [kinds.of(item) for item in session.items] == ["tea", "mugs", ""]
+    assert [kinds.phrase(item) for item in session.items] == ["tea kettles", "tea kettle", "sock"]
+    named = [kinds.names(item) for item in session.items]
+    assert named == [{"kettles", "tea kettle"}, {"tea kettle"}, {"sock"}]
 
 
 def test_leaf_category_is_harmless() -> None:
