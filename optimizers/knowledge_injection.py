@@ -29,8 +29,8 @@ Trial = dict[str, Any]
 class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
     """Chooses a program's instruction, rules, patterns, neighbours, thoughts and prompt length.
 
-    A seeded search, see `PromptSpace.propose`: a candidate changes the best one so far by mean
-    matched F1 on the validation set. One evaluation is one candidate on every validation session,
+    Candidates are those of `PromptSpace.propose`: each changes the best one so far by mean matched
+    F1 on the validation set. One evaluation is one candidate on every validation session,
     one call to the program each; there is no other cost and no early stop. The student as it was
     given is the first candidate, and the first incumbent. A candidate takes the incumbent's place
     only where it is better session by session beyond chance: the p-value of
@@ -115,13 +115,17 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
             instructions=tuple(text for text in self._instructions if text != own),
             retriever=config.retriever,
         )
-        if space.ks:
+        if training:
             # A model that cannot be loaded is an error now, not after hours of scoring.
             Retriever(config.retriever, training)
         shows = wanted is None or wanted.prompts
         if config.fixed:
-            numbers = (config.neighbours or 0, config.rules or 0, config.patterns or 0)
-            return space.build(student, space.exactly(*numbers) if shows else None)
+            exact = space.exactly(
+                neighbours=config.neighbours or 0,
+                rules=config.rules or 0,
+                patterns=config.patterns or 0,
+            )
+            return space.build(student, exact if shows else None)
         count = token_counter(student.generate.lm or dspy.settings.lm)
         budget = config.token_budget
 
@@ -137,17 +141,14 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         contest = Contest(level=config.level_each, seed=config.seed)
         choices: list[PromptChoice | None] = []
         trials: list[Trial] = []
-        found = space.propose(
-            lambda: choices[contest.leader] or PromptChoice(),
-            rng,
-            lambda choice: budget is None or longest(choice) <= budget,
-        )
+        proposed = space.propose(lambda: choices[contest.leader] or PromptChoice())
+        if budget is not None:
+            proposed = (choice for choice in proposed if longest(choice) <= budget)
         evaluations = config.evaluations if shows else 1
-        for number, choice in enumerate(islice(chain([None], found), evaluations)):
+        for number, choice in enumerate(islice(chain([None], proposed), evaluations)):
             choices.append(choice)
             scored = self._score(space.build(student, choice), validation, count, contest)
-            record = None if choice is None else choice.record()
-            trials.append({"number": number, "choice": record, **scored})
+            trials.append({"number": number, "choice": choice and asdict(choice), **scored})
             self._on_trial(trials[-1])
         informed = [n for n, choice in enumerate(choices) if choice and choice.informed]
         kept = contest.kept(informed if wanted is not None else ())

@@ -86,12 +86,10 @@ def _row(trial: dict[str, Any]) -> tuple[object, ...]:
 
 
 def _knowledge(choice: dict[str, Any]) -> str:
-    count, shown = len(choice["rules"]), choice["rules_shown"]
-    rules = f"{count} rules" if shown is None else f"{shown} of {count} rules"
     thoughts = " + thoughts" * choice["show_thoughts"]
     parts = [
         "another instruction" * bool(choice["instruction"]),
-        rules * bool(count),
+        f"{choice['rules']} rules" * bool(choice["rules"]),
         f"{choice['patterns']} patterns" * bool(choice["patterns"]),
         f"{choice['k']} {choice['style']}{thoughts}" * bool(choice["k"]),
     ]

@@ -1,5 +1,3 @@
-import random
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 
@@ -17,110 +15,58 @@ SPACE = PromptSpace(
     ),
     training=tuple(sessions("train", 2)),
 )
-EVERY = (0, 1, 2, 3)
+PATTERN = Pattern(categories=("a", "b"), support=0.1, confidence=0.5, lift=2.0, provenance=MADE)
 
 
-def first(
-    space: PromptSpace,
-    best: PromptChoice,
-    count: int,
-    seed: int = 0,
-    fits: Callable[[PromptChoice], bool] = lambda choice: True,
-) -> list[PromptChoice]:
-    return list(islice(space.propose(lambda: best, random.Random(seed), fits), count))
+def proposed(space: PromptSpace, best: PromptChoice) -> list[PromptChoice]:
+    return list(islice(space.propose(lambda: best), 50))
 
 
 def test_one_decision_after_the_other_on_top_of_the_best() -> None:
     best = PromptChoice(k=1, show_thoughts=True)
-    assert first(SPACE, best, 6) == [
+    assert proposed(SPACE, best) == [
         best,
-        replace(best, rules=EVERY, rules_shown=3),
+        replace(best, rules=3),
         replace(best, show_thoughts=False),
         replace(best, k=2),
-        replace(best, rules=EVERY),
+        replace(best, rules=4),
         replace(best, style="blocks"),
+        replace(best, rules=1),
     ]
 
 
-def test_instructions_come_first_and_other_numbers_of_rules_last() -> None:
-    space = replace(SPACE, instructions=("a", "b"))
+def test_instructions_come_first_and_patterns_after_the_rules() -> None:
+    knowledge = replace(SPACE.knowledge, patterns=(PATTERN,) * 4)
+    space = replace(SPACE, instructions=("a", "b"), knowledge=knowledge)
     best = PromptChoice(instruction="a")
-    assert first(space, best, 7) == [
+    assert proposed(space, best) == [
         best,
         replace(best, instruction="b"),
         replace(best, k=1, show_thoughts=True),
-        replace(best, rules=EVERY, rules_shown=3),
+        replace(best, rules=3),
+        replace(best, patterns=3),
         replace(best, k=2, show_thoughts=True),
-        replace(best, rules=EVERY),
-        replace(best, rules=EVERY, rules_shown=1),
+        replace(best, rules=4),
+        replace(best, rules=1),
     ]
-    assert {choice.instruction for choice in first(space, best, 60)[7:]} >= {None, "b"}
 
 
-def test_patterns_are_tried_after_the_rules() -> None:
-    best = PromptChoice(k=1, show_thoughts=True)
-    pattern = Pattern(categories=("a", "b"), support=0.1, confidence=0.5, lift=2.0, provenance=MADE)
-    space = replace(SPACE, knowledge=replace(SPACE.knowledge, patterns=(pattern,) * 4))
-    patterned = replace(best, patterns=3)
-    tried = [best, replace(best, rules=EVERY, rules_shown=3), patterned]
-    assert first(space, best, 3) == tried
-    assert space.with_neighbours(patterned, 0) == PromptChoice(patterns=3)
-    assert any(not choice.patterns for choice in first(space, patterned, 40)[6:])
-    assert not any(choice.patterns for choice in first(SPACE, best, 40))
-
-
-def test_none_twice_none_empty_and_seeded() -> None:
-    best = PromptChoice(rules=(1,), k=1)
-    choices = first(SPACE, best, 15)
-    assert len(set(choices)) == len(choices) == 15
-    assert PromptChoice() not in choices
-    assert choices == first(SPACE, best, 15)
-    assert choices != first(SPACE, best, 15, seed=1)
-
-
-def test_choices_hold_together() -> None:
-    for best in (PromptChoice(), PromptChoice(rules=EVERY, rules_shown=3)):
-        for choice in first(SPACE, best, 60):
-            assert choice.k or (choice.style == "demos" and not choice.show_thoughts)
-            assert choice.rules_shown is None or len(choice.rules) > choice.rules_shown
-
-
-def test_an_empty_space_ends() -> None:
-    assert first(PromptSpace(knowledge=KnowledgeBase()), PromptChoice(), 5) == []
+def test_nothing_is_proposed_twice_and_no_empty_choice() -> None:
+    assert proposed(PromptSpace(knowledge=KnowledgeBase()), PromptChoice()) == []
     one = KnowledgeBase(rules=SPACE.knowledge.rules[:1])
     space = PromptSpace(knowledge=one, training=SPACE.training[:1])
-    # A rule or none, without a neighbour, or with one in two styles; but not nothing.
-    assert len(first(space, PromptChoice(), 50)) == 5
-
-
-def test_which_rules_how_many_and_in_what_order() -> None:
-    best = PromptChoice(rules=EVERY)
-    tried = [choice for choice in first(SPACE, best, 300) if choice.rules_shown is None]
-    rules = {choice.rules for choice in tried}
-    assert {len(some) for some in rules} == {0, 1, 2, 3, 4}
-    assert (1, 0, 2, 3) in rules
-    assert any(list(some) != sorted(some) for some in rules if len(some) == 3)
-    nearest = first(SPACE, replace(best, rules_shown=3), 100)
-    assert all(list(c.rules) == sorted(c.rules) for c in nearest if c.rules_shown is not None)
-
-
-def test_what_does_not_fit_is_skipped() -> None:
-    best = PromptChoice(rules=(1,))
-    some = first(SPACE, best, 12, fits=lambda choice: len(choice.rules) < 2)
-    assert len(some) == 12
-    assert all(len(choice.rules) < 2 for choice in some)
-    assert first(SPACE, best, 12, fits=lambda choice: False) == []
+    assert proposed(space, PromptChoice()) == [PromptChoice(k=1), PromptChoice(rules=1)]
 
 
 def test_a_choice_becomes_a_program() -> None:
     student = BundleGenerator()
-    choice = PromptChoice(instruction="Go.", rules=(2, 0), k=1, show_thoughts=True, style="blocks")
+    choice = PromptChoice(instruction="Go.", rules=2, k=1, show_thoughts=True, style="blocks")
     program = SPACE.build(student, choice)
     assert program.generate.signature.instructions == "Go."
     knowledge = program.knowledge
-    assert (knowledge.rules, knowledge.rules_shown) == (("rule 2", "rule 0"), None)
+    assert (len(knowledge.rules), knowledge.rules_shown) == (4, 2)
     assert (knowledge.k, knowledge.sessions, knowledge.style) == (1, SPACE.training, "blocks")
     assert knowledge.thoughts == {"train-0": "why"}
+    assert SPACE.build(student, PromptChoice(rules=4)).knowledge.rules_shown is None
     assert SPACE.build(student, None).knowledge == student.knowledge
-    assert choice.record()["rules"] == [2, 0]
     assert [c.informed for c in (choice, PromptChoice(k=1))] == [True, False]
