@@ -144,7 +144,7 @@ def agreement_clusters(session: Session, answers: Answers) -> tuple[Bundle, ...]
     for bundles in answers:
         members = [np.isin(ids, bundle.item_ids) for bundle in bundles]
         together += np.any([np.outer(mine, mine) for mine in members], axis=0)
-    clusters = Dendrogram.of_distances(ids, 1 - together / len(answers)).cut(0.5)
+    clusters = Dendrogram(ids, 1 - together / len(answers)).cut(0.5)
     stated = [bundle for bundles in answers for bundle in bundles]
     found = []
     for cluster in clusters:

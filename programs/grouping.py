@@ -90,7 +90,7 @@ def intent_dendrogram(
     by_intent = _by_meaning(candidates, encoder, titles) if overlap is None else overlap
     similar = weight * by_intent + (1 - weight) * by_title
     distances = np.clip(1 - similar, 0.0, 2.0)
-    return Dendrogram.of_distances([item.id for item in session.items], distances)
+    return Dendrogram([item.id for item in session.items], distances)
 
 
 def _by_meaning(

@@ -28,9 +28,6 @@ class DataError(RouteDKError, ValueError):
         place = "" if path is None else f"{path}: " if line is None else f"{path}:{line}: "
         super().__init__(f"{place}{problem}" + (f" ({hint})" if hint else ""))
         self.problem = problem
-        self.path = path
-        self.line = line
-        self.hint = hint
 
 
 class SettingError(RouteDKError, ValueError):

@@ -6,6 +6,7 @@ Source: Sun et al., "Revisiting Bundle Recommendation" (SIGIR 2022), the release
 import csv
 import html
 import io
+from functools import partial
 from pathlib import Path
 
 from routedk.errors import DataError
@@ -147,30 +148,25 @@ def _bundles(
 ) -> dict[str, list[Bundle]]:
     """Bundles by session; every error names the line that asks for what is not there."""
     intents = {bundle_id: html.unescape(text) for _, bundle_id, text in tables["bundle_intent"]}
-    members: dict[str, list[str]] = {}
-    lines: dict[str, int] = {}
-    for line, bundle_id, item_id in tables["bundle_item"]:
-        members.setdefault(bundle_id, []).append(item_id)
-        lines.setdefault(bundle_id, line)
+    members: dict[str, list[Row]] = {}
+    for row in tables["bundle_item"]:
+        members.setdefault(row[1], []).append(row)
     bundles: dict[str, list[Bundle]] = {}
     for line, session_id, bundle_id in tables["session_bundle"]:
-        for what, key, known, file in (
-            ("session", session_id, items, "session_item.csv"),
-            ("bundle", bundle_id, members, "bundle_item.csv"),
-        ):
-            if key not in known:
-                problem = f"{what} {key!r} is not in {file}"
-                path = folder / "session_bundle.csv"
-                raise DataError(problem, path=path, line=line, hint=_TOGETHER)
-        about, path = f"bundle {bundle_id!r}", folder / "bundle_item.csv"
-        foreign = [item_id for item_id in members[bundle_id] if item_id not in items[session_id]]
-        if foreign:
-            problem = f"{about} names {foreign}, not in session {session_id!r}"
-            raise DataError(problem, path=path, line=lines[bundle_id], hint=_TOGETHER)
+        fail = partial(DataError, path=folder / "session_bundle.csv", line=line, hint=_TOGETHER)
+        if session_id not in items:
+            raise fail(f"session {session_id!r} is not in session_item.csv")
+        if bundle_id not in members:
+            raise fail(f"bundle {bundle_id!r} is not in bundle_item.csv")
+        first = members[bundle_id][0]
+        fail = partial(DataError, path=folder / "bundle_item.csv", line=first[0], hint=_TOGETHER)
+        item_ids = tuple(item_id for _, _, item_id in members[bundle_id])
+        if foreign := [item_id for item_id in item_ids if item_id not in items[session_id]]:
+            raise fail(f"bundle {bundle_id!r} names {foreign}, not in session {session_id!r}")
         try:
-            bundle = Bundle(tuple(members[bundle_id]), intents.get(bundle_id, "").strip())
+            bundle = Bundle(item_ids, intents.get(bundle_id, "").strip())
         except DataError as error:
-            problem, hint = f"{about}: {error.problem}", "fix or remove this bundle"
-            raise DataError(problem, path=path, line=lines[bundle_id], hint=hint) from None
+            problem, hint = f"bundle {bundle_id!r}: {error.problem}", "fix or remove this bundle"
+            raise fail(problem, hint=hint) from None
         bundles.setdefault(session_id, []).append(bundle)
     return bundles

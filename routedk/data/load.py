@@ -2,13 +2,13 @@
 
 import html
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from routedk.data.bundlerec import read_bundlerec, read_columns
 from routedk.data.native import read_parquet
-from routedk.data.policies import drop_untitled, fill_titles, minimal_gold
+from routedk.data.policies import drop_untitled, fill_titles, minimal_bundles
 from routedk.data.records import sessions_from_records
 from routedk.data.split_file import check_split_ids, read_split_file
 from routedk.errors import DataError, SettingError
@@ -111,7 +111,12 @@ def apply_options(sessions: list[Session], options: DataOptions | None = None) -
         sessions = fill_titles(sessions, read_extra_titles(options.extra_titles))
     if options.untitled == "drop":
         sessions = [kept for session in sessions if (kept := drop_untitled(session)) is not None]
-    return list(map(minimal_gold, sessions)) if options.gold == "minimal" else sessions
+    if options.gold == "minimal":
+        sessions = [
+            replace(one, bundles=minimal_bundles(one.bundles)) if one.bundles else one
+            for one in sessions
+        ]
+    return sessions
 
 
 def read_extra_titles(path: str | Path) -> dict[str, str]:

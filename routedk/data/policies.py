@@ -7,13 +7,6 @@ from routedk.errors import DataError
 from routedk.types import Bundle, Item, Session
 
 
-def minimal_gold(session: Session) -> Session:
-    """The session with `minimal_bundles` of its gold."""
-    if not session.bundles:
-        return session
-    return replace(session, bundles=minimal_bundles(session.bundles))
-
-
 def minimal_bundles(bundles: Sequence[Bundle]) -> tuple[Bundle, ...]:
     """Bundles without exact duplicates (the first stays) and without strict supersets."""
     first: dict[frozenset[str], Bundle] = {}

@@ -13,14 +13,7 @@ from routedk.types import Session
 
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
-_NAMES: dict[str, Part] = {
-    "train": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-}
+_OTHER_NAMES = dict.fromkeys(("valid", "validation", "dev"), "val")
 _SPLITS = TypeAdapter(dict[str, list[Id]])
 _HINT = 'expected {"train": [ids], "val": [ids], "test": [ids]}'
 
@@ -32,12 +25,13 @@ def read_split_file(path: str | Path) -> dict[Part, list[str]]:
         DataError: It is not an object of id lists with known names, or an id comes twice.
     """
     given = checked(_SPLITS, read_json(path), path=path, hint=_HINT)
-    if sorted(_NAMES.get(name, name) for name in given) != sorted(PARTS):
+    named = {_OTHER_NAMES.get(name, name): ids for name, ids in given.items()}
+    if len(given) != len(PARTS) or set(named) != set(PARTS):
         raise DataError(f"the splits are {', '.join(given)}", path=path, hint=_HINT)
-    parts = {_NAMES[name]: ids for name, ids in given.items()}
+    parts = {part: named[part] for part in PARTS}
     seen: dict[str, Part] = {}
-    for part in PARTS:
-        for session_id in parts[part]:
+    for part, ids in parts.items():
+        for session_id in ids:
             if session_id in seen:
                 raise DataError(
                     f"session {session_id!r} is in {seen[session_id]} and in {part}",
