@@ -78,8 +78,8 @@ def evaluate(
         1.0
     """
     config = config or EvaluateConfig()
-    given, predicted = list(sessions), None if answers is None else list(answers)
-    if predicted is None and not config.baselines:
+    given = list(sessions)
+    if answers is None and not config.baselines:
         raise SettingError("nothing to score: give --predictions FILE, or --baselines, or both")
     scored = [session for session in given if session.gold]
     if not scored:
@@ -87,17 +87,14 @@ def evaluate(
             f"none of the {len(given)} sessions to evaluate has a gold bundle",
             hint="choose another --split, or data with gold bundles",
         )
-    with_intents = config.intents and any(
-        bundle.intent.strip() for answer in predicted or () for bundle in answer.bundles
-    )
-    if encoder is None and (with_intents or config.baselines):
-        encoder = default_encoder()
+    # The packaged model is loaded with the first text: where there is none, it is not.
+    encoder = encoder or default_encoder()
     score = partial(score_system, sessions=given, seed=config.seed, resamples=config.resamples)
     system = None
-    if predicted is not None:
-        system = score("predictions", predicted, encoder=encoder if with_intents else None)
+    if answers is not None:
+        system = score("predictions", answers, encoder=encoder if config.intents else None)
     baselines: tuple[System, ...] = ()
-    if config.baselines and encoder is not None:
+    if config.baselines:
         baselines = score_baselines(
             score,
             scored,

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from types import TracebackType
 from typing import IO, Any, NoReturn, Self
 
 from routedk.errors import DataError
@@ -35,9 +34,8 @@ def atomic_write(path: str | Path, *, binary: bool = False) -> Iterator[IO[Any]]
     temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle: IO[Any] = (
-            temporary.open("xb") if binary else temporary.open("x", encoding="utf-8", newline="\n")
-        )
+        text = {} if binary else {"encoding": "utf-8", "newline": "\n"}
+        handle: IO[Any] = temporary.open("xb" if binary else "x", **text)
     except OSError as error:
         raise DataError(
             f"cannot write: {error.strerror or error}", path=path, hint="name another file"
@@ -61,12 +59,10 @@ def read_bytes(path: str | Path) -> bytes:
     """
     try:
         return Path(path).read_bytes()
-    except FileNotFoundError:
-        raise DataError("no such file", path=path, hint="check the path") from None
     except OSError as error:
-        raise DataError(
-            f"cannot read: {error.strerror or error}", path=path, hint="check the path"
-        ) from error
+        missing = isinstance(error, FileNotFoundError)
+        problem = "no such file" if missing else f"cannot read: {error.strerror or error}"
+        raise DataError(problem, path=path, hint="check the path") from error
 
 
 def read_text(path: str | Path) -> str:
@@ -201,12 +197,7 @@ class JsonlLog:
         """The log itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def append(self, record: Mapping[str, Any]) -> None:
