@@ -1,26 +1,20 @@
-"""Consensus: several answers of one generator, and what they agree on."""
+"""Consensus: several answers of one generator, and the one that they agree on most."""
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import dspy
-import numpy as np
 
 from routedk.errors import SettingError
 from routedk.eval.matched import matched_f1
 from routedk.eval.overlap import jaccard
 from routedk.programs.batch import call_all
-from routedk.similarity.dendrogram import Dendrogram
 from routedk.types import Bundle, Session, bundle_sets
-
-Answers = Sequence[Sequence[Bundle]]
-RULES = ("mbr", "agreement")
 
 
 class Consensus(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
-    """Samples n answers of a generator and gives the one, or the bundles, that they agree on.
+    """Samples n answers of a generator and gives the one that agrees most with the others.
 
     Works around a ``dspy.Module`` that takes ``session=`` and answers with ``bundles``, and with
     any ``dspy.LM``. Answers that could not be read have no vote; where none could, there are no
@@ -33,8 +27,6 @@ class Consensus(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         n: Number of answers, at least 1. The first is asked for as the generator is set, the
             others are sampled at the temperature.
         temperature: Of the others, above 0 and at most 2.
-        rule: ``mbr`` returns the answer that agrees most with the others, ``agreement`` the
-            bundles that at least half of the answers hold, see `agreement_clusters`.
 
     Raises:
         SettingError: A value is not allowed; when called: no LM is configured.
@@ -43,21 +35,16 @@ class Consensus(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
     (aclanthology.org/N04-1022).
     """
 
-    def __init__(
-        self, generator: Any, *, n: int = 8, temperature: float = 0.7, rule: str = "mbr"
-    ) -> None:
+    def __init__(self, generator: Any, *, n: int = 8, temperature: float = 0.7) -> None:
         """Check and keep the settings."""
         super().__init__()
         if n < 1:
             raise SettingError(f"n={n}: it must be at least 1")
         if not 0 < temperature <= 2:
             raise SettingError(f"temperature={temperature}: it must be above 0 and at most 2")
-        if rule not in RULES:
-            raise SettingError(f"consensus rule {rule!r}: allowed are {', '.join(RULES)}")
         self.generator = generator
         self.n = n
         self.temperature = temperature
-        self.rule = rule
 
     def forward(self, session: Session) -> dspy.Prediction:
         """Generate the bundles of one session.
@@ -68,19 +55,15 @@ class Consensus(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         programs = [self.generator, *map(self._sampling, range(1, self.n))]
         # All at once, so that a batching LM computes them as one batch.
         answers = call_all(lambda ask: ask(session=session), programs, num_threads=self.n)
-        votes = [answer for answer in answers if answer.get("error") is None]
-        read = [tuple(answer.bundles) for answer in votes]
-        bundles: Sequence[Bundle] = ()
-        if read and self.rule == "mbr":
-            bundles = read[most_central(read)]
-        elif read:
-            bundles = agreement_clusters(session, read)
+        read = [answer.bundles for answer in answers if answer.get("error") is None]
+        chosen = central_prediction(answers)
+        bundles = list(chosen.bundles) if read else []
         return dspy.Prediction(
-            bundles=list(bundles),
+            bundles=bundles,
             confidences=[confidence(bundle, read) for bundle in bundles],
-            votes=len(votes),
+            votes=len(read),
             none=bool(read) and not bundles,
-            error=None if read else answers[0].get("error"),
+            error=chosen.get("error"),
             answers=answers,
         )
 
@@ -102,58 +85,26 @@ class Consensus(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         return program
 
 
-def most_central(answers: Answers) -> int:
-    """The place of the answer with the highest mean matched F1 against all, the first of equals.
-
-    Args:
-        answers: The bundles of each answer, at least one answer.
-    """
-    sets = [bundle_sets(bundles) for bundles in answers]
-    utilities = [sum(matched_f1(other, mine) for other in sets) for mine in sets]
-    # Rounding keeps ties ties, whatever the order of a sum.
-    return max(range(len(answers)), key=lambda place: round(utilities[place], 9))
-
-
 def central_prediction(predictions: Sequence[Any]) -> Any:
     """The prediction that agrees most with the others, for ``dspy.Ensemble(reduce_fn=...)``.
 
-    As the rule ``mbr``, but over the answers of several programs. Predictions that could not be
-    read have no vote; where none could, it is the first. (``dspy.majority`` counts one field as
-    text, and bundles are none.)
+    It has the highest mean matched F1 against all, and is the first of equals. Predictions that
+    could not be read have no vote; where none could, it is the first. (``dspy.majority`` counts
+    one field as text, and bundles are none.)
 
     Args:
         predictions: Of one session, at least one, each with ``bundles``.
     """
     votes = [prediction for prediction in predictions if prediction.get("error") is None]
-    if not votes:
-        return predictions[0]
-    return votes[most_central([prediction.bundles for prediction in votes])]
+    sets = [bundle_sets(prediction.bundles) for prediction in votes]
+    utilities = [sum(matched_f1(other, mine) for other in sets) for mine in sets]
+    # Rounding keeps ties ties, whatever the order of a sum.
+    places = range(len(votes))
+    best = max(places, key=lambda place: round(utilities[place], 9), default=None)
+    return predictions[0] if best is None else votes[best]
 
 
-def agreement_clusters(session: Session, answers: Answers) -> tuple[Bundle, ...]:
-    """Items that at least half of the answers bundle together, by average linkage.
-
-    A bundle's intent is that of the bundle nearest to it, by Jaccard, in any answer.
-
-    Args:
-        session: What was asked about.
-        answers: The bundles of each answer, at least one answer.
-    """
-    ids = [item.id for item in session.items]
-    together = np.zeros((len(ids), len(ids)))
-    for bundles in answers:
-        members = [np.isin(ids, bundle.item_ids) for bundle in bundles]
-        together += np.any([np.outer(mine, mine) for mine in members], axis=0)
-    clusters = Dendrogram(ids, 1 - together / len(answers)).cut(0.5)
-    stated = [bundle for bundles in answers for bundle in bundles]
-    found = []
-    for cluster in clusters:
-        nearest = max(stated, key=lambda bundle: jaccard(bundle.items, cluster))
-        found.append(replace(nearest, item_ids=tuple(name for name in ids if name in cluster)))
-    return tuple(found)
-
-
-def confidence(bundle: Bundle, answers: Answers) -> float:
+def confidence(bundle: Bundle, answers: Sequence[Sequence[Bundle]]) -> float:
     """How far answers agree on a bundle: the mean, over answers, of its highest Jaccard in one.
 
     Args:

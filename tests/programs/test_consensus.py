@@ -1,29 +1,16 @@
 import asyncio
 import itertools
-from collections.abc import Callable
 from threading import Lock
 
 import dspy
 import pytest
 
 from routedk.errors import SettingError
-from routedk.programs.consensus import (
-    Consensus,
-    agreement_clusters,
-    confidence,
-    most_central,
-)
+from routedk.programs.consensus import Consensus, central_prediction, confidence
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.usage import metered
 from routedk.types import Bundle, Session
 from tests.scripted import ScriptedEngine, scripted_lm
-
-Make = Callable[..., Session]
-
-
-@pytest.fixture
-def six(make: Make) -> Session:
-    return make("s", list("abcdef"))
 
 
 def answer(*bundles: str) -> tuple[Bundle, ...]:
@@ -35,24 +22,21 @@ def answer(*bundles: str) -> tuple[Bundle, ...]:
     return tuple(made)
 
 
+def central(*answers: tuple[Bundle, ...]) -> tuple[Bundle, ...]:
+    predictions = [dspy.Prediction(bundles=bundles, error=None) for bundles in answers]
+    found: tuple[Bundle, ...] = central_prediction(predictions).bundles
+    return found
+
+
 def test_the_answer_that_others_are_most_like_wins() -> None:
-    answers = [answer("12", "34"), answer("123", "45"), answer("123"), answer("56")]
     # Sums of F1 against the others: .94, 1.39, 1.11 and .22.
-    assert most_central(answers) == 1
+    wins = answer("123", "45")
+    assert central(answer("12", "34"), wins, answer("123"), answer("56")) == wins
 
 
 def test_of_equal_answers_the_first_wins() -> None:
-    assert most_central([answer("12"), answer("34")]) == 0
-    assert most_central([()]) == 0
-
-
-def test_items_that_half_of_the_answers_tie_are_a_bundle(six: Session) -> None:
-    answers = [answer("12 x", "45 y"), answer("123 z"), answer("12 w", "46 v"), answer("12 u")]
-    assert agreement_clusters(six, answers) == answer("12 x")
-    halves = [answer("123 z", "45 y"), answer("12 x"), answer("123 q", "45 r"), answer("12")]
-    assert agreement_clusters(six, halves) == answer("123 z", "45 y")
-    assert agreement_clusters(six, [(), answer("12")]) == answer("12")
-    assert agreement_clusters(six, [(), (), answer("12")]) == ()
+    assert central(answer("12"), answer("34")) == answer("12")
+    assert central(()) == ()
 
 
 def test_confidence_is_the_mean_best_jaccard() -> None:
@@ -86,7 +70,7 @@ def test_samples_of_a_generator(tea: Session) -> None:
 def test_no_bundle_and_no_answer(tea: Session) -> None:
     lm, _ = cycling("none")
     with dspy.context(lm=lm):
-        prediction = Consensus(BundleGenerator(), n=2, rule="agreement")(session=tea)
+        prediction = Consensus(BundleGenerator(), n=2)(session=tea)
     assert (prediction.bundles, prediction.none, prediction.error) == ([], True, None)
     lm, _ = cycling("what?")
     with dspy.context(lm=lm):
@@ -124,7 +108,6 @@ def test_without_a_language_model(tea: Session) -> None:
         ({"n": 0}, "n=0: it must be at least 1"),
         ({"temperature": 0.0}, r"temperature=0.0: it must be above 0"),
         ({"temperature": 2.5}, r"temperature=2.5: .* at most 2"),
-        ({"rule": "vote"}, "consensus rule 'vote': allowed are mbr, agreement"),
     ],
 )
 def test_settings_are_checked(settings: dict[str, object], message: str) -> None:
