@@ -18,7 +18,7 @@ from routedk.optimizers.metric import Answering, as_examples, matched_f1_metric
 from routedk.programs.batch import call_all, generate_all
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.grouping import SimilarIntents, intent_dendrogram
-from routedk.programs.intent_overlap import tells_likelihoods
+from routedk.programs.intent_overlap import line_scorer
 from routedk.programs.prompting.item_intents import ItemCandidates
 from routedk.similarity.dendrogram import Dendrogram
 from routedk.similarity.encoders import TitleEncoder, default_encoder
@@ -104,7 +104,7 @@ class GroupingSearch(Teleprompter):  # type: ignore[misc]
             others = [e.session for e in trainset if e.session.id not in scored]
             pairs = fit_pairs(others, encoder)
             overlaps: Sequence[Overlap | None] = [None] * len(sessions)
-            if tells_likelihoods(compiled.generate):
+            if line_scorer(compiled.generate) is not None:
                 asked = [*zip(sessions, named, strict=True)]
                 overlaps = call_all(
                     lambda one: compiled.overlap(*one), asked, num_threads=self._num_threads

@@ -13,10 +13,10 @@ from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError
 from numpy.typing import NDArray
 
 from routedk.artifacts import content_hash
-from routedk.errors import AnswerError
+from routedk.errors import AnswerError, SettingError
 from routedk.files import write_json
 from routedk.programs.grouping import SimilarIntents
-from routedk.programs.intent_overlap import current_scorer, intent_overlap
+from routedk.programs.intent_overlap import LineScorer, intent_overlap, line_scorer
 from routedk.programs.knowledge.compiled import NO_KNOWLEDGE, CompiledKnowledge
 from routedk.programs.prompting import layout
 from routedk.programs.prompting.answers import ParsedAnswer, read_answer
@@ -93,6 +93,20 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         copied.generate.signature = signature.with_instructions(signature.instructions)
         return copied
 
+    def scorer(self) -> LineScorer:
+        """What tells the likelihoods of intents: the language model that would be asked now.
+
+        Raises:
+            SettingError: The model tells none.
+        """
+        found = line_scorer(self.generate)
+        if found is None:
+            raise SettingError(
+                "this program compares intents by their likelihood, which only a student in this "
+                "process tells: run it under student_lm(...), or compile it for this language model"
+            )
+        return found
+
     def check_lm(self) -> None:
         """Check that the language model that would be asked now can tell all that is asked.
 
@@ -100,7 +114,7 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
             SettingError: The grouping compares likelihoods, and the model tells none.
         """
         if self.grouping is not None and self.grouping.by_likelihood:
-            current_scorer(self.generate)
+            self.scorer()
 
     def forward(self, session: Session, config: dict[str, Any] | None = None) -> dspy.Prediction:
         """Generate the bundles of one session.
@@ -151,8 +165,7 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         Raises:
             SettingError: The language model tells no likelihoods.
         """
-        scorer = current_scorer(self.generate)
-        return intent_overlap(candidates, self.prompt(session), scorer)
+        return intent_overlap(candidates, self.prompt(session), self.scorer())
 
     def fingerprint(self) -> str:
         """A hash of all that the answers depend on: what `save` writes, trials left out."""

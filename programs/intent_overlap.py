@@ -1,7 +1,6 @@
 """How much the intents overlap that a student might name for two items, by its likelihoods."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Protocol
 
@@ -9,23 +8,9 @@ import dspy
 import numpy as np
 from numpy.typing import NDArray
 
-from routedk.errors import SettingError
 from routedk.programs.prompting.item_intents import NO_INTENT, ItemCandidates, render_intents
 from routedk.programs.prompting.layout import Message, Prompt
 from routedk.programs.usage import Usage, spend
-
-
-@dataclass(frozen=True, slots=True)
-class LineScores:
-    """How likely texts are to stand after lines of a thought.
-
-    Args:
-        totals: Log-likelihoods, *shape* (lines, texts).
-        tokens: Tokens that were read for them.
-    """
-
-    totals: NDArray[np.float64]
-    tokens: int
 
 
 class LineScorer(Protocol):
@@ -33,39 +18,24 @@ class LineScorer(Protocol):
 
     def score_lines(
         self, messages: Sequence[Message], lines: Sequence[str], texts: Sequence[str]
-    ) -> LineScores:
+    ) -> tuple[NDArray[np.float64], int]:
         """The likelihood of each text as the rest of each line of an item thought.
 
         Args:
             messages: The prompt.
             lines: Item lines, as the prompt has them.
             texts: Intents, as `render_intents` writes them.
+
+        Returns:
+            Log-likelihoods, *shape* (lines, texts), and the tokens that were read for them.
         """
         ...
 
 
-def tells_likelihoods(predictor: Any) -> bool:
-    """Whether the language model that a predictor would ask now tells likelihoods."""
-    return hasattr(getattr(_lm(predictor), "engine", None), "score_lines")
-
-
-def current_scorer(predictor: Any) -> LineScorer:
-    """The scorer of the language model that a predictor would ask now.
-
-    Raises:
-        SettingError: The model tells no likelihoods.
-    """
-    if not tells_likelihoods(predictor):
-        raise SettingError(
-            "this program compares intents by their likelihood, which only a student in this "
-            "process tells: run it under student_lm(...), or compile it for this language model"
-        )
-    scorer: LineScorer = _lm(predictor).engine
-    return scorer
-
-
-def _lm(predictor: Any) -> Any:
-    return predictor.lm or dspy.settings.lm
+def line_scorer(predictor: Any) -> LineScorer | None:
+    """The engine of the language model that a predictor would ask now, if it tells likelihoods."""
+    engine: Any = getattr(predictor.lm or dspy.settings.lm, "engine", None)
+    return engine if hasattr(engine, "score_lines") else None
 
 
 def intent_overlap(
@@ -91,9 +61,9 @@ def intent_overlap(
 
     named = [render_intents(one) for one in chain.from_iterable(candidates)]
     texts = [*dict.fromkeys([NO_INTENT, *named])]
-    found = scorer.score_lines(prompt.messages, prompt.items, texts)
-    spend(Usage(calls=1, input_tokens=found.tokens))
-    roots_NM = np.sqrt(softmax(found.totals, axis=1))[:, 1:]
+    totals_NM, tokens = scorer.score_lines(prompt.messages, prompt.items, texts)
+    spend(Usage(calls=1, input_tokens=tokens))
+    roots_NM = np.sqrt(softmax(totals_NM, axis=1))[:, 1:]
     overlap: NDArray[np.float64] = np.clip(roots_NM @ roots_NM.T, 0.0, 1.0)
     np.fill_diagonal(overlap, 1.0)
     return overlap

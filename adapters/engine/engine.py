@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, NoReturn, Self, get_args
 
 import dspy
+import numpy as np
 from dspy.lm15 import Message, Request, Response, Usage, response_to_events
 from dspy.utils.exceptions import ContextWindowExceededError
+from numpy.typing import NDArray
 
 from routedk.adapters.engine.batcher import Batcher
 from routedk.adapters.engine.generator import Generator
@@ -23,7 +25,6 @@ from routedk.adapters.prompts import EncodedPrompt, encode_prompt
 from routedk.adapters.student import DEFAULT_STUDENT, Student, load_student
 from routedk.adapters.training import examples
 from routedk.errors import RouteDKError, SettingError
-from routedk.programs.intent_overlap import LineScores
 from routedk.programs.prompting import layout
 from routedk.programs.prompting.asked import asked_items
 from routedk.programs.prompting.item_intents import render_candidates, split_intents
@@ -186,7 +187,7 @@ class StudentEngine(Unsaved):
 
     def score_lines(
         self, messages: Sequence[layout.Message], lines: Sequence[str], texts: Sequence[str]
-    ) -> LineScores:
+    ) -> tuple[NDArray[np.float64], int]:
         """See `routedk.programs.intent_overlap.LineScorer`."""
         self.batcher.check_process()
         generator = self.generator
@@ -194,7 +195,7 @@ class StudentEngine(Unsaved):
         spaced = [f" {text}" for text in texts]
         ids = generator.tokenizer(spaced, add_special_tokens=False)["input_ids"]
         ended = [(*tokens, generator.end) for tokens in ids]
-        return LineScores(*score_texts(generator, prompt, self._heads(lines), ended))
+        return score_texts(generator, prompt, self._heads(lines), ended)
 
     def prompt_tokens(self, messages: Sequence[layout.Message]) -> int:
         """Tokens of a prompt with these messages, those of the chat template included."""

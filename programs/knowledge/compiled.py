@@ -87,8 +87,6 @@ class CompiledKnowledge:
         gone = frozenset(session_ids)
         left = tuple(session for session in self.sessions if session.id not in gone)
         thoughts = {name: text for name, text in self.thoughts.items() if name not in gone}
-        if len(left) == len(self.sessions) and len(thoughts) == len(self.thoughts):
-            return self
         return replace(self, k=self.k if left else 0, sessions=left, thoughts=thoughts)
 
     def context(self, session: Session) -> PromptContext:

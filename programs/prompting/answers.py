@@ -130,19 +130,20 @@ def read_answer(raw: str, session: Session) -> ParsedAnswer:
         AnswerError: The answer has neither a valid bundle nor a statement that there is none.
     """
     thought, lines = _split_thought(raw[:MAX_CHARACTERS])
-    read = _read_lines(lines, session) if lines else _read_thought(thought, session)
-    dropped = read.dropped
-    if len(raw) > MAX_CHARACTERS:
-        dropped = (f"{len(raw) - MAX_CHARACTERS} characters at the end", *dropped)
+    left = len(raw) - MAX_CHARACTERS
+    dropped = [f"{left} characters at the end"] if left > 0 else []
+    if lines:
+        read = _read_lines(lines, session, dropped)
+    else:
+        read = _read_thought(thought, session, dropped)
     if not read.bundles and not read.none:
-        raise AnswerError(f"no bundle in the answer {neutralise(raw)!r}; dropped: {[*dropped]}")
-    return replace(read, thought=neutralise(thought, THOUGHT_WORDS), dropped=dropped)
+        raise AnswerError(f"no bundle in the answer {neutralise(raw)!r}; dropped: {dropped}")
+    return replace(read, thought=neutralise(thought, THOUGHT_WORDS), dropped=tuple(dropped))
 
 
-def _read_lines(lines: Sequence[str], session: Session) -> ParsedAnswer:
+def _read_lines(lines: Sequence[str], session: Session, dropped: list[str]) -> ParsedAnswer:
     """The bundles that lines state, one or several a line."""
     bundles: dict[frozenset[str], Bundle] = {}
-    dropped: list[str] = []
     lone: list[str] = []
     none = False
     for line in lines:
@@ -162,19 +163,17 @@ def _read_lines(lines: Sequence[str], session: Session) -> ParsedAnswer:
         dropped.append("none, beside bundles")
     return ParsedAnswer(
         bundles=tuple(bundles.values()),
-        dropped=tuple(dropped),
         lone=tuple(dict.fromkeys(lone)),
         none=none and not bundles,
     )
 
 
-def _read_thought(thought: str, session: Session) -> ParsedAnswer:
+def _read_thought(thought: str, session: Session, dropped: list[str]) -> ParsedAnswer:
     """The bundles that item intents imply.
 
     Prose with a number in it is no statement that there is none: all of it must be entries.
     """
     named: dict[int, Sequence[Sequence[str]]] = {}
-    dropped: list[str] = []
     prose = False
     for entry in read_entries(thought):
         if isinstance(entry, str):
@@ -191,6 +190,5 @@ def _read_thought(thought: str, session: Session) -> ParsedAnswer:
     return ParsedAnswer(
         bundles=bundles,
         candidates=candidates if named else (),
-        dropped=tuple(dropped),
         none=bool(named) and not prose and not bundles,
     )

@@ -227,13 +227,8 @@ def layout_hash() -> str:
         Neighbour(session=shown, thought="because"),
         Neighbour(session=shown, thought=render_item_intents([["x", "y"], ["x"], ["y"]])),
     )
-    pattern = Pattern(
-        categories=("a |<x>\n", "b"),
-        support=0.5,
-        confidence=0.5,
-        lift=1.0,
-        provenance=Provenance(teacher="annotation"),
-    )
+    names, source = ("a |<x>\n", "b"), Provenance(teacher="annotation")
+    pattern = Pattern(categories=names, support=0.5, confidence=0.5, lift=1.0, provenance=source)
     contexts = (
         PromptContext(rules=rules, neighbours=neighbours, style="demos"),
         PromptContext(rules=rules, neighbours=neighbours, style="blocks"),

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from routedk.optimizers.grouping_search import GroupingSearch
 from routedk.optimizers.metric import as_examples
 from routedk.programs.generator import BundleGenerator
-from routedk.programs.intent_overlap import LineScores
 from routedk.programs.program_file import load_program
 from routedk.types import Bundle, Item, Session
 from tests.scripted import scripted_lm
@@ -139,11 +138,13 @@ def test_training_gold_says_which_titles_go_together(tmp_path: Path) -> None:
 def test_likelihoods_are_used_where_the_model_tells_them_and_they_score_higher() -> None:
     """No two intents are equal, but the second item would as readily have the first one's."""
 
-    def score_lines(messages: object, lines: Sequence[str], texts: Sequence[str]) -> LineScores:
+    def score_lines(
+        messages: object, lines: Sequence[str], texts: Sequence[str]
+    ) -> tuple[NDArray[np.float64], int]:
         assert list(lines) == ["1 thing a", "2 thing b", "3 thing c"]
         assert list(texts) == ["none", "one thing", "another", "tea"]
         shares = [[0.1, 0.5, 0.4, 0.0], [0.1, 0.4, 0.5, 0.0], [0.0, 0.0, 0.0, 1.0]]
-        return LineScores(np.log(np.maximum(shares, 1e-30)), 7)
+        return np.log(np.maximum(shares, 1e-30)), 7
 
     compiled = _compile(
         lambda messages: "Thought: 1 one thing; 2 another; 3 tea",

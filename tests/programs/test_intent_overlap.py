@@ -6,11 +6,12 @@ from typing import Any
 import dspy
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from routedk.errors import SettingError
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.grouping import SimilarIntents
-from routedk.programs.intent_overlap import LineScores, intent_overlap
+from routedk.programs.intent_overlap import intent_overlap
 from routedk.programs.program_file import load_program
 from routedk.programs.prompting.layout import Message, Prompt
 from routedk.programs.usage import metered
@@ -32,10 +33,10 @@ class TableScorer:
 
     def score_lines(
         self, messages: Sequence[Message], lines: Sequence[str], texts: Sequence[str]
-    ) -> LineScores:
+    ) -> tuple[NDArray[np.float64], int]:
         assert [*messages] == [{"role": "user", "content": "prompt"}]
         shares = np.array([[SHARES[line][text] for text in texts] for line in lines])
-        return LineScores(np.log(np.maximum(shares, 1e-300)) - [[9.0], [1.0], [0.0]], 40)
+        return np.log(np.maximum(shares, 1e-300)) - [[9.0], [1.0], [0.0]], 40
 
 
 def test_overlap_is_the_root_of_shares_of_each_intent_summed_none_left_out() -> None:
@@ -54,9 +55,11 @@ def test_the_program_groups_by_it_and_counts_its_cost() -> None:
     lm, engine = scripted_lm(lambda messages: "Thought: 1 camera; 2 video; 3 tea")
     asked = []
 
-    def score_lines(messages: list[Message], lines: list[str], texts: list[str]) -> LineScores:
+    def score_lines(
+        messages: list[Message], lines: list[str], texts: list[str]
+    ) -> tuple[NDArray[np.float64], int]:
         asked.append(messages)
-        return LineScores(np.zeros((len(lines), len(texts))), 40)
+        return np.zeros((len(lines), len(texts))), 40
 
     engine.score_lines = score_lines  # type: ignore[attr-defined]
     program = BundleGenerator(
@@ -71,9 +74,7 @@ def test_the_program_groups_by_it_and_counts_its_cost() -> None:
 
 def test_a_task_gets_the_same_answer() -> None:
     lm, engine = scripted_lm(lambda messages: "Thought: 1 camera; 2 video; 3 tea")
-    engine.score_lines = lambda messages, lines, texts: LineScores(  # type: ignore[attr-defined]
-        np.zeros((3, 4)), 40
-    )
+    engine.score_lines = lambda *asked: (np.zeros((3, 4)), 40)  # type: ignore[attr-defined]
     grouping = SimilarIntents(weight=1.0, threshold=0.3, by_likelihood=True)
     with dspy.context(lm=lm):
         answer = asyncio.run(BundleGenerator(grouping=grouping).acall(session=SESSION))

@@ -45,18 +45,18 @@ def alone(engine: StudentEngine, session: Session, line: str, text: str) -> floa
 def test_texts_score_what_they_score_alone(engine: StudentEngine, sessions: list[Session]) -> None:
     for session in sessions[:3]:
         asked = build_prompt(session)
-        found = engine.score_lines(asked.messages, asked.items, TEXTS)
+        found, tokens = engine.score_lines(asked.messages, asked.items, TEXTS)
         wanted = [[alone(engine, session, line, text) for text in TEXTS] for line in asked.items]
-        np.testing.assert_allclose(found.totals, wanted, atol=1e-6)
-        assert found.tokens > engine.prompt_tokens(asked.messages)
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
+        assert tokens > engine.prompt_tokens(asked.messages)
 
 
 def test_limits_change_nothing(
     engine: StudentEngine, sessions: list[Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = build_prompt(sessions[3])
-    whole = engine.score_lines(asked.messages, asked.items, TEXTS)
+    whole, tokens = engine.score_lines(asked.messages, asked.items, TEXTS)
     monkeypatch.setattr(likelihood, "_SCORED", 1)
-    pieces = engine.score_lines(asked.messages, asked.items, TEXTS)
-    np.testing.assert_allclose(whole.totals, pieces.totals, atol=1e-6)
-    assert whole.tokens == pieces.tokens
+    pieces, tokens_in_pieces = engine.score_lines(asked.messages, asked.items, TEXTS)
+    np.testing.assert_allclose(whole, pieces, atol=1e-6)
+    assert tokens == tokens_in_pieces
