@@ -113,11 +113,10 @@ def distill_artifact(
             from routedk.programs.journal.journal import open_journal
             from routedk.programs.journal.journaled_lm import journaled_lm
 
-            with open_journal(_journal_path(store, teacher)) as journal:
-                asked = journaled_lm(lm, journal, run, *limits)
+            with open_journal(_journal_path(store, teacher), run, *limits) as journal:
+                asked = journaled_lm(lm, journal)
                 sample, knowledge, happened = _ask(pool, config, scores, asked, on_step)
-                spent = journal.spent(run)
-            told = {"spent": asdict(spent), "replayed": asked.engine.replayed, "report": happened}
+            told = {"spent": asdict(journal.spent), "report": happened}
         write_knowledge(knowledge, out / KNOWLEDGE)
         report = {
             "teacher": teacher,

@@ -1,7 +1,6 @@
-"""What calls of a language model cost, and a budget that no call may exceed."""
+"""What calls of a language model cost, and the error where a budget leaves no room for one."""
 
 from dataclasses import dataclass
-from threading import Condition
 from typing import Any
 
 from dspy.utils.exceptions import LMError
@@ -37,6 +36,12 @@ class Tally:
         """Tokens read and written."""
         return self.input_tokens + self.output_tokens
 
+    def __str__(self) -> str:
+        """Tokens, and dollars where they are known."""
+        return f"{self.tokens} tokens" + (
+            "" if self.cost is None else f" ({self.cost:.4f} dollars)"
+        )
+
     def __add__(self, other: "Tally") -> "Tally":
         """Both together."""
         return Tally(
@@ -45,60 +50,6 @@ class Tally:
             self.output_tokens + other.output_tokens,
             None if self.cost is None or other.cost is None else self.cost + other.cost,
         )
-
-
-class Budget:
-    """What one run may spend, shared by the threads that ask.
-
-    Args:
-        max_tokens: Tokens read and written; None for no limit.
-        max_cost: US dollars; None for no limit. Costs must then be known.
-        spent: What earlier attempts of the run spent.
-    """
-
-    def __init__(self, max_tokens: int | None, max_cost: float | None, spent: Tally) -> None:
-        self._max_tokens = max_tokens
-        self._max_cost = max_cost
-        self._spent = spent
-        self._reserved: list[Tally] = []
-        self._changed = Condition()
-
-    def reserve(self, most: Tally) -> None:
-        """Set aside the most that a call may cost, waiting for calls under way to leave room.
-
-        Raises:
-            BudgetError: There is no room for it even when nothing is under way.
-        """
-        with self._changed:
-            self._changed.wait_for(lambda: self._has_room(most))
-            self._reserved.append(most)
-
-    def settle(self, most: Tally, spent: Tally) -> None:
-        """Free what `reserve` set aside, and count what the call cost."""
-        with self._changed:
-            self._reserved.remove(most)
-            self._spent += spent
-            self._changed.notify_all()
-
-    def _has_room(self, most: Tally) -> bool:
-        if excess := self._excess(self._spent + most):
-            raise BudgetError(f"the budget is {excess} and run again: no answer is paid for twice)")
-        return not self._excess(sum(self._reserved, self._spent + most))
-
-    def _excess(self, total: Tally) -> str:
-        """Which limit a total exceeds; empty where it exceeds none."""
-        spent, cost, paid = self._spent.tokens, total.cost or 0.0, self._spent.cost or 0.0
-        if self._max_tokens is not None and total.tokens > self._max_tokens:
-            return (
-                f"{self._max_tokens} tokens: {spent} are spent, and the next call may take "
-                f"{total.tokens - spent} (raise max_tokens"
-            )
-        if self._max_cost is not None and cost > self._max_cost:
-            return (
-                f"{self._max_cost} dollars: {paid:.4f} are spent, and the next call may take "
-                f"{cost - paid:.4f} (raise max_cost"
-            )
-        return ""
 
 
 def price(model: str, input_tokens: int, output_tokens: int) -> float | None:

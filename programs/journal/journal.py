@@ -1,16 +1,17 @@
-"""The journal's file: one line for each answered call of a teacher."""
+"""The journal of a teacher: its answered calls, one a line, and what a run may still spend."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from threading import Condition
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from routedk.data.validation import checked
 from routedk.errors import DataError
 from routedk.files import JsonlLog
-from routedk.programs.journal.budget import Tally
+from routedk.programs.journal.budget import BudgetError, Tally
 
 
 class KeptAnswer(BaseModel):
@@ -34,28 +35,43 @@ class KeptAnswer(BaseModel):
     output_tokens: int = Field(ge=0)
     cost: float | None = Field(ge=0)
 
-    @property
-    def tally(self) -> Tally:
-        """What the call came to."""
-        return Tally(1, self.input_tokens, self.output_tokens, self.cost)
+
+_KEPT = TypeAdapter(KeptAnswer)
 
 
 class Journal:
-    """The answers of one teacher; threads may share it. Made by `open_journal`.
+    """The answers of one teacher, and the budget of one run; threads may share it.
+
+    Made by `open_journal`.
 
     Args:
         log: Its file.
+        run: Key of the run that asks.
+        max_tokens: Tokens that the run may read and write; None for no limit.
+        max_cost: US dollars that it may spend; None for no limit. Costs must then be known.
+
+    Attributes:
+        run: Key of the run.
+        spent: What the run has paid for, interrupted attempts included.
 
     Raises:
         DataError: A line is not an answer.
     """
 
-    def __init__(self, log: JsonlLog) -> None:
+    def __init__(
+        self, log: JsonlLog, run: str, max_tokens: int | None = None, max_cost: float | None = None
+    ) -> None:
+        self.run = run
+        self.max_tokens = max_tokens
+        self.max_cost = max_cost
+        self.spent = Tally()
         self._log = log
         self._answers: dict[str, KeptAnswer] = {}
+        self._reserved: list[Tally] = []
+        self._changed = Condition()
+        hint = "remove the line: its call will be made again"
         for line, record in log.records:
-            answer = _answer(record, log.path, line)
-            self._answers[answer.key] = answer
+            self._count(checked(_KEPT, record, path=log.path, line=line, hint=hint))
 
     def get(self, key: str) -> KeptAnswer | None:
         """The answer to a question; None where it was not asked yet."""
@@ -68,19 +84,62 @@ class Journal:
             DataError: It cannot be written.
         """
         self._log.append(answer.model_dump())
-        self._answers[answer.key] = answer
+        with self._changed:
+            self._count(answer)
 
-    def spent(self, run: str) -> Tally:
-        """What a run has paid for, interrupted attempts included."""
-        return sum((kept.tally for kept in self._answers.values() if kept.run == run), Tally())
+    @contextmanager
+    def reserved(self, most: Tally) -> Iterator[None]:
+        """Set aside the most that a call may come to, while it is made and its answer added.
+
+        Waits for calls under way to leave room for it.
+
+        Raises:
+            BudgetError: There is no room for it even when nothing is under way.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._has_room(most))
+            self._reserved.append(most)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._reserved.remove(most)
+                self._changed.notify_all()
+
+    def _count(self, answer: KeptAnswer) -> None:
+        self._answers[answer.key] = answer
+        if answer.run == self.run:
+            self.spent += Tally(1, answer.input_tokens, answer.output_tokens, answer.cost)
+
+    def _has_room(self, most: Tally) -> bool:
+        if limit := self._exceeded(self.spent + most):
+            raise BudgetError(
+                f"the budget {limit}={getattr(self, limit)} leaves no room: {self.spent} are "
+                f"spent, and the next call may take {most} (raise {limit} and run again: no "
+                "answer is paid for twice)"
+            )
+        return not self._exceeded(sum(self._reserved, self.spent + most))
+
+    def _exceeded(self, total: Tally) -> str:
+        """Name of the limit that a total exceeds; empty where it exceeds none."""
+        if self.max_tokens is not None and total.tokens > self.max_tokens:
+            return "max_tokens"
+        if self.max_cost is not None and (total.cost or 0.0) > self.max_cost:
+            return "max_cost"
+        return ""
 
 
 @contextmanager
-def open_journal(path: Path) -> Iterator[Journal]:
+def open_journal(
+    path: Path, run: str, max_tokens: int | None = None, max_cost: float | None = None
+) -> Iterator[Journal]:
     """Open a journal for this process alone.
 
     Args:
         path: The file; it and its folder are made where they are missing.
+        run: As `Journal`.
+        max_tokens: As there.
+        max_cost: As there.
 
     Raises:
         DataError: Another process has it open, it cannot be read or written, or a line is broken.
@@ -95,17 +154,4 @@ def open_journal(path: Path) -> Iterator[Journal]:
             hint="wait until it ends, or stop it",
         ) from None
     with held, JsonlLog(path) as log:
-        yield Journal(log)
-
-
-def _answer(record: dict[str, Any], path: Path, line: int) -> KeptAnswer:
-    try:
-        return KeptAnswer.model_validate(record)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise DataError(
-            f"not a journaled answer: {'.'.join(map(str, first['loc']))}: {first['msg']}",
-            path=path,
-            line=line,
-            hint="remove the line: its call will be made again",
-        ) from None
+        yield Journal(log, run, max_tokens, max_cost)

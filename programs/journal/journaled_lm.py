@@ -11,7 +11,7 @@ from dspy.lm15 import Message, Request, Response, Usage
 from dspy.utils.exceptions import LMError, LMServerError
 
 from routedk.errors import RouteDKError, SettingError
-from routedk.programs.journal.budget import Budget, Tally, price_of
+from routedk.programs.journal.budget import Tally, price_of
 from routedk.programs.journal.journal import Journal, KeptAnswer
 from routedk.programs.journal.retry_after import seconds_to_wait
 from routedk.programs.lm_identity import CONNECTION
@@ -31,8 +31,6 @@ class JournalEngine:
     Args:
         lm: The language model that is asked.
         journal: Where answers are kept.
-        run: Key of the run that pays.
-        budget: What the run may spend.
 
     Attributes:
         asked_lm: The language model that is asked.
@@ -40,24 +38,16 @@ class JournalEngine:
 
     supports_response_schema = False
 
-    def __init__(self, lm: Any, journal: Journal, run: str, budget: Budget) -> None:
+    def __init__(self, lm: Any, journal: Journal) -> None:
         # The outer `dspy.LM` retries; each try is a call of its own here.
         self.asked_lm = lm.copy(cache=False, num_retries=0)
         self.supported_params = set(lm.supported_params)
         self._journal = journal
-        self._run = run
-        self._budget = budget
         self._asking: dict[str, Lock] = {}
-        self._replayed: list[str] = []
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Copies of a program share the journal."""
         return self
-
-    @property
-    def replayed(self) -> int:
-        """How many questions were answered from the journal."""
-        return len(self._replayed)
 
     def complete(self, request: Request) -> Response:
         """Answer one request.
@@ -70,11 +60,7 @@ class JournalEngine:
         key, size = _question(request, self.asked_lm.kwargs.get("rollout_id"))
         # Of threads that have the same question, one asks, and the others find its answer.
         with self._asking.setdefault(key, Lock()):
-            kept = self._journal.get(key)
-            if kept is None:
-                kept = self._ask(request, key, size)
-            else:
-                self._replayed.append(key)
+            kept = self._journal.get(key) or self._ask(request, key, size)
         return Response(
             id=None,
             model=request.model,
@@ -86,19 +72,15 @@ class JournalEngine:
     def _ask(self, request: Request, key: str, size: int) -> KeptAnswer:
         longest = _answer_limit(self.asked_lm)
         most = Tally(1, size, longest, price_of(self.asked_lm, size, longest))
-        spent = Tally()
-        self._budget.reserve(most)
-        try:
-            # DSPy counts and records the outer call.
-            with dspy.context(disable_history=True, usage_tracker=None, callbacks=[]):
+        # DSPy counts and records the outer call.
+        silence = dspy.context(disable_history=True, usage_tracker=None, callbacks=[])
+        with self._journal.reserved(most), silence:
+            try:
                 kept = self._kept(self._lm_for(key)(request), key, size)
+            except LMError as error:
+                error.retry_after = seconds_to_wait(error)
+                raise
             self._journal.add(kept)
-            spent = kept.tally
-        except LMError as error:
-            error.retry_after = seconds_to_wait(error)
-            raise
-        finally:
-            self._budget.settle(most, spent)
         return kept
 
     def _lm_for(self, key: str) -> Any:
@@ -121,7 +103,7 @@ class JournalEngine:
             raise NoAnswerError(f"{self.asked_lm.model}: the server's response held no answer")
         return KeptAnswer(
             key=key,
-            run=self._run,
+            run=self._journal.run,
             text=text,
             input_tokens=read,
             output_tokens=written,
@@ -129,39 +111,29 @@ class JournalEngine:
         )
 
 
-def journaled_lm(
-    lm: Any,
-    journal: Journal,
-    run: str,
-    max_tokens: int | None = None,
-    max_cost: float | None = None,
-) -> Any:
+def journaled_lm(lm: Any, journal: Journal) -> Any:
     """A ``dspy.LM`` that takes the place of another and keeps its answers in a journal.
 
     A question is the messages and options of a call. A call waits while calls under way could use
-    up what is left of the budget, and raises `BudgetError` where it could do so alone: it is taken
-    to come to at most a token per byte of its prompt and the model's ``max_tokens``. What a server
-    bills for calls that fail is not known here. Its ``engine`` is the `JournalEngine`.
+    up what is left of the journal's budget, and raises `BudgetError` where it could do so alone: it
+    is taken to come to at most a token per byte of its prompt and the model's ``max_tokens``. What
+    a server bills for calls that fail is not known here.
 
     Args:
         lm: The language model; its connection and retries are used, DSPy's cache is not.
         journal: Where answers are kept.
-        run: Key of the run; the budget counts what this run spent, interrupted attempts included.
-        max_tokens: Tokens that the run may read and write; None for no limit.
-        max_cost: US dollars that it may spend; None for no limit.
 
     Raises:
         SettingError: There is a budget, and the model has no ``max_tokens`` or no known price.
     """
-    if (max_tokens or max_cost) and not _answer_limit(lm):
+    if (journal.max_tokens or journal.max_cost) and not _answer_limit(lm):
         raise SettingError("a budget needs a limit on answers: give the dspy.LM max_tokens")
-    if max_cost is not None and price_of(lm, 1, 1) is None:
+    if journal.max_cost is not None and price_of(lm, 1, 1) is None:
         raise SettingError(
             f"the price of {lm.model} is not known: limit it by max_tokens instead of max_cost"
         )
-    budget = Budget(max_tokens, max_cost, journal.spent(run))
     return lm.copy(
-        engine=JournalEngine(lm, journal, run, budget),
+        engine=JournalEngine(lm, journal),
         cache=False,
         # The connection belongs to the language model that is asked.
         **dict.fromkeys(CONNECTION & lm.kwargs.keys()),

@@ -105,7 +105,6 @@ def test_difficulty_is_told_by_the_lm_teacher_and_paid_for_once(
     # The odd ones, whose gold the one answer is not.
     assert told["sessions"] == [f"s{n}" for n in range(1, 20, 2)]
     # The answers that told what is difficult are the ones whose mistakes are looked at.
-    assert told["replayed"] >= 10
     assert told["spent"]["calls"] == len(engine.requests)
 
 
@@ -129,7 +128,7 @@ def test_an_lm_takes_the_teachers_place(sessions: list[Session], tmp_path: Path)
     # Another knowledge of the same questions costs nothing.
     other = replace(QUIET, formats=("thought",))
     told = report_of(distill_artifact(sessions, other, lm=lm, store=tmp_path).folder)
-    assert (told["spent"]["calls"], told["replayed"], len(engine.requests)) == (0, 30, 30)
+    assert (told["spent"]["calls"], len(engine.requests)) == (0, 30)
 
 
 def test_a_budget_counts_what_this_run_spent_and_a_higher_one_continues(
@@ -145,7 +144,7 @@ def test_a_budget_counts_what_this_run_spent_and_a_higher_one_continues(
 
     told = run(1)
     assert (told["counts"]["thoughts"], engine.requests) == (0, [])
-    assert "0 are spent" in told["report"]["stopped"]
+    assert "0 tokens (0.0000 dollars) are spent" in told["report"]["stopped"]
     assert "raise max_tokens and run again" in told["report"]["stopped"]
     assert run(10_000)["report"]["stopped"] == ""
     # The run has spent 20 tokens, and what it paid for stays within reach of a lower budget.
@@ -173,7 +172,6 @@ def test_an_interrupted_run_resumes_and_its_spending_counts(
     told = report_of(distill_artifact(sessions[:20:2], config, lm=lm, store=tmp_path).folder)
     assert told["spent"]["calls"] == 10
     # All but the one that was cut short were asked once.
-    assert told["replayed"] >= 3
     assert len(asked) == 11
 
 
@@ -254,6 +252,6 @@ def test_nothing_to_distill_from(make: Make, tmp_path: Path) -> None:
 def test_scoring_beyond_the_budget_ends_the_run(sessions: list[Session], tmp_path: Path) -> None:
     lm, _ = scripted_lm(thinking)
     config = DistillConfig(strategy="difficulty", ratio=0.5, max_tokens=1)
-    with pytest.raises(BudgetError, match="the budget is 1 tokens"):
+    with pytest.raises(BudgetError, match="the budget max_tokens=1 leaves"):
         distill(sessions, config, lm=lm.copy(max_tokens=5), store=tmp_path)
     assert dspy.settings.lm is None

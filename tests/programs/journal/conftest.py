@@ -24,6 +24,6 @@ def opened(path: Path) -> Iterator[Callable[..., Any]]:
 
         def open_(lm: Any, run: str = "run", **budget: Any) -> Any:
             stack.close()
-            return journaled_lm(lm, stack.enter_context(open_journal(path)), run, **budget)
+            return journaled_lm(lm, stack.enter_context(open_journal(path, run, **budget)))
 
         yield open_

@@ -27,7 +27,7 @@ def test_a_question_is_asked_once_and_never_again(opened: Open) -> None:
     assert journaled("tea?") == ["re: tea?"]
     assert journaled("tea?") == ["re: tea?"]
     assert journaled("mugs?") == ["re: mugs?"]
-    assert (len(engine.requests), journaled.engine.replayed) == (2, 1)
+    assert len(engine.requests) == 2
     again, other = scripted_lm(lambda messages: "different")
     assert opened(again, run="another")("tea?") == ["re: tea?"]
     assert other.requests == []
@@ -54,7 +54,7 @@ def test_the_same_question_on_many_threads_is_asked_once(opened: Open) -> None:
         assert gate.arrived.acquire(timeout=30)
         gate.go.set()
         assert [one.result() for one in asked] == [["re: tea?"]] * 8
-    assert (gate.calls, journaled.engine.replayed) == (1, 7)
+    assert gate.calls == 1
 
 
 def test_many_threads_many_questions_one_line_each(opened: Open, path: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_used_up_budget_stops_before_the_call(opened: Open, path: Path) -> Non
     size = size_of(lm, "tea 0?")
     journaled = opened(lm, max_tokens=size + 149)
     assert journaled("tea 0?") == ["re: tea 0?"]
-    with pytest.raises(BudgetError, match=rf"150 are spent, and the next call may take {size} "):
+    with pytest.raises(BudgetError, match=rf"150 tokens are spent.* take {size} tokens"):
         journaled("tea 1?")
     assert gate.calls == 1
     # What is in the journal costs nothing.
@@ -235,6 +235,6 @@ def test_cost_is_counted_and_limited(opened: Open, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(JournalEngine, "_lm_for", lambda self, key: lm.copy(model=priced.model))
     opened(priced, max_cost=1.0)("tea?")
     # A call may come to 1000 tokens of answer, 0.0006 dollars, and its prompt.
-    with pytest.raises(BudgetError, match=r"the budget is 0.0006 dollars: 0.0000 are spent, and"):
+    with pytest.raises(BudgetError, match=r"max_cost=0.0006 leaves no room"):
         opened(priced, max_cost=0.0006)("mugs?")
     opened(priced, max_cost=0.0007)("mugs?")
