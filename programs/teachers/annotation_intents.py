@@ -66,7 +66,7 @@ class GoldIntents:
         intents = sorted(counts, key=lambda intent: (-counts[intent], intent))
         self.wording = {intent: clean_intent(intent) for intent in intents}
         compared = intents[:_MOST_COMPARED]
-        tree = Dendrogram.of_distances(compared, self._distances(compared))
+        tree = Dendrogram(compared, self._distances(compared))
         for cluster in tree.cut(_SAME_INTENT):
             first = min(cluster, key=intents.index)
             self.wording |= dict.fromkeys(cluster, self.wording[first])
