@@ -87,17 +87,12 @@ def intent_dendrogram(
     """The dendrogram of a session's items by intent and title, see `SimilarIntents.bundles`."""
     titles = encoder.encode([item.title for item in session.items])
     by_title = _cosines(titles) if pairs is None else pairs.probabilities(titles)
-    by_intent = _by_meaning(candidates, encoder, titles) if overlap is None else overlap
-    similar = weight * by_intent + (1 - weight) * by_title
+    if overlap is None:
+        named = zip(candidates, titles, strict=True)
+        overlap = _cosines(np.stack([_meant(mine, encoder, title) for mine, title in named]))
+    similar = weight * overlap + (1 - weight) * by_title
     distances = np.clip(1 - similar, 0.0, 2.0)
     return Dendrogram([item.id for item in session.items], distances)
-
-
-def _by_meaning(
-    candidates: ItemCandidates, encoder: TitleEncoder, titles: NDArray[np.float32]
-) -> NDArray[np.float64]:
-    meant = [_meant(mine, encoder, title) for mine, title in zip(candidates, titles, strict=True)]
-    return _cosines(np.stack(meant))
 
 
 def _cosines(rows: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -133,15 +133,12 @@ def load_program(path: str | Path) -> BundleGenerator:
 
 
 def _check_rendering(saved: _Program, path: str | Path) -> None:
-    asked = list(GenerateBundles.fields)
     # Programs from before there were patterns have no field for them.
-    if {*saved.fields, "patterns"} != set(asked):
+    asked, fields = {*saved.fields, "patterns"}, set(GenerateBundles.fields)
+    layout = _RENDERED_BY.get(saved.layout, saved.layout)
+    if (asked, layout) != (fields, layout_hash()):
         raise ArtifactError(
-            f"{path}: compiled for a signature with the fields {saved.fields}, this one has "
-            f"{asked} ({_REMEDY})"
-        )
-    if _RENDERED_BY.get(saved.layout, saved.layout) != layout_hash():
-        raise ArtifactError(
-            f"{path}: saved under prompt layout {saved.layout}, this version renders "
-            f"{layout_hash()} ({_REMEDY})"
+            f"{path}: compiled for a signature with the fields {saved.fields} under prompt layout "
+            f"{saved.layout}, this version has {[*GenerateBundles.fields]} and {layout_hash()} "
+            f"({_REMEDY})"
         )

@@ -27,12 +27,12 @@ def session() -> Session:
     return Session("s", (Item("a", "lens"), Item("b", "filter"), Item("c", "mug")))
 
 
-LABELS = [[("camera",)], [("camera gear",)], [("coffee",)]]
+INTENTS = [[("camera",)], [("camera gear",)], [("coffee",)]]
 
 
 def test_alike_intents_meet_although_their_words_differ(session: Session) -> None:
     grouping = SimilarIntents(weight=1.0, threshold=0.3)
-    (bundle,) = grouping.bundles(session, LABELS, TableEncoder())
+    (bundle,) = grouping.bundles(session, INTENTS, TableEncoder())
     assert bundle.item_ids == ("a", "b")
     assert bundle.intent == "camera"
 
@@ -41,13 +41,13 @@ def test_weight_mixes_intents_and_titles(session: Session) -> None:
     # Titles are at right angles, so the distance of a and b is 1 - 0.5 * 0.8.
     for threshold, bundles in ((0.59, 0), (0.61, 1)):
         grouping = SimilarIntents(weight=0.5, threshold=threshold, fall_back=False)
-        assert len(grouping.bundles(session, LABELS, TableEncoder())) == bundles
+        assert len(grouping.bundles(session, INTENTS, TableEncoder())) == bundles
 
 
 def test_without_a_cluster_the_session_is_whole_or_has_none(session: Session) -> None:
     for fall_back, sizes in ((True, [3]), (False, [])):
         grouping = SimilarIntents(weight=1.0, threshold=0.0, fall_back=fall_back)
-        found = grouping.bundles(session, LABELS, TableEncoder())
+        found = grouping.bundles(session, INTENTS, TableEncoder())
         assert [len(bundle.item_ids) for bundle in found] == sizes
 
 
@@ -58,12 +58,12 @@ def test_an_item_without_an_intent_is_compared_by_its_title(session: Session) ->
     assert bundle.intent == "coffee"
 
 
-def test_less_likely_readings_count_less(session: Session) -> None:
-    """The second reading of a is that of c; with weight 1/2 its cosine with c is 1 / sqrt(5)."""
-    readings = [[("camera",), ("coffee",)], [], [("coffee",)]]
+def test_less_likely_candidates_count_less(session: Session) -> None:
+    """The second candidate of a is that of c; with weight 1/2 its cosine with c is 1 / sqrt(5)."""
+    candidates = [[("camera",), ("coffee",)], [], [("coffee",)]]
     for threshold, bundles in ((0.55, 0), (0.56, 1)):
         grouping = SimilarIntents(weight=1.0, threshold=threshold, fall_back=False)
-        found = grouping.bundles(session, readings, TableEncoder())
+        found = grouping.bundles(session, candidates, TableEncoder())
         assert [(bundle.item_ids, bundle.intent) for bundle in found] == [
             (("a", "c"), "coffee")
         ] * bundles
@@ -74,7 +74,7 @@ def test_a_model_of_pairs_takes_the_place_of_the_titles_cosine(session: Session)
     pairs = PairModel((0.0,) * (3 + 7), 0.0)
     for threshold, bundles in ((0.34, 0), (0.36, 1)):
         grouping = SimilarIntents(weight=0.5, threshold=threshold, fall_back=False, pairs=pairs)
-        found = grouping.bundles(session, LABELS, TableEncoder())
+        found = grouping.bundles(session, INTENTS, TableEncoder())
         assert [bundle.item_ids for bundle in found] == [("a", "b")] * bundles
 
 

@@ -121,7 +121,11 @@ def _edit(record: dict[str, Any], path: str, value: object) -> None:
             99,
             "schema_version: Input should be 1, found 99 .compile the program again",
         ),
-        ("layout", "0" * 16, "saved under prompt layout 0000000000000000"),
+        (
+            "layout",
+            "0" * 16,
+            r"under prompt layout 0000000000000000, this version has .* and [0-9a-f]{16} .compile",
+        ),
         ("fields", ["question"], r"a signature with the fields \['question'\]"),
         ("instruction", None, "instruction: Input should be a valid string"),
         ("knowledge.k", -1, "the program cannot be used: k=-1"),
