@@ -1,10 +1,10 @@
 from .config import ReportConfig as ReportConfig
 from .config import SearchConfig as SearchConfig
 from .config import StudyConfig as StudyConfig
-from .dimensions import Range as Range
 from .export import export_trial as export_trial
 from .report import report_search as report_search
 from .settings import TrialSettings as TrialSettings
+from .space import Range as Range
 from .space import SearchSpace as SearchSpace
 from .space import read_space as read_space
 from .verb import search as search

@@ -4,13 +4,12 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from routedk.errors import SettingError
 
 ObjectiveName = Literal["both", "f1"]
 SamplerName = Literal["tpe", "nsgaii", "gp", "random"]
-PrunerName = Literal["wilcoxon", "median", "hyperband", "none"]
 TrackerName = Literal["none", "mlflow", "wandb"]
 
 
@@ -20,8 +19,8 @@ class StudyConfig:
 
     Args:
         study: Name of the study.
-        storage: Where it is kept: sqlite:///FILE, another database's URL such as
-            postgresql://USER@HOST/NAME, or journal:FILE. Unset: sqlite:///STUDY.db.
+        storage: Where it is kept: sqlite:///FILE, or another database's URL such as
+            postgresql://USER@HOST/NAME. Unset: sqlite:///STUDY.db.
 
     Raises:
         SettingError: A value is not allowed.
@@ -51,23 +50,21 @@ class SearchConfig(StudyConfig):
     Args:
         study: Name of the study. A study of this name in the storage is resumed, or joined beside
             other workers.
-        storage: Where the study is kept: sqlite:///FILE, another database's URL such as
-            postgresql://USER@HOST/NAME, or journal:FILE. Unset: sqlite:///STUDY.db.
+        storage: Where the study is kept: sqlite:///FILE, or another database's URL such as
+            postgresql://USER@HOST/NAME. Unset: sqlite:///STUDY.db.
         space: TOML file of the dimensions that are not to be searched as by default.
         trials: Trials of the whole study, those of all workers and earlier runs.
         minutes: Minutes in which this worker begins trials.
-        tokens: Tokens of all answers of the whole study.
-        objective: both (high matched F1 and few tokens per session), or f1 (the first alone;
-            trials can then be pruned).
+        objective: both (high matched F1 and few tokens per session), or f1 (the first alone, and
+            hopeless trials are pruned).
         sampler: Optuna's sampler: tpe, nsgaii, gp or random.
-        pruner: With objective f1: wilcoxon, median, hyperband or none. Unset: wilcoxon.
         report_to: Track trials with mlflow or wandb.
         student: Folder or hub name of a causal LM. Unset: the embedded student.
         dtype: The student's where it answers: float32, bfloat16 or float16. Unset: float32 on a
             CPU, else bfloat16.
         max_validation: Score trials on a seeded sample of this many validation sessions.
-        heartbeat: Seconds between two signs of life of a worker. After four missing ones its trial
-            is tried again. Databases only: a journal keeps none.
+        heartbeat: Seconds between two heartbeats of a worker. After four missing ones its trial is
+            tried again.
         seed: Seed of all chance.
 
     Raises:
@@ -77,10 +74,8 @@ class SearchConfig(StudyConfig):
     space: Path | None = None
     trials: int = 24
     minutes: float | None = None
-    tokens: int | None = None
     objective: ObjectiveName = "both"
     sampler: SamplerName = "tpe"
-    pruner: PrunerName | None = None
     report_to: TrackerName = "none"
     student: str | None = None
     dtype: str | None = None
@@ -91,17 +86,15 @@ class SearchConfig(StudyConfig):
     def __post_init__(self) -> None:
         """Check the values."""
         super().__post_init__()
-        choices: dict[str, Any] = {
-            "objective": ObjectiveName,
-            "sampler": SamplerName,
-            "pruner": PrunerName,
-            "report_to": TrackerName,
-        }
-        for name, kind in choices.items():
+        for name, kind in (
+            ("objective", ObjectiveName),
+            ("sampler", SamplerName),
+            ("report_to", TrackerName),
+        ):
             value = getattr(self, name)
-            if value is not None and value not in get_args(kind):
+            if value not in get_args(kind):
                 raise SettingError(f"{name} {value!r}: allowed are {', '.join(get_args(kind))}")
-        for name in ("trials", "tokens", "max_validation", "heartbeat"):
+        for name in ("trials", "max_validation", "heartbeat"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise SettingError(f"{name}={value}: must be at least 1")
@@ -109,11 +102,6 @@ class SearchConfig(StudyConfig):
             raise SettingError(f"minutes={self.minutes}: must be above 0 and finite")
         if self.seed < 0:
             raise SettingError(f"seed={self.seed}: must be at least 0")
-        if self.objective == "both" and self.pruner not in (None, "none"):
-            raise SettingError(
-                f"pruner {self.pruner!r}: Optuna prunes only where there is one objective; take "
-                "objective f1, or leave pruner out"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,18 +111,7 @@ class ReportConfig(StudyConfig):
     Args:
         study: Name of the study.
         storage: Where it is kept, as given to search. Unset: sqlite:///STUDY.db.
-        best: How many of the best trials to report.
         default: Test the default configuration as well; it may have to be trained.
-
-    Raises:
-        SettingError: A value is not allowed.
     """
 
-    best: int = 3
     default: bool = True
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        super().__post_init__()
-        if self.best < 1:
-            raise SettingError(f"best={self.best}: must be at least 1")

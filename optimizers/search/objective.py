@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from statistics import fmean
 
 from optuna import Trial, TrialPruned
 
@@ -24,8 +25,8 @@ class Objective:
 
     A trial that any other error ends is queued again.
 
-    It keeps as the trial's user attributes: ``settings``, then ``f1``, ``tokens`` (the mean per
-    session), ``tokens_spent`` and, where the trial fails for a reason of its own, ``failure``.
+    It keeps as the trial's user attributes: ``settings``, then ``f1`` and ``tokens`` (the mean per
+    session), or, where the trial fails for a reason of its own, ``failure``.
 
     Args:
         answer: Carries out settings: yields an answer per session, in their order. It is closed
@@ -33,7 +34,6 @@ class Objective:
         space: Chooses the settings.
         sessions: Validation sessions with gold, at least one.
         single: Whether F1 is the only objective; only then can a trial be pruned.
-        report_mean: Whether a pruner is told the mean so far instead of each session's score.
     """
 
     def __init__(
@@ -43,13 +43,11 @@ class Objective:
         sessions: Sequence[Session],
         *,
         single: bool = False,
-        report_mean: bool = False,
     ) -> None:
         self._answer = answer
         self._space = space
         self._sessions = sessions
         self._single = single
-        self._report_mean = report_mean
 
     def __call__(self, trial: Trial) -> float | tuple[float, float]:
         """Carry out one trial.
@@ -75,26 +73,22 @@ class Objective:
     def _score(self, trial: Trial, settings: TrialSettings) -> float | tuple[float, float]:
         scores: list[float] = []
         spent = 0
-        try:
-            with closing(self._answer(settings)) as answers:
-                for session, answer in zip(self._sessions, answers, strict=True):
-                    found = [bundle.items for bundle in answer.bundles]
-                    scores.append(matched_f1(session.gold, found))
-                    spent += answer.input_tokens + answer.output_tokens
-                    if self._single and len(scores) < len(self._sessions):
-                        self._prune(trial, scores)
-        finally:
-            trial.set_user_attr("tokens_spent", spent)
-        f1, tokens = _mean(scores), spent / len(scores)
+        with closing(self._answer(settings)) as answers:
+            for session, answer in zip(self._sessions, answers, strict=True):
+                scores.append(matched_f1(session.gold, answer.items))
+                spent += answer.input_tokens + answer.output_tokens
+                if self._single and len(scores) < len(self._sessions):
+                    self._prune(trial, scores)
+        f1, tokens = fmean(scores), spent / len(scores)
         trial.set_user_attr("f1", f1)
         trial.set_user_attr("tokens", tokens)
         return f1 if self._single else (f1, tokens)
 
     def _prune(self, trial: Trial, scores: Sequence[float]) -> None:
-        trial.report(_mean(scores) if self._report_mean else scores[-1], len(scores) - 1)
+        trial.report(scores[-1], len(scores) - 1)
         if trial.should_prune():
             # Samplers take the last reported value for the trial's.
-            trial.report(_mean(scores), len(self._sessions))
+            trial.report(fmean(scores), len(self._sessions))
             raise TrialPruned(f"after {len(scores)} of {len(self._sessions)} sessions")
 
 
@@ -123,7 +117,3 @@ def own_reason(error: BaseException) -> str | None:
 def _memory_errors() -> tuple[type[BaseException], ...]:
     torch = sys.modules.get("torch")
     return (MemoryError,) if torch is None else (MemoryError, torch.OutOfMemoryError)
-
-
-def _mean(scores: Sequence[float]) -> float:
-    return sum(scores) / len(scores)

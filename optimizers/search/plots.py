@@ -5,12 +5,9 @@ from typing import Any
 
 import optuna
 from optuna import visualization
-from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial
 
 _F1, _TOKENS = "matched F1 on validation", "tokens per session"
-# Importances compare the best quarter of the trials with all.
-_BEST = 0.25
 
 
 def plot_study(study: optuna.Study) -> dict[str, str]:
@@ -29,13 +26,10 @@ def plot_study(study: optuna.Study) -> dict[str, str]:
         if len(study.directions) == 2:
             names = [_F1, _TOKENS]
             figures["Pareto front"] = visualization.plot_pareto_front(study, target_names=names)
+        # PED-ANOVA takes low values for the better ones.
         figures["Importances (PED-ANOVA; of few trials they are rough)"] = (
             visualization.plot_param_importances(
-                study,
-                PedAnovaImportanceEvaluator(target_quantile=_BEST),
-                # It takes low values for the better ones.
-                target=lambda trial: -_f1(trial),
-                target_name=_F1,
+                study, target=lambda trial: -_f1(trial), target_name=_F1
             )
         )
         figures["Slices"] = visualization.plot_slice(study, target=_f1, target_name=_F1)
@@ -46,5 +40,4 @@ def plot_study(study: optuna.Study) -> dict[str, str]:
 
 
 def _f1(trial: FrozenTrial) -> float:
-    f1: float = trial.values[0]
-    return f1
+    return float(trial.values[0])

@@ -1,6 +1,5 @@
 """`report_search`: what a study found, as JSON and as one HTML page that loads nothing."""
 
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,13 +17,15 @@ from routedk.optimizers.search.config import ReportConfig
 from routedk.optimizers.search.plots import plot_study
 from routedk.optimizers.search.retest import default_settings, retest
 from routedk.optimizers.search.settings import TrialSettings, in_words
-from routedk.optimizers.search.storage import shown_url
+from routedk.optimizers.search.storage import parse_url
 from routedk.optimizers.search.study import read_study
 from routedk.optimizers.search.trial import runner_of
 from routedk.types import Session
 
 REPORT = "report.json"
 PAGE = "report.html"
+# So many trials are scored on the test split.
+_BEST = 3
 
 
 def report_search(
@@ -55,7 +56,7 @@ def report_search(
     """
     config = config or ReportConfig()
     study = read_study(config)
-    best = best_trials(study)[: config.best]
+    best = best_trials(study)[:_BEST]
     tested: list[dict[str, Any]] = []
     if parts is not None and best:
         if both := {s.id for s in parts["test"]} & {s.id for s in (*parts["train"], *parts["val"])}:
@@ -75,7 +76,7 @@ def report_search(
         "front": [_on_validation(trial) for trial in study.best_trials],
         "test": tested,
         "failures": {trial.number: trial.user_attrs.get("failure") for trial in failed},
-        "dashboard": shlex.join(["optuna-dashboard", shown_url(config.url)]),
+        "storage": str(parse_url(config.url)),
         "versions": {**versions(), "optuna": optuna.__version__},
     }
     write_json(Path(output) / REPORT, record)

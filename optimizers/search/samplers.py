@@ -1,4 +1,4 @@
-"""Optuna's samplers and pruners by name, and a sampler whose seed survives a restart."""
+"""Optuna's samplers by name, and a sampler whose seed survives a restart."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -6,7 +6,6 @@ from typing import Any
 
 from optuna import Study
 from optuna.distributions import BaseDistribution
-from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, WilcoxonPruner
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
 
@@ -15,14 +14,6 @@ SAMPLERS: Mapping[str, Callable[..., BaseSampler]] = {
     "nsgaii": partial(NSGAIISampler, population_size=10),
     "gp": GPSampler,
     "random": RandomSampler,
-}
-# Before so many sessions no trial is pruned.
-_WARMUP = 6
-PRUNERS: Mapping[str, Callable[[], BasePruner]] = {
-    "none": NopPruner,
-    "wilcoxon": partial(WilcoxonPruner, n_startup_steps=_WARMUP),
-    "median": partial(MedianPruner, n_warmup_steps=_WARMUP),
-    "hyperband": partial(HyperbandPruner, min_resource=_WARMUP),
 }
 
 

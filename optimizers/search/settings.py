@@ -1,17 +1,11 @@
 """`TrialSettings`: what one trial of a search distils, trains and shows."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from routedk.programs.knowledge.utilization import UTILIZATIONS, Utilization
-
-UtilizationName = Literal["ICL", "SFT", "SFT+ICL"]
-Format = Literal["pattern", "rule", "thought"]
-Strategy = Literal["random", "length", "diversity", "difficulty"]
-Expert = Literal["base", "rule", "thought"]
-Enhancement = Literal["greedy", "consensus"]
 
 
 class TrialSettings(BaseModel):
@@ -37,18 +31,18 @@ class TrialSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    utilization: UtilizationName = "ICL"
-    formats: tuple[Format, ...] = ()
-    strategy: Strategy = "random"
+    utilization: str = "ICL"
+    formats: tuple[str, ...] = ()
+    strategy: str = "random"
     ratio: float = 1.0
-    experts: tuple[Expert, ...] | None = None
+    experts: tuple[str, ...] | None = None
     fusion: str | None = None
     r: int | None = None
     learning_rate: float | None = None
     epochs: float | None = None
     neighbours: int = 0
     rules: int = 0
-    enhancement: Enhancement = "greedy"
+    enhancement: str = "greedy"
 
     @property
     def use(self) -> Utilization:
@@ -60,15 +54,11 @@ class TrialSettings(BaseModel):
         return self.model_dump(mode="json")
 
 
-def shown_values(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Those of `TrialSettings.to_dict` that a trial has; sets are joined by ``+``."""
-    return {
-        name: "+".join(value) or "none" if isinstance(value, list) else str(value)
+def in_words(settings: Mapping[str, Any]) -> str:
+    """`TrialSettings.to_dict` on one line: what the trial has, sets joined by ``+``."""
+    shown = {
+        name: "+".join(value) or "none" if isinstance(value, list) else value
         for name, value in settings.items()
         if value is not None
     }
-
-
-def in_words(settings: Mapping[str, Any]) -> str:
-    """Settings on one line."""
-    return ", ".join(f"{name} {value}" for name, value in shown_values(settings).items())
+    return ", ".join(f"{name} {value}" for name, value in shown.items())

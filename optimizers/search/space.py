@@ -1,32 +1,32 @@
 """`SearchSpace`: what a study chooses from, and how a trial's settings are chosen from it."""
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeAlias, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, Tag, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Strict,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
+from routedk.adapters.generate import Enhancement
 from routedk.errors import DataError
 from routedk.files import read_text
-from routedk.optimizers.search.dimensions import (
-    DIMENSION,
-    Range,
-    Values,
-    has_positive,
-    suggest_number,
-    suggest_value,
-)
-from routedk.optimizers.search.settings import (
-    Enhancement,
-    Strategy,
-    TrialSettings,
-    UtilizationName,
-)
-from routedk.programs.knowledge.utilization import UTILIZATIONS
+from routedk.optimizers.search.settings import TrialSettings
+from routedk.programs.knowledge.utilization import UTILIZATIONS, UtilizationName
+from routedk.programs.teachers.config import Strategy
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
+Value = TypeVar("Value")
 FormatSet = Literal[
     "none",
     "pattern",
@@ -41,21 +41,55 @@ ExpertSet = Literal["base", "base+rule", "base+thought", "base+rule+thought"]
 FusionName = Literal[
     "softmax", "static", "top1", "layerwise", "sparsegen", "uniform", "merged", "single"
 ]
+
+
+class Range(BaseModel, Generic[Value]):
+    """All numbers between two, both included.
+
+    Args:
+        low: The smallest.
+        high: The largest, at least ``low``.
+        step: Distance between neighbouring values; None for a continuous range.
+        log: Whether to sample on a logarithmic scale; needs no step.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    low: Value
+    high: Value
+    step: Value | None = None
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> "Range[Value]":
+        low: Any = self.low
+        if low > self.high:
+            raise ValueError(f"low={low} is above high={self.high}")
+        if self.log and self.step is not None:
+            raise ValueError("log needs no step")
+        return self
+
+
+def _kind(value: Any) -> str:
+    return "range" if isinstance(value, Mapping | Range) else "values"
+
+
+_DIMENSION = Discriminator(_kind)
+Values: TypeAlias = Annotated[tuple[Value, ...], Field(min_length=1), Tag("values")]
 _Share = Annotated[float, Strict(), Field(gt=0, le=1)]
 _Positive = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
 _Rank = Annotated[int, Strict(), Field(ge=1)]
 _Count = Annotated[int, Strict(), Field(ge=0)]
-_Shares = Annotated[Values[_Share] | Annotated[Range[_Share], Tag("range")], DIMENSION]
-_Positives = Annotated[Values[_Positive] | Annotated[Range[_Positive], Tag("range")], DIMENSION]
-_Ranks = Annotated[Values[_Rank] | Annotated[Range[_Rank], Tag("range")], DIMENSION]
-_Counts = Annotated[Values[_Count] | Annotated[Range[_Count], Tag("range")], DIMENSION]
+_Shares = Annotated[Values[_Share] | Annotated[Range[_Share], Tag("range")], _DIMENSION]
+_Positives = Annotated[Values[_Positive] | Annotated[Range[_Positive], Tag("range")], _DIMENSION]
 
 
 class SearchSpace(BaseModel):
-    """What may be chosen: each dimension a list of values or, for numbers, a `Range`.
+    """What may be chosen: each dimension a list of values, or a `Range`.
 
     A single value fixes a dimension, a shorter list narrows it, other values extend it. The
-    default is lists and not ranges, so that trials often share what is expensive to make.
+    default is lists and not ranges, so that trials often share what is expensive to make; whole
+    numbers are lists always.
 
     Args:
         utilization: Where knowledge is used.
@@ -72,8 +106,8 @@ class SearchSpace(BaseModel):
         enhancement: How an answer is chosen.
 
     Raises:
-        ValidationError: A value is not allowed, or can never be chosen beside the other
-            dimensions. It is a ``ValueError``.
+        ValidationError: A value is not allowed, or no combination is possible. It is a
+            ``ValueError``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,11 +118,11 @@ class SearchSpace(BaseModel):
     ratio: _Shares = (0.1, 0.3, 1.0)
     experts: Values[ExpertSet] = get_args(ExpertSet)
     fusion: Values[FusionName] = get_args(FusionName)
-    r: _Ranks = (4, 8, 16)
+    r: Values[_Rank] = (4, 8, 16)
     learning_rate: _Positives = (1e-3, 2e-3, 4e-3)
     epochs: _Positives = (2.0, 4.0, 6.0)
-    neighbours: _Counts = (0, 1, 2, 4)
-    rules: _Counts = (0, 4, 8, 16)
+    neighbours: Values[_Count] = (0, 1, 2, 4)
+    rules: Values[_Count] = (0, 4, 8, 16)
     enhancement: Values[Enhancement] = get_args(Enhancement)
 
     @model_validator(mode="before")
@@ -100,17 +134,11 @@ class SearchSpace(BaseModel):
         return {**values, **single, **lists}
 
     @model_validator(mode="after")
-    def _reachable(self) -> "SearchSpace":
-        reached = {name: self._formats_under(name) for name in self.utilization}
-        lost: list[str] = [name for name, formats in reached.items() if not formats]
-        if "formats" in self.model_fields_set:
-            lost += [
-                f for f in self.formats if not any(f in formats for formats in reached.values())
-            ]
-        if lost and self.model_fields_set:
+    def _possible(self) -> "SearchSpace":
+        if not any(map(self._formats_under, self.utilization)):
             raise ValueError(
-                f"{lost[0]!r} can never be chosen beside the other dimensions, leave it out or "
-                "give them more values"
+                "no combination of these values is possible: a format must be shown in the prompt "
+                "or have an expert that learns from it"
             )
         return self
 
@@ -120,35 +148,47 @@ class SearchSpace(BaseModel):
         Args:
             trial: Is asked for values. The choices of a parameter are the same in every trial.
         """
-
-        def choose(name: str, allowed: tuple[Any, ...]) -> Any:
-            return suggest_value(trial, name, getattr(self, name), allowed)
-
-        def number(name: str, *, positive: bool = False) -> Any:
-            return suggest_number(trial, name, getattr(self, name), positive=positive)
-
-        utilization = choose(
-            "utilization", tuple(u for u in self.utilization if self._formats_under(u))
+        utilization = self._choose(
+            trial, "utilization", tuple(u for u in self.utilization if self._formats_under(u))
         )
         use = UTILIZATIONS[utilization]
-        formats = choose("formats", self._formats_under(utilization))
+        formats = self._choose(trial, "formats", self._formats_under(utilization))
         chosen: dict[str, Any] = {"utilization": utilization, "formats": _members(formats)}
         if chosen["formats"]:
-            chosen["ratio"] = number("ratio")
+            chosen["ratio"] = self._choose(trial, "ratio")
             # All sessions are the same sample by every strategy.
             if chosen["ratio"] < 1:
-                chosen["strategy"] = choose("strategy", self.strategy)
+                chosen["strategy"] = self._choose(trial, "strategy")
         if use.trains:
-            experts = choose("experts", self._experts_for(utilization, formats))
+            experts = self._choose(trial, "experts", self._experts_for(utilization, formats))
             chosen["experts"] = _members(experts)
             chosen["fusion"] = self._suggest_fusion(trial, chosen["experts"])
             for name in ("r", "learning_rate", "epochs"):
-                chosen[name] = number(name)
+                chosen[name] = self._choose(trial, name)
         if use.prompts:
-            chosen["neighbours"] = number("neighbours", positive="thought" in chosen["formats"])
+            thoughts = "thought" in chosen["formats"]
+            some = tuple(filter(None, self.neighbours)) if thoughts else None
+            chosen["neighbours"] = self._choose(trial, "neighbours", some)
             if "rule" in chosen["formats"]:
-                chosen["rules"] = number("rules", positive=True)
-        return TrialSettings(**chosen, enhancement=choose("enhancement", self.enhancement))
+                chosen["rules"] = self._choose(trial, "rules", tuple(filter(None, self.rules)))
+        return TrialSettings(**chosen, enhancement=self._choose(trial, "enhancement"))
+
+    def _choose(self, trial: "BaseTrial", name: str, allowed: tuple[Any, ...] | None = None) -> Any:
+        """A value of a dimension; a trial is asked only where there is more than one.
+
+        Optuna wants the choices of a parameter to be the same in every trial. So where some values
+        are not allowed, the parameter's name says which: ``rules without 0``.
+        """
+        dimension = getattr(self, name)
+        if isinstance(dimension, Range):
+            step, log = dimension.step, dimension.log
+            return trial.suggest_float(name, dimension.low, dimension.high, step=step, log=log)
+        allowed = dimension if allowed is None else allowed
+        if len(allowed) == 1:
+            return allowed[0]
+        if left_out := [str(value) for value in dimension if value not in allowed]:
+            name = f"{name} without {', '.join(left_out)}"
+        return trial.suggest_categorical(name, allowed)
 
     def _formats_under(self, utilization: str) -> tuple[str, ...]:
         """The sets of formats in which each has a use: it is shown, or an expert learns from it."""
@@ -160,8 +200,8 @@ class SearchSpace(BaseModel):
                 return False
             return not use.prompts or (
                 (not use.trains or bool(members))
-                and ("rule" not in members or has_positive(self.rules))
-                and ("thought" not in members or has_positive(self.neighbours))
+                and ("rule" not in members or any(self.rules))
+                and ("thought" not in members or any(self.neighbours))
             )
 
         return tuple(filter(fits, self.formats))
@@ -182,7 +222,7 @@ class SearchSpace(BaseModel):
             return f"single:{experts[0]}"
         # Which one of three experts it uses would be one more choice.
         allowed = tuple(f for f in self.fusion if f != "single" or len(experts) == 2)
-        fusion: str = suggest_value(trial, "fusion", self.fusion, allowed)
+        fusion: str = self._choose(trial, "fusion", allowed)
         return f"single:{experts[1]}" if fusion == "single" else fusion
 
 
@@ -206,14 +246,10 @@ def read_space(path: str | Path) -> SearchSpace:
         raise DataError(f"not TOML: {error}", path=path, hint="fix it") from None
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        allowed = ", ".join(SearchSpace.model_fields)
-        unknown = first["type"] == "extra_forbidden"
-        raise DataError(
-            f"{place or 'space'}: {first['msg']}, found {first['input']!r}",
-            path=path,
-            hint=f"keys are {allowed}" if unknown else "fix it, or leave it out for the default",
-        ) from None
+        place = ".".join(str(part) for part in first["loc"]) or "space"
+        problem = f"{place}: {first['msg']}, found {first['input']!r}"
+        hint = f"dimensions are {', '.join(SearchSpace.model_fields)}"
+        raise DataError(problem, path=path, hint=hint) from None
 
 
 def _members(subset: str) -> tuple[str, ...]:

@@ -1,34 +1,38 @@
 """One Optuna study: made, resumed or joined, and run until its budget is used up."""
 
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.pruners import WilcoxonPruner
 from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
 from routedk.errors import SettingError
 from routedk.optimizers.search.config import SearchConfig, StudyConfig
-from routedk.optimizers.search.identity import IDENTITY, check_identity
 from routedk.optimizers.search.objective import Answering, Objective, TrialFailure
-from routedk.optimizers.search.samplers import PRUNERS, SeededSampler
+from routedk.optimizers.search.samplers import SeededSampler
 from routedk.optimizers.search.space import SearchSpace
 from routedk.optimizers.search.storage import (
     GRACE,
-    JOURNAL,
     experimental,
-    file_of,
     open_storage,
-    shown_url,
+    parse_url,
     storage_errors,
 )
 from routedk.types import Session
 
 logger = logging.getLogger(__name__)
 
+IDENTITY = "routedk"
+"""The study's user attribute that holds what it was made with."""
+# Before so many sessions no trial is pruned.
+_WARMUP = 6
 _WAIT = 1.0
 OnTrial = Callable[[optuna.Study, FrozenTrial], None]
 
@@ -61,8 +65,7 @@ def run_study(
         RouteDKError: The storage failed.
     """
     single = config.objective == "f1"
-    pruner = config.pruner or ("wilcoxon" if single else "none")
-    objective = Objective(answer, space, sessions, single=single, report_mean=pruner != "wilcoxon")
+    objective = Objective(answer, space, sessions, single=single)
     dimensions = space.model_dump(mode="json")
     mine = {
         "objective": config.objective,
@@ -75,13 +78,13 @@ def run_study(
             study_name=config.study,
             directions=["maximize"] if single else ["maximize", "minimize"],
             sampler=SeededSampler(config.sampler, config.seed),
-            pruner=PRUNERS[pruner](),
+            pruner=WilcoxonPruner(n_startup_steps=_WARMUP),
             load_if_exists=True,
         )
         if IDENTITY not in study.user_attrs and not study.get_trials(deepcopy=False):
             study.set_user_attr(IDENTITY, mine)
         # Read again: of workers that make a study at once, all but the last one see another's.
-        check_identity(config.study, study.user_attrs.get(IDENTITY, {}), mine)
+        check_identity(study, mine)
         _run(study, objective, config, callbacks)
     return study
 
@@ -93,20 +96,43 @@ def read_study(config: StudyConfig) -> optuna.Study:
         SettingError: There is none of this name.
         RouteDKError: The storage failed.
     """
-    file = file_of(config.url)
+    url = parse_url(config.url)
     known: list[str] = []
-    if file is None or file.is_file():
+    # To open an SQLite file would make it.
+    if url.get_backend_name() != "sqlite" or Path(url.database or "").is_file():
         with storage_errors(config.url):
             storage = open_storage(config.url)
             known = optuna.get_all_study_names(storage)
             if config.study in known:
                 study = optuna.load_study(study_name=config.study, storage=storage)
-                check_identity(config.study, study.user_attrs.get(IDENTITY, {}), {})
+                check_identity(study, {})
                 return study
     raise SettingError(
-        f"study {config.study!r} is not in {shown_url(config.url)}: there are "
-        f"{', '.join(sorted(known)) or 'none'}"
+        f"study {config.study!r} is not in {url}: there are {', '.join(sorted(known)) or 'none'}"
     )
+
+
+def check_identity(study: optuna.Study, mine: Mapping[str, Any]) -> None:
+    """Check that a study is resumed as it was made.
+
+    Args:
+        study: The study.
+        mine: What it would be resumed with, ready for JSON.
+
+    Raises:
+        SettingError: It was made with something else, or by something else; the message names the
+            first difference.
+    """
+    name, theirs = study.study_name, study.user_attrs.get(IDENTITY)
+    if theirs is None:
+        raise SettingError(f"study {name!r} was not made by routedk search: name another")
+    # JSON, as it comes back from a storage.
+    for key, value in json.loads(json.dumps(mine)).items():
+        if theirs.get(key) != value:
+            raise SettingError(
+                f"study {name!r} was made with another {key}: {theirs.get(key)}, not {value}; "
+                "resume it with the data and settings it was made with, or name another study"
+            )
 
 
 def is_done(trial: FrozenTrial) -> bool:
@@ -126,31 +152,25 @@ def _run(
         done = sum(map(is_done, trials))
         # A killed worker's trial is tried again, also where another one took its place meanwhile.
         retry = any(t.state == TrialState.WAITING and retry_history(t) for t in trials)
-        spent = sum(trial.user_attrs.get("tokens_spent", 0) for trial in trials)
         minutes = (time.monotonic() - started) / 60
-        if (
-            (done >= config.trials and not retry)
-            or (config.tokens is not None and spent >= config.tokens)
-            or (config.minutes is not None and minutes >= config.minutes)
-        ):
-            logger.info("%d trials, %d tokens, %.1f minutes here", done, spent, minutes)
+        out_of_time = config.minutes is not None and minutes >= config.minutes
+        if out_of_time or (done >= config.trials and not retry):
+            logger.info("%d trials, %.1f minutes here", done, minutes)
             return
-        if retry or done + _running(trials, config) < config.trials:
+        if retry or done + _running(trials, config.heartbeat) < config.trials:
             study.optimize(objective, n_trials=1, catch=(TrialFailure,), callbacks=callbacks)
         else:
             time.sleep(_WAIT)
             optuna.storages.fail_stale_trials(study)
 
 
-def _running(trials: Sequence[FrozenTrial], config: SearchConfig) -> int:
+def _running(trials: Sequence[FrozenTrial], heartbeat: int) -> int:
     """The trials that other workers are expected to end: a dead one's is queued again when stale.
 
-    A journal keeps no heartbeats. In a database they begin after the trial does: one that has not
-    chosen its settings for a whole grace period died before.
+    Heartbeats begin after the trial does: one that has not chosen its settings for a whole grace
+    period died before.
     """
-    if config.url.startswith(JOURNAL):
-        return 0
-    recent = datetime.now() - timedelta(seconds=GRACE * config.heartbeat)
+    recent = datetime.now() - timedelta(seconds=GRACE * heartbeat)
     return sum(
         trial.state == TrialState.RUNNING
         and ("settings" in trial.user_attrs or (trial.datetime_start or recent) > recent)

@@ -1,7 +1,6 @@
 """What carries out a trial: its settings become the configs of the verbs, over one store."""
 
 import random
-import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,15 +12,15 @@ from optuna import Study
 from routedk.adapters.generate import GenerateConfig, stream_answers
 from routedk.adapters.lm import resolve_lm
 from routedk.adapters.train import TrainConfig, train
-from routedk.artifacts import ArtifactStore
+from routedk.artifacts import ArtifactStore, content_hash
+from routedk.data.records import session_to_record
 from routedk.errors import SettingError
-from routedk.eval.matched import matched_f1
 from routedk.optimizers.compile import CompileConfig, compile_program
 from routedk.optimizers.search.config import SearchConfig
-from routedk.optimizers.search.identity import IDENTITY, check_identity, sessions_record
 from routedk.optimizers.search.settings import TrialSettings
+from routedk.optimizers.search.study import IDENTITY, check_identity
 from routedk.programs.distill import DistillConfig, distill
-from routedk.programs.sampling.difficulty import write_scores
+from routedk.programs.sampling.difficulty import score_sessions
 from routedk.types import Answer, KnowledgeBase, Session
 
 if TYPE_CHECKING:
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
 
 # Patterns in a prompt that shows any, the nearest ones.
 _PATTERNS = 3
+# A pruner can stop a trial after so many answers.
+_BATCH = 16
 # What a runner reads of the config of its search.
 _SAME = ("student", "dtype", "seed", "max_validation")
 
@@ -48,31 +49,36 @@ class Built:
     lm: Any
 
 
-@dataclass(frozen=True, kw_only=True)
 class TrialRunner:
     """Distils, trains, compiles and answers; what the store holds already is not made again.
 
     Args:
         train: Training sessions.
-        validation: Sessions that groupings are chosen on and trials are scored on.
+        validation: Validation sessions. Groupings are chosen and trials are scored on those with
+            gold, or on the config's seeded sample of them.
         config: Of the search.
-        store: Keeps what the verbs make.
+        store: Keeps what the verbs make: an artifact store or its folder; None for the one in the
+            cache folder.
 
     Raises:
         SettingError: There is no session to learn from or none to score, or one is in both sets.
     """
 
-    train: Sequence[Session]
-    validation: Sequence[Session]
-    config: SearchConfig
-    store: ArtifactStore
-
-    def __post_init__(self) -> None:
-        """Check the sessions."""
-        for name in ("train", "validation"):
-            if not any(session.gold for session in getattr(self, name)):
-                raise SettingError(f"{name}: no session has gold bundles, a search needs them")
-        if both := {s.id for s in self.train} & {s.id for s in self.validation}:
+    def __init__(
+        self,
+        train: Sequence[Session],
+        validation: Sequence[Session],
+        config: SearchConfig,
+        store: ArtifactStore | str | Path | None,
+    ) -> None:
+        self.train = train
+        self.validation = _scored(validation, config)
+        self.config = config
+        self._store = ArtifactStore.of(store)
+        if not self.validation or not any(session.gold for session in train):
+            part = "train" if self.validation else "validation"
+            raise SettingError(f"{part}: no session has gold bundles, a search needs them")
+        if both := {s.id for s in train} & {s.id for s in validation}:
             raise SettingError(
                 f"{len(both)} validation sessions are training sessions, e.g. {min(both)!r}: "
                 "split again"
@@ -83,31 +89,35 @@ class TrialRunner:
         """What must be the same wherever the study is resumed, reported or exported."""
         return {
             **{name: getattr(self.config, name) for name in _SAME},
-            "train": sessions_record(self.train),
-            "validation": sessions_record(self.validation),
+            "train": _record(self.train),
+            "validation": _record(self.validation),
         }
 
     def answers(
-        self, settings: TrialSettings, sessions: Sequence[Session], *, batch: int | None = None
+        self, settings: TrialSettings, sessions: Sequence[Session] | None = None
     ) -> Generator[Answer]:
         """Answer sessions as a trial does, in their order.
 
         Args:
             settings: The trial's.
-            sessions: What to answer; none of them is shown as a neighbour.
-            batch: How many are answered before the first answer is yielded; None leaves it to
-                `stream_answers`.
+            sessions: What to answer, none of them from the training sessions; None for the
+                validation sessions.
 
         Raises:
             RouteDKError: The trial cannot be carried out.
         """
-        step = batch or len(sessions)
-        config = GenerateConfig(enhancement=settings.enhancement, seed=self.config.seed)
+        sessions = self.validation if sessions is None else sessions
+        step = _BATCH if self.config.objective == "f1" else len(sessions)
+        config: Any = {"enhancement": settings.enhancement, "seed": self.config.seed}
         with self.built(settings) as built:
             for first in range(0, len(sessions), step):
                 some = sessions[first : first + step]
                 yield from stream_answers(
-                    some, config, program=built.program, lm=built.lm, store=self.store
+                    some,
+                    GenerateConfig(**config),
+                    program=built.program,
+                    lm=built.lm,
+                    store=self._store,
                 )
 
     @contextmanager
@@ -117,17 +127,22 @@ class TrialRunner:
         if settings.formats:
             knowledge = _in_formats(self._distilled(settings), settings.formats)
         experts = self._trained(settings, knowledge) if settings.use.trains else None
-        config = CompileConfig(
-            utilization=settings.utilization,
-            neighbours=settings.neighbours,
-            rules=settings.rules,
-            patterns=_PATTERNS if settings.use.prompts and knowledge.patterns else 0,
-            experts=experts,
-            seed=self.config.seed,
-        )
+        config: Any = {
+            "utilization": settings.utilization,
+            "neighbours": settings.neighbours,
+            "rules": settings.rules,
+            "patterns": _PATTERNS if settings.use.prompts else 0,
+            "experts": experts,
+            "seed": self.config.seed,
+        }
         with self._student(experts) as lm:
             program = compile_program(
-                self.train, self.validation, knowledge, config, lm=lm, store=self.store
+                self.train,
+                self.validation,
+                knowledge,
+                CompileConfig(**config),
+                lm=lm,
+                store=self._store,
             )
             yield Built(program=program, experts=experts, lm=lm)
 
@@ -141,25 +156,20 @@ class TrialRunner:
             "student": self.config.student,
             "seed": self.config.seed,
         }
-        return train(self.train, knowledge, TrainConfig(**config), store=self.store)
+        return train(self.train, knowledge, TrainConfig(**config), store=self._store)
 
     def _distilled(self, settings: TrialSettings) -> KnowledgeBase:
         """All formats at once, for trials to share."""
-        config: Any = {"ratio": settings.ratio, "strategy": settings.strategy}
-        with tempfile.TemporaryDirectory() as folder:
-            if settings.strategy == "difficulty":
-                config["scores"] = Path(folder) / "scores.jsonl"
-                write_scores(config["scores"], self._scores())
-            config["seed"] = self.config.seed
-            return distill(self.train, DistillConfig(**config), store=self.store)
-
-    def _scores(self) -> dict[str, float]:
-        """How well the base model, zero-shot, answers the training sessions."""
-        known = [session for session in self.train if session.bundles is not None]
-        with self._student(None) as lm:
-            answers = stream_answers(known, lm=lm, store=self.store)
-            pairs = zip(known, answers, strict=True)
-            return {one.id: matched_f1(one.gold, answer.items) for one, answer in pairs}
+        config: Any = {
+            "ratio": settings.ratio,
+            "strategy": settings.strategy,
+            "seed": self.config.seed,
+        }
+        if settings.strategy == "difficulty":
+            # How well the base model, zero-shot, answers the training sessions.
+            with self._student(None) as lm:
+                config["scores"] = score_sessions(self.train, lm, store=self._store)
+        return distill(self.train, DistillConfig(**config), store=self._store)
 
     @contextmanager
     def _student(self, experts: Path | None) -> Iterator[Any]:
@@ -189,23 +199,23 @@ def runner_of(
     """
     made_with = study.user_attrs[IDENTITY]
     config = SearchConfig(**{name: made_with[name] for name in _SAME})
-    runner = TrialRunner(
-        train=train,
-        validation=scored_sessions(validation, config),
-        config=config,
-        store=ArtifactStore.of(store),
-    )
-    check_identity(study.study_name, made_with, runner.identity)
+    runner = TrialRunner(train, validation, config, store)
+    check_identity(study, runner.identity)
     return runner
 
 
-def scored_sessions(validation: Sequence[Session], config: SearchConfig) -> list[Session]:
-    """The validation sessions with gold, or the config's seeded sample of them, in their order."""
+def _scored(validation: Sequence[Session], config: SearchConfig) -> list[Session]:
     scored = [session for session in validation if session.gold]
     if config.max_validation is None or config.max_validation >= len(scored):
         return scored
     places = random.Random(config.seed).sample(range(len(scored)), config.max_validation)
     return [scored[place] for place in sorted(places)]
+
+
+def _record(sessions: Sequence[Session]) -> str:
+    """The number of sessions and a hash of all that they hold, in their order."""
+    digest = content_hash([session_to_record(session) for session in sessions])
+    return f"{len(sessions)} sessions, {digest[:12]}"
 
 
 def _in_formats(knowledge: KnowledgeBase, formats: Sequence[str]) -> KnowledgeBase:

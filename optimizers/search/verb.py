@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +12,6 @@ from routedk.types import Session
 
 if TYPE_CHECKING:
     import optuna
-
-# A pruner can stop a trial after so many answers.
-_BATCH = 16
 
 
 def search(
@@ -56,7 +52,7 @@ def search(
     from routedk.adapters.student import DEFAULT_STUDENT, find_student
     from routedk.optimizers.search.study import run_study
     from routedk.optimizers.search.tracking import trackers
-    from routedk.optimizers.search.trial import TrialRunner, scored_sessions
+    from routedk.optimizers.search.trial import TrialRunner
 
     config = config or SearchConfig()
     # What is wrong for every trial is an error before there is a study.
@@ -65,14 +61,10 @@ def search(
         config = replace(config, student=str(student.resolve()))
     if space is None:
         space = SearchSpace() if config.space is None else read_space(config.space)
-    scored = scored_sessions(validation, config)
-    runner = TrialRunner(
-        train=train, validation=scored, config=config, store=ArtifactStore.of(store)
-    )
-    batch = _BATCH if config.objective == "f1" else len(scored)
+    runner = TrialRunner(train, validation, config, store)
     return run_study(
-        partial(runner.answers, sessions=scored, batch=batch),
-        scored,
+        runner.answers,
+        runner.validation,
         space,
         config,
         identity=runner.identity,

@@ -9,9 +9,8 @@ from optuna.trial import FixedTrial
 from pydantic import ValidationError
 
 from routedk.errors import DataError
-from routedk.optimizers.search.dimensions import Range
 from routedk.optimizers.search.settings import TrialSettings
-from routedk.optimizers.search.space import SearchSpace, read_space
+from routedk.optimizers.search.space import Range, SearchSpace, read_space
 
 
 class DrawnTrial:
@@ -26,12 +25,6 @@ class DrawnTrial:
         self.choices[name] = tuple(choices)
         return self.data.draw(st.sampled_from(choices), label=name)
 
-    def suggest_int(
-        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
-    ) -> int:
-        self.choices[name] = (low, high, step, log)
-        return self.data.draw(st.sampled_from(range(low, high + 1, step)), label=name)
-
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
@@ -40,8 +33,7 @@ class DrawnTrial:
 
 
 RANGES = SearchSpace(
-    neighbours={"low": 0, "high": 4},
-    rules={"low": 0, "high": 8, "step": 4},
+    ratio={"low": 0.1, "high": 1.0},
     learning_rate={"low": 1e-4, "high": 1e-2, "log": True},
 )
 
@@ -119,7 +111,7 @@ def test_a_space_in_toml(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("fusions = 'softmax'", "fusions: Extra inputs are not permitted"),
-        ("fusions = 'softmax'", "keys are utilization, formats, strategy"),
+        ("fusions = 'softmax'", "dimensions are utilization, formats, strategy"),
         ("strategy = ['length', 'size']", "strategy.1: Input should be 'random', 'length'"),
         ("formats = ['rules']", "formats.0: Input should be 'none', 'pattern', 'rule'"),
         ("experts = 'rule'", "experts.0: Input should be 'base', 'base+rule'"),
@@ -132,15 +124,16 @@ def test_a_space_in_toml(tmp_path: Path) -> None:
         ("ratio = [true]", "Input should be a valid number, found True"),
         ("epochs = [nan]", "found nan"),
         ("epochs = { low = 1.0, high = inf }", "found inf"),
-        ("r = { low = 1, high = 4, log = 1 }", "log: Input should be a valid boolean, found 1"),
-        ("r = { low = 8, high = 4 }", "low=8 is above high=4"),
-        ("r = { low = 8, hi = 4 }", "high: Field required"),
-        ("rules = { low = 0, high = 4, log = true }", "log needs low above 0, and no step"),
-        ("formats = 'pattern'\nutilization = 'SFT'", "'SFT' can never be chosen beside"),
         (
-            "formats = ['none', 'rule']\nrules = 0\nutilization = 'ICL'",
-            "'rule' can never be chosen beside",
+            "epochs = { low = 1.0, high = 4.0, log = 1 }",
+            "log: Input should be a valid boolean, found 1",
         ),
+        ("epochs = { low = 8.0, high = 4.0 }", "low=8.0 is above high=4.0"),
+        ("epochs = { low = 8.0, hi = 4.0 }", "high: Field required"),
+        ("epochs = { low = 1.0, high = 4.0, step = 1.0, log = true }", "log needs no step"),
+        ("r = { low = 1, high = 4 }", "Input should be a valid tuple"),
+        ("formats = 'pattern'\nutilization = 'SFT'", "no combination of these values is possible"),
+        ("formats = 'rule'\nrules = 0\nutilization = 'ICL'", "no combination of these values"),
         ("r = ", "not TOML: Invalid value (at end of document)"),
     ],
 )

@@ -37,12 +37,10 @@ def kept(study: optuna.Study) -> list[Any]:
     return [(t.user_attrs["settings"], t.values) for t in study.trials]
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "journal"])
-def test_a_study_resumed_between_trials_has_the_same_ones(kind: str, tmp_path: Path) -> None:
-    slashes = "///" if kind == "sqlite" else ""
-    whole = run(f"{kind}:{slashes}{tmp_path}/whole", 14)
+def test_a_study_resumed_between_trials_has_the_same_ones(url: str) -> None:
+    whole = run(url, 14)
     for trials in (3, 12, 14):  # then TPE proposes
-        cut = run(f"{kind}:{slashes}{tmp_path}/cut", trials)
+        cut = run(f"{url}.cut", trials)
         assert len(cut.trials) == trials
     assert kept(cut) == kept(whole)
 
@@ -79,34 +77,26 @@ def test_a_trial_that_chose_nothing_is_not_waited_for(url: str) -> None:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_every_sampler(sampler: str, tmp_path: Path) -> None:
-    study = run(f"journal:{tmp_path}/x", 12, sampler=sampler)
+def test_every_sampler(sampler: str, url: str) -> None:
+    study = run(url, 12, sampler=sampler)
     assert len({str(trial.params) for trial in study.trials}) > 8
-    other = run(f"journal:{tmp_path}/y", 3, sampler=sampler, seed=9)
+    other = run(f"{url}.other", 3, sampler=sampler, seed=9)
     assert kept(other) != kept(study)[:3]
 
 
-@pytest.mark.parametrize(
-    ("pruner", "trials", "size"), [("wilcoxon", 8, 10), ("median", 10, 14), ("hyperband", 10, 14)]
-)
-def test_one_objective_prunes_by_session(
-    pruner: Any, trials: int, size: int, tmp_path: Path
-) -> None:
-    sessions, asked = small_sessions(size), []
+def test_one_objective_prunes_by_session(url: str) -> None:
+    sessions, asked = small_sessions(10), []
     answers = FakeAnswers(sessions, lambda settings, place: asked.append(place))
-    config = SearchConfig(
-        storage=f"journal:{tmp_path}/x", objective="f1", pruner=pruner, trials=trials
-    )
+    config = SearchConfig(storage=url, objective="f1", trials=8)
     study = run_study(answers, sessions, SearchSpace(utilization="ICL"), config)
     pruned = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
     complete = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
     assert pruned
     assert complete
-    assert len(asked) < trials * size  # what is pruned is not asked to its end
+    assert len(asked) < 8 * 10  # what is pruned is not asked to its end
     for trial in pruned:
         assert 0 <= (trial.value or 0) <= 1
-        assert trial.user_attrs["tokens_spent"] > 0
-    assert sum(map(is_done, study.trials)) == trials
+    assert sum(map(is_done, study.trials)) == 8
 
 
 def test_scores_are_the_means_over_sessions(url: str) -> None:
@@ -117,7 +107,6 @@ def test_scores_are_the_means_over_sessions(url: str) -> None:
         whole = 0.5  # the Jaccard of two items among four
         assert trial.values[0] == pytest.approx((right + (4 - right) * whole) / 4)
         assert trial.values[1] == answers[0].input_tokens == trial.user_attrs["tokens"]
-        assert trial.user_attrs["tokens_spent"] == 4 * answers[0].input_tokens
 
 
 @pytest.mark.parametrize(
@@ -169,15 +158,13 @@ def test_a_study_that_is_not_there(url: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("budget", "trials"),
-    [({"minutes": 1e-9}, 0), ({"tokens": 1}, 1), ({"tokens": 900}, 2), ({"trials": 3}, 3)],
+    [({"minutes": 1e-9}, 0), ({"trials": 3}, 3)],
 )
 def test_a_budget_is_used_up_by_what_comes_first(
     budget: dict[str, Any], trials: int, url: str
 ) -> None:
     study = run(url, **{"trials": 5, **budget})
     assert len(study.trials) == trials
-    spent = [trial.user_attrs["tokens_spent"] for trial in study.trials]
-    assert sum(spent[:-1]) < budget.get("tokens", 1e9)
 
 
 def test_a_failure_of_its_own_is_recorded_and_the_study_continues(url: str) -> None:
@@ -191,7 +178,6 @@ def test_a_failure_of_its_own_is_recorded_and_the_study_continues(url: str) -> N
     study = run(url, 3, hook)
     assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE", "COMPLETE"]
     assert study.trials[0].user_attrs["failure"] == "these settings do not go together"
-    assert study.trials[0].user_attrs["tokens_spent"] > 0
 
 
 @pytest.mark.parametrize("error", [OSError("disk"), KeyboardInterrupt(), RouteDKError("teacher")])
@@ -236,15 +222,12 @@ def test_which_errors_are_a_trials_own(error: Exception, reason: str | None) -> 
     [
         ({"study": "a b"}, "study 'a b': a name has letters, digits"),
         ({"trials": 0}, "trials=0: must be at least 1"),
-        ({"tokens": 0}, "tokens=0: must be at least 1"),
         ({"heartbeat": 0}, "heartbeat=0: must be at least 1"),
         ({"max_validation": 0}, "max_validation=0: must be at least 1"),
         ({"minutes": float("nan")}, "minutes=nan: must be above 0 and finite"),
         ({"seed": -1}, "seed=-1: must be at least 0"),
         ({"objective": "cost"}, "objective 'cost': allowed are both, f1"),
         ({"sampler": "grid"}, "sampler 'grid': allowed are tpe, nsgaii, gp, random"),
-        ({"pruner": "sha"}, "pruner 'sha': allowed are wilcoxon, median, hyperband, none"),
-        ({"pruner": "median"}, "prunes only where there is one objective; take objective f1"),
         ({"report_to": "paper"}, "report_to 'paper': allowed are none, mlflow, wandb"),
     ],
 )
@@ -256,7 +239,7 @@ def test_wrong_settings_are_refused(values: dict[str, Any], message: str) -> Non
 def test_a_study_is_kept_under_its_name() -> None:
     assert SearchConfig().url == "sqlite:///search.db"
     assert ReportConfig(study="mine").url == "sqlite:///mine.db"
-    assert ReportConfig(storage="journal:x").url == "journal:x"
+    assert ReportConfig(storage="sqlite:///x").url == "sqlite:///x"
 
 
 def test_a_missing_tracker_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
