@@ -83,16 +83,14 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
     ) -> BundleGenerator:
         """Return a copy of the student with the best prompt.
 
-        The LM is that of the student or of the surrounding ``dspy.context(lm=...)``. Without a
-        validation set a fifth of the training set is held out; rules distilled from it are then
-        scored on sessions that their teacher saw.
+        The LM is that of the student or of the surrounding ``dspy.context(lm=...)``.
 
         Args:
             student: The program; it is not changed.
             trainset: Examples whose sessions may be shown as neighbours.
             teacher: Not used; DSPy's interface names it.
-            valset: Examples to score on. None of them may be in the training set or have been
-                used to distil the knowledge.
+            valset: Examples to score on, needed. None of them may be in the training set or have
+                been used to distil the knowledge.
 
         Returns:
             The compiled program; its ``trials`` say what was tried, with scores, and against
@@ -106,8 +104,9 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         student = student.deepcopy()
         student.utilization = config.utilization
         wanted = utilization_of(config.utilization)
-        rng = random.Random(config.seed)
-        training, validation = self._sets(trainset, valset, rng)
+        check_apart(trainset, valset or (), self._knowledge)
+        training = tuple(e.session for e in trainset if e.session.bundles is not None)
+        validation = self._scored(valset or ())
         own = student.generate.signature.instructions
         space = PromptSpace(
             knowledge=self._knowledge,
@@ -156,24 +155,15 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         compiled.trials = [{**trial, "chosen": n == kept} for n, trial in enumerate(trials)]
         return compiled
 
-    def _sets(
-        self, trainset: Sequence[Any], valset: Sequence[Any] | None, rng: random.Random
-    ) -> tuple[tuple[Session, ...], list[Session]]:
-        """Training sessions with gold, and the validation sessions to score on."""
-        training = [e.session for e in trainset if e.session.bundles is not None]
-        if valset is None:
-            shuffled = rng.sample(training, len(training))
-            held_out = -(-len(shuffled) // 5)
-            validation, training = shuffled[:held_out], shuffled[held_out:]
-        else:
-            check_apart(trainset, valset, self._knowledge)
-            validation = [e.session for e in valset if e.session.bundles is not None]
+    def _scored(self, valset: Sequence[Any]) -> list[Session]:
+        """The validation sessions to score on: those with gold, or a seeded sample of them."""
+        validation = [e.session for e in valset if e.session.bundles is not None]
         if not validation:
             raise SettingError("no validation session has gold: there is nothing to score on")
         most = self._config.max_validation
-        if most is not None and len(validation) > most:
-            validation = rng.sample(validation, most)
-        return tuple(training), validation
+        if most is None or len(validation) <= most:
+            return validation
+        return random.Random(self._config.seed).sample(validation, most)
 
     def _score(
         self,

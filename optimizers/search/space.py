@@ -1,7 +1,7 @@
 """`SearchSpace`: what a study chooses from, and how a trial's settings are chosen from it."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeAlias, TypeVar, get_args
 
@@ -20,7 +20,7 @@ from routedk.adapters.generate import Enhancement
 from routedk.errors import DataError
 from routedk.files import read_text
 from routedk.optimizers.search.settings import TrialSettings
-from routedk.programs.knowledge.utilization import UTILIZATIONS, UtilizationName
+from routedk.programs.knowledge.utilization import UTILIZATIONS, Utilization, UtilizationName
 from routedk.programs.teachers.config import Strategy
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class SearchSpace(BaseModel):
 
     @model_validator(mode="after")
     def _possible(self) -> "SearchSpace":
-        if not any(map(self._formats_under, self.utilization)):
+        if not self._combinations():
             raise ValueError(
                 "no combination of these values is possible: a format must be shown in the prompt "
                 "or have an expert that learns from it"
@@ -148,11 +148,10 @@ class SearchSpace(BaseModel):
         Args:
             trial: Is asked for values. The choices of a parameter are the same in every trial.
         """
-        utilization = self._choose(
-            trial, "utilization", tuple(u for u in self.utilization if self._formats_under(u))
-        )
+        possible = self._combinations()
+        utilization = self._choose(trial, "utilization", [u for u, _, _ in possible])
         use = UTILIZATIONS[utilization]
-        formats = self._choose(trial, "formats", self._formats_under(utilization))
+        formats = self._choose(trial, "formats", [f for u, f, _ in possible if u == utilization])
         chosen: dict[str, Any] = {"utilization": utilization, "formats": _members(formats)}
         if chosen["formats"]:
             chosen["ratio"] = self._choose(trial, "ratio")
@@ -160,69 +159,63 @@ class SearchSpace(BaseModel):
             if chosen["ratio"] < 1:
                 chosen["strategy"] = self._choose(trial, "strategy")
         if use.trains:
-            experts = self._choose(trial, "experts", self._experts_for(utilization, formats))
-            chosen["experts"] = _members(experts)
-            chosen["fusion"] = self._suggest_fusion(trial, chosen["experts"])
+            learning = [e for u, f, e in possible if (u, f) == (utilization, formats)]
+            chosen["experts"] = _members(self._choose(trial, "experts", learning))
+            chosen["fusion"] = self._choose_fusion(trial, chosen["experts"])
             for name in ("r", "learning_rate", "epochs"):
                 chosen[name] = self._choose(trial, name)
         if use.prompts:
-            thoughts = "thought" in chosen["formats"]
-            some = tuple(filter(None, self.neighbours)) if thoughts else None
-            chosen["neighbours"] = self._choose(trial, "neighbours", some)
+            positive = filter(None, self.neighbours) if "thought" in chosen["formats"] else None
+            chosen["neighbours"] = self._choose(trial, "neighbours", positive)
             if "rule" in chosen["formats"]:
-                chosen["rules"] = self._choose(trial, "rules", tuple(filter(None, self.rules)))
+                chosen["rules"] = self._choose(trial, "rules", filter(None, self.rules))
         return TrialSettings(**chosen, enhancement=self._choose(trial, "enhancement"))
 
-    def _choose(self, trial: "BaseTrial", name: str, allowed: tuple[Any, ...] | None = None) -> Any:
+    def _choose(self, trial: "BaseTrial", name: str, possible: Iterable[Any] | None = None) -> Any:
         """A value of a dimension; a trial is asked only where there is more than one.
 
         Optuna wants the choices of a parameter to be the same in every trial. So where some values
-        are not allowed, the parameter's name says which: ``rules without 0``.
+        are not possible, the parameter's name says which: ``rules without 0``.
         """
         dimension = getattr(self, name)
         if isinstance(dimension, Range):
             step, log = dimension.step, dimension.log
             return trial.suggest_float(name, dimension.low, dimension.high, step=step, log=log)
-        allowed = dimension if allowed is None else allowed
+        allowed = tuple(dict.fromkeys(dimension if possible is None else possible))
         if len(allowed) == 1:
             return allowed[0]
         if left_out := [str(value) for value in dimension if value not in allowed]:
             name = f"{name} without {', '.join(left_out)}"
         return trial.suggest_categorical(name, allowed)
 
-    def _formats_under(self, utilization: str) -> tuple[str, ...]:
-        """The sets of formats in which each has a use: it is shown, or an expert learns from it."""
-        use = UTILIZATIONS[utilization]
+    def _combinations(self) -> list[tuple[str, str, str]]:
+        """Utilization, formats and experts that go together; the experts are none under ICL."""
+        return [
+            (utilization, formats, experts)
+            for utilization in self.utilization
+            for formats in self.formats
+            for experts in (self.experts if UTILIZATIONS[utilization].trains else ("none",))
+            if self._fits(UTILIZATIONS[utilization], _members(formats), _members(experts))
+        ]
 
-        def fits(formats: str) -> bool:
-            members = _members(formats)
-            if use.trains and not self._experts_for(utilization, formats):
-                return False
-            return not use.prompts or (
-                (not use.trains or bool(members))
-                and ("rule" not in members or any(self.rules))
-                and ("thought" not in members or any(self.neighbours))
-            )
+    def _fits(self, use: Utilization, formats: Sequence[str], experts: Sequence[str]) -> bool:
+        """Whether each format has a use: it is shown, or an expert learns from it."""
+        learnt = {"base", *formats}
+        if len(experts) == 3 and self.fusion == ("single",):
+            return False
+        if not use.prompts:
+            return {*experts} == learnt
+        if use.trains and not (formats and learnt.issuperset(experts)):
+            return False
+        shown = "rule" not in formats or any(self.rules)
+        return shown and ("thought" not in formats or any(self.neighbours))
 
-        return tuple(filter(fits, self.formats))
-
-    def _experts_for(self, utilization: str, formats: str) -> tuple[str, ...]:
-        """The sets of experts that can learn from these formats; under SFT from all of them."""
-        most = {"base", *_members(formats)}
-
-        def fits(experts: str) -> bool:
-            members = set(_members(experts))
-            learns = members <= most if UTILIZATIONS[utilization].prompts else members == most
-            return learns and (len(members) < 3 or self.fusion != ("single",))
-
-        return tuple(filter(fits, self.experts))
-
-    def _suggest_fusion(self, trial: "BaseTrial", experts: tuple[str, ...]) -> str:
+    def _choose_fusion(self, trial: "BaseTrial", experts: tuple[str, ...]) -> str:
         if len(experts) == 1:
             return f"single:{experts[0]}"
         # Which one of three experts it uses would be one more choice.
-        allowed = tuple(f for f in self.fusion if f != "single" or len(experts) == 2)
-        fusion: str = self._choose(trial, "fusion", allowed)
+        possible = [f for f in self.fusion if f != "single" or len(experts) == 2]
+        fusion: str = self._choose(trial, "fusion", possible)
         return f"single:{experts[1]}" if fusion == "single" else fusion
 
 

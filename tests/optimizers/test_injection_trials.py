@@ -126,12 +126,6 @@ def test_seeded() -> None:
     assert trials[0] == trials[1]
 
 
-def test_without_a_validation_set_a_fifth_is_held_out() -> None:
-    program = compiled(helped_by("1 2 | x"), evaluations=2, valset=None)
-    assert program.trials[0]["sessions"] == 5
-    assert len(program.knowledge.sessions) == 17
-
-
 def test_unparsable_answers_are_counted_and_score_nothing() -> None:
     [trial] = compiled(lambda messages: "blah", evaluations=1).trials
     assert (trial["unparsable"], trial["matched_f1"]) == (12, 0.0)
@@ -147,5 +141,6 @@ def test_no_session_is_both_shown_and_scored() -> None:
 
 def test_validation_needs_gold() -> None:
     blind = as_examples([Session(e.session.id, e.session.items) for e in VAL])
-    with pytest.raises(SettingError, match="no validation session has gold"):
-        compiled(lambda messages: "1 2", valset=blind)
+    for valset in (blind, None):
+        with pytest.raises(SettingError, match="no validation session has gold"):
+            compiled(lambda messages: "1 2", valset=valset)

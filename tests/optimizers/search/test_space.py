@@ -69,10 +69,15 @@ def test_nothing_impossible_is_proposed_and_choices_never_change(space: SearchSp
 
 def test_every_kind_of_trial_can_be_proposed() -> None:
     space = SearchSpace()
-    assert space._formats_under("ICL") == space.formats
-    # Patterns are shown in prompts; no expert learns from them.
-    assert space._formats_under("SFT") == ("none", "rule", "thought", "rule+thought")
-    assert space._formats_under("SFT+ICL") == space.formats[1:]
+    possible: dict[str, dict[str, None]] = {}
+    for utilization, formats, _ in space._combinations():
+        possible.setdefault(utilization, {})[formats] = None
+    assert {name: tuple(formats) for name, formats in possible.items()} == {
+        "ICL": space.formats,
+        # Patterns are shown in prompts; no expert learns from them.
+        "SFT": ("none", "rule", "thought", "rule+thought"),
+        "SFT+ICL": space.formats[1:],
+    }
 
 
 def test_a_space_in_toml(tmp_path: Path) -> None:
