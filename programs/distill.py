@@ -13,13 +13,14 @@ from routedk.errors import DataError, SettingError
 from routedk.files import write_json
 from routedk.programs.lm_identity import lm_identity
 from routedk.programs.sampling.difficulty import difficulty_scores, read_scores
-from routedk.programs.sampling.sampling import sample_sessions, sample_size
-from routedk.programs.teachers.config import ANNOTATION, DistillConfig
+from routedk.programs.sampling.sampling import sample_sessions
+from routedk.programs.teachers.config import ANNOTATION, DistillConfig, OnStep
+from routedk.programs.teachers.named_lm import teacher_lm
 from routedk.types import KnowledgeBase, Session
 
 if TYPE_CHECKING:
     from routedk.programs.journal.budget import Tally
-    from routedk.programs.teachers.ask_each import OnStep
+    from routedk.programs.teachers.asker import Asker
 
 __all__ = ["DistillConfig", "distill", "distill_artifact", "plan_distill"]
 
@@ -33,7 +34,7 @@ def distill(
     *,
     lm: Any = None,
     store: ArtifactStore | str | Path | None = None,
-    on_step: "OnStep | None" = None,
+    on_step: OnStep | None = None,
 ) -> KnowledgeBase:
     """Distill patterns, rules and thoughts from the gold bundles of training sessions.
 
@@ -71,7 +72,7 @@ def distill_artifact(
     *,
     lm: Any = None,
     store: ArtifactStore | str | Path | None = None,
-    on_step: "OnStep | None" = None,
+    on_step: OnStep | None = None,
 ) -> Artifact:
     """As `distill`, but the artifact: ``knowledge.jsonl``, and ``report.json`` with what happened.
 
@@ -85,9 +86,9 @@ def distill_artifact(
     config = config or DistillConfig()
     store = ArtifactStore.of(store)
     pool = _annotated(sessions)
-    lm = _named_lm(config) if lm is None else lm
+    lm = teacher_lm(config) if lm is None else lm
     scores = None if config.scores is None else read_scores(config.scores)
-    if lm is None and _needs_scores(pool, config):
+    if lm is None and _needs_scores(config):
         raise SettingError(
             "strategy 'difficulty' needs scores: give a file of scores, or an LM teacher, which "
             "answers every session first"
@@ -103,7 +104,7 @@ def distill_artifact(
     limits = (config.max_tokens, config.max_cost)
 
     def make(out: Path, work: Path) -> None:
-        told: dict[str, Any] = {}
+        happened: dict[str, Any] = {}
         if lm is None:
             from routedk.programs.teachers.annotation import annotation_knowledge
 
@@ -112,25 +113,25 @@ def distill_artifact(
         else:
             from routedk.programs.journal.journal import open_journal
             from routedk.programs.journal.journaled_lm import journaled_lm
+            from routedk.programs.teachers.asker import Asker
 
             with open_journal(_journal_path(store, teacher), run, *limits) as journal:
-                asked = journaled_lm(lm, journal)
-                sample, knowledge, happened = _ask(pool, config, scores, asked, on_step)
-            told = {"spent": asdict(journal.spent), "report": happened}
+                asker = Asker(journaled_lm(lm, journal), threads=config.threads, on_step=on_step)
+                sample, knowledge = _ask(pool, config, scores, asker)
+            happened = {
+                "spent": asdict(journal.spent),
+                "quarantined": asker.quarantined,
+                "stopped": asker.stopped,
+            }
         write_knowledge(knowledge, out / KNOWLEDGE)
-        report = {
-            "teacher": teacher,
-            "config": config.recorded,
-            "counts": {
-                "sessions": len(sample),
-                "patterns": len(knowledge.patterns),
-                "rules": len(knowledge.rules),
-                "thoughts": len(knowledge.thoughts),
-            },
-            **told,
-            "sessions": [session.id for session in sample],
+        counts = {
+            "sessions": len(sample),
+            "patterns": len(knowledge.patterns),
+            "rules": len(knowledge.rules),
+            "thoughts": len(knowledge.thoughts),
         }
-        write_json(out / REPORT, report)
+        told = {"teacher": teacher, "config": config.recorded, "counts": counts, **happened}
+        write_json(out / REPORT, {**told, "sessions": [session.id for session in sample]})
 
     settings = {**config.recorded, "budget": limits}
     return store.obtain(Recipe(stage="knowledge", inputs=inputs, settings=settings), make)
@@ -156,13 +157,14 @@ def plan_distill(
     """
     config = config or DistillConfig()
     pool = _annotated(sessions)
-    if _named_lm(config) is None:
+    if teacher_lm(config) is None:
         return {}
+    from routedk.programs.teachers.asker import Asker
     from routedk.programs.teachers.plan import PlanEngine
 
     engine = PlanEngine()
     scores = None if config.scores is None else read_scores(config.scores)
-    _ask(pool, config, scores, engine.lm, None)
+    _ask(pool, config, scores, Asker(engine.lm, threads=config.threads))
     return engine.steps(config.teacher)
 
 
@@ -177,19 +179,17 @@ def _ask(
     pool: Sequence[Session],
     config: DistillConfig,
     scores: Mapping[str, float] | None,
-    lm: Any,
-    on_step: "OnStep | None",
-) -> tuple[list[Session], KnowledgeBase, dict[str, Any]]:
-    """The sample, what an LM teacher makes of it, and what happened."""
-    from routedk.programs.teachers.lm_teacher import LMTeacher
+    asker: "Asker",
+) -> tuple[list[Session], KnowledgeBase]:
+    """The sample, and what an LM teacher makes of it."""
+    from routedk.programs.teachers.lm_teacher import lm_knowledge
 
     # An answer that was cut short is not worth a warning: what is made of it is checked.
     logging.getLogger("dspy.clients.lm").setLevel(logging.ERROR)
-    if _needs_scores(pool, config):
-        scores = difficulty_scores(pool, lm, threads=config.threads, on_step=on_step)
+    if _needs_scores(config):
+        scores = difficulty_scores(pool, asker)
     sample = _sample(pool, config, scores)
-    teacher = LMTeacher(lm, config, on_step)
-    return sample, teacher.distill(sample), asdict(teacher.report)
+    return sample, lm_knowledge(sample, config, asker)
 
 
 def _sample(
@@ -198,9 +198,8 @@ def _sample(
     return sample_sessions(pool, config.strategy, config.ratio, seed=config.seed, scores=scores)
 
 
-def _needs_scores(pool: Sequence[Session], config: DistillConfig) -> bool:
-    takes_all = sample_size(len(pool), config.ratio) == len(pool)
-    return config.strategy == "difficulty" and config.scores is None and not takes_all
+def _needs_scores(config: DistillConfig) -> bool:
+    return config.strategy == "difficulty" and config.scores is None and config.ratio < 1
 
 
 def _annotated(sessions: Sequence[Session]) -> list[Session]:
@@ -211,15 +210,3 @@ def _annotated(sessions: Sequence[Session]) -> list[Session]:
             hint="knowledge is distilled from annotated sessions",
         )
     return pool
-
-
-def _named_lm(config: DistillConfig) -> Any:
-    """The LM teacher that a config names; None for the annotation teacher."""
-    if config.teacher != ANNOTATION:
-        from routedk.programs.teachers.named_lm import teacher_lm
-
-        return teacher_lm(config)
-    for name in ("api_base", "max_tokens", "max_cost"):
-        if getattr(config, name) is not None:
-            raise SettingError(f"{name} is for LM teachers: the annotation teacher calls none")
-    return None

@@ -9,17 +9,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from routedk.artifacts import ArtifactStore, Recipe, content_hash
 from routedk.data.records import session_to_record
+from routedk.data.validation import checked
 from routedk.errors import DataError
 from routedk.files import read_jsonl, write_jsonl_records
 from routedk.programs.lm_identity import lm_identity
 from routedk.types import Session, bundle_sets
 
 if TYPE_CHECKING:
-    from routedk.programs.teachers.ask_each import OnStep
+    from routedk.programs.teachers.asker import Asker
 
 _SCORES = "scores.jsonl"
 
@@ -31,64 +32,56 @@ class _Score(BaseModel):
     score: float = Field(ge=0, le=1)
 
 
-def difficulty_scores(
-    sessions: Sequence[Session], lm: Any, *, threads: int = 16, on_step: "OnStep | None" = None
-) -> dict[str, float]:
+_SCORE = TypeAdapter(_Score)
+
+
+def difficulty_scores(sessions: Sequence[Session], asker: "Asker") -> dict[str, float]:
     """Let a model answer every session zero-shot: the lower the score, the harder the session.
 
     A session whose answer cannot be had counts as difficult.
 
     Args:
         sessions: Sessions with gold, ids distinct.
-        lm: A ``dspy.LM``: the base model, or the teacher.
-        threads: Calls under way at once, at least 1.
-        on_step: Called from any thread after each session, with the step ``answer``.
+        asker: Asks the model; its step is ``answer``.
 
     Returns:
         Matched F1 by session id, in [0, 1], in the order of the sessions.
 
     Raises:
         BudgetError: The model is a teacher whose budget is used up.
-        LMError: The model failed in a way that would meet every session.
+        RouteDKError: The model refuses every session.
+        LMError: It failed in a way that would meet every session.
     """
     from routedk.eval.matched import matched_f1
     from routedk.programs.generator import BundleGenerator
     from routedk.programs.journal.budget import BudgetError
-    from routedk.programs.teachers.ask_each import ask_each
 
     program = BundleGenerator()
-
-    def answer(session: Session) -> Any:
-        return program(session=session)
-
-    asked = ask_each("answer", answer, sessions, lm, threads=threads, on_step=on_step)
-    if asked.stopped:
-        raise BudgetError(asked.stopped)
+    answers = asker.ask("answer", lambda session: program(session=session), sessions)
+    if asker.stopped:
+        raise BudgetError(asker.stopped)
     scores = dict.fromkeys((session.id for session in sessions), 0.0)
-    for session, found, _ in asked.answers:
+    for session, found, _ in answers:
         scores[session.id] = matched_f1(session.gold, bundle_sets(found.bundles))
     return scores
 
 
 def score_sessions(
-    sessions: Sequence[Session],
-    lm: Any,
-    *,
-    threads: int = 16,
-    store: ArtifactStore | str | Path | None = None,
+    sessions: Sequence[Session], lm: Any, *, store: ArtifactStore | str | Path | None = None
 ) -> Path:
     """The file of a model's `difficulty_scores`, made once: for ``DistillConfig(scores=...)``.
 
     Args:
         sessions: Training sessions; those that nobody annotated get no score.
         lm: The base model.
-        threads: Calls under way at once, at least 1.
         store: Where the file is kept; None for the default store.
     """
     pool = [session for session in sessions if session.bundles is not None]
 
     def make(out: Path, work: Path) -> None:
-        write_scores(out / _SCORES, difficulty_scores(pool, lm, threads=threads))
+        from routedk.programs.teachers.asker import Asker
+
+        write_scores(out / _SCORES, difficulty_scores(pool, Asker(lm)))
 
     sessions_hash = content_hash([session_to_record(session) for session in pool])
     inputs = {"sessions": sessions_hash, "lm": lm_identity(lm)}
@@ -110,12 +103,7 @@ def read_scores(path: str | Path) -> dict[str, float]:
     """
     scores: dict[str, float] = {}
     for line, record in read_jsonl(path):
-        try:
-            made = _Score.model_validate(record)
-        except ValidationError as error:
-            first = error.errors()[0]
-            problem = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-            raise DataError(problem, path=path, line=line, hint="fix or remove this line") from None
+        made = checked(_SCORE, record, path=path, line=line)
         if made.session_id in scores:
             problem = f"session {made.session_id!r} has a score already"
             raise DataError(problem, path=path, line=line, hint="keep one of the two")

@@ -1,5 +1,6 @@
 """`DistillConfig`: all settings of distilling."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -8,6 +9,8 @@ from routedk.errors import SettingError
 
 Format: TypeAlias = Literal["pattern", "rule", "thought"]
 Strategy: TypeAlias = Literal["random", "length", "diversity", "difficulty"]
+# Called with the name of a step, how many of its sessions are done, and how many there are.
+OnStep: TypeAlias = Callable[[str, int, int], None]
 
 ANNOTATION = "annotation"
 # What is recorded by its content, and what changes only how knowledge is made.

@@ -42,25 +42,26 @@ def render_feedback(session: Session, verdicts: Sequence[Verdict]) -> str:
     """
     lines = [_line(session, verdict) for verdict in verdicts]
     lines += [
-        f"{_numbers(session, gold)}: a bundle that was not stated."
+        f"{item_numbers(session, gold)}: a bundle that was not stated."
         for gold in missed_bundles(session, verdicts)
     ]
     return "\n".join(lines) or "No bundle was stated, and there is none."
 
 
 def _line(session: Session, verdict: Verdict) -> str:
-    shown = _numbers(session, verdict.predicted)
+    shown = item_numbers(session, verdict.predicted)
     if verdict.kind == "correct":
         return f"{shown}: correct."
     if verdict.kind == "invalid":
         return f"{shown}: invalid. These items do not belong together."
     if verdict.kind == "too small":
         return f"{shown}: too small. A bundle has at least two items."
-    parts = [f"{_numbers(session, verdict.missing)} missing"] if verdict.missing else []
+    parts = [f"{item_numbers(session, verdict.missing)} missing"] if verdict.missing else []
     if verdict.irrelevant:
-        parts.insert(0, f"{_numbers(session, verdict.irrelevant)} irrelevant")
+        parts.insert(0, f"{item_numbers(session, verdict.irrelevant)} irrelevant")
     return f"{shown}: {verdict.kind}. {'; '.join(parts)}."
 
 
-def _numbers(session: Session, items: Iterable[str]) -> str:
+def item_numbers(session: Session, items: Iterable[str]) -> str:
+    """The numbers that items have in a session, e.g. ``1 2 5``."""
     return " ".join(str(number) for number in sorted(map(session.number, items)))

@@ -1,9 +1,10 @@
 """The language model that a config names as its teacher."""
 
+from functools import partial
 from typing import Any
 
 from routedk.errors import SettingError
-from routedk.programs.teachers.config import DistillConfig
+from routedk.programs.teachers.config import ANNOTATION, DistillConfig
 
 _ANSWER_TOKENS = 1024
 # Reasoning models think within the limit.
@@ -14,11 +15,17 @@ _TIMEOUT_SECONDS = 180
 
 
 def teacher_lm(config: DistillConfig) -> Any:
-    """The ``dspy.LM`` that a config names.
+    """The ``dspy.LM`` that a config names; None for the annotation teacher.
 
     Raises:
-        SettingError: LiteLLM does not know the provider.
+        SettingError: LiteLLM does not know the provider, or a setting of LM teachers is given to
+            the annotation teacher.
     """
+    if config.teacher == ANNOTATION:
+        for name in ("api_base", "max_tokens", "max_cost"):
+            if getattr(config, name) is not None:
+                raise SettingError(f"{name} is for LM teachers: the annotation teacher calls none")
+        return None
     import dspy
     import litellm
     from dspy.utils.exceptions import LMConfigurationError
@@ -31,13 +38,12 @@ def teacher_lm(config: DistillConfig) -> Any:
             f"teacher {config.teacher!r}: annotation, or a model by its LiteLLM name with its "
             "provider, e.g. openai/gpt-4o-mini or hosted_vllm/llama"
         ) from None
-    options: dict[str, Any] = {"temperature": 0.0, "max_tokens": _ANSWER_TOKENS}
+    options: dict[str, Any] = {"num_retries": _RETRIES, "timeout": _TIMEOUT_SECONDS}
     if config.api_base is not None:
         options["api_base"] = config.api_base
-    connection = {"engine": "litellm", "num_retries": _RETRIES, "timeout": _TIMEOUT_SECONDS}
+    make = partial(dspy.LM, config.teacher, engine="litellm", cache=False, **options)
     try:
-        return dspy.LM(config.teacher, cache=False, **connection, **options)
+        return make(temperature=0.0, max_tokens=_ANSWER_TOKENS)
     except LMConfigurationError:
         # Reasoning models refuse a temperature and small limits.
-        options |= {"temperature": None, "max_tokens": _REASONING_TOKENS}
-        return dspy.LM(config.teacher, cache=False, **connection, **options)
+        return make(temperature=None, max_tokens=_REASONING_TOKENS)

@@ -9,8 +9,8 @@ from routedk.programs.journal.budget import Tally, price
 from routedk.programs.teachers.rule_distiller import StateCauses, StateRules
 from routedk.programs.teachers.thought_distiller import NameIntents
 
-# OpenAI's rule of thumb for English; used where the model's tokenizer is not known.
-_CHARACTERS_PER_TOKEN = 4
+# Its tokenizer counts prompts to any model: another one's may not be here.
+_COUNTED_BY = "gpt-4o"
 # An answer that is never right, so that every further call is made.
 _ANSWER = "Items that serve one intent belong together."
 # The tokens of a typical answer to each question, which is told by its instructions.
@@ -48,18 +48,13 @@ class PlanEngine:
         """The calls that were noted, by what is asked in them.
 
         Args:
-            model: LiteLLM's name; the tokens of a model without a price are estimated.
+            model: LiteLLM's name.
         """
-        known = price(model, 1, 1) is not None
+        import litellm
+
         steps: dict[str, Tally] = {}
         for prompt, (step, written) in self._prompts.items():
-            read = _tokens(model, prompt) if known else -(-len(prompt) // _CHARACTERS_PER_TOKEN)
+            read = litellm.token_counter(model=_COUNTED_BY, text=prompt)
             call = Tally(1, read, written, price(model, read, written))
             steps[step] = steps.get(step, Tally()) + call
         return steps
-
-
-def _tokens(model: str, prompt: str) -> int:
-    import litellm
-
-    return int(litellm.token_counter(model=model, text=prompt))

@@ -56,7 +56,7 @@ def reflecting_generator(patterns: Sequence[Pattern]) -> BundleGenerator:
     return BundleGenerator(CompiledKnowledge(patterns=tuple(patterns), patterns_shown=shown))
 
 
-def reflect(session: Session, generator: BundleGenerator) -> tuple[list[str], list[str]]:
+def reflect(session: Session, generator: BundleGenerator) -> list[str]:
     """The rules that a teacher's mistakes on one session teach.
 
     The teacher is the LM of the surrounding ``dspy.context``. It bundles the session; its
@@ -69,17 +69,16 @@ def reflect(session: Session, generator: BundleGenerator) -> tuple[list[str], li
         generator: See `reflecting_generator`.
 
     Returns:
-        At most three rules, neutralised, and the kind of each stated bundle, ``unparsable`` for
-        an answer without any.
+        At most three rules, neutralised.
 
     Source: the kinds of mistakes and self-reflection, AICL, arXiv 2312.16262; rules as
     distilled knowledge, arXiv 2504.17220. The wording of the prompts is ours.
     """
     answer = generator(session=session)
     verdicts = session_verdicts(session, answer.bundles, answer.lone)
-    kinds: list[str] = [v.kind for v in verdicts] or (["unparsable"] if answer.error else [])
-    if all(kind == "correct" for kind in kinds) and len(kinds) == len(set(session.gold)):
-        return [], kinds
+    correct = [verdict.gold for verdict in verdicts if verdict.kind == "correct"]
+    if not answer.error and len(verdicts) == len(correct) == len(set(session.gold)):
+        return []
     patterns = render_patterns(generator.knowledge.context(session).patterns)
     causes = ask(
         dspy.Predict(StateCauses),
@@ -89,7 +88,7 @@ def reflect(session: Session, generator: BundleGenerator) -> tuple[list[str], li
         feedback=render_feedback(session, verdicts),
     )
     stated = ask(dspy.Predict(StateRules), patterns=patterns, causes=causes) if causes else ""
-    return read_rules(stated)[:_RULES_OF_A_SESSION], kinds
+    return read_rules(stated)[:_RULES_OF_A_SESSION]
 
 
 def read_rules(text: str) -> list[str]:

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from routedk.programs.teachers.accumulate import joint_provenance
+from routedk.similarity.dendrogram import Dendrogram
 from routedk.similarity.encoders import default_encoder
 from routedk.types import Rule
 
-# Average cosine distance below which two rules are taken to say the same.
+# Average cosine distance up to which two rules are taken to say the same.
 _SAME_RULE = 0.25
 
 
@@ -25,21 +26,19 @@ def merge_rules(rules: Sequence[Rule], *, limit: int) -> tuple[Rule, ...]:
     Returns:
         Rules by falling number of sessions.
     """
-    if len(rules) < 2:
-        return tuple(rules[:limit])
-    from sklearn.cluster import AgglomerativeClustering
-
-    rows = default_encoder().encode([rule.text for rule in rules]).astype(np.float64)
+    if not rules:
+        return ()
+    names = [str(place) for place in range(len(rules))]
+    rows = default_encoder().encode([rule.text for rule in rules])
     # Rounding keeps ties ties, whatever the order of a sum.
-    cosines = (rows @ rows.T).clip(-1, 1).round(6)
-    clusters = AgglomerativeClustering(
-        n_clusters=None, distance_threshold=_SAME_RULE, metric="precomputed", linkage="average"
-    ).fit_predict(1 - cosines)
+    cosines = (rows @ rows.T).clip(-1, 1).astype(np.float64).round(6)
+    clusters = Dendrogram(names, 1 - cosines).cut(_SAME_RULE)
+    alone = [{name} for name in names if not any(name in cluster for cluster in clusters)]
     merged = []
-    for cluster in dict.fromkeys(map(int, clusters)):
-        places = np.flatnonzero(clusters == cluster).tolist()
-        typical = int(np.argmax(cosines[np.ix_(places, places)].mean(axis=1).round(6)))
+    for places in sorted(sorted(map(int, cluster)) for cluster in [*clusters, *alone]):
+        likeness = cosines[np.ix_(places, places)].mean(axis=1).round(6)
+        typical = rules[places[int(likeness.argmax())]]
         source = joint_provenance([rules[place].provenance for place in places])
-        merged.append(Rule(text=rules[places[typical]].text, provenance=source))
+        merged.append(Rule(text=typical.text, provenance=source))
     merged.sort(key=lambda rule: -len(rule.provenance.sessions))
     return tuple(merged[:limit])

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import dspy
 
+from routedk.errors import AnswerError
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.prompting.item_intents import (
     compose_bundles,
@@ -18,6 +19,7 @@ from routedk.programs.prompting.layout import (
     render_rules,
 )
 from routedk.programs.prompting.plain_text import ask
+from routedk.programs.teachers.feedback import item_numbers
 from routedk.types import Session
 
 _RULES_SHOWN = 3
@@ -46,21 +48,19 @@ def guiding_rules(rules: Sequence[str]) -> CompiledKnowledge:
     return CompiledKnowledge(rules=tuple(rules), rules_shown=_RULES_SHOWN if rules else None)
 
 
-def think(session: Session, rules: CompiledKnowledge) -> tuple[str, str, int]:
+def think(session: Session, rules: CompiledKnowledge) -> str:
     """The thought that leads to a session's gold bundles.
 
     The teacher is the LM of the surrounding ``dspy.context``, and is shown the gold. A thought is
     checked (`problem_of`): it names every item of the session, nothing else, and exactly the gold
-    bundles follow from it. A wrong one is retried once, the teacher told what was wrong; wrong
-    again, it is dropped.
+    bundles follow from it. A wrong one is retried once, the teacher told what was wrong.
 
     Args:
         session: A session with gold.
         rules: See `guiding_rules`.
 
-    Returns:
-        The thought, empty where it was dropped; why it was, empty where it was not; and how
-        often the teacher was asked.
+    Raises:
+        AnswerError: It is wrong again.
 
     Source: thoughts as distilled knowledge, arXiv 2504.17220; their form, which can be checked,
     is ours (`routedk.programs.prompting.item_intents`).
@@ -71,14 +71,13 @@ def think(session: Session, rules: CompiledKnowledge) -> tuple[str, str, int]:
         "bundles": render_answer(session, session.bundles or ()),
     }
     earlier = problem = ""
-    for attempt in range(1, _ATTEMPTS + 1):
+    for _ in range(_ATTEMPTS):
         answer = ask(dspy.Predict(NameIntents), **shown, earlier=earlier, problem=problem)
         earlier = answer.removeprefix(THOUGHT_PREFIX).strip()
         problem = problem_of(earlier, session)
         if not problem:
-            intents = read_item_intents(earlier, len(session.items))
-            return render_item_intents(intents), "", attempt
-    return "", problem, _ATTEMPTS
+            return render_item_intents(read_item_intents(earlier, len(session.items)))
+    raise AnswerError(f"the thought is wrong: {problem}")
 
 
 def problem_of(thought: str, session: Session) -> str:
@@ -103,11 +102,9 @@ def problem_of(thought: str, session: Session) -> str:
     composed = {b.items for b in compose_bundles(read_item_intents(thought, total), session)}
     for gold in session.gold:
         if gold not in composed:
-            return f"{_numbers(session, gold)} are a bundle: give them, and only them, one intent"
-    for extra in sorted(composed - set(session.gold), key=lambda b: _numbers(session, b)):
-        return f"{_numbers(session, extra)} are no bundle: they must not share an intent"
+            numbers = item_numbers(session, gold)
+            return f"{numbers} are a bundle: give them, and only them, one intent"
+    if extra := composed.difference(session.gold):
+        numbers = min(item_numbers(session, bundle) for bundle in extra)
+        return f"{numbers} are no bundle: they must not share an intent"
     return ""
-
-
-def _numbers(session: Session, items: frozenset[str]) -> str:
-    return " ".join(str(number) for number in sorted(map(session.number, items)))

@@ -116,7 +116,8 @@ def test_an_lm_takes_the_teachers_place(sessions: list[Session], tmp_path: Path)
     )
     told = report_of(artifact.folder)
     assert (told["teacher"]["model"], told["counts"]["thoughts"]) == ("local/scripted", 10)
-    assert set(told["report"]["dropped_thoughts"]) == {f"s{n}" for n in range(1, 20, 2)}
+    dropped = {one["session_id"] for one in told["quarantined"]}
+    assert dropped == {f"s{n}" for n in range(1, 20, 2)}
     assert told["spent"] == {
         "calls": 30,
         "input_tokens": 30,
@@ -144,9 +145,9 @@ def test_a_budget_counts_what_this_run_spent_and_a_higher_one_continues(
 
     told = run(1)
     assert (told["counts"]["thoughts"], engine.requests) == (0, [])
-    assert "0 tokens (0.0000 dollars) are spent" in told["report"]["stopped"]
-    assert "raise max_tokens and run again" in told["report"]["stopped"]
-    assert run(10_000)["report"]["stopped"] == ""
+    assert "0 tokens (0.0000 dollars) are spent" in told["stopped"]
+    assert "raise max_tokens and run again" in told["stopped"]
+    assert run(10_000)["stopped"] == ""
     # The run has spent 20 tokens, and what it paid for stays within reach of a lower budget.
     told = run(2)
     assert (told["counts"]["thoughts"], told["spent"]["calls"]) == (10, 10)
@@ -193,7 +194,7 @@ def test_a_teacher_over_the_wire(
         config = replace(QUIET, teacher="openai/fake", api_base=server.address, threads=2)
         artifact = distill_artifact(even, config, store=tmp_path)
         told = report_of(artifact.folder)
-        assert told["report"]["quarantined"] == []
+        assert told["quarantined"] == []
         assert told["spent"]["calls"] == told["counts"]["thoughts"] == 10
         assert len(server.arrivals) == 13
         server.for_ever = Reply(401, json.dumps({"error": {"message": "no such key"}}))

@@ -10,7 +10,7 @@ import dspy
 import pytest
 from dspy.utils.exceptions import LMAuthError, LMServerError, LMUnsupportedModelError
 
-from routedk.programs.teachers.ask_each import is_session_error
+from routedk.programs.teachers.asker import is_session_error
 
 from .engines import Open
 from .wire import Fault, FaultyServer, Reply

@@ -11,6 +11,7 @@ from routedk.programs.sampling.difficulty import (
     score_sessions,
     write_scores,
 )
+from routedk.programs.teachers.asker import Asker
 from routedk.types import Bundle, Item, Session
 from tests.scripted import scripted_lm
 
@@ -29,7 +30,9 @@ def test_matched_f1_of_the_answers() -> None:
     ]
     lm, engine = scripted_lm(lambda messages: "1 2")
     steps: list[tuple[str, int, int]] = []
-    scores = difficulty_scores(sessions, lm, threads=1, on_step=lambda *step: steps.append(step))
+    scores = difficulty_scores(
+        sessions, Asker(lm, threads=1, on_step=lambda *step: steps.append(step))
+    )
     assert list(scores.items()) == [
         ("right", 1.0),
         ("half", pytest.approx(2 / 3)),
@@ -49,8 +52,8 @@ def test_an_answer_that_cannot_be_had_or_read_scores_nothing() -> None:
     lm, _ = scripted_lm(script)
     gold = (Bundle(("a", "b")),)
     refused = Session("refused", (Item("a", "refused"), Item("b", "x")), gold)
-    assert difficulty_scores([session("s", gold), refused], lm) == {"s": 0.0, "refused": 0.0}
-    assert difficulty_scores([session("s", ())], lm) == {"s": 1.0}
+    assert difficulty_scores([session("s", gold), refused], Asker(lm)) == {"s": 0.0, "refused": 0.0}
+    assert difficulty_scores([session("s", ())], Asker(lm)) == {"s": 1.0}
 
 
 def test_scores_are_made_once(tmp_path: Path) -> None:

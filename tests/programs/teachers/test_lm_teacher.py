@@ -11,9 +11,10 @@ from routedk.errors import RouteDKError
 from routedk.programs.journal.budget import BudgetError
 from routedk.programs.prompting.layout import Message
 from routedk.programs.teachers import lm_teacher
+from routedk.programs.teachers.asker import Asker
 from routedk.programs.teachers.config import DistillConfig
-from routedk.programs.teachers.lm_teacher import LMTeacher
-from routedk.types import Session
+from routedk.programs.teachers.lm_teacher import lm_knowledge
+from routedk.types import KnowledgeBase, Session
 from tests.scripted import scripted_lm
 
 Make = Callable[..., Session]
@@ -49,17 +50,24 @@ def sessions(make: Make) -> list[Session]:
     ]
 
 
-def teacher(script: Script = script, **settings: Any) -> tuple[LMTeacher, list[list[Message]]]:
-    """A teacher, and the messages that it will be asked."""
-    lm, engine = scripted_lm(script)
-    return LMTeacher(lm, DistillConfig(**settings)), engine.requests
+class Teacher:
+    """An LM teacher, and the messages that it is asked."""
+
+    def __init__(self, script: Script = script, **settings: Any) -> None:
+        lm, engine = scripted_lm(script)
+        self.config = DistillConfig(**settings)
+        self.asker = Asker(lm, threads=self.config.threads)
+        self.requests = engine.requests
+
+    def distill(self, sessions: list[Session]) -> KnowledgeBase:
+        return lm_knowledge(sessions, self.config, self.asker)
 
 
 def test_three_formats_with_provenance(
     sessions: list[Session], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lm_teacher, "price_of", lambda lm, read, written: 0.5)
-    made, _ = teacher()
+    made = Teacher()
     knowledge = made.distill(sessions)
     assert [rule.text for rule in knowledge.rules] == RULES
     first = knowledge.rules[0].provenance
@@ -72,9 +80,7 @@ def test_three_formats_with_provenance(
     ]
     assert knowledge.thoughts[0].provenance.tokens == 2
     assert knowledge.thoughts[0].provenance.prompt_hash != first.prompt_hash
-    assert made.report.kinds == {"invalid": 3}
-    assert made.report.stated_rules == 3
-    assert not made.report.stopped
+    assert (made.asker.quarantined, made.asker.stopped) == ([], "")
 
 
 def test_rules_of_one_session_share_its_cost(
@@ -84,21 +90,21 @@ def test_rules_of_one_session_share_its_cost(
         return "\n".join(RULES) if asked(messages) == "At most three rules" else script(messages)
 
     monkeypatch.setattr(lm_teacher, "price_of", lambda lm, read, written: 0.5)
-    made, _ = teacher(two, formats=("rule",))
+    made = Teacher(two, formats=("rule",))
     sources = [rule.provenance for rule in made.distill(sessions[:1]).rules]
     assert [(source.tokens, source.cost) for source in sources] == [(3, 0.25)] * 2
 
 
 def test_an_unknown_price_stays_unknown(sessions: list[Session]) -> None:
-    made, _ = teacher(formats=("rule",))
+    made = Teacher(formats=("rule",))
     assert {rule.provenance.cost for rule in made.distill(sessions).rules} == {None}
 
 
 def test_formats_and_links(sessions: list[Session]) -> None:
     def seen(**settings: Any) -> list[str]:
-        made, requests = teacher(**settings)
+        made = Teacher(**settings)
         made.distill(sessions)
-        return ["\n".join(m["content"] for m in request) for request in requests]
+        return ["\n".join(m["content"] for m in request) for request in made.requests]
 
     thoughts = [text for text in seen() if "One line such as" in text]
     assert thoughts
@@ -107,11 +113,11 @@ def test_formats_and_links(sessions: list[Session]) -> None:
     assert alone
     assert not any(RULES[0] in text for text in alone)
     assert not any("Causes" in text for text in seen(formats=("pattern", "thought")))
-    made, requests = teacher(formats=("rule",))
+    made = Teacher(formats=("rule",))
     knowledge = made.distill(sessions)
     assert (knowledge.patterns, knowledge.thoughts) == ((), ())
     assert knowledge.rules
-    assert len(requests) == 9
+    assert len(made.requests) == 9
 
 
 def test_patterns_are_evidence_for_rules(make: Make) -> None:
@@ -120,22 +126,30 @@ def test_patterns_are_evidence_for_rules(make: Make) -> None:
         make(f"s{n}", ["kettle", "cup", "sock"], [((1, 2), "tea")], paths) for n in range(2)
     ]
     for feeds in (True, False):
-        made, requests = teacher(formats=("rule",), patterns_feed_rules=feeds)
+        made = Teacher(formats=("rule",), patterns_feed_rules=feeds)
         assert made.distill(sessions).patterns == ()
-        assert ("Mugs" in str(requests[0])) is feeds
+        assert ("Mugs" in str(made.requests[0])) is feeds
 
 
-def test_wrong_thoughts_are_dropped_and_counted(sessions: list[Session]) -> None:
+def test_wrong_thoughts_are_dropped_and_told(sessions: list[Session]) -> None:
     def wrong(messages: list[Message]) -> str:
         if asked(messages) == "One line such as" and "hub" in messages[-1]["content"]:
             return "1 x; 2 y; 3 z"
         return script(messages)
 
-    made, _ = teacher(wrong, formats=("thought",))
+    made = Teacher(wrong, formats=("thought",))
     assert [t.session_id for t in made.distill(sessions).thoughts] == ["s1", "s3"]
-    assert list(made.report.dropped_thoughts) == ["s2"]
-    assert "1 2 are a bundle" in made.report.dropped_thoughts["s2"]
-    assert made.report.retried_thoughts == 1
+    (told,) = made.asker.quarantined
+    assert (told["session_id"], told["step"]) == ("s2", "thought")
+    assert "1 2 are a bundle" in told["error"]
+
+
+def test_where_every_thought_is_wrong_the_rules_remain(sessions: list[Session]) -> None:
+    def wrong(messages: list[Message]) -> str:
+        return "1 x" if asked(messages) == "One line such as" else script(messages)
+
+    knowledge = Teacher(wrong).distill(sessions)
+    assert (len(knowledge.rules), knowledge.thoughts) == (2, ())
 
 
 def refusing(word: str) -> Script:
@@ -150,10 +164,10 @@ def refusing(word: str) -> Script:
 def test_one_bad_session_is_quarantined_and_named(
     sessions: list[Session], caplog: pytest.LogCaptureFixture
 ) -> None:
-    made, _ = teacher(refusing("hub"))
+    made = Teacher(refusing("hub"))
     knowledge = made.distill(sessions)
     assert [t.session_id for t in knowledge.thoughts] == ["s1", "s3"]
-    told = made.report.quarantined
+    told = made.asker.quarantined
     assert [(q["session_id"], q["step"]) for q in told] == [("s2", "rule"), ("s2", "thought")]
     assert "too long a prompt" in told[0]["error"]
     assert "session s2 is left out of thoughts: " in caplog.text
@@ -166,16 +180,16 @@ def test_sessions_fail_step_by_step(sessions: list[Session]) -> None:
             raise InvalidRequestError("too long a prompt")
         return script(messages)
 
-    made, _ = teacher(refuse)
+    made = Teacher(refuse)
     knowledge = made.distill(sessions[:2])
     assert [rule.text for rule in knowledge.rules] == RULES[1:]
     assert [t.session_id for t in knowledge.thoughts] == ["s1"]
-    told = [(q["session_id"], q["step"]) for q in made.report.quarantined]
+    told = [(q["session_id"], q["step"]) for q in made.asker.quarantined]
     assert told == [("s1", "rule"), ("s2", "thought")]
 
 
 def test_where_every_session_fails_the_run_fails(sessions: list[Session]) -> None:
-    made, _ = teacher(refusing(""))
+    made = Teacher(refusing(""))
     with pytest.raises(RouteDKError, match=r"rules: all 3 sessions failed.*'s1'.*too long a prom"):
         made.distill(sessions)
 
@@ -184,7 +198,7 @@ def test_a_teacher_that_fails_for_good_fails_the_run(sessions: list[Session]) ->
     def fail(messages: list[Message]) -> str:
         raise OSError("no power")
 
-    made, _ = teacher(fail)
+    made = Teacher(fail)
     with pytest.raises(LMError, match="no power"):
         made.distill(sessions)
 
@@ -197,15 +211,16 @@ def test_a_used_up_budget_stops_with_what_was_made(
             raise BudgetError("the budget is 9 tokens")
         return script(messages)
 
-    made, _ = teacher(broke, formats=("thought",), threads=1)
+    made = Teacher(broke, formats=("thought",), threads=1)
     assert [t.session_id for t in made.distill(sessions).thoughts] == ["s1", "s3"]
-    assert made.report.stopped == "the budget is 9 tokens"
-    assert made.report.quarantined == []
+    assert made.asker.stopped == "the budget is 9 tokens"
+    assert made.asker.quarantined == []
     assert "not all calls for thoughts were made: the budget is 9 tokens" in caplog.text
 
 
 def test_progress_is_told_for_each_session_of_each_step(sessions: list[Session]) -> None:
     steps: list[tuple[str, int, int]] = []
     lm, _ = scripted_lm(script)
-    LMTeacher(lm, DistillConfig(), lambda *step: steps.append(step)).distill(sessions)
+    asker = Asker(lm, on_step=lambda *step: steps.append(step))
+    lm_knowledge(sessions, DistillConfig(), asker)
     assert sorted(steps) == [(step, n, 3) for step in ("rule", "thought") for n in (1, 2, 3)]

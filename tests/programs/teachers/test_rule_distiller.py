@@ -21,13 +21,13 @@ def teacher(*answers: str) -> tuple[object, ScriptedEngine]:
 
 def reflected(
     session: Session, *answers: str, patterns: tuple[Pattern, ...] = ()
-) -> tuple[list[str], list[str], list[str]]:
-    """Rules, kinds of mistakes, and the text of each prompt."""
+) -> tuple[list[str], list[str]]:
+    """Rules, and the text of each prompt."""
     lm, engine = teacher(*answers)
     with dspy.context(lm=lm):
-        rules, kinds = reflect(session, reflecting_generator(patterns))
+        rules = reflect(session, reflecting_generator(patterns))
     prompts = ["\n".join(m["content"] for m in request) for request in engine.requests]
-    return rules, kinds, prompts
+    return rules, prompts
 
 
 def test_mistakes_become_causes_become_rules(tea: Session) -> None:
@@ -36,9 +36,8 @@ def test_mistakes_become_causes_become_rules(tea: Session) -> None:
         "I looked at colour.",
         "- Bundle vessels with what they hold.\n- Nice.",
     )
-    rules, kinds, prompts = reflected(tea, *answers, patterns=(PATTERN,))
+    rules, prompts = reflected(tea, *answers, patterns=(PATTERN,))
     assert rules == ["Bundle vessels with what they hold."]
-    assert kinds == ["invalid", "too small"]
     generate, causes, ruling = prompts
     assert "brewing" not in generate
     assert all("Kettles" in seen for seen in prompts)
@@ -49,22 +48,20 @@ def test_mistakes_become_causes_become_rules(tea: Session) -> None:
 
 
 def test_gold_is_told_by_feedback_only(tea: Session) -> None:
-    _, _, prompts = reflected(tea, "1 2 3", "cause", "one two three four")
+    _, prompts = reflected(tea, "1 2 3", "cause", "one two three four")
     assert not any("brewing tea at home" in seen for seen in prompts)
     assert "1 2 3: contains irrelevant. 3 irrelevant." in prompts[1]
 
 
 def test_without_a_mistake_one_call_is_enough(tea: Session) -> None:
-    rules, kinds, prompts = reflected(tea, "1 2 | tea")
-    assert (rules, kinds, len(prompts)) == ([], ["correct"], 1)
+    rules, prompts = reflected(tea, "1 2 | tea")
+    assert (rules, len(prompts)) == ([], 1)
 
 
-@pytest.mark.parametrize(("bundles", "kinds"), [("none", []), ("what?", ["unparsable"])])
-def test_a_missed_bundle_and_an_unreadable_answer_are_mistakes(
-    tea: Session, bundles: str, kinds: list[str]
-) -> None:
-    rules, found, prompts = reflected(tea, bundles, "cause", "Kettles go with tea cups.")
-    assert (rules, found) == (["Kettles go with tea cups."], kinds)
+@pytest.mark.parametrize("answer", ["none", "what?"])
+def test_a_missed_bundle_and_an_unreadable_answer_are_mistakes(tea: Session, answer: str) -> None:
+    rules, prompts = reflected(tea, answer, "cause", "Kettles go with tea cups.")
+    assert rules == ["Kettles go with tea cups."]
     assert "1 2: a bundle that was not stated." in prompts[1]
 
 

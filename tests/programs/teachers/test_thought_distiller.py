@@ -3,6 +3,7 @@ from collections.abc import Callable
 import dspy
 import pytest
 
+from routedk.errors import AnswerError
 from routedk.programs.prompting.item_intents import compose_bundles, read_item_intents
 from routedk.programs.teachers.thought_distiller import guiding_rules, problem_of, think
 from routedk.types import Session
@@ -18,8 +19,8 @@ def teacher(*answers: str) -> tuple[object, ScriptedEngine]:
 
 def thought_of(
     session: Session, *answers: str, rules: tuple[str, ...] = ()
-) -> tuple[tuple[str, str, int], list[str]]:
-    """Thought, problem and attempts; and the questions."""
+) -> tuple[str, list[str]]:
+    """The thought, and the questions."""
     lm, engine = teacher(*answers)
     with dspy.context(lm=lm):
         found = think(session, guiding_rules(rules))
@@ -29,23 +30,22 @@ def thought_of(
 def test_a_right_thought_is_kept_in_one_form(tea: Session) -> None:
     answer = "Thought: 1 Brewing Tea; 2. brewing tea; 3 charging"
     found, (seen,) = thought_of(tea, answer, rules=("Kettles go with cups.",))
-    assert found == ("1 brewing tea; 2 brewing tea; 3 charging", "", 1)
+    assert found == "1 brewing tea; 2 brewing tea; 3 charging"
     assert "1 2 | brewing tea at home" in seen
     assert "Kettles go with cups." in seen
 
 
 def test_a_wrong_thought_is_retried_once_with_its_problem(tea: Session) -> None:
     found, (_, retry) = thought_of(tea, "1 a; 2 b; 3 c", "1 a; 2 a; 3 c")
-    assert found == ("1 a; 2 a; 3 c", "", 2)
+    assert found == "1 a; 2 a; 3 c"
     assert "1 a; 2 b; 3 c" in retry
     assert "1 2 are a bundle: give them, and only them, one intent" in retry
 
 
 @pytest.mark.parametrize("answer", ["", "1 a; 2 b; 3 c"])
-def test_wrong_again_it_is_dropped(answer: str, tea: Session) -> None:
-    (thought, problem, attempts), seen = thought_of(tea, answer, answer)
-    assert (thought, attempts, len(seen)) == ("", 2, 2)
-    assert problem
+def test_wrong_again_it_is_an_error(answer: str, tea: Session) -> None:
+    with pytest.raises(AnswerError, match="the thought is wrong: "):
+        thought_of(tea, answer, answer)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +74,6 @@ def test_items_of_no_bundle_may_have_none(make: Make) -> None:
 
 def test_overlapping_bundles_can_be_thought(make: Make) -> None:
     session = make("s", list("abc"), [((1, 2), "x"), ((2, 3), "y")])
-    (thought, _, _), _ = thought_of(session, "1 x; 2 x / y; 3 y")
+    thought, _ = thought_of(session, "1 x; 2 x / y; 3 y")
     bundles = compose_bundles(read_item_intents(thought, 3), session)
     assert {b.items for b in bundles} == set(session.gold)

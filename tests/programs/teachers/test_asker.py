@@ -5,7 +5,7 @@ from dspy.utils.exceptions import AdapterParseError, LMError, LMTransportError
 
 from routedk.errors import AnswerError, DataError
 from routedk.programs.journal.journaled_lm import NoAnswerError
-from routedk.programs.teachers.ask_each import is_session_error
+from routedk.programs.teachers.asker import is_session_error
 from tests.scripted import scripted_lm
 
 

@@ -1,0 +1,120 @@
+"""Asking a language model about each session: what fails for one session stops no other."""
+
+import logging
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Any, TypeVar
+
+import dspy
+from dspy.utils.exceptions import (
+    AdapterParseError,
+    LMInvalidRequestError,
+    LMStreamAssemblyError,
+    LMUnsupportedModelError,
+)
+
+from routedk.errors import AnswerError, RouteDKError
+from routedk.programs.batch import call_all
+from routedk.programs.journal.budget import BudgetError
+from routedk.programs.journal.journaled_lm import NoAnswerError
+from routedk.programs.teachers.config import OnStep
+from routedk.programs.usage import Usage, metered
+from routedk.types import Session
+
+logger = logging.getLogger(__name__)
+
+_Answer = TypeVar("_Answer")
+_OF_A_SESSION = (
+    AnswerError,
+    AdapterParseError,
+    LMInvalidRequestError,
+    LMStreamAssemblyError,
+    NoAnswerError,
+)
+
+
+class Asker:
+    """Asks one language model about sessions, on threads.
+
+    An error that concerns one session quarantines it. Where the budget is exhausted no further
+    call is made, and what could be had without is returned.
+
+    Args:
+        lm: The ``dspy.LM`` that is asked.
+        threads: Calls under way at once, at least 1.
+        on_step: Called from any thread after each session of a step.
+
+    Attributes:
+        quarantined: Sessions left out of a step because it has no usable answer for them, each
+            with ``session_id``, ``step`` and ``error``.
+        stopped: Why calls were not made; empty where all were.
+    """
+
+    def __init__(self, lm: Any, *, threads: int = 16, on_step: OnStep | None = None) -> None:
+        self.lm = lm
+        self.quarantined: list[dict[str, str]] = []
+        self.stopped = ""
+        self._threads = threads
+        self._on_step = on_step
+
+    def ask(
+        self, step: str, call: Callable[[Session], _Answer], sessions: Sequence[Session]
+    ) -> list[tuple[Session, _Answer, Usage]]:
+        """Ask about every session.
+
+        Args:
+            step: What is asked for: ``answer``, ``rule`` or ``thought``.
+            call: Asks about one session, the LM that of the surrounding ``dspy.context``.
+            sessions: What it is asked about.
+
+        Returns:
+            Sessions, what was answered and what that cost, in the sessions' order.
+
+        Raises:
+            RouteDKError: The language model refuses every session.
+            LMError: It failed in a way that would meet every session.
+        """
+        done = count(1)
+        failed: dict[str, Exception] = {}
+
+        def one(session: Session) -> tuple[Session, _Answer, Usage] | None:
+            try:
+                with metered() as meter:
+                    answer = call(session)
+                return session, answer, meter.usage
+            except BudgetError as error:
+                # Other sessions may have their answers in the journal.
+                self.stopped = str(error)
+            except Exception as error:
+                if not is_session_error(error):
+                    raise
+                failed[session.id] = error
+            finally:
+                if self._on_step is not None:
+                    self._on_step(step, next(done), len(sessions))
+            return None
+
+        with dspy.context(lm=self.lm):
+            answers = list(filter(None, call_all(one, sessions, num_threads=self._threads)))
+        if self.stopped:
+            logger.warning("not all calls for %ss were made: %s", step, self.stopped)
+        told = {name: " ".join(str(failed[name]).split())[:300] for name in sorted(failed)}
+        for name, why in told.items():
+            logger.warning("session %s is left out of %ss: %s", name, step, why)
+            self.quarantined.append({"session_id": name, "step": step, "error": why})
+        refused = [name for name in told if not isinstance(failed[name], AnswerError)]
+        if sessions and len(refused) == len(sessions):
+            first = f"{refused[0]!r}: {told[refused[0]]}"
+            raise RouteDKError(f"{step}s: all {len(sessions)} sessions failed, e.g. {first}")
+        return answers
+
+
+def is_session_error(error: BaseException) -> bool:
+    """Whether an error concerns one session alone, so that others may succeed.
+
+    An answer that is missing or cannot be used, and a request that the model refuses, such as
+    one beyond its context window, do. A refused key, an unknown model, a server that could not be
+    reached or failed through all retries, a disk that cannot be written and anything unexpected
+    do not.
+    """
+    return isinstance(error, _OF_A_SESSION) and not isinstance(error, LMUnsupportedModelError)
