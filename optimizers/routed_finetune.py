@@ -15,15 +15,14 @@ what that form cannot say is left out.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import dspy
 from dspy.teleprompt import Teleprompter
 
 from routedk.adapters.engine.engine import StudentEngine, student_lm
-from routedk.adapters.prompts import encode_prompt
 from routedk.adapters.train import TrainConfig, shown_knowledge, train_rows
-from routedk.adapters.training.examples import ROLES, TrainingRow, Writes, encode_target
+from routedk.adapters.training.examples import ROLES, TrainingRow, encode_rows
 from routedk.artifacts import ArtifactStore
 from routedk.errors import SettingError
 from routedk.optimizers.metric import check_apart, matched_f1_metric
@@ -56,12 +55,8 @@ class FinetuneReport:
     folder: Path
 
 
-@dataclass(frozen=True)
-class _Lesson:
-    """A session with the bundles to learn, and the thought that names its items' intents."""
-
-    session: Session
-    thought: str
+# A session with the bundles to learn, and the thought that names its items' intents.
+_Lesson: TypeAlias = tuple[Session, str]
 
 
 class RoutedFinetune(Teleprompter):  # type: ignore[misc]
@@ -197,7 +192,7 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
             for example, answer in zip(examples, answers, strict=True):
                 if not answer.error and float(self._metric(example, answer)) >= self._threshold:
                     traces.append(_lesson(example.session, answer))
-        return sorted(traces, key=lambda one: one.session.id), len(teachers) * len(examples)
+        return sorted(traces, key=lambda one: one[0].id), len(teachers) * len(examples)
 
     def _rows(
         self,
@@ -219,9 +214,9 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
             program.generate.demos = []
             program.knowledge = roles[name].sees(shown[name])
             thoughts = shown[name].thoughts
-            lessons = [_Lesson(session, thoughts.get(session.id, "")) for session in gold]
-            rows[name] = _encoded(tokenizer, program, lessons, roles[name].writes)
-        rows["base"] += _encoded(tokenizer, student, traces, roles["base"].writes)
+            lessons = [(session, thoughts.get(session.id, "")) for session in gold]
+            rows[name] = encode_rows(tokenizer, lessons, roles[name].writes, program.prompt)
+        rows["base"] += encode_rows(tokenizer, traces, roles["base"].writes, student.prompt)
         if idle := [name for name, mine in rows.items() if not mine]:
             raise SettingError(
                 f"experts {idle} have nothing to learn in the form {self._config.answer_form!r}: "
@@ -243,19 +238,5 @@ def _lesson(session: Session, answer: Any) -> _Lesson:
     for thought in (answer.get("thought") or "", render_item_intents(intents)):
         named = read_item_intents(thought, len(session.items))
         if any(named) and {bundle.items for bundle in compose_bundles(named, session)} == meant:
-            return _Lesson(replace(session, bundles=bundles), thought)
-    return _Lesson(replace(session, bundles=bundles), "")
-
-
-def _encoded(
-    tokenizer: Any, program: BundleGenerator, lessons: Sequence[_Lesson], writes: Writes
-) -> list[TrainingRow]:
-    """Lessons under the prompts of a program; those that the form cannot say are left out."""
-    rows = []
-    for lesson in lessons:
-        lines = encode_target(tokenizer, lesson.session, lesson.thought, writes)
-        if lines:
-            prompt = program.prompt(lesson.session)
-            encoded = encode_prompt(tokenizer, prompt.messages, prompt.items)
-            rows.append(TrainingRow(encoded.ids, lines, encoded.span))
-    return rows
+            return replace(session, bundles=bundles), thought
+    return replace(session, bundles=bundles), ""

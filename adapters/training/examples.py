@@ -21,7 +21,7 @@ of RouteDK (arXiv 2508.17250), whose text could not be had, and that the thought
 thought itself is another: both are assumptions.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
@@ -31,6 +31,7 @@ from routedk.errors import SettingError
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.prompting.item_intents import read_item_intents, render_intents
 from routedk.programs.prompting.layout import (
+    Prompt,
     assistant_content,
     build_prompt,
     item_lines,
@@ -142,13 +143,35 @@ def training_rows(
     """
     role = ROLES[form][expert]
     seen = role.sees(knowledge)
+    lessons = [(session, knowledge.thoughts.get(session.id, "")) for session in sessions]
+    return encode_rows(
+        tokenizer,
+        lessons,
+        role.writes,
+        lambda session: build_prompt(session, seen.context(session)),
+    )
+
+
+def encode_rows(
+    tokenizer: Tokenizer,
+    lessons: Iterable[tuple[Session, str]],
+    writes: Writes,
+    prompt: Callable[[Session], Prompt],
+) -> list[TrainingRow]:
+    """One row per lesson; left out where it says nothing in the form that is learnt.
+
+    Args:
+        tokenizer: The student's.
+        lessons: Sessions with the bundles to learn, and their thoughts, empty where there is none.
+        writes: What is learnt.
+        prompt: Of a session.
+    """
     rows = []
-    for session in sessions:
-        thought = knowledge.thoughts.get(session.id, "")
-        lines = encode_target(tokenizer, session, thought, role.writes)
+    for session, thought in lessons:
+        lines = encode_target(tokenizer, session, thought, writes)
         if lines:
-            prompt = build_prompt(session, seen.context(session))
-            encoded = encode_prompt(tokenizer, prompt.messages, prompt.items)
+            asked = prompt(session)
+            encoded = encode_prompt(tokenizer, asked.messages, asked.items)
             rows.append(TrainingRow(encoded.ids, lines, encoded.span))
     return rows
 
