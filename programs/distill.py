@@ -124,12 +124,9 @@ def distill_artifact(
                 "stopped": asker.stopped,
             }
         write_knowledge(knowledge, out / KNOWLEDGE)
-        counts = {
-            "sessions": len(sample),
-            "patterns": len(knowledge.patterns),
-            "rules": len(knowledge.rules),
-            "thoughts": len(knowledge.thoughts),
-        }
+        counts = {"sessions": len(sample)}
+        for kind in ("patterns", "rules", "thoughts"):
+            counts[kind] = len(getattr(knowledge, kind))
         told = {"teacher": teacher, "config": config.recorded, "counts": counts, **happened}
         write_json(out / REPORT, {**told, "sessions": [session.id for session in sample]})
 

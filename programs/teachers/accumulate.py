@@ -7,7 +7,7 @@ a test session.
 """
 
 import re
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -16,7 +16,6 @@ from routedk.errors import SettingError
 from routedk.types import KnowledgeBase, Pattern, Provenance, Rule, Thought
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
-_WORD = re.compile(r"\w+")
 _Piece = TypeVar("_Piece", Pattern, Rule, Thought)
 
 
@@ -54,10 +53,9 @@ def of_domain(knowledge: KnowledgeBase, name: str) -> KnowledgeBase:
 def accumulate(bases: Sequence[KnowledgeBase]) -> KnowledgeBase:
     """Merge knowledge bases; what is said twice is kept once, where it was said first.
 
-    Patterns are the same that have the same categories, rules that have the same words in the
-    same order, whatever their case and punctuation. What is kept has the numbers and wording of
-    the first, and the sources, tokens and costs of all. Of thoughts of one session the first is
-    kept as it is.
+    Patterns are the same that have the same categories, rules that have the same text, whatever
+    its case. What is kept has the numbers and wording of the first, and the sources, tokens and
+    costs of all. Of thoughts of one session the first is kept as it is.
 
     Args:
         bases: In the order in which they count; knowledge of another domain through `of_domain`.
@@ -67,24 +65,17 @@ def accumulate(bases: Sequence[KnowledgeBase]) -> KnowledgeBase:
         for thought in base.thoughts:
             thoughts.setdefault(thought.session_id, thought)
     return KnowledgeBase(
-        patterns=_once((p for base in bases for p in base.patterns), _categories),
-        rules=_once((r for base in bases for r in base.rules), lambda rule: _words(rule.text)),
+        patterns=_once(pattern for base in bases for pattern in base.patterns),
+        rules=_once(rule for base in bases for rule in base.rules),
         thoughts=tuple(thoughts.values()),
     )
 
 
-def _categories(pattern: Pattern) -> Hashable:
-    return frozenset(map(str.casefold, pattern.categories))
-
-
-def _words(text: str) -> Hashable:
-    return tuple(_WORD.findall(text.casefold())) or text
-
-
-def _once(pieces: Iterable[_Piece], key_of: Callable[[_Piece], Hashable]) -> tuple[_Piece, ...]:
+def _once(pieces: Iterable[_Piece]) -> tuple[_Piece, ...]:
     found: dict[Hashable, list[_Piece]] = {}
     for piece in pieces:
-        found.setdefault(key_of(piece), []).append(piece)
+        said = frozenset(piece.categories) if isinstance(piece, Pattern) else piece.text.casefold()
+        found.setdefault(said, []).append(piece)
     return tuple(
         replace(same[0], provenance=joint_provenance([piece.provenance for piece in same]))
         for same in found.values()

@@ -1,5 +1,6 @@
 """Thoughts with gold given: a teacher names each item's intent, and the gold must follow."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import dspy
@@ -88,17 +89,15 @@ def problem_of(thought: str, session: Session) -> str:
         session: Its session, with gold.
     """
     total = len(session.items)
-    named: list[int] = []
-    for entry in read_entries(thought):
-        if isinstance(entry, str):
-            return f"{entry[:60]!r} is not an item number with its intent"
-        named.append(entry[0])
-    if foreign := [number for number in named if number > total]:
-        return f"there is no item {foreign[0]}: the session has {total}"
-    if repeated := [number for number in named if named.count(number) > 1]:
-        return f"item {repeated[0]} is named twice"
-    if absent := [number for number in range(1, total + 1) if number not in named]:
-        return f"item {absent[0]} is missing"
+    entries = list(read_entries(thought))
+    if unread := [entry for entry in entries if isinstance(entry, str)]:
+        return f"{unread[0][:60]!r} is not an item number with its intent"
+    named = Counter(entry[0] for entry in entries)
+    for number in sorted({*named, *range(1, total + 1)}):
+        if number > total:
+            return f"there is no item {number}: the session has {total}"
+        if named[number] != 1:
+            return f"item {number} is named {named[number]} times: name every item once"
     composed = {b.items for b in compose_bundles(read_item_intents(thought, total), session)}
     for gold in session.gold:
         if gold not in composed:

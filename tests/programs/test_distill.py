@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -256,3 +259,29 @@ def test_scoring_beyond_the_budget_ends_the_run(sessions: list[Session], tmp_pat
     with pytest.raises(BudgetError, match="the budget max_tokens=1 leaves"):
         distill(sessions, config, lm=lm.copy(max_tokens=5), store=tmp_path)
     assert dspy.settings.lm is None
+
+
+def test_the_same_in_every_process() -> None:
+    """Nothing depends on how a process hashes texts."""
+    code = (
+        "from routedk.data import demo_sessions\n"
+        "from routedk.programs.distill import DistillConfig\n"
+        "from routedk.programs.sampling.sampling import STRATEGIES, order_sessions\n"
+        "from routedk.programs.teachers.annotation import annotation_knowledge\n"
+        "pool = demo_sessions()[:40]\n"
+        "scores = {s.id: len(s.items) / 10 for s in pool}\n"
+        "for name in STRATEGIES:\n"
+        "    print(*(s.id for s in order_sessions(pool, name, seed=1, scores=scores)))\n"
+        "print(annotation_knowledge(pool, DistillConfig()))"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(found) == 1
+    assert b"thoughts=" in found.pop()

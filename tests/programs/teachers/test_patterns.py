@@ -1,6 +1,3 @@
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -52,23 +49,3 @@ def test_without_bundles_or_categories(make: Callable[..., Session]) -> None:
     assert mined([make("s", ["a", "b"], [((1, 2), "")])]) == ()
     one = make("s", ["a", "b"], [((1, 2), "")], [TEA, MUG])
     assert mined([one]) == ()
-
-
-def test_the_same_in_every_process() -> None:
-    code = (
-        "from routedk.data import demo_sessions\n"
-        "from routedk.programs.teachers.config import DistillConfig\n"
-        "from routedk.programs.teachers.patterns import mine_patterns\n"
-        "found = mine_patterns(demo_sessions(), DistillConfig())\n"
-        "print([(p.categories, p.lift) for p in found])"
-    )
-    found = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            check=True,
-            capture_output=True,
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert len(found) == 1
