@@ -41,7 +41,6 @@ class Contest:
         self._seed = seed
         self._scores: list[Sequence[float]] = []
         self._lengths: list[float] = []
-        self._incumbent = 0
 
     def enter(self, scores: Sequence[float], length: float) -> Comparison:
         """Add a candidate and compare it with the incumbent.
@@ -53,13 +52,8 @@ class Contest:
         """
         self._scores.append(scores)
         self._lengths.append(length)
-        number = len(self._scores) - 1
-        if number == 0:
-            return Comparison()
-        found = self._compare(number, self._incumbent)
-        if found.replaced:
-            self._incumbent = number
-        return found
+        *earlier, number = range(len(self._scores))
+        return self._compare(number, self.kept(earlier)) if earlier else Comparison()
 
     @property
     def leader(self) -> int:
@@ -73,9 +67,7 @@ class Contest:
         Args:
             among: Hold the contest among these alone, in their order; empty for all.
         """
-        if not among:
-            return self._incumbent
-        incumbent, *others = among
+        incumbent, *others = among or range(len(self._scores))
         for number in others:
             if self._compare(number, incumbent).replaced:
                 incumbent = number

@@ -144,23 +144,21 @@ def _best(
     """
     told = all(overlap is not None for _, _, overlap in answered)
     kinds = product(dict.fromkeys((None, learnt)), (False, True) if told else (False,), WEIGHTS)
-    found: dict[bool, list[_Found]] = {True: [], False: []}
+    found = []
     for pairs, by_likelihood, weight in kinds:
+        grouping = SimilarIntents(
+            weight=weight, threshold=0.0, pairs=pairs, by_likelihood=by_likelihood
+        )
         trees = []
         for session, named, overlap in answered:
             alike = overlap if by_likelihood else None
             tree = intent_dendrogram(session, named, encoder, weight, pairs, alike)
             trees.append((session, tree))
-        for fall_back, mine in found.items():
-            grouping = SimilarIntents(
-                weight=weight,
-                threshold=0.0,
-                fall_back=fall_back,
-                pairs=pairs,
-                by_likelihood=by_likelihood,
-            )
-            mine.append(_cut(trees, grouping))
-    whole, no_bundle = (max(found[key], key=attrgetter("smooth")) for key in (True, False))
+        found += [_cut(trees, replace(grouping, fall_back=back)) for back in (True, False)]
+    whole, no_bundle = (
+        max((one for one in found if one.grouping.fall_back is back), key=attrgetter("smooth"))
+        for back in (True, False)
+    )
     # A validation set has few sessions without a bundle: to leave others without one for their
     # sake takes more than they alone can show.
     better = _beyond(no_bundle.scores_S - whole.scores_S, errors=2)

@@ -4,7 +4,6 @@ from .config import StudyConfig as StudyConfig
 from .export import export_trial as export_trial
 from .report import report_search as report_search
 from .settings import TrialSettings as TrialSettings
-from .space import Range as Range
 from .space import SearchSpace as SearchSpace
 from .space import read_space as read_space
 from .verb import search as search

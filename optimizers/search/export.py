@@ -16,20 +16,6 @@ from routedk.optimizers.search.study import read_study
 from routedk.optimizers.search.trial import runner_of
 from routedk.types import Session
 
-_README = """\
-# Trial {trial.number} of study {study}
-
-In this folder, with your sessions in place of SESSIONS:
-
-    routedk generate --data SESSIONS {options} --output bundles.jsonl
-
-Matched F1 {f1:.3f}, {tokens:.1f} tokens per session, on the validation sessions of the study. A
-trial chosen by this score looks better than it is; `routedk search report` with `--data` measures
-it on the test split.
-
-Settings: {settings}
-"""
-
 
 def export_trial(
     train: Sequence[Session],
@@ -77,13 +63,13 @@ def export_trial(
         built.program.save(ready / "program.json")
         if built.experts is not None:
             shutil.copytree(built.experts, ready / "experts")
-        text = _readme(study.study_name, found[trial], settings, runner.config)
+        text = _readme(found[trial], settings, runner.config)
         (ready / "README.md").write_text(text, encoding="utf-8")
         copy_artifact(ready, output)
     return Path(output)
 
 
-def _readme(study: str, trial: FrozenTrial, settings: TrialSettings, config: SearchConfig) -> str:
+def _readme(trial: FrozenTrial, settings: TrialSettings, config: SearchConfig) -> str:
     options = {
         "program": "program.json",
         "experts": "experts" if settings.experts else None,
@@ -93,10 +79,14 @@ def _readme(study: str, trial: FrozenTrial, settings: TrialSettings, config: Sea
         "seed": str(config.seed),
     }
     words = [word for name, value in options.items() if value for word in (f"--{name}", value)]
-    return _README.format(
-        trial=trial,
-        study=study,
-        options=shlex.join(words),
-        settings=in_words(settings.to_dict()),
-        **{name: trial.user_attrs[name] for name in ("f1", "tokens")},
-    )
+    f1, tokens = trial.user_attrs["f1"], trial.user_attrs["tokens"]
+    return f"""\
+# Trial {trial.number}: {in_words(settings.to_dict())}
+
+In this folder, with your sessions in place of SESSIONS:
+
+    routedk generate --data SESSIONS {shlex.join(words)} --output bundles.jsonl
+
+On validation it has a matched F1 of {f1:.3f}, which flatters the best of many trials, and
+{tokens:.1f} tokens per session. `routedk search report` with `--data` says more.
+"""

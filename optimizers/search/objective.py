@@ -1,7 +1,7 @@
 """One trial: settings from the space, answers to the validation sessions, their scores."""
 
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from statistics import fmean
 
@@ -20,76 +20,64 @@ class TrialFailure(RouteDKError, RuntimeError):
     """This trial cannot be carried out; others can. Its reason is recorded, the study continues."""
 
 
-class Objective:
-    """Scores a trial on validation sessions: mean matched F1, and tokens per session.
+def run_trial(
+    trial: Trial, *, answer: Answering, space: SearchSpace, sessions: Sequence[Session]
+) -> float | tuple[float, float]:
+    """Carry out one trial and score it on validation sessions.
 
-    A trial that any other error ends is queued again.
-
-    It keeps as the trial's user attributes: ``settings``, then ``f1`` and ``tokens`` (the mean per
-    session), or, where the trial fails for a reason of its own, ``failure``.
+    Its user attributes hold ``settings``, then ``f1`` and ``tokens``, or, where the trial fails for
+    a reason of its own, ``failure``. A trial that any other error ends is queued again.
 
     Args:
+        trial: The trial. Where F1 is its study's only objective it can be pruned.
         answer: Carries out settings: yields an answer per session, in their order. It is closed
             where a trial is pruned, so that nothing more is asked.
         space: Chooses the settings.
         sessions: Validation sessions with gold, at least one.
-        single: Whether F1 is the only objective; only then can a trial be pruned.
+
+    Returns:
+        The mean matched F1 and, where the study has two objectives, the tokens per session.
+
+    Raises:
+        TrialFailure: It failed for a reason of its own, which is recorded.
+        TrialPruned: The pruner saw enough.
     """
+    settings = space.suggest(trial)
+    trial.set_user_attr("settings", settings.to_dict())
+    single = len(trial.study.directions) == 1
+    try:
+        with closing(answer(settings)) as answers:
+            f1, tokens = _scores(answers, sessions, trial if single else None)
+    except TrialPruned:
+        raise
+    except BaseException as error:
+        if reason := own_reason(error):
+            trial.set_user_attr("failure", reason)
+            raise TrialFailure(reason) from error
+        # For whoever resumes the study.
+        trial.study.enqueue_trial(trial.params)
+        raise
+    trial.set_user_attr("f1", f1)
+    trial.set_user_attr("tokens", tokens)
+    return f1 if single else (f1, tokens)
 
-    def __init__(
-        self,
-        answer: Answering,
-        space: SearchSpace,
-        sessions: Sequence[Session],
-        *,
-        single: bool = False,
-    ) -> None:
-        self._answer = answer
-        self._space = space
-        self._sessions = sessions
-        self._single = single
 
-    def __call__(self, trial: Trial) -> float | tuple[float, float]:
-        """Carry out one trial.
-
-        Raises:
-            TrialFailure: It failed for a reason of its own, which is recorded.
-            TrialPruned: The pruner saw enough.
-        """
-        settings = self._space.suggest(trial)
-        trial.set_user_attr("settings", settings.to_dict())
-        try:
-            return self._score(trial, settings)
-        except TrialPruned:
-            raise
-        except BaseException as error:
-            if reason := own_reason(error):
-                trial.set_user_attr("failure", reason)
-                raise TrialFailure(reason) from error
-            # For whoever resumes the study.
-            trial.study.enqueue_trial(trial.params)
-            raise
-
-    def _score(self, trial: Trial, settings: TrialSettings) -> float | tuple[float, float]:
-        scores: list[float] = []
-        spent = 0
-        with closing(self._answer(settings)) as answers:
-            for session, answer in zip(self._sessions, answers, strict=True):
-                scores.append(matched_f1(session.gold, answer.items))
-                spent += answer.input_tokens + answer.output_tokens
-                if self._single and len(scores) < len(self._sessions):
-                    self._prune(trial, scores)
-        f1, tokens = fmean(scores), spent / len(scores)
-        trial.set_user_attr("f1", f1)
-        trial.set_user_attr("tokens", tokens)
-        return f1 if self._single else (f1, tokens)
-
-    def _prune(self, trial: Trial, scores: Sequence[float]) -> None:
-        trial.report(scores[-1], len(scores) - 1)
-        if trial.should_prune():
-            # Samplers take the last reported value for the trial's.
-            trial.report(fmean(scores), len(self._sessions))
-            raise TrialPruned(f"after {len(scores)} of {len(self._sessions)} sessions")
+def _scores(
+    answers: Iterable[Answer], sessions: Sequence[Session], pruned: Trial | None
+) -> tuple[float, float]:
+    """Mean matched F1 and tokens per session; ``pruned`` may be ended before the last session."""
+    scores: list[float] = []
+    spent = 0
+    for session, answer in zip(sessions, answers, strict=True):
+        scores.append(matched_f1(session.gold, answer.items))
+        spent += answer.input_tokens + answer.output_tokens
+        if pruned and len(scores) < len(sessions):
+            pruned.report(scores[-1], len(scores) - 1)
+            if pruned.should_prune():
+                # Samplers take the last reported value for the trial's.
+                pruned.report(fmean(scores), len(sessions))
+                raise TrialPruned(f"after {len(scores)} of {len(sessions)} sessions")
+    return fmean(scores), spent / len(scores)
 
 
 def own_reason(error: BaseException) -> str | None:

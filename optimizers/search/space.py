@@ -1,20 +1,11 @@
 """`SearchSpace`: what a study chooses from, and how a trial's settings are chosen from it."""
 
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeAlias, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Strict,
-    Tag,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
 
 from routedk.adapters.generate import Enhancement
 from routedk.errors import DataError
@@ -43,53 +34,18 @@ FusionName = Literal[
 ]
 
 
-class Range(BaseModel, Generic[Value]):
-    """All numbers between two, both included.
-
-    Args:
-        low: The smallest.
-        high: The largest, at least ``low``.
-        step: Distance between neighbouring values; None for a continuous range.
-        log: Whether to sample on a logarithmic scale; needs no step.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    low: Value
-    high: Value
-    step: Value | None = None
-    log: bool = False
-
-    @model_validator(mode="after")
-    def _check(self) -> "Range[Value]":
-        low: Any = self.low
-        if low > self.high:
-            raise ValueError(f"low={low} is above high={self.high}")
-        if self.log and self.step is not None:
-            raise ValueError("log needs no step")
-        return self
-
-
-def _kind(value: Any) -> str:
-    return "range" if isinstance(value, Mapping | Range) else "values"
-
-
-_DIMENSION = Discriminator(_kind)
-Values: TypeAlias = Annotated[tuple[Value, ...], Field(min_length=1), Tag("values")]
+Values: TypeAlias = Annotated[tuple[Value, ...], Field(min_length=1)]
 _Share = Annotated[float, Strict(), Field(gt=0, le=1)]
 _Positive = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
 _Rank = Annotated[int, Strict(), Field(ge=1)]
 _Count = Annotated[int, Strict(), Field(ge=0)]
-_Shares = Annotated[Values[_Share] | Annotated[Range[_Share], Tag("range")], _DIMENSION]
-_Positives = Annotated[Values[_Positive] | Annotated[Range[_Positive], Tag("range")], _DIMENSION]
 
 
 class SearchSpace(BaseModel):
-    """What may be chosen: each dimension a list of values, or a `Range`.
+    """What may be chosen: the values of each dimension.
 
-    A single value fixes a dimension, a shorter list narrows it, other values extend it. The
-    default is lists and not ranges, so that trials often share what is expensive to make; whole
-    numbers are lists always.
+    A single value fixes a dimension, a shorter list narrows it, other values extend it. There are
+    few values and no ranges, so that trials often share what is expensive to make.
 
     Args:
         utilization: Where knowledge is used.
@@ -115,12 +71,12 @@ class SearchSpace(BaseModel):
     utilization: Values[UtilizationName] = get_args(UtilizationName)
     formats: Values[FormatSet] = get_args(FormatSet)
     strategy: Values[Strategy] = get_args(Strategy)
-    ratio: _Shares = (0.1, 0.3, 1.0)
+    ratio: Values[_Share] = (0.1, 0.3, 1.0)
     experts: Values[ExpertSet] = get_args(ExpertSet)
     fusion: Values[FusionName] = get_args(FusionName)
     r: Values[_Rank] = (4, 8, 16)
-    learning_rate: _Positives = (1e-3, 2e-3, 4e-3)
-    epochs: _Positives = (2.0, 4.0, 6.0)
+    learning_rate: Values[_Positive] = (1e-3, 2e-3, 4e-3)
+    epochs: Values[_Positive] = (2.0, 4.0, 6.0)
     neighbours: Values[_Count] = (0, 1, 2, 4)
     rules: Values[_Count] = (0, 4, 8, 16)
     enhancement: Values[Enhancement] = get_args(Enhancement)
@@ -178,9 +134,6 @@ class SearchSpace(BaseModel):
         are not possible, the parameter's name says which: ``rules without 0``.
         """
         dimension = getattr(self, name)
-        if isinstance(dimension, Range):
-            step, log = dimension.step, dimension.log
-            return trial.suggest_float(name, dimension.low, dimension.high, step=step, log=log)
         allowed = tuple(dict.fromkeys(dimension if possible is None else possible))
         if len(allowed) == 1:
             return allowed[0]
@@ -227,7 +180,6 @@ def read_space(path: str | Path) -> SearchSpace:
         utilization = "ICL"                                  # fixed
         formats = ["none", "rule", "rule+thought"]           # narrowed
         rules = [0, 4, 32]                                   # extended
-        ratio = { low = 0.1, high = 1.0, step = 0.1 }        # a range
 
     Raises:
         DataError: The file cannot be read, is not TOML, or has a key or a value that is not

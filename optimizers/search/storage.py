@@ -36,16 +36,10 @@ def open_storage(url: str, *, heartbeat: int = 30) -> RDBStorage:
             queued again.
 
     Raises:
-        SettingError: The URL is none, or of a database in memory.
+        SettingError: It is no URL of a database.
         MissingExtraError: The database's driver is not installed.
         RouteDKError: The database cannot be reached, or is of another version of Optuna.
     """
-    parsed = parse_url(url)
-    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, ":memory:"):
-        raise SettingError(
-            f"storage {url!r}: a database in memory is gone with the command, and with it the "
-            "study; name a file, sqlite:///FILE"
-        )
     with storage_errors(url):
         return _database(url, heartbeat)
 
@@ -71,14 +65,16 @@ def storage_errors(url: str) -> Iterator[None]:
     """Turn errors of a database into one line that names it, without its password.
 
     Raises:
+        SettingError: It is no URL of a database.
         RouteDKError: The database failed.
     """
+    shown = parse_url(url)
     try:
         yield
     except (SQLAlchemyError, StorageInternalError) as error:
         cause = getattr(error, "orig", None) or error.__cause__ or error
         reason = " ".join(str(cause).split())
-        raise RouteDKError(f"storage '{parse_url(url)}': {reason}") from error
+        raise RouteDKError(f"storage '{shown}': {reason}") from error
 
 
 def _database(url: str, heartbeat: int, attempt: int = 1) -> RDBStorage:

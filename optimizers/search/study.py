@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from routedk.errors import SettingError
 from routedk.optimizers.search.config import SearchConfig, StudyConfig
-from routedk.optimizers.search.objective import Answering, Objective, TrialFailure
+from routedk.optimizers.search.objective import Answering, TrialFailure, run_trial
 from routedk.optimizers.search.samplers import SeededSampler
 from routedk.optimizers.search.space import SearchSpace
 from routedk.optimizers.search.storage import (
@@ -35,6 +36,7 @@ IDENTITY = "routedk"
 _WARMUP = 6
 _WAIT = 1.0
 OnTrial = Callable[[optuna.Study, FrozenTrial], None]
+Objective = Callable[[optuna.Trial], float | tuple[float, float]]
 
 
 @experimental()
@@ -65,7 +67,7 @@ def run_study(
         RouteDKError: The storage failed.
     """
     single = config.objective == "f1"
-    objective = Objective(answer, space, sessions, single=single)
+    objective = partial(run_trial, answer=answer, space=space, sessions=sessions)
     dimensions = space.model_dump(mode="json")
     mine = {
         "objective": config.objective,

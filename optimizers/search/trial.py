@@ -2,10 +2,10 @@
 
 import random
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from optuna import Study
 
@@ -21,6 +21,7 @@ from routedk.optimizers.search.settings import TrialSettings
 from routedk.optimizers.search.study import IDENTITY, check_identity
 from routedk.programs.distill import DistillConfig, distill
 from routedk.programs.sampling.difficulty import score_sessions
+from routedk.programs.teachers.config import Format
 from routedk.types import Answer, KnowledgeBase, Session
 
 if TYPE_CHECKING:
@@ -123,9 +124,7 @@ class TrialRunner:
     @contextmanager
     def built(self, settings: TrialSettings) -> Iterator[Built]:
         """The trial's program, experts and student, which is closed at the end of the block."""
-        knowledge = KnowledgeBase()
-        if settings.formats:
-            knowledge = _in_formats(self._distilled(settings), settings.formats)
+        knowledge = self._distilled(settings) if settings.formats else KnowledgeBase()
         experts = self._trained(settings, knowledge) if settings.use.trains else None
         config: Any = {
             "utilization": settings.utilization,
@@ -135,7 +134,8 @@ class TrialRunner:
             "experts": experts,
             "seed": self.config.seed,
         }
-        with self._student(experts) as lm:
+        lm = self._student(experts)
+        with closing(lm.engine):
             program = compile_program(
                 self.train,
                 self.validation,
@@ -159,7 +159,6 @@ class TrialRunner:
         return train(self.train, knowledge, TrainConfig(**config), store=self._store)
 
     def _distilled(self, settings: TrialSettings) -> KnowledgeBase:
-        """All formats at once, for trials to share."""
         config: Any = {
             "ratio": settings.ratio,
             "strategy": settings.strategy,
@@ -167,17 +166,16 @@ class TrialRunner:
         }
         if settings.strategy == "difficulty":
             # How well the base model, zero-shot, answers the training sessions.
-            with self._student(None) as lm:
+            lm = self._student(None)
+            with closing(lm.engine):
                 config["scores"] = score_sessions(self.train, lm, store=self._store)
-        return distill(self.train, DistillConfig(**config), store=self._store)
+        # All formats at once, for trials to share.
+        made = distill(self.train, DistillConfig(**config), store=self._store)
+        unused = [name for name in get_args(Format) if name not in settings.formats]
+        return replace(made, **{f"{name}s": () for name in unused})
 
-    @contextmanager
-    def _student(self, experts: Path | None) -> Iterator[Any]:
-        lm = resolve_lm(None, experts, self.config.student or "default", self.config.dtype)
-        try:
-            yield lm
-        finally:
-            lm.engine.close()
+    def _student(self, experts: Path | None) -> Any:
+        return resolve_lm(None, experts, self.config.student or "default", self.config.dtype)
 
 
 def runner_of(
@@ -216,12 +214,3 @@ def _record(sessions: Sequence[Session]) -> str:
     """The number of sessions and a hash of all that they hold, in their order."""
     digest = content_hash([session_to_record(session) for session in sessions])
     return f"{len(sessions)} sessions, {digest[:12]}"
-
-
-def _in_formats(knowledge: KnowledgeBase, formats: Sequence[str]) -> KnowledgeBase:
-    return replace(
-        knowledge,
-        patterns=knowledge.patterns if "pattern" in formats else (),
-        rules=knowledge.rules if "rule" in formats else (),
-        thoughts=knowledge.thoughts if "thought" in formats else (),
-    )

@@ -16,8 +16,6 @@ from tests.optimizers.search.answers import run
         ("study.db", SettingError, "storage 'study.db': not a URL of a database; write sqlite"),
         ("postgresql://me:secret@h:port/x", SettingError, "storage 'h:port/x': not a URL of a dat"),
         ("journal:x.log", SettingError, "storage 'journal:x.log': not a URL"),
-        ("sqlite://", SettingError, "storage 'sqlite://': a database in memory is gone with the"),
-        ("sqlite:///:memory:", SettingError, "a database in memory is gone with the command"),
         (
             "postgresql+psycopg://me:secret@127.0.0.1:1/x",
             RouteDKError,
