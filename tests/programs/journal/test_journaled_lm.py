@@ -57,15 +57,6 @@ def test_the_same_question_on_many_threads_is_asked_once(opened: Open) -> None:
     assert gate.calls == 1
 
 
-def test_many_threads_many_questions_one_line_each(opened: Open, path: Path) -> None:
-    lm, engine = echo()
-    questions = [f"q{k % 40}" for k in range(200)]
-    with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(opened(lm), questions))
-    assert answers == [[f"re: {question}"] for question in questions]
-    assert len(engine.requests) == len(path.read_text().splitlines()) == 40
-
-
 def test_a_call_that_failed_may_be_made_again(opened: Open, path: Path) -> None:
     failing = [True]
 

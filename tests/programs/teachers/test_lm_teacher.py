@@ -173,21 +173,6 @@ def test_one_bad_session_is_quarantined_and_named(
     assert "session s2 is left out of thoughts: " in caplog.text
 
 
-def test_sessions_fail_step_by_step(sessions: list[Session]) -> None:
-    def refuse(messages: list[Message]) -> str:
-        failing = {"bundle": "sock", "One line such as": "lamp"}.get(asked(messages))
-        if failing and failing in messages[-1]["content"]:
-            raise InvalidRequestError("too long a prompt")
-        return script(messages)
-
-    made = Teacher(refuse)
-    knowledge = made.distill(sessions[:2])
-    assert [rule.text for rule in knowledge.rules] == RULES[1:]
-    assert [t.session_id for t in knowledge.thoughts] == ["s1"]
-    told = [(q["session_id"], q["step"]) for q in made.asker.quarantined]
-    assert told == [("s1", "rule"), ("s2", "thought")]
-
-
 def test_where_every_session_fails_the_run_fails(sessions: list[Session]) -> None:
     made = Teacher(refusing(""))
     with pytest.raises(RouteDKError, match=r"rules: all 3 sessions failed.*'s1'.*too long a prom"):
