@@ -5,7 +5,7 @@ the program, the language model and the sessions. Inside a chunk each answer is 
 it is there, so that a killed run continues behind its last answer.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -120,6 +120,8 @@ def stream_answers(
 
     Settings are checked, and the model is loaded, when this is called.
     """
+    from pydantic import TypeAdapter
+
     from routedk.adapters.lm import resolve_lm
     from routedk.programs.generator import BundleGenerator
     from routedk.programs.program_file import load_program
@@ -134,54 +136,23 @@ def stream_answers(
     asked = deepcopy(program)
     asked.set_lm(lm)
     asked.check_lm()
-    return _stream(iter(sessions), asked, config, ArtifactStore.of(store))
-
-
-def _stream(
-    sessions: Iterator[Session],
-    program: "BundleGenerator",
-    config: GenerateConfig,
-    store: ArtifactStore,
-) -> Iterator[Answer]:
-    knowledge = program.knowledge
-    while chunk := list(islice(sessions, CHUNK)):
-        program.knowledge = knowledge.without(session.id for session in chunk)
-        yield from _answers(chunk, program, config, store)
-
-
-def _answers(
-    chunk: list[Session], program: "BundleGenerator", config: GenerateConfig, store: ArtifactStore
-) -> list[Answer]:
-    """A chunk's answers, from the store or asked for now."""
-    from pydantic import TypeAdapter
-
-    from routedk.programs.batch import call_all
-
-    answer = _asker(program, config)
-
-    def make(out: Path, work: Path) -> None:
-        with JsonlLog(work / _ANSWERS) as log:
-
-            def ask(session: Session) -> dict[str, Any]:
-                record = asdict(answer(session))
-                log.append(record)
-                return record
-
-            made = {record["session_id"]: record for _, record in log.records}
-            left = [session for session in chunk if session.id not in made]
-            for record in call_all(ask, left, num_threads=config.threads):
-                made[record["session_id"]] = record
-        write_jsonl_records(out / _ANSWERS, (made[session.id] for session in chunk))
-
-    artifact = store.obtain(_recipe(chunk, program, config), make)
+    store, left = ArtifactStore.of(store), iter(sessions)
     read = TypeAdapter(Answer).validate_python
-    return [read(record) for _, record in read_jsonl(artifact.folder / _ANSWERS)]
+
+    def answers() -> Iterator[Answer]:
+        knowledge = asked.knowledge
+        while chunk := list(islice(left, CHUNK)):
+            asked.knowledge = knowledge.without(session.id for session in chunk)
+            artifact = store.obtain(_recipe(chunk, asked, config), _maker(chunk, asked, config))
+            for _, record in read_jsonl(artifact.folder / _ANSWERS):
+                yield read(record)
+
+    return answers()
 
 
 def _recipe(chunk: list[Session], program: "BundleGenerator", config: GenerateConfig) -> Recipe:
     from routedk.programs.lm_identity import lm_identity
 
-    samples = config.samples if config.enhancement == "consensus" else 1
     shown = [session_to_record(session) | {"bundles": []} for session in chunk]
     return Recipe(
         stage="answers",
@@ -189,31 +160,48 @@ def _recipe(chunk: list[Session], program: "BundleGenerator", config: GenerateCo
         settings={
             "lm": lm_identity(program.generate.lm),
             "enhancement": config.enhancement,
-            "samples": samples,
+            "samples": config.samples if config.enhancement == "consensus" else 1,
         },
     )
 
 
-def _asker(program: "BundleGenerator", config: GenerateConfig) -> Any:
-    """From a session to its answer, with what asking it has cost."""
+def _maker(
+    chunk: list[Session], program: "BundleGenerator", config: GenerateConfig
+) -> Callable[[Path, Path], None]:
+    """What answers a chunk, each session once."""
+    from routedk.programs.batch import call_all
     from routedk.programs.consensus import Consensus
+
+    sampled = config.enhancement == "consensus"
+    asked: Any = Consensus(program, n=config.samples) if sampled else program
+
+    def make(out: Path, work: Path) -> None:
+        with JsonlLog(work / _ANSWERS) as log:
+            made = {record["session_id"] for _, record in log.records}
+            left = [session for session in chunk if session.id not in made]
+            call_all(
+                lambda session: log.append(asdict(_answer(session, asked))),
+                left,
+                num_threads=config.threads,
+            )
+        records = {record["session_id"]: record for _, record in read_jsonl(log.path)}
+        write_jsonl_records(out / _ANSWERS, (records[session.id] for session in chunk))
+
+    return make
+
+
+def _answer(session: Session, program: Any) -> Answer:
+    """A program's answer, with what asking for it has cost."""
     from routedk.programs.usage import metered
 
-    chosen: Any = program
-    if config.enhancement == "consensus":
-        chosen = Consensus(program, n=config.samples)
-
-    def answer(session: Session) -> Answer:
-        with metered() as meter:
-            found = chosen(session=session)
-        return Answer(
-            session.id,
-            tuple(found.bundles),
-            error=found.error or "",
-            dropped=tuple(found.get("dropped") or ()),
-            input_tokens=meter.usage.input_tokens,
-            output_tokens=meter.usage.output_tokens,
-            candidates=found.get("candidates") or (),
-        )
-
-    return answer
+    with metered() as meter:
+        found = program(session=session)
+    return Answer(
+        session.id,
+        tuple(found.bundles),
+        error=found.error or "",
+        dropped=tuple(found.get("dropped") or ()),
+        input_tokens=meter.usage.input_tokens,
+        output_tokens=meter.usage.output_tokens,
+        candidates=found.get("candidates") or (),
+    )
