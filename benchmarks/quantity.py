@@ -18,7 +18,7 @@ from benchmarks.command import run_command
 from routedk.adapters.student import DEFAULT_STUDENT, find_student
 from routedk.cli.config_options import with_config_options
 from routedk.cli.output import print_table
-from routedk.cli.sessions import DataPath, Split, data_record, load_split, warn_untitled
+from routedk.cli.sessions import DataPath, Split, data_record, load_split
 from routedk.data import DataOptions
 from routedk.errors import DataError
 from routedk.eval.report import versions
@@ -151,7 +151,6 @@ def main(
             path=data,
             hint="knowledge is distilled from annotated sessions",
         )
-    warn_untitled(pool)
     known = None if scores is None else read_scores(scores)
     names = [name for name in STRATEGIES if known is not None or name != "difficulty"]
     settings = DistillConfig(

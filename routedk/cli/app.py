@@ -19,19 +19,17 @@ from routedk.cli.evaluate import evaluate
 from routedk.cli.export import export
 from routedk.cli.generate import generate
 from routedk.cli.info import info
-from routedk.cli.output import is_main_process
+from routedk.cli.output import is_main_process, set_up_logging
 from routedk.cli.search import export_trial, report, search
 from routedk.cli.train import train
 from routedk.errors import RouteDKError
 
 _Command = Callable[..., None]
 
-_HELP = "Turn shopping sessions into bundles with a small language model."
-
 # Seconds that a launcher has to end its other processes after the main one has failed.
 _PATIENCE = 15.0
 
-app = typer.Typer(help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 data = typer.Typer(help="Look at sessions and convert them.", no_args_is_help=True)
 cache = typer.Typer(help="Look after the artifact store.", no_args_is_help=True)
 app.add_typer(data, name="data", epilog="Example: routedk data describe demo")
@@ -39,9 +37,7 @@ app.add_typer(cache, name="cache", epilog="Example: routedk cache list")
 app.add_typer(search, name="search")
 
 
-def _add(
-    group: typer.Typer, *commands: Callable[..., None], **renamed: Callable[..., None]
-) -> None:
+def _add(group: typer.Typer, *commands: _Command, **renamed: _Command) -> None:
     """Add commands; the last paragraph of a docstring is its example."""
     for name, command in ({c.__name__: c for c in commands} | renamed).items():
         *text, example = inspect.cleandoc(command.__doc__ or "").split("\n\n")
@@ -69,9 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(str(error))
     except _lm_errors() as error:
         # An error of ours, such as a spent budget, on its way through dspy.LM; or the model's.
-        own = error if isinstance(error, RouteDKError) else error.__cause__
-        if isinstance(own, RouteDKError):
-            _fail(str(own))
+        if isinstance(error.__cause__, RouteDKError):
+            _fail(str(error.__cause__))
         reason = " ".join(str(error).split())[:300]
         _fail(f"the language model failed: {reason} (check its name, key and address)")
     except OSError as error:  # no permission, disk full, name too long: nothing of ours is wrong
@@ -103,13 +98,12 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+_VERSION = typer.Option(
+    "--version", callback=_show_version, is_eager=True, help="Show the version and leave."
+)
+
+
 @app.callback(epilog="Example: routedk data describe demo")
-def _root(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_show_version, is_eager=True, help="Show the version and leave."
-        ),
-    ] = False,
-) -> None:
+def _root(version: Annotated[bool, _VERSION] = False) -> None:
     """Turn shopping sessions into bundles with a small language model."""
+    set_up_logging()

@@ -13,20 +13,13 @@ from routedk.artifacts import ArtifactStore
 from routedk.artifacts.upkeep import Entry, PruneConfig, entries
 from routedk.artifacts.upkeep import prune as remove_unused
 from routedk.cli.config_options import with_config_options
-from routedk.cli.output import print_json, print_table
+from routedk.cli.output import STORE, print_json, print_table
 
 StoreFolder = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR",
-        exists=True,
-        file_okay=False,
-        help="The artifact store; unset: the one in the cache folder.",
-    ),
+    Path | None, typer.Option(metavar="DIR", exists=True, file_okay=False, help=STORE)
 ]
 Stages = Annotated[
-    list[str],
-    typer.Option("--stage", metavar="NAME", help="Only artifacts of this stage. Repeatable."),
+    list[str], typer.Option("--stage", help="Only artifacts of this stage. Repeatable.")
 ]
 
 
@@ -62,14 +55,16 @@ def prune(config: PruneConfig, store: StoreFolder = None) -> None:
 
 
 def _show(title: str, found: Sequence[Entry]) -> None:
-    rows = []
-    for entry in found:
-        days = f"{(time.time() - entry.used) / 86_400:.1f}"
-        seconds = entry.manifest.get("seconds", "unfinished")
-        rows.append((entry.stage, entry.key[:12], _size(entry.size), days, seconds))
-    if rows:
-        print_table(title, ("stage", "key", "size", "days unused", "seconds"), rows)
-    typer.echo(f"{title}: {len(rows)}, {_size(sum(entry.size for entry in found))}")
+    if found:
+        columns = ("stage", "key", "size", "days unused", "seconds")
+        print_table(title, columns, map(_row, found))
+    typer.echo(f"{title}: {len(found)}, {_size(sum(entry.size for entry in found))}")
+
+
+def _row(entry: Entry) -> tuple[object, ...]:
+    days = f"{(time.time() - entry.used) / 86_400:.1f}"
+    seconds = entry.manifest.get("seconds", "unfinished")
+    return (entry.stage, entry.key[:12], _size(entry.size), days, seconds)
 
 
 def _record(entry: Entry) -> dict[str, object]:

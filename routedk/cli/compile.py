@@ -1,16 +1,14 @@
 """``routedk compile``: knowledge into a program's prompt, chosen by score on validation."""
 
-from pathlib import Path
 from typing import Any
 
 import typer
 
 import routedk
 from routedk.cli.config_options import with_config_options
-from routedk.cli.output import OutputFile, print_table, progress, quiet_libraries, refuse_foreign
-from routedk.cli.sessions import DataPath, KnowledgeFiles, load_knowledge, warn_untitled
-from routedk.data import DataOptions, load_sessions, split_sessions
-from routedk.files import read_json
+from routedk.cli.output import OutputFile, print_table, progress, refuse_foreign
+from routedk.cli.sessions import DataPath, KnowledgeFiles, load_knowledge, load_parts
+from routedk.data import DataOptions
 from routedk.optimizers.compile import CompileConfig
 
 
@@ -31,25 +29,22 @@ def compile(
     Example: routedk compile --data demo --knowledge knowledge/knowledge.jsonl --experts experts
     --output program.json
     """
-    quiet_libraries()
-    refuse_foreign(output, _is_program)
-    parts = split_sessions(load_sessions(data, options), options)
+    refuse_foreign(output, lambda document: document.get("kind") == "routedk.program")
+    parts = load_parts(data, options)
+    train, validation = parts["train"], parts["val"]
     base = load_knowledge(knowledge, parts)
-    warn_untitled([*parts["train"], *parts["val"]])
     with progress() as show:
 
         def on_trial(trial: dict[str, Any]) -> None:
             show("candidates", trial["number"] + 1, config.evaluations)
 
-        program = routedk.compile_program(
-            parts["train"], parts["val"], base, config, on_trial=on_trial
-        )
+        program = routedk.compile_program(train, validation, base, config, on_trial=on_trial)
     program.save(output)
     *candidates, grouping = program.trials
     columns = ("candidate", "prompt", "matched F1", "p", "tokens", "unparsable", "chosen")
     print_table("Candidates", columns, [_row(trial) for trial in candidates])
     if len(candidates) > 1:
-        _tell_level(config, candidates[0]["sessions"])
+        _tell_level(config.level_each, candidates[0]["sessions"])
     typer.echo(
         f"Grouping: {program.grouping or 'equal intents'}; matched F1 on "
         f"{grouping['sessions']} validation sessions {grouping['grouping_f1']:.3f}, "
@@ -58,20 +53,14 @@ def compile(
     typer.echo(f"Program: {output}")
 
 
-def _is_program(path: Path) -> bool:
-    document = read_json(path)
-    return isinstance(document, dict) and document.get("kind") == "routedk.program"
-
-
-def _tell_level(config: CompileConfig, sessions: int) -> None:
+def _tell_level(level: float, sessions: int) -> None:
     """The p-value that a candidate needs, and whether there are sessions enough to reach it."""
     from routedk.eval.paired import sessions_needed
 
-    each = config.level / (config.evaluations - 1)
     typer.echo(
-        f"A candidate replaces the one kept so far at p <= {each:.4f} (tokens: longest prompt)"
+        f"A candidate replaces the one kept so far at p <= {level:.4f} (tokens: longest prompt)"
     )
-    if sessions < (needed := sessions_needed(each)):
+    if sessions < (needed := sessions_needed(level)):
         typer.echo(
             f"note: on {sessions} sessions no candidate can reach it, {needed} are needed (raise "
             "--max-validation, or lower --evaluations)",
@@ -80,17 +69,9 @@ def _tell_level(config: CompileConfig, sessions: int) -> None:
 
 
 def _row(trial: dict[str, Any]) -> tuple[object, ...]:
-    shown = "as given" if trial["choice"] is None else _knowledge(trial["choice"])
-    figures = ("matched_f1", "p", "prompt_tokens", "unparsable", "chosen")
-    return (trial["number"], shown, *("" if trial[f] is None else trial[f] for f in figures))
-
-
-def _knowledge(choice: dict[str, Any]) -> str:
-    thoughts = " + thoughts" * choice["show_thoughts"]
-    parts = [
-        "another instruction" * bool(choice["instruction"]),
-        f"{choice['rules']} rules" * bool(choice["rules"]),
-        f"{choice['patterns']} patterns" * bool(choice["patterns"]),
-        f"{choice['k']} {choice['style']}{thoughts}" * bool(choice["k"]),
-    ]
-    return ", ".join(filter(None, parts))
+    choice = trial["choice"] or {}
+    if choice.get("instruction"):
+        choice = {**choice, "instruction": "changed"}
+    prompt = ", ".join(f"{name} {value}" for name, value in choice.items() if value)
+    figures = (trial[name] for name in ("matched_f1", "p", "prompt_tokens", "unparsable", "chosen"))
+    return (trial["number"], prompt or "as given", *("" if f is None else f for f in figures))

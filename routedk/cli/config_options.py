@@ -20,8 +20,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import docstring_parser
 import typer
 
-_PANELS = {"DataOptions": "Sessions"}
-_PANEL = "Settings"
+from routedk.data import DataOptions
 
 
 def with_config_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -56,7 +55,7 @@ def config_options(config: Any) -> list[inspect.Parameter]:
         param.arg_name: _help(param.description or "")
         for param in docstring_parser.parse(config.__doc__ or "").params
     }
-    panel = _PANELS.get(config.__name__, _PANEL)
+    panel = "Sessions" if config is DataOptions else "Settings"
     return [_option(field, types[field.name], texts[field.name], panel) for field in fields(config)]
 
 
@@ -66,23 +65,16 @@ def _help(text: str) -> str:
 
 
 def _option(field: Field[Any], kind: Any, text: str, panel: str) -> inspect.Parameter:
-    name = f"--{field.name.replace('_', '-')}"
-    if kind is bool and field.default is False:
-        names = name
-    elif bool in (kind, *get_args(kind)):
-        names = f"{name}/--no-{name[2:]}"
-    else:
-        names = name
+    name = field.name.replace("_", "-")
+    switch = bool in (kind, *get_args(kind)) and field.default is not False
+    names = f"--{name}/--no-{name}" if switch else f"--{name}"
     default: Any = inspect.Parameter.empty if field.default is MISSING else field.default
     if get_origin(kind) is tuple:
         kind, default = list[_element(get_args(kind)[0])], list(default)  # type: ignore[misc]
     option = typer.Option(names, help=text, rich_help_panel=panel)
-    return inspect.Parameter(
-        field.name,
-        inspect.Parameter.KEYWORD_ONLY,
-        annotation=Annotated[kind, option],
-        default=default,
-    )
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    annotation = Annotated[kind, option]
+    return inspect.Parameter(field.name, keyword, annotation=annotation, default=default)
 
 
 def _element(kind: Any) -> Any:

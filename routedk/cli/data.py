@@ -9,14 +9,7 @@ import typer
 from routedk.cli.config_options import with_config_options
 from routedk.cli.output import print_json, print_table
 from routedk.cli.sessions import DataArgument, Split, data_record, load_split
-from routedk.data import (
-    DataOptions,
-    has_title,
-    load_sessions,
-    select_split,
-    write_jsonl,
-    write_parquet,
-)
+from routedk.data import DataOptions, has_title, write_jsonl, write_parquet
 from routedk.errors import SettingError
 from routedk.types import Session
 
@@ -36,16 +29,13 @@ def describe(
 
     Example: routedk data describe demo --json
     """
-    counts = _count(select_split(load_sessions(data, options), options, split))
+    counts = _count(load_split(data, options, split))
     if as_json:
         print_json({**counts, "config": data_record(data, options, split)})
-        return
-    title = f"{data} (split {split}, gold {options.gold}, untitled {options.untitled})"
-    rows = [
-        (name.replace("items", "distinct items").replace("_", " "), number)
-        for name, number in counts.items()
-    ]
-    print_table(title, ("what", "count"), rows)
+    else:
+        title = f"{data} (split {split}, gold {options.gold}, untitled {options.untitled})"
+        rows = [(name.replace("_", " "), number) for name, number in counts.items()]
+        print_table(title, ("what", "count"), rows)
 
 
 @with_config_options

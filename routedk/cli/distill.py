@@ -7,8 +7,8 @@ import typer
 
 from routedk.artifacts import check_output, copy_artifact
 from routedk.cli.config_options import with_config_options
-from routedk.cli.output import OutputFolder, log_progress, print_table, progress
-from routedk.cli.sessions import DataPath, Split, load_split, warn_untitled
+from routedk.cli.output import OutputFolder, print_table, progress
+from routedk.cli.sessions import DataPath, Split, load_split
 from routedk.data import DataOptions
 from routedk.files import read_json
 from routedk.programs.teachers.config import ANNOTATION, DistillConfig
@@ -40,8 +40,6 @@ def distill(
         _print_plan(plan_distill(sessions, config))
         return
     check_output(output)
-    warn_untitled(sessions)
-    log_progress()
     if (config.strategy, config.scores, config.teacher) == ("difficulty", None, ANNOTATION):
         from routedk.adapters.engine.engine import student_lm
         from routedk.programs.sampling.difficulty import score_sessions
@@ -51,7 +49,7 @@ def distill(
         artifact = distill_artifact(sessions, config, on_step=on_step)
     copy_artifact(artifact, output)
     told: Any = read_json(artifact.folder / REPORT)
-    print_table("Knowledge", ("kind", "count"), list(told["counts"].items()))
+    print_table("Knowledge", ("kind", "count"), told["counts"].items())
     typer.echo(f"Knowledge: {output / 'knowledge.jsonl'}")
 
 
@@ -59,14 +57,8 @@ def _print_plan(steps: dict[str, Any]) -> None:
     if not steps:
         typer.echo("The annotation teacher makes no calls.")
         return
-    rows = [
-        (
-            name,
-            tally.calls,
-            tally.input_tokens,
-            tally.output_tokens,
-            "unknown" if tally.cost is None else f"{tally.cost:.4f}",
-        )
-        for name, tally in steps.items()
-    ]
+    rows = []
+    for name, tally in steps.items():
+        cost = "unknown" if tally.cost is None else f"{tally.cost:.4f}"
+        rows.append((name, tally.calls, tally.input_tokens, tally.output_tokens, cost))
     print_table("At most", ("step", "calls", "tokens in", "out", "US dollars"), rows)

@@ -53,10 +53,9 @@ def evaluate(
         catalogue=everything,
     )
     leaks = options.untitled == "drop"
-    about = {**data_record(data, options, split), "leaks": leaks}
-    if predictions is not None:
-        about["predictions"] = str(predictions)
-    report = replace(report, config={**report.config, **about})
+    scored = {"predictions": predictions and str(predictions), "leaks": leaks}
+    about = {**report.config, **data_record(data, options, split), **scored}
+    report = replace(report, config=about)
     write_json(output, report.to_dict())
     typer.echo(str(report))
     if leaks:

@@ -7,7 +7,6 @@ import typer
 
 from routedk.adapters.export.export import ExportConfig
 from routedk.cli.config_options import with_config_options
-from routedk.cli.output import quiet_libraries
 
 
 @with_config_options
@@ -26,7 +25,6 @@ def export(
     """
     from routedk.adapters.export.export import export_experts
 
-    quiet_libraries()
     export_experts(experts, output, config)
     what = "with your own gates" if config.gates else f"with fusion {config.fusion or 'merged'}"
     form = "full weights" if config.full else "a plain LoRA"

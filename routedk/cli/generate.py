@@ -1,11 +1,10 @@
 """``routedk generate``: sessions in, bundles out, one line per session."""
 
-import io
 import json
-import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -13,10 +12,11 @@ import routedk
 from routedk.adapters.generate import GenerateConfig
 from routedk.cli.config_options import with_config_options
 from routedk.cli.output import progress, refuse_foreign
-from routedk.cli.sessions import DataPath, Split, load_split, sessions_on_stdin, warn_untitled
+from routedk.cli.sessions import DataPath, Split, load_split, sessions_on_stdin
 from routedk.data import DataOptions
 from routedk.errors import SettingError
-from routedk.files import atomic_write, read_jsonl
+from routedk.files import atomic_write
+from routedk.types import Session
 
 
 @with_config_options
@@ -41,40 +41,24 @@ def generate(
     from routedk.eval.predictions import prediction_record
 
     if output is not None:
-        refuse_foreign(output, _holds_bundles)
-    if data != "-":
-        sessions = load_split(data, options, split)
-        warn_untitled(sessions)
-        answers, total = routedk.stream_answers(sessions, config), len(sessions)
-    elif split == "all":
-        answers, total = routedk.stream_answers(sessions_on_stdin(options), config), None
-    else:
+        refuse_foreign(output, lambda first: first.keys() == {"session_id", "bundles"})
+    if data == "-" and split != "all":
         raise SettingError(f"--data - --split {split}: all of standard input is answered")
-    unread: list[routedk.Answer] = []
-    with _writer(output) as file, progress() as show:
+    sessions: Iterable[Session] = (
+        sessions_on_stdin(options) if data == "-" else load_split(data, options, split)
+    )
+    total = len(sessions) if isinstance(sessions, list) else None
+    answers = routedk.stream_answers(sessions, config)
+    unread: list[str] = []
+    # Whatever the terminal's encoding: readers of JSONL expect UTF-8.
+    stdout = typer.get_text_stream("stdout", encoding="utf-8")
+    writer = nullcontext(stdout) if output is None else atomic_write(output)
+    with writer as file, progress() as show:
         for number, answer in enumerate(answers, start=1):
             file.write(json.dumps(prediction_record(answer), ensure_ascii=False) + "\n")
             file.flush()
             if answer.error:
-                unread.append(answer)
+                unread.append(f"{answer.session_id}: {answer.error}")
             show("sessions", number, total)
     if unread:
-        first = unread[0]
-        typer.echo(
-            f"Sessions without an answer: {len(unread)}, first {first.session_id}: {first.error}",
-            err=True,
-        )
-
-
-def _holds_bundles(path: Path) -> bool:
-    """Whether a file looks like our output by its first line; sessions have other keys."""
-    _, record = next(read_jsonl(path))
-    return record.keys() == {"session_id", "bundles"}
-
-
-def _writer(output: Path | None) -> AbstractContextManager[IO[Any]]:
-    if output is not None:
-        return atomic_write(output)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8", newline="\n")
-    return nullcontext(sys.stdout)
+        typer.echo(f"Sessions without an answer: {len(unread)}, first {unread[0]}", err=True)

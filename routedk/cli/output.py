@@ -1,19 +1,20 @@
 """What commands show: tables and JSON on stdout, progress and log on stderr."""
 
 import json
+import logging
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from routedk.errors import DataError
+from routedk.files import read_text
 
-if TYPE_CHECKING:
-    from rich.progress import TaskID
-
+STORE = "The artifact store; unset: the one in the cache folder."
 _OUTPUT = "Where the result goes; an earlier one is replaced."
 OutputFolder = Annotated[Path, typer.Option("--output", metavar="DIR", help=_OUTPUT)]
 OutputFile = Annotated[Path, typer.Option("--output", metavar="FILE", help=_OUTPUT)]
@@ -30,27 +31,17 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     from rich.table import Table
     from rich.text import Text
 
-    table = Table()
-    for column in columns:
-        table.add_column(column)
+    def shown(cell: object) -> Text:
+        if isinstance(cell, bool) or not isinstance(cell, int | float):
+            return Text(str(cell))
+        return Text(f"{cell:,}" if isinstance(cell, int) else f"{cell:.3f}", justify="right")
+
+    table = Table(*columns)
     for row in rows:
-        table.add_row(
-            *(
-                Text(_shown(cell), justify="right" if isinstance(cell, int | float) else "left")
-                for cell in row
-            )
-        )
+        table.add_row(*map(shown, row))
     console = Console()
     console.print(Text(title, style="bold"))
     console.print(table)
-
-
-def _shown(cell: object) -> str:
-    if isinstance(cell, bool):
-        return "yes" if cell else "no"
-    if isinstance(cell, int):
-        return f"{cell:,}".replace(",", " ")
-    return f"{cell:.3f}" if isinstance(cell, float) else str(cell)
 
 
 @contextmanager
@@ -67,7 +58,7 @@ def progress() -> Iterator[Callable[[str, int, int | None], None]]:
     console = Console(stderr=True)
     hidden = not console.is_terminal
     with Progress(console=console, transient=True, disable=hidden) as bars:
-        tasks: dict[str, TaskID] = {}
+        tasks: dict[str, Any] = {}
 
         def show(step: str, done: int, total: int | None) -> None:
             if step not in tasks:
@@ -77,42 +68,37 @@ def progress() -> Iterator[Callable[[str, int, int | None], None]]:
         yield show
 
 
-def quiet_libraries() -> None:
-    """Keep libraries' advice to programmers off the user's screen."""
-    import logging
-    import warnings
+def set_up_logging() -> None:
+    """Show our progress messages on stderr, and keep libraries' advice to programmers off it."""
+    from rich.console import Console
+    from rich.logging import RichHandler
 
     warnings.filterwarnings("ignore", category=FutureWarning)
     for name in ("transformers", "dspy.clients.lm"):
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def log_progress() -> None:
-    """Show the package's progress messages on stderr."""
-    import logging
-
-    from rich.console import Console
-    from rich.logging import RichHandler
-
     logger = logging.getLogger("routedk")
-    if not logger.handlers:
+    if is_main_process() and not logger.handlers:
         logger.addHandler(RichHandler(console=Console(stderr=True), show_path=False))
         logger.setLevel(logging.INFO)
 
 
-def refuse_foreign(output: Path, is_ours: Callable[[Path], bool]) -> None:
+def refuse_foreign(output: Path, is_ours: Callable[[dict[str, Any]], bool]) -> None:
     """Check, before the work, that an output file is new, empty, or one that we may replace.
 
     Args:
         output: The file.
-        is_ours: Whether a file is an earlier output; may raise DataError for one that is not.
+        is_ours: Whether an earlier output begins with such a JSON object.
 
     Raises:
         DataError: Something else is there.
     """
+    if not output.exists():
+        return
     try:
-        ours = not output.exists() or output.stat().st_size == 0 or is_ours(output)
-    except DataError:
+        text = read_text(output)
+        first = json.JSONDecoder().raw_decode(text)[0] if text else None
+        ours = not text or (isinstance(first, dict) and is_ours(first))
+    except ValueError:
         ours = False
     if not ours:
         raise DataError(

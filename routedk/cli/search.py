@@ -7,20 +7,15 @@ import typer
 
 import routedk
 from routedk.cli.config_options import with_config_options
-from routedk.cli.output import OutputFolder, log_progress, quiet_libraries
-from routedk.cli.sessions import DataPath, warn_untitled
-from routedk.data import DataOptions, load_sessions, split_sessions
+from routedk.cli.output import STORE, OutputFolder
+from routedk.cli.sessions import DataPath, load_parts
+from routedk.data import DataOptions
 from routedk.errors import SettingError
 from routedk.optimizers.search.config import ReportConfig, SearchConfig, StudyConfig
 
-OptionalData = Annotated[
-    str | None,
-    typer.Option("--data", metavar="PATH", help="Sessions, as they were given to the search."),
-]
-StoreFolder = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="The artifact store; unset: the one in the cache folder."),
-]
+_DATA = "Sessions, as they were given to the search."
+OptionalData = Annotated[str | None, typer.Option("--data", metavar="PATH", help=_DATA)]
+StoreFolder = Annotated[Path | None, typer.Option(metavar="DIR", help=STORE)]
 
 search = typer.Typer(invoke_without_command=True)
 
@@ -44,10 +39,7 @@ def run(
         return
     if data is None:
         raise SettingError("which sessions? give --data PATH")
-    quiet_libraries()
-    parts = split_sessions(load_sessions(data, options), options)
-    warn_untitled([*parts["train"], *parts["val"]])
-    log_progress()
+    parts = load_parts(data, options)
     study = routedk.search(parts["train"], parts["val"], config, store=store)
     best = max(study.best_trials, key=lambda trial: trial.values[0], default=None)
     if best is None:
@@ -74,9 +66,7 @@ def report(
     """
     from routedk.optimizers.search import report_search
 
-    quiet_libraries()
-    log_progress()
-    parts = None if data is None else split_sessions(load_sessions(data, options), options)
+    parts = None if data is None else load_parts(data, options)
     found = report_search(output, config, parts=parts, store=store)
     for best in found["best"][:1]:
         typer.echo(f"Chosen: trial {best['trial']}, matched F1 on validation {best['f1']:.3f}")
@@ -100,8 +90,6 @@ def export_trial(
     """
     from routedk.optimizers.search import export_trial as export
 
-    quiet_libraries()
-    log_progress()
-    parts = split_sessions(load_sessions(data, options), options)
+    parts = load_parts(data, options)
     export(parts["train"], parts["val"], trial, output, config, store=store)
     typer.echo(f"Trial {trial} of {config.study}: {output / 'README.md'} says how to use it.")

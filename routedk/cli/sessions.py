@@ -9,23 +9,17 @@ from typing import Annotated
 
 import typer
 
-from routedk.data import (
-    DataOptions,
-    Part,
-    SplitName,
-    apply_options,
-    has_title,
-    load_sessions,
-    select_split,
-)
-from routedk.data.load import read_extra_titles
-from routedk.data.policies import fill_titles
+from routedk.cli.output import is_main_process
+from routedk.data import DataOptions, Part, SplitName, load_sessions, select_split, split_sessions
+from routedk.data.load import apply_options, read_extra_titles
+from routedk.data.policies import fill_titles, has_title
 from routedk.data.records import sessions_from_records
 from routedk.errors import DataError, SettingError
 from routedk.files import parse_jsonl
 from routedk.types import KnowledgeBase, Session
 
 _SOURCE = "A .jsonl or .parquet file, a BundleRec folder, or demo for the embedded set."
+_KNOWLEDGE = "A knowledge.jsonl of distill; NAME= where it is of another domain. Repeatable."
 _PANEL = "Sessions"
 
 DataPath = Annotated[
@@ -34,26 +28,28 @@ DataPath = Annotated[
 DataArgument = Annotated[str, typer.Argument(metavar="PATH", help=_SOURCE)]
 Split = Annotated[SplitName, typer.Option(help="The sessions to take.", rich_help_panel=_PANEL)]
 KnowledgeFiles = Annotated[
-    list[str],
-    typer.Option(
-        "--knowledge",
-        metavar="[NAME=]FILE",
-        help="A knowledge.jsonl of distill; NAME= where it is of another domain. Repeatable.",
-    ),
+    list[str], typer.Option("--knowledge", metavar="[NAME=]FILE", help=_KNOWLEDGE)
 ]
 
 
+def load_parts(data: str, options: DataOptions) -> dict[Part, list[Session]]:
+    """All sessions by split; on stderr a warning about items without a title."""
+    sessions = load_sessions(data, options)
+    warn_untitled(sessions)
+    return split_sessions(sessions, options)
+
+
 def load_split(data: str, options: DataOptions, split: SplitName) -> list[Session]:
-    """The sessions of one split.
+    """The sessions of one split; on stderr a warning about items without a title.
 
     Raises:
         DataError: There is none.
     """
     sessions = select_split(load_sessions(data, options), options, split)
     if not sessions:
-        raise DataError(
-            f"the split {split!r} has no session", path=data, hint="name another --split"
-        )
+        problem = f"the split {split!r} has no session"
+        raise DataError(problem, path=data, hint="name another --split")
+    warn_untitled(sessions)
     return sessions
 
 
@@ -74,11 +70,11 @@ def data_record(data: str, options: DataOptions, split: SplitName) -> dict[str, 
 
 def warn_untitled(sessions: Sequence[Session]) -> None:
     """Warn on stderr about items without a title, of which a student sees nothing."""
-    items = {item.id: item for session in sessions for item in session.items}
-    untitled = sum(not has_title(item) for item in items.values())
-    if untitled:
+    titled = {item.id: has_title(item) for session in sessions for item in session.items}
+    untitled = list(titled.values()).count(False)
+    if untitled and is_main_process():
         typer.echo(
-            f"Warning: {untitled} of {len(items)} items have no title and are shown as untitled: "
+            f"Warning: {untitled} of {len(titled)} items have no title and are shown as untitled: "
             "give --extra-titles FILE, or --untitled drop.",
             err=True,
         )

@@ -6,21 +6,8 @@ import routedk
 from routedk.adapters.train import TrainConfig
 from routedk.artifacts import check_output, copy_artifact
 from routedk.cli.config_options import with_config_options
-from routedk.cli.output import (
-    OutputFolder,
-    is_main_process,
-    log_progress,
-    print_table,
-    quiet_libraries,
-)
-from routedk.cli.sessions import (
-    DataPath,
-    KnowledgeFiles,
-    Split,
-    load_knowledge,
-    load_split,
-    warn_untitled,
-)
+from routedk.cli.output import OutputFolder, is_main_process, print_table
+from routedk.cli.sessions import DataPath, KnowledgeFiles, Split, load_knowledge, load_split
 from routedk.data import DataOptions, load_sessions, split_sessions
 
 
@@ -43,20 +30,14 @@ def train(
     """
     from routedk.adapters.experts.routing_file import read_routing
 
-    quiet_libraries()
     check_output(output)
-    parts = split_sessions(load_sessions(data, options), options)
     sessions = load_split(data, options, split)
-    base = load_knowledge(knowledge, parts)
-    if is_main_process():
-        log_progress()
-        warn_untitled(sessions)
+    base = load_knowledge(knowledge, split_sessions(load_sessions(data, options), options))
     folder = routedk.train(sessions, base, config)
     if not is_main_process():
         return
     copy_artifact(folder, output)
     document = read_routing(output)
-    rows = [(stage, f"{tokens:,}") for stage, tokens in document["training"]["tokens"].items()]
-    print_table("Training", ("stage", "tokens seen"), rows)
+    print_table("Training", ("stage", "tokens seen"), document["training"]["tokens"].items())
     typer.echo(f"Experts: {', '.join(document['experts'])}; fusion: {document['fusion']}")
     typer.echo(f"Saved in {output}, the loss curve in {output / 'loss.png'}")

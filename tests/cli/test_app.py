@@ -10,17 +10,8 @@ from routedk.data import load_sessions
 
 from .conftest import Run, Script, records, write_records
 
-COMMANDS = [
-    "distill",
-    "train",
-    "compile",
-    "generate",
-    "evaluate",
-    "search",
-    "export",
-    "demo",
-    "info",
-]
+VERBS = ["distill", "train", "compile", "generate", "evaluate", "search"]
+COMMANDS = [*VERBS, "export", "demo", "info"]
 GROUPS = {
     "data": ["describe", "convert"],
     "cache": ["list", "prune"],
