@@ -10,9 +10,10 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from routedk.artifacts import ArtifactStore, Recipe, content_hash
+from routedk.choices import check_choices
 from routedk.data.records import session_to_record
 from routedk.errors import SettingError
 from routedk.files import JsonlLog, read_jsonl, write_jsonl_records
@@ -64,9 +65,7 @@ class GenerateConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.enhancement not in get_args(Enhancement):
-            allowed = ", ".join(get_args(Enhancement))
-            raise SettingError(f"enhancement {self.enhancement!r}: allowed are {allowed}")
+        check_choices(self)
         for name in ("samples", "threads"):
             if getattr(self, name) < 1:
                 raise SettingError(f"{name}={getattr(self, name)}: it must be at least 1")

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from routedk.adapters.experts.routing_file import EXPERTS, ExpertSettings
+from routedk.adapters.experts.routing_file import ExpertSettings
 from routedk.artifacts import ArtifactStore
+from routedk.choices import check_choices
 from routedk.errors import DataError, SettingError
 from routedk.types import KnowledgeBase, Session
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from routedk.adapters.training.examples import TrainingRow
     from routedk.programs.knowledge.compiled import CompiledKnowledge
 
 
@@ -94,9 +92,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Check the values."""
         from routedk.adapters.experts.router import ROUTERS, make_fusion
-        from routedk.adapters.training.examples import check_form
-        from routedk.adapters.training.stage import ROUTER_DEFAULTS
 
+        check_choices(self)
         positive = (
             *("epochs", "learning_rate", "knowledge_share", "knowledge_epochs", "batch_size"),
             *("router_share", "router_epochs", "temperature", "save_steps"),
@@ -113,20 +110,7 @@ class TrainConfig:
             raise SettingError(f"max_sessions={self.max_sessions}: at least 1")
         if self.layers < 0:
             raise SettingError(f"layers={self.layers}: at least 1, or 0 for all")
-        if self.router_training not in ROUTER_DEFAULTS:
-            raise SettingError(
-                f"router training {self.router_training!r}: allowed are "
-                f"{', '.join(ROUTER_DEFAULTS)}"
-            )
-        check_form(self.answer_form)
-        if self.utilization not in (None, "SFT", "SFT+ICL"):
-            raise SettingError(
-                f"utilization {self.utilization!r}: allowed are SFT and SFT+ICL, which train"
-            )
         names = self.shape.experts
-        unknown = [name for name in names if name not in EXPERTS]
-        if unknown:
-            raise SettingError(f"experts {unknown}: allowed are {', '.join(EXPERTS)}")
         if names[0] != "base":
             raise SettingError(f"experts {names}: the first must be base, the others start from it")
         make_fusion(self.fusion, names, 1, 1, [1 / len(names)] * len(names))
@@ -203,24 +187,6 @@ def train(
     run = TrainingRun(config, store)
     shown = shown_knowledge(sessions, learnt, knowledge, run.store)
     return run.train(run.rows(learnt, shown))
-
-
-def train_rows(
-    rows: "Mapping[str, Sequence[TrainingRow]]",
-    config: TrainConfig,
-    *,
-    store: ArtifactStore | str | Path | None = None,
-) -> Path:
-    """As `train`, on rows that are made already, e.g. from the answers of a program.
-
-    Args:
-        rows: For each expert of the config, in their order.
-        config: All settings.
-        store: As in `train`.
-    """
-    from routedk.adapters.training.run import TrainingRun
-
-    return TrainingRun(config, store).train(rows)
 
 
 def shown_knowledge(

@@ -57,17 +57,6 @@ def pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
     return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows])
 
 
-def tree_mask(branch_ids_BT: Tensor, dtype: torch.dtype) -> Tensor:
-    """The additive attention mask of a batch of trees, as `branch_mask`.
-
-    Args:
-        branch_ids_BT: 0 for a prompt token, k for branch k, -1 for padding.
-            *Shape:* (batch, tokens).
-        dtype: Of the student's activations.
-    """
-    return branch_mask(branch_ids_BT, branch_ids_BT, branch_ids_BT, dtype)
-
-
 def branch_mask(
     branch_ids_BT: Tensor, own_BQ: Tensor, stems_BQ: Tensor, dtype: torch.dtype
 ) -> Tensor:
@@ -76,7 +65,8 @@ def branch_mask(
     A token sees itself and earlier tokens of the prompt, of its own branch and of its stem.
 
     Args:
-        branch_ids_BT: As in `tree_mask`, of all tokens.
+        branch_ids_BT: Of all tokens: 0 for a prompt token, k for branch k, -1 for padding.
+            *Shape:* (batch, tokens).
         own_BQ: The branch of each of the last tokens. *Shape:* (batch, queries).
         stems_BQ: The branch that its own branch continues; its own where that begins at the
             prompt. *Shape:* (batch, queries).

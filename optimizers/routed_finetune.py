@@ -21,8 +21,9 @@ import dspy
 from dspy.teleprompt import Teleprompter
 
 from routedk.adapters.engine.engine import StudentEngine, student_lm
-from routedk.adapters.train import TrainConfig, shown_knowledge, train_rows
-from routedk.adapters.training.examples import ROLES, TrainingRow, encode_rows
+from routedk.adapters.train import TrainConfig, shown_knowledge
+from routedk.adapters.training.examples import TrainingRow, encode_rows, seen_by, written_by
+from routedk.adapters.training.run import TrainingRun
 from routedk.artifacts import ArtifactStore
 from routedk.errors import SettingError
 from routedk.optimizers.metric import check_apart, matched_f1_metric
@@ -163,7 +164,7 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
         traces, asked = self._traces(student, teacher, examples)
         rows = self._rows(base.tokenizer, student, examples, traces)
         config = replace(self._config, student=base.name)
-        folder = train_rows(rows, config, store=self._store)
+        folder = TrainingRun(config, self._store).train(rows)
         tuned_lm = student_lm(folder, dtype=str(base.model.dtype).removeprefix("torch."))
         tuned_lm.launch_kwargs = {"experts": str(folder)}
         report = FinetuneReport(
@@ -205,21 +206,21 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
         sessions = [example.session for example in examples]
         gold = [session for session in sessions if session.bundles]
         shown = shown_knowledge(sessions, gold, self._knowledge, self._store)
-        roles = ROLES[self._config.answer_form]
+        form = self._config.answer_form
         rows: dict[str, list[TrainingRow]] = {name: [] for name in self._config.expert_names}
         for name in rows:
             if name == "thought" and not shown[name].sessions:
                 continue  # It learns beside a neighbour with its thought, and there is none.
             program = student.deepcopy()
             program.generate.demos = []
-            program.knowledge = roles[name].sees(shown[name])
+            program.knowledge = seen_by(name, shown[name])
             thoughts = shown[name].thoughts
             lessons = [(session, thoughts.get(session.id, "")) for session in gold]
-            rows[name] = encode_rows(tokenizer, lessons, roles[name].writes, program.prompt)
-        rows["base"] += encode_rows(tokenizer, traces, roles["base"].writes, student.prompt)
+            rows[name] = encode_rows(tokenizer, lessons, written_by([name], form), program.prompt)
+        rows["base"] += encode_rows(tokenizer, traces, form, student.prompt)
         if idle := [name for name, mine in rows.items() if not mine]:
             raise SettingError(
-                f"experts {idle} have nothing to learn in the form {self._config.answer_form!r}: "
+                f"experts {idle} have nothing to learn in the form {form!r}: "
                 "give knowledge that has the training sessions' thoughts, or leave them out of "
                 "the config"
             )

@@ -3,11 +3,11 @@
 import asyncio
 import os
 import threading
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import suppress
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from routedk.errors import RouteDKError, SettingError
@@ -39,10 +39,7 @@ class Batcher:
     Args:
         run: Gives one result per job, in their order; called from one thread only.
         max_batch: Most jobs in a batch, at least 1.
-        max_queue: Most jobs under way, at least 1.
-
-    Attributes:
-        room: To be held while a job is under way: threads wait for it.
+        max_queue: Most jobs under way, at least 1; further ones wait.
 
     Raises:
         SettingError: A number is not allowed.
@@ -55,34 +52,37 @@ class Batcher:
             raise SettingError(f"max_batch={max_batch}, max_queue={max_queue}: at least 1 each")
         self._run = run
         self._max_batch = max_batch
-        self.room = threading.BoundedSemaphore(max_queue)
-        self._waiting: deque[Job] = deque()
-        self._arrived = threading.Event()
+        self._room = threading.BoundedSemaphore(max_queue)
+        self._waiting: SimpleQueue[Job] = SimpleQueue()
         self._worker = ThreadPoolExecutor(1, "routedk-engine")
         self._process = os.getpid()
 
-    @asynccontextmanager
-    async def room_for_task(self) -> AsyncIterator[None]:
-        """Hold `room`; the task waits for it and not its event loop."""
-        while not self.room.acquire(blocking=False):
-            await asyncio.sleep(_LOOK)
-        try:
-            yield
-        finally:
-            self.room.release()
-
     def submit(self, job: Job) -> "Future[Any]":
         """Queue a job; its result, or the error of its batch, comes through its future.
+
+        The thread is blocked while there is no room for it.
 
         Raises:
             EngineClosedError: After `close`, or in a forked process.
         """
         self.check_process()
-        self._waiting.append(job)
-        self._arrived.set()
+        self._room.acquire()
+        return self._queue(job)
+
+    async def submit_async(self, job: Job) -> "Future[Any]":
+        """As `submit`, but the task waits for room and not its event loop."""
+        self.check_process()
+        while not self._room.acquire(blocking=False):
+            await asyncio.sleep(_LOOK)
+        return self._queue(job)
+
+    def _queue(self, job: Job) -> "Future[Any]":
+        job.future.add_done_callback(lambda _: self._room.release())
+        self._waiting.put(job)
         try:
             self._worker.submit(self._work)
         except RuntimeError:
+            job.future.cancel()
             raise EngineClosedError("the engine is closed: make another with student_lm") from None
         return job.future
 
@@ -104,11 +104,11 @@ class Batcher:
         self._worker.shutdown()
 
     def _work(self) -> None:
-        while 0 < len(self._waiting) < self._max_batch:
-            self._arrived.clear()
-            if not self._arrived.wait(_WAIT):
-                break
-        taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._max_batch))]
+        taken: list[Job] = []
+        with suppress(Empty):
+            taken.append(self._waiting.get_nowait())
+            while len(taken) < self._max_batch:
+                taken.append(self._waiting.get(timeout=_WAIT))
         batch = [job for job in taken if not job.future.cancelled()]
         try:
             results = self._run(batch) if batch else []

@@ -20,11 +20,10 @@ from routedk.adapters.engine.grammar import BundleList, ItemIntent
 from routedk.adapters.engine.likelihood import score_texts
 from routedk.adapters.engine.writing import Branch, Writing
 from routedk.adapters.experts.routed import RoutedStudent
-from routedk.adapters.experts.routing_file import read_routing
 from routedk.adapters.prompts import EncodedPrompt, encode_prompt
 from routedk.adapters.student import DEFAULT_STUDENT, Student, load_student
 from routedk.adapters.training import examples
-from routedk.errors import RouteDKError, SettingError
+from routedk.errors import SettingError
 from routedk.programs.prompting import layout
 from routedk.programs.prompting.asked import asked_items
 from routedk.programs.prompting.item_intents import render_candidates, split_intents
@@ -32,29 +31,6 @@ from routedk.programs.prompting.item_intents import render_candidates, split_int
 _FREE_TOKENS = 256
 _INTENT_TOKENS = 12
 _TOKENS_PER_ITEM = 8
-# Divided by less, scores leave the range of floats; the likeliest token has it all long before.
-_COLDEST = 1e-3
-
-
-class PromptLengthError(RouteDKError, ContextWindowExceededError):  # type: ignore[misc]
-    """A prompt fills the student's context window; DSPy's error of that kind, too.
-
-    Args:
-        tokens: Of the prompt.
-        window: As many tokens as the student was made for.
-    """
-
-    def __init__(self, tokens: int, window: int) -> None:
-        ContextWindowExceededError.__init__(
-            self,
-            message=f"a prompt of {tokens} tokens, and the student's context window has {window}: "
-            "shorten it, for example by fewer rules or neighbours",
-        )
-        self.tokens, self.window = tokens, window
-
-    # DSPy's errors can be neither copied nor sent to another process: they take keywords alone.
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.tokens, self.window)
 
 
 class Unsaved:
@@ -128,13 +104,11 @@ class StudentEngine(Unsaved):
 
     def complete(self, request: Request) -> Response:
         """Answer one request; blocks until its batch is done."""
-        self.batcher.check_process()
-        with self.batcher.room:
-            job = self.job(request)
-            try:
-                return self.respond(request, job, self.batcher.submit(job).result())
-            finally:
-                job.future.cancel()
+        job = self.job(request)
+        try:
+            return self.respond(request, job, self.batcher.submit(job).result())
+        finally:
+            job.future.cancel()
 
     def stream(self, request: Request) -> Iterator[Any]:
         """The finished answer as events of DSPy."""
@@ -145,11 +119,10 @@ class StudentEngine(Unsaved):
         config, items = request.config, asked_items()
         prompt = self._encode(_messages_of(request), items)
         room = self._window - len(prompt.ids)
-        temperature = config.temperature or 0.0
         job = Writing(
             prompt=prompt,
             limit=min(config.max_tokens or _FREE_TOKENS, room),
-            temperature=temperature if temperature > _COLDEST else 0.0,
+            temperature=config.temperature or 0.0,
             top_p=1.0 if config.top_p is None else config.top_p,
             seed=config.seed,
         )
@@ -194,7 +167,7 @@ class StudentEngine(Unsaved):
         prompt = self._encode(messages, lines)
         spaced = [f" {text}" for text in texts]
         ids = generator.tokenizer(spaced, add_special_tokens=False)["input_ids"]
-        ended = [(*tokens, generator.end) for tokens in ids]
+        ended = [(*tokens, generator.token_filter.end) for tokens in ids]
         return score_texts(generator, prompt, self._heads(lines), ended)
 
     def prompt_tokens(self, messages: Sequence[layout.Message]) -> int:
@@ -212,7 +185,10 @@ class StudentEngine(Unsaved):
         """A prompt that leaves room for an answer in the context window."""
         prompt = encode_prompt(self.generator.tokenizer, messages, items)
         if len(prompt.ids) >= self._window:
-            raise PromptLengthError(len(prompt.ids), self._window)
+            raise ContextWindowExceededError(
+                message=f"a prompt of {len(prompt.ids)} tokens, and the student's context window "
+                f"has {self._window}: shorten it, for example by fewer rules or neighbours"
+            )
         return prompt
 
 
@@ -224,11 +200,9 @@ class AsyncStudentEngine(Unsaved):
 
     async def complete(self, request: Request) -> Response:
         """Answer one request."""
-        self.engine.batcher.check_process()
-        async with self.engine.batcher.room_for_task():
-            job = self.engine.job(request)
-            lines = await asyncio.wrap_future(self.engine.batcher.submit(job))
-            return self.engine.respond(request, job, lines)
+        job = self.engine.job(request)
+        future = await self.engine.batcher.submit_async(job)
+        return self.engine.respond(request, job, await asyncio.wrap_future(future))
 
     async def stream(self, request: Request) -> AsyncIterator[Any]:
         """The finished answer as events of DSPy."""
@@ -296,8 +270,7 @@ def student_lm(
     else:
         base = load_student(student, dtype=dtype) if student else None
         loaded = RoutedStudent.load(experts, fusion=fusion, student=base, dtype=dtype)
-        document = read_routing(Path(experts))
-        trained = (document.get("training") or {}).get("answer_form", examples.DEFAULT_FORM)
-        form = form or examples.written_by(document["experts"], trained)
+        trained = loaded.training.get("answer_form", examples.DEFAULT_FORM)
+        form = form or examples.written_by(loaded.settings.experts, trained)
     engine = StudentEngine(loaded, form=form or "bundles", max_batch=max_batch, max_queue=max_queue)
     return engine_lm(engine)

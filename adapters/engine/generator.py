@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from contextlib import nullcontext
 from itertools import chain
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 
 from routedk.adapters.engine.grammar import TokenFilter
 from routedk.adapters.engine.prefixes import PrefixCache
-from routedk.adapters.engine.trees import Gating, Tree, TreeBatch, no_gates
+from routedk.adapters.engine.trees import Gating, Tree, TreeBatch
 from routedk.adapters.engine.writing import Branch, Writing, write_tokens
 from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.experts.router import SoftmaxRouter
@@ -19,8 +19,6 @@ from routedk.adapters.student import Student
 
 # Most tokens that are read in one forward pass, padding included; a longer prompt is read alone.
 _READ = 2048
-# Most of them that may be padding.
-_PADDING = 0.3
 
 
 class Generator:
@@ -34,15 +32,11 @@ class Generator:
         self.routed = student if isinstance(student, RoutedStudent) else None
         self.base = student.student if isinstance(student, RoutedStudent) else student
         self.tokenizer: Any = self.base.tokenizer
-        self.end = end_of_turn(self.tokenizer)
+        end, width = end_of_turn(self.tokenizer), self.base.model.config.vocab_size
+        self.token_filter = TokenFilter(self.tokenizer, width, end)
         self.prefixes = PrefixCache()
         # Gates are set on the model: it computes for one thread at a time.
         self.computing = threading.Lock()
-
-    @cached_property
-    def token_filter(self) -> TokenFilter:
-        """What grammars let through, made on first use."""
-        return TokenFilter(self.tokenizer, self.base.model.config.vocab_size, self.end)
 
     def write(self, jobs: Sequence[Writing]) -> list[list[list[Branch]]]:
         """For each job and each of its lines the candidates, the likeliest first."""
@@ -63,7 +57,7 @@ class Generator:
     def prepare(self, trees: Sequence[Tree]) -> Gating:
         """Route prompts and look up their prefixes; gives what sets the gates of rows."""
         routed = self.routed
-        gating: Gating = no_gates
+        gating: Gating = nullcontext  # A student without experts has no gates.
         if routed is not None:
             gating = routed.gating([tree.prompt for tree in trees])
             alike = not isinstance(routed.fusion, SoftmaxRouter)
@@ -97,15 +91,12 @@ class Generator:
 
 
 def _alike(trees: Sequence[Tree]) -> Iterator[list[Tree]]:
-    """Trees to be computed together: of one prefix and like size, so that little is padding."""
+    """Trees to be computed together: of one prefix, small ones together."""
     group: list[Tree] = []
-    total = 0
     for tree in sorted(trees, key=lambda tree: (id(tree.prefix), tree.size)):
-        padded = tree.size * (len(group) + 1)
-        full = padded > _READ or total + tree.size < (1 - _PADDING) * padded
+        full = tree.size * (len(group) + 1) > _READ
         if group and (full or tree.prefix is not group[0].prefix):
             yield group
-            group, total = [], 0
+            group = []
         group.append(tree)
-        total += tree.size
     yield group

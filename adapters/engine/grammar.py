@@ -23,19 +23,19 @@ class FreeText(NamedTuple):
 
     Args:
         text: Written of it.
-        room: Characters at most, the space included.
+        most: Characters at most, the space included; 0 where no text may stand.
         entries: It may hold ``;``, which separates the entries of a thought.
     """
 
-    text: str
-    room: int
+    text: str = ""
+    most: int = 0
     entries: bool = False
 
     def fits(self) -> bool:
         """Whether what is written is such a text's beginning."""
         text = self.text
         led = not text or (text[0] == " " and not text.startswith("  "))
-        return led and text.isprintable() and "|" not in text and len(text) <= self.room
+        return led and text.isprintable() and "|" not in text and len(text) <= self.most
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ class BundleList:
         """Whether some answer begins with this text."""
         if self.thinks and THOUGHT_PREFIX.startswith(text):
             return True
-        free, lines = self.free_text(text), self._lines(text)
-        if free is not None and not free.fits():
+        lines = self._lines(text)
+        if not self.free_text(text).fits():
             return False
         if lines is None or NO_BUNDLE.startswith("\n".join(lines)):
             return not text.startswith((f"{THOUGHT_PREFIX}\n", f"{THOUGHT_PREFIX} \n"))
@@ -92,14 +92,14 @@ class BundleList:
         *over, last = self._lines(text) or [""]
         return [*over, last] == [NO_BUNDLE] or self._new(_bundle(last), list(map(_bundle, over)))
 
-    def free_text(self, text: str) -> FreeText | None:
-        """The ordinary text that this beginning ends in; None where it ends in none."""
+    def free_text(self, text: str) -> FreeText:
+        """The ordinary text that this beginning ends in."""
         lines = self._lines(text)
         if lines is None:
             thought = text.removeprefix(THOUGHT_PREFIX)
             return FreeText(thought, THOUGHT_CHARACTERS * self.num_items, True)
         _, bar, intent = lines[-1].partition(" |")
-        return FreeText(intent, 1 + INTENT_CHARACTERS) if bar else None
+        return FreeText(intent, 1 + INTENT_CHARACTERS) if bar else FreeText()
 
     def _lines(self, text: str) -> list[str] | None:
         """The lines of bundles; None where a thought is under way."""
@@ -182,6 +182,7 @@ class TokenFilter:
         )
         self._separators = torch.tensor([";" in text for text in self.texts])
         self._structural = [k for k, t in enumerate(self.texts) if t and set(t) <= _STRUCTURE]
+        self._newlines = [k for k in self._structural if self.texts[k][0] == "\n"]
         self._penalty = lru_cache(128)(self._make_penalty)
 
     def penalty(self, grammar: Grammar, text: str) -> Tensor:
@@ -194,34 +195,31 @@ class TokenFilter:
         Returns:
             Not to be written to. *Shape:* (vocabulary).
         """
-        free = grammar.free_text(text)
-        listed: Sequence[int] = self._structural
-        lead, room, entries = "", 0, False
-        if free is not None:
-            ends = grammar.begins(text + "\n")
-            listed = [k for k in listed if self.texts[k][0] == "\n"] if ends else []
-            lead = "any" if free.text.strip() else "word" if free.text else "space"
-            room, entries = free.room - len(free.text), free.entries
+        free, listed = grammar.free_text(text), self._structural
+        if free.most:
+            listed = self._newlines if grammar.begins(text + "\n") else []
         fitting = tuple(k for k in listed if grammar.begins(text + self.texts[k]))
-        return self._penalty(fitting, grammar.complete(text), lead, room, entries)
+        spaces = None if free.text.strip() else 1 - len(free.text)
+        room = free.most - len(free.text)
+        return self._penalty(fitting, grammar.complete(text), spaces, room, free.entries)
 
     def _make_penalty(
-        self, listed: tuple[int, ...], complete: bool, lead: str, room: int, entries: bool
+        self, listed: tuple[int, ...], complete: bool, spaces: int | None, room: int, entries: bool
     ) -> Tensor:
         """Let through listed tokens, the end where the answer is complete, and ordinary text.
 
         Args:
             listed: Tokens.
             complete: Whether the answer may end.
-            lead: How ordinary text begins: with one ``space``, with a ``word``, or ``any``.
+            spaces: How many ordinary text must begin with; None for any number.
             room: Characters of it at most.
             entries: As in `FreeText`.
         """
         fits = self._plain & (self._lengths <= room)
         if not entries:
             fits = fits & ~self._separators
-        if lead != "any":
-            fits = fits & (self._spaces == int(lead == "space"))
+        if spaces is not None:
+            fits = fits & (self._spaces == spaces)
         penalty = torch.full((self._size,), -torch.inf)
         penalty[: len(fits)][fits] = 0.0
         penalty[[*listed, self.end] if complete else [*listed]] = 0.0

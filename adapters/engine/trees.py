@@ -6,7 +6,7 @@ lets each token see the prompt, the head that its branch continues, and its own 
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple
@@ -22,12 +22,7 @@ from routedk.adapters.trees import branch_mask, pad
 PROMPT, PADDING = 0, -1
 
 # Sets the gates of these rows, counted from 0, for one forward pass over them in this order.
-Gating = Callable[[Sequence[int]], AbstractContextManager[None]]
-
-
-def no_gates(rows: Sequence[int]) -> AbstractContextManager[None]:
-    """The gating of a student without experts."""
-    return nullcontext()
+Gating = Callable[[Sequence[int]], AbstractContextManager[Any]]
 
 
 class Node(NamedTuple):

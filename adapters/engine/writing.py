@@ -12,8 +12,8 @@ from routedk.adapters.engine.batcher import Job
 from routedk.adapters.engine.grammar import Grammar, TokenFilter
 from routedk.adapters.prompts import EncodedPrompt
 
-# Rows of scores over the vocabulary that are handled at once: they stay in a CPU's caches.
-_ROWS = 8
+# Divided by less, scores leave the range of floats; the likeliest token has it all long before.
+_COLDEST = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,7 +54,7 @@ class Branch:
 
     Attributes:
         tokens: Written so far.
-        text: Their text; only where there is a grammar.
+        text: Their text, without special tokens.
         likelihood: Their log-likelihood within the grammar.
         ended: Whether the last one is the end of turn.
     """
@@ -85,7 +85,7 @@ class Branch:
     def choose(self, scores_V: Tensor) -> int:
         """Its next token by these scores."""
         job = self.job
-        if job.temperature == 0:
+        if job.temperature < _COLDEST:
             rank = 0 if self.tokens else self.rank
             return int(scores_V.topk(rank + 1).indices[rank] if rank else scores_V.argmax())
         warmed_V = scores_V / job.temperature
@@ -105,18 +105,11 @@ def write_tokens(branches: Sequence[Branch], scores_NV: Tensor, allowed: TokenFi
         scores_NV: Their next-token scores. *Shape:* (branches, vocabulary).
         allowed: What grammars let through.
     """
-    scores_NV = scores_NV.cpu()
-    for first in range(0, len(branches), _ROWS):
-        rows = slice(first, first + _ROWS)
-        masked_NV = scores_NV[rows].float()
-        for branch, scores_V in zip(branches[rows], masked_NV, strict=True):
-            if branch.job.grammar is not None:
-                scores_V += allowed.penalty(branch.job.grammar, branch.text)
-        totals = masked_NV.logsumexp(dim=-1).tolist()
-        for branch, scores_V, total in zip(branches[rows], masked_NV, totals, strict=True):
-            token = branch.choose(scores_V)
-            branch.tokens.append(token)
-            branch.likelihood += float(scores_V[token]) - total
-            branch.ended = token == allowed.end
-            if branch.job.grammar is not None and not branch.ended:
-                branch.text += allowed.texts[token]
+    for branch, scores_V in zip(branches, scores_NV.cpu().float(), strict=True):
+        if branch.job.grammar is not None:
+            scores_V += allowed.penalty(branch.job.grammar, branch.text)
+        token = branch.choose(scores_V)
+        branch.tokens.append(token)
+        branch.text += allowed.texts[token]
+        branch.likelihood += float(scores_V[token] - scores_V.logsumexp(dim=-1))
+        branch.ended = token == allowed.end

@@ -109,20 +109,12 @@ class FusedLinear(LoraLinear):  # type: ignore[misc]  # PEFT is untyped here
 
         Returns:
             *Shape:* (batch, tokens, out).
-
-        Raises:
-            SettingError: The gates are of another batch.
         """
         state = self.gate_state
         gates_BTR = state.settled.get(self.place) if state is not None else None
         if gates_BTR is None or self.disable_adapters:
             return super().forward(x, *args, **kwargs)  # type: ignore[no-any-return]
         down, up = self.frozen_stack or self.stacked()
-        if gates_BTR.shape[0] != x.shape[0] or gates_BTR.shape[-1] != len(down):
-            raise SettingError(
-                f"gates of shape {tuple(gates_BTR.shape)} for {x.shape[0]} samples and experts of "
-                f"rank {len(down)} together: one row per sample, one column per expert and rank"
-            )
         if down.dtype != x.dtype:
             down, up, gates_BTR = (tensor.to(x.dtype) for tensor in (down, up, gates_BTR))
         middle_BTR = nn.functional.linear(x, down) * gates_BTR

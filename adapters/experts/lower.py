@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from routedk.adapters.trees import TokenTree, pad, tree_mask
+from routedk.adapters.trees import TokenTree, branch_mask, pad
 
 
 @contextmanager
@@ -62,7 +62,7 @@ def lower_hidden(
             decoder(
                 input_ids=pad([tree.input_ids for tree in trees], pad_token_id).to(device),
                 position_ids=pad([tree.position_ids for tree in trees], 0).to(device),
-                attention_mask=tree_mask(members_BT, decoder.dtype),
+                attention_mask=branch_mask(members_BT, members_BT, members_BT, decoder.dtype),
                 use_cache=False,
             )
     finally:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from routedk.adapters.experts.fused import connect, fused_layers
 from routedk.adapters.experts.peft_model import add_experts, check_student
-from routedk.adapters.experts.router import ROUTERS, Gates, make_fusion, pool
+from routedk.adapters.experts.router import ROUTERS, Gates, make_fusion
 from routedk.adapters.experts.routing_file import (
     ROUTER_FILE,
     ROUTING_FILE,
@@ -42,6 +42,7 @@ class RoutedStudent:
         first_layer: The lowest decoder layer that has experts.
         fusion: The fusion as a module; for ``softmax`` the router.
         fusion_name: Its public name.
+        training: How the experts were trained, as ``routing.json`` says.
 
     Raises:
         SettingError: The student has experts already, or no decoder layers where they are sought,
@@ -57,6 +58,7 @@ class RoutedStudent:
     ) -> None:
         self.student = student
         self.mean_gates = mean_gates
+        self.training: dict[str, Any] = {}
         self.settings = settings or ExpertSettings()
         self.adapters = tuple(f"expert_{name}" for name in self.settings.experts)
         check_student(student)
@@ -121,10 +123,13 @@ class RoutedStudent:
     def router_inputs(self, prompts: Sequence[EncodedPrompt]) -> Tensor:
         """What the router sees of these prompts; *shape* (batch, hidden)."""
         embed = self.student.model.get_input_embeddings()
-        rows = [embed(torch.tensor(prompt.ids, device=self.device)) for prompt in prompts]
-        looks_at = self.settings.router_input
-        pairs = zip(rows, prompts, strict=True)
-        return torch.stack([pool(row_TH, prompt.span, looks_at) for row_TH, prompt in pairs])
+        whole = self.settings.router_input == "prompt"
+        pooled = []
+        for prompt in prompts:
+            first, end = (0, None) if whole else prompt.span
+            ids = torch.tensor(prompt.ids[first:end], device=self.device)
+            pooled.append(embed(ids).float().mean(dim=0))
+        return torch.stack(pooled)
 
     @torch.no_grad()
     def gates(self, prompts: Sequence[EncodedPrompt]) -> Gates:
@@ -173,12 +178,11 @@ class RoutedStudent:
         )
         (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
 
-    def save(self, folder: str | Path, training: dict[str, Any] | None = None) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write plain PEFT folders, ``router.safetensors`` and ``routing.json``.
 
         Args:
             folder: Made by this call.
-            training: How the experts were trained.
 
         Raises:
             ArtifactError: The folder exists and is not empty.
@@ -187,14 +191,8 @@ class RoutedStudent:
         check_output(folder)
         self.save_experts(folder)
         save_file(self.fusion.state_dict(), folder / ROUTER_FILE)
-        write_routing(
-            folder,
-            self.student.identity,
-            self.settings,
-            self.fusion_name,
-            mean_gates=self.mean_gates,
-            training=training,
-        )
+        base = {"name": self.student.name, "fingerprint": self.student.fingerprint}
+        write_routing(folder, base, self.settings, self.fusion_name, self.mean_gates, self.training)
 
     @classmethod
     def load(
@@ -233,6 +231,7 @@ class RoutedStudent:
             )
         except ValueError as error:  # PEFT's, too, e.g. of target_modules that the student lacks
             raise ArtifactError(f"{folder / ROUTING_FILE}: {error}") from error
+        routed.training = document.get("training") or {}
         for expert in routed.settings.experts:
             routed.read_expert(expert, folder / f"expert_{expert}")
         if fusion in (None, routed.fusion_name):

@@ -41,21 +41,6 @@ class TokenGates(Protocol):
 Gates: TypeAlias = Tensor | TokenGates
 
 
-def pool(embedded_TH: Tensor, span: tuple[int, int], router_input: str) -> Tensor:
-    """What a router sees of one prompt.
-
-    Args:
-        embedded_TH: The input embeddings of its tokens. *Shape:* (tokens, hidden).
-        span: First token and one past the last token of the session.
-        router_input: ``session`` or ``prompt``, see `ExpertSettings`.
-
-    Returns:
-        In float32. *Shape:* (hidden).
-    """
-    seen_TH = embedded_TH if router_input == "prompt" else embedded_TH[span[0] : span[1]]
-    return seen_TH.float().mean(dim=0)
-
-
 class FixedFusion(nn.Module):
     """The same gates for every session: one expert alone, all alike, or a mean."""
 

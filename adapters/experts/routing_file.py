@@ -5,23 +5,21 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from routedk.choices import check_choices
 from routedk.errors import ArtifactError, DataError, SettingError
 from routedk.files import read_json, write_json
 
 SCHEMA = 2
 ROUTING_FILE = "routing.json"
 ROUTER_FILE = "router.safetensors"
-# Far more than was ever of use; without a limit it may be beyond the range of floats.
-_MOST_ALPHA = 2**16
 # The name of the router's input in files from before there was a choice.
 _FORMER_INPUT = "mean input embedding of the session's tokens"
 EXPERTS = ("base", "rule", "thought")
-EXPERTS_FROM = ("start", "session")
-ROUTER_INPUTS = ("session", "prompt")
+RouterInput = Literal["session", "prompt"]
 TARGET_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -32,7 +30,7 @@ class ExpertSettings:
     Args:
         experts: Names, in gate order: lower-case letters, digits and ``_``.
         r: Rank of each expert, at least 1 and at most the student's hidden size.
-        lora_alpha: LoRA scaling is ``lora_alpha / r``; from 1 to 65,536.
+        lora_alpha: LoRA scaling is ``lora_alpha / r``; at least 1.
         target_modules: Linear layers that get experts, by the end of their names.
         layers: Number of uppermost decoder layers that get experts; None for all. The layers
             below are computed once per row in training.
@@ -49,8 +47,8 @@ class ExpertSettings:
     lora_alpha: int = 16
     target_modules: tuple[str, ...] = TARGET_MODULES
     layers: int | None = 8
-    router_input: str = "session"
-    experts_from: str = "start"
+    router_input: RouterInput = "session"
+    experts_from: Literal["start", "session"] = "start"
 
     def __post_init__(self) -> None:
         if not self.experts or len(set(self.experts)) != len(self.experts):
@@ -60,13 +58,9 @@ class ExpertSettings:
             raise SettingError(f"experts {bad}: names are of lower-case letters, digits and _")
         if self.r < 1 or self.lora_alpha < 1:
             raise SettingError(f"r={self.r}, lora_alpha={self.lora_alpha}: both are at least 1")
-        if self.lora_alpha > _MOST_ALPHA:
-            raise SettingError(f"lora_alpha={self.lora_alpha}: at most {_MOST_ALPHA}")
         if self.layers is not None and self.layers < 1:
             raise SettingError(f"layers={self.layers}: at least 1, or None for all")
-        for name, allowed in (("router_input", ROUTER_INPUTS), ("experts_from", EXPERTS_FROM)):
-            if (value := getattr(self, name)) not in allowed:
-                raise SettingError(f"{name}={value!r}: allowed are {', '.join(allowed)}")
+        check_choices(self)
 
 
 class _StudentName(BaseModel):
@@ -103,17 +97,6 @@ class _Routing(BaseModel):
     mean_gates: list[float] | None = None
     training: _Training | None = None
 
-    @model_validator(mode="after")
-    def _check_mean_gates(self) -> Self:
-        gates = self.mean_gates
-        if gates is not None and not (
-            len(gates) == len(self.experts)
-            and all(gate >= 0 for gate in gates)
-            and abs(sum(gates) - 1) < 1e-3
-        ):
-            raise ValueError("mean_gates: one share per expert, summing to one")
-        return self
-
 
 def read_routing(folder: Path) -> dict[str, Any]:
     """Read ``routing.json`` of a folder of experts.
@@ -138,7 +121,7 @@ def read_routing(folder: Path) -> dict[str, Any]:
         _Routing.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "as a whole"
+        place = ".".join(map(str, first["loc"]))
         raise ArtifactError(f"{path}: {place}: {first['msg']}") from None
     return dict(document)
 
@@ -166,9 +149,8 @@ def write_routing(
     student: Mapping[str, str],
     settings: ExpertSettings,
     fusion: str,
-    *,
-    mean_gates: Sequence[float] | None = None,
-    training: Mapping[str, Any] | None = None,
+    mean_gates: Sequence[float] | None,
+    training: Mapping[str, Any] | None,
 ) -> None:
     """Write ``routing.json`` into a folder of experts.
 
@@ -187,6 +169,6 @@ def write_routing(
         "fusion": fusion,
         "mean_gates": None if mean_gates is None else [*mean_gates],
     }
-    if training is not None:
+    if training:
         document["training"] = dict(training)
     write_json(folder / ROUTING_FILE, document)

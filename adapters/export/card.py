@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from string import Template
-from typing import Any
 
 from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.training.examples import DEFAULT_FORM
@@ -27,7 +26,6 @@ def write_card(
     routed: RoutedStudent,
     fusion: str,
     gates: Mapping[str, float],
-    training: Mapping[str, Any],
     rank: int | None,
 ) -> None:
     """Write ``README.md``, a model card as the Hugging Face hub reads it.
@@ -37,7 +35,6 @@ def write_card(
         routed: What is exported.
         fusion: Where the gates come from.
         gates: Of each expert.
-        training: As in ``routing.json``; its answer form says how the student is to be asked.
         rank: Of the LoRA that the folder holds; None for full weights.
     """
     settings, name = routed.settings, routed.student.name
@@ -61,13 +58,13 @@ def write_card(
     table["fusion"] = fusion
     table["gates"] = ", ".join(f"{expert} {gate:.4f}" for expert, gate in gates.items())
     for key, label in _TRAINING.items():
-        if fact := training.get(key):
+        if fact := routed.training.get(key):
             table[label] = fact if isinstance(fact, str) else json.dumps(fact)
     table["experts"] = (
         f"rank {settings.r}, alpha {settings.lora_alpha}, decoder layers from "
         f"{routed.first_layer} on"
     )
-    form = training.get("answer_form", DEFAULT_FORM)
+    form = routed.training.get("answer_form", DEFAULT_FORM)
     card = Template((_TEXTS / "card.md").read_text(encoding="utf-8")).substitute(
         base_model="" if local else f"base_model: {json.dumps(base)}\n",
         library="transformers" if rank is None else "peft",

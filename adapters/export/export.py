@@ -63,13 +63,11 @@ def export_experts(
         ArtifactError: The experts are damaged, or the output exists and is not empty.
     """
     from routedk.adapters.experts.routed import RoutedStudent
-    from routedk.adapters.experts.routing_file import read_routing
     from routedk.adapters.export.card import write_card
     from routedk.adapters.export.plain_lora import fold
 
     config = config or ExportConfig()
     check_output(output)
-    training = read_routing(Path(experts)).get("training") or {}
     # Gates of one's own need no router.
     fusion = "uniform" if config.gates else config.fusion or "merged"
     routed = RoutedStudent.load(experts, fusion=fusion, dtype="float32")
@@ -82,7 +80,7 @@ def export_experts(
         else:
             lora.write(ready)
         shown = "gates as given" if config.gates else fusion
-        write_card(ready, routed, shown, gates, training, None if config.full else lora.rank)
+        write_card(ready, routed, shown, gates, None if config.full else lora.rank)
         copy_artifact(ready, output)
     return Path(output)
 

@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from routedk.files import atomic_write
-
 
 def plot_losses(curve: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw the training loss over steps, one panel per stage, as a PNG.
@@ -14,12 +12,10 @@ def plot_losses(curve: Sequence[Mapping[str, Any]], path: Path) -> None:
         curve: Records with ``stage``, ``step`` and ``loss``.
         path: Where to.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     stages = list(dict.fromkeys(str(record["stage"]) for record in curve))
     figure = Figure(figsize=(4 * max(1, len(stages)), 3), layout="constrained")
-    FigureCanvasAgg(figure)
     for place, stage in enumerate(stages, start=1):
         axes = figure.add_subplot(1, len(stages), place)
         mine = [record for record in curve if record["stage"] == stage]
@@ -27,5 +23,4 @@ def plot_losses(curve: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.set(title=stage, xlabel="step", ylabel="loss per token")
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
-    with atomic_write(path, binary=True) as file:
-        figure.savefig(file, format="png", dpi=120)
+    figure.savefig(path, dpi=120)

@@ -21,13 +21,11 @@ of RouteDK (arXiv 2508.17250), whose text could not be had, and that the thought
 thought itself is another: both are assumptions.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Literal
 
-from routedk.adapters.prompts import Tokenizer, encode_prompt, end_of_turn
-from routedk.errors import SettingError
+from routedk.adapters.prompts import EncodedPrompt, Tokenizer, encode_prompt, end_of_turn
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.prompting.item_intents import read_item_intents, render_intents
 from routedk.programs.prompting.layout import (
@@ -51,78 +49,31 @@ _RULES_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
-class ExpertRole:
-    """What one expert is for.
-
-    Args:
-        sees: Which part of the knowledge its prompts show.
-        writes: What it learns to write.
-    """
-
-    sees: Callable[[CompiledKnowledge], CompiledKnowledge]
-    writes: Writes
-
-
-@dataclass(frozen=True, slots=True)
 class TrainingRow:
     """One prompt with its completions, for one expert.
 
     Args:
-        prompt: Token ids of the prompt.
+        prompt: The prompt as tokens.
         lines: The completions; of each its beginning (the item, where there is one per item) is
             given.
-        span: Where the session's own tokens are in the prompt.
     """
 
-    prompt: tuple[int, ...]
+    prompt: EncodedPrompt
     lines: tuple[Line, ...]
-    span: tuple[int, int]
 
 
-def _nothing(knowledge: CompiledKnowledge) -> CompiledKnowledge:
+def seen_by(expert: str, knowledge: CompiledKnowledge) -> CompiledKnowledge:
+    """The part of the knowledge that an expert's prompts show."""
+    if expert == "rule":
+        return replace(knowledge, k=0, sessions=(), rules_shown=_RULES_SHOWN)
+    if expert == "thought":
+        return replace(knowledge, rules=(), k=1, show_thoughts=True, style="demos")
     return CompiledKnowledge()
 
 
-def _rules(knowledge: CompiledKnowledge) -> CompiledKnowledge:
-    return replace(knowledge, k=0, sessions=(), rules_shown=_RULES_SHOWN)
-
-
-def _thoughts(knowledge: CompiledKnowledge) -> CompiledKnowledge:
-    return replace(knowledge, rules=(), k=1, show_thoughts=True, style="demos")
-
-
-ROLES: Mapping[AnswerForm, Mapping[str, ExpertRole]] = MappingProxyType(
-    {
-        "item-intents": {
-            "base": ExpertRole(_nothing, "item-intents"),
-            "rule": ExpertRole(_rules, "item-intents"),
-            "thought": ExpertRole(_thoughts, "item-intents"),
-        },
-        "bundles": {
-            "base": ExpertRole(_nothing, "bundles"),
-            "rule": ExpertRole(_rules, "bundles"),
-            "thought": ExpertRole(_thoughts, THOUGHT_FIRST),
-        },
-    }
-)
-
-
-def check_form(name: str) -> AnswerForm:
-    """The answer form of this name.
-
-    Raises:
-        SettingError: There is none.
-    """
-    for form in ROLES:
-        if form == name:
-            return form
-    raise SettingError(f"answer form {name!r}: allowed are {', '.join(ROLES)}")
-
-
 def written_by(experts: Sequence[str], form: AnswerForm) -> Writes:
-    """What fused experts may write: a thought first where one of them learns to."""
-    roles = [ROLES[form][name].writes for name in experts if name in ROLES[form]]
-    return THOUGHT_FIRST if THOUGHT_FIRST in roles else form
+    """What an expert, or fused ones, may write: a thought first where one of them learns to."""
+    return THOUGHT_FIRST if form == "bundles" and "thought" in experts else form
 
 
 def training_rows(
@@ -138,16 +89,15 @@ def training_rows(
         tokenizer: The student's.
         sessions: Training sessions, with gold.
         knowledge: Of which the expert sees its part; its thoughts are what is learnt.
-        expert: Its name, among ``ROLES``.
+        expert: Its name: base, rule or thought.
         form: What it learns to write.
     """
-    role = ROLES[form][expert]
-    seen = role.sees(knowledge)
+    seen = seen_by(expert, knowledge)
     lessons = [(session, knowledge.thoughts.get(session.id, "")) for session in sessions]
     return encode_rows(
         tokenizer,
         lessons,
-        role.writes,
+        written_by([expert], form),
         lambda session: build_prompt(session, seen.context(session)),
     )
 
@@ -172,7 +122,7 @@ def encode_rows(
         if lines:
             asked = prompt(session)
             encoded = encode_prompt(tokenizer, asked.messages, asked.items)
-            rows.append(TrainingRow(encoded.ids, lines, encoded.span))
+            rows.append(TrainingRow(encoded, lines))
     return rows
 
 

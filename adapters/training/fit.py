@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -19,15 +19,12 @@ from routedk.adapters.training.rows import (
     PreparedRow,
     RowCollator,
     TargetCollator,
-    computed_once,
+    computed_together,
     prepare,
 )
 from routedk.adapters.training.stage import Stage
 from routedk.adapters.training.trainer import run_stage
 from routedk.files import write_json
-
-if TYPE_CHECKING:
-    from routedk.adapters.train import TrainConfig
 
 RECORD_FILE = "training.json"
 
@@ -36,7 +33,6 @@ def fit(
     routed: RoutedStudent,
     rows: Sequence[TrainingRow],
     stage: Stage,
-    config: "TrainConfig",
     out: Path,
     work: Path,
 ) -> None:
@@ -46,12 +42,11 @@ def fit(
         routed: Is changed.
         rows: To learn from; for a router the rows of all experts.
         stage: How to train.
-        config: What a router learns from, and how often there is a checkpoint.
         out: Gets ``router.safetensors`` or the expert as a plain PEFT folder, and
             ``training.json``.
-        work: Keeps prepared rows and checkpoints; a run cut short there is resumed.
+        work: Keeps checkpoints, from which a run that was killed is resumed.
     """
-    prepared = prepare(routed, rows, work, stage)
+    prepared = prepare(routed, rows, stage)
     pooled_BH = torch.stack([row.pooled_H for row in prepared]).to(routed.device)
     trains_router = routed.fusion_name in ROUTERS
     if trains_router:
@@ -63,11 +58,11 @@ def fit(
         routed.fusion.fit_inputs(pooled_BH)
     objective: Objective = AnswerLoss(routed, stage)
     collator: Any = RowCollator(prepared)
-    if trains_router and config.router_training == "supervised":
-        losses_NE = expert_losses(routed, prepared, work, stage)
+    if stage.temperature is not None:
+        losses_NE = expert_losses(routed, prepared, stage)
         objective = TargetLoss(routed)
-        collator = TargetCollator(prepared, (-losses_NE / config.temperature).softmax(dim=-1))
-    curve = run_stage(objective, collator, len(rows), stage, config.save_steps, work)
+        collator = TargetCollator(prepared, (-losses_NE / stage.temperature).softmax(dim=-1))
+    curve = run_stage(objective, collator, len(rows), stage, work)
     if is_main():
         if trains_router:
             save_file(routed.fusion.state_dict(), out / ROUTER_FILE)
@@ -88,15 +83,12 @@ def mean_gates(routed: RoutedStudent, pooled_BH: Tensor) -> list[float] | None:
 
 
 @torch.no_grad()
-def expert_losses(
-    routed: RoutedStudent, rows: Sequence[PreparedRow], folder: Path, stage: Stage
-) -> Tensor:
+def expert_losses(routed: RoutedStudent, rows: Sequence[PreparedRow], stage: Stage) -> Tensor:
     """The loss of each expert alone on each row, per labelled token.
 
     Args:
         routed: Its experts are run, one by one, by one-hot gates.
         rows: Prompts with their answers, each given to every expert.
-        folder: Keeps the losses, as in `prepare`.
         stage: Its precision.
 
     Returns:
@@ -119,4 +111,4 @@ def expert_losses(
 
     lengths = [len(row.tree.input_ids) for row in rows]
     with only_layers(decoder, routed.first_layer, len(decoder.layers)):
-        return torch.stack(computed_once(folder / "losses.safetensors", lengths, compute))
+        return torch.stack(computed_together("expert losses", lengths, compute))

@@ -4,8 +4,6 @@ Each process computes its part of every batch. Losses are means over the batch o
 and only the main process writes files; alone, a process is the main one.
 """
 
-import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,23 +15,10 @@ from transformers.utils.logging import disable_progress_bar
 
 from routedk.artifacts import Artifact, ArtifactStore, Recipe
 
-logger = logging.getLogger(__name__)
-
 
 def join() -> None:
-    """Find the other processes, if any, and take the GPU that is this one's.
-
-    Warns where ``accelerate launch`` was asked for several processes and started one: with
-    ``--cpu`` it does so whatever ``--num_processes`` says, and leaves behind only the address at
-    which the processes would have met.
-    """
+    """Find the other processes, if any, and take the GPU that is this one's."""
     PartialState(cpu=not torch.cuda.is_available())
-    asked = {"ACCELERATE_MIXED_PRECISION", "MASTER_ADDR"} <= os.environ.keys()
-    if asked and "WORLD_SIZE" not in os.environ and place()[1] == 1:
-        logger.warning(
-            "accelerate launch started one process; where you asked for several, on CPUs as well, "
-            "say --multi_gpu instead of --cpu"
-        )
     if not is_main():
         disable_progress_bar()  # transformers' own
 
@@ -42,11 +27,6 @@ def is_main() -> bool:
     """Whether this process writes files."""
     main: bool = PartialState().is_main_process
     return main
-
-
-def wait() -> None:
-    """A barrier: returns when all processes have called it."""
-    PartialState().wait_for_everyone()
 
 
 def place() -> tuple[int, int]:
@@ -81,7 +61,7 @@ def obtain_together(
         out, work = broadcast_object_list(folders)
         if out is not None:
             make(out, work)
-    wait()
+    PartialState().wait_for_everyone()
     made = store.find(recipe)
     assert made is not None, f"the other processes do not see {store.root}"
     return made

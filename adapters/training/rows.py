@@ -2,22 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from routedk.adapters.experts.lower import lower_hidden
 from routedk.adapters.experts.routed import RoutedStudent
-from routedk.adapters.experts.router import pool
 from routedk.adapters.training.examples import TrainingRow
-from routedk.adapters.training.processes import is_main, place, wait
+from routedk.adapters.training.processes import is_main, place
 from routedk.adapters.training.stage import Stage
-from routedk.adapters.trees import IGNORED, TokenTree, grow_tree, pad, tree_mask
+from routedk.adapters.trees import IGNORED, TokenTree, branch_mask, grow_tree, pad
 
 _BATCH = 8
 
@@ -39,18 +36,15 @@ class PreparedRow:
     start: int
 
 
-def prepare(
-    routed: RoutedStudent, rows: Sequence[TrainingRow], folder: Path, stage: Stage
-) -> list[PreparedRow]:
+def prepare(routed: RoutedStudent, rows: Sequence[TrainingRow], stage: Stage) -> list[PreparedRow]:
     """Compute the layers below the experts once for each row.
 
     Args:
         routed: Its layers below the experts are run.
         rows: The rows of one stage.
-        folder: Keeps the output, for a run that resumes the stage; it must be of the same rows.
         stage: Its precision.
     """
-    trees = [grow_tree(row.prompt, row.lines) for row in rows]
+    trees = [grow_tree(row.prompt.ids, row.lines) for row in rows]
     decoder, pad_id = routed.student.model.model, routed.tokenizer.pad_token_id
 
     def compute(places: Sequence[int]) -> list[Tensor]:
@@ -58,41 +52,29 @@ def prepare(
             return lower_hidden(decoder, [trees[k] for k in places], routed.first_layer, pad_id)
 
     lengths = [len(tree.input_ids) for tree in trees]
-    hidden = computed_once(folder / "lower.safetensors", lengths, compute)
-    embed = routed.student.model.get_input_embeddings()
-    prepared = []
-    for row, tree, hidden_TH in zip(rows, trees, hidden, strict=True):
-        embedded_TH = embed(torch.tensor(row.prompt, device=routed.device)).detach()
-        pooled_H = pool(embedded_TH, row.span, routed.settings.router_input).cpu()
-        prepared.append(PreparedRow(tree, hidden_TH, pooled_H, row.span[0]))
-    return prepared
+    hidden = computed_together("lower layers", lengths, compute)
+    pooled_BH = routed.router_inputs([row.prompt for row in rows]).cpu()
+    starts = [row.prompt.span[0] for row in rows]
+    return list(map(PreparedRow, trees, hidden, pooled_BH, starts))
 
 
-def computed_once(
-    path: Path, lengths: Sequence[int], compute: Callable[[Sequence[int]], list[Tensor]]
+def computed_together(
+    what: str, lengths: Sequence[int], compute: Callable[[Sequence[int]], list[Tensor]]
 ) -> list[Tensor]:
-    """One tensor per row: from a file, or computed by all processes and kept there.
+    """One tensor per row, computed by all processes, each a part.
 
     Args:
-        path: The file.
+        what: Name for the progress bar.
         lengths: Tokens of each row; rows of like lengths are computed together.
         compute: The tensors of some rows, given as places.
     """
-    wait()
-    if path.exists():
-        tensors = load_file(path)
-        return [tensors[str(place)] for place in range(len(lengths))]
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     batches = [order[first : first + _BATCH] for first in range(0, len(order), _BATCH)]
     number, processes = place()
     mine: dict[int, Tensor] = {}
-    for batch in tqdm(batches[number::processes], desc=path.stem, disable=not is_main()):
+    for batch in tqdm(batches[number::processes], desc=what, disable=not is_main()):
         mine.update(zip(batch, compute(batch), strict=True))
     computed = {k: tensor for part in gather_object([mine]) for k, tensor in part.items()}
-    if is_main():
-        half = path.with_suffix(".new")
-        save_file({str(k): tensor for k, tensor in computed.items()}, half)
-        half.replace(path)
     return [computed[k] for k in range(len(lengths))]
 
 
@@ -115,7 +97,7 @@ class RowCollator:
             "inputs_embeds": nn.utils.rnn.pad_sequence(hidden, batch_first=True),
             "position_ids": pad([row.tree.position_ids for row in rows], 0),
             "labels": pad([row.tree.labels for row in rows], IGNORED),
-            "attention_mask": tree_mask(members_BT, hidden[0].dtype),
+            "attention_mask": branch_mask(members_BT, members_BT, members_BT, hidden[0].dtype),
             "start": torch.tensor([row.start for row in rows]),
             "pooled": torch.stack([row.pooled_H for row in rows]),
             "present": members_BT >= 0,

@@ -30,7 +30,7 @@ from routedk.adapters.student import (
 )
 from routedk.adapters.train import TrainConfig
 from routedk.adapters.training.curves import plot_losses
-from routedk.adapters.training.examples import AnswerForm, TrainingRow, check_form, training_rows
+from routedk.adapters.training.examples import AnswerForm, TrainingRow, training_rows
 from routedk.adapters.training.fit import RECORD_FILE, fit
 from routedk.adapters.training.processes import is_main, join, obtain_together, place
 from routedk.adapters.training.stage import Stage, expert_stage, router_stage
@@ -65,7 +65,7 @@ class TrainingRun:
             self.name = config.student or document["student"]["name"]
             wanted = document["student"]["fingerprint"]
             self.shape = replace(settings_of(document), router_input=config.router_input)
-            self.form = check_form((document.get("training") or {}).get("answer_form", self.form))
+            self.form = (document.get("training") or {}).get("answer_form", self.form)
         folder = find_student(self.name, wanted=wanted)
         self.tokenizer = load_tokenizer(folder)
         self.fingerprint = fingerprint(folder)
@@ -110,15 +110,14 @@ class TrainingRun:
                 alone = replace(self.shape, experts=(name,), router_input="session")
                 start = {name: folders["base"]} if folders else {}
                 stage = expert_stage(self.config, first=not folders)
-                stages[name] = self._obtain("expert", alone, "uniform", start, rows[name], stage)
+                stages[name] = self._obtain("uniform", alone, start, rows[name], stage)
                 folder = stages[name].folder
             folders[name] = folder / f"expert_{name}"
         routed_by = "softmax" if self.fusion == "merged" else self.fusion
         if routed_by in ROUTERS:
             every = [row for name in folders for row in rows[name]]
-            stages["router"] = self._obtain(
-                "router", self.shape, routed_by, folders, every, router_stage(self.config)
-            )
+            stage = router_stage(self.config)
+            stages["router"] = self._obtain(routed_by, self.shape, folders, every, stage)
         recipe = Recipe(
             stage="experts",
             inputs={
@@ -146,38 +145,34 @@ class TrainingRun:
 
     def _obtain(
         self,
-        kind: str,
-        shape: ExpertSettings,
         fusion: str,
+        shape: ExpertSettings,
         start: Mapping[str, Path],
         rows: Sequence[TrainingRow],
         stage: Stage,
     ) -> Artifact:
-        """The artifact of an expert or a router.
+        """The artifact of a router, or of an expert where the fusion has nothing to learn.
 
         Args:
-            kind: What is trained.
-            shape: Of the experts put on the student.
-            fusion: Theirs.
+            fusion: Of the experts put on the student.
+            shape: Theirs.
             start: Folders of the experts that start from trained weights, by name.
             rows: To learn from, before the stage takes its share.
             stage: How to train.
         """
         sampled = stage.sample(rows)
+        hashed = [[row.prompt.ids, row.prompt.span, row.lines] for row in sampled]
         recipe = Recipe(
-            stage=kind,
+            stage="router" if fusion in ROUTERS else "expert",
             inputs={
                 "student": self.fingerprint,
                 "experts": _hashes(start),
-                "rows": content_hash([[row.prompt, row.lines, row.span] for row in sampled]),
+                "rows": content_hash(hashed),
             },
             settings={
                 "shape": asdict(shape),
                 "fusion": fusion,
-                "stage": asdict(stage),
-                "learns": [self.config.router_training, self.config.temperature]
-                if kind == "router"
-                else None,
+                "stage": asdict(replace(stage, save_steps=0)),
                 "gpu": torch.cuda.is_available(),
                 "processes": place()[1],
             },
@@ -190,7 +185,7 @@ class TrainingRun:
             try:
                 for name, folder in start.items():
                     routed.read_expert(name, folder)
-                fit(routed, sampled, stage, self.config, out, work)
+                fit(routed, sampled, stage, out, work)
             finally:
                 routed.unload()
 
@@ -200,8 +195,6 @@ class TrainingRun:
         self, out: Path, folders: Mapping[str, Path], stages: Mapping[str, Artifact]
     ) -> None:
         """Write the folder of experts from its parts."""
-        if not is_main():
-            return
         for name, folder in folders.items():
             shutil.copytree(folder, out / f"expert_{name}")
         records: dict[str, Any] = {
@@ -228,9 +221,7 @@ class TrainingRun:
             "utilization": self.config.utilization,
         }
         student = {"name": self.name, "fingerprint": self.fingerprint}
-        write_routing(
-            out, student, self.shape, self.fusion, mean_gates=mean_gates, training=training
-        )
+        write_routing(out, student, self.shape, self.fusion, mean_gates, training)
 
 
 def _hashes(folders: Mapping[str, Path]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -27,9 +27,11 @@ class Stage:
         epochs: Passes over these rows; may be a fraction.
         learning_rate: Peak of the schedule (linear warm-up, then cosine).
         batch_size: Rows per step and process.
+        temperature: Of supervised router training; None where the answer is learnt.
         bf16: Whether a CPU multiplies in bfloat16.
         gradient_checkpointing: Whether the layers with experts are recomputed in the backward
             pass.
+        save_steps: Steps between checkpoints.
         seed: Of the sample and the order of rows.
     """
 
@@ -37,8 +39,10 @@ class Stage:
     epochs: float
     learning_rate: float
     batch_size: int
+    temperature: float | None = None
     bf16: bool
     gradient_checkpointing: bool
+    save_steps: int
     seed: int
 
     def autocast(self, device: torch.device) -> torch.autocast:
@@ -55,31 +59,28 @@ class Stage:
 
 def expert_stage(config: "TrainConfig", *, first: bool) -> Stage:
     """How an expert is trained: the first one, or one that starts from its weights."""
-    if first:
-        return _stage(config, 1.0, config.epochs, config.learning_rate, config.batch_size)
-    share, epochs = config.knowledge_share, config.knowledge_epochs
-    return _stage(config, share, epochs, config.learning_rate / 2, config.batch_size)
+    # With matrix units for bfloat16 (AMX) a step took three quarters of the time.
+    has_units = bool(torch.cpu.get_capabilities().get("amx_tile"))
+    return Stage(
+        share=1.0 if first else config.knowledge_share,
+        epochs=config.epochs if first else config.knowledge_epochs,
+        learning_rate=config.learning_rate / (1 if first else 2),
+        batch_size=config.batch_size,
+        bf16=has_units if config.bf16 is None else config.bf16,
+        gradient_checkpointing=config.gradient_checkpointing,
+        save_steps=config.save_steps,
+        seed=config.seed,
+    )
 
 
 def router_stage(config: "TrainConfig") -> Stage:
     """How the router is trained."""
     share, epochs, least_batch = ROUTER_DEFAULTS[config.router_training]
-    share = share if config.router_share is None else config.router_share
-    epochs = epochs if config.router_epochs is None else config.router_epochs
-    return _stage(config, share, epochs, _ROUTER_RATE, max(config.batch_size, least_batch))
-
-
-def _stage(
-    config: "TrainConfig", share: float, epochs: float, learning_rate: float, batch_size: int
-) -> Stage:
-    # With matrix units for bfloat16 (AMX) a step took three quarters of the time.
-    has_units = bool(torch.cpu.get_capabilities().get("amx_tile"))
-    return Stage(
-        share=share,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        bf16=has_units if config.bf16 is None else config.bf16,
-        gradient_checkpointing=config.gradient_checkpointing,
-        seed=config.seed,
+    return replace(
+        expert_stage(config, first=True),
+        share=config.router_share or share,
+        epochs=config.router_epochs or epochs,
+        learning_rate=_ROUTER_RATE,
+        batch_size=max(config.batch_size, least_batch),
+        temperature=config.temperature if config.router_training == "supervised" else None,
     )

@@ -1,6 +1,5 @@
 """Runs one training stage with TRL's SFTTrainer; a killed stage resumes from its checkpoint."""
 
-import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,6 @@ from routedk.adapters.experts.lower import only_layers
 from routedk.adapters.training.objectives import Objective
 from routedk.adapters.training.processes import for_averaging, place, total
 from routedk.adapters.training.stage import Stage
-
-logger = logging.getLogger(__name__)
 
 _WARMUP_STEPS = 5
 
@@ -71,7 +68,7 @@ class RoutedTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped here
 
 
 def run_stage(
-    objective: Objective, collator: Any, count: int, stage: Stage, save_steps: int, folder: Path
+    objective: Objective, collator: Any, count: int, stage: Stage, folder: Path
 ) -> list[dict[str, float]]:
     """Train on rows until the stage is done.
 
@@ -80,7 +77,6 @@ def run_stage(
         collator: Makes batches of rows, given as places.
         count: Number of rows.
         stage: How to train.
-        save_steps: Steps between checkpoints.
         folder: Keeps checkpoints; a run cut short there is resumed.
 
     Returns:
@@ -99,13 +95,11 @@ def run_stage(
         # At most half of all steps: short runs learn, too.
         warmup_steps=min(_WARMUP_STEPS, math.ceil(stage.epochs * batches) // 2),
         lr_scheduler_type="cosine",
-        weight_decay=0.0,
-        max_grad_norm=1.0,
         max_length=None,
         seed=stage.seed,
         data_seed=stage.seed,
         logging_steps=1,
-        save_steps=save_steps,
+        save_steps=stage.save_steps,
         save_total_limit=1,
         use_cpu=on_cpu,
         bf16=not on_cpu,
@@ -120,8 +114,6 @@ def run_stage(
     )
     student: Any = routed.student.model
     checkpoint = get_last_checkpoint(output) if Path(output).exists() else None
-    if checkpoint:
-        logger.info("resuming from %s", checkpoint)
     routed.model.train()
     routed.fusion.train()
     try:

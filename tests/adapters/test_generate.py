@@ -197,7 +197,7 @@ def test_what_the_model_cannot_do_is_said_before_it_is_asked(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"enhancement": "luck"}, "enhancement 'luck': allowed are greedy, consensus"),
+        ({"enhancement": "luck"}, "enhancement='luck': allowed are greedy, consensus"),
         ({"samples": 0}, "samples=0: it must be at least 1"),
         ({"threads": 0}, "threads=0: it must be at least 1"),
     ],

@@ -13,7 +13,6 @@ from typer.testing import CliRunner, Result
 
 from routedk.data import DataOptions, load_sessions, split_sessions
 from routedk.data.knowledge_file import write_knowledge
-from routedk.errors import SettingError
 from routedk.eval import matched_f1
 from routedk.types import KnowledgeBase, Pattern, Provenance, Rule, Thought
 
@@ -129,34 +128,3 @@ def test_scores_costs_and_differences_are_those_of_the_answers(run: Run, tmp_pat
     tokens = [made[name]["cost"]["input_tokens_per_session"] for name in THREE]
     assert tokens == sorted(set(tokens))
     assert made["AICL, 1 neighbour"]["cost"]["calls_per_session"] > 2
-
-
-def test_a_run_goes_on_where_it_stopped(run: Run, tmp_path: Path) -> None:
-    path = tmp_path / "icl.json"
-    assert run(path, "--only", "1 neighbour, rules").exit_code == 0
-    first = read(path)["conditions"]["1 neighbour, rules"]
-    assert "difference" not in first
-    both = run(path, "--only", "1 neighbour, rules", "--only", "0 neighbours, none")
-    assert "1 neighbour, rules: kept from" in both.output
-    made = read(path)["conditions"]
-    assert list(made) == ["0 neighbours, none", "1 neighbour, rules"]
-    assert {**first, "difference": None} == {**made["1 neighbour, rules"], "difference": None}
-    assert set(made["1 neighbour, rules"]["difference"]) == {"precision", "recall", "f1", "exact"}
-
-
-def test_what_is_not_allowed_is_said(run: Run, tmp_path: Path) -> None:
-    path = tmp_path / "icl.json"
-
-    def error_of(*options: str) -> str:
-        return str(run(path, *options).exception)
-
-    assert "no condition is called 'best': choose among ['0 neigh" in error_of("--only", "best")
-    assert error_of("--neighbours", "one") == ("--neighbours 'one': give whole numbers like 0,1,3")
-    path.write_text("{}")
-    assert error_of().endswith("not a file of this benchmark: name another --output")
-    path.write_text(json.dumps({"config": {"data": "other"}, "conditions": {}}))
-    result = run(path)
-    assert isinstance(result.exception, SettingError)
-    assert str(result.exception).endswith(
-        "made with data 'other', this run has 'demo': name another --output"
-    )

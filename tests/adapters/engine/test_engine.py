@@ -1,9 +1,6 @@
 import asyncio
-import copy
 import os
 import threading
-from collections.abc import Sequence
-from typing import Any
 
 import dspy
 import pytest
@@ -90,24 +87,6 @@ def test_tasks_are_batched_and_some_are_cancelled(
     engine.close()
 
 
-def test_evaluate_runs_as_batches(
-    engine: CountingEngine, many: list[Session], one_by_one: list[str]
-) -> None:
-    def metric(example: Any, prediction: Any, trace: Any = None) -> float:
-        ids = {item.id for item in example.session.items}
-        return float(all(bundle.items <= ids for bundle in prediction.bundles))
-
-    devset = [dspy.Example(session=session).with_inputs("session") for session in many]
-    evaluate = dspy.Evaluate(
-        devset=devset, metric=metric, num_threads=16, display_progress=False, timeout=0
-    )
-    with dspy.context(lm=lm_of(engine)):
-        result = evaluate(BundleGenerator())
-    assert result.score == 100
-    assert len(engine.batches) < len(many) / 2
-    assert [prediction.raw for _, prediction, _ in result.results] == one_by_one
-
-
 def test_answers_are_of_their_form(engine: CountingEngine, sessions: list[Session]) -> None:
     with dspy.context(lm=lm_of(engine)):
         answer = BundleGenerator()(session=sessions[3])
@@ -165,29 +144,12 @@ def test_a_prompt_beyond_the_context_window(loaded: Student) -> None:
     assert lm.history[-1]["usage"]["completion_tokens"] <= window - tokens(fits)
     with pytest.raises(dspy.ContextWindowExceededError, match=f"context window has {window}"):
         lm("cup " * (fits + 1))
-    with pytest.raises(dspy.ContextWindowExceededError) as caught:
+    with pytest.raises(dspy.ContextWindowExceededError):
         asyncio.run(lm.acall("cup " * (fits + 1)))
-    assert str(copy.copy(caught.value)) == str(caught.value)
     with dspy.context(lm=lm):
         session = make_session("long", ["cup " * 10] * 500, [])
         assert "context window" in BundleGenerator()(session=session).error
     engine.close()
-
-
-def test_an_error_reaches_its_callers_only(
-    intents_engine: CountingEngine, sessions: list[Session], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write = intents_engine.generator.write
-
-    def fail(jobs: Sequence[Any]) -> Any:
-        raise RuntimeError("out of memory")
-
-    with dspy.context(lm=lm_of(intents_engine)):
-        monkeypatch.setattr(intents_engine.generator, "write", fail)
-        with pytest.raises(LMError, match="out of memory"):
-            BundleGenerator()(session=sessions[0])
-        monkeypatch.setattr(intents_engine.generator, "write", write)
-        assert BundleGenerator()(session=sessions[0]).raw
 
 
 def test_a_cancelled_task_stops_its_completion(
@@ -214,8 +176,7 @@ def test_a_closed_engine_and_a_forked_process(loaded: Student) -> None:
     engine = StudentEngine(loaded)
     lm = lm_of(engine)
     assert lm("Hello", max_tokens=2)
-    with engine.batcher.room:
-        child = os.fork()
+    child = os.fork()
     if child == 0:
         try:
             lm("Hello", max_tokens=2)

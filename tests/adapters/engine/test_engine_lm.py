@@ -88,9 +88,11 @@ def test_student_lm(
     assert lm.engine.form == "item-intents"
     assert lm.engine.generator.routed.fusion_name == "softmax"
     for form, wanted in (("bundles", "thought, then bundles"), ("item-intents",) * 2):
-        routed.save(tmp_path / form, {"answer_form": form})
+        routed.training = {"answer_form": form}
+        routed.save(tmp_path / form)
         assert student_lm(tmp_path / form).engine.form == wanted
-    routed.save(tmp_path / "prose", {"answer_form": "prose"})
+    routed.training = {"answer_form": "prose"}
+    routed.save(tmp_path / "prose")
     with pytest.raises(ArtifactError, match="answer_form: Input should be 'item-intents'"):
         student_lm(tmp_path / "prose")
     lm = student_lm(tmp_path / "experts", str(student_folder), fusion="uniform", form="bundles")

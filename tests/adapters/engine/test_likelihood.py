@@ -33,7 +33,9 @@ def alone(engine: StudentEngine, session: Session, line: str, text: str) -> floa
     """One text by one plain forward pass: no tree, no cache, no padding."""
     generator, asked = engine.generator, build_prompt(session)
     prompt = encode_prompt(generator.tokenizer, asked.messages, asked.items)
-    tail = generator.tokenizer(f" {text}", add_special_tokens=False)["input_ids"] + [generator.end]
+    tail = generator.tokenizer(f" {text}", add_special_tokens=False)["input_ids"] + [
+        generator.token_filter.end
+    ]
     ids = [*prompt.ids, *encode_head(generator.tokenizer, line), *tail]
     gating: Any = generator.prepare([likelihood.Tree(0, prompt, ())])
     with torch.no_grad(), gating([0]):
@@ -49,14 +51,3 @@ def test_texts_score_what_they_score_alone(engine: StudentEngine, sessions: list
         wanted = [[alone(engine, session, line, text) for text in TEXTS] for line in asked.items]
         np.testing.assert_allclose(found, wanted, atol=1e-6)
         assert tokens > engine.prompt_tokens(asked.messages)
-
-
-def test_limits_change_nothing(
-    engine: StudentEngine, sessions: list[Session], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = build_prompt(sessions[3])
-    whole, tokens = engine.score_lines(asked.messages, asked.items, TEXTS)
-    monkeypatch.setattr(likelihood, "_SCORED", 1)
-    pieces, tokens_in_pieces = engine.score_lines(asked.messages, asked.items, TEXTS)
-    np.testing.assert_allclose(whole, pieces, atol=1e-6)
-    assert tokens == tokens_in_pieces

@@ -44,19 +44,6 @@ def test_one_hot_gates_are_plain_peft(routed: RoutedStudent, ids: Tensor, place:
         assert_same_scores(ours, logits(routed, ids, None))
 
 
-def test_experts_differ(routed: RoutedStudent, ids: Tensor) -> None:
-    assert not torch.allclose(
-        logits(routed, ids, one_hot(0)), logits(routed, ids, one_hot(1)), atol=0.01
-    )
-
-
-def test_adapter_names_of_peft_are_one_hot_rows(routed: RoutedStudent, ids: Tensor) -> None:
-    ours = logits(routed, ids, torch.eye(3))
-    with torch.no_grad():
-        theirs = routed.model(input_ids=ids, adapter_names=list(routed.adapters)).logits
-    assert_same_scores(ours, theirs)
-
-
 @pytest.mark.parametrize("weights", [[1 / 3] * 3, [0.7, 0.1, 0.2]])
 def test_gates_are_pefts_weighted_sum(
     routed: RoutedStudent, ids: Tensor, weights: list[float]
@@ -68,14 +55,6 @@ def test_gates_are_pefts_weighted_sum(
     routed.model.set_adapter("expert_sum")
     with torch.no_grad():
         assert_same_scores(ours, logits(routed, ids, None))
-
-
-def test_gates_per_sample_equal_one_by_one(routed: RoutedStudent, ids: Tensor) -> None:
-    gates = torch.rand(3, 3).softmax(-1)
-    together = logits(routed, ids, gates)
-    for row in range(3):
-        alone = logits(routed, ids[row : row + 1], gates[row : row + 1])
-        torch.testing.assert_close(together[row : row + 1], alone, rtol=1e-4, atol=1e-5)
 
 
 def test_frozen_equals_unfrozen(routed: RoutedStudent, ids: Tensor) -> None:
@@ -109,23 +88,6 @@ def test_experts_sit_in_the_upper_layers_only(routed: RoutedStudent) -> None:
     layers = {int(name.split(".layers.")[1].split(".")[0]) for name in names}
     assert layers == {LAYERS - 2, LAYERS - 1}
     assert len(fused_layers(routed.model)) == 2 * 7
-
-
-def test_gradients_reach_the_router_and_no_frozen_expert(
-    routed: RoutedStudent, ids: Tensor
-) -> None:
-    routed.freeze()
-    routed.fusion.requires_grad_(True)
-    with routed.gate_state.use(routed.fusion(torch.randn(3, 32))):
-        routed.model(input_ids=ids, labels=ids).loss.backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in routed.fusion.parameters())
-    assert all(p.grad is None for p in routed.model.parameters())
-
-
-@pytest.mark.parametrize("shape", [(1, 3), (2, 3), (3, 2)])
-def test_gates_of_another_batch(routed: RoutedStudent, ids: Tensor, shape: tuple[int, int]) -> None:
-    with pytest.raises(SettingError, match="one row per sample, one column per expert"):
-        logits(routed, ids, torch.ones(shape))
 
 
 def test_disabled_adapters_are_the_student(

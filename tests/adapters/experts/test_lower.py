@@ -5,7 +5,7 @@ import torch
 
 from routedk.adapters.experts.lower import lower_hidden, only_layers
 from routedk.adapters.student import Student
-from routedk.adapters.trees import IGNORED, TokenTree, grow_tree, pad, tree_mask
+from routedk.adapters.trees import IGNORED, TokenTree, branch_mask, grow_tree, pad
 from tests.adapters.conftest import HIDDEN, LAYERS, assert_same_scores
 
 PROMPT = list(range(10, 19))
@@ -21,7 +21,7 @@ def batch_of(trees: list[TokenTree]) -> dict[str, torch.Tensor]:
     members = pad([tree.branch_ids for tree in trees], -1)
     return {
         "position_ids": pad([tree.position_ids for tree in trees], 0),
-        "attention_mask": tree_mask(members, torch.float32),
+        "attention_mask": branch_mask(members, members, members, torch.float32),
     }
 
 
@@ -34,7 +34,8 @@ def test_what_a_tree_holds() -> None:
 
 
 def test_mask_of_a_small_tree() -> None:
-    seen = tree_mask(torch.tensor([[0, 1, 2, 2, -1]]), torch.float32)[0, 0] == 0
+    members = torch.tensor([[0, 1, 2, 2, -1]])
+    seen = branch_mask(members, members, members, torch.float32)[0, 0] == 0
     expected = [
         [1, 0, 0, 0, 0],
         [1, 1, 0, 0, 0],

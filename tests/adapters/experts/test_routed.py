@@ -14,11 +14,8 @@ from transformers import AutoModelForCausalLM
 from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.experts.router import make_fusion
 from routedk.adapters.experts.routing_file import ROUTER_FILE, ROUTING_FILE, ExpertSettings
-from routedk.adapters.prompts import encode_prompt
 from routedk.adapters.student import Student, load_student
 from routedk.errors import ArtifactError, SettingError
-from routedk.programs.prompting.layout import build_prompt, render_items
-from routedk.types import Session
 from tests.adapters.conftest import assert_same_scores, copy_of
 
 EXPERTS = ["base", "rule", "thought"]
@@ -26,7 +23,8 @@ EXPERTS = ["base", "rule", "thought"]
 
 @pytest.fixture
 def saved(routed: RoutedStudent, tmp_path: Path) -> Path:
-    routed.save(tmp_path / "experts", {"sessions": 6})
+    routed.training = {"sessions": 6}
+    routed.save(tmp_path / "experts")
     return tmp_path / "experts"
 
 
@@ -57,27 +55,6 @@ def test_a_save_keeps_every_tensor(routed: RoutedStudent, saved: Path) -> None:
     assert all(torch.equal(found[name], ours[name]) for name in ours)
 
 
-@pytest.mark.parametrize("fusion", ["softmax", "uniform", "single:rule"])
-def test_save_then_load(
-    loaded: Student, routed: RoutedStudent, sessions: list[Session], tmp_path: Path, fusion: str
-) -> None:
-    if fusion != "softmax":
-        routed.use_fusion(fusion)
-    routed.save(tmp_path / "experts")
-    again = RoutedStudent.load(tmp_path / "experts", student=copy_of(loaded))
-    prompts = [
-        encode_prompt(routed.tokenizer, build_prompt(s).messages, render_items(s).split("\n"))
-        for s in sessions[:3]
-    ]
-    gates = routed.gates(prompts)
-    torch.testing.assert_close(gates.sum(dim=1), torch.ones(3))
-    assert torch.equal(again.gates(prompts), gates)
-    ids = torch.randint(5, 200, (3, 9))
-    assert_same_scores(logits(again, ids, gates), logits(routed, ids, gates))
-    assert (again.settings, again.fusion_name) == (routed.settings, fusion)
-    assert again.fingerprint() == routed.fingerprint()
-
-
 def test_the_student_is_found_by_its_saved_name(routed: RoutedStudent, saved: Path) -> None:
     again = RoutedStudent.load(saved, fusion="single:rule")
     assert again.student.name == routed.student.name
@@ -93,17 +70,6 @@ def test_routing_file(saved: Path, routed: RoutedStudent) -> None:
     assert document["training"] == {"sessions": 6}
     names = {path.name for path in saved.iterdir()}
     assert names == {*routed.adapters, ROUTER_FILE, ROUTING_FILE}
-
-
-def test_gates_tell_sessions_apart(routed: RoutedStudent, sessions: list[Session]) -> None:
-    prompts = [
-        encode_prompt(routed.tokenizer, build_prompt(s).messages, render_items(s).split("\n"))
-        for s in sessions
-    ]
-    gates = routed.gates(prompts)
-    assert gates.std(dim=0).max() > 0.01
-    for prompt, row in zip(prompts, gates, strict=True):
-        assert torch.equal(routed.gates([prompt])[0], row)
 
 
 def _edit(**changes: Any) -> Callable[[Path], None]:
@@ -155,16 +121,10 @@ RULE = "expert_rule/adapter_model.safetensors"
         (_edit(student="x"), "routing.json: student: "),
         (_edit(student={"name": "x"}), r"routing.json: student.fingerprint: Field required"),
         (_edit(training="x"), "routing.json: training: Input should be a valid dictionary"),
-        (
-            _edit(mean_gates=[0.5, 0.5]),
-            "routing.json: as a whole: .*mean_gates: one share",
-        ),
-        (_edit(mean_gates=[2.0, 0.0, -1.0]), "routing.json: .*mean_gates: one share per expert"),
         (_edit(mean_gates=[float("nan"), 1, 0]), "routing.json: invalid JSON: .*NaN"),
         (_edit(r="8"), "routing.json: r: Input should be a valid integer"),
         (_edit(r=0), "routing.json: r=0, lora_alpha=8: both are at least 1"),
         (_edit(r=10**7), "routing.json: r=10000000: at most 32, the student's hidden size"),
-        (_edit(lora_alpha=10**400), "routing.json: lora_alpha=1.*: at most 65536"),
         (_edit(experts=["../rule"]), r"experts \['../rule'\]: names are of lower-case letters"),
         (_edit(fusion="magic"), "routing.json: fusion 'magic': allowed are softmax, static"),
         (_edit(r=2), "expert_base.*missing or damaged: .*size mismatch"),

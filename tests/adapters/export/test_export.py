@@ -33,7 +33,8 @@ def saved(fusion: str, student: Student, folder: Path, **settings: Any) -> Route
     """Weak experts: float32 then agrees to 1e-5 in logits of this size."""
     shape = ExpertSettings(r=4, lora_alpha=6, layers=2, **settings)
     routed = randomise(RoutedStudent(copy_of(student), shape, fusion, MEAN), scale=0.1)
-    routed.save(folder, {"answer_form": "bundles", "tokens": {"base": 7}})
+    routed.training = {"answer_form": "bundles", "tokens": {"base": 7}}
+    routed.save(folder)
     return routed
 
 

@@ -1,7 +1,6 @@
 """``routedk train`` as ``accelerate launch`` runs it: the command itself, in two processes."""
 
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -9,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from routedk.adapters.training.processes import join
 from routedk.cli import main
 
 LAUNCH = (
@@ -78,22 +76,3 @@ def test_another_process_lets_the_first_say_what_is_wrong(
         main(["data", "describe", "nowhere.jsonl"])
     assert (caught.value.code, slept) == (2, waits)
     assert capsys.readouterr().err.count("error: nowhere.jsonl: ") == 1
-
-
-def test_several_processes_asked_for_and_one_started(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """What `accelerate launch --cpu --num_processes 2` leaves in the environment, checked there."""
-    from accelerate.commands.launch import launch_command_parser
-    from accelerate.utils.launch import prepare_simple_launcher_cmd_env
-
-    arguments = ["--cpu", "--num_machines", "1", "--mixed_precision", "no", "-m", "routedk"]
-    for count in ("1", "2"):
-        asked = launch_command_parser().parse_args(["--num_processes", count, *arguments])
-        asked.dynamo_backend = "no"
-        environment = prepare_simple_launcher_cmd_env(asked)[1]
-        with monkeypatch.context() as patched, caplog.at_level(logging.WARNING):
-            for name in environment.keys() - os.environ.keys():
-                patched.setenv(name, environment[name])
-            join()
-        assert ("say --multi_gpu instead of --cpu" in caplog.text) == (count == "2")

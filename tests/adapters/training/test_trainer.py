@@ -63,7 +63,7 @@ def test_checkpointing_changes_no_gradient(
         stage = replace(STAGE, gradient_checkpointing=recompute)
         folder = tmp_path / str(recompute)
         folder.mkdir()
-        fit(routed, rows[:2], stage, CONFIG, folder, folder)
+        fit(routed, rows[:2], stage, folder, folder)
         assert len(runs) == 1 + recompute
         record: Any = read_json(folder / "training.json")
         seen.append((record["curve"][0]["loss"], dict(gradients)))
@@ -81,23 +81,23 @@ def test_the_loss_is_that_of_separate_rows(
     routed, row = build(loaded, "uniform", "base"), rows[8]
     total, count = 0.0, 0
     for line, given in row.lines:
-        ids = torch.tensor([[*row.prompt, *line]])
+        ids = torch.tensor([[*row.prompt.ids, *line]])
         with torch.no_grad():
             scores = routed.model(input_ids=ids).logits[0].log_softmax(-1)
-        for place in range(len(row.prompt) + given, ids.shape[1]):
+        for place in range(len(row.prompt.ids) + given, ids.shape[1]):
             total -= float(scores[place - 1, ids[0, place]])
             count += 1
-    fit(routed, [row], STAGE, CONFIG, tmp_path, tmp_path)
+    fit(routed, [row], STAGE, tmp_path, tmp_path)
     record: Any = read_json(tmp_path / "training.json")
     point = record["curve"][0]
     assert point["loss"] == pytest.approx(total / count, rel=1e-3)
-    assert point["tokens"] == len(row.prompt) + sum(len(line) for line, _ in row.lines)
+    assert point["tokens"] == len(row.prompt.ids) + sum(len(line) for line, _ in row.lines)
 
 
 def test_the_student_is_as_before(loaded: Student, rows: list[TrainingRow], tmp_path: Path) -> None:
     routed = build(loaded, "uniform", "base")
     expert = [p.clone() for n, p in routed.model.named_parameters() if "lora_" in n]
-    fit(routed, rows, STAGE, CONFIG, tmp_path, tmp_path)
+    fit(routed, rows, STAGE, tmp_path, tmp_path)
     assert not any(p.requires_grad for p in routed.model.parameters())
     after = [p for n, p in routed.model.named_parameters() if "lora_" in n]
     assert all(not torch.equal(*pair) for pair in zip(expert, after, strict=True))
@@ -117,7 +117,7 @@ def test_a_student_in_bfloat16_is_trained(
     routed = build(base, "softmax")
     routed.use_fusion("softmax")
     stage = router_stage(replace(CONFIG, router_share=1.0))
-    fit(routed, rows, stage, CONFIG, tmp_path, tmp_path)
+    fit(routed, rows, stage, tmp_path, tmp_path)
     assert routed.student.model.dtype == torch.bfloat16
     assert any(bool(p.any()) for p in routed.fusion.parameters())
     assert all(bool(p.isfinite().all()) for p in routed.fusion.parameters())
