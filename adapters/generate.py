@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from routedk.artifacts import ArtifactStore, Recipe, content_hash
-from routedk.choices import check_choices
+from routedk.checks import check_choices, check_least
 from routedk.data.records import session_to_record
-from routedk.errors import SettingError
 from routedk.files import JsonlLog, read_jsonl, write_jsonl_records
 from routedk.types import Answer, Session
 
@@ -66,9 +65,7 @@ class GenerateConfig:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        for name in ("samples", "threads"):
-            if getattr(self, name) < 1:
-                raise SettingError(f"{name}={getattr(self, name)}: it must be at least 1")
+        check_least(self, samples=1, threads=1)
 
 
 def generate(

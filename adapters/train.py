@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from routedk.adapters.experts.routing_file import ExpertSettings
 from routedk.artifacts import ArtifactStore
-from routedk.choices import check_choices
+from routedk.checks import check_choices
 from routedk.errors import DataError, SettingError
 from routedk.types import KnowledgeBase, Session
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 
+from routedk.checks import check_least
 from routedk.errors import DataError, SettingError
 from routedk.eval.report import Report
 from routedk.eval.scoring import System, score_system
@@ -32,10 +33,7 @@ class EvaluateConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.resamples < 1:
-            raise SettingError(f"resamples={self.resamples}: it must be at least 1")
-        if self.seed < 0:
-            raise SettingError(f"seed={self.seed}: it must be at least 0")
+        check_least(self, resamples=1, seed=0)
 
 
 def evaluate(

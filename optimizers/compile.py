@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from routedk.artifacts import ArtifactStore, Recipe, content_hash
+from routedk.checks import check_least
 from routedk.errors import SettingError
 from routedk.files import read_text
 from routedk.types import Answer, KnowledgeBase, Session
@@ -75,13 +76,8 @@ class CompileConfig:
         from routedk.programs.knowledge.neighbours import check_retriever
         from routedk.programs.knowledge.utilization import utilization_of
 
-        for name, least in (
-            *((name, 1) for name in ("evaluations", "token_budget", "max_validation", "threads")),
-            *((name, 0) for name in ("neighbours", "rules", "patterns")),
-        ):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise SettingError(f"{name}={value}: it must be at least {least}")
+        check_least(self, evaluations=1, token_budget=1, max_validation=1, threads=1)
+        check_least(self, neighbours=0, rules=0, patterns=0)
         if not 0 < self.level < 1:
             raise SettingError(f"level={self.level}: it must be above 0 and below 1")
         check_retriever(self.retriever)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from routedk.choices import check_choices
+from routedk.checks import check_choices
 from routedk.errors import ArtifactError, DataError, SettingError
 from routedk.files import read_json, write_json
 

@@ -4,8 +4,9 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
+from routedk.checks import check_choices, check_least
 from routedk.errors import SettingError
 
 ObjectiveName = Literal["both", "f1"]
@@ -86,22 +87,10 @@ class SearchConfig(StudyConfig):
     def __post_init__(self) -> None:
         """Check the values."""
         super().__post_init__()
-        for name, kind in (
-            ("objective", ObjectiveName),
-            ("sampler", SamplerName),
-            ("report_to", TrackerName),
-        ):
-            value = getattr(self, name)
-            if value not in get_args(kind):
-                raise SettingError(f"{name} {value!r}: allowed are {', '.join(get_args(kind))}")
-        for name in ("trials", "max_validation", "heartbeat"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise SettingError(f"{name}={value}: must be at least 1")
+        check_choices(self)
+        check_least(self, trials=1, max_validation=1, heartbeat=1, seed=0)
         if self.minutes is not None and not (math.isfinite(self.minutes) and self.minutes > 0):
             raise SettingError(f"minutes={self.minutes}: must be above 0 and finite")
-        if self.seed < 0:
-            raise SettingError(f"seed={self.seed}: must be at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)

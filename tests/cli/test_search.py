@@ -75,7 +75,7 @@ def test_export(run: Run, calls: Calls, tmp_path: Path) -> None:
     [
         ((), "which sessions? give --data PATH"),
         (("--data", "demo", "--study", "/"), "study '/': a name has letters"),
-        (("--data", "demo", "--trials", "0"), "trials=0: must be at least 1"),
+        (("--data", "demo", "--trials", "0"), "trials=0: it must be at least 1"),
     ],
 )
 def test_what_is_refused(run: Run, arguments: tuple[str, ...], message: str) -> None:

@@ -221,14 +221,14 @@ def test_which_errors_are_a_trials_own(error: Exception, reason: str | None) -> 
     ("values", "message"),
     [
         ({"study": "a b"}, "study 'a b': a name has letters, digits"),
-        ({"trials": 0}, "trials=0: must be at least 1"),
-        ({"heartbeat": 0}, "heartbeat=0: must be at least 1"),
-        ({"max_validation": 0}, "max_validation=0: must be at least 1"),
+        ({"trials": 0}, "trials=0: it must be at least 1"),
+        ({"heartbeat": 0}, "heartbeat=0: it must be at least 1"),
+        ({"max_validation": 0}, "max_validation=0: it must be at least 1"),
         ({"minutes": float("nan")}, "minutes=nan: must be above 0 and finite"),
-        ({"seed": -1}, "seed=-1: must be at least 0"),
-        ({"objective": "cost"}, "objective 'cost': allowed are both, f1"),
-        ({"sampler": "grid"}, "sampler 'grid': allowed are tpe, nsgaii, gp, random"),
-        ({"report_to": "paper"}, "report_to 'paper': allowed are none, mlflow, wandb"),
+        ({"seed": -1}, "seed=-1: it must be at least 0"),
+        ({"objective": "cost"}, "objective='cost': allowed are both, f1"),
+        ({"sampler": "grid"}, "sampler='grid': allowed are tpe, nsgaii, gp, random"),
+        ({"report_to": "paper"}, "report_to='paper': allowed are none, mlflow, wandb"),
     ],
 )
 def test_wrong_settings_are_refused(values: dict[str, Any], message: str) -> None:

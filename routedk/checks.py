@@ -1,4 +1,4 @@
-"""Checks the fields of a config whose values are listed in their types."""
+"""Checks that the configs of all verbs share."""
 
 from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -19,6 +19,22 @@ def check_choices(config: object) -> None:
         wrong = [one for one in values if one is not None and one not in allowed]
         if allowed and wrong:
             raise SettingError(f"{name}={wrong[0]!r}: allowed are {', '.join(allowed)}")
+
+
+def check_least(config: object, **least: int) -> None:
+    """Check settings against the least value of each; None, not set, is allowed.
+
+    Args:
+        config: Has the settings.
+        **least: From a setting to its least value.
+
+    Raises:
+        SettingError: One is below it.
+    """
+    for name, bound in least.items():
+        value = getattr(config, name)
+        if value is not None and value < bound:
+            raise SettingError(f"{name}={value}: it must be at least {bound}")
 
 
 def _literals(hint: Any) -> Iterator[str]:
