@@ -34,7 +34,7 @@ def atomic_write(path: str | Path, *, binary: bool = False) -> Iterator[IO[Any]]
     temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        text = {} if binary else {"encoding": "utf-8", "newline": "\n"}
+        text: dict[str, Any] = {} if binary else {"encoding": "utf-8", "newline": "\n"}
         handle: IO[Any] = temporary.open("xb" if binary else "x", **text)
     except OSError as error:
         raise DataError(
