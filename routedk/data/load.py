@@ -4,8 +4,9 @@ import html
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
+from routedk.choices import check_choices
 from routedk.data.bundlerec import read_bundlerec, read_columns
 from routedk.data.native import read_parquet
 from routedk.data.policies import drop_untitled, fill_titles, minimal_bundles
@@ -45,11 +46,7 @@ class DataOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, allowed in (("gold", GoldPolicy), ("untitled", UntitledPolicy)):
-            value = getattr(self, name)
-            if value not in get_args(allowed):
-                choices = ", ".join(get_args(allowed))
-                raise SettingError(f"{name} is {value!r}: it must be one of {choices}")
+        check_choices(self)
         if self.seed < 0:
             raise SettingError(f"seed is {self.seed!r}: it must be at least 0")
 

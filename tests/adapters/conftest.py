@@ -1,7 +1,7 @@
 """A tiny student, its tokenizer trained on the spot, and sessions to train and ask it on."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,9 +11,10 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from routedk.adapters.experts.routed import ExpertSettings, RoutedStudent
+from routedk.adapters.prompts import EncodedPrompt, encode_prompt
 from routedk.adapters.student import Student, fingerprint
 from routedk.programs.prompting.item_intents import render_item_intents
-from routedk.programs.prompting.layout import build_prompt, instruction, render_items
+from routedk.programs.prompting.layout import build_prompt, instruction
 from routedk.types import Bundle, Item, KnowledgeBase, Provenance, Rule, Session, Thought
 
 # Tiny tensors are slower on many threads than on one, above all on a busy machine.
@@ -183,19 +184,10 @@ def assert_same_scores(found: Tensor, wanted: Tensor) -> None:
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
-Ask = Callable[[Session], list[dict[str, str]]]
-
-
-@pytest.fixture
-def lines_of() -> Callable[[Session], tuple[str, ...]]:
-    """A session's item lines as an engine sees them."""
-    return lambda session: tuple(render_items(session).split("\n"))
-
-
-@pytest.fixture
-def messages_of() -> Ask:
-    """The messages that ask for a session's bundles."""
-    return lambda session: list(build_prompt(session).messages)
+def encoded(student: Student, session: Session) -> EncodedPrompt:
+    """The prompt that asks for a session's bundles."""
+    asked = build_prompt(session)
+    return encode_prompt(student.tokenizer, asked.messages, asked.items)
 
 
 @pytest.fixture(autouse=True)

@@ -62,8 +62,8 @@ def test_untitled_drop_cuts_bundles_and_sessions() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"gold": "some"}, "gold is 'some': it must be one of minimal, all"),
-        ({"untitled": "hide"}, "untitled is 'hide': it must be one of keep, drop"),
+        ({"gold": "some"}, "gold='some': allowed are minimal, all"),
+        ({"untitled": "hide"}, "untitled='hide': allowed are keep, drop"),
         ({"seed": -1}, "seed is -1: it must be at least 0"),
     ],
 )

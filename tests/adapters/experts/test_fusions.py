@@ -11,12 +11,11 @@ from routedk.adapters.experts.fused import fused_layers
 from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.experts.router import FUSIONS, ROUTERS, make_fusion
 from routedk.adapters.experts.routing_file import ExpertSettings
-from routedk.adapters.prompts import EncodedPrompt, encode_prompt
+from routedk.adapters.prompts import EncodedPrompt
 from routedk.adapters.student import Student
 from routedk.errors import SettingError
-from routedk.programs.prompting.layout import build_prompt, render_items
 from routedk.types import Session
-from tests.adapters.conftest import HIDDEN, assert_same_scores, copy_of, randomise
+from tests.adapters.conftest import HIDDEN, assert_same_scores, copy_of, encoded, randomise
 
 EXPERTS = ("base", "rule", "thought")
 EVERY = (*FUSIONS, *(f"single:{name}" for name in EXPERTS))
@@ -38,12 +37,7 @@ def routed(request: pytest.FixtureRequest, loaded: Student) -> RoutedStudent:
 
 @pytest.fixture
 def prompts(loaded: Student, sessions: list[Session]) -> list[EncodedPrompt]:
-    return [
-        encode_prompt(
-            loaded.tokenizer, build_prompt(session).messages, render_items(session).split("\n")
-        )
-        for session in sessions
-    ]
+    return [encoded(loaded, session) for session in sessions]
 
 
 def per_layer(routed: RoutedStudent, prompts: list[EncodedPrompt]) -> list[Tensor]:

@@ -9,14 +9,13 @@ import torch
 
 from routedk.adapters.engine.engine import StudentEngine, engine_lm
 from routedk.adapters.experts.routed import RoutedStudent
-from routedk.adapters.prompts import encode_prompt
 from routedk.adapters.student import load_student
 from routedk.adapters.train import TrainConfig, train
 from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.prompting.answers import read_answer
-from routedk.programs.prompting.layout import build_prompt, render_items
 from routedk.types import KnowledgeBase, Session
+from tests.adapters.conftest import encoded
 
 CONFIG = TrainConfig(
     r=4,
@@ -74,9 +73,7 @@ def test_trained_and_asked(
 
 
 def _scores(routed: RoutedStudent, session: Session) -> torch.Tensor:
-    prompt = encode_prompt(
-        routed.tokenizer, build_prompt(session).messages, render_items(session).split("\n")
-    )
+    prompt = encoded(routed.student, session)
     with torch.no_grad(), routed.gating([prompt])([0]):
         ids = torch.tensor([prompt.ids], device=routed.device)
         scores: torch.Tensor = routed.model(input_ids=ids).logits
