@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from routedk.choices import check_choices
+from routedk.checks import check_choices
 from routedk.data.bundlerec import read_bundlerec, read_columns
 from routedk.data.native import read_parquet
 from routedk.data.policies import drop_untitled, fill_titles, minimal_bundles
