@@ -9,10 +9,6 @@ from typing import Literal
 from routedk.checks import check_choices, check_least
 from routedk.errors import SettingError
 
-ObjectiveName = Literal["both", "f1"]
-SamplerName = Literal["tpe", "nsgaii", "gp", "random"]
-TrackerName = Literal["none", "mlflow", "wandb"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig:
@@ -75,9 +71,9 @@ class SearchConfig(StudyConfig):
     space: Path | None = None
     trials: int = 24
     minutes: float | None = None
-    objective: ObjectiveName = "both"
-    sampler: SamplerName = "tpe"
-    report_to: TrackerName = "none"
+    objective: Literal["both", "f1"] = "both"
+    sampler: Literal["tpe", "nsgaii", "gp", "random"] = "tpe"
+    report_to: Literal["none", "mlflow", "wandb"] = "none"
     student: str | None = None
     dtype: str | None = None
     max_validation: int | None = None
