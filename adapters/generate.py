@@ -119,8 +119,7 @@ def stream_answers(
     from pydantic import TypeAdapter
 
     from routedk.adapters.lm import resolve_lm
-    from routedk.programs.generator import BundleGenerator
-    from routedk.programs.program_file import load_program
+    from routedk.programs.generator import BundleGenerator, load_program
 
     config = config or GenerateConfig()
     if program is None:

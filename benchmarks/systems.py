@@ -21,8 +21,7 @@ from routedk.eval import EvaluateConfig, evaluate
 from routedk.files import write_json
 from routedk.programs.aicl.program import AICL
 from routedk.programs.batch import generate_all
-from routedk.programs.generator import BundleGenerator
-from routedk.programs.program_file import load_program
+from routedk.programs.generator import BundleGenerator, load_program
 from routedk.types import Answer, Session
 
 

@@ -1,5 +1,5 @@
-from .compile import CompileConfig as CompileConfig
 from .compile import compile_program as compile_program
+from .compile_config import CompileConfig as CompileConfig
 from .feedback import feedback_metric as feedback_metric
 from .grouping_search import GroupingSearch as GroupingSearch
 from .knowledge_injection import KnowledgeInjection as KnowledgeInjection

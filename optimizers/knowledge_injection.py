@@ -12,7 +12,7 @@ import dspy
 from dspy.teleprompt import Teleprompter
 
 from routedk.errors import SettingError
-from routedk.optimizers.compile import CompileConfig, read_instructions
+from routedk.optimizers.compile_config import CompileConfig, read_instructions
 from routedk.optimizers.contest import Contest
 from routedk.optimizers.metric import Answering, as_examples, check_apart, matched_f1_metric
 from routedk.optimizers.prompt_length import TokenCounter, token_counter

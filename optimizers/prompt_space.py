@@ -6,7 +6,7 @@ from functools import cached_property
 
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
-from routedk.programs.knowledge.context import NeighbourStyle
+from routedk.programs.prompting.context import NeighbourStyle
 from routedk.types import KnowledgeBase, Session
 
 # Numbers of neighbours and of nearest rules to try, the first ones first; of nearest patterns.

@@ -5,10 +5,10 @@ from .consensus import central_prediction as central_prediction
 from .distill import distill_artifact as distill_artifact
 from .distill import plan_distill as plan_distill
 from .generator import BundleGenerator as BundleGenerator
+from .generator import load_program as load_program
 from .grouping import SimilarIntents as SimilarIntents
 from .journal.budget import BudgetError as BudgetError
 from .knowledge.compiled import CompiledKnowledge as CompiledKnowledge
-from .program_file import load_program as load_program
 from .prompting.answers import ParsedAnswer as ParsedAnswer
 from .prompting.answers import read_answer as read_answer
 from .prompting.asked import asked_items as asked_items

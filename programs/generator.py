@@ -18,6 +18,7 @@ from routedk.files import write_json
 from routedk.programs.grouping import SimilarIntents
 from routedk.programs.intent_overlap import LineScorer, intent_overlap, line_scorer
 from routedk.programs.knowledge.compiled import NO_KNOWLEDGE, CompiledKnowledge
+from routedk.programs.program_file import program_record, read_program
 from routedk.programs.prompting import layout
 from routedk.programs.prompting.answers import ParsedAnswer, read_answer
 from routedk.programs.prompting.bundle_adapter import BundleLayout, layout_demo
@@ -169,14 +170,10 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
 
     def fingerprint(self) -> str:
         """A hash of all that the answers depend on: what `save` writes, trials left out."""
-        from routedk.programs.program_file import program_record
-
         return content_hash({**program_record(self), "trials": []})
 
     def save(self, path: str | Path) -> None:
         """Write the program as one JSON file, atomically; see `routedk.programs.program_file`."""
-        from routedk.programs.program_file import program_record
-
         write_json(path, program_record(self))
 
     def load(self, path: str | Path) -> None:
@@ -185,9 +182,24 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         Raises:
             ArtifactError: The file is missing, damaged, or of another kind or version.
         """
-        from routedk.programs.program_file import load_program
-
         self.__dict__.update(load_program(path).__dict__)
+
+
+def load_program(path: str | Path) -> BundleGenerator:
+    """Read a program; give it an LM with ``dspy.context(lm=...)`` or ``set_lm``.
+
+    Raises:
+        ArtifactError: The file is missing, damaged, of another kind or schema version, or was
+            saved under another prompt layout.
+    """
+    knowledge, saved = read_program(path)
+    program = BundleGenerator(knowledge, saved.grouping)
+    predictor = program.generate
+    predictor.signature = predictor.signature.with_instructions(saved.instruction)
+    predictor.demos = list(saved.demos)
+    program.trials = list(saved.trials)
+    program.utilization = saved.utilization
+    return program
 
 
 def ask_bundles(predictor: Any, session: Session, request: Mapping[str, Any]) -> dspy.Prediction:

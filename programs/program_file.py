@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue, TypeAdapter
 
@@ -10,15 +10,17 @@ from routedk.data.records import session_from_record, session_to_record
 from routedk.data.validation import checked
 from routedk.errors import ArtifactError, DataError, SettingError
 from routedk.files import read_json
-from routedk.programs.generator import BundleGenerator
 from routedk.programs.grouping import SimilarIntents
 from routedk.programs.knowledge.compiled import CompiledKnowledge
-from routedk.programs.knowledge.context import NeighbourStyle
 from routedk.programs.knowledge.utilization import UtilizationName
 from routedk.programs.prompting.bundle_adapter import layout_demo
+from routedk.programs.prompting.context import NeighbourStyle
 from routedk.programs.prompting.layout import layout_hash
 from routedk.programs.prompting.signatures import GenerateBundles
 from routedk.types import Item, Pattern, Session
+
+if TYPE_CHECKING:
+    from routedk.programs.generator import BundleGenerator
 
 _REMEDY = "compile the program again"
 # Earlier layouts, and the later one that renders all that they could as they did.
@@ -47,7 +49,9 @@ class _Knowledge(BaseModel):
     thoughts: dict[str, str]
 
 
-class _Program(BaseModel):
+class SavedProgram(BaseModel):
+    """What a program's file holds."""
+
     model_config = ConfigDict(extra="forbid")
 
     kind: Literal["routedk.program"]
@@ -62,7 +66,7 @@ class _Program(BaseModel):
     utilization: UtilizationName | None = None
 
 
-def program_record(program: BundleGenerator) -> dict[str, Any]:
+def program_record(program: "BundleGenerator") -> dict[str, Any]:
     """A program as JSON.
 
     In it are its knowledge, instruction, demos and trials; never its LM. Training sessions and
@@ -107,15 +111,15 @@ def _session_record(session: Session) -> dict[str, Any]:
     return session_to_record(Session(session.id, items, session.bundles))
 
 
-def load_program(path: str | Path) -> BundleGenerator:
-    """Read a program; give it an LM with ``dspy.context(lm=...)`` or ``set_lm``.
+def read_program(path: str | Path) -> tuple[CompiledKnowledge, SavedProgram]:
+    """The knowledge of a saved program, and all that was saved.
 
     Raises:
         ArtifactError: The file is missing, damaged, of another kind or schema version, or was
             saved under another prompt layout.
     """
     try:
-        saved = checked(TypeAdapter(_Program), read_json(path), path=path, hint=_REMEDY)
+        saved = checked(TypeAdapter(SavedProgram), read_json(path), path=path, hint=_REMEDY)
         _check_rendering(saved, path)
         shown = [session_from_record(record, path=path) for record in saved.knowledge.sessions]
         knowledge = CompiledKnowledge(**{**dict(saved.knowledge), "sessions": tuple(shown)})
@@ -123,16 +127,10 @@ def load_program(path: str | Path) -> BundleGenerator:
         raise ArtifactError(str(error)) from None
     except SettingError as error:
         raise ArtifactError(f"{path}: the program cannot be used: {error}") from None
-    program = BundleGenerator(knowledge, saved.grouping)
-    predictor = program.generate
-    predictor.signature = predictor.signature.with_instructions(saved.instruction)
-    predictor.demos = list(saved.demos)
-    program.trials = list(saved.trials)
-    program.utilization = saved.utilization
-    return program
+    return knowledge, saved
 
 
-def _check_rendering(saved: _Program, path: str | Path) -> None:
+def _check_rendering(saved: SavedProgram, path: str | Path) -> None:
     # Programs from before there were patterns have no field for them.
     asked, fields = {*saved.fields, "patterns"}, set(GenerateBundles.fields)
     layout = _RENDERED_BY.get(saved.layout, saved.layout)

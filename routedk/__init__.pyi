@@ -18,15 +18,15 @@ from .errors import SettingError as SettingError
 from .errors import StudentError as StudentError
 from .eval.evaluate import EvaluateConfig as EvaluateConfig
 from .eval.evaluate import evaluate as evaluate
-from .optimizers.compile import CompileConfig as CompileConfig
 from .optimizers.compile import compile_program as compile_program
+from .optimizers.compile_config import CompileConfig as CompileConfig
 from .optimizers.search.config import SearchConfig as SearchConfig
 from .optimizers.search.space import SearchSpace as SearchSpace
 from .optimizers.search.verb import search as search
 from .programs.distill import distill as distill
 from .programs.distill import plan_distill as plan_distill
 from .programs.generator import BundleGenerator as BundleGenerator
-from .programs.program_file import load_program as load_program
+from .programs.generator import load_program as load_program
 from .programs.teachers.config import DistillConfig as DistillConfig
 from .types import Answer as Answer
 from .types import Bundle as Bundle

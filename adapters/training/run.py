@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save_file
@@ -28,7 +28,6 @@ from routedk.adapters.student import (
     load_student,
     load_tokenizer,
 )
-from routedk.adapters.train import TrainConfig
 from routedk.adapters.training.curves import plot_losses
 from routedk.adapters.training.examples import AnswerForm, TrainingRow, training_rows
 from routedk.adapters.training.fit import RECORD_FILE, fit
@@ -39,6 +38,9 @@ from routedk.errors import ArtifactError, SettingError
 from routedk.files import read_json, write_jsonl_records
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.types import Session
+
+if TYPE_CHECKING:
+    from routedk.adapters.train import TrainConfig
 
 
 class TrainingRun:
@@ -53,7 +55,7 @@ class TrainingRun:
         ArtifactError: The config's trained experts are damaged, or of another student.
     """
 
-    def __init__(self, config: TrainConfig, store: ArtifactStore | str | Path | None) -> None:
+    def __init__(self, config: "TrainConfig", store: ArtifactStore | str | Path | None) -> None:
         join()
         self.config = config
         self.store = ArtifactStore.of(store)

@@ -15,7 +15,8 @@ from routedk.adapters.train import TrainConfig, train
 from routedk.artifacts import ArtifactStore, content_hash
 from routedk.data.records import session_to_record
 from routedk.errors import SettingError
-from routedk.optimizers.compile import CompileConfig, compile_program
+from routedk.optimizers.compile import compile_program
+from routedk.optimizers.compile_config import CompileConfig
 from routedk.optimizers.search.config import SearchConfig
 from routedk.optimizers.search.settings import TrialSettings
 from routedk.optimizers.search.study import IDENTITY, check_identity

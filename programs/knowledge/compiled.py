@@ -6,8 +6,8 @@ from functools import lru_cache
 from typing import Any, TypeVar, get_args
 
 from routedk.errors import SettingError
-from routedk.programs.knowledge.context import Neighbour, NeighbourStyle, PromptContext
 from routedk.programs.knowledge.neighbours import Retriever, check_retriever, titles
+from routedk.programs.prompting.context import Neighbour, NeighbourStyle, PromptContext
 from routedk.programs.prompting.layout import render_pattern
 from routedk.similarity.words import WordIndex
 from routedk.types import Pattern, Session

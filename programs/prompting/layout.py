@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TypeAlias
 
-from routedk.programs.knowledge.context import NO_CONTEXT, Neighbour, PromptContext
+from routedk.programs.prompting.context import NO_CONTEXT, Neighbour, PromptContext
 from routedk.programs.prompting.item_intents import (
     read_entries,
     read_item_intents,

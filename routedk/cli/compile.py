@@ -9,7 +9,7 @@ from routedk.cli.config_options import with_config_options
 from routedk.cli.output import OutputFile, print_table, progress, refuse_foreign
 from routedk.cli.sessions import DataPath, KnowledgeFiles, load_knowledge, load_parts
 from routedk.data import DataOptions
-from routedk.optimizers.compile import CompileConfig
+from routedk.optimizers.compile_config import CompileConfig
 
 
 @with_config_options

@@ -4,7 +4,7 @@ import pytest
 
 from routedk.adapters.prompts import encode_prompt, end_of_turn
 from routedk.adapters.student import Student
-from routedk.programs.knowledge.context import NO_CONTEXT, Neighbour, PromptContext
+from routedk.programs.prompting.context import NO_CONTEXT, Neighbour, PromptContext
 from routedk.programs.prompting.layout import build_prompt, render_items
 from routedk.types import Session
 

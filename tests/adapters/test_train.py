@@ -1,7 +1,6 @@
 """`train`: what is made, what is made again, and what a killed run resumes from."""
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +11,13 @@ import torch
 from safetensors.torch import load_file
 
 from routedk.adapters.experts.routed import RoutedStudent
-from routedk.adapters.experts.routing_file import EXPERTS, ROUTER_FILE
+from routedk.adapters.experts.routing_file import ROUTER_FILE
 from routedk.adapters.student import Student
-from routedk.adapters.train import TrainConfig, shown_knowledge, train
+from routedk.adapters.train import TrainConfig, train
 from routedk.adapters.training.trainer import RoutedTrainer
 from routedk.artifacts import ArtifactStore
 from routedk.errors import ArtifactError, DataError, SettingError
-from routedk.programs.distill import DistillConfig, distill
-from routedk.types import KnowledgeBase, Provenance, Session, Thought
+from routedk.types import KnowledgeBase, Session
 
 STEPS = {"base": 12, "rule": 6, "thought": 6, "router": 4}
 FILES = {"router.safetensors", "routing.json", "loss.jsonl", "loss.png", "manifest.json"}
@@ -277,22 +275,6 @@ def test_the_gold_is_learnt_whatever_was_distilled(
     assert document(train(sessions, none, two, store=store))["experts"] == ["base", "rule"]
 
 
-@pytest.mark.parametrize("teacher", ["openai/some", "annotation"])
-def test_all_experts_learn_the_thoughts_of_a_language_model(
-    teacher: str, sessions: list[Session], store: ArtifactStore
-) -> None:
-    asked = Thought(
-        session_id=sessions[1].id, text="1: as asked", provenance=Provenance(teacher=teacher)
-    )
-    annotation = distill(sessions, DistillConfig(formats=("thought",)), store=store)
-    wanted = {thought.session_id: thought.text for thought in annotation.thoughts}
-    if teacher != "annotation":
-        wanted[asked.session_id] = asked.text
-    shown = shown_knowledge(sessions, sessions, KnowledgeBase(thoughts=(asked,)), store)
-    assert [shown[name].thoughts for name in EXPERTS] == [wanted] * 3
-    assert shown["thought"].sessions == (sessions[1],)
-
-
 def test_one_expert_alone(
     quick: TrainConfig, sessions: list[Session], knowledge: KnowledgeBase, store: ArtifactStore
 ) -> None:
@@ -311,38 +293,3 @@ def test_nothing_to_learn_from(
     bare = [replace(session, bundles=None) for session in sessions]
     with pytest.raises(DataError, match="no training session has gold bundles"):
         train(bare, knowledge, quick, store=tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"epochs": 0.0}, "epochs=0.0: must be above 0 and finite"),
-        ({"learning_rate": -1.0}, "learning_rate=-1.0: must be above 0"),
-        ({"learning_rate": math.inf}, "learning_rate=inf: must be above 0 and finite"),
-        ({"batch_size": 0}, "batch_size=0: must be above 0"),
-        ({"save_steps": 0}, "save_steps=0"),
-        ({"knowledge_share": 1.5}, "knowledge_share=1.5: must be at most 1"),
-        ({"router_share": 0.0}, "router_share=0.0: must be above 0"),
-        ({"max_sessions": 0}, "max_sessions=0"),
-        ({"temperature": 0.0}, "temperature=0.0: must be above 0 and finite"),
-        ({"layers": -1}, "layers=-1: at least 1, or 0 for all"),
-        ({"r": 0}, "r=0"),
-        ({"expert_names": ("rule", "base")}, "the first must be base, the others start from it"),
-        ({"expert_names": ("base", "verse")}, "expert_names='verse': allowed are base, rule"),
-        ({"answer_form": "prose"}, "answer_form='prose': allowed are item-intents, bundles"),
-        ({"answer_form": "verification"}, "answer_form='verification': allowed are"),
-        ({"utilization": "ICL"}, r"utilization='ICL': allowed are SFT, SFT\+ICL"),
-        ({"router_input": "all"}, "router_input='all': allowed are session, prompt"),
-        ({"experts_from": "end"}, "experts_from='end': allowed are start, session"),
-        ({"fusion": "magic"}, "fusion 'magic': allowed are softmax, static"),
-        ({"router_training": "luck"}, "router_training='luck': allowed are answer, supervised"),
-        ({"fusion": "uniform", "experts": Path("e")}, "fusion 'uniform' has no router to train"),
-        (
-            {"fusion": "sparsegen", "router_training": "supervised"},
-            r"fusion 'sparsegen' are per token.*use answer",
-        ),
-    ],
-)
-def test_settings_are_checked(values: dict[str, Any], message: str) -> None:
-    with pytest.raises(SettingError, match=message):
-        TrainConfig(**values)

@@ -7,7 +7,7 @@ from typing import Any
 
 import dspy
 
-from routedk.optimizers.compile import CompileConfig
+from routedk.optimizers.compile_config import CompileConfig
 from routedk.optimizers.knowledge_injection import KnowledgeInjection
 from routedk.optimizers.metric import as_examples
 from routedk.programs.generator import BundleGenerator

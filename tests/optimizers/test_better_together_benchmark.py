@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from routedk.programs.program_file import load_program
+from routedk.programs.generator import load_program
 
 Run = Callable[..., Result]
 

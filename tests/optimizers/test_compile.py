@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from routedk.errors import SettingError
-from routedk.optimizers.compile import CompileConfig, compile_program
+from routedk.optimizers.compile import compile_program
+from routedk.optimizers.compile_config import CompileConfig
 from routedk.types import KnowledgeBase
 from tests.scripted import scripted_lm
 

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from routedk.optimizers.grouping_search import GroupingSearch
 from routedk.optimizers.metric import as_examples
-from routedk.programs.generator import BundleGenerator
-from routedk.programs.program_file import load_program
+from routedk.programs.generator import BundleGenerator, load_program
 from routedk.types import Bundle, Item, Session
 from tests.scripted import scripted_lm
 

@@ -7,7 +7,7 @@ import dspy
 import pytest
 
 from routedk.errors import SettingError
-from routedk.optimizers.compile import CompileConfig
+from routedk.optimizers.compile_config import CompileConfig
 from routedk.optimizers.knowledge_injection import KnowledgeInjection
 from routedk.optimizers.metric import as_examples
 from routedk.optimizers.prompt_length import estimated_tokens

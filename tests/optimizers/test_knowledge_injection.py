@@ -6,12 +6,11 @@ import dspy
 import pytest
 
 from routedk.errors import SettingError
-from routedk.optimizers.compile import CompileConfig
+from routedk.optimizers.compile_config import CompileConfig
 from routedk.optimizers.knowledge_injection import KnowledgeInjection
 from routedk.optimizers.metric import matched_f1_metric
-from routedk.programs.generator import BundleGenerator
+from routedk.programs.generator import BundleGenerator, load_program
 from routedk.programs.knowledge.compiled import CompiledKnowledge
-from routedk.programs.program_file import load_program
 from routedk.types import KnowledgeBase, Pattern, Rule
 from tests.scripted import scripted_lm
 

@@ -15,16 +15,15 @@ from routedk.adapters.student import Student
 from routedk.adapters.train import TrainConfig
 from routedk.adapters.training.run import TrainingRun
 from routedk.errors import SettingError
-from routedk.optimizers.compile import CompileConfig
+from routedk.optimizers.compile_config import CompileConfig
 from routedk.optimizers.feedback import feedback_metric
 from routedk.optimizers.knowledge_injection import KnowledgeInjection
 from routedk.optimizers.metric import as_examples, matched_f1_metric
 from routedk.optimizers.routed_finetune import RoutedFinetune
 from routedk.programs.batch import generate_all
 from routedk.programs.consensus import Consensus
-from routedk.programs.generator import BundleGenerator
+from routedk.programs.generator import BundleGenerator, load_program
 from routedk.programs.knowledge.compiled import CompiledKnowledge
-from routedk.programs.program_file import load_program
 from routedk.types import KnowledgeBase, Provenance, Rule, Session
 from tests.adapters.conftest import copy_of
 from tests.scripted import scripted_lm

@@ -9,10 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from routedk.errors import SettingError
-from routedk.programs.generator import BundleGenerator
+from routedk.programs.generator import BundleGenerator, load_program
 from routedk.programs.grouping import SimilarIntents
 from routedk.programs.intent_overlap import intent_overlap
-from routedk.programs.program_file import load_program
 from routedk.programs.prompting.layout import Message, Prompt
 from routedk.programs.usage import metered
 from routedk.similarity.pairs import PairModel

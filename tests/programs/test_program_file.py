@@ -6,9 +6,8 @@ import dspy
 import pytest
 
 from routedk.errors import ArtifactError
-from routedk.programs.generator import BundleGenerator
+from routedk.programs.generator import BundleGenerator, load_program
 from routedk.programs.knowledge.compiled import CompiledKnowledge
-from routedk.programs.program_file import load_program
 from routedk.types import Pattern, Provenance, Session
 from tests.scripted import scripted_lm
 

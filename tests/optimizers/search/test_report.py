@@ -12,7 +12,7 @@ from routedk.optimizers.search.report import best_trials, report_search
 from routedk.optimizers.search.space import SearchSpace
 from routedk.optimizers.search.study import read_study
 from routedk.optimizers.search.verb import search
-from routedk.programs.program_file import load_program
+from routedk.programs.generator import load_program
 from routedk.types import Session
 from tests.optimizers.search.answers import run
 

@@ -6,10 +6,10 @@ import pytest
 
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
-from routedk.programs.knowledge.context import NeighbourStyle
 from routedk.programs.prompting import layout
 from routedk.programs.prompting.asked import asked_items
 from routedk.programs.prompting.bundle_adapter import BundleLayout
+from routedk.programs.prompting.context import NeighbourStyle
 from routedk.programs.prompting.signatures import GenerateBundles
 from routedk.types import Session
 from tests.scripted import scripted_lm

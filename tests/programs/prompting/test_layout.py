@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from routedk.programs.knowledge.context import NO_CONTEXT, Neighbour, PromptContext
 from routedk.programs.prompting import layout
+from routedk.programs.prompting.context import NO_CONTEXT, Neighbour, PromptContext
 from routedk.programs.prompting.item_intents import render_item_intents
 from routedk.types import Pattern, Provenance, Session
 

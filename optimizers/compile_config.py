@@ -1,0 +1,108 @@
+"""All settings of `compile_program`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from routedk.checks import check_least
+from routedk.errors import SettingError
+from routedk.files import read_text
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompileConfig:
+    """All settings of a compilation.
+
+    Args:
+        evaluations: Candidates scored, the plain program among them.
+        level: How often, at most, chance alone may replace the plain program: above 0 and below 1,
+            shared among the candidates.
+        instruction: A text file with an instruction to try beside the usual one.
+        token_budget: Most tokens of a prompt on the validation sessions; longer candidates are
+            not tried.
+        max_validation: Most validation sessions a candidate is scored on; the grouping sees all.
+        retriever: How similar sessions are found: tfidf, minilm, or the name or folder of a
+            sentence-transformers model.
+        utilization: Where knowledge is used: ICL (in the prompt), SFT (in the experts' training)
+            or SFT+ICL. Unset: as validation says.
+        neighbours: Similar sessions in each prompt. With neighbours, rules or patterns set, the
+            prompt shows exactly these numbers and no candidates are scored.
+        rules: Rules in each prompt, the nearest to its session; see neighbours.
+        patterns: Patterns in each prompt, the nearest to its session; see neighbours.
+        threads: Calls to the language model at once.
+        seed: Random seed.
+        lm: A model by its LiteLLM name, e.g. openai/gpt-4o-mini or ollama_chat/llama3.1; its key
+            is read from the environment.
+        experts: Folder of the student's routed experts, as train writes it.
+        student: default for the embedded student, or a folder or hub name of a causal LM. With
+            experts: the student they were trained on.
+        dtype: The student's: float32, bfloat16 or float16. Unset: float32 on a CPU, else bfloat16.
+
+    Raises:
+        SettingError: A value is not allowed.
+    """
+
+    evaluations: int = 6
+    level: float = 0.05
+    instruction: tuple[Path, ...] = ()
+    token_budget: int | None = None
+    max_validation: int | None = 32
+    retriever: str = "tfidf"
+    utilization: Literal["ICL", "SFT", "SFT+ICL"] | None = None
+    neighbours: int | None = None
+    rules: int | None = None
+    patterns: int | None = None
+    threads: int = 16
+    seed: int = 0
+    lm: str | None = None
+    experts: Path | None = None
+    student: str | None = None
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        from routedk.programs.knowledge.neighbours import check_retriever
+        from routedk.programs.knowledge.utilization import utilization_of
+
+        check_least(self, evaluations=1, token_budget=1, max_validation=1, threads=1)
+        check_least(self, neighbours=0, rules=0, patterns=0)
+        if not 0 < self.level < 1:
+            raise SettingError(f"level={self.level}: it must be above 0 and below 1")
+        check_retriever(self.retriever)
+        wanted = utilization_of(self.utilization)
+        if wanted is None:
+            return
+        if not wanted.trains and self.experts is not None:
+            raise SettingError(
+                f"utilization {self.utilization!r} trains no experts: leave experts out, name "
+                "student or lm"
+            )
+        if wanted.prompts and not self.fixed and self.evaluations < 2:
+            raise SettingError(
+                f"evaluations={self.evaluations}: with utilization {self.utilization!r} at least "
+                "2, the student as it was given is only compared with"
+            )
+
+    @property
+    def level_each(self) -> float:
+        """The p-value at which one candidate replaces another: the level shared among all."""
+        return self.level / max(1, self.evaluations - 1)
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the prompt is given, instead of chosen on validation."""
+        return any(count is not None for count in (self.neighbours, self.rules, self.patterns))
+
+
+def read_instructions(config: CompileConfig) -> tuple[str, ...]:
+    """The texts of the instructions to try.
+
+    Raises:
+        DataError: A file cannot be read.
+        SettingError: One is empty.
+    """
+    texts = [read_text(path).strip() for path in config.instruction]
+    for path, text in zip(config.instruction, texts, strict=True):
+        if not text:
+            raise SettingError(f"instruction {str(path)!r}: the file is empty, leave it out")
+    return tuple(dict.fromkeys(texts))
