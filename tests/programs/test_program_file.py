@@ -9,7 +9,6 @@ from routedk.errors import ArtifactError
 from routedk.programs.generator import BundleGenerator, load_program
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.types import Pattern, Provenance, Session
-from tests.scripted import scripted_lm
 
 
 @pytest.fixture
@@ -181,11 +180,3 @@ def test_the_fingerprint_is_of_what_answers_depend_on(
     assert loaded.fingerprint() == program.fingerprint()
     loaded.generate.demos = [{"session": "1 a\n2 b", "bundles": "1 2"}]
     assert loaded.fingerprint() != program.fingerprint()
-
-
-def test_a_loaded_program_runs(program: BundleGenerator, tea: Session, tmp_path: Path) -> None:
-    program.save(tmp_path / "program.json")
-    lm, _ = scripted_lm(lambda messages: "1 2 | tea")
-    with dspy.context(lm=lm):
-        prediction = load_program(tmp_path / "program.json")(session=tea)
-    assert len(prediction.bundles) == 1

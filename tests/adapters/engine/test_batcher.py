@@ -1,7 +1,6 @@
 """The batcher's promises: batches, order, room, cancelling, errors, and the end."""
 
 import asyncio
-import os
 import subprocess
 import sys
 import textwrap
@@ -12,7 +11,6 @@ from dataclasses import dataclass
 import pytest
 
 from routedk.adapters.engine.batcher import Batcher, EngineClosedError, Job
-from routedk.errors import SettingError
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -138,21 +136,6 @@ def test_tasks_wait_for_room_and_their_loop_does_not() -> None:
     batcher.close()
 
 
-def test_a_forked_process_gets_an_error_at_once() -> None:
-    gate, batcher = held()
-    child = os.fork()
-    if child == 0:
-        try:
-            batcher.submit(Number(value=1))
-        except EngineClosedError as error:
-            os._exit(0 if "forked" in str(error) else 1)
-        os._exit(2)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
-    gate.open.set()
-    batcher.close()
-
-
 @pytest.mark.parametrize("last", ["", "batcher.close()"])
 def test_the_interpreter_ends_with_a_batcher_running(last: str) -> None:
     program = f"""
@@ -171,9 +154,3 @@ def test_the_interpreter_ends_with_a_batcher_running(last: str) -> None:
         check=True,
     )
     assert (done.stdout, done.stderr) == ("last line\n", "")
-
-
-def test_settings() -> None:
-    for sizes in ((0, 1), (1, 0)):
-        with pytest.raises(SettingError, match="at least 1 each"):
-            Batcher(list, *sizes)

@@ -20,14 +20,6 @@ def generator(request: pytest.FixtureRequest, loaded: Student) -> Generator:
     return Generator(loaded if request.param == "plain" else routed_of(loaded, request.param))
 
 
-@pytest.mark.parametrize("form", [*FORMS, "text"])
-def test_many_equal_one_by_one(generator: Generator, sessions: list[Session], form: str) -> None:
-    jobs = [writing(generator.tokenizer, session, form) for session in sessions]
-    together = texts(generator, jobs)
-    assert together == [texts(generator, [job])[0] for job in jobs]
-    assert len({str(lines) for lines in together}) > 1
-
-
 def test_jobs_of_all_kinds_share_a_batch(generator: Generator, sessions: list[Session]) -> None:
     jobs = [
         writing(generator.tokenizer, session, form, temperature=float(k % 2), seed=k)
@@ -159,17 +151,6 @@ def test_gates_are_each_rows_own(loaded: Student, sessions: list[Session]) -> No
         answers[fusion] = str(texts(Generator(routed), jobs))
         assert routed.gate_state.gates is None, "no gates stay behind"
     assert len(set(answers.values())) == 3
-
-
-def test_limits_change_nothing(
-    generator: Generator, sessions: list[Session], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    jobs = [writing(generator.tokenizer, session, candidates=2) for session in sessions]
-    found = texts(generator, jobs)
-    monkeypatch.setattr(generator_module, "_READ", 1)
-    assert texts(generator, jobs) == found
-    monkeypatch.setattr(generator_module, "_READ", 10**6)
-    assert texts(generator, jobs) == found
 
 
 def test_a_cancelled_job_is_written_no_further(loaded: Student, sessions: list[Session]) -> None:

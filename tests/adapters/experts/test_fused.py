@@ -1,9 +1,6 @@
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from routedk.adapters.experts.fused import fused_layers
 from routedk.adapters.experts.routed import RoutedStudent
@@ -55,32 +52,6 @@ def test_gates_are_pefts_weighted_sum(
     routed.model.set_adapter("expert_sum")
     with torch.no_grad():
         assert_same_scores(ours, logits(routed, ids, None))
-
-
-def test_frozen_equals_unfrozen(routed: RoutedStudent, ids: Tensor) -> None:
-    gates = torch.rand(3, 3)
-    before = logits(routed, ids, gates)
-    routed.freeze()
-    assert_same_scores(logits(routed, ids, gates), before)
-
-
-def test_a_frozen_layer_stacks_nothing(routed: RoutedStudent) -> None:
-    class Counter(TorchDispatchMode):
-        stacked = 0
-
-        def __torch_dispatch__(
-            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            self.stacked += func.overloadpacket is torch.ops.aten.cat
-            return func(*args, **(kwargs or {}))
-
-    routed.gate_state.settled = dict.fromkeys(range(2), torch.rand(2, 1, 3 * routed.settings.r))
-    for change, stacked in ((routed.freeze, 0), (routed.train_experts, 2 * 14)):
-        change()
-        with torch.no_grad(), Counter() as counter:
-            for layer in fused_layers(routed.model):
-                layer(torch.randn(2, 4, layer.in_features))
-        assert counter.stacked == stacked
 
 
 def test_experts_sit_in_the_upper_layers_only(routed: RoutedStudent) -> None:
@@ -143,13 +114,3 @@ def test_a_student_without_decoder_layers(student: Student) -> None:
     gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=1))
     with pytest.raises(SettingError, match="GPT2LMHeadModel, without decoder layers"):
         RoutedStudent(Student(gpt2, student.tokenizer, "gpt", "0"))
-
-
-def test_two_routed_students_share_nothing(loaded: Student, ids: Tensor) -> None:
-    first, second = (
-        randomise(RoutedStudent(copy_of(loaded), ExpertSettings(layers=2)), seed=seed)
-        for seed in (1, 2)
-    )
-    gates = torch.ones(3, 3) / 3
-    assert not torch.allclose(logits(first, ids, gates), logits(second, ids, gates), atol=0.01)
-    assert first.fingerprint() != second.fingerprint()

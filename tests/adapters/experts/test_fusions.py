@@ -115,18 +115,6 @@ def test_one_step_of_training_leaves_every_expert_a_gradient(name: str) -> None:
     assert bool((gates() > 0.05).all())
 
 
-def test_the_router_tells_sessions_apart_that_differ_little() -> None:
-    router: Any = make_fusion("softmax", EXPERTS, WIDTH)
-    pooled, wanted = alike(8), torch.tensor([0, 1] * 4)
-    router.fit_inputs(pooled)
-    optimizer = torch.optim.Adam(router.parameters(), lr=2e-2)
-    for _ in range(60):
-        optimizer.zero_grad()
-        torch.nn.functional.nll_loss(router(pooled).log(), wanted).backward()
-        optimizer.step()
-    assert bool((router(pooled).gather(1, wanted[:, None]) > 0.8).all())
-
-
 def test_inputs_without_any_difference_are_fitted_too() -> None:
     router: Any = make_fusion("softmax", EXPERTS, WIDTH)
     router.fit_inputs(alike(1))

@@ -33,19 +33,6 @@ def test_what_a_tree_holds() -> None:
     assert tree.labels == [IGNORED] * 3 + [21, 22] + [IGNORED] * 2
 
 
-def test_mask_of_a_small_tree() -> None:
-    members = torch.tensor([[0, 1, 2, 2, -1]])
-    seen = branch_mask(members, members, members, torch.float32)[0, 0] == 0
-    expected = [
-        [1, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0],
-        [1, 0, 1, 0, 0],
-        [1, 0, 1, 1, 0],
-        [1, 0, 0, 0, 1],
-    ]
-    assert seen.int().tolist() == expected
-
-
 def test_a_tree_equals_separate_rows(loaded: Student) -> None:
     trees = [grow_tree(PROMPT, BRANCHES), grow_tree(PROMPT[:4], BRANCHES[:1])]
     ids = pad([tree.input_ids for tree in trees], 0)

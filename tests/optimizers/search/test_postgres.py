@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 
-from routedk.errors import SettingError
-
 
 @pytest.fixture
 def benchmark(monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -22,8 +20,3 @@ def test_four_workers_two_of_them_killed(benchmark: Any, postgres_url: str) -> N
         postgres_url, workers=4, kills=2, trials=16, seed=0, study="mine"
     )
     assert benchmark.is_clean(found), json.dumps(found, indent=2)
-
-
-def test_the_benchmark_needs_trials_and_workers(benchmark: Any) -> None:
-    with pytest.raises(SettingError, match="2 kills need more than 4 workers or 9 trials"):
-        benchmark.kill_workers("", workers=4, kills=2, trials=9, seed=0, study="mine")

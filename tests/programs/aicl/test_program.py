@@ -118,30 +118,6 @@ def test_gold_of_the_session_is_never_seen(tea: Session, training: list[Session]
     assert requests(Session(tea.id, tea.items, (Bundle(("tea-2", "tea-3"), "secret"),))) == unknown
 
 
-def test_gold_of_a_neighbour_is_seen_in_the_feedback_only(
-    tea: Session, training: list[Session]
-) -> None:
-    def requests(gold: Bundle) -> list[list[Message]]:
-        lm, engine, _ = scripted()
-        other = Session("t2", training[1].items, (gold,))
-        with dspy.context(lm=lm):
-            AICL([training[0], other, training[2]])(session=tea)
-        return engine.requests
-
-    one = requests(Bundle(("t2-1", "t2-2"), "secret wish"))
-    two = requests(Bundle(("t2-2", "t2-3"), "other wish"))
-    assert one[:3] == two[:3]
-    assert "3 irrelevant" in one[3][-1]["content"]
-    assert "1 irrelevant" in two[3][-1]["content"]
-    # Gold intents are not seen at all.
-    assert "wish" not in json.dumps([one, two])
-    lines = "1 2 3: contains irrelevant. {} irrelevant."
-    same = json.dumps(one).replace(lines.format(3), "") == json.dumps(two).replace(
-        lines.format(1), ""
-    )
-    assert same
-
-
 @pytest.mark.parametrize(
     ("answer", "feedback"),
     [

@@ -80,12 +80,6 @@ def test_a_budget_is_never_exceeded(path: Path) -> None:
         assert 1000 - most.tokens < journal.spent.tokens <= 1000
 
 
-def test_no_limit_is_no_limit(path: Path) -> None:
-    most = Tally(1, 10**9, 10**9, None)
-    with open_journal(path, "run") as journal, journal.reserved(most), journal.reserved(most):
-        pass
-
-
 def test_what_is_exceeded_is_told(path: Path) -> None:
     fill(path, "a")
     with open_journal(path, "run", max_tokens=50) as journal:

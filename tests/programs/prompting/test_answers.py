@@ -1,6 +1,3 @@
-import runpy
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -218,11 +215,3 @@ def test_any_text_gives_items_of_the_session_or_an_answer_error(
     session: Session, text: str
 ) -> None:
     assert_strict(text, session)
-
-
-def test_fuzz() -> None:
-    script = Path(__file__).parents[3] / "benchmarks" / "parser_fuzz.py"
-    counts = runpy.run_path(str(script))["fuzz"](2_000, seed=1)
-    assert counts["parsed"] > 500
-    assert counts["composed"] > 100
-    assert counts["other_exceptions"] == counts["foreign_items"] == counts["unclean_intents"] == 0

@@ -47,21 +47,6 @@ def test_icl_sft_and_inference_are_byte_identical(
     assert completion["content"] == layout.assistant_content(answer, "kettle, cup")
 
 
-def test_demo_turns_are_rendered_as_a_training_example(
-    tea: Session, training: list[Session]
-) -> None:
-    """A neighbour shown in a prompt reads as the example the student was fine-tuned on."""
-    demo = [*layout.build_prompt(training[0]).messages[1:]]
-    demo.append(
-        {
-            "role": "assistant",
-            "content": layout.render_answer(training[0], training[0].bundles or ()),
-        }
-    )
-    generator = BundleGenerator(CompiledKnowledge(k=1, sessions=(training[0],)))
-    assert generator.messages(tea)[1:3] == demo
-
-
 @pytest.mark.parametrize("style", ["demos", "blocks"])
 def test_a_thought_that_implies_the_answer_stands_alone_everywhere(
     style: NeighbourStyle, tea: Session, training: list[Session]

@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -12,10 +10,6 @@ from routedk.types import Pattern, Provenance, Session
 
 def messages_of(session: Session, context: PromptContext = NO_CONTEXT) -> list[layout.Message]:
     return list(layout.build_prompt(session, context).messages)
-
-
-def test_session_is_numbered_lines(tea: Session) -> None:
-    assert layout.render_items(tea) == "1 red kettle\n2 tea cup\n3 usb cable"
 
 
 def test_untrusted_titles_stay_on_their_line(make: Callable[..., Session]) -> None:
@@ -33,10 +27,6 @@ def test_answer_is_one_line_a_bundle_in_order_of_numbers(make: Callable[..., Ses
 
 def test_no_bundle(tea: Session) -> None:
     assert layout.render_answer(tea, ()) == "none"
-
-
-def test_thought_stands_before_the_answer() -> None:
-    assert layout.assistant_content("1 2", "why\nso") == "Thought: why so\n1 2"
 
 
 @pytest.mark.parametrize(
@@ -141,12 +131,3 @@ def test_hash_follows_the_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "THOUGHT_PREFIX", "Because:")
     assert layout.layout_hash() != before
     layout.layout_hash.cache_clear()
-
-
-def test_imports_nothing_heavy() -> None:
-    code = (
-        "import sys\n"
-        "from routedk.programs.prompting import answers, asked, layout, text\n"
-        "sys.exit(bool({'dspy', 'torch', 'transformers', 'sklearn', 'numpy'} & set(sys.modules)))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

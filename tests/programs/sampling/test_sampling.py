@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from random import Random
-from statistics import fmean
 from typing import Any, get_args
 
 import numpy as np
@@ -11,7 +10,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from routedk.data import demo_sessions
 from routedk.errors import SettingError
 from routedk.programs.sampling.sampling import (
     STRATEGIES,
@@ -21,8 +19,6 @@ from routedk.programs.sampling.sampling import (
 )
 from routedk.programs.teachers.config import Strategy
 from routedk.similarity import encoders
-from routedk.similarity.encoders import default_encoder
-from routedk.similarity.session_vectors import session_vectors
 from routedk.types import Item, Session
 
 WORDS = ("red", "kettle", "tea", "cup", "usb", "cable", "hub")
@@ -144,19 +140,6 @@ def test_the_farthest_is_next(monkeypatch: pytest.MonkeyPatch) -> None:
                 "200": ("10 90 0 80", "10 90 80 0"),
             }[first]
         )
-
-
-def test_diverse_samples_cover_the_demo_better_than_chance() -> None:
-    pool = demo_sessions()
-    vectors = session_vectors(pool, default_encoder())
-    places = {one.id: place for place, one in enumerate(pool)}
-
-    def radius(strategy: str, seed: int) -> float:
-        chosen = [places[s.id] for s in sample_sessions(pool, strategy, 0.2, seed=seed)]
-        return float((1 - vectors @ vectors[chosen].T).min(axis=1).max())
-
-    spread = [radius("diversity", seed) for seed in range(3)]
-    assert max(spread) < fmean(radius("random", seed) for seed in range(3))
 
 
 def test_lowest_score_first() -> None:

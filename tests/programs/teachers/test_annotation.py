@@ -1,10 +1,9 @@
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from routedk.data import DataOptions, demo_sessions, load_sessions, split_sessions
+from routedk.data import demo_sessions
 from routedk.data.knowledge_file import sources_of
 from routedk.programs.prompting.text import RULE_WORDS
 from routedk.programs.teachers.annotation import annotation_knowledge
@@ -76,15 +75,3 @@ def test_junk_intents_make_no_rule(make: Callable[..., Session]) -> None:
 def test_formats_are_made_as_asked(demo: KnowledgeBase) -> None:
     assert distilled(demo_sessions(), formats=("rule",)) == KnowledgeBase(rules=demo.rules)
     assert distilled([]) == KnowledgeBase()
-
-
-def test_sense_on_real_data(bundlerec: Path) -> None:
-    folder = bundlerec / "electronic"
-    options = DataOptions(
-        extra_titles=folder / "item_titles_extra.csv", split_file=folder / "split_aicl.json"
-    )
-    training = split_sessions(load_sessions(folder, options), options)["train"]
-    texts = [rule.text for rule in distilled(training).rules]
-    assert any("desktop" in text and "motherboards" in text for text in texts)
-    assert any("camera" in text for text in texts)
-    assert not any("nice" in text for text in texts)

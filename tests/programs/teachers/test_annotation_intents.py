@@ -1,11 +1,10 @@
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routedk.data import DataOptions, demo_sessions, load_sessions
+from routedk.data import demo_sessions
 from routedk.programs.prompting.item_intents import compose_bundles, read_item_intents
 from routedk.programs.teachers.annotation_intents import GoldIntents
 from routedk.programs.teachers.wording import Kinds
@@ -82,16 +81,6 @@ def test_sessions_without_words(
 
 def test_every_thought_implies_the_gold_bundles() -> None:
     sessions = demo_sessions()
-    intents = gold_intents(sessions)
-    for session in sessions:
-        assert implied(intents.thought(session), session) == set(session.gold)
-
-
-@pytest.mark.parametrize("domain", ["electronic"])
-def test_every_thought_implies_the_gold_bundles_of_real_data(domain: str, bundlerec: Path) -> None:
-    folder = bundlerec / domain
-    options = DataOptions(extra_titles=folder / "item_titles_extra.csv")
-    sessions = load_sessions(folder, options)[:300]
     intents = gold_intents(sessions)
     for session in sessions:
         assert implied(intents.thought(session), session) == set(session.gold)

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from dspy.lm15 import InvalidRequestError
-from dspy.utils.exceptions import LMError
 
 from routedk.errors import RouteDKError
 from routedk.programs.journal.budget import BudgetError
@@ -179,15 +178,6 @@ def test_where_every_session_fails_the_run_fails(sessions: list[Session]) -> Non
         made.distill(sessions)
 
 
-def test_a_teacher_that_fails_for_good_fails_the_run(sessions: list[Session]) -> None:
-    def fail(messages: list[Message]) -> str:
-        raise OSError("no power")
-
-    made = Teacher(fail)
-    with pytest.raises(LMError, match="no power"):
-        made.distill(sessions)
-
-
 def test_a_used_up_budget_stops_with_what_was_made(
     sessions: list[Session], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -201,11 +191,3 @@ def test_a_used_up_budget_stops_with_what_was_made(
     assert made.asker.stopped == "the budget is 9 tokens"
     assert made.asker.quarantined == []
     assert "not all calls for thoughts were made: the budget is 9 tokens" in caplog.text
-
-
-def test_progress_is_told_for_each_session_of_each_step(sessions: list[Session]) -> None:
-    steps: list[tuple[str, int, int]] = []
-    lm, _ = scripted_lm(script)
-    asker = Asker(lm, on_step=lambda *step: steps.append(step))
-    lm_knowledge(sessions, DistillConfig(), asker)
-    assert sorted(steps) == [(step, n, 3) for step in ("rule", "thought") for n in (1, 2, 3)]
