@@ -66,6 +66,12 @@ class AsyncScriptedEngine:
         return self.engine.complete(request)
 
 
+def answering(*answers: str) -> tuple[Any, ScriptedEngine]:
+    """A scripted language model that gives these answers in turn, and its engine."""
+    left = iter(answers)
+    return scripted_lm(lambda messages: next(left))
+
+
 def scripted_lm(script: Script) -> tuple[Any, ScriptedEngine]:
     """A ``dspy.LM`` that answers by a function, without cache, and its engine."""
     engine = ScriptedEngine(script)

@@ -17,7 +17,8 @@ from packaging.version import Version
 import routedk
 
 _ROOT = Path(__file__).parent.parent
-_HEAVY = {"datasets", "dspy", "litellm", "pandas", "peft", "torch", "transformers", "trl"}
+_HEAVY = {"datasets", "dspy", "litellm", "optuna", "pandas", "peft", "pyarrow", "sklearn"}
+_HEAVY |= {"torch", "transformers", "trl"}
 _PROJECT: dict[str, Any] = tomllib.loads((_ROOT / "pyproject.toml").read_text("utf-8"))
 _SETUPTOOLS: dict[str, Any] = _PROJECT["tool"]["setuptools"]
 

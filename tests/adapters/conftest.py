@@ -13,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from routedk.adapters.experts.routed import ExpertSettings, RoutedStudent
 from routedk.adapters.prompts import EncodedPrompt, encode_prompt
 from routedk.adapters.student import Student, fingerprint
+from routedk.adapters.train import TrainConfig
 from routedk.programs.prompting.item_intents import render_item_intents
 from routedk.programs.prompting.layout import build_prompt, instruction
 from routedk.types import Bundle, Item, KnowledgeBase, Provenance, Rule, Session, Thought
@@ -26,6 +27,19 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 LAYERS, HIDDEN = 4, 32
+# A training of seconds, in float32; tests replace what they are about.
+SMALL = TrainConfig(
+    r=4,
+    lora_alpha=8,
+    layers=2,
+    epochs=4,
+    learning_rate=3e-2,
+    knowledge_share=1.0,
+    knowledge_epochs=1,
+    router_epochs=1,
+    batch_size=2,
+    bf16=False,
+)
 
 _INTENTS = {
     "brewing tea": ("kettle", "tea cup", "tea strainer"),

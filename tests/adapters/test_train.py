@@ -18,6 +18,7 @@ from routedk.adapters.training.trainer import RoutedTrainer
 from routedk.artifacts import ArtifactStore
 from routedk.errors import ArtifactError, DataError, SettingError
 from routedk.types import KnowledgeBase, Session
+from tests.adapters.conftest import SMALL
 
 STEPS = {"base": 12, "rule": 6, "thought": 6, "router": 4}
 FILES = {"router.safetensors", "routing.json", "loss.jsonl", "loss.png", "manifest.json"}
@@ -25,20 +26,12 @@ FILES = {"router.safetensors", "routing.json", "loss.jsonl", "loss.png", "manife
 
 @pytest.fixture(scope="module")
 def config(student_folder: Path) -> TrainConfig:
-    return TrainConfig(
+    return replace(
+        SMALL,
         student=str(student_folder),
-        r=4,
-        lora_alpha=8,
-        layers=2,
-        epochs=4,
-        learning_rate=3e-2,
-        knowledge_share=1.0,
         knowledge_epochs=2,
         router_share=0.4,
-        router_epochs=1,
-        batch_size=2,
         save_steps=3,
-        bf16=False,
         seed=3,
     )
 

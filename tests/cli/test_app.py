@@ -1,7 +1,5 @@
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -128,19 +126,6 @@ def test_a_model_that_cannot_be_reached_is_one_line(
     assert not (tmp_path / "b.jsonl").exists()
 
 
-def test_only_the_main_process_reports_a_shared_error(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    waited: list[float] = []
-    monkeypatch.setattr("time.sleep", waited.append)
-    monkeypatch.setenv("RANK", "1")
-    assert run("data", "describe", "none.jsonl")[0] == 2
-    assert len(waited) == 1
-    monkeypatch.setenv("RANK", "0")
-    run("data", "describe", "none.jsonl")
-    assert len(waited) == 1
-
-
 def test_info(run: Run) -> None:
     facts = json.loads(run("info", "--json")[1])
     assert facts["license"] == "Apache-2.0"
@@ -148,11 +133,3 @@ def test_info(run: Run) -> None:
     assert "torch" in facts["versions"]
     assert "Apache-2.0" in run("info")[1]
     assert run("--version")[1].startswith("routedk ")
-
-
-@pytest.mark.parametrize("module", ["routedk", "routedk.data", "routedk.cli"])
-def test_import_pulls_nothing_heavy(module: str) -> None:
-    heavy = ["torch", "dspy", "transformers", "pandas", "pyarrow", "datasets", "sklearn", "optuna"]
-    code = f"import sys, {module}; print(sorted(set({heavy}) & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"

@@ -78,10 +78,3 @@ def test_what_is_refused(
     assert message in err
     assert err.strip().count("\n") == 0
     assert (Path("notes").read_text(), output.exists()) == ("mine", False)
-
-
-def test_a_language_model_is_needed(run: Run, knowledge: Path, output: Path) -> None:
-    data = ("--data", "demo", "--knowledge", knowledge, "--output", output)
-    code, _, err = run("compile", *data)
-    assert code == 2
-    assert "which language model? give --lm NAME, --experts DIR or --student NAME" in err

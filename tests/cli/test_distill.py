@@ -7,7 +7,7 @@ import pytest
 from routedk.data import DataOptions, load_sessions, split_sessions
 from routedk.data.knowledge_file import read_knowledge, sources_of
 
-from .conftest import Run, records, write_records
+from .conftest import Run
 
 TRAIN = [s.id for s in split_sessions(load_sessions("demo"), DataOptions())["train"]]
 DISTILL = ("distill", "--data", "demo")
@@ -25,28 +25,6 @@ def test_distill_the_demo(run: Run, tmp_path: Path) -> None:
     knowledge = read_knowledge(output / "knowledge.jsonl")
     assert len(knowledge.rules) == report(output)["counts"]["rules"] == 5
     assert sources_of(knowledge) <= set(TRAIN)
-
-
-def test_a_smaller_sample_is_inside_a_larger_one(run: Run, tmp_path: Path) -> None:
-    options = ("--formats", "pattern", "--formats", "thought", "--strategy", "length")
-    sampled = []
-    for ratio in ("0.1", "0.4"):
-        folder = tmp_path / ratio
-        assert run(*DISTILL, *options, "--ratio", ratio, "--output", folder)[0] == 0
-        sampled.append(set(report(folder)["sessions"]))
-        knowledge = read_knowledge(folder / "knowledge.jsonl")
-        assert knowledge.rules == ()
-        assert {thought.session_id for thought in knowledge.thoughts} == sampled[-1]
-    assert sampled[0] < sampled[1]
-
-
-def test_difficulty_by_scores_of_a_file(run: Run, tmp_path: Path) -> None:
-    hard = TRAIN[5:8]
-    scores = [{"session_id": name, "score": 0.1 if name in hard else 0.9} for name in TRAIN]
-    file = write_records(tmp_path / "scores.jsonl", scores)
-    options = ("--strategy", "difficulty", "--scores", file, "--ratio", str(3 / len(TRAIN)))
-    assert run(*DISTILL, *options, "--output", tmp_path / "out")[0] == 0
-    assert sorted(report(tmp_path / "out")["sessions"]) == sorted(hard)
 
 
 def test_a_dry_run_asks_nothing(run: Run, tmp_path: Path) -> None:
@@ -79,14 +57,6 @@ def test_settings_are_refused_in_one_line(
     assert code == 2
     assert message in err
     assert len(err.strip().splitlines()) == 1
-
-
-def test_nothing_to_distill_from(run: Run, tmp_path: Path) -> None:
-    data = write_records(tmp_path / "sessions.jsonl", records(20))
-    code, _, err = run("distill", "--data", data, "--output", tmp_path / "out")
-    assert code == 2
-    assert "has gold bundles" in err
-    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_of_something_else_is_refused(run: Run, tmp_path: Path) -> None:

@@ -1,39 +1,13 @@
-from collections import defaultdict
-from collections.abc import Iterable
-from itertools import permutations
+from collections.abc import Callable
 from statistics import mean
 
 from routedk import Session
 from routedk.data import DataOptions, demo_sessions, load_sessions, require_titles, split_sessions
+from routedk.eval import matched_f1
+from routedk.eval.baselines import SameCategory
 
 SESSIONS = load_sessions("demo")
 ANNOTATED = [session for session in SESSIONS if session.bundles]
-
-
-def matched_f1(predicted: list[frozenset[str]], gold: list[frozenset[str]]) -> float:
-    """Matched F1 by trying every assignment; enough for a handful of bundles."""
-    few, many = sorted((predicted, gold), key=len)
-    best = max(
-        sum(len(a & b) / len(a | b) for a, b in zip(few, order, strict=True))
-        for order in permutations(many, len(few))
-    )
-    return 2 * best / (len(predicted) + len(gold))
-
-
-def groups(session: Session, keys: Iterable[Iterable[object]]) -> list[frozenset[str]]:
-    """Groups of at least two items with a common key; the whole session where there is none."""
-    found = defaultdict(set)
-    for item, of_item in zip(session.items, keys, strict=True):
-        for key in of_item:
-            found[key].add(item.id)
-    several = [frozenset(ids) for ids in found.values() if len(ids) > 1]
-    return several or [frozenset(item.id for item in session.items)]
-
-
-def category_f1(depth: int) -> float:
-    return mean(
-        matched_f1(groups(s, ([i.categories[:depth]] for i in s.items)), s.gold) for s in ANNOTATED
-    )
 
 
 def test_the_set_is_the_same_every_time() -> None:
@@ -67,10 +41,13 @@ def test_some_overlap_some_have_none_most_have_distractors() -> None:
 
 
 def test_categories_do_not_solve_it() -> None:
-    whole = category_f1(0)
+    def f1(predict: Callable[[Session], list[frozenset[str]]]) -> float:
+        return mean(matched_f1(session.gold, predict(session)) for session in ANNOTATED)
+
+    whole = f1(lambda session: [frozenset(item.id for item in session.items)])
     assert 0.4 < whole < 0.6
-    assert category_f1(2) < whole
-    assert category_f1(3) < whole
+    assert f1(SameCategory(2)) < whole
+    assert f1(SameCategory(3)) < whole
 
 
 def test_minimal_rule_changes_nothing() -> None:

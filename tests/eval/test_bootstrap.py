@@ -51,10 +51,3 @@ def test_seed_decides_the_interval() -> None:
 
     assert run(7) == run(7)
     assert run(7) != run(8)
-
-
-def test_many_sessions_are_drawn_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = np.random.default_rng(0).random((30, 1))
-    whole = bootstrap(rows(values), seed=0, resamples=101)
-    monkeypatch.setattr("routedk.eval.bootstrap._DRAWS_AT_ONCE", 30 * 10)
-    assert bootstrap(rows(values), seed=0, resamples=101) == whole

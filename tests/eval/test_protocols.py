@@ -24,14 +24,6 @@ answers = st.lists(st.frozensets(st.sampled_from("abcdef"), min_size=2), max_siz
 
 
 @pytest.mark.parametrize(
-    ("left", "right", "expected"),
-    [("ab", "ab", 1), ("abc", "ab", 2 / 3), ("ab", "bc", 1 / 3), ("ab", "cd", 0), ("", "", 0)],
-)
-def test_jaccard(left: str, right: str, expected: float) -> None:
-    assert jaccard(frozenset(left), frozenset(right)) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
     ("gold", "predicted", "precision", "recall", "f1", "exact"),
     [
         ("ab", "ab", 1, 1, 1, 1),

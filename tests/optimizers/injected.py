@@ -19,11 +19,12 @@ MADE = Provenance(teacher="annotation", sessions=("train-0", "train-1"))
 Script = Callable[[list[dict[str, str]]], str]
 
 
-def sessions(prefix: str, count: int) -> list[Session]:
+def sessions(prefix: str, count: int, intent: str = "x") -> list[Session]:
+    """Sessions of four items, of which the first two are a bundle of this intent."""
     made = []
     for n in range(count):
         items = tuple(Item(f"{prefix}-{n}-{i}", f"thing {i} word{n}") for i in range(4))
-        made.append(Session(f"{prefix}-{n}", items, (Bundle((items[0].id, items[1].id), "x"),)))
+        made.append(Session(f"{prefix}-{n}", items, (Bundle((items[0].id, items[1].id), intent),)))
     return made
 
 

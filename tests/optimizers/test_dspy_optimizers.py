@@ -20,6 +20,8 @@ from routedk.programs.prompting.signatures import GenerateBundles
 from routedk.types import Bundle, Item, Session
 from tests.scripted import ScriptedEngine, scripted_lm
 
+from .injected import sessions
+
 Message = dict[str, str]
 
 RIGHT, WRONG = "1 2 | magic", "3 4 | nothing"
@@ -31,15 +33,7 @@ FIELDS = {
 }
 
 
-def sessions(prefix: str, count: int) -> list[Session]:
-    made = []
-    for n in range(count):
-        items = tuple(Item(f"{prefix}-{n}-{i}", f"thing {i} word{n}") for i in range(4))
-        made.append(Session(f"{prefix}-{n}", items, (Bundle((items[0].id, items[1].id), "gold"),)))
-    return made
-
-
-TRAIN, VAL = as_examples(sessions("train", 6)), as_examples(sessions("val", 4))
+TRAIN, VAL = as_examples(sessions("train", 6, "gold")), as_examples(sessions("val", 4, "gold"))
 
 
 def text_of(messages: list[Message]) -> str:
@@ -130,7 +124,7 @@ def test_knn_few_shot() -> None:
     model, engine = scripted_lm(playing(lambda m: False))
     optimizer = dspy.KNNFewShot(
         k=1,
-        trainset=[*TRAIN[1:], *as_examples(sessions("other", 1))],
+        trainset=[*TRAIN[1:], *as_examples(sessions("other", 1, "gold"))],
         vectorizer=dspy.Embedder(encode, caching=False),
         metric=matched_f1_metric,
         max_bootstrapped_demos=0,

@@ -12,7 +12,6 @@ import torch
 from routedk.adapters.engine.engine import StudentEngine, engine_lm, student_lm
 from routedk.adapters.experts.routed import read_routing
 from routedk.adapters.student import Student
-from routedk.adapters.train import TrainConfig
 from routedk.adapters.training.run import TrainingRun
 from routedk.errors import SettingError
 from routedk.optimizers.compile_config import CompileConfig
@@ -25,22 +24,10 @@ from routedk.programs.consensus import Consensus
 from routedk.programs.generator import BundleGenerator, load_program
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.types import KnowledgeBase, Provenance, Rule, Session
-from tests.adapters.conftest import copy_of
+from tests.adapters.conftest import SMALL, copy_of
 from tests.scripted import scripted_lm
 
-CONFIG = TrainConfig(
-    r=4,
-    lora_alpha=8,
-    layers=2,
-    epochs=4,
-    learning_rate=3e-2,
-    knowledge_share=1.0,
-    knowledge_epochs=1,
-    router_share=0.5,
-    router_epochs=1,
-    batch_size=2,
-    bf16=False,
-)
+CONFIG = replace(SMALL, router_share=0.5)
 ALONE = replace(CONFIG, expert_names=("base",), epochs=1, answer_form="bundles")
 
 

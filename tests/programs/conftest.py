@@ -1,6 +1,7 @@
 """Sessions that the tests of programs share."""
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -46,3 +47,13 @@ def training() -> list[Session]:
         make_session("t2", ["usb hub", "usb cable", "kettle"], [((1, 2), "desk setup")]),
         make_session("t3", ["socks", "lamp"], []),
     ]
+
+
+@pytest.fixture(scope="module")
+def litellm_loop() -> Iterator[None]:
+    """LiteLLM's blocking calls leave an event loop open if they find none."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()

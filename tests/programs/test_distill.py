@@ -1,11 +1,10 @@
 """The verb: its artifact, its journal, its plan, and what it refuses."""
 
-import asyncio
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,8 @@ from tests.scripted import scripted_lm
 
 from .journal.wire import FaultyServer, Reply
 
+pytestmark = pytest.mark.usefixtures("litellm_loop")
+
 Make = Callable[..., Session]
 QUIET = DistillConfig(formats=("pattern", "thought"))
 
@@ -36,16 +37,6 @@ def sessions(make: Make) -> list[Session]:
     gold = [((1, 2), "tea"), ((2, 3), "tea")]
     annotated = [make(f"s{n}", [f"{w} {n}" for w in words], [gold[n % 2]]) for n in range(20)]
     return [*annotated, make("blind", ["a", "b"])]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _event_loop() -> Iterator[None]:
-    """LiteLLM's blocking calls leave an event loop open if they find none."""
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    yield
-    asyncio.set_event_loop(None)
-    loop.close()
 
 
 def report_of(folder: Path) -> Any:

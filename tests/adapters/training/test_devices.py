@@ -10,25 +10,14 @@ import torch
 from routedk.adapters.engine.engine import StudentEngine, engine_lm
 from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.student import load_student
-from routedk.adapters.train import TrainConfig, train
+from routedk.adapters.train import train
 from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.prompting.answers import read_answer
 from routedk.types import KnowledgeBase, Session
-from tests.adapters.conftest import encoded
+from tests.adapters.conftest import SMALL, encoded
 
-CONFIG = TrainConfig(
-    r=4,
-    lora_alpha=8,
-    layers=2,
-    experts_from="session",
-    epochs=2,
-    learning_rate=3e-2,
-    knowledge_share=1.0,
-    router_share=1.0,
-    batch_size=2,
-    bf16=False,
-)
+CONFIG = replace(SMALL, experts_from="session", epochs=2, router_share=1.0)
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])

@@ -1,33 +1,28 @@
-"""Two processes under ``accelerate launch`` against one with twice the batch."""
+"""``routedk train`` as ``accelerate launch`` runs it: the command itself, in two processes."""
 
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from routedk.adapters.training.processes import for_averaging, is_main, place, shared_mean
-from routedk.data.knowledge_file import write_knowledge
-from routedk.data.native import write_jsonl
-from routedk.types import KnowledgeBase, Session
+from routedk.cli import main
 
-from . import train_worker
-
-LAUNCH = "accelerate.commands.launch"
-OPTIONS = ("--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--main_process_port", "0")
-PLAIN = ("--mixed_precision", "no", "--dynamo_backend", "no")
+LAUNCH = (
+    "accelerate.commands.launch",
+    *("--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--main_process_port", "0"),
+    *("--mixed_precision", "no", "--dynamo_backend", "no"),
+)
 
 
-def curve(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "loss.jsonl").read_text().splitlines()]
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
+def weights(folder: Path) -> dict[str, Tensor]:
+    """All tensors of an experts folder, by file and name."""
     return {
         f"{path.relative_to(folder)}:{name}": tensor
         for path in sorted(folder.rglob("*.safetensors"))
@@ -35,43 +30,74 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     }
 
 
-def test_two_processes_are_one_with_twice_the_batch(
-    student_folder: Path, sessions: list[Session], knowledge: KnowledgeBase, tmp_path: Path
+@pytest.mark.parametrize(
+    "router",
+    [("--fusion", "softmax"), ("--fusion", "layerwise", "--router-training", "supervised")],
+)
+def test_two_processes_do_what_one_does_and_say_it_once(
+    router: tuple[str, ...],
+    student_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    folders = tmp_path / "two", tmp_path / "one"
-    for folder in folders:
-        folder.mkdir()
-        write_jsonl(folder / "sessions.jsonl", sessions[:5])
-        write_knowledge(knowledge, folder / "knowledge.jsonl")
-    worker = (str(Path(train_worker.__file__)), str(student_folder), str(folders[0]), "1")
-    command = [sys.executable, "-m", LAUNCH, *OPTIONS, *PLAIN, *worker]
+    monkeypatch.setenv("ROUTEDK_CACHE", str(tmp_path / "cache"))
+    run = ("train", "--student", str(student_folder), "--data", "demo", "--max-sessions", "5")
+    run = (*run, "--layers", "2", "--r", "4", "--epochs", "1", "--knowledge-epochs", "1")
+    run = (*run, "--router-epochs", "1", "--knowledge", str(tmp_path / "made" / "knowledge.jsonl"))
+    run = (*run, *router, "--router-share", "0.6", "--knowledge-share", "1", "--no-bf16")
+    with pytest.raises(SystemExit):
+        main(["distill", "--data", "demo", "--output", str(tmp_path / "made")])
+    with pytest.raises(SystemExit) as caught:
+        main([*run, "--batch-size", "4", "--output", str(tmp_path / "one")])
+    assert not caught.value.code
+    said_by_one = capsys.readouterr().out
     known = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
+    options = ("--batch-size", "2", "--output", str(tmp_path / "two"))
     done = subprocess.run(
-        command,
+        [sys.executable, "-m", *LAUNCH, "-m", "routedk", *run, *options],
         env=known | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert json.loads((folders[0] / "processes.json").read_text()) == 2
-    train_worker.train_all(str(student_folder), folders[1], 2)
-    for name in train_worker.CONFIGS:
-        two, one = (folder / name for folder in folders)
-        ours, theirs = curve(two), curve(one)
-        assert [(r["stage"], r["step"], r["tokens"]) for r in ours] == [
-            (r["stage"], r["step"], r["tokens"]) for r in theirs
-        ]
-        assert {r["stage"] for r in ours} == {"base", "rule", "thought", "router"}
-        for record, other in zip(ours, theirs, strict=True):
-            assert record["loss"] == pytest.approx(other["loss"], rel=1e-5, abs=1e-5)
-        mine, other_weights = weights(two), weights(one)
-        assert mine.keys() == other_weights.keys()
-        for key, tensor in mine.items():
-            torch.testing.assert_close(tensor, other_weights[key], rtol=1e-4, atol=1e-4)
-        assert {path.name for path in two.iterdir()} == {path.name for path in one.iterdir()}
-    for folder in folders:
-        assert not list((folder / "store" / "work").iterdir())
+    two, one = tmp_path / "two", tmp_path / "one"
+    ours, theirs = (
+        [json.loads(line) for line in (folder / "loss.jsonl").read_text().splitlines()]
+        for folder in (two, one)
+    )
+    assert {record["stage"] for record in ours} == {"base", "rule", "thought", "router"}
+    for record, other in zip(ours, theirs, strict=True):
+        assert record == other | {"loss": pytest.approx(other["loss"], rel=1e-5, abs=1e-5)}
+    mine, others = weights(two), weights(one)
+    assert mine.keys() == others.keys()
+    for name, tensor in mine.items():
+        torch.testing.assert_close(tensor, others[name], rtol=1e-4, atol=1e-4)
+    files = [sorted(path.relative_to(f) for path in f.rglob("*")) for f in (two, one)]
+    assert files[0] == files[1]
+    assert "{'loss'" not in done.stdout
+    assert done.stdout.count("tokens seen") == said_by_one.count("tokens seen") == 1
+    assert done.stderr.count("Loading weights:   0%") <= 1
+
+
+@pytest.mark.parametrize(("rank", "waits"), [(None, []), ("0", []), ("1", [15.0])])
+def test_another_process_lets_the_first_say_what_is_wrong(
+    rank: str | None,
+    waits: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The launcher ends it meanwhile; where it does not, the error was this process's alone."""
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    monkeypatch.delenv("RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("RANK", rank)
+    with pytest.raises(SystemExit) as caught:
+        main(["data", "describe", "nowhere.jsonl"])
+    assert (caught.value.code, slept) == (2, waits)
+    assert capsys.readouterr().err.count("error: nowhere.jsonl: ") == 1
 
 
 def test_alone() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import dspy
 import pytest
-from dspy.lm15 import AuthError, InvalidRequestError, Request
-from dspy.utils.exceptions import LMAuthError, LMInvalidRequestError
+from dspy.lm15 import AuthError, Request
+from dspy.utils.exceptions import LMAuthError
 
 from routedk.errors import SettingError
 from routedk.programs.batch import generate_all
@@ -55,23 +55,6 @@ def test_the_same_question_on_many_threads_is_asked_once(opened: Open) -> None:
         gate.go.set()
         assert [one.result() for one in asked] == [["re: tea?"]] * 8
     assert gate.calls == 1
-
-
-def test_a_call_that_failed_may_be_made_again(opened: Open, path: Path) -> None:
-    failing = [True]
-
-    def script(messages: list[dict[str, str]]) -> str:
-        if failing:
-            failing.clear()
-            raise AuthError("no such key")
-        return "yes"
-
-    lm, engine = scripted_lm(script)
-    journaled = opened(lm)
-    with pytest.raises(LMAuthError, match="no such key"):
-        journaled("tea?")
-    assert journaled("tea?") == ["yes"]
-    assert (len(engine.requests), len(path.read_text().splitlines())) == (2, 1)
 
 
 def test_a_program_runs_on_it_unchanged(
@@ -193,21 +176,24 @@ def test_a_used_up_budget_stops_before_the_call(opened: Open, path: Path) -> Non
     assert len(path.read_text().splitlines()) == 3
 
 
-def test_a_failed_call_gives_its_share_of_the_budget_back(opened: Open) -> None:
-    failures = [True]
+def test_a_failed_call_may_be_made_again_and_returns_its_share_of_the_budget(
+    opened: Open, path: Path
+) -> None:
+    failing = [True]
 
     def script(messages: list[dict[str, str]]) -> str:
-        if failures:
-            failures.clear()
-            raise InvalidRequestError("no")
+        if failing:
+            failing.clear()
+            raise AuthError("no such key")
         return "yes"
 
-    lm, _ = scripted_lm(script)
+    lm, engine = scripted_lm(script)
     lm = lm.copy(max_tokens=5)
     journaled = opened(lm, max_tokens=size_of(lm, "tea?") + 1)
-    with pytest.raises(LMInvalidRequestError):
+    with pytest.raises(LMAuthError, match="no such key"):
         journaled("tea?")
     assert journaled("tea?") == ["yes"]
+    assert (len(engine.requests), len(path.read_text().splitlines())) == (2, 1)
 
 
 def test_a_budget_needs_max_tokens_and_a_price(opened: Open) -> None:

@@ -1,6 +1,5 @@
 """Over a real wire: LiteLLM, and a server that breaks calls."""
 
-import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,18 +14,10 @@ from routedk.programs.teachers.asker import is_session_error
 from .engines import Open
 from .wire import Fault, FaultyServer, Reply
 
+pytestmark = pytest.mark.usefixtures("litellm_loop")
+
 _BUSY = json.dumps({"error": {"message": "please be patient", "type": "busy"}})
 _EMPTY = {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": []}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _event_loop() -> Iterator[None]:
-    """LiteLLM's blocking calls leave an event loop open if they find none."""
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    yield
-    asyncio.set_event_loop(None)
-    loop.close()
 
 
 @pytest.fixture

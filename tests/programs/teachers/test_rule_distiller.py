@@ -3,7 +3,7 @@ import pytest
 
 from routedk.programs.teachers.rule_distiller import read_rules, reflect, reflecting_generator
 from routedk.types import Pattern, Provenance, Session
-from tests.scripted import ScriptedEngine, scripted_lm
+from tests.scripted import answering
 
 PATTERN = Pattern(
     categories=("Kettles", "Tea Cups"),
@@ -14,16 +14,11 @@ PATTERN = Pattern(
 )
 
 
-def teacher(*answers: str) -> tuple[object, ScriptedEngine]:
-    left = iter(answers)
-    return scripted_lm(lambda messages: next(left))
-
-
 def reflected(
     session: Session, *answers: str, patterns: tuple[Pattern, ...] = ()
 ) -> tuple[list[str], list[str]]:
     """Rules, and the text of each prompt."""
-    lm, engine = teacher(*answers)
+    lm, engine = answering(*answers)
     with dspy.context(lm=lm):
         rules = reflect(session, reflecting_generator(patterns))
     prompts = ["\n".join(m["content"] for m in request) for request in engine.requests]

@@ -7,21 +7,16 @@ from routedk.errors import AnswerError
 from routedk.programs.prompting.item_intents import compose_bundles, read_item_intents
 from routedk.programs.teachers.thought_distiller import guiding_rules, problem_of, think
 from routedk.types import Session
-from tests.scripted import ScriptedEngine, scripted_lm
+from tests.scripted import answering
 
 Make = Callable[..., Session]
-
-
-def teacher(*answers: str) -> tuple[object, ScriptedEngine]:
-    left = iter(answers)
-    return scripted_lm(lambda messages: next(left))
 
 
 def thought_of(
     session: Session, *answers: str, rules: tuple[str, ...] = ()
 ) -> tuple[str, list[str]]:
     """The thought, and the questions."""
-    lm, engine = teacher(*answers)
+    lm, engine = answering(*answers)
     with dspy.context(lm=lm):
         found = think(session, guiding_rules(rules))
     return found, [request[-1]["content"] for request in engine.requests]
