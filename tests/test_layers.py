@@ -149,22 +149,3 @@ def test_no_private_names_of_libraries() -> None:
         for path in sources(*ROOMS, "benchmarks")
     }
     assert {name: names for name, names in found.items() if names} == {}
-
-
-@pytest.mark.parametrize(
-    ("text", "names"),
-    [
-        ("from dspy._vendor import x", ["dspy._vendor.x"]),
-        ("from dspy.clients import _http", ["dspy.clients._http"]),
-        ("import optuna\noptuna.storages._heartbeat.x()", ["optuna.storages._heartbeat"]),
-        ("def f(study): return study._storage", ["._storage"]),
-        ("import torch\ntorch.cpu._is_vnni_supported()", ["torch.cpu._is_vnni_supported"]),
-        ("from peft import LoraConfig\nLoraConfig._register_custom_module", []),
-        ("class A:\n    def f(self): return self._own", []),
-    ],
-)
-def test_private_names_are_seen(tmp_path: Path, text: str, names: list[str]) -> None:
-    (tmp_path / "a.py").write_text(text)
-    found = set(private_names(tmp_path / "a.py"))
-    assert all(any(one.startswith(name) for one in found) for name in names)
-    assert bool(found) == bool(names)
