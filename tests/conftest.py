@@ -1,4 +1,4 @@
-"""What all tests share: no network, no caches of others, and BundleRec where it is at hand."""
+"""What all tests share: no network, caches of their own, and BundleRec where available."""
 
 import os
 import tempfile

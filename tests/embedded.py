@@ -1,4 +1,4 @@
-"""A tiny student in the place of the embedded one."""
+"""A tiny student instead of the embedded one."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +10,7 @@ from routedk.cache import cache_folder
 
 
 def embed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put a student where the embedded one is kept: in the cache folder, which is the test's own.
+    """Install a student as the embedded one, in the test's cache folder.
 
     Args:
         folder: The student's.

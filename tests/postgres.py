@@ -1,4 +1,4 @@
-"""A PostgreSQL for tests: one that runs, or one of their own from what is installed."""
+"""A PostgreSQL server for tests: a running one, or a temporary one."""
 
 import os
 import pwd
@@ -21,7 +21,7 @@ _NAMED = "ROUTEDK_POSTGRES"
 
 @contextmanager
 def postgres_server() -> Iterator[URL]:
-    """A server in which databases may be made: the one named, one of this machine, or an own one.
+    """A server that can create databases: the one named, a local one, or a temporary one.
 
     The test is skipped where there is none of them.
     """
@@ -76,14 +76,14 @@ def _may_create(server: URL) -> bool:
 
 @contextmanager
 def _own() -> Iterator[URL]:
-    """A server on a socket in a folder of its own, which it does not survive."""
+    """Start a temporary server on a socket in its own folder, and remove both afterwards."""
     packaged = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
     found = [shutil.which("pg_ctl"), *reversed(packaged)]
     command = next((Path(path).resolve() for path in found if path), None)
     if command is None:
         pytest.skip(f"PostgreSQL is not installed: install it, or name a server in {_NAMED}")
-    # It refuses to run as root.
-    user = _servant() if os.geteuid() == 0 else None
+    # PostgreSQL refuses to run as root.
+    user = _unprivileged_user() if os.geteuid() == 0 else None
     # Not pytest's folder: others may not enter it, and a socket's path has 107 characters at most.
     folder = Path(tempfile.mkdtemp(prefix="routedk-"))
     try:
@@ -112,7 +112,7 @@ def _own() -> Iterator[URL]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _servant() -> str:
+def _unprivileged_user() -> str:
     names = {entry.pw_name for entry in pwd.getpwall()}
     for name in ("postgres", "nobody"):
         if name in names:

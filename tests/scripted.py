@@ -22,7 +22,7 @@ class ScriptedEngine:
     supported_params: frozenset[str] = frozenset({"temperature", "max_tokens", "n"})
 
     def __init__(self, script: Script) -> None:
-        """Nothing asked yet."""
+        """Start without requests."""
         self.script = script
         self.requests: list[list[ChatMessage]] = []
         self.configs: list[Any] = []

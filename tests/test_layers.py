@@ -1,4 +1,4 @@
-"""The house holds: imports point one way, files are short, and libraries' private names stay so."""
+"""Imports point one way, files are short, and no private names of libraries are used."""
 
 import ast
 import json

@@ -77,7 +77,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture(scope="session")
 def student_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny student on disk, as anyone's would be."""
+    """The folder of the tiny student."""
     folder = tmp_path_factory.mktemp("student")
     tokenizer = make_tokenizer()
     torch.manual_seed(0)
@@ -96,7 +96,7 @@ def student_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tie_word_embeddings=True,
     )
     model = LlamaForCausalLM(config)
-    with torch.no_grad():  # Now and then it wants to end, else every answer meets its limit.
+    with torch.no_grad():  # Makes the end token likelier, else every answer is cut off.
         model.get_input_embeddings().weight[tokenizer.eos_token_id] *= 3
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -105,7 +105,7 @@ def student_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def loaded(student_folder: Path) -> Student:
-    """The tiny student, never to be changed: take `student`."""
+    """The tiny student that all tests share: to change one, use `student`."""
     from transformers import AutoTokenizer
 
     model = LlamaForCausalLM.from_pretrained(student_folder).eval()
@@ -116,7 +116,7 @@ def loaded(student_folder: Path) -> Student:
 
 @pytest.fixture
 def student(loaded: Student) -> Student:
-    """A copy of the tiny student of the test's own."""
+    """A copy of the tiny student that the test may change."""
     return copy_of(loaded)
 
 
@@ -126,7 +126,7 @@ def copy_of(student: Student) -> Student:
 
 
 def randomise(routed: RoutedStudent, scale: float = 0.3, seed: int = 1) -> RoutedStudent:
-    """Give every expert weights that matter, and the router an opinion."""
+    """Give experts and router random weights, so that every expert has an effect."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in routed.model.named_parameters():
@@ -139,7 +139,7 @@ def randomise(routed: RoutedStudent, scale: float = 0.3, seed: int = 1) -> Route
 
 @pytest.fixture
 def routed(student: Student) -> RoutedStudent:
-    """Three random experts in the upper two layers, with a router that tells sessions apart."""
+    """Three random experts in the upper two layers, with a random router."""
     return randomise(RoutedStudent(student, ExpertSettings(r=4, lora_alpha=8, layers=2)))
 
 
@@ -194,7 +194,7 @@ def knowledge(sessions: list[Session]) -> KnowledgeBase:
 
 
 def assert_same_scores(found: Tensor, wanted: Tensor) -> None:
-    """Equal but for the rounding of float32, which differs from one CPU to the next."""
+    """Assert equality up to float32 rounding, which differs between CPUs."""
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 

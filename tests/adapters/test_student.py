@@ -25,7 +25,7 @@ Make = Callable[..., None]
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache folder, and a hub that must not be asked."""
+    """An empty cache folder; asking the hub fails."""
     monkeypatch.setenv("ROUTEDK_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 

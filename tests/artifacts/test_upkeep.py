@@ -18,7 +18,7 @@ def recipe(stage: str, days_ago: float) -> Recipe:
 
 
 def age(folder: Path, days: float) -> None:
-    """As if nobody had used what is in a folder for so many days."""
+    """Date everything in a folder to so many days ago."""
     for path in (folder, *folder.rglob("*")):
         os.utime(path, (time.time() - days * DAY,) * 2)
 

@@ -32,7 +32,7 @@ def smaller(command: str) -> str:
 
 @pytest.fixture
 def _small_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, student_folder: Path) -> None:
-    """Ten sessions for training, six for validation, four for the test, in the demo's place."""
+    """Replace the demo's data by ten training, six validation and four test sessions."""
     monkeypatch.chdir(tmp_path)
     parts = split_sessions(load_sessions("demo"), DataOptions())
     taken = {name: parts[name][:count] for name, count in (("train", 10), ("val", 6), ("test", 4))}

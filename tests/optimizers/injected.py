@@ -40,7 +40,7 @@ KNOWLEDGE = KnowledgeBase(
 
 
 def written(texts: Sequence[str]) -> tuple[Path, ...]:
-    """A file for each instruction."""
+    """Write each instruction to a file of its own."""
     folder = Path(tempfile.mkdtemp())
     paths = [folder / f"{n}.txt" for n in range(len(texts))]
     for path, text in zip(paths, texts, strict=True):
@@ -67,7 +67,7 @@ def compiled(
 
 
 def helped_by(*marks: str) -> Script:
-    """A student that is right only where its prompt holds all marks."""
+    """A script that answers right only if the prompt contains all of these texts."""
 
     def script(messages: list[dict[str, str]]) -> str:
         prompt = "\n".join(message["content"] for message in messages)

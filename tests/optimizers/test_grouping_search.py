@@ -18,7 +18,7 @@ VECTORS = {"camera gear": (1.0, 0.0), "camera things": (0.9, 0.436), "tea": (0.0
 
 
 class TableEncoder:
-    """Knows intents; titles are all at right angles to everything."""
+    """Knows the intents above; titles are orthogonal to everything."""
 
     def encode(self, texts: list[str]) -> NDArray[np.float32]:
         rows = np.zeros((len(texts), 2 + 10), dtype=np.float32)
@@ -52,7 +52,7 @@ def _compile(
 
 
 def _three(answer: str, *golds: tuple[Bundle, ...]) -> BundleGenerator:
-    """Three sessions that are answered alike."""
+    """Compile with three sessions that get the same answer."""
     sessions = [_session(f"s{k}", golds[k % len(golds)]) for k in range(3)]
     return _compile(lambda messages: answer, sessions)
 

@@ -61,7 +61,7 @@ def test_what_helps_only_together_with_what_seemed_to_help_is_found() -> None:
 
 
 def noisy(seed: int) -> Script:
-    """A student that is right or wrong by chance, anew for every prompt."""
+    """A script that is right or wrong at random, depending on the prompt."""
 
     def script(messages: list[dict[str, str]]) -> str:
         return "1 2" if Random(f"{seed} {messages}").random() < 0.5 else "3 4"

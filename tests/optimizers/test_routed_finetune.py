@@ -142,7 +142,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, list[Any]]]:
 
 
 def learnt(tokenizer: Any, row: Any) -> list[str]:
-    """What is written after a row's prompt, one text per completion."""
+    """The texts that are trained on after a row's prompt, one per completion."""
     return [tokenizer.decode(ids).removesuffix("<|im_end|>") for ids, _ in row.lines]
 
 

@@ -44,7 +44,7 @@ def report_of(folder: Path) -> Any:
 
 
 def thinking(messages: list[dict[str, str]]) -> str:
-    """Always right for the even sessions."""
+    """A script that is right for the even sessions."""
     return "1 x; 2 x; 3 y"
 
 

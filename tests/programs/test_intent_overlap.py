@@ -26,7 +26,7 @@ SHARES = {
 
 
 class TableScorer:
-    """Tells the shares above, times an item's own constant."""
+    """Scores by the shares above, times a constant per item."""
 
     def score_lines(
         self, messages: Sequence[Message], lines: Sequence[str], texts: Sequence[str]

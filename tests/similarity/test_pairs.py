@@ -13,7 +13,7 @@ KINDS = {"camera": (1.0, 0.0, 0.0), "bag": (0.0, 1.0, 0.0), "lamp": (0.0, 0.0, 1
 
 
 class KindEncoder:
-    """A title is its kind, turned a little by its number."""
+    """Encodes a title as its kind, rotated slightly by its number."""
 
     def encode(self, texts: list[str]) -> np.ndarray:
         rows = []
@@ -25,7 +25,7 @@ class KindEncoder:
 
 
 def shop(number: int) -> Session:
-    """A camera, a bag and a lamp in an order that says nothing, the first two bundled."""
+    """A camera, a bag and a lamp in any order; camera and bag are a bundle."""
     kinds = list(np.roll(["camera", "bag", "lamp"], number))
     items = tuple(Item(kind, f"{kind} {number % 4}") for kind in kinds)
     return Session(f"s{number}", items, (Bundle(("camera", "bag")),))

@@ -52,7 +52,7 @@ def intents_engine(shared: RoutedStudent) -> Iterator[CountingEngine]:
 
 
 def lm_of(engine: StudentEngine) -> dspy.LM:
-    """Its LM."""
+    """The engine's ``dspy.LM``."""
     return engine_lm(engine)
 
 

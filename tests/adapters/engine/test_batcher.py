@@ -21,7 +21,7 @@ class Number(Job):
 
 
 class Gate:
-    """A `run` that waits at its first batch until it is opened, and keeps all batches."""
+    """A `run` that blocks in its first batch until opened, and records all batches."""
 
     def __init__(self) -> None:
         self.begun, self.open = threading.Event(), threading.Event()
@@ -37,7 +37,7 @@ class Gate:
 
 
 def held(max_batch: int = 16, max_queue: int = 64) -> tuple[Gate, Batcher]:
-    """A batcher whose worker is held in a batch of the job 0."""
+    """A batcher whose worker is blocked in a batch with job 0."""
     gate = Gate()
     batcher = Batcher(gate, max_batch, max_queue)
     batcher.submit(Number(value=0))

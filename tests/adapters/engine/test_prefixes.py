@@ -5,7 +5,7 @@ SYSTEM = tuple(range(100, 140))
 
 
 def find(cache: PrefixCache, ids: tuple[int, ...], made: list[int]) -> int:
-    """How many of the tokens are known; notes what had to be computed."""
+    """How many tokens the cache found; ``made`` records what had to be computed."""
 
     def compute(ids: tuple[int, ...]) -> Prefix:
         made.append(len(ids))

@@ -1,4 +1,4 @@
-"""What every fusion has to keep, whatever its gates are made of."""
+"""The contract of every fusion."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ MEANS = [0.5, 0.2, 0.3]
 
 
 def build(name: str, student: Student) -> RoutedStudent:
-    """A routed student whose experts matter and whose router has an opinion."""
+    """A routed student with random experts and a random router."""
     routed = RoutedStudent(copy_of(student), ExpertSettings(r=4, layers=2), name, MEANS)
     randomise(routed)
     routed.freeze()
@@ -41,7 +41,7 @@ def prompts(loaded: Student, sessions: list[Session]) -> list[EncodedPrompt]:
 
 
 def per_layer(routed: RoutedStudent, prompts: list[EncodedPrompt]) -> list[Tensor]:
-    """The gates as a decoder layer settles them, *shape* (batch, 1 or tokens, experts)."""
+    """The gates that each decoder layer uses, *shape* (batch, 1 or tokens, experts)."""
     hidden = torch.randn(len(prompts), 5, HIDDEN, generator=torch.Generator().manual_seed(3))
     found = []
     with torch.no_grad(), routed.gate_state.use(routed.gates(prompts)):
@@ -91,7 +91,7 @@ WIDTH = 576
 
 
 def alike(sessions: int) -> Tensor:
-    """Pooled prompts as students give them: one common direction, and little beside it."""
+    """Pooled prompts like a student's: one common direction plus small differences."""
     torch.manual_seed(0)
     return 5 * torch.randn(WIDTH) + 0.1 * torch.randn(sessions, WIDTH)
 

@@ -48,7 +48,7 @@ def prompts(loaded: Student, sessions: list[Session]) -> list[EncodedPrompt]:
 
 
 def expected(student: Student, name: str, prompt: EncodedPrompt) -> Tensor:
-    """By the embeddings that the base model returns."""
+    """The mean of the input embeddings that the base model returns."""
     with torch.no_grad():
         states = student.model(torch.tensor([prompt.ids]), output_hidden_states=True).hidden_states
     start, end = (0, len(prompt.ids)) if name == "prompt" else prompt.span

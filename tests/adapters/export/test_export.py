@@ -30,7 +30,7 @@ MEAN = [0.7, 0.0, 0.3]
 
 
 def saved(fusion: str, student: Student, folder: Path, **settings: Any) -> RoutedStudent:
-    """Weak experts: float32 then agrees to 1e-5 in logits of this size."""
+    """Save small random experts: in float32 their logits agree to 1e-5."""
     shape = ExpertSettings(r=4, lora_alpha=6, layers=2, **settings)
     routed = randomise(RoutedStudent(copy_of(student), shape, fusion, MEAN), scale=0.1)
     routed.training = {"answer_form": "bundles", "tokens": {"base": 7}}

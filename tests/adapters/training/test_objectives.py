@@ -36,7 +36,7 @@ def test_divergence_by_hand() -> None:
 
 
 def build(student: Student, fusion: str) -> RoutedStudent:
-    """Experts that matter, under an untrained router."""
+    """Random experts under an untrained router."""
     settings = ExpertSettings(r=4, lora_alpha=8, layers=2)
     routed = randomise(RoutedStudent(copy_of(student), settings, fusion))
     routed.use_fusion(fusion)

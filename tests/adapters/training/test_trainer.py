@@ -31,7 +31,7 @@ def build(student: Student, fusion: str, *experts: str) -> RoutedStudent:
 
 @pytest.fixture
 def gradients(monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
-    """Of the latest step, by parameter."""
+    """The gradients of the latest step, by parameter."""
     found: dict[str, Tensor] = {}
     whole = RoutedTrainer.training_step
 

@@ -1,4 +1,4 @@
-"""A study that several processes share, some of them killed: `benchmarks.search_workers`."""
+"""A study shared by several processes, some of which are killed: `benchmarks.search_workers`."""
 
 import json
 from pathlib import Path

@@ -17,7 +17,7 @@ def echo() -> tuple[Any, ScriptedEngine]:
 
 
 class Gate:
-    """An engine that answers once it is let, and counts its calls."""
+    """An engine that answers once its event is set, and counts its calls."""
 
     supports_response_schema = False
     supported_params = frozenset({"max_tokens", "temperature"})

