@@ -38,8 +38,10 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	@$(BIN)/routedk demo
 
+# Two processes of one thread each, which suits two cores.
+test: export OMP_NUM_THREADS = 1
 test: lint types
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2
 
 test-student: setup
 	@$(BIN)/pytest -m student
