@@ -154,7 +154,7 @@ def train(
     Under ``accelerate launch`` all processes call this alike and share the work.
 
     Args:
-        sessions: Training sessions; those with gold bundles are learnt from.
+        sessions: Training sessions; those with gold bundles are learned from.
         knowledge: What was distilled from them.
         config: All settings.
         store: Keeps the artifacts; None for the default store in the cache folder.

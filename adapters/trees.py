@@ -22,7 +22,7 @@ class TokenTree:
         input_ids: Token ids: the prompt, then each branch.
         position_ids: The position each token has in its own sequence.
         branch_ids: 0 for the prompt, k for the k-th branch.
-        labels: The token itself where it is to be learnt, else ``IGNORED``.
+        labels: The token itself where it is to be learned, else ``IGNORED``.
     """
 
     input_ids: list[int]
@@ -37,7 +37,7 @@ def grow_tree(prompt: Sequence[int], branches: Sequence[tuple[Sequence[int], int
     Args:
         prompt: Token ids of the prompt.
         branches: Token ids of each branch, and how many of them at its beginning are given
-            rather than learnt; at least 1 where there are several, since the prompt's last token
+            rather than learned; at least 1 where there are several, since the prompt's last token
             cannot predict the first token of every branch.
     """
     start = len(prompt)

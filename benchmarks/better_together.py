@@ -56,7 +56,7 @@ def main(
     validation: Annotated[int, typer.Option(min=1, help="Validation sessions.")] = 24,
     test: Annotated[int, typer.Option(min=1, help="Test sessions.")] = 32,
     evaluations: Annotated[int, typer.Option(min=1, help="Of each prompt step.")] = 4,
-    threshold: Annotated[float, typer.Option(help="Score from which answers are learnt.")] = 0.8,
+    threshold: Annotated[float, typer.Option(help="Score from which answers are learned.")] = 0.8,
     epochs: Annotated[float, typer.Option(help="Passes of the base expert.")] = 6.0,
 ) -> None:
     """Tune prompt, weights and prompt again, and score every step."""
@@ -155,7 +155,7 @@ def show(record: dict[str, Any]) -> None:
     learnt, sessions = record["learnt"], record["config"]["sessions"]
     console.print(
         f"{sessions['val']} validation and {sessions['test']} test sessions; p: one-sided, against "
-        f"the program before. Learnt: gold of {learnt['gold']} sessions, {learnt['accepted']} of "
+        f"the program before. Learned: gold of {learnt['gold']} sessions, {learnt['accepted']} of "
         f"{learnt['asked']} answers. Chosen on validation: "
         f"{record['chosen_on_validation'] or 'before'}.",
         highlight=False,

@@ -2,7 +2,7 @@
 
     python -m benchmarks.quantity --data demo --output artifacts/quantity
 
-The annotation teacher distils from every sample. What bounds knowledge elsewhere is set so wide
+The annotation teacher distills from every sample. What bounds knowledge elsewhere is set so wide
 here that only the evidence does: a pattern needs two bundles, a rule two bundles of its own.
 """
 
@@ -143,7 +143,7 @@ def main(
     ] = 1e-6,
     split: Split = "train",
 ) -> None:
-    """Distil from samples of every strategy and ratio, and count."""
+    """Distill from samples of every strategy and ratio, and count."""
     pool = [session for session in load_split(data, options, split) if session.bundles is not None]
     if not pool:
         raise DataError(

@@ -1,4 +1,4 @@
-"""The `matched` protocol: one-to-one assignment by Jaccard. The one we optimise."""
+"""The `matched` protocol: one-to-one assignment by Jaccard. The one we optimize."""
 
 from routedk.eval.overlap import best_pairs, distinct, jaccard
 from routedk.eval.protocols import ItemSets, Score
@@ -52,7 +52,7 @@ def matched(gold: ItemSets, predicted: ItemSets) -> dict[str, Score]:
 
 
 def matched_f1(gold: ItemSets, predicted: ItemSets) -> float:
-    """The F1 of `matched` for one session, in [0, 1]: the metric that is optimised.
+    """The F1 of `matched` for one session, in [0, 1]: the metric that is optimized.
 
     Args:
         gold: Gold bundles as item sets.

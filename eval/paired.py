@@ -14,7 +14,7 @@ def paired_p(scores: Sequence[float], others: Sequence[float], *, seed: int) -> 
     If neither system were better, each session's difference could as well have had the other
     sign. The p-value is the share of all choices of signs whose mean difference is at least the
     observed one: exact where at most 13 sessions differ, else over 9,999 random choices and the
-    observed one. It tests the mean, which is what is optimised; Wilcoxon's test, which ranks the
+    observed one. It tests the mean, which is what is optimized; Wilcoxon's test, which ranks the
     differences first, can prefer a system that gains a little often and loses much seldom.
 
     Args:

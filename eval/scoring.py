@@ -67,7 +67,7 @@ class System:
 
     @property
     def f1(self) -> Interval:
-        """Matched F1, which is what RouteDK optimises."""
+        """Matched F1, which is what RouteDK optimizes."""
         return self.results["matched"]["f1"]
 
     @property

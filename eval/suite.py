@@ -49,7 +49,7 @@ def embedding_clusters(data: BaselineData) -> Clusters:
 
 
 def pair_clusters(data: BaselineData) -> Clusters | None:
-    """`pair-clusters`: the probability of a pair, learnt from training sessions' gold."""
+    """`pair-clusters`: the probability of a pair, learned from training sessions' gold."""
     pairs = fit_pairs(data.training, data.encoder)
     if pairs is None:
         return None
@@ -80,11 +80,11 @@ def score_baselines(
     catalogue: Sequence[Session],
     encoder: TitleEncoder,
 ) -> tuple[System, ...]:
-    """Score all baselines; there is no `pair-clusters` where no pair can be learnt from.
+    """Score all baselines; there is no `pair-clusters` where no pair can be learned from.
 
     Args:
         score: Scores the answers of a named system, with its ``config``, as it does all others.
-        scored: The sessions that it scores; nothing is learnt from them.
+        scored: The sessions that it scores; nothing is learned from them.
         training: As in `evaluate`, and so are the others.
         validation: Where none has gold, the training sessions choose the thresholds.
         catalogue: All sessions of the data set.

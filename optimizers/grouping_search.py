@@ -78,7 +78,7 @@ class GroupingSearch(Teleprompter):  # type: ignore[misc]
         Args:
             student: The program; it is not changed.
             trainset: Examples that the model of pairs learns from; without a validation set, what
-                the grouping is chosen on, and no such model is learnt.
+                the grouping is chosen on, and no such model is learned.
             teacher: Not used; DSPy's interface names it.
             valset: Examples to choose on.
 
@@ -140,7 +140,7 @@ def _best(
     Args:
         answered: Validation sessions, the candidates named for their items, and how these overlap.
         encoder: Embeds intents and titles.
-        learnt: A model of pairs to try beside the cosine.
+        learnt: A learned model of pairs, tried as well as the cosine.
     """
     told = all(overlap is not None for _, _, overlap in answered)
     kinds = product(dict.fromkeys((None, learnt)), (False, True) if told else (False,), WEIGHTS)

@@ -90,7 +90,7 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
             trainset: Examples whose sessions may be shown as neighbours.
             teacher: Not used; DSPy's interface names it.
             valset: Examples to score on, needed. None of them may be in the training set or have
-                been used to distil the knowledge.
+                been used to distill the knowledge.
 
         Returns:
             The compiled program; its ``trials`` say what was tried, with scores, and against

@@ -53,5 +53,5 @@ def check_apart(trainset: Sequence[Any], valset: Sequence[Any], knowledge: Knowl
         if both := sorted(scored & names):
             raise SettingError(
                 f"{len(both)} validation sessions are in {what}, e.g. {', '.join(both[:5])}: "
-                "scores on them would mean nothing (split again, or distil from the training split)"
+                "scores on them would mean nothing (split again, or distill training sessions)"
             )

@@ -8,7 +8,7 @@
 |        |                                               | teacher's              |              |
 
 All prompts have the program's instruction and layout; its demos stand in its own prompts only, and
-no prompt shows the gold of its own session. An answer is learnt in the form that the experts write;
+no prompt shows the gold of its own session. Answers are learned in the form that the experts write;
 what that form cannot say is left out.
 """
 
@@ -73,10 +73,10 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
         config: How to train; by default that of `train`, for the experts that can be trained. The
             student is that of the program's LM.
         metric: Of an example and a prediction: a number in [0, 1], higher is better.
-        threshold: The lowest score at which an answer of the program's is learnt from beside the
+        threshold: The lowest score at which an answer of the program's is learned from beside the
             gold, in [0, 1]; None learns from gold alone.
         num_threads: Calls to the LM at once.
-        store: Keeps what is trained: the same lessons are not learnt twice, and a killed training
+        store: Keeps what is trained: the same lessons are not learned twice, and a killed training
             run resumes. None for the default store in the cache folder.
 
     Attributes:
@@ -132,9 +132,9 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
                 ``dspy.context(lm=...)``, is a student in this process.
             trainset: Examples to learn from: the gold bundles of those that have some, and the
                 accepted answers to those that are annotated, also with "no bundle".
-            teacher: Program, or programs, whose answers are learnt under the student's prompts,
+            teacher: Program, or programs, whose answers are learned under the student's prompts,
                 instead of the student's own.
-            valset: Not learnt from; only checked to be apart from the training set.
+            valset: Not learned from; only checked to be apart from the training set.
 
         Returns:
             The program; its LM's ``launch_kwargs["experts"]`` names the folder of experts.
@@ -228,9 +228,9 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
 
 
 def _lesson(session: Session, answer: Any) -> _Lesson:
-    """An answer as it is to be learnt.
+    """An answer as it is to be learned.
 
-    Its thought is learnt where it says the bundles that were scored: a grouping may have made
+    Its thought is learned where it says the bundles that were scored: a grouping may have made
     others of it, and then one is made of these.
     """
     bundles = tuple(answer.bundles)

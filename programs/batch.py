@@ -44,7 +44,7 @@ def call_all(
         num_threads: Calls under way at once, at least 1.
 
     Raises:
-        Exception: That of the first value whose call failed; calls not yet begun are cancelled.
+        Exception: That of the first value whose call failed; calls not yet begun are canceled.
     """
     # Not dspy.Parallel: each makes a tqdm bar, though it is not shown, and of bars that sixteen
     # threads made at once one raised a KeyError.

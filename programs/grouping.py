@@ -26,7 +26,7 @@ class SimilarIntents:
     """Average-linkage clusters of items by intent and title, cut at a threshold.
 
     The similarity of two items is ``weight`` times that of their intents plus ``1 - weight`` times
-    that of their titles: the cosine of the titles' embeddings, or what a model has learnt of pairs.
+    that of their titles: the cosine of the titles' embeddings, or a learned model of pairs.
     Intents are compared by the cosine of their embeddings (each candidate of an item counts 1/rank,
     as the mean of its intents; an item without any is compared by its title alone), or by how much
     what the student might name for either overlaps, see `routedk.programs.intent_overlap`.

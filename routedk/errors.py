@@ -39,7 +39,7 @@ class AnswerError(RouteDKError, ValueError):
 
 
 class ArtifactError(RouteDKError, ValueError):
-    """A saved artefact (program, experts, router) is missing, damaged or of another kind."""
+    """A saved artifact (program, experts, router) is missing, damaged or of another kind."""
 
 
 class StudentError(RouteDKError, RuntimeError):

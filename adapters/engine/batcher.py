@@ -27,7 +27,7 @@ class Job:
     """What is asked for.
 
     Args:
-        future: Of its result; cancelled by a caller that no longer waits.
+        future: Of its result; canceled by a caller that no longer waits.
     """
 
     future: "Future[Any]" = field(default_factory=Future)

@@ -65,7 +65,7 @@ class StudentEngine(Unsaved):
 
     Callers of many threads and event loops share one worker, which runs what they ask for as
     batches. Requests of one prompt that meet in a batch share one computation of the prompt. A
-    caller that is cancelled has nothing more computed for it.
+    caller that is canceled has nothing more computed for it.
 
     Args:
         student: A routed student, or a plain one.

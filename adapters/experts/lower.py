@@ -20,7 +20,7 @@ def only_layers(decoder: Any, start: int, stop: int) -> Iterator[None]:
     """Let a transformers decoder run the layers ``start`` to ``stop`` only, inside the block.
 
     Args:
-        decoder: The model below the language-modelling head, with ``layers`` and ``config``.
+        decoder: The model below the language-modeling head, with ``layers`` and ``config``.
         start: First layer run; above 0 the decoder is to be given ``inputs_embeds``.
         stop: One past the last layer run.
     """

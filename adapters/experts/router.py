@@ -1,6 +1,6 @@
 """Fusions: where the gates over the experts come from.
 
-| name              | gates                                             | learnt |
+| name              | gates                                             | learned |
 |-------------------|---------------------------------------------------|--------|
 | `single:<expert>` | one expert alone                                  | no     |
 | `uniform`         | the same for all experts                          | no     |
@@ -56,7 +56,7 @@ class FixedFusion(nn.Module):
 
 
 class StaticFusion(nn.Module):
-    """Learnt gates that do not depend on the input; uniform at first."""
+    """Learned gates that do not depend on the input; uniform at first."""
 
     def __init__(self, num_experts: int) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class SoftmaxRouter(nn.Module):
         z = \frac{\mathrm{LayerNorm}(\bar x) - \mu}{\sigma \sqrt{H}}
 
     where :math:`\bar x` is the pooled prompt, by default the mean input embedding of the session's
-    tokens, and :math:`\mu` and :math:`\sigma` are the mean and the deviation of its normalised
+    tokens, and :math:`\mu` and :math:`\sigma` are the mean and the deviation of its normalized
     features over the sessions that the router is trained on (`fit_inputs`; 0 and 1 before).
     Sessions' mean embeddings differ little from each other: without :math:`\mu` one step of the
     optimizer moves all their gates alike, and without :math:`\sqrt{H}` it moves them to 0 and 1,

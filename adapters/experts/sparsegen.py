@@ -41,7 +41,7 @@ def sparsegen(scores: Tensor, lam: Tensor | float) -> Tensor:
 class SparsegenRouter(nn.Module):
     r"""Gates per token and layer, by `sparsegen`.
 
-    Scores are a linear map of the normalised hidden state, of length 1, that enters a decoder
+    Scores are a linear map of the normalized hidden state, of length 1, that enters a decoder
     layer, one map per layer; :math:`\lambda = 1 - \mathrm{softplus}(w \cdot \bar h + b)` is
     predicted per token by a map that all layers share, after LD-MoLE's shared predictor (its
     exact form is an assumption). All maps start at zero: uniform gates, and :math:`\lambda = 0`.

@@ -88,7 +88,7 @@ def training_rows(
     Args:
         tokenizer: The student's.
         sessions: Training sessions, with gold.
-        knowledge: Of which the expert sees its part; its thoughts are what is learnt.
+        knowledge: Of which the expert sees its part; its thoughts are what is learned.
         expert: Its name: base, rule or thought.
         form: What it learns to write.
     """
@@ -108,12 +108,12 @@ def encode_rows(
     writes: Writes,
     prompt: Callable[[Session], Prompt],
 ) -> list[TrainingRow]:
-    """One row per lesson; left out where it says nothing in the form that is learnt.
+    """One row per lesson; left out where it says nothing in the form that is learned.
 
     Args:
         tokenizer: The student's.
         lessons: Sessions with the bundles to learn, and their thoughts, empty where there is none.
-        writes: What is learnt.
+        writes: What is learned.
         prompt: Of a session.
     """
     rows = []
@@ -135,7 +135,7 @@ def encode_target(
         tokenizer: The student's.
         session: With gold.
         thought: Its thought; empty where there is none.
-        writes: What is learnt.
+        writes: What is learned.
     """
     if writes == "item-intents":
         return _encode_lines(tokenizer, session, thought)

@@ -84,7 +84,7 @@ def mean_gates(routed: RoutedStudent, pooled_BH: Tensor) -> list[float] | None:
 
 @torch.no_grad()
 def expert_losses(routed: RoutedStudent, rows: Sequence[PreparedRow], stage: Stage) -> Tensor:
-    """The loss of each expert alone on each row, per labelled token.
+    """The loss of each expert alone on each row, per labeled token.
 
     Args:
         routed: Its experts are run, one by one, by one-hot gates.

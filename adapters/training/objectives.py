@@ -75,9 +75,9 @@ class Objective(PreTrainedModel):  # type: ignore[misc]  # transformers is untyp
 
 
 class AnswerLoss(Objective):
-    """Mean cross-entropy of the labelled tokens under the fusion's gates.
+    """Mean cross-entropy of the labeled tokens under the fusion's gates.
 
-    The vocabulary's logits are computed at labelled tokens only; TRL's own loss computes them at
+    The vocabulary's logits are computed at labeled tokens only; TRL's own loss computes them at
     all tokens, which here costs more than the layers that are trained.
 
     Args:
@@ -102,10 +102,10 @@ class AnswerLoss(Objective):
 def token_losses(
     routed: RoutedStudent, batch: dict[str, Tensor], labels_BT: Tensor, stage: Stage
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of each labelled token of a batch of trees, under the gates now set.
+    """Cross-entropy of each labeled token of a batch of trees, under the gates now set.
 
     Returns:
-        The losses, *shape* (labelled tokens,), and each one's row.
+        The losses, *shape* (labeled tokens,), and each one's row.
     """
     student: Any = routed.student.model
     next_BT = labels_BT[:, 1:]

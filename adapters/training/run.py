@@ -93,7 +93,7 @@ class TrainingRun:
         """
         if "thought" in self.shape.experts and not shown["thought"].sessions:
             raise SettingError(
-                "no training session has a thought: distil thoughts from them first, or leave the "
+                "no training session has a thought: distill thoughts from them first, or leave the "
                 "thought expert out"
             )
         return {

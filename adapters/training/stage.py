@@ -27,7 +27,7 @@ class Stage:
         epochs: Passes over these rows; may be a fraction.
         learning_rate: Peak of the schedule (linear warm-up, then cosine).
         batch_size: Rows per step and process.
-        temperature: Of supervised router training; None where the answer is learnt.
+        temperature: Of supervised router training; None where the answer is learned.
         bf16: Whether a CPU multiplies in bfloat16.
         gradient_checkpointing: Whether the layers with experts are recomputed in the backward
             pass.

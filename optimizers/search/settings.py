@@ -1,4 +1,4 @@
-"""`TrialSettings`: what one trial of a search distils, trains and shows."""
+"""`TrialSettings`: what one trial of a search distills, trains and shows."""
 
 from collections.abc import Mapping
 from typing import Any

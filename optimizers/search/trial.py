@@ -52,7 +52,7 @@ class Built:
 
 
 class TrialRunner:
-    """Distils, trains, compiles and answers; what the store holds already is not made again.
+    """Distills, trains, compiles and answers; what the store holds already is not made again.
 
     Args:
         train: Training sessions.

@@ -24,7 +24,7 @@ def search(
 ) -> "optuna.Study":
     """Try combinations of knowledge, training and prompt, each scored on validation sessions.
 
-    Each trial distils, trains, compiles and answers; what trials have in common is made once. The
+    Each trial distills, trains, compiles and answers; what trials have in common is made once. The
     same call resumes a study that was interrupted and, beside others, joins it as a further worker.
 
     Args:

@@ -51,7 +51,7 @@ class Lesson:
     Args:
         turns: Questions and answers about its bundles, as demos.
         intents: Its last bundles and the intents that were inferred, as demos.
-        rules: What its feedback taught, neutralised.
+        rules: What its feedback taught, neutralized.
     """
 
     turns: Sequence[Fields]

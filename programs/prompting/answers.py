@@ -44,10 +44,10 @@ class ParsedAnswer:
 
     Args:
         bundles: Bundles of the session, in the answer's order, no item set twice.
-        thought: The thought before the answer, neutralised; empty where there is none.
+        thought: The thought before the answer, neutralized; empty where there is none.
         candidates: The candidates of each item, in item order, where the answer is a thought that
             names item intents and nothing else; otherwise empty.
-        dropped: What was not used, one description each, neutralised.
+        dropped: What was not used, one description each, neutralized.
         lone: Ids of items that were stated as a bundle of one, which is none.
         none: The answer states that there is no bundle.
     """

@@ -35,7 +35,7 @@ _ENTRY = re.compile(r"([1-9][0-9]{0,5})[.:)]?\s+(\S.*)")
 
 def clean_intent(intent: str) -> str:
     """An intent as it may stand in a thought: few words, none of the thought's own separators."""
-    # First neutralise: it can introduce separators, e.g. out of full-width ones.
+    # First neutralize: it can introduce separators, e.g. out of full-width ones.
     plain = neutralise(intent, 4 * ITEM_INTENT_WORDS).lower().translate(_SEPARATORS)
     words = plain.split()[:ITEM_INTENT_WORDS]
     while len(words) > 1 and len(" ".join(words)) > ITEM_INTENT_CHARACTERS:

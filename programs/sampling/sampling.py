@@ -102,7 +102,7 @@ def _hardest_first(pool: list[Session], scores: Scores) -> list[Session]:
 def _farthest_first(pool: list[Session], scores: Scores) -> list[Session]:
     """Each next session is the one farthest from all sessions before it (assumption).
 
-    A session is the normalised mean embedding of its titles, distance is one less the cosine, and
+    A session is the normalized mean embedding of its titles, distance is one less the cosine, and
     the distance from a set is that from its nearest member. Takes time and distances in the square
     of the pool.
 

@@ -1,1 +1,1 @@
-"""What distils knowledge from sessions: language models, and gold annotations."""
+"""What distills knowledge from sessions: language models, and gold annotations."""

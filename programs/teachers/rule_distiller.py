@@ -69,7 +69,7 @@ def reflect(session: Session, generator: BundleGenerator) -> list[str]:
         generator: See `reflecting_generator`.
 
     Returns:
-        At most three rules, neutralised.
+        At most three rules, neutralized.
 
     Source: the kinds of mistakes and self-reflection, AICL, arXiv 2312.16262; rules as
     distilled knowledge, arXiv 2504.17220. The wording of the prompts is ours.
@@ -92,7 +92,7 @@ def reflect(session: Session, generator: BundleGenerator) -> list[str]:
 
 
 def read_rules(text: str) -> list[str]:
-    """The rules in a teacher's answer: its lines without bullets, neutralised, none twice.
+    """The rules in a teacher's answer: its lines without bullets, neutralized, none twice.
 
     No rules are lines of fewer than four words, lines that name an item number, lines of an
     answer, and what models say around a list.

@@ -21,7 +21,7 @@ OutputFile = Annotated[Path, typer.Option("--output", metavar="FILE", help=_OUTP
 
 
 def print_json(value: object) -> None:
-    """Print a value as indented JSON, without colours."""
+    """Print a value as indented JSON, without colors."""
     typer.echo(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2))
 
 

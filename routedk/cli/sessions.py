@@ -123,6 +123,6 @@ def refuse_test_sessions(file: str, base: KnowledgeBase, test: Sequence[Session]
     names = sorted(sources_of(base) & {session.id for session in test})
     if names:
         raise SettingError(
-            f"{file}: made from {len(names)} test sessions, e.g. {names[0]!r}: distil from the "
+            f"{file}: made from {len(names)} test sessions, e.g. {names[0]!r}: distill from the "
             "training split, with the same --split-file and --seed"
         )

@@ -1,4 +1,4 @@
-"""How likely two items of a session belong to one bundle, learnt from gold bundles."""
+"""How likely two items of a session belong to one bundle, learned from gold bundles."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field

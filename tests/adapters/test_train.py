@@ -262,7 +262,7 @@ def test_the_gold_is_learnt_whatever_was_distilled(
     folder = train(sessions, fewer, replace(quick, fusion="uniform"), store=store)
     assert document(folder)["training"]["sessions"] == len(sessions)
     none = replace(knowledge, thoughts=())
-    with pytest.raises(SettingError, match="no training session has a thought: distil"):
+    with pytest.raises(SettingError, match="no training session has a thought: distill"):
         train(sessions, none, quick, store=store)
     two = replace(quick, expert_names=("base", "rule"))
     assert document(train(sessions, none, two, store=store))["experts"] == ["base", "rule"]

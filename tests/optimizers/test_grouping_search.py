@@ -131,7 +131,7 @@ def test_training_gold_says_which_titles_go_together(tmp_path: Path) -> None:
     compiled.save(tmp_path / "program.json")
     assert load_program(tmp_path / "program.json").grouping == compiled.grouping
     for other in (alone, scored):
-        assert other.grouping is None or other.grouping.pairs is None, "learnt of what is scored"
+        assert other.grouping is None or other.grouping.pairs is None, "learned of what is scored"
 
 
 def test_likelihoods_are_used_where_the_model_tells_them_and_they_score_higher() -> None:

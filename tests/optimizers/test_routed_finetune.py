@@ -63,7 +63,7 @@ def test_better_together(
 ) -> None:
     train, val = as_examples(sessions[:4]), as_examples(sessions[4:])
     frozen, before = weights(lm), texts(asking(lm), sessions)
-    # Any answer is learnt from: an untrained student gives few good ones.
+    # Any answer is learned from: an untrained student gives few good ones.
     w = RoutedFinetune(knowledge=knowledge, config=CONFIG, threshold=0.0, store=tmp_path)
     p = KnowledgeInjection(knowledge, CompileConfig(evaluations=2, threads=2))
     better = dspy.BetterTogether(metric=matched_f1_metric, p=p, w=w)

@@ -1,4 +1,4 @@
-"""The batcher's promises: batches, order, room, cancelling, errors, and the end."""
+"""The batcher's promises: batches, order, room, canceling, errors, and the end."""
 
 import asyncio
 import subprocess

@@ -57,7 +57,7 @@ def ids(pool: Sequence[Session], strategy: str, **options: Any) -> str:
 
 
 class WordEncoder:
-    """Normalised counts of a few words: quick, and with many ties."""
+    """Normalized counts of a few words: quick, and with many ties."""
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         counts = np.array([[text.count(word) for word in WORDS] for text in texts])
