@@ -1,8 +1,9 @@
-"""`generate`: sessions to bundles, no session answered twice.
+"""`generate`: sessions to bundles, with answers kept per chunk of 64 consecutive sessions.
 
-Consecutive sessions are answered in chunks. A chunk's answers are one artifact, under the hash of
-the program, the language model and the sessions. Inside a chunk each answer is logged as soon as
-it is there, so that a killed run continues behind its last answer.
+A chunk's answers are one artifact, under the hash of the program, the language model and the
+chunk's sessions: one session more in front shifts the chunks, and all are answered again. Inside a
+chunk each answer is logged as soon as it is there, so that a killed run continues after its last
+answer.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -76,10 +77,10 @@ def generate(
     lm: "dspy.LM | None" = None,
     store: ArtifactStore | str | Path | None = None,
 ) -> list[Answer]:
-    """The bundles of each session, in the sessions' order.
+    """Generate the bundles of each session, in the sessions' order.
 
-    Answers are kept in the artifact store: the same sessions, program and model are not answered
-    again, and a run that was interrupted resumes by itself.
+    Answers are kept in the artifact store per chunk of 64 consecutive sessions: the same chunk,
+    program and model are not answered again, and an interrupted run resumes by itself.
 
     Args:
         sessions: What to answer. Gold bundles are not looked at, and no session of a chunk of 64
@@ -112,7 +113,7 @@ def stream_answers(
     lm: "dspy.LM | None" = None,
     store: ArtifactStore | str | Path | None = None,
 ) -> Iterator[Answer]:
-    """As `generate`, but one chunk at a time: sessions may come without end, e.g. from a pipe.
+    """Generate answers one chunk at a time, for a stream of sessions; see `generate`.
 
     Settings are checked, and the model is loaded, when this is called.
     """
@@ -163,7 +164,7 @@ def _recipe(chunk: list[Session], program: "BundleGenerator", config: GenerateCo
 def _maker(
     chunk: list[Session], program: "BundleGenerator", config: GenerateConfig
 ) -> Callable[[Path, Path], None]:
-    """What answers a chunk, each session once."""
+    """Makes the artifact of a chunk, answering each session once."""
     from routedk.programs.batch import call_all
     from routedk.programs.consensus import Consensus
 

@@ -19,7 +19,7 @@ def resolve_lm(
     student: str | None = None,
     dtype: str | None = None,
 ) -> "dspy.LM":
-    """The ``dspy.LM`` that a config names, without DSPy's cache: answers are kept as artifacts.
+    """Make the ``dspy.LM`` that a config names, with DSPy's cache off.
 
     Args:
         lm: A model by its LiteLLM name, e.g. ``openai/gpt-4o-mini``.

@@ -26,7 +26,7 @@ class EncodedPrompt:
 def encode_prompt(
     tokenizer: Tokenizer, messages: Sequence[Message], items: Sequence[str] = ()
 ) -> EncodedPrompt:
-    """Render messages with the chat template and tokenise them.
+    """Render messages with the chat template and tokenize them.
 
     Args:
         tokenizer: The student's.

@@ -51,7 +51,7 @@ def load_student(
     dtype: str | None = None,
     wanted: str | None = None,
 ) -> Student:
-    """Load a student by folder, by hub name, or (the default one) from a package's wheel.
+    """Load a student from a folder, from the hub, or (the default one) from a package's wheel.
 
     Args:
         name: A local folder, or the name of any causal LM of transformers. The default name is
@@ -129,8 +129,8 @@ def find_student(name: str = DEFAULT_STUDENT, *, wanted: str | None = None) -> P
         return fetched
     if name != DEFAULT_STUDENT:
         raise StudentError(
-            f"no student {name!r}: it is no local folder, is not in the Hugging Face cache, "
-            "and the hub did not give it; name a folder, or unset HF_HUB_OFFLINE"
+            f"no student {name!r}: not a local folder, not in the Hugging Face cache, "
+            "and not available from the hub; name a folder, or unset HF_HUB_OFFLINE"
         )
     converted.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{converted}.lock"):
@@ -202,7 +202,7 @@ def _sha256(path: Path) -> bytes:
 
 
 def _save_as_safetensors(gguf: Path, folder: Path) -> None:
-    """Save dequantised weights: transformers refuses to save a model while it is marked GGUF."""
+    """Save dequantized weights: transformers refuses to save a model while it is marked GGUF."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 

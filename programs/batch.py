@@ -28,7 +28,7 @@ def generate_all(
         One prediction per session.
 
     Raises:
-        Exception: As `call_all`.
+        Exception: As for `call_all`.
     """
     return call_all(lambda session: program(session=session), sessions, num_threads=num_threads)
 

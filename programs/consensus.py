@@ -14,7 +14,7 @@ from routedk.types import Bundle, Session, bundle_sets
 
 
 class Consensus(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
-    """Samples n answers of a generator and gives the one that agrees most with the others.
+    """Samples n answers of a generator and returns the one that agrees most with the others.
 
     Works around a ``dspy.Module`` that takes ``session=`` and answers with ``bundles``, and with
     any ``dspy.LM``. Answers that could not be read have no vote; where none could, there are no
@@ -86,7 +86,7 @@ class Consensus(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
 
 
 def central_prediction(predictions: Sequence[Any]) -> Any:
-    """The prediction that agrees most with the others, for ``dspy.Ensemble(reduce_fn=...)``.
+    """Return the prediction that agrees most with the others, for ``dspy.Ensemble(reduce_fn=)``.
 
     It has the highest mean matched F1 against all, and is the first of equals. Predictions that
     could not be read have no vote; where none could, it is the first. (``dspy.majority`` counts

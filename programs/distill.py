@@ -1,4 +1,4 @@
-"""`distill`: knowledge from training sessions, made by a language model or read off annotations."""
+"""`distill`: knowledge from training sessions, by a language model or from annotations."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -50,7 +50,7 @@ def distill(
         (2, 40)
 
     Args:
-        sessions: Training sessions; those that nobody annotated add nothing.
+        sessions: Training sessions; those without annotations add nothing.
         config: All settings.
         lm: A ``dspy.LM`` that takes the place of the teacher that the config names.
         store: Where knowledge and answers are kept; None for the default store.
@@ -60,7 +60,7 @@ def distill(
     Raises:
         DataError: No session has gold bundles, or another process is asking the same teacher.
         SettingError: Settings do not fit the teacher.
-        LMError: The teacher failed in a way that would meet every session.
+        LMError: The teacher failed in a way that would affect every session.
     """
     artifact = distill_artifact(sessions, config, lm=lm, store=store, on_step=on_step)
     return read_knowledge(artifact.folder / KNOWLEDGE)
@@ -74,14 +74,14 @@ def distill_artifact(
     store: ArtifactStore | str | Path | None = None,
     on_step: OnStep | None = None,
 ) -> Artifact:
-    """As `distill`, but the artifact: ``knowledge.jsonl``, and ``report.json`` with what happened.
+    """Distill as `distill` does; returns the artifact: ``knowledge.jsonl`` and ``report.json``.
 
     Args:
-        sessions: As there.
-        config: As there.
-        lm: As there.
-        store: As there.
-        on_step: As there.
+        sessions: As for `distill`.
+        config: As for `distill`.
+        lm: As for `distill`.
+        store: As for `distill`.
+        on_step: As for `distill`.
     """
     config = config or DistillConfig()
     store = ArtifactStore.of(store)
@@ -137,7 +137,7 @@ def distill_artifact(
 def plan_distill(
     sessions: Sequence[Session], config: DistillConfig | None = None
 ) -> dict[str, "Tally"]:
-    """The calls, tokens and cost that distilling comes to at most; nothing is asked.
+    """Count the calls, tokens and cost of distilling, at most, without asking anything.
 
     A session without a mistake needs fewer calls than are counted here.
 
@@ -181,7 +181,7 @@ def _ask(
     """The sample, and what an LM teacher makes of it."""
     from routedk.programs.teachers.lm_teacher import lm_knowledge
 
-    # An answer that was cut short is not worth a warning: what is made of it is checked.
+    # An answer that was cut short needs no warning: its use is checked.
     logging.getLogger("dspy.clients.lm").setLevel(logging.ERROR)
     if _needs_scores(config):
         scores = difficulty_scores(pool, asker)

@@ -31,7 +31,7 @@ _NO_ANSWER = (AdapterParseError, ContextWindowExceededError)
 
 
 class BundleGenerator(dspy.Module):  # type: ignore[misc]
-    """Takes a `Session`, gives bundles, with any ``dspy.LM``.
+    """Generates the bundles of a `Session` with any ``dspy.LM``.
 
     The prediction has ``bundles`` (list of `Bundle`), ``thought``, ``candidates`` (of each item,
     where the answer names intents and nothing else), ``dropped`` (what the parser did not use),
@@ -95,24 +95,24 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         return copied
 
     def scorer(self) -> LineScorer:
-        """What tells the likelihoods of intents: the language model that would be asked now.
+        """The engine that scores the likelihoods of intents, from the LM that would be asked now.
 
         Raises:
-            SettingError: The model tells none.
+            SettingError: The model gives no likelihoods.
         """
         found = line_scorer(self.generate)
         if found is None:
             raise SettingError(
                 "this program compares intents by their likelihood, which only a student in this "
-                "process tells: run it under student_lm(...), or compile it for this language model"
+                "process gives: run it under student_lm(...), or compile it for this language model"
             )
         return found
 
     def check_lm(self) -> None:
-        """Check that the language model that would be asked now can tell all that is asked.
+        """Check that the language model that would be asked now supports this program.
 
         Raises:
-            SettingError: The grouping compares likelihoods, and the model tells none.
+            SettingError: The grouping compares likelihoods, and the model gives none.
         """
         if self.grouping is not None and self.grouping.by_likelihood:
             self.scorer()
@@ -157,19 +157,19 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         return prediction
 
     def overlap(self, session: Session, candidates: ItemCandidates) -> NDArray[np.float64]:
-        """How much the intents overlap that may be named for each two items.
+        """How much the possible intents of each two items overlap.
 
         Args:
             session: The session.
             candidates: Of each item, as an answer names them.
 
         Raises:
-            SettingError: The language model tells no likelihoods.
+            SettingError: The language model gives no likelihoods.
         """
         return intent_overlap(candidates, self.prompt(session), self.scorer())
 
     def fingerprint(self) -> str:
-        """A hash of all that the answers depend on: what `save` writes, trials left out."""
+        """A hash of everything that the answers depend on: what `save` writes, without trials."""
         return content_hash({**program_record(self), "trials": []})
 
     def save(self, path: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""How much the intents overlap that a student might name for two items, by its likelihoods."""
+"""How much the possible intents of two items overlap, by the student's likelihoods."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -14,7 +14,7 @@ from routedk.programs.usage import Usage, spend
 
 
 class LineScorer(Protocol):
-    """An engine that tells likelihoods, as the student's does."""
+    """An engine that scores likelihoods, as the student's does."""
 
     def score_lines(
         self, messages: Sequence[Message], lines: Sequence[str], texts: Sequence[str]
@@ -33,7 +33,7 @@ class LineScorer(Protocol):
 
 
 def line_scorer(predictor: Any) -> LineScorer | None:
-    """The engine of the language model that a predictor would ask now, if it tells likelihoods."""
+    """The engine of the language model that a predictor would ask now, if it scores likelihoods."""
     engine: Any = getattr(predictor.lm or dspy.settings.lm, "engine", None)
     return engine if hasattr(engine, "score_lines") else None
 

@@ -50,7 +50,7 @@ class _Knowledge(BaseModel):
 
 
 class SavedProgram(BaseModel):
-    """What a program's file holds."""
+    """The content of a program's file."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -1,4 +1,4 @@
-"""What calls to a language model cost: how many there were, and their tokens."""
+"""Counting the calls to a language model, and their tokens."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -34,7 +34,7 @@ class Usage:
 
 
 class Meter(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
-    """Stands among the calling modules, so that DSPy tells it of their calls."""
+    """Stands among the calling modules, so that DSPy reports their calls to it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,14 +58,14 @@ def metered() -> Iterator[Meter]:
     """
     meter = Meter()
     callers = [*(dspy.settings.caller_modules or []), meter]
-    # DSPy tells no calling module of its calls where history is off, and drops the oldest ones.
+    # Where history is off DSPy reports no calls to calling modules, and drops the oldest ones.
     size = max(_HISTORY, dspy.settings.max_history_size)
     with dspy.context(caller_modules=callers, disable_history=False, max_history_size=size):
         yield meter
 
 
 def spend(usage: Usage) -> None:
-    """Let the meters of this thread count what was asked of a student beside DSPy's calls.
+    """Let the meters of this thread count what a student was asked outside DSPy's calls.
 
     Args:
         usage: Its cost, e.g. that of likelihoods.

@@ -24,10 +24,10 @@ class EngineClosedError(RouteDKError, RuntimeError):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Job:
-    """What is asked for.
+    """A request in the batcher's queue.
 
     Args:
-        future: Of its result; canceled by a caller that no longer waits.
+        future: Its result; canceled by a caller that no longer waits.
     """
 
     future: "Future[Any]" = field(default_factory=Future)

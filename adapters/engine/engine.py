@@ -34,7 +34,7 @@ _TOKENS_PER_ITEM = 8
 
 
 class Unsaved:
-    """What DSPy needs of an engine to copy and save a program: nothing of the model goes along."""
+    """Lets DSPy copy and save a program without the model."""
 
     supports_response_schema = False
     supported_params = frozenset({"max_tokens", "temperature", "top_p", "seed", "n"})
@@ -49,7 +49,7 @@ class Unsaved:
 
     @classmethod
     def load_state(cls, state: dict[str, Any]) -> NoReturn:
-        """A saved program does not know its student.
+        """Always raises: a saved program does not hold its student.
 
         Raises:
             SettingError: Always; it says what to do.
@@ -223,10 +223,10 @@ def _messages_of(request: Request) -> list[layout.Message]:
 
 
 def engine_lm(engine: StudentEngine) -> dspy.LM:
-    """A ``dspy.LM`` over an engine, without DSPy's cache.
+    """Make a ``dspy.LM`` over an engine, with DSPy's cache off.
 
     Its name holds a hash of weights, precision, routing and answer form: all that an answer
-    depends on beside the request.
+    depends on besides the request.
     """
     base, routed = engine.generator.base, engine.generator.routed
     routing = "" if routed is None else routed.fingerprint()
@@ -251,7 +251,7 @@ def student_lm(
     max_batch: int = 16,
     max_queue: int = 1024,
 ) -> dspy.LM:
-    """The student as a ``dspy.LM``, in this process.
+    """Load the student as a ``dspy.LM`` in this process.
 
     Args:
         experts: Folder of trained experts; None for the student without experts.

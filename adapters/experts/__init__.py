@@ -1,1 +1,1 @@
-"""Experts over a frozen student, and what weighs them."""
+"""LoRA experts over a frozen student, and the gates that weigh them."""

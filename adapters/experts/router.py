@@ -85,7 +85,7 @@ class SoftmaxRouter(nn.Module):
     where gradients vanish. V starts at zero, so training starts from uniform fusion.
 
     Source: RouteDK (arXiv 2508.17250), input-aware router; that it is a softmax over the pooled
-    prompt is our assumption, the paper's text could not be had.
+    prompt is our assumption: the paper's text was not available.
 
     Args:
         hidden_size: Width H of the student's embeddings.

@@ -1,1 +1,1 @@
-"""Experts for engines that know nothing of routing."""
+"""Experts for engines without routing."""

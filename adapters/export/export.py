@@ -1,4 +1,4 @@
-"""Experts for engines that know nothing of routing: one plain LoRA, or merged weights.
+"""Experts for engines without routing: one plain LoRA, or merged weights.
 
 Both hold gates that are the same for every session.
 """
@@ -44,7 +44,7 @@ class ExportConfig:
 def export_experts(
     experts: str | Path, output: str | Path, config: ExportConfig | None = None
 ) -> Path:
-    """Write experts as one plain PEFT LoRA, or as full weights, with a card that says how to serve.
+    """Write experts as one plain PEFT LoRA, or as full weights, with a model card.
 
     Sessions are no longer routed each in its own way: evaluate before you serve it. Experts with
     gate 0 are left out, so ``single:<expert>`` keeps the expert's own rank.

@@ -1,6 +1,6 @@
 """What each expert sees and learns to write.
 
-| expert  | in its prompt beside the session | `item-intents` | `bundles`             |
+| expert  | in its prompt with the session   | `item-intents` | `bundles`             |
 |---------|----------------------------------|----------------|-----------------------|
 | base    | nothing                          | item intents   | bundles               |
 | rule    | the rules nearest to the session | item intents   | bundles               |
@@ -17,7 +17,7 @@ spoil each other's answers.
 thought expert writes the session's thought on a line before them.
 
 That in the default form the knowledge stands in the context and not in the target is one reading
-of RouteDK (arXiv 2508.17250), whose text could not be had, and that the thought expert writes the
+of RouteDK (arXiv 2508.17250), whose text was not available, and that the thought expert writes the
 thought itself is another: both are assumptions.
 """
 

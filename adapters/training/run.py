@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 class TrainingRun:
-    """Trains what a config asks for, each part once.
+    """Trains the experts and router of a config, each once.
 
     Args:
         config: All settings.

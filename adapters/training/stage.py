@@ -20,7 +20,7 @@ _ROUTER_RATE = 2e-2
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """What differs between the stages of a training run.
+    """Settings that differ between the stages of a training run.
 
     Args:
         share: Share of the rows used, a seeded sample, in (0, 1].

@@ -20,7 +20,7 @@ _WARMUP_STEPS = 5
 
 
 class LossBar(ProgressCallback):  # type: ignore[misc]  # transformers is untyped here
-    """The trainer's progress bar, with the loss beside it instead of a line per step."""
+    """The trainer's progress bar, showing the loss instead of a line per step."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **more: Any) -> None:
         """Show the latest loss."""

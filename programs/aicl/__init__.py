@@ -1,1 +1,1 @@
-"""AICL, the peer: in-context learning with self-correction and feedback."""
+"""AICL, a competing method: in-context learning with self-correction and feedback."""

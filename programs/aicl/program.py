@@ -28,7 +28,7 @@ _AROUND_INTENT = " -*•\"'`.,;"
 
 
 class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
-    """Takes a `Session`, gives bundles, after a dialogue about its nearest training sessions.
+    """Generates the bundles of a `Session` after a dialogue about its nearest training sessions.
 
     On each neighbour the LM states bundles, infers the intent of each, and states the bundles
     again, given the intents (self-correction: no gold is seen). Then its bundles are compared

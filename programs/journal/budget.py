@@ -1,4 +1,4 @@
-"""What calls of a language model cost, and the error where a budget leaves no room for one."""
+"""The cost of language model calls, and the error for a call that exceeds the budget."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ class BudgetError(RouteDKError, LMError):  # type: ignore[misc]  # DSPy is untyp
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What calls came to.
+    """Number, tokens and cost of language model calls.
 
     Args:
         calls: Calls that were answered.
@@ -53,7 +53,7 @@ class Tally:
 
 
 def price(model: str, input_tokens: int, output_tokens: int) -> float | None:
-    """What a call costs in US dollars by LiteLLM's table; None for a model that is not in it.
+    """The cost of a call in US dollars by LiteLLM's table; None for a model not in the table.
 
     Args:
         model: LiteLLM's name of the model.

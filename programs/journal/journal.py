@@ -1,4 +1,4 @@
-"""The journal of a teacher: its answered calls, one a line, and what a run may still spend."""
+"""The journal of a teacher: its answered calls, one per line, and what a run may still spend."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,7 +40,7 @@ _KEPT = TypeAdapter(KeptAnswer)
 
 
 class Journal:
-    """The answers of one teacher, and the budget of one run; threads may share it.
+    """Keeps the answers of one teacher and the budget of one run; threads may share it.
 
     Made by `open_journal`.
 
@@ -89,7 +89,7 @@ class Journal:
 
     @contextmanager
     def reserved(self, most: Tally) -> Iterator[None]:
-        """Set aside the most that a call may come to, while it is made and its answer added.
+        """Reserve the most that a call may cost, while it is made and its answer added.
 
         Waits for calls under way to leave room for it.
 
@@ -137,9 +137,9 @@ def open_journal(
 
     Args:
         path: The file; it and its folder are made where they are missing.
-        run: As `Journal`.
-        max_tokens: As there.
-        max_cost: As there.
+        run: As for `Journal`.
+        max_tokens: As for `Journal`.
+        max_cost: As for `Journal`.
 
     Raises:
         DataError: Another process has it open, it cannot be read or written, or a line is broken.

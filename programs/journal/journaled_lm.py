@@ -96,7 +96,7 @@ class JournalEngine:
     def _kept(self, response: Response, key: str, size: int) -> KeptAnswer:
         # Half a surrogate pair cannot be written as UTF-8.
         text = (response.message.text or "").encode(errors="replace").decode()
-        # A server that counts nothing reports None or, through LiteLLM, 0: bytes are no fewer.
+        # A server that counts no tokens reports None or, through LiteLLM, 0: bytes are no fewer.
         read = response.usage.input_tokens or size
         written = response.usage.output_tokens or len(text.encode())
         if not written:
@@ -117,7 +117,7 @@ def journaled_lm(lm: Any, journal: Journal) -> Any:
     A question is the messages and options of a call. A call waits while calls under way could use
     up what is left of the journal's budget, and raises `BudgetError` where it could do so alone: it
     is taken to come to at most a token per byte of its prompt and the model's ``max_tokens``. What
-    a server bills for calls that fail is not known here.
+    a server bills for failed calls is not known.
 
     Args:
         lm: The language model; its connection and retries are used, DSPy's cache is not.

@@ -48,7 +48,7 @@ def utilization_of(name: str | None) -> Utilization | None:
     """The utilization of this name; None, no utilization, leaves the choice free.
 
     Raises:
-        SettingError: There is none of this name.
+        SettingError: There is no utilization of this name.
     """
     if name is not None and name not in UTILIZATIONS:
         raise SettingError(f"utilization {name!r}: allowed are {', '.join(UTILIZATIONS)}")

@@ -40,7 +40,7 @@ _NONE = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedAnswer:
-    """What an answer says.
+    """The bundles, thought and candidates read from an answer.
 
     Args:
         bundles: Bundles of the session, in the answer's order, no item set twice.
@@ -65,7 +65,7 @@ def _note(problem: str, text: str) -> str:
 
 
 def _split_thought(text: str) -> tuple[str, list[str]]:
-    """Cut an answer into its thought and the lines beside it, both unchecked."""
+    """Cut an answer into its thought and its other lines, both unchecked."""
     thoughts: list[str] = _THINK.findall(text)
     lines = []
     for line in map(str.strip, _THINK.sub("\n", text).splitlines()):

@@ -1,4 +1,4 @@
-"""The items of the session that a language model is being asked about, beside the prompt's text.
+"""The items of the session that a language model is being asked about, apart from the prompt.
 
 An engine that decodes line by line needs them, and a prompt is text: `BundleLayout` announces them
 around each call, and the engine reads them on the caller's thread or task.
@@ -13,7 +13,7 @@ _ITEMS: ContextVar[tuple[str, ...]] = ContextVar("asked_items", default=())
 
 @contextmanager
 def asking(items: tuple[str, ...]) -> Iterator[None]:
-    """Announce the items of the calls within the block.
+    """Announce the session's items to the engine for the calls within the block.
 
     Args:
         items: The session's numbered lines, as `Prompt.items` has them.
@@ -26,5 +26,5 @@ def asking(items: tuple[str, ...]) -> Iterator[None]:
 
 
 def asked_items() -> tuple[str, ...]:
-    """The numbered lines of the session asked about; empty outside a request for bundles."""
+    """The item lines of the session being asked about; empty outside a request for bundles."""
     return _ITEMS.get()

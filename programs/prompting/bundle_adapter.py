@@ -15,8 +15,8 @@ class BundleLayout(dspy.ChatAdapter):  # type: ignore[misc]  # DSPy is untyped h
     """Renders ``GenerateBundles``, or a signature with its field names.
 
     Patterns and rules stand in the system message of the request, similar sessions and items in
-    the user message; demos are complete user and assistant turns. A completion is not taken
-    apart: whether it is valid depends on its session, which an adapter does not know (see
+    the user message; demos are complete user and assistant turns. A completion is not
+    parsed here: whether it is valid depends on its session, which an adapter does not know (see
     `read_answer`). The session's items are announced to the engine (see `asked_items`).
     """
 
@@ -25,7 +25,7 @@ class BundleLayout(dspy.ChatAdapter):  # type: ignore[misc]  # DSPy is untyped h
         super().__init__(use_json_adapter_fallback=False)
 
     def __call__(self, lm: Any, lm_kwargs: Any, signature: Any, demos: Any, inputs: Any) -> Any:
-        """Ask the language model, its session's items announced."""
+        """Ask the language model, announcing its session's items."""
         with asking(_items(inputs)):
             return super().__call__(lm, lm_kwargs, signature, demos, inputs)
 
@@ -50,7 +50,7 @@ class BundleLayout(dspy.ChatAdapter):  # type: ignore[misc]  # DSPy is untyped h
         return layout.assistant_content(outputs.get("bundles") or "", outputs.get("thought") or "")
 
     def format_finetune_data(self, signature: Any, demos: Any, inputs: Any, outputs: Any) -> Any:
-        """DSPy's training data, the session's numbered lines beside the messages as ``items``."""
+        """DSPy's training data: the messages, and the session's numbered lines as ``items``."""
         data = super().format_finetune_data(signature, demos, inputs, outputs)
         return {**data, "items": list(_items(inputs))}
 

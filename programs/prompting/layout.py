@@ -37,7 +37,7 @@ THOUGHT_PREFIX = "Thought:"
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A request for one session's bundles.
+    """The messages that ask for one session's bundles.
 
     Args:
         messages: The chat messages, the system's first.

@@ -1,6 +1,6 @@
 """The question a student is asked, as a DSPy signature.
 
-Its instruction stands in ``generate.txt`` beside this module, so that code that must not import
+Its instruction stands in ``generate.txt`` next to this module, so that code that must not import
 dspy reads the same text.
 """
 

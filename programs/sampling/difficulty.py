@@ -1,6 +1,6 @@
 """How difficult sessions are: the scores of a model's answers, and their file.
 
-The file is JSONL, one session a line::
+The file is JSONL, one session per line::
 
     {"session_id": "s1", "score": 0.4583}
 """
@@ -50,7 +50,7 @@ def difficulty_scores(sessions: Sequence[Session], asker: "Asker") -> dict[str, 
     Raises:
         BudgetError: The model is a teacher whose budget is used up.
         RouteDKError: The model refuses every session.
-        LMError: It failed in a way that would meet every session.
+        LMError: It failed in a way that would affect every session.
     """
     from routedk.eval.matched import matched_f1
     from routedk.programs.generator import BundleGenerator
@@ -69,10 +69,10 @@ def difficulty_scores(sessions: Sequence[Session], asker: "Asker") -> dict[str, 
 def score_sessions(
     sessions: Sequence[Session], lm: Any, *, store: ArtifactStore | str | Path | None = None
 ) -> Path:
-    """The file of a model's `difficulty_scores`, made once: for ``DistillConfig(scores=...)``.
+    """Score how well a model answers each session; gives the file for ``DistillConfig(scores=)``.
 
     Args:
-        sessions: Training sessions; those that nobody annotated get no score.
+        sessions: Training sessions; those without annotations get no score.
         lm: The base model.
         store: Where the file is kept; None for the default store.
     """

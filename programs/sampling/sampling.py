@@ -2,7 +2,7 @@
 
 A strategy orders the whole pool, and a sample is the beginning of that order, so a smaller ratio's
 sample is inside a larger one's. The study (arXiv 2504.17220) names the strategies random, length,
-diversity and difficulty; its text could not be had in full, so what exactly each puts first is an
+diversity and difficulty; its full text was not available, so what exactly each puts first is an
 assumption, stated at each function.
 """
 
@@ -24,7 +24,7 @@ def sample_sessions(
     seed: int,
     scores: Scores | None = None,
 ) -> list[Session]:
-    """The sample, in the order of the pool.
+    """Sample sessions by a strategy, in the order of the pool.
 
     Args:
         sessions: The pool; ids distinct.

@@ -20,12 +20,12 @@ _Piece = TypeVar("_Piece", Pattern, Rule, Thought)
 
 
 def is_domain_name(text: str) -> bool:
-    """Whether a domain can be called so: letters, digits, ``_``, ``.`` and ``-``."""
+    """Whether this is a valid domain name: letters, digits, ``_``, ``.`` and ``-``."""
     return _NAME.fullmatch(text) is not None
 
 
 def of_domain(knowledge: KnowledgeBase, name: str) -> KnowledgeBase:
-    """The knowledge with each session id, in thoughts and in provenance, as ``NAME:id``.
+    """Mark knowledge as another domain's: its session ids become ``NAME:id``.
 
     Args:
         knowledge: Of another domain than the one it is to be used for.
@@ -51,7 +51,7 @@ def of_domain(knowledge: KnowledgeBase, name: str) -> KnowledgeBase:
 
 
 def accumulate(bases: Sequence[KnowledgeBase]) -> KnowledgeBase:
-    """Merge knowledge bases; what is said twice is kept once, where it was said first.
+    """Merge knowledge bases, dropping repetitions.
 
     Patterns are the same that have the same categories, rules that have the same text, whatever
     its case. What is kept has the numbers and wording of the first, and the sources, tokens and
@@ -83,7 +83,7 @@ def _once(pieces: Iterable[_Piece]) -> tuple[_Piece, ...]:
 
 
 def joint_provenance(sources: Sequence[Provenance]) -> Provenance:
-    """Where a piece comes from that several say: all their teachers, sessions, tokens and cost."""
+    """The provenance of a piece found in several bases: all teachers, sessions, tokens and cost."""
     teachers = [teacher for source in sources for teacher in source.teacher.split(" + ")]
     return Provenance(
         teacher=" + ".join(dict.fromkeys(teachers)),

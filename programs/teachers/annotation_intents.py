@@ -1,4 +1,4 @@
-"""Which intent each item serves, read off gold bundles and the titles around them."""
+"""Which intent each item serves, from gold bundles and the titles around them."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence

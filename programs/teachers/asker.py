@@ -72,7 +72,7 @@ class Asker:
 
         Raises:
             RouteDKError: The language model refuses every session.
-            LMError: It failed in a way that would meet every session.
+            LMError: It failed in a way that would affect every session.
         """
         done = count(1)
         failed: dict[str, Exception] = {}

@@ -38,7 +38,7 @@ def lm_knowledge(sessions: Sequence[Session], config: DistillConfig, asker: Aske
 
     Raises:
         RouteDKError: The teacher refuses every session.
-        LMError: It failed in a way that would meet every session.
+        LMError: It failed in a way that would affect every session.
 
     Source: three formats, progressively distilled: arXiv 2504.17220.
     """

@@ -92,7 +92,7 @@ def test_then_the_wheel(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_another_student_has_no_wheel(cache: Path) -> None:
-    with pytest.raises(StudentError, match="no student 'some/model': it is no local folder"):
+    with pytest.raises(StudentError, match="no student 'some/model': not a local folder"):
         find_student("some/model")
 
 
