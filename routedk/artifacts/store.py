@@ -14,18 +14,20 @@ is there for the next one to resume from.
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
 from routedk.artifacts.recipe import Recipe
 from routedk.cache import cache_folder
-from routedk.errors import ArtifactError
+from routedk.errors import ArtifactError, SettingError
 from routedk.files import write_json
 
 MANIFEST = "manifest.json"
@@ -54,10 +56,15 @@ class ArtifactStore:
 
     Args:
         folder: Made with the first artifact; None for ``store`` in RouteDK's cache folder.
+
+    Raises:
+        SettingError: It is a file.
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
         self.root = Path(folder or cache_folder() / "store").resolve()
+        if self.root.is_file():
+            raise SettingError(f"store {folder}: it is a file, name a folder")
 
     @staticmethod
     def of(store: "ArtifactStore | str | Path | None") -> "ArtifactStore":
@@ -89,9 +96,7 @@ class ArtifactStore:
     def find(self, recipe: Recipe) -> Artifact | None:
         """The artifact of a recipe, where the store has it; else None."""
         folder = self.folder(recipe.stage, recipe.key)
-        try:
-            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        if not (manifest := read_manifest(folder)):
             return None
         # The time of its last use, which `prune` goes by; a store may be read-only.
         with suppress(OSError):
@@ -132,7 +137,7 @@ class ArtifactStore:
         manifest = {"key": recipe.key, "seconds": seconds, "created": created}
         write_json(out / MANIFEST, recipe.to_dict() | manifest)
         _flush(out)
-        # What a removal that was cut short has left there.
+        # What a removal that was cut short has left there, or an artifact that was damaged.
         shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         out.rename(target)
@@ -148,6 +153,16 @@ def _flush(folder: Path) -> None:
                 os.fsync(file.fileno())
 
 
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of an artifact or a copy of one; empty where none is, or not one of ours."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    ours = isinstance(manifest, dict) and manifest.keys() >= {"stage", "key", "version", "seconds"}
+    return manifest if ours else {}
+
+
 def copy_artifact(artifact: Artifact | Path, output: str | Path) -> None:
     """Copy an artifact, or a folder, to where a user wants it; it appears whole or not at all.
 
@@ -160,17 +175,14 @@ def copy_artifact(artifact: Artifact | Path, output: str | Path) -> None:
     """
     source = artifact.folder if isinstance(artifact, Artifact) else artifact
     target = Path(output).resolve()
-    check_output(output)
     target.parent.mkdir(parents=True, exist_ok=True)
-    half = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    shutil.rmtree(half, ignore_errors=True)
-    try:
-        shutil.copytree(source, half)
+    with tempfile.TemporaryDirectory(prefix=".routedk-", dir=target.parent) as scratch:
+        copy = shutil.copytree(source, Path(scratch) / "copy")
+        # As late as can be: what is there now is what would be replaced.
+        check_output(output)
         if target.exists():
-            shutil.rmtree(target)
-        half.rename(target)
-    finally:
-        shutil.rmtree(half, ignore_errors=True)
+            target.rename(Path(scratch) / "replaced")
+        copy.rename(target)
 
 
 def check_output(output: str | Path) -> None:
@@ -181,6 +193,6 @@ def check_output(output: str | Path) -> None:
     """
     target = Path(output)
     if target.exists() and not (
-        target.is_dir() and ((target / MANIFEST).is_file() or not any(target.iterdir()))
+        target.is_dir() and (read_manifest(target) or not any(target.iterdir()))
     ):
         raise ArtifactError(f"{output}: exists already: name another folder, or remove it")

@@ -1,6 +1,5 @@
 """Upkeep of a store: what it holds, finished or not, and the removal of what nobody uses."""
 
-import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 
 from filelock import Timeout
 
-from routedk.artifacts.store import MANIFEST, ArtifactStore
+from routedk.artifacts.store import MANIFEST, ArtifactStore, read_manifest
 from routedk.errors import SettingError
 
 _DAY = 86_400.0
@@ -29,7 +28,7 @@ class Entry:
         folder: Where its files are.
         size: Bytes of all of them.
         used: When it was last made, found or written to, in seconds since 1970.
-        manifest: What its manifest says; empty where it is not finished.
+        manifest: What its manifest says; empty where it is not finished or damaged.
     """
 
     stage: str
@@ -123,7 +122,6 @@ def prune(store: ArtifactStore, config: PruneConfig) -> list[Entry]:
 
 
 def _entry(stage: str, key: str, folder: Path) -> Entry:
-    manifest = folder / MANIFEST
     stats = [path.stat() for path in (folder, *folder.rglob("*"))]
     return Entry(
         stage=stage,
@@ -131,5 +129,5 @@ def _entry(stage: str, key: str, folder: Path) -> Entry:
         folder=folder,
         size=sum(stat.st_size for stat in stats if S_ISREG(stat.st_mode)),
         used=max(stat.st_mtime for stat in stats),
-        manifest=json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else {},
+        manifest=read_manifest(folder),
     )

@@ -12,7 +12,7 @@ from routedk import __version__
 from routedk.artifacts import ArtifactStore, Recipe, check_output, copy_artifact
 from routedk.artifacts.store import MANIFEST
 from routedk.artifacts.upkeep import entries
-from routedk.errors import ArtifactError
+from routedk.errors import ArtifactError, SettingError
 
 WORKER = Path(__file__).with_name("store_worker.py")
 
@@ -81,10 +81,14 @@ def test_a_failing_maker_leaves_no_part_but_its_work(tmp_path: Path) -> None:
     assert not any((tmp_path / "work").iterdir())
 
 
-def test_what_has_no_manifest_is_made_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", [None, "", '{"stage": "to', "[]", "{}", "\0\0"])
+def test_what_has_no_manifest_is_made_again(tmp_path: Path, damaged: str | None) -> None:
     store = ArtifactStore(tmp_path)
     made = store.obtain(recipe(), write)
     (made.folder / MANIFEST).unlink()
+    if damaged is not None:
+        (made.folder / MANIFEST).write_text(damaged)
+    assert entries(store)[0].manifest == {}
     assert store.find(recipe()) is None
     assert not store.obtain(recipe(), write).reused
     assert store.obtain(recipe(), never).reused
@@ -185,9 +189,11 @@ def test_a_copy_appears_where_a_user_wants_it(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     check_output(tmp_path / "mine")
     (tmp_path / "mine" / "thesis.txt").write_text("")
+    (tmp_path / "mine" / MANIFEST).write_text('{"name": "web", "version": 3}')
     for place in (tmp_path / "mine", tmp_path / "mine" / "thesis.txt"):
         with pytest.raises(ArtifactError, match="exists already: name another folder"):
             copy_artifact(artifact, place)
+    assert (tmp_path / "mine" / "thesis.txt").exists()
 
 
 def test_a_store_is_named_by_itself_by_its_folder_or_by_nothing(
@@ -198,3 +204,6 @@ def test_a_store_is_named_by_itself_by_its_folder_or_by_nothing(
     assert store.root == tmp_path / "store"
     assert ArtifactStore.of(store) is store
     assert ArtifactStore.of(str(tmp_path)).root == tmp_path
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingError, match="file: it is a file, name a folder"):
+        ArtifactStore(tmp_path / "file")

@@ -10,6 +10,7 @@ from routedk.data.knowledge_file import read_knowledge
 
 from .conftest import Run, records, write_records
 
+MANIFEST = {"stage": "experts", "key": "0", "version": "0", "seconds": 1.0}
 ROUTING = {
     "schema": 2,
     "student": {"name": "tiny", "fingerprint": "0"},
@@ -33,7 +34,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Any, ..
         folder = tmp_path / "artifact"
         folder.mkdir(exist_ok=True)
         (folder / "routing.json").write_text(json.dumps(ROUTING))
-        (folder / "manifest.json").write_text("{}")
+        (folder / "manifest.json").write_text(json.dumps(MANIFEST))
         return folder
 
     monkeypatch.setattr(routedk, "train", train, raising=False)
