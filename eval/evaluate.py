@@ -1,4 +1,4 @@
-"""`evaluate`: answers, and the baselines beside them, against gold bundles."""
+"""`evaluate`: scores answers and baselines against gold bundles."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass

@@ -1,18 +1,18 @@
-"""The `matched` protocol: one-to-one assignment by Jaccard. The one we optimize."""
+"""The `matched` protocol: one-to-one assignment by Jaccard; RouteDK optimizes this one."""
 
 from routedk.eval.overlap import best_pairs, distinct, jaccard
 from routedk.eval.protocols import ItemSets, Score
 
 
 def matched_pairs(gold: ItemSets, predicted: ItemSets) -> list[tuple[int, int, float]]:
-    """Which predicted bundle stands for which gold bundle.
+    """Match predicted bundles with gold bundles, one to one.
 
     Args:
         gold: Gold bundles of one session.
         predicted: Predicted bundles of the same session.
 
     Returns:
-        (index in gold, index in predicted, Jaccard) of the one-to-one assignment that maximises
+        (index in gold, index in predicted, Jaccard) of the one-to-one assignment that maximizes
         the sum of Jaccard; pairs without a shared item are left out.
     """
     weights = [[jaccard(g, p) for p in predicted] for g in gold]
@@ -52,7 +52,7 @@ def matched(gold: ItemSets, predicted: ItemSets) -> dict[str, Score]:
 
 
 def matched_f1(gold: ItemSets, predicted: ItemSets) -> float:
-    """The F1 of `matched` for one session, in [0, 1]: the metric that is optimized.
+    """Compute the F1 of `matched` for one session, in [0, 1]: the metric that is optimized.
 
     Args:
         gold: Gold bundles as item sets.

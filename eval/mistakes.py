@@ -12,7 +12,7 @@ Kind: TypeAlias = Literal["correct", "invalid", "contains irrelevant", "misses s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What one predicted bundle is, beside the gold bundle it comes nearest to.
+    """How one predicted bundle compares with the nearest gold bundle.
 
     Args:
         predicted: The predicted items.
@@ -32,7 +32,7 @@ class Verdict:
 
 
 def judge(gold: ItemSets, predicted: Sequence[Collection[str]]) -> list[Verdict]:
-    """Say of each predicted bundle which of the five kinds it is.
+    """Assign each predicted bundle one of the five kinds.
 
     ==================== =========================================================================
     correct              the same items as a gold bundle
@@ -45,7 +45,7 @@ def judge(gold: ItemSets, predicted: Sequence[Collection[str]]) -> list[Verdict]
     Args:
         gold: Gold bundles of one session.
         predicted: Predicted bundles of the same session, as they were stated: one item is
-            allowed here, so that a bundle that is too small can be told.
+            allowed here, so that a bundle that is too small is recognized.
 
     Returns:
         One verdict per predicted bundle, in their order.

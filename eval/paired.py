@@ -9,7 +9,7 @@ RESAMPLES = 9999
 
 
 def paired_p(scores: Sequence[float], others: Sequence[float], *, seed: int) -> float:
-    """How often chance alone would give a mean difference as high as this one.
+    """Compute how often chance alone would give a mean difference as high as this one.
 
     If neither system were better, each session's difference could as well have had the other
     sign. The p-value is the share of all choices of signs whose mean difference is at least the
@@ -28,10 +28,10 @@ def paired_p(scores: Sequence[float], others: Sequence[float], *, seed: int) -> 
     Raises:
         ValueError: The lists differ in length.
 
-    Source: Fisher's randomisation test for paired samples (The Design of Experiments, 1935).
+    Source: Fisher's randomization test for paired samples (The Design of Experiments, 1935).
     """
     if len(scores) != len(others):
-        raise ValueError(f"{len(scores)} scores beside {len(others)}: they must be of one list")
+        raise ValueError(f"{len(scores)} scores and {len(others)}: they must be equally many")
     from scipy.stats import permutation_test
 
     differences_N = np.round(np.subtract(scores, others, dtype=np.float64), 12)

@@ -1,4 +1,4 @@
-"""Predictions on disk: JSONL, one session a line, checked against the sessions they are for."""
+"""Predictions on disk: JSONL, one session per line, checked against the sessions they are for."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ _LINE = TypeAdapter(_Line)
 
 
 def make_answer(session_id: str, bundles: Iterable[tuple[Sequence[str], str]]) -> Answer:
-    """An answer of raw bundles; what is not a valid bundle is dropped, with the reason.
+    """Make an answer from raw bundles; invalid ones are dropped, with the reason.
 
     Args:
         session_id: The session.
@@ -64,7 +64,7 @@ def read_predictions(path: str | Path, sessions: Iterable[Session]) -> list[Answ
         problem = hint = ""
         if name in lines:
             problem = f"session {name!r} again, after line {lines[name]}"
-            hint = "one line a session, with all its bundles"
+            hint = "one line per session, with all its bundles"
         elif name not in known:
             problem = f"the data set has no session {name!r}"
             hint = "predict sessions of this data set; --untitled drop removes sessions too"

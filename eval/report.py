@@ -1,4 +1,4 @@
-"""A report: what was reached, under which settings, with which versions."""
+"""`Report`: the results of an evaluation, its settings and versions."""
 
 import platform
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ _PACKAGES = ("routedk", "numpy", "scipy", "scikit-learn", "sentence-transformers
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Everything an evaluation says.
+    """Results of an evaluation: the system, the baselines, settings and versions.
 
     Args:
         config: Settings that all systems share; a caller may add what the data was.

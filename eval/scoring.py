@@ -24,7 +24,7 @@ METRICS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """How much an evaluation rests on.
+    """Numbers of sessions and bundles behind an evaluation.
 
     Args:
         sessions: Sessions with gold bundles: those that are scored.
@@ -46,14 +46,14 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """One line of a table: a system and what it reached.
+    """Scores, counts and settings of one evaluated system.
 
     Args:
         name: Public name.
         results: Protocol, then metric, to its mean and interval.
         counts: What they rest on.
         session_f1: Matched F1 of each scored session, in order, for paired comparisons.
-        intents: How good the intents are; None where nobody asked or there are none.
+        intents: How good the intents are; None where they were not asked for or there are none.
         config: Settings of its own, e.g. a threshold and what it was chosen on. ``leaks`` says
             that something other than titles gives part of the answer away.
     """

@@ -17,7 +17,7 @@ from routedk.types import Answer, Bundle, Session
 
 @dataclass(frozen=True, slots=True)
 class BaselineData:
-    """What a baseline may learn from.
+    """Sessions and encoder that a baseline may use.
 
     Args:
         catalogue: All sessions of the data set; their titles, never their bundles, are used.

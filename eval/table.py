@@ -19,7 +19,7 @@ _COLUMNS = {
 
 
 def report_table(report: "Report") -> Table:
-    """One line a system: the system under test first, then the baselines.
+    """One line per system: the system under test first, then the baselines.
 
     P is precision, R recall, EM exact match, C coverage; 95% is the interval of F1.
     """

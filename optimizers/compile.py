@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from routedk.programs.generator import BundleGenerator
 
 _PROGRAM = "program.json"
-# What answers are asked with, beside the model: no result depends on it.
+# What answers are asked with, besides the model: no result depends on it.
 _NOT_IN_KEY = ("threads", "instruction", "lm", "experts", "student")
 
 

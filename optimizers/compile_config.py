@@ -17,7 +17,7 @@ class CompileConfig:
         evaluations: Candidates scored, the plain program among them.
         level: How often, at most, chance alone may replace the plain program: above 0 and below 1,
             shared among the candidates.
-        instruction: A text file with an instruction to try beside the usual one.
+        instruction: A text file with an instruction to try in addition to the usual one.
         token_budget: Most tokens of a prompt on the validation sessions; longer candidates are
             not tried.
         max_validation: Most validation sessions a candidate is scored on; the grouping sees all.

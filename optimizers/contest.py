@@ -9,7 +9,7 @@ from routedk.eval.paired import paired_p
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """A candidate beside the incumbent; all is None for the first candidate.
+    """How a candidate compares with the incumbent; all None for the first candidate.
 
     Args:
         against: The incumbent's number.

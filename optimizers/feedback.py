@@ -21,7 +21,7 @@ def feedback_metric(
     pred_name: str | None = None,
     pred_trace: object = None,
 ) -> Any:
-    """Score one answer and say, item by item, what is the matter with it.
+    """Score one answer and explain, item by item, what is right and wrong.
 
     For ``dspy.GEPA``, whose reflection reads the feedback, and ``dspy.SIMBA``. Optimizers that
     ask whether an example succeeded, such as BootstrapFewShot, take `matched_f1_metric`: any

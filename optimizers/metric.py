@@ -16,7 +16,7 @@ Answering: TypeAlias = Callable[[Any, Sequence[Session]], Sequence[Any]]
 
 
 def as_examples(sessions: Sequence[Session]) -> list[Any]:
-    """Sessions as DSPy examples with the input ``session``; gold is inside the session.
+    """Turn sessions into DSPy examples with the input ``session``; gold is inside the session.
 
     Where there is gold, the label ``bundles`` says it as an answer, for optimizers that show
     training examples to a language model.
@@ -30,7 +30,7 @@ def _label(session: Session) -> dict[str, str]:
 
 
 def matched_f1_metric(example: Any, prediction: Any, trace: object = None) -> float:
-    """Matched F1 of one prediction, in [0, 1]: the metric for DSPy's optimizers and Evaluate."""
+    """Score one prediction by matched F1, in [0, 1], for DSPy's optimizers and Evaluate."""
     return matched_f1(example.session.gold, bundle_sets(prediction.bundles))
 
 

@@ -26,7 +26,7 @@ def estimated_tokens(messages: Sequence[Message]) -> int:
 
 
 def token_counter(lm: Any) -> TokenCounter:
-    """What counts the tokens of a prompt for a language model.
+    """Make the function that counts the tokens of a prompt for a language model.
 
     Args:
         lm: A ``dspy.LM``, or None.

@@ -43,12 +43,12 @@ class PromptChoice:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptSpace:
-    """What may be chosen from.
+    """The candidates for a program's prompt, proposed one after the other.
 
     Args:
         knowledge: Rules, patterns and thoughts; they replace those of the student.
         training: Sessions with gold that may be shown as neighbours.
-        instructions: Instructions to try beside the student's own.
+        instructions: Instructions to try in addition to the student's own.
         retriever: How neighbours are found, see `CompiledKnowledge`.
     """
 

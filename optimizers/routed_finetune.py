@@ -39,7 +39,7 @@ from routedk.types import KnowledgeBase, Session
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneReport:
-    """What one compilation taught.
+    """How many sessions, answers and rows a fine-tuning run learned from.
 
     Args:
         gold: Training sessions whose gold bundles were taught.
@@ -73,8 +73,8 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
         config: How to train; by default that of `train`, for the experts that can be trained. The
             student is that of the program's LM.
         metric: Of an example and a prediction: a number in [0, 1], higher is better.
-        threshold: The lowest score at which an answer of the program's is learned from beside the
-            gold, in [0, 1]; None learns from gold alone.
+        threshold: The lowest score at which an answer of the program's is learned from in
+            addition to the gold, in [0, 1]; None learns from gold alone.
         num_threads: Calls to the LM at once.
         store: Keeps what is trained: the same lessons are not learned twice, and a killed training
             run resumes. None for the default store in the cache folder.
@@ -210,7 +210,7 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
         rows: dict[str, list[TrainingRow]] = {name: [] for name in self._config.expert_names}
         for name in rows:
             if name == "thought" and not shown[name].sessions:
-                continue  # It learns beside a neighbour with its thought, and there is none.
+                continue  # Its prompt shows a neighbour with its thought: there is none.
             program = student.deepcopy()
             program.generate.demos = []
             program.knowledge = seen_by(name, shown[name])

@@ -1,4 +1,4 @@
-"""The words of RouteDK as immutable types; files that hold them are checked by the annotations."""
+"""RouteDK's data as immutable types; files that hold them are checked by the annotations."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -113,7 +113,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The bundles predicted for one session, and what was read and dropped on the way.
+    """The bundles predicted for one session, with what was dropped and its tokens.
 
     Args:
         session_id: The session.
@@ -201,7 +201,7 @@ class Thought:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnowledgeBase:
-    """What a teacher distilled: patterns, rules and thoughts, in a stable order."""
+    """Distilled knowledge: patterns, rules and thoughts, in a stable order."""
 
     patterns: tuple[Pattern, ...] = ()
     rules: tuple[Rule, ...] = ()

@@ -45,8 +45,8 @@ class SearchConfig(StudyConfig):
     """Settings of `search`.
 
     Args:
-        study: Name of the study. A study of this name in the storage is resumed, or joined beside
-            other workers.
+        study: Name of the study. A study of this name in the storage is resumed, or joined
+            if other workers run it.
         storage: Where the study is kept: sqlite:///FILE, or another database's URL such as
             postgresql://USER@HOST/NAME. Unset: sqlite:///STUDY.db.
         space: TOML file of the dimensions that are not to be searched as by default.

@@ -39,7 +39,7 @@ def report_search(
 
     The configuration is chosen on validation: the trial with the highest matched F1, of equal ones
     the one with fewer tokens. With the sessions, the best trials are scored on the test split,
-    which no trial saw, beside the default configuration and the baselines.
+    which no trial saw, together with the default configuration and the baselines.
 
     Args:
         output: The folder; an earlier report in it is replaced.

@@ -1,4 +1,4 @@
-"""Trials on the test split, which a search never looks at, beside the default and the baselines."""
+"""Scores trials, the default and the baselines on the test split, which a search never sees."""
 
 import logging
 from collections.abc import Mapping, Sequence

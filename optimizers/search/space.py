@@ -42,7 +42,7 @@ _Count = Annotated[int, Strict(), Field(ge=0)]
 
 
 class SearchSpace(BaseModel):
-    """What may be chosen: the values of each dimension.
+    """The values of each dimension that a search tries.
 
     A single value fixes a dimension, a shorter list narrows it, other values extend it. There are
     few values and no ranges, so that trials often share what is expensive to make.
@@ -53,7 +53,7 @@ class SearchSpace(BaseModel):
         strategy: How the sessions that knowledge is distilled from are sampled.
         ratio: Share of the training sessions, in (0, 1].
         experts: Sets of experts that are trained, each with base.
-        fusion: How two or more experts are fused; ``single`` uses the one beside base alone.
+        fusion: How two or more experts are fused; ``single`` uses the one besides base alone.
         r: Rank of each expert, at least 1.
         learning_rate: Peak learning rate of the base expert, above 0.
         epochs: Passes of the base expert over its rows, above 0.
@@ -99,7 +99,7 @@ class SearchSpace(BaseModel):
         return self
 
     def suggest(self, trial: "BaseTrial") -> TrialSettings:
-        """A trial's settings; the trial is asked only for what matters beside earlier choices.
+        """A trial's settings; the trial is asked only for what matters after earlier choices.
 
         Args:
             trial: Is asked for values. The choices of a parameter are the same in every trial.

@@ -1,4 +1,4 @@
-"""What carries out a trial: its settings become the configs of the verbs, over one store."""
+"""`TrialRunner`: carries out a trial by calling the verbs with its settings, over one store."""
 
 import random
 from collections.abc import Generator, Iterator, Sequence
@@ -38,7 +38,7 @@ _SAME = ("student", "dtype", "seed", "max_validation")
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """What a trial's settings come to.
+    """The program, experts and student of a trial.
 
     Args:
         program: The compiled program.

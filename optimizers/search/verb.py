@@ -25,7 +25,7 @@ def search(
     """Try combinations of knowledge, training and prompt, each scored on validation sessions.
 
     Each trial distills, trains, compiles and answers; what trials have in common is made once. The
-    same call resumes a study that was interrupted and, beside others, joins it as a further worker.
+    same call resumes an interrupted study, or joins one that others run, as a further worker.
 
     Args:
         train: Training sessions: knowledge, experts and neighbours come from those with gold.

@@ -204,7 +204,7 @@ def _user_message(fields: Mapping[str, str]) -> Message:
 
 
 def build_prompt(session: Session, context: PromptContext = NO_CONTEXT) -> Prompt:
-    """The prompt that asks a student for this session's bundles.
+    """Build the prompt that asks a student for this session's bundles.
 
     Args:
         session: The session; its gold bundles are not looked at.

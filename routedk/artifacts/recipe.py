@@ -1,4 +1,4 @@
-"""Recipes: what an artifact is made from, and the key that follows from it."""
+"""Recipes: what an artifact is made from, and its key."""
 
 import hashlib
 import json

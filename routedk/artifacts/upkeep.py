@@ -1,4 +1,4 @@
-"""Upkeep of a store: what it holds, finished or not, and the removal of what nobody uses."""
+"""Upkeep of a store: what it holds, finished or not, and the removal of what is no longer used."""
 
 import shutil
 import time
@@ -41,7 +41,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class PruneConfig:
-    """What `prune` removes: what is too old, then the longest unused until the rest is small.
+    """Settings of `prune`: it removes what is too old, then the longest unused beyond a size.
 
     Args:
         stage: Only artifacts of this stage. Repeatable.
@@ -79,7 +79,7 @@ class PruneConfig:
 
 
 def entries(store: ArtifactStore, stages: Sequence[str] = ()) -> list[Entry]:
-    """All that a store holds: artifacts by stage and key, then work folders.
+    """List what a store holds: artifacts by stage and key, then work folders.
 
     Args:
         store: The store.

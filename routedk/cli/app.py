@@ -30,8 +30,8 @@ _Command = Callable[..., None]
 _PATIENCE = 15.0
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-data = typer.Typer(help="Look at sessions and convert them.", no_args_is_help=True)
-cache = typer.Typer(help="Look after the artifact store.", no_args_is_help=True)
+data = typer.Typer(help="Describe sessions and convert them.", no_args_is_help=True)
+cache = typer.Typer(help="List and prune the artifact store.", no_args_is_help=True)
 app.add_typer(data, name="data", epilog="Example: routedk data describe demo")
 app.add_typer(cache, name="cache", epilog="Example: routedk cache list")
 app.add_typer(search, name="search")
@@ -99,7 +99,7 @@ def _show_version(wanted: bool) -> None:
 
 
 _VERSION = typer.Option(
-    "--version", callback=_show_version, is_eager=True, help="Show the version and leave."
+    "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
 )
 
 

@@ -1,4 +1,4 @@
-"""``routedk cache``: what the artifact store holds, and what to remove of it."""
+"""``routedk cache``: lists what the artifact store holds, and removes what is not needed."""
 
 import time
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def list_artifacts(
 ) -> None:
     """List what a store holds: stage, key, size, days since last use, seconds to make.
 
-    What is being made, or was abandoned, has no seconds yet.
+    Unfinished artifacts have no seconds yet. Journals of teachers are not listed.
 
     Example: routedk cache list --stage experts
     """

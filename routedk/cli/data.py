@@ -1,4 +1,4 @@
-"""``routedk data``: what a source of sessions holds, and the same in another format."""
+"""``routedk data``: describes a source of sessions, or converts it to another format."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ def describe(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     split: Split = "all",
 ) -> None:
-    """Count what a source holds, under the policies.
+    """Count the sessions, items and bundles of a source, under the policies.
 
     Items are distinct ids over all sessions; a bundle is a gold bundle.
 

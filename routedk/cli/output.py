@@ -69,7 +69,7 @@ def progress() -> Iterator[Callable[[str, int, int | None], None]]:
 
 
 def set_up_logging() -> None:
-    """Show our progress messages on stderr, and keep libraries' advice to programmers off it."""
+    """Show our progress messages on stderr, and hide libraries' advice to programmers."""
     from rich.console import Console
     from rich.logging import RichHandler
 

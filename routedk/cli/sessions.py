@@ -84,7 +84,7 @@ def load_knowledge(files: Sequence[str], parts: dict[Part, list[Session]]) -> Kn
     """The knowledge that ``--knowledge`` names, merged.
 
     Args:
-        files: Each a path, or ``NAME=path`` for knowledge of a domain other than the sessions'.
+        files: Each a path, or ``NAME=path`` for knowledge of another domain than the sessions'.
         parts: All sessions by split; no knowledge may have been made from a test session.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A knowledge base on disk: JSONL, one pattern, rule or thought a line, each with provenance.
+"""A knowledge base on disk: JSONL, one pattern, rule or thought per line, each with provenance.
 
 Example lines, provenance shortened::
 

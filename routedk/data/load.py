@@ -1,4 +1,4 @@
-"""`load_sessions`: one door for every source of sessions, and the options they are read under."""
+"""`load_sessions` reads sessions from every source; `DataOptions` says how."""
 
 import html
 from collections.abc import Iterable, Mapping
@@ -52,7 +52,7 @@ class DataOptions:
 
 
 def load_sessions(source: str | Path, options: DataOptions | None = None) -> list[Session]:
-    """Sessions of a source; splitting them is `split_sessions`.
+    """Read the sessions of a source; `split_sessions` splits them.
 
     Args:
         source: ``"demo"`` for the embedded set, a ``.jsonl`` or ``.parquet`` file of native
@@ -74,7 +74,7 @@ def load_sessions(source: str | Path, options: DataOptions | None = None) -> lis
 def from_dataset(
     dataset: Iterable[Mapping[str, Any]], options: DataOptions | None = None
 ) -> list[Session]:
-    """Sessions of a Hugging Face ``Dataset`` or ``IterableDataset`` with native columns.
+    """Read the sessions of a Hugging Face ``Dataset`` or ``IterableDataset`` with native columns.
 
     Raises:
         DataError: It is a dict of splits, or a row is not a valid session.
@@ -82,20 +82,20 @@ def from_dataset(
     if isinstance(dataset, Mapping):
         raise DataError(
             f"the dataset is a dict of splits: {', '.join(map(str, dataset))}",
-            hint="hand in one of them",
+            hint="pass one of them",
         )
     records = enumerate(dataset, start=1)
     return apply_options(list(sessions_from_records(records, path="<dataset>")), options)
 
 
 def demo_sessions() -> list[Session]:
-    """The embedded demo set, 300 synthetic sessions; see ``demo.md`` beside this module."""
+    """The embedded demo set, 300 synthetic sessions; see ``demo.md`` in this folder."""
     path = Path(__file__).with_name("demo.jsonl")
     return list(sessions_from_records(read_jsonl(path), path=path))
 
 
 def apply_options(sessions: list[Session], options: DataOptions | None = None) -> list[Session]:
-    """Sessions from anywhere under the options: extra titles, then policies.
+    """Apply the options to sessions: extra titles, then policies.
 
     Raises:
         DataError: A file that the options name is broken, or names sessions that do not exist.

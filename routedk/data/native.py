@@ -35,7 +35,7 @@ def write_parquet(path: str | Path, sessions: Iterable[Session]) -> None:
 
 
 def to_dataset(sessions: Iterable[Session]) -> Any:
-    """Sessions as a Hugging Face ``datasets.Dataset`` with the columns of the native record."""
+    """Convert sessions to a Hugging Face ``Dataset`` with the columns of the native record."""
     from datasets import Dataset
 
     return Dataset(_table(sessions))

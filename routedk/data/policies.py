@@ -1,4 +1,4 @@
-"""What is done with untitled items and with gold bundles before sessions are used."""
+"""Policies for untitled items and for gold bundles, applied before sessions are used."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace

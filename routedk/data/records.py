@@ -39,7 +39,7 @@ _RECORD = TypeAdapter(_Session)
 def session_from_record(
     record: Mapping[str, Any], *, path: str | Path | None = None, line: int | None = None
 ) -> Session:
-    """A session from its native record; unknown keys are ignored.
+    """Make a session from its native record; unknown keys are ignored.
 
     Args:
         record: ``{"session_id", "items": [{"id", "title", "categories", "price"}], "bundles":
@@ -88,7 +88,7 @@ def sessions_from_records(
         lines[session.id] = line
         yield session
     if not lines:
-        raise DataError("holds no session", path=path, hint="expected one session a line")
+        raise DataError("holds no session", path=path, hint="expected one session per line")
 
 
 def session_to_record(session: Session) -> dict[str, Any]:

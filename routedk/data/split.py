@@ -15,7 +15,7 @@ SplitName = Literal["train", "val", "test", "all"]
 def split_sessions(
     sessions: Sequence[Session], options: DataOptions | None = None
 ) -> dict[Part, list[Session]]:
-    """Sessions by split, in the order of the split file or in their own order.
+    """Split sessions, in the order of the split file or in their own order.
 
     Without a split file all sessions, with gold or without, are shuffled by the seed and cut
     7:1:2; neither their order in the file nor the platform matters. With one, sessions that it
@@ -46,7 +46,7 @@ def split_sessions(
 def select_split(
     sessions: Sequence[Session], options: DataOptions, split: SplitName
 ) -> list[Session]:
-    """The sessions of one split; ``all`` is every session.
+    """Take the sessions of one split; ``all`` is every session.
 
     Raises:
         DataError: As `split_sessions`.

@@ -19,7 +19,7 @@ def checked(
     about: str = "",
     hint: str = "fix or remove this line",
 ) -> _Checked:
-    """A value as its type.
+    """Validate a value and return it as its type.
 
     Args:
         kind: The type it must have.

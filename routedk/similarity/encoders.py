@@ -32,8 +32,8 @@ class TitleEncoder(Protocol):
             texts: Any number of texts; the same text always gives the same vector.
 
         Returns:
-            One row per text in the same order, each of length 1, or all 0 for a text of which
-            the encoder knows nothing.
+            One row per text in the same order, each of length 1, or all 0 for a text that
+            the encoder does not know.
 
         *Shape:*
             - output: ``(texts, dimensions)``

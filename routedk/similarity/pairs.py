@@ -18,13 +18,13 @@ _STRENGTH = 3e-4
 
 @dataclass(frozen=True, slots=True)
 class PairModel:
-    """A logistic regression on what two titles' embeddings say of each other.
+    """A logistic regression on features of two titles' embeddings.
 
     Its features of a pair are the products of the two embeddings, dimension by dimension, their
     cosine, that cosine less the mean over the session's pairs and less each item's highest, how
     many items are nearer to either, how many items lie between the two in the session, and how
     many there are. The first say which kinds of titles go together, the others how the pair
-    stands in its session.
+    compares with the others of its session.
 
     Args:
         weights: One per feature, in this order.
@@ -88,7 +88,7 @@ def fit_pairs(sessions: Sequence[Session], encoder: TitleEncoder) -> PairModel |
 
 
 def pair_features(titles: NDArray[np.float32]) -> NDArray[np.float64]:
-    """What `PairModel` looks at.
+    """Compute the features of a `PairModel`.
 
     Args:
         titles: As in `PairModel.probabilities`, at least two.

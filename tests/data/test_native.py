@@ -75,7 +75,7 @@ def test_dataset_gives_back_what_was_handed_in() -> None:
 
 def test_dataset_dict_is_refused() -> None:
     splits: Any = {"train": to_dataset(load_sessions("demo")[:2])}
-    with pytest.raises(DataError, match=r"dict of splits: train \(hand in one of them"):
+    with pytest.raises(DataError, match=r"dict of splits: train \(pass one of them"):
         from_dataset(splits)
 
 

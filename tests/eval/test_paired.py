@@ -51,7 +51,7 @@ def test_chance_is_called_a_gain_as_seldom_as_stated() -> None:
 
 
 def test_lists_of_one_length() -> None:
-    with pytest.raises(ValueError, match="2 scores beside 1: they must be of one list"):
+    with pytest.raises(ValueError, match="2 scores and 1: they must be equally many"):
         paired_p([1.0, 1.0], [1.0], seed=0)
 
 
