@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """All settings of a training run.
+    """Settings of `train`.
 
     Args:
         student: Folder or hub name of a causal LM. Unset: the embedded student.
@@ -195,7 +195,7 @@ def shown_knowledge(
     knowledge: KnowledgeBase,
     store: ArtifactStore,
 ) -> "dict[str, CompiledKnowledge]":
-    """What each expert may see, with the thoughts that it learns to write.
+    """Select the knowledge that experts may see, with the thoughts that they learn to write.
 
     All experts learn the thought of a session that a language model was asked for, else that of
     the annotation teacher. The latter's are made from all sessions, whatever was distilled from:

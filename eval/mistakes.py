@@ -1,4 +1,4 @@
-"""What is wrong with each predicted bundle: the five kinds of AICL's feedback."""
+"""Mistakes in predicted bundles: the five kinds of AICL's feedback."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass

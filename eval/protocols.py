@@ -1,4 +1,4 @@
-"""What an evaluation protocol is: it scores the predictions of one session."""
+"""The type of evaluation protocols, which score the predictions of one session."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias

@@ -115,7 +115,7 @@ def score_baselines(
 
 
 def _answer(baseline: Baseline, session: Session) -> Answer:
-    """What a baseline predicts for a session; its bundles have no intents."""
+    """Answer a session by a baseline; its bundles have no intents."""
     bundles = (
         Bundle(tuple(item.id for item in session.items if item.id in items))
         for items in baseline(session)

@@ -42,7 +42,7 @@ def report_table(report: "Report") -> Table:
 
 
 def report_notes(report: "Report") -> list[str]:
-    """What a reader of the table must know: counts, thresholds, and what leaks."""
+    """The notes under the table: counts, thresholds, and what leaks."""
     counts = report.systems[0].counts
     notes = [f"{counts.sessions} sessions with {counts.gold_bundles} gold bundles."]
     if report.system is not None:

@@ -34,7 +34,7 @@ def compile_program(
 
     First `KnowledgeInjection` chooses instruction, rules, patterns and neighbours, then
     `GroupingSearch` how bundles are made of the intents that the student names. The plain program
-    stays where nothing is better than it, session by session, beyond chance. The result and the
+    stays unless another is better, session by session, beyond chance. The result and the
     candidates' answers are kept in the store: the same call again returns at once, an interrupted
     one asks no answered session again.
 

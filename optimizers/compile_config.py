@@ -11,7 +11,7 @@ from routedk.files import read_text
 
 @dataclass(frozen=True, kw_only=True)
 class CompileConfig:
-    """All settings of a compilation.
+    """Settings of `compile_program`.
 
     Args:
         evaluations: Candidates scored, the plain program among them.

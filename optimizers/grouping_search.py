@@ -38,8 +38,8 @@ class GroupingSearch(Teleprompter):  # type: ignore[misc]
 
     The student answers each validation session once, and the groupings are tried on these answers:
     how much intents weigh; whether they are compared by their embeddings or, where the language
-    model tells them, by likelihoods (`routedk.programs.intent_overlap`); whether titles are
-    compared by their cosine or by what a model learns of pairs of titles from the training
+    model gives them, by likelihoods (`routedk.programs.intent_overlap`); whether titles are
+    compared by their cosine or by a model of pairs of titles, learned from the training
     sessions (`routedk.similarity.pairs.PairModel`); and where to cut. They are many and sessions
     few, so chance would often win: a threshold is scored together with its two neighbours, and
     grouping by equal intents stays unless the best of the others is better, session by session, by

@@ -63,7 +63,7 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         self.utilization: str | None = None
 
     def prompt(self, session: Session) -> layout.Prompt:
-        """What would be sent for one session."""
+        """The prompt that would be sent for one session."""
         request = self._request(session)
         instructions = str(self.generate.signature.instructions)
         messages = layout.chat_messages(instructions, request["demos"], request)
@@ -74,7 +74,7 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         return list(self.prompt(session).messages)
 
     def _request(self, session: Session) -> dict[str, Any]:
-        """What the predictor is called with for one session: its inputs and demos."""
+        """The arguments of the predictor for one session: its inputs and demos."""
         inputs, neighbours = layout.prompt_fields(session, self.knowledge.context(session))
         demos = filter(None, map(layout_demo, self.generate.demos))
         # The answer of a demo of this very session would stand in its prompt.
@@ -177,7 +177,7 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         write_json(path, program_record(self))
 
     def load(self, path: str | Path) -> None:
-        """Become the program of a file, without an LM; see `load_program`.
+        """Load the program of a file into this one, without an LM; see `load_program`.
 
         Raises:
             ArtifactError: The file is missing, damaged, or of another kind or version.

@@ -1,4 +1,4 @@
-"""What distinguishes one language model from another in keys: its options, not its connection."""
+"""The identity of a language model in keys: its options, not its connection."""
 
 from typing import Any
 

@@ -106,7 +106,7 @@ def _pattern_record(pattern: Pattern) -> dict[str, Any]:
 
 
 def _session_record(session: Session) -> dict[str, Any]:
-    """What a prompt shows of a session: titles and gold."""
+    """The part of a session that a prompt shows: titles and gold."""
     items = tuple(Item(id=item.id, title=item.title) for item in session.items)
     return session_to_record(Session(session.id, items, session.bundles))
 

@@ -115,7 +115,7 @@ class StudentEngine(Unsaved):
         yield from response_to_events(self.complete(request))
 
     def job(self, request: Request) -> Writing:
-        """What a request asks to be written, about the items that are asked about now."""
+        """Make the writing that a request asks for, about the items being asked about now."""
         config, items = request.config, asked_items()
         prompt = self._encode(_messages_of(request), items)
         room = self._window - len(prompt.ids)
@@ -140,7 +140,7 @@ class StudentEngine(Unsaved):
         )
 
     def respond(self, request: Request, job: Writing, lines: list[list[Branch]]) -> Response:
-        """What was written for a request, as DSPy's response."""
+        """Turn what was written for a request into DSPy's response."""
         written = [branch for line in lines for branch in line]
         if isinstance(job.grammar, ItemIntent):
             candidates = [[split_intents(branch.text) for branch in line] for line in lines]

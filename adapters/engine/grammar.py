@@ -1,4 +1,4 @@
-"""Which tokens may come next, so that whatever is written is a valid answer."""
+"""Grammars of answers, and the tokens that they allow next: every answer is valid."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class FreeText(NamedTuple):
     entries: bool = False
 
     def fits(self) -> bool:
-        """Whether what is written is such a text's beginning."""
+        """Whether the written text is a beginning of such a text."""
         text = self.text
         led = not text or (text[0] == " " and not text.startswith("  "))
         return led and text.isprintable() and "|" not in text and len(text) <= self.most
@@ -186,7 +186,7 @@ class TokenFilter:
         self._penalty = lru_cache(128)(self._make_penalty)
 
     def penalty(self, grammar: Grammar, text: str) -> Tensor:
-        """What is added to next-token scores: 0 for tokens that may follow, else minus infinity.
+        """The penalty added to next-token scores: 0 for allowed tokens, else minus infinity.
 
         Args:
             grammar: Of the answer.

@@ -1,4 +1,4 @@
-"""What is to be written of a prompt, the branches that write it, and their next tokens."""
+"""Completions to be written of a prompt, the branches that write them, and their next tokens."""
 
 import random
 from collections.abc import Sequence

@@ -43,7 +43,7 @@ class GateState:
         Args:
             gates: One row per sample, *shape* (batch, experts); one per sample and layer,
                 *shape* (batch, layers, experts); or gates per token.
-            starts: As the attribute.
+            starts: As the attribute ``starts``.
         """
         previous = self.gates, self.starts
         self.gates, self.starts = gates, starts

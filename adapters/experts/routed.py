@@ -121,7 +121,7 @@ class RoutedStudent:
 
     @torch.no_grad()
     def router_inputs(self, prompts: Sequence[EncodedPrompt]) -> Tensor:
-        """What the router sees of these prompts; *shape* (batch, hidden)."""
+        """Pool these prompts for the router; *shape* (batch, hidden)."""
         embed = self.student.model.get_input_embeddings()
         whole = self.settings.router_input == "prompt"
         pooled = []

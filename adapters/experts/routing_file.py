@@ -80,7 +80,7 @@ class _Training(BaseModel):
 
 
 class _Routing(BaseModel):
-    """What ``routing.json`` must hold; further entries say how the experts were trained."""
+    """The required part of ``routing.json``; further entries say how the experts were trained."""
 
     model_config = ConfigDict(strict=True)
 

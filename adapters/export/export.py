@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
-    """All settings of an export.
+    """Settings of `export_experts`.
 
     Args:
         fusion: Gates that are the same for every session: static, uniform, single:EXPERT, or

@@ -35,7 +35,7 @@ class PlainLora:
 
     @property
     def rank(self) -> int:
-        """The same in all layers."""
+        """The rank of the LoRA, which all layers share."""
         rank: int = self.config.r
         return rank
 

@@ -1,4 +1,4 @@
-"""What each expert sees and learns to write.
+"""Training rows: the prompt that each expert sees and the answer that it learns to write.
 
 | expert  | in its prompt with the session   | `item-intents` | `bundles`             |
 |---------|----------------------------------|----------------|-----------------------|
@@ -72,7 +72,7 @@ def seen_by(expert: str, knowledge: CompiledKnowledge) -> CompiledKnowledge:
 
 
 def written_by(experts: Sequence[str], form: AnswerForm) -> Writes:
-    """What an expert, or fused ones, may write: a thought first where one of them learns to."""
+    """The form that an expert, or fused ones, may write, with a thought if one learns to."""
     return THOUGHT_FIRST if form == "bundles" and "thought" in experts else form
 
 

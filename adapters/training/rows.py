@@ -89,7 +89,7 @@ class RowCollator:
         self.rows = rows
 
     def __call__(self, places: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """Pad and stack; ``pooled`` tells how to gate each row."""
+        """Pad and stack; ``pooled`` determines the gates of each row."""
         rows = [self.rows[place["row"]] for place in places]
         hidden = [row.hidden_TH for row in rows]
         members_BT = pad([row.tree.branch_ids for row in rows], -1)

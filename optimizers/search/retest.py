@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def default_settings() -> TrialSettings:
-    """What `distill` and `train` do where nothing else is asked for."""
+    """The settings of a trial that `distill` and `train` have by default."""
     training = TrainConfig()
     return TrialSettings(
         utilization="SFT",

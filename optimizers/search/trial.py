@@ -88,7 +88,7 @@ class TrialRunner:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What must be the same wherever the study is resumed, reported or exported."""
+        """The data and settings that must be the same to resume, report or export the study."""
         return {
             **{name: getattr(self.config, name) for name in _SAME},
             "train": _record(self.train),

@@ -1,4 +1,4 @@
-"""What was said about one session, and what a program keeps of it."""
+"""Dialogues about one session, and the lessons that a program keeps of them."""
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +19,7 @@ class Dialogue:
         turns: What is shown before the next question, as demos: turns about other sessions, then
             those of this one that could be read.
         intent_demos: Bundles of other sessions with their inferred intents.
-        answer: The prediction of the last answer that could be read; before one, of the last.
+        answer: The prediction of the last readable answer; of the last answer if none was readable.
         intents: Intents inferred so far, by item set.
     """
 
@@ -46,7 +46,7 @@ class Dialogue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lesson:
-    """What the dialogue about a training session shows in other prompts.
+    """The part of a dialogue about a training session that other prompts show.
 
     Args:
         turns: Questions and answers about its bundles, as demos.
@@ -67,7 +67,7 @@ class Lessons:
         self._locks: dict[Hashable, Lock] = {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Lessons":
-        """None: what a copy of a program is told may be changed, and then it learns anew."""
+        """No lessons: a copy of a program may be changed, and learns its own."""
         return Lessons()
 
     def obtain(self, key: Hashable, make: Callable[[], Lesson]) -> Lesson:

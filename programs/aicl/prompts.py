@@ -1,4 +1,4 @@
-"""What AICL says and asks: every text that a person may want to read or change.
+"""The texts and questions of AICL's dialogue.
 
 Bundles are asked for by `GenerateBundles` under the one prompt layout; what is said here before a
 further question about the same session stands above its items.

@@ -90,7 +90,7 @@ class CompiledKnowledge:
         return replace(self, k=self.k if left else 0, sessions=left, thoughts=thoughts)
 
     def context(self, session: Session) -> PromptContext:
-        """What to show for one session; the nearest neighbour is shown last."""
+        """The knowledge to show for one session; the nearest neighbour is shown last."""
         found = self._retriever.nearest(session, self.k) if self._retriever else []
         thoughts = self.thoughts if self.show_thoughts else {}
         lines = tuple(map(render_pattern, self.patterns))

@@ -1,4 +1,4 @@
-"""What a prompt holds in addition to its session: patterns, rules and similar training sessions."""
+"""The knowledge in a prompt: patterns, rules and similar training sessions."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -104,7 +104,7 @@ class GoldIntents:
         return render_item_intents(intents)
 
     def _guess(self, session: Session, place: int) -> str:
-        """What similar bundled items of other sessions serve, nearer ones counting more."""
+        """The intent of similar bundled items of other sessions, nearer ones counting more."""
         item = session.items[place]
         votes: defaultdict[str, float] = defaultdict(float)
         if self._intents:

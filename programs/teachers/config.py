@@ -19,7 +19,7 @@ _NOT_RECORDED = ("teacher", "scores", "api_base", "max_tokens", "max_cost", "thr
 
 @dataclass(frozen=True, kw_only=True)
 class DistillConfig:
-    """Which teacher distills which knowledge from how many training sessions.
+    """Settings of `distill`: the teacher, the formats of knowledge and the sample of sessions.
 
     Args:
         teacher: annotation (offline, from gold bundles alone), or a model by its LiteLLM name,

@@ -1,4 +1,4 @@
-"""What is wrong with a generator's bundles, in words that a language model can learn from."""
+"""Feedback on a generator's bundles, in words that a language model can learn from."""
 
 from collections.abc import Iterable, Sequence
 

@@ -78,7 +78,7 @@ def _thoughts(
 def _provenance(
     lm: Any, session: Session, prompts: Sequence[Any], usage: Usage, shares: int = 1
 ) -> Provenance:
-    """Of one of several pieces that the session's calls made: they share the cost."""
+    """The provenance of one of several pieces from the same calls, which share the cost."""
     cost = price_of(lm, usage.input_tokens, usage.output_tokens)
     return Provenance(
         teacher=lm.model,

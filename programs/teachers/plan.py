@@ -1,4 +1,4 @@
-"""What an LM teacher may be asked and what that may cost, before it is asked anything."""
+"""The calls of an LM teacher and their cost, estimated before anything is asked."""
 
 from typing import Any
 

@@ -51,7 +51,7 @@ class StateRules(dspy.Signature):  # type: ignore[misc]
 
 
 def reflecting_generator(patterns: Sequence[Pattern]) -> BundleGenerator:
-    """What bundles sessions for `reflect`, with the patterns nearest to each session in view."""
+    """The program that bundles sessions for `reflect`, shown the patterns nearest to each."""
     shown = _PATTERNS_SHOWN if patterns else None
     return BundleGenerator(CompiledKnowledge(patterns=tuple(patterns), patterns_shown=shown))
 

@@ -82,7 +82,7 @@ def think(session: Session, rules: CompiledKnowledge) -> str:
 
 
 def problem_of(thought: str, session: Session) -> str:
-    """What keeps a thought from being right, in words; empty where it is right.
+    """Describe what is wrong with a thought; empty where it is right.
 
     Args:
         thought: As a teacher wrote it.

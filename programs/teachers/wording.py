@@ -53,7 +53,7 @@ def plain_intent(intent: str) -> str:
 
 
 class Kinds:
-    """What kind of thing each item is, as far as a catalogue of training sessions tells.
+    """The kind of thing each item is, as learned from the titles of training sessions.
 
     Args:
         sessions: Training sessions; pairs of words that recur in their titles name kinds.

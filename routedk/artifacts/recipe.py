@@ -54,7 +54,7 @@ class Recipe:
 
 
 def content_hash(value: object) -> str:
-    """SHA-256 of a value as canonical JSON: keys sorted, no spaces, tuples as lists.
+    """Hash a value by SHA-256 as canonical JSON: keys sorted, no spaces, tuples as lists.
 
     Args:
         value: Of JSON's types. 1 and 1.0 are different.

@@ -31,7 +31,7 @@ from routedk.errors import ArtifactError, SettingError
 from routedk.files import write_json
 
 MANIFEST = "manifest.json"
-"""What an artifact was made from, how long it took and when; written last, removed first."""
+"""Says what an artifact was made from, how long it took and when; written last, removed first."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -84,7 +84,7 @@ def _fail(message: str) -> NoReturn:
     """Say what is wrong and exit with code 2.
 
     Processes under one launcher usually fail alike, and the main one says so. The others wait for
-    the launcher to end them; one that nobody ends speaks after all, since the error is its own.
+    the launcher to end them; one that is not ended reports after all, since the error is its own.
     """
     if not is_main_process():
         time.sleep(_PATIENCE)

@@ -23,8 +23,8 @@ def compile(
     """Choose instruction, knowledge and similar sessions for the prompt, and the grouping.
 
     Neighbours come from the training split, scores (matched F1) from the validation split; the
-    test split is not used. The plain program stays where nothing is better than it session by
-    session beyond chance.
+    test split is not used. The plain program stays unless another is better session by
+    session, beyond chance.
 
     Example: routedk compile --data demo --knowledge knowledge/knowledge.jsonl --experts experts
     --output program.json

@@ -1,4 +1,4 @@
-"""What commands show: tables and JSON on stdout, progress and log on stderr."""
+"""Output of commands: tables and JSON on stdout, progress and log on stderr."""
 
 import json
 import logging

@@ -59,7 +59,7 @@ def report(
     """Report what a study found: report.html, which needs no other file, and report.json.
 
     With --data, as it was given to routedk search, the best configurations are scored on the
-    untouched test split, with intervals, along with the default configuration, embedding-clusters and
+    untouched test split, with intervals, with the default configuration, embedding-clusters and
     pair-clusters. Without it the report is about validation alone.
 
     Example: routedk search report --study mine --output report

@@ -63,7 +63,7 @@ def sessions_on_stdin(options: DataOptions) -> Iterator[Session]:
 
 
 def data_record(data: str, options: DataOptions, split: SplitName) -> dict[str, str | int | None]:
-    """What a result states about its sessions, ready for JSON."""
+    """The record of a result's sessions, ready for JSON."""
     read = {name: str(v) if isinstance(v, Path) else v for name, v in asdict(options).items()}
     return {"data": data, **read, "split": split}
 

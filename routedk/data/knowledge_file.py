@@ -28,12 +28,12 @@ _KINDS: dict[str, TypeAdapter[Any]] = {
 
 
 def sources_of(knowledge: KnowledgeBase) -> frozenset[str]:
-    """Ids of all sessions that any piece of knowledge was made from."""
+    """List the ids of all sessions that any piece of knowledge was made from."""
     return frozenset(name for piece in knowledge.pieces for name in piece.provenance.sessions)
 
 
 def joint_cost(sources: Iterable[Provenance]) -> float | None:
-    """What pieces cost together; None where the cost of one is not known."""
+    """The total cost of pieces; None where the cost of one is not known."""
     costs = [source.cost for source in sources]
     known = [cost for cost in costs if cost is not None]
     return round(sum(known), 8) if len(known) == len(costs) else None

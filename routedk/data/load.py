@@ -23,7 +23,7 @@ UntitledPolicy = Literal["keep", "drop"]
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """How sessions are read and split.
+    """Settings of reading and splitting sessions.
 
     Args:
         extra_titles: CSV with the columns item ID and titles; fills in missing titles and changes
@@ -89,7 +89,7 @@ def from_dataset(
 
 
 def demo_sessions() -> list[Session]:
-    """The embedded demo set, 300 synthetic sessions; see ``demo.md`` in this folder."""
+    """Read the embedded demo set, 300 synthetic sessions; see ``demo.md`` in this folder."""
     path = Path(__file__).with_name("demo.jsonl")
     return list(sessions_from_records(read_jsonl(path), path=path))
 

@@ -92,7 +92,7 @@ def sessions_from_records(
 
 
 def session_to_record(session: Session) -> dict[str, Any]:
-    """The native record of a session; what is unknown is left out."""
+    """Make the native record of a session; unknown values are left out."""
     items = []
     for item in session.items:
         record: dict[str, Any] = {"id": item.id, "title": item.title}

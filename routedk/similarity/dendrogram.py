@@ -58,7 +58,7 @@ class Dendrogram:
 def session_dendrogram(
     session: Session, encoder: TitleEncoder, pairs: PairModel | None = None
 ) -> Dendrogram:
-    """The average-linkage dendrogram of a session's titles.
+    """Cluster a session's titles by average linkage.
 
     Args:
         session: A session whose items have titles.

@@ -80,7 +80,7 @@ class SentenceEncoder:
 
 
 def default_encoder() -> SentenceEncoder:
-    """The MiniLM encoder that all of a process shares.
+    """Return the MiniLM encoder that all of a process shares.
 
     Raises:
         MissingExtraError: The package with the model is not installed.
@@ -89,7 +89,7 @@ def default_encoder() -> SentenceEncoder:
 
 
 def named_encoder(name: str = DEFAULT) -> SentenceEncoder:
-    """The encoder of this name that all of a process shares; its model loads when first used.
+    """Return the encoder of this name, shared by the process; its model loads when first used.
 
     Args:
         name: ``minilm`` for the packaged model, else a folder, or the name of a

@@ -10,7 +10,7 @@ from routedk.types import Session
 
 
 def session_vectors(sessions: Sequence[Session], encoder: TitleEncoder) -> NDArray[np.float32]:
-    """The normalized mean of the vectors of each session's titles; untitled items do not count.
+    """Average and normalize the vectors of each session's titles; untitled items do not count.
 
     Args:
         sessions: Any number of sessions.
