@@ -40,7 +40,7 @@ def feedback_metric(
         their number and title, as the student saw them.
 
     Raises:
-        SettingError: Nobody annotated the session.
+        SettingError: The session is not annotated.
     """
     session = gold.session
     if session.bundles is None:

@@ -162,8 +162,8 @@ class JsonlLog:
     """An append-only JSONL file: every appended record is on disk, whatever is killed when.
 
     Opening it cuts off a last line that was only half written, zero bytes left by a power cut
-    included. Threads may share a log; of several processes one at a time may have it open, which
-    the caller sees to.
+    included. Threads may share a log; only one process at a time may have it open, which
+    the caller ensures.
 
     Args:
         path: The file; it and its folder are made where they are missing.

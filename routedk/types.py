@@ -60,7 +60,7 @@ class Session:
     Args:
         id: Identifier, unique within its data set.
         items: At least one item, ids distinct.
-        bundles: Gold bundles; empty for "no bundle found"; None where nobody annotated.
+        bundles: Gold bundles; empty for "no bundle found"; None where it is not annotated.
 
     Raises:
         DataError: Without items, with an item id twice, or with a bundle of foreign items.

@@ -11,7 +11,7 @@ _F1, _TOKENS = "matched F1 on validation", "tokens per session"
 
 
 def plot_study(study: optuna.Study) -> dict[str, str]:
-    """The plots as HTML by their titles; plotly itself is in the first one.
+    """Draw the plots as HTML, by their titles; plotly itself is in the first one.
 
     Args:
         study: As `read_study` gives it, with a complete trial.

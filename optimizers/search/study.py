@@ -92,7 +92,7 @@ def run_study(
 
 
 def read_study(config: StudyConfig) -> optuna.Study:
-    """A study that `run_study` made.
+    """Read a study that `run_study` made.
 
     Raises:
         SettingError: There is none of this name.

@@ -1,7 +1,7 @@
 """Trackers: every trial as a run of MLflow or Weights & Biases, by optuna-integration's callbacks.
 
 A run holds the trial's number, state, parameters and values, and nothing else: no path, no address,
-nothing of the environment. Where a tracker keeps its runs is set as always, e.g. by
+nothing from the environment. Where a tracker keeps its runs is set as always, e.g. by
 ``MLFLOW_TRACKING_URI``.
 """
 

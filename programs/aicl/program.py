@@ -39,7 +39,7 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
 
     A neighbour's dialogue is kept in memory for other sessions; another LM or temperature, and a
     copy of the program, makes its own. The prediction has the fields of `BundleGenerator`'s. An
-    answer that cannot be read is data: of a neighbour the feedback says so; a correction that
+    answer that cannot be read is data: for a neighbour the feedback says so; a correction that
     cannot be read corrects nothing (``dropped`` reports it); where no answer could be read there
     are no bundles, and ``error`` says why. A failing LM raises.
 

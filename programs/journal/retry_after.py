@@ -1,4 +1,4 @@
-"""How long a server that turned a call away asked to wait."""
+"""How long a server that refused a call asks to wait."""
 
 import random
 
@@ -10,7 +10,7 @@ _LONGEST_WAIT_SECONDS = 120.0
 def seconds_to_wait(error: LMError) -> float | None:
     """Seconds until the next try: what the server asked for, bounded, and spread over callers.
 
-    A server may ask for an hour, and callers turned away together would come back together.
+    A server may ask for an hour, and callers refused together would retry together.
 
     Args:
         error: What a call raised.

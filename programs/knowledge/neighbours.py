@@ -68,7 +68,7 @@ class Retriever:
 
 
 def check_retriever(name: str) -> None:
-    """Refuse a name that can be no retriever; nothing is loaded or fetched.
+    """Refuse a name that cannot be a retriever's; nothing is loaded or fetched.
 
     Args:
         name: As for `Retriever`.

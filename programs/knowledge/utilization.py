@@ -8,7 +8,7 @@
 
 Source: the three ways are those of arXiv 2504.17220, and RouteDK (arXiv 2508.17250) trains
 experts of knowledge. That experts see the knowledge in the prompts they are trained on, and not in
-what they learn to write, and that under `SFT` nothing of it stands in the prompt at inference, is
+what they learn to write, and that under `SFT` none of it is in the prompt at inference, is
 left open there: assumptions. Neighbours without thoughts are examples, not distilled knowledge.
 """
 

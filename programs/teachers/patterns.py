@@ -1,4 +1,4 @@
-"""Patterns: categories that are often bundled together, found by a library's FP-growth."""
+"""Patterns: categories that are often bundled together, found by FP-growth."""
 
 from collections.abc import Sequence
 from math import prod

@@ -1,4 +1,4 @@
-"""Rules of many sessions become a short list: near-duplicates fall together, frequent ones stay."""
+"""Rules of many sessions become a short list: near-duplicates are merged, frequent ones kept."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Words of titles and intents: what kind of thing an item is, and which intents say nothing."""
+"""Words of titles and intents: what kind of thing an item is, and which intents are meaningless."""
 
 import re
 from collections import Counter

@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _fail(str(error.__cause__))
         reason = " ".join(str(error).split())[:300]
         _fail(f"the language model failed: {reason} (check its name, key and address)")
-    except OSError as error:  # no permission, disk full, name too long: nothing of ours is wrong
+    except OSError as error:  # no permission, disk full, name too long: no fault of RouteDK
         place = "" if error.filename is None else f"{error.filename}: "
         _fail(f"{place}{error.strerror or error}")
 

@@ -50,7 +50,7 @@ def progress() -> Iterator[Callable[[str, int, int | None], None]]:
 
     Yields:
         To be called after each piece of a step: the step's name, pieces done, and how many there
-        are, None where nobody knows.
+        are, None where it is not known.
     """
     from rich.console import Console
     from rich.progress import Progress

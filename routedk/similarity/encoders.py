@@ -96,7 +96,7 @@ def named_encoder(name: str = DEFAULT) -> SentenceEncoder:
             sentence-transformers model on the Hugging Face hub.
 
     Raises:
-        SettingError: There can be no such model, see `check_encoder`.
+        SettingError: The name cannot be a model's, see `check_encoder`.
         MissingExtraError: The package with the default model is not installed.
     """
     check_encoder(name)
