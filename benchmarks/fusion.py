@@ -1,4 +1,4 @@
-"""What routing costs: our fusions beside the student alone and one LoRA.
+"""What routing costs: our fusions compared with the student alone and one LoRA.
 
 python -m benchmarks.fusion --json fusion.json
 

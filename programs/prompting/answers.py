@@ -160,7 +160,7 @@ def _read_lines(lines: Sequence[str], session: Session, dropped: list[str]) -> P
             else:
                 bundles[frozenset(ids)] = Bundle(ids, _intent(intent))
     if none and bundles:
-        dropped.append("none, beside bundles")
+        dropped.append("none, although bundles are stated")
     return ParsedAnswer(
         bundles=tuple(bundles.values()),
         lone=tuple(dict.fromkeys(lone)),

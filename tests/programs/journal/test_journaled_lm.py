@@ -123,7 +123,7 @@ def test_a_response_without_an_answer_is_none_and_is_not_journaled(
 def test_nothing_of_the_connection_is_in_the_journal_or_the_key(opened: Open, path: Path) -> None:
     lm, engine = echo()
     for secret in ("sk-first", "sk-second"):
-        # The script in place of the wire; `lm.copy` refuses a connection beside an engine.
+        # The script in place of the wire; `lm.copy` refuses a connection together with an engine.
         journaled = opened(dspy.LM("openai/x", api_key=secret, api_base="http://h", timeout=3))
         journaled.engine.asked_lm = lm.copy(model="openai/x")
         journaled("tea?")

@@ -17,7 +17,7 @@ class Reply:
     Args:
         status: HTTP status.
         body: Its body.
-        headers: Headers beside the length and type.
+        headers: Headers in addition to length and type.
     """
 
     status: int

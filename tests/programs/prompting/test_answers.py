@@ -66,7 +66,7 @@ def test_no_bundle(text: str) -> None:
         ("1 2 | x\n2 1 | y", [([1, 2], "x")], "stated before: 2 1 / y"),
         ("Sure!\n1 2", [([1, 2], "")], "fewer than two items: Sure!"),
         ("1 2 or so | x", [([1, 2], "x")], "text before the bar: or so"),
-        ("1 2\nnone", [([1, 2], "")], "none, beside bundles"),
+        ("1 2\nnone", [([1, 2], "")], "none, although bundles are stated"),
     ],
 )
 def test_strict_about_item_numbers_and_reports(
