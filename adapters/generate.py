@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from routedk.adapters.student import Dtype
 from routedk.artifacts import ArtifactStore, Recipe, content_hash
 from routedk.checks import check_choices, check_least
 from routedk.data.records import session_to_record
@@ -39,10 +40,10 @@ class GenerateConfig:
     Args:
         program: A program.json of routedk compile; unset: the prompt shows the session alone.
         lm: A model by its LiteLLM name, e.g. openai/gpt-4o-mini or ollama_chat/llama3.1; its key
-            is read from the environment.
+            is read from the environment. Unset: the student.
         experts: Folder of routed experts that routedk train wrote: the student with these experts.
-        student: The student itself: default for the embedded one, or a path or name of a causal LM
-            of transformers. With experts: the student they were trained on.
+        student: Folder or hub name of a causal LM. Unset or default: the student that the experts
+            were trained on, or without experts the embedded student, zero-shot.
         dtype: The student's: float32, bfloat16 or float16. Unset: float32 on a CPU, else bfloat16.
         enhancement: greedy takes the likeliest answer; consensus samples several and takes the one
             that agrees most with the others.
@@ -58,7 +59,7 @@ class GenerateConfig:
     lm: str | None = None
     experts: Path | None = None
     student: str | None = None
-    dtype: str | None = None
+    dtype: Dtype | None = None
     enhancement: Enhancement = "greedy"
     samples: int = 8
     threads: int = 16
@@ -66,7 +67,7 @@ class GenerateConfig:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        check_least(self, samples=1, threads=1)
+        check_least(self, samples=1, threads=1, seed=0)
 
 
 def generate(
@@ -87,18 +88,19 @@ def generate(
             is shown as a neighbour, with its gold, to another one of the chunk.
         config: Settings; None for the defaults.
         program: The program, instead of ``config.program``.
-        lm: The language model, instead of the one that the config names.
+        lm: The language model, instead of the one that the config names. Without either it is
+            the embedded student, zero-shot.
         store: The artifact store or its folder; None for the one in the cache folder.
 
     Returns:
         One answer per session. One that could not be read has no bundles, and says why.
 
     Raises:
-        SettingError: No language model is named, or it cannot do what the program asks for.
+        SettingError: The language model cannot do what the program asks for.
 
     Example:
-        >>> from routedk import GenerateConfig, generate, load_sessions
-        >>> answers = generate(load_sessions("demo")[:2], GenerateConfig(student="default"))
+        >>> from routedk import generate, load_sessions
+        >>> answers = generate(load_sessions("demo")[:2])
         >>> [answer.session_id for answer in answers]
         ['demo-000', 'demo-001']
     """

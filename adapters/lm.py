@@ -8,7 +8,6 @@ from routedk.errors import SettingError
 if TYPE_CHECKING:
     import dspy
 
-DEFAULT = "default"
 _MAX_TOKENS = 512
 _RETRIES = 8
 
@@ -21,23 +20,22 @@ def resolve_lm(
 ) -> "dspy.LM":
     """Make the ``dspy.LM`` that a config names, with DSPy's cache off.
 
+    With none named it is the embedded student, zero-shot.
+
     Args:
         lm: A model by its LiteLLM name, e.g. ``openai/gpt-4o-mini``.
         experts: Folder of trained experts with their router.
-        student: ``default`` for the embedded student, or the path or name of a causal LM. With
-            ``experts``: the student they were trained on.
+        student: The path or name of a causal LM. None or ``default``: the student that
+            ``experts`` were trained on, or without experts the embedded one.
         dtype: Of the student's weights: ``float32``, ``bfloat16`` or ``float16``.
 
     Raises:
-        SettingError: No model is named, or ``lm`` together with a setting of the student.
+        SettingError: ``lm`` together with a setting of the student.
     """
-    if lm is None and experts is None and student is None:
-        raise SettingError("which language model? give --lm NAME, --experts DIR or --student NAME")
     if lm is None:
         from routedk.adapters.engine.engine import student_lm
 
-        named = student_lm(experts, None if student == DEFAULT else student, dtype=dtype)
-        return named.copy(cache=False)
+        return student_lm(experts, student, dtype=dtype)
     for name, value in (("experts", experts), ("student", student), ("dtype", dtype)):
         if value is not None:
             raise SettingError(f"--lm {lm}: --{name} is for the student, leave it out")

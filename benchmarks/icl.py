@@ -123,7 +123,6 @@ def main(
     base = read_knowledge(knowledge)
     refuse_test_sessions(str(knowledge), base, sessions)
     warn_untitled([*training, *sessions])
-    student = student or (None if lm else "default")
     model = resolve_lm(lm=lm, student=student, dtype=dtype)
     listed = list(conditions(base, training, _numbers(neighbours), retriever, model))
     names = [condition.name for condition in listed]

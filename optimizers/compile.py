@@ -43,7 +43,8 @@ def compile_program(
         validation: Sessions with gold to score on, none of them in ``train``.
         knowledge: What was distilled from ``train``.
         config: All settings; None for the defaults.
-        lm: The program's language model, instead of the one that the config names.
+        lm: The program's language model, instead of the one that the config names. Without either
+            it is the embedded student, zero-shot.
         store: The artifact store or its folder; None for the one in the cache folder.
         on_trial: Called with each candidate's trial as it is scored, e.g. to show progress.
 
@@ -59,7 +60,7 @@ def compile_program(
         >>> from routedk import distill, load_sessions, split_sessions
         >>> parts = split_sessions(load_sessions("demo"), DataOptions())
         >>> knowledge = distill(parts["train"])
-        >>> config = CompileConfig(student="default", evaluations=2, max_validation=4)
+        >>> config = CompileConfig(evaluations=2, max_validation=4)
         >>> program = compile_program(parts["train"], parts["val"][:4], knowledge, config)
         >>> [trial["sessions"] for trial in program.trials]
         [4, 4, 4]

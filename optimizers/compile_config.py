@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from routedk.checks import check_least
+from routedk.adapters.student import Dtype
+from routedk.checks import check_choices, check_least
 from routedk.errors import SettingError
 from routedk.files import read_text
 
@@ -32,10 +33,10 @@ class CompileConfig:
         threads: Calls to the language model at once.
         seed: Random seed.
         lm: A model by its LiteLLM name, e.g. openai/gpt-4o-mini or ollama_chat/llama3.1; its key
-            is read from the environment.
+            is read from the environment. Unset: the student.
         experts: Folder of the student's routed experts, as train writes it.
-        student: default for the embedded student, or a folder or hub name of a causal LM. With
-            experts: the student they were trained on.
+        student: Folder or hub name of a causal LM. Unset or default: the student that the experts
+            were trained on, or without experts the embedded student, zero-shot.
         dtype: The student's: float32, bfloat16 or float16. Unset: float32 on a CPU, else bfloat16.
 
     Raises:
@@ -57,21 +58,22 @@ class CompileConfig:
     lm: str | None = None
     experts: Path | None = None
     student: str | None = None
-    dtype: str | None = None
+    dtype: Dtype | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
         from routedk.programs.knowledge.neighbours import check_retriever
-        from routedk.programs.knowledge.utilization import utilization_of
+        from routedk.programs.knowledge.utilization import UTILIZATIONS
 
         check_least(self, evaluations=1, token_budget=1, max_validation=1, threads=1)
-        check_least(self, neighbours=0, rules=0, patterns=0)
+        check_least(self, neighbours=0, rules=0, patterns=0, seed=0)
+        check_choices(self)
         if not 0 < self.level < 1:
             raise SettingError(f"level={self.level}: it must be above 0 and below 1")
         check_retriever(self.retriever)
-        wanted = utilization_of(self.utilization)
-        if wanted is None:
+        if self.utilization is None:
             return
+        wanted = UTILIZATIONS[self.utilization]
         if not wanted.trains and self.experts is not None:
             raise SettingError(
                 f"utilization {self.utilization!r} trains no experts: leave experts out, name "

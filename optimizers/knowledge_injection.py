@@ -20,7 +20,7 @@ from routedk.optimizers.prompt_space import PromptChoice, PromptSpace
 from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.neighbours import Retriever
-from routedk.programs.knowledge.utilization import utilization_of
+from routedk.programs.knowledge.utilization import UTILIZATIONS
 from routedk.types import KnowledgeBase, Session
 
 Trial = dict[str, Any]
@@ -103,7 +103,6 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         config = self._config
         student = student.deepcopy()
         student.utilization = config.utilization
-        wanted = utilization_of(config.utilization)
         check_apart(trainset, valset or (), self._knowledge)
         training = tuple(e.session for e in trainset if e.session.bundles is not None)
         validation = self._scored(valset or ())
@@ -117,7 +116,7 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         if training:
             # A model that cannot be loaded is an error now, not after hours of scoring.
             Retriever(config.retriever, training)
-        shows = wanted is None or wanted.prompts
+        shows = config.utilization is None or UTILIZATIONS[config.utilization].prompts
         if config.fixed:
             exact = space.exactly(
                 neighbours=config.neighbours or 0,
@@ -150,7 +149,7 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
             trials.append({"number": number, "choice": choice and asdict(choice), **scored})
             self._on_trial(trials[-1])
         informed = [n for n, choice in enumerate(choices) if choice and choice.informed]
-        kept = contest.kept(informed if wanted is not None else ())
+        kept = contest.kept(informed if config.utilization is not None else ())
         compiled = space.build(student, choices[kept])
         compiled.trials = [{**trial, "chosen": n == kept} for n, trial in enumerate(trials)]
         return compiled

@@ -16,6 +16,7 @@ from .errors import MissingExtraError as MissingExtraError
 from .errors import RouteDKError as RouteDKError
 from .errors import SettingError as SettingError
 from .errors import StudentError as StudentError
+from .errors import TrainingDivergedError as TrainingDivergedError
 from .eval.evaluate import EvaluateConfig as EvaluateConfig
 from .eval.evaluate import evaluate as evaluate
 from .optimizers.compile import compile_program as compile_program

@@ -46,5 +46,9 @@ class StudentError(RouteDKError, RuntimeError):
     """The student's weights cannot be found, or are not what they should be."""
 
 
+class TrainingDivergedError(RouteDKError, FloatingPointError):
+    """A loss or a trained weight is no longer finite; the message says at which step."""
+
+
 class MissingExtraError(RouteDKError, ImportError):
     """An optional package is needed; the message names the exact ``pip install``."""

@@ -21,7 +21,7 @@ from routedk.adapters.engine.likelihood import score_texts
 from routedk.adapters.engine.writing import Branch, Writing
 from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.prompts import EncodedPrompt, encode_prompt
-from routedk.adapters.student import DEFAULT_STUDENT, Student, load_student
+from routedk.adapters.student import DEFAULT_STUDENT, Student, chosen_student, load_student
 from routedk.adapters.training import examples
 from routedk.errors import SettingError
 from routedk.programs.prompting import layout
@@ -255,8 +255,8 @@ def student_lm(
 
     Args:
         experts: Folder of trained experts; None for the student without experts.
-        student: Folder or name of the base; by default the one the experts were trained on, or
-            the embedded student.
+        student: Folder or name of the base; None or ``default``: the one that the experts were
+            trained on, or without experts the embedded student.
         fusion: Another fusion than the one saved with the experts.
         form: Another answer form than the one the experts were trained to write, which
             ``routing.json`` says.
@@ -265,6 +265,7 @@ def student_lm(
         max_queue: Most requests under way, see `StudentEngine`.
     """
     loaded: RoutedStudent | Student
+    student = chosen_student(student)
     if experts is None:
         loaded = load_student(student or DEFAULT_STUDENT, dtype=dtype)
     else:

@@ -14,6 +14,8 @@ from routedk.adapters.prompts import EncodedPrompt
 
 # Divided by less, scores leave the range of floats; the likeliest token has it all long before.
 _COLDEST = 1e-3
+# Tokens beyond the limit in which a line that is not whole may still be finished.
+_OVERTIME = 1000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -24,7 +26,7 @@ class Writing(Job):
         prompt: The prompt as tokens.
         heads: The beginnings of its lines; one that is empty for an answer without lines.
         grammar: What each line may be; None for any text.
-        limit: Tokens after which each line ends as soon as it may, at least 1.
+        limit: Tokens after which each line ends as soon as it is whole, at least 1.
         candidates: Completions of each line; the k-th begins with its k-th likeliest token.
         temperature: 0 for greedy.
         top_p: Nucleus, in (0, 1].
@@ -79,7 +81,7 @@ class Branch:
         """Whether more is to be written."""
         grammar = self.job.grammar
         whole = grammar is None or grammar.complete(self.text)
-        over = self.ended or (whole and len(self.tokens) >= self.job.limit)
+        over = self.ended or len(self.tokens) >= self.job.limit + (0 if whole else _OVERTIME)
         return not (over or self.job.future.cancelled())
 
     def choose(self, scores_V: Tensor) -> int:

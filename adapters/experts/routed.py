@@ -98,11 +98,9 @@ class RoutedStudent:
             layer.freeze()
 
     def train_experts(self) -> None:
-        """Make the experts trainable, and nothing else."""
+        """Make the experts, before `freeze`, trainable, and nothing else."""
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_("lora_" in name)
-        for layer in fused_layers(self.model):
-            layer.frozen_stack = None
 
     def read_expert(self, name: str, folder: str | Path) -> None:
         """Overwrite an expert, before `freeze`, with a plain PEFT folder of the same shape.

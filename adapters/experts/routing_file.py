@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from routedk.checks import check_choices
+from routedk.checks import check_choices, check_least
 from routedk.errors import ArtifactError, DataError, SettingError
 from routedk.files import read_json, write_json
 
@@ -56,10 +56,7 @@ class ExpertSettings:
         bad = [name for name in self.experts if not re.fullmatch(r"[a-z0-9_]+", name)]
         if bad:  # They become folders and parts of tensor names.
             raise SettingError(f"experts {bad}: names are of lower-case letters, digits and _")
-        if self.r < 1 or self.lora_alpha < 1:
-            raise SettingError(f"r={self.r}, lora_alpha={self.lora_alpha}: both are at least 1")
-        if self.layers is not None and self.layers < 1:
-            raise SettingError(f"layers={self.layers}: at least 1, or None for all")
+        check_least(self, r=1, lora_alpha=1, layers=1)
         check_choices(self)
 
 
@@ -98,13 +95,13 @@ class _Routing(BaseModel):
     training: _Training | None = None
 
 
-def read_routing(folder: Path) -> dict[str, Any]:
+def read_routing(folder: str | Path) -> dict[str, Any]:
     """Read ``routing.json`` of a folder of experts.
 
     Raises:
         ArtifactError: It is missing, damaged, or of another schema.
     """
-    path = folder / ROUTING_FILE
+    path = Path(folder) / ROUTING_FILE
     if not os.path.lexists(path):
         raise ArtifactError(f"{path}: no such file; is {folder} what `train` wrote?")
     try:

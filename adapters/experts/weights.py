@@ -1,11 +1,14 @@
 """Reads the weights of experts and routers from their files."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from peft import PeftModel, set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from routedk.adapters.experts.routing_file import ROUTER_FILE
 from routedk.errors import ArtifactError
@@ -15,13 +18,10 @@ def read_expert(model: PeftModel, adapter: str, folder: Path) -> None:
     """Overwrite an adapter of a model with one on disk, a plain PEFT folder of the same shape.
 
     Raises:
-        ArtifactError: It is missing, damaged, or of another shape.
+        ArtifactError: It is missing, damaged, of another shape, or has weights that are not finite.
     """
     path = folder / "adapter_model.safetensors"
-    try:
-        outcome = set_peft_model_state_dict(model, load_file(path), adapter_name=adapter)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise _unreadable(path, error) from error
+    outcome = _load(path, partial(set_peft_model_state_dict, model, adapter_name=adapter))
     missing = [key for key in outcome.missing_keys if f".{adapter}." in key]
     if missing or outcome.unexpected_keys:
         raise ArtifactError(
@@ -33,15 +33,22 @@ def read_router(router: nn.Module, folder: Path) -> None:
     """Overwrite a router with ``router.safetensors`` of a folder.
 
     Raises:
-        ArtifactError: It is missing, damaged, or of another kind.
+        ArtifactError: It is missing, damaged, of another kind, or has weights that are not finite.
     """
-    path = folder / ROUTER_FILE
+    _load(folder / ROUTER_FILE, router.load_state_dict)
+
+
+def _load(path: Path, take: Callable[[dict[str, Tensor]], Any]) -> Any:
+    """Hand a file's tensors to what takes them, all of them finite."""
     try:
-        router.load_state_dict(load_file(path))
+        tensors = load_file(path)
+        outcome = take(tensors)
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> ArtifactError:
-    """The error for a file that a library cannot read."""
-    return ArtifactError(f"{path}: missing or damaged: {' '.join(str(error).split())[:300]}")
+        reason = " ".join(str(error).split())[:300]
+        raise ArtifactError(f"{path}: missing or damaged: {reason}") from error
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+        raise ArtifactError(
+            f"{path.parent}: {path.name} has weights that are not finite, since training diverged: "
+            "train again with a lower learning rate"
+        )
+    return outcome

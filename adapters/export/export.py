@@ -58,8 +58,8 @@ def export_experts(
         The folder: ``README.md``, and the files of a LoRA or of a causal LM.
 
     Raises:
-        SettingError: The gates depend on the session or are none, or the experts are active from
-            the session on only.
+        SettingError: The gates depend on the session, name an unknown expert or do not sum to
+            one; or the experts are active from the session on only.
         ArtifactError: The experts are damaged, or the output exists and is not empty.
     """
     from routedk.adapters.experts.routed import RoutedStudent
@@ -80,7 +80,7 @@ def export_experts(
         else:
             lora.write(ready)
         shown = "gates as given" if config.gates else fusion
-        write_card(ready, routed, shown, gates, None if config.full else lora.rank)
+        write_card(ready, routed, shown, gates, None if config.full else lora.config.r)
         copy_artifact(ready, output)
     return Path(output)
 
@@ -100,7 +100,7 @@ def parse_gates(text: str) -> dict[str, float]:
             value = -1.0
         if not name or name in found or value < 0:
             raise SettingError(
-                f"gates {text}: {part!r} is no NAME=SHARE of its own; write e.g. base=.5,rule=.5"
+                f"gates {text}: {part!r} must be NAME=SHARE, each name once and no share negative"
             )
         found[name] = value
     return found
@@ -115,7 +115,8 @@ def fixed_gates(routed: "RoutedStudent", given: str | None) -> dict[str, float]:
             the fusion's own.
 
     Raises:
-        SettingError: The fusion's gates depend on the session, or the given ones are none.
+        SettingError: The fusion's gates depend on the session, or the given ones name an unknown
+            expert or do not sum to one.
     """
     import torch
 

@@ -7,7 +7,7 @@ their B side by side, each times its gate. The sum is exact, at the sum of the r
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,6 @@ class PlainLora:
 
     tensors: Mapping[str, Tensor]
     config: LoraConfig
-
-    @property
-    def rank(self) -> int:
-        """The rank of the LoRA, which all layers share."""
-        rank: int = self.config.r
-        return rank
 
     def write(self, folder: Path) -> None:
         """Write ``adapter_config.json`` and ``adapter_model.safetensors`` into a folder."""
@@ -80,15 +74,10 @@ def fold(routed: RoutedStudent, gates: Sequence[float]) -> PlainLora:
             down, up = (matrix.detach().cpu() for matrix in module.stacked())
             tensors[f"{name}.lora_A.weight"] = down[columns].contiguous()
             tensors[f"{name}.lora_B.weight"] = (up * scale_R)[:, columns].contiguous()
-    config = LoraConfig(
+    config = replace(
+        routed.model.peft_config[routed.adapters[0]],
         r=len(columns),
         lora_alpha=len(columns),  # The experts' own scaling is in B.
-        target_modules=list(settings.target_modules),
-        layers_to_transform=list(
-            range(routed.first_layer, routed.student.model.config.num_hidden_layers)
-        ),
-        layers_pattern="layers",
-        task_type="CAUSAL_LM",
         base_model_name_or_path=routed.student.name,
         inference_mode=True,
     )

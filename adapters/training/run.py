@@ -23,6 +23,7 @@ from routedk.adapters.experts.routing_file import (
 from routedk.adapters.student import (
     DEFAULT_STUDENT,
     Student,
+    chosen_student,
     find_student,
     fingerprint,
     load_student,
@@ -61,10 +62,11 @@ class TrainingRun:
         self.store = ArtifactStore.of(store)
         self.shape: ExpertSettings = config.shape
         self.form: AnswerForm = config.answer_form
-        self.name, wanted = config.student or DEFAULT_STUDENT, None
+        named, wanted = chosen_student(config.student), None
+        self.name = named or DEFAULT_STUDENT
         if config.experts is not None:
             document = read_routing(config.experts)
-            self.name = config.student or document["student"]["name"]
+            self.name = named or document["student"]["name"]
             wanted = document["student"]["fingerprint"]
             self.shape = replace(settings_of(document), router_input=config.router_input)
             self.form = (document.get("training") or {}).get("answer_form", self.form)
@@ -114,7 +116,7 @@ class TrainingRun:
                 stage = expert_stage(self.config, first=not folders)
                 stages[name] = self._obtain("uniform", alone, start, rows[name], stage)
                 folder = stages[name].folder
-            folders[name] = folder / f"expert_{name}"
+            folders[name] = Path(folder) / f"expert_{name}"
         routed_by = "softmax" if self.fusion == "merged" else self.fusion
         if routed_by in ROUTERS:
             every = [row for name in folders for row in rows[name]]

@@ -15,6 +15,7 @@ from routedk.adapters.experts.lower import only_layers
 from routedk.adapters.training.objectives import Objective
 from routedk.adapters.training.processes import for_averaging, place, total
 from routedk.adapters.training.stage import Stage
+from routedk.errors import TrainingDivergedError
 
 _WARMUP_STEPS = 5
 
@@ -63,7 +64,17 @@ class RoutedTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped here
         return torch.arange(rows) + number * size < left
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the step's tokens."""
+        """Add the step's tokens; called after each step, before its checkpoint is written.
+
+        Raises:
+            TrainingDivergedError: The loss or a trained weight is not finite.
+        """
+        whole = all(bool(weight.isfinite().all()) for weight in self.model.parameters())
+        if not (whole and math.isfinite(logs.get("loss", 0.0))):
+            raise TrainingDivergedError(
+                f"training diverged: at step {self.state.global_step} the loss or a weight is not "
+                "finite; lower --learning-rate"
+            )
         super().log({**logs, "tokens": float(self.tokens)}, start_time)
 
 
@@ -82,6 +93,9 @@ def run_stage(
     Returns:
         The loss curve: per step ``step``, ``loss`` per token, and ``tokens`` seen by the student
         so far.
+
+    Raises:
+        TrainingDivergedError: The loss or a weight is no longer finite.
     """
     routed = objective.routed
     on_cpu = routed.device.type == "cpu"
@@ -99,6 +113,7 @@ def run_stage(
         seed=stage.seed,
         data_seed=stage.seed,
         logging_steps=1,
+        logging_nan_inf_filter=False,
         save_steps=stage.save_steps,
         save_total_limit=1,
         use_cpu=on_cpu,

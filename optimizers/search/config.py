@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from routedk.adapters.student import Dtype
 from routedk.checks import check_choices, check_least
 from routedk.errors import SettingError
 
@@ -56,7 +57,8 @@ class SearchConfig(StudyConfig):
             hopeless trials are pruned).
         sampler: Optuna's sampler: tpe, nsgaii, gp or random.
         report_to: Track trials with mlflow or wandb.
-        student: Folder or hub name of a causal LM. Unset: the embedded student.
+        student: Folder or hub name of a causal LM. Unset or default: the embedded
+            student.
         dtype: The student's where it answers: float32, bfloat16 or float16. Unset: float32 on a
             CPU, else bfloat16.
         max_validation: Score trials on a seeded sample of this many validation sessions.
@@ -75,7 +77,7 @@ class SearchConfig(StudyConfig):
     sampler: Literal["tpe", "nsgaii", "gp", "random"] = "tpe"
     report_to: Literal["none", "mlflow", "wandb"] = "none"
     student: str | None = None
-    dtype: str | None = None
+    dtype: Dtype | None = None
     max_validation: int | None = None
     heartbeat: int = 30
     seed: int = 0

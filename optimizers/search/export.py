@@ -73,7 +73,7 @@ def _readme(trial: FrozenTrial, settings: TrialSettings, config: SearchConfig) -
     options = {
         "program": "program.json",
         "experts": "experts" if settings.experts else None,
-        "student": config.student or (None if settings.experts else "default"),
+        "student": config.student,
         "dtype": config.dtype,
         "enhancement": settings.enhancement,
         "seed": str(config.seed),

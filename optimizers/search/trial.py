@@ -176,7 +176,7 @@ class TrialRunner:
         return replace(made, **{f"{name}s": () for name in unused})
 
     def _student(self, experts: Path | None) -> Any:
-        return resolve_lm(None, experts, self.config.student or "default", self.config.dtype)
+        return resolve_lm(None, experts, self.config.student, self.config.dtype)
 
 
 def runner_of(

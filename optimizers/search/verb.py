@@ -49,16 +49,17 @@ def search(
         >>> config = SearchConfig(study="mine", trials=8)
         >>> study = search(parts["train"], parts["val"], config)  # doctest: +SKIP
     """
-    from routedk.adapters.student import DEFAULT_STUDENT, find_student
+    from routedk.adapters.student import DEFAULT_STUDENT, chosen_student, find_student
     from routedk.optimizers.search.study import run_study
     from routedk.optimizers.search.tracking import trackers
     from routedk.optimizers.search.trial import TrialRunner
 
     config = config or SearchConfig()
     # What is wrong for every trial is an error before there is a study.
-    student = find_student(config.student or DEFAULT_STUDENT)
-    if config.student is not None and Path(config.student).is_dir():
-        config = replace(config, student=str(student.resolve()))
+    named = chosen_student(config.student)
+    student = find_student(named or DEFAULT_STUDENT)
+    local = named is not None and Path(named).is_dir()
+    config = replace(config, student=str(student.resolve()) if local else named)
     if space is None:
         space = SearchSpace() if config.space is None else read_space(config.space)
     runner = TrialRunner(train, validation, config, store)

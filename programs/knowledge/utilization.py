@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from routedk.errors import SettingError
-
 UtilizationName = Literal["ICL", "SFT", "SFT+ICL"]
 
 
@@ -42,14 +40,3 @@ UTILIZATIONS: Mapping[str, Utilization] = MappingProxyType(
         "SFT+ICL": Utilization(trains=True, prompts=True),
     }
 )
-
-
-def utilization_of(name: str | None) -> Utilization | None:
-    """The utilization of this name; None, no utilization, leaves the choice free.
-
-    Raises:
-        SettingError: There is no utilization of this name.
-    """
-    if name is not None and name not in UTILIZATIONS:
-        raise SettingError(f"utilization {name!r}: allowed are {', '.join(UTILIZATIONS)}")
-    return None if name is None else UTILIZATIONS[name]

@@ -140,7 +140,7 @@ def test_a_router_over_trained_experts(
     knowledge: KnowledgeBase,
     store: ArtifactStore,
 ) -> None:
-    again = replace(config, experts=finished, fusion="layerwise", router_input="prompt", r=8)
+    again = replace(config, experts=str(finished), fusion="layerwise", router_input="prompt", r=8)
     folder = train(sessions, knowledge, again, store=store)
     mine, theirs = weights(folder), weights(finished)
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs if "expert_" in name)

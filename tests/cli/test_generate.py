@@ -144,7 +144,6 @@ def test_unreadable_answers_are_sessions_without_bundles(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((), "which language model? give --lm NAME"),
         (("--lm", "x", "--dtype", "bfloat16"), "--dtype is for the student, leave it out"),
         (("--lm", "x", "--program", "none.json"), "none.json: no such file"),
         (("--lm", "x", "--samples", "0"), "samples=0: it must be at least 1"),

@@ -86,11 +86,12 @@ def test_exact_numbers_cost_the_grouping_alone(tmp_path: Path) -> None:
         ({"threads": 0}, "threads=0: it must be at least 1"),
         ({"token_budget": 0}, "token_budget=0: it must be at least 1"),
         ({"max_validation": 0}, "max_validation=0: it must be at least 1"),
+        ({"dtype": "int8"}, "dtype='int8': allowed are float32"),
         ({"rules": -1}, "rules=-1: it must be at least 0"),
         ({"level": 0}, "level=0: it must be above 0 and below 1"),
         ({"level": 1.0}, "level=1.0: it must be above 0"),
         ({"retriever": "no/such/one"}, "retriever 'no/such/one' is no sentence-transf"),
-        ({"utilization": "RAG"}, "utilization 'RAG': allowed are ICL, SFT"),
+        ({"utilization": "RAG"}, "utilization='RAG': allowed are ICL, SFT"),
         ({"utilization": "ICL", "evaluations": 1}, "evaluations=1: with utilization 'ICL' at l"),
         ({"utilization": "ICL", "experts": Path("e")}, "utilization 'ICL' trains no experts"),
     ],
@@ -98,11 +99,6 @@ def test_exact_numbers_cost_the_grouping_alone(tmp_path: Path) -> None:
 def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingError, match=message):
         CompileConfig(**settings)
-
-
-def test_a_language_model_is_needed(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="which language model"):
-        compile_program(TRAIN, VAL, KNOWLEDGE, store=tmp_path)
 
 
 def test_experts_are_compiled_for_what_they_were_trained_for(

@@ -106,4 +106,5 @@ def test_student_lm(
 
     monkeypatch.setattr(engine_module, "load_student", load)
     assert student_lm().engine.form == "bundles"
-    assert asked == [engine_module.DEFAULT_STUDENT]
+    student_lm(student="default")
+    assert asked == [engine_module.DEFAULT_STUDENT] * 2

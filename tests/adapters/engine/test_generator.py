@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from routedk.adapters.engine import generator as generator_module
+from routedk.adapters.engine import writing as writing_module
 from routedk.adapters.engine.generator import Generator
 from routedk.adapters.engine.trees import TreeBatch
 from routedk.adapters.student import Student
@@ -174,3 +175,14 @@ def test_every_answer_of_random_students_is_valid(monkeypatch: pytest.MonkeyPatc
     counts = validity.run(200)
     assert counts["valid"] == 200, counts
     assert counts["of them no bundle"] > 0
+
+
+def test_scores_that_are_not_finite_are_no_endless_answer(
+    loaded: Student, sessions: list[Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing_module, "_OVERTIME", 5)
+    broken = copy_of(loaded)
+    broken.model.model.norm.weight.fill_(torch.nan)
+    job = writing(broken.tokenizer, sessions[0])
+    lengths = {len(line[0]) for line in texts(Generator(broken), [job])[0]}
+    assert lengths <= {*range(job.limit + 6)}

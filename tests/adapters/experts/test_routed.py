@@ -93,6 +93,15 @@ def _take_from(other: str) -> Callable[[Path], None]:
     return damage
 
 
+def _spoil(name: str) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        from safetensors.torch import save_file
+
+        save_file({n: t * float("nan") for n, t in load_file(folder / name).items()}, folder / name)
+
+    return damage
+
+
 RULE = "expert_rule/adapter_model.safetensors"
 
 
@@ -113,7 +122,7 @@ RULE = "expert_rule/adapter_model.safetensors"
         (_edit(training="x"), "routing.json: training: Input should be a valid dictionary"),
         (_edit(mean_gates=[float("nan"), 1, 0]), "routing.json: invalid JSON: .*NaN"),
         (_edit(r="8"), "routing.json: r: Input should be a valid integer"),
-        (_edit(r=0), "routing.json: r=0, lora_alpha=8: both are at least 1"),
+        (_edit(r=0), "routing.json: r=0: it must be at least 1"),
         (_edit(r=10**7), "routing.json: r=10000000: at most 32, the student's hidden size"),
         (_edit(experts=["../rule"]), r"experts \['../rule'\]: names are of lower-case letters"),
         (_edit(fusion="magic"), "routing.json: fusion 'magic': allowed are softmax, static"),
@@ -123,6 +132,8 @@ RULE = "expert_rule/adapter_model.safetensors"
         (_edit(layers=3), "expert_base.*: 14 tensors missing, 0 unexpected"),
         (_lose(RULE), "expert_rule/adapter_model.safetensors: missing or damaged"),
         (_cut(RULE), "expert_rule/adapter_model.safetensors: missing or damaged"),
+        (_spoil(RULE), "expert_rule: .*not finite.*train again with a lower learning rate"),
+        (_spoil(ROUTER_FILE), "router.safetensors has weights that are not finite"),
         (_take_from("x"), "expert_rule.*: 1 tensors missing, 1 unexpected"),
         (_lose(ROUTER_FILE), "router.safetensors: missing or damaged"),
         (_cut(ROUTER_FILE), "router.safetensors: missing or damaged"),
@@ -168,7 +179,7 @@ def test_nothing_is_overwritten(routed: RoutedStudent, saved: Path) -> None:
         ({"experts": ("a.b",)}, "lower-case letters, digits and _"),
         ({"r": 0}, "r=0"),
         ({"lora_alpha": 0}, "lora_alpha=0"),
-        ({"layers": 0}, "layers=0: at least 1, or None"),
+        ({"layers": 0}, "layers=0: it must be at least 1"),
     ],
 )
 def test_expert_settings(values: dict[str, Any], message: str) -> None:

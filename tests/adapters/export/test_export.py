@@ -155,9 +155,9 @@ def test_refusals(loaded: Student, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"gates": "base"}, "'base' is no NAME=SHARE"),
-        ({"gates": "base=.5,base=.5"}, "'base=.5' is no NAME=SHARE of its own"),
-        ({"gates": "base=-1"}, "'base=-1' is no NAME=SHARE"),
+        ({"gates": "base"}, "'base' must be NAME=SHARE, each name once"),
+        ({"gates": "base=.5,base=.5"}, "'base=.5' must be NAME=SHARE, each name once"),
+        ({"gates": "base=-1"}, "'base=-1' must be NAME=SHARE"),
         ({"gates": "base=1", "fusion": "uniform"}, "give fusion or gates, not both"),
     ],
 )

@@ -17,6 +17,7 @@ from routedk.adapters.training.examples import TrainingRow
 from routedk.adapters.training.fit import fit
 from routedk.adapters.training.stage import expert_stage, router_stage
 from routedk.adapters.training.trainer import RoutedTrainer
+from routedk.errors import TrainingDivergedError
 from routedk.files import read_json
 from tests.adapters.conftest import LAYERS, copy_of, randomise
 
@@ -130,3 +131,12 @@ def test_a_share_of_the_rows() -> None:
     assert len(some) == 3
     assert some == sorted(some)
     assert len(replace(STAGE, share=0.01).sample(rows)) == 1
+
+
+def test_training_that_diverges_is_not_kept(
+    loaded: Student, rows: list[TrainingRow], tmp_path: Path
+) -> None:
+    routed = build(loaded, "uniform", "base")
+    with pytest.raises(TrainingDivergedError, match=r"at step \d .*lower --learning-rate"):
+        fit(routed, rows, replace(STAGE, learning_rate=1e30, epochs=3), tmp_path, tmp_path)
+    assert not (tmp_path / "training.json").exists()
