@@ -66,7 +66,8 @@ def evaluate(
 
     Raises:
         DataError: No session has a gold bundle, or baselines meet items without a title.
-        SettingError: There is nothing to score, or no threshold can be chosen.
+        SettingError: There is nothing to score, no answer is of a session that is scored, or no
+            threshold can be chosen.
 
     Example:
         >>> from routedk import Answer, EvaluateConfig, evaluate, load_sessions
@@ -87,9 +88,14 @@ def evaluate(
         )
     # The packaged model is loaded with the first text: where there is none, it is not.
     encoder = encoder or default_encoder()
-    score = partial(score_system, sessions=given, seed=config.seed, resamples=config.resamples)
+    score = partial(score_system, sessions=scored, seed=config.seed, resamples=config.resamples)
     system = None
     if answers is not None:
+        answers = list(answers)
+        if answers and not {one.session_id for one in answers} & {one.id for one in scored}:
+            raise SettingError(
+                "no prediction is of a session of this split: use the same --split-file and --seed"
+            )
         system = score("predictions", answers, encoder=encoder if config.intents else None)
     baselines: tuple[System, ...] = ()
     if config.baselines:

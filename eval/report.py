@@ -3,8 +3,7 @@
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from io import StringIO
+from importlib.metadata import version
 from typing import Any
 
 from routedk.eval.scoring import System
@@ -37,7 +36,7 @@ class Report:
 
         from routedk.eval.table import report_notes, report_table
 
-        console = Console(file=StringIO(), width=80, color_system=None)
+        console = Console(width=80, color_system=None)
         with console.capture() as capture:
             console.print(report_table(self))
         return "\n".join([capture.get(), *report_notes(self)])
@@ -60,11 +59,5 @@ class Report:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that evaluation rests on, where installed."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    """Versions of Python and of the packages that evaluation rests on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}

@@ -33,7 +33,6 @@ class Counts:
         dropped: Predicted bundles of scored sessions that were not valid or repeated another.
         bundles: Valid predicted bundles of scored sessions.
         gold_bundles: Their gold bundles.
-        without_gold: Sessions left out because they have no gold bundle.
     """
 
     sessions: int
@@ -41,7 +40,6 @@ class Counts:
     dropped: int
     bundles: int
     gold_bundles: int
-    without_gold: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +98,15 @@ def score_system(
         name: Of the system.
         answers: What it predicted; a session without an answer counts as unanswered, and answers
             for other sessions are ignored.
-        sessions: Sessions to score, at least one with gold; the others are left out and counted.
+        sessions: Sessions to score, at least one, each with gold bundles.
         seed: Seed of the bootstrap.
         resamples: Number of bootstrap resamples.
         encoder: Encoder for the similarity of intents; None leaves intents unscored.
         config: Settings of the system, for the record.
     """
-    scored = [session for session in sessions if session.gold]
     by_id = {answer.session_id: answer for answer in answers}
-    given = [by_id.get(session.id, Answer(session.id)) for session in scored]
-    pairs = [(one.gold, answer.items) for one, answer in zip(scored, given, strict=True)]
+    given = [by_id.get(session.id, Answer(session.id)) for session in sessions]
+    pairs = [(one.gold, answer.items) for one, answer in zip(sessions, given, strict=True)]
     results = {}
     for protocol, metrics in METRICS.items():
         rows = [list(PROTOCOLS[protocol](*pair).values()) for pair in pairs]
@@ -117,14 +114,13 @@ def score_system(
         results[protocol] = dict(zip(metrics, intervals, strict=True))
     intents = None
     if encoder is not None:
-        intents = score_intents(scored, given, encoder, seed=seed, resamples=resamples)
+        intents = score_intents(sessions, given, encoder, seed=seed, resamples=resamples)
     counts = Counts(
-        sessions=len(scored),
+        sessions=len(sessions),
         answered=sum(bool(answer.bundles) for answer in given),
         dropped=sum(len(answer.dropped) for answer in given),
         bundles=sum(len(answer.bundles) for answer in given),
-        gold_bundles=sum(len(session.gold) for session in scored),
-        without_gold=len(sessions) - len(scored),
+        gold_bundles=sum(len(session.gold) for session in sessions),
     )
     f1 = tuple(matched_f1(*pair) for pair in pairs)
     return System(name, results, counts, session_f1=f1, intents=intents, config=config or {})

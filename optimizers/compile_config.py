@@ -31,7 +31,7 @@ class CompileConfig:
         rules: Rules in each prompt, the nearest to its session; see neighbours.
         patterns: Patterns in each prompt, the nearest to its session; see neighbours.
         threads: Calls to the language model at once.
-        seed: Random seed.
+        seed: Seed of all chance.
         lm: A model by its LiteLLM name, e.g. openai/gpt-4o-mini or ollama_chat/llama3.1; its key
             is read from the environment. Unset: the student.
         experts: Folder of the student's routed experts, as train writes it.

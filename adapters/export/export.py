@@ -74,7 +74,8 @@ def export_experts(
     gates = fixed_gates(routed, config.gates)
     lora = fold(routed, list(gates.values()))
     with tempfile.TemporaryDirectory() as made:
-        ready = Path(made)
+        ready = Path(made) / "export"  # A scratch folder is for its owner alone.
+        ready.mkdir()
         if config.full:
             lora.merge(routed, ready)
         else:

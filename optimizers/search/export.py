@@ -59,7 +59,7 @@ def export_trial(
         )
     settings = TrialSettings(**found[trial].user_attrs["settings"])
     with tempfile.TemporaryDirectory() as scratch, runner.built(settings) as built:
-        ready = Path(scratch)
+        ready = Path(scratch) / "program"  # A scratch folder is for its owner alone.
         built.program.save(ready / "program.json")
         if built.experts is not None:
             shutil.copytree(built.experts, ready / "experts")

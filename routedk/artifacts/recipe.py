@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,32 +10,21 @@ from typing import Any
 from routedk import __version__
 from routedk.errors import SettingError
 
-_STAGE = re.compile(r"[a-z][a-z0-9-]{0,39}")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything that determines an artifact, and nothing else.
 
     Args:
-        stage: The kind of artifact; becomes a folder name: lower-case letters, digits and ``-``.
+        stage: The kind of artifact; names a folder: lower-case letters, digits and ``-``.
         inputs: What it is made from, by name: content hashes, keys of other artifacts, LM names.
         settings: The settings that making it reads. A setting that is not read would keep equal
             artifacts apart.
-
-    Raises:
-        SettingError: The stage is not such a name.
     """
 
     stage: str
     inputs: Mapping[str, Any]
     settings: Mapping[str, Any]
-
-    def __post_init__(self) -> None:
-        if not _STAGE.fullmatch(self.stage):
-            raise SettingError(
-                f"stage {self.stage!r}: names are of up to 40 lower-case letters, digits and -"
-            )
 
     @cached_property
     def key(self) -> str:

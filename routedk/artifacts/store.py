@@ -163,21 +163,20 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest if ours else {}
 
 
-def copy_artifact(artifact: Artifact | Path, output: str | Path) -> None:
-    """Copy an artifact, or a folder, to where a user wants it; it appears whole or not at all.
+def copy_artifact(folder: Path, output: str | Path) -> None:
+    """Copy a folder, e.g. an artifact's, to where a user wants it, whole or not at all.
 
     Args:
-        artifact: What to copy.
+        folder: What to copy.
         output: A new folder, an empty one, or an earlier copy, which is replaced.
 
     Raises:
         ArtifactError: Something else is there.
     """
-    source = artifact.folder if isinstance(artifact, Artifact) else artifact
     target = Path(output).resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".routedk-", dir=target.parent) as scratch:
-        copy = shutil.copytree(source, Path(scratch) / "copy")
+        copy = shutil.copytree(folder, Path(scratch) / "copy")
         # As late as can be: what is there now is what would be replaced.
         check_output(output)
         if target.exists():

@@ -7,7 +7,8 @@ A command declares what it needs as plain parameters::
 
 Each parameter whose type is a dataclass is replaced by one option per field: ``learning_rate``
 becomes ``--learning-rate``, its help is the field's text in the ``Args:`` section of the class.
-Fields of the same name, such as ``seed``, are one option, and every config gets its value.
+Fields of one name, of which ``seed`` is the only one, are one option that says what it is for, and
+every config gets its value.
 """
 
 import inspect
@@ -36,6 +37,8 @@ def with_config_options(command: Callable[..., None]) -> Callable[..., None]:
     own = list(parameters)
     for config in configs.values():
         for option in config_options(config):
+            if option.name in parameters:
+                _join_seeds(parameters[option.name], option)
             parameters.setdefault(option.name, option)
 
     @wraps(command)
@@ -57,6 +60,12 @@ def config_options(config: Any) -> list[inspect.Parameter]:
     }
     panel = "Sessions" if config is DataOptions else "Settings"
     return [_option(field, types[field.name], texts[field.name], panel) for field in fields(config)]
+
+
+def _join_seeds(option: inspect.Parameter, other: inspect.Parameter) -> None:
+    """Let the help of a seed say that it is the other one, too."""
+    (shown,), (added,) = (one.annotation.__metadata__ for one in (option, other))
+    shown.help = f"{added.help.removesuffix('.')}, and {shown.help.removeprefix('Seed ')}"
 
 
 def _help(text: str) -> str:

@@ -51,6 +51,9 @@ def convert(
     """
     if out.suffix not in _WRITERS:
         raise SettingError(f"{out}: the name must end in one of {', '.join(_WRITERS)}")
+    # A converted file cannot be told from sessions of the user's own.
+    if out.exists():
+        raise SettingError(f"{out}: exists already: name another file, or remove it")
     sessions = load_split(data, options, split)
     _WRITERS[out.suffix](out, sessions)
     typer.echo(f"wrote {len(sessions)} sessions to {out}")

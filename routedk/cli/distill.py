@@ -47,7 +47,7 @@ def distill(
         config = replace(config, scores=score_sessions(sessions, student_lm()))
     with progress() as on_step:
         artifact = distill_artifact(sessions, config, on_step=on_step)
-    copy_artifact(artifact, output)
+    copy_artifact(artifact.folder, output)
     told: Any = read_json(artifact.folder / REPORT)
     print_table("Knowledge", ("kind", "count"), told["counts"].items())
     typer.echo(f"Knowledge: {output / 'knowledge.jsonl'}")

@@ -8,7 +8,7 @@ import typer
 
 import routedk
 from routedk.cli.config_options import with_config_options
-from routedk.cli.output import OutputFile
+from routedk.cli.output import OutputFile, refuse_foreign
 from routedk.cli.sessions import DataPath, Split, data_record
 from routedk.data import DataOptions, load_sessions, select_split, split_sessions
 from routedk.eval.evaluate import EvaluateConfig
@@ -42,6 +42,7 @@ def evaluate(
     """
     from routedk.eval.predictions import read_predictions
 
+    refuse_foreign(output, lambda document: document.keys() >= {"config", "versions"})
     everything = load_sessions(data, options)
     parts = split_sessions(everything, options)
     report = routedk.evaluate(
@@ -52,12 +53,10 @@ def evaluate(
         validation=parts["val"],
         catalogue=everything,
     )
-    leaks = options.untitled == "drop"
-    scored = {"predictions": predictions and str(predictions), "leaks": leaks}
-    about = {**report.config, **data_record(data, options, split), **scored}
-    report = replace(report, config=about)
+    about = {"predictions": predictions and str(predictions), "leaks": options.untitled == "drop"}
+    report = replace(report, config={**report.config, **data_record(data, options, split), **about})
     write_json(output, report.to_dict())
     typer.echo(str(report))
-    if leaks:
+    if about["leaks"]:
         typer.echo(_LEAK)
     typer.echo(f"Results: {output}")

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -15,8 +14,7 @@ from routedk.cli.output import progress, refuse_foreign
 from routedk.cli.sessions import DataPath, Split, load_split, sessions_on_stdin
 from routedk.data import DataOptions
 from routedk.errors import SettingError
-from routedk.files import atomic_write
-from routedk.types import Session
+from routedk.types import Answer, Session
 
 
 @with_config_options
@@ -38,7 +36,7 @@ def generate(
     Example: routedk generate --data demo --split test --experts experts --program program.json
     --output bundles.jsonl
     """
-    from routedk.eval.predictions import prediction_record
+    from routedk.eval.predictions import prediction_record, write_predictions
 
     if output is not None:
         refuse_foreign(output, lambda first: first.keys() == {"session_id", "bundles"})
@@ -50,15 +48,20 @@ def generate(
     total = len(sessions) if isinstance(sessions, list) else None
     answers = routedk.stream_answers(sessions, config)
     unread: list[str] = []
+    finished: list[Answer] = []
     # Whatever the terminal's encoding: readers of JSONL expect UTF-8.
     stdout = typer.get_text_stream("stdout", encoding="utf-8")
-    writer = nullcontext(stdout) if output is None else atomic_write(output)
-    with writer as file, progress() as show:
+    with progress() as show:
         for number, answer in enumerate(answers, start=1):
-            file.write(json.dumps(prediction_record(answer), ensure_ascii=False) + "\n")
-            file.flush()
+            if output is None:
+                stdout.write(json.dumps(prediction_record(answer), ensure_ascii=False) + "\n")
+                stdout.flush()
+            else:
+                finished.append(answer)
             if answer.error:
                 unread.append(f"{answer.session_id}: {answer.error}")
             show("sessions", number, total)
+    if output is not None:
+        write_predictions(output, finished)
     if unread:
         typer.echo(f"Sessions without an answer: {len(unread)}, first {unread[0]}", err=True)

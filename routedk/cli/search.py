@@ -7,7 +7,7 @@ import typer
 
 import routedk
 from routedk.cli.config_options import with_config_options
-from routedk.cli.output import STORE, OutputFolder
+from routedk.cli.output import STORE, OutputFolder, refuse_foreign
 from routedk.cli.sessions import DataPath, load_parts
 from routedk.data import DataOptions
 from routedk.errors import SettingError
@@ -65,7 +65,11 @@ def report(
     Example: routedk search report --study mine --output report
     """
     from routedk.optimizers.search import report_search
+    from routedk.optimizers.search.report import PAGE, REPORT
 
+    refuse_foreign(output / REPORT, lambda document: document.keys() >= {"study", "made_with"})
+    if not (output / REPORT).exists():
+        refuse_foreign(output / PAGE, lambda document: False)
     parts = None if data is None else load_parts(data, options)
     found = report_search(output, config, parts=parts, store=store)
     for best in found["best"][:1]:

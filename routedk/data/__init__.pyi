@@ -1,7 +1,6 @@
 from .knowledge_file import read_knowledge as read_knowledge
 from .knowledge_file import sources_of as sources_of
 from .knowledge_file import write_knowledge as write_knowledge
-from .load import DEMO as DEMO
 from .load import DataOptions as DataOptions
 from .load import GoldPolicy as GoldPolicy
 from .load import UntitledPolicy as UntitledPolicy

@@ -6,19 +6,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from routedk.checks import check_choices
+from routedk.checks import check_choices, check_least
 from routedk.data.bundlerec import read_bundlerec, read_columns
 from routedk.data.native import read_parquet
 from routedk.data.policies import drop_untitled, fill_titles, minimal_bundles
 from routedk.data.records import sessions_from_records
 from routedk.data.split_file import check_split_ids, read_split_file
-from routedk.errors import DataError, SettingError
+from routedk.errors import DataError
 from routedk.files import read_jsonl
 from routedk.types import Session
 
-DEMO = "demo"
 GoldPolicy = Literal["minimal", "all"]
 UntitledPolicy = Literal["keep", "drop"]
+_READERS = {".jsonl": read_jsonl, ".parquet": read_parquet}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +47,7 @@ class DataOptions:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        if self.seed < 0:
-            raise SettingError(f"seed is {self.seed!r}: it must be at least 0")
+        check_least(self, seed=0)
 
 
 def load_sessions(source: str | Path, options: DataOptions | None = None) -> list[Session]:
@@ -127,19 +126,15 @@ def read_extra_titles(path: str | Path) -> dict[str, str]:
 
 
 def _read(source: str | Path) -> list[Session]:
-    if source == DEMO:
+    if source == "demo":
         return demo_sessions()
     path = Path(source)
     if path.is_dir():
         return read_bundlerec(path)
     if not path.exists():
         raise DataError("no such file or folder", path=path, hint='check the path, or use "demo"')
-    if path.suffix == ".jsonl":
-        return list(sessions_from_records(read_jsonl(path), path=path))
-    if path.suffix == ".parquet":
-        return list(sessions_from_records(read_parquet(path), path=path))
-    raise DataError(
-        f"unknown kind of file {path.suffix!r}",
-        path=path,
-        hint="expected .jsonl, .parquet, a BundleRec folder or demo",
-    )
+    if path.suffix not in _READERS:
+        problem = f"unknown kind of file {path.suffix!r}"
+        hint = "expected .jsonl, .parquet, a BundleRec folder or demo"
+        raise DataError(problem, path=path, hint=hint)
+    return list(sessions_from_records(_READERS[path.suffix](path), path=path))

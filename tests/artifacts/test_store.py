@@ -177,10 +177,10 @@ def test_a_killed_maker_holds_nothing_and_leaves_nothing_half(tmp_path: Path, st
 
 def test_a_copy_appears_where_a_user_wants_it(tmp_path: Path) -> None:
     artifact = ArtifactStore(tmp_path / "store").obtain(recipe(), write)
-    copy_artifact(artifact, tmp_path / "deep" / "copy")
+    copy_artifact(artifact.folder, tmp_path / "deep" / "copy")
     assert (tmp_path / "deep" / "copy" / "deep" / "text.txt").read_text() == "four"
     (tmp_path / "deep" / "copy" / "old.txt").write_text("")
-    copy_artifact(artifact, tmp_path / "deep" / "copy")
+    copy_artifact(artifact.folder, tmp_path / "deep" / "copy")
     assert sorted(path.name for path in (tmp_path / "deep" / "copy").iterdir()) == [
         "deep",
         MANIFEST,
@@ -192,7 +192,7 @@ def test_a_copy_appears_where_a_user_wants_it(tmp_path: Path) -> None:
     (tmp_path / "mine" / MANIFEST).write_text('{"name": "web", "version": 3}')
     for place in (tmp_path / "mine", tmp_path / "mine" / "thesis.txt"):
         with pytest.raises(ArtifactError, match="exists already: name another folder"):
-            copy_artifact(artifact, place)
+            copy_artifact(artifact.folder, place)
     assert (tmp_path / "mine" / "thesis.txt").exists()
 
 

@@ -68,6 +68,10 @@ def test_convert(run: Run, tmp_path: Path, suffix: str) -> None:
     code, out, _ = run("data", "convert", "demo", target)
     assert (code, out) == (0, f"wrote 300 sessions to {target}\n")
     assert load_sessions(target) == load_sessions("demo")
+    for source in ("demo", target):
+        _, _, err = run("data", "convert", source, target)
+        assert f"{target}: exists already: name another file, or remove it" in err
+    assert load_sessions(target) == load_sessions("demo")
 
 
 def test_no_file_without_sessions_is_written(run: Run, tmp_path: Path) -> None:

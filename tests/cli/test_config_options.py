@@ -36,7 +36,7 @@ class Toy:
         shape: One of two, or none.
         words: Any words.
         sizes: Some of three.
-        seed: The seed.
+        seed: Seed of the toys.
     """
 
     number: int = 3
@@ -63,7 +63,7 @@ class Other:
 
     Args:
         other_name: A name.
-        seed: Its seed.
+        seed: Seed of the others.
     """
 
     other_name: str = "x"
@@ -120,7 +120,7 @@ def test_help_is_that_of_the_config(
     assert "--on --no-on" in out
     assert "--no-plain" not in out
     assert out.count("--seed") == 1
-    assert "The seed." in out
+    assert "Seed of the others, and of the toys." in out
 
 
 def test_the_config_checks_its_values() -> None:

@@ -107,6 +107,7 @@ def test_baselines_on_the_demo_set(run: Run, output: Path) -> None:
     [
         ((), "nothing to score: give --predictions FILE, or --baselines, or both"),
         (("--baselines",), "have no title"),
+        (("--baselines", "--output", "p.jsonl"), "p.jsonl: exists already, and this command did"),
         (("--predictions", "missing.jsonl"), "missing.jsonl: no such file"),
         (("--predictions", "p.jsonl"), "p.jsonl:1: session '3' has no item 'nope'"),
     ],

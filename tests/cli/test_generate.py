@@ -62,6 +62,8 @@ def test_the_same_command_resumes(run: Run, data: Path, tmp_path: Path, script: 
 
     def fail(messages: Messages) -> str:
         if name_of(messages) == "s6":
+            # What a kill would leave here.
+            assert [path.name for path in tmp_path.iterdir()] == [data.name]
             raise RuntimeError("the key is wrong")
         return f"1 2 | für {name_of(messages)}"
 

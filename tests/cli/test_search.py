@@ -57,6 +57,12 @@ def test_report(run: Run, calls: Calls, tmp_path: Path) -> None:
     assert options == {"parts": None, "store": None}
     assert "Chosen: trial 7, matched F1 on validation 0.700" in out
     assert f"Report: {output / 'report.html'}" in out
+    output.mkdir()
+    for name in ("report.html", "report.json"):
+        (output / name).write_text("{}")
+        code, _, err = run("search", "report", "--output", output)
+        assert (code, f"{name}: exists already, and this command did not" in err) == (2, True)
+    (output / "report.json").write_text('{"study": "mine", "made_with": {}}')
     assert run("search", "report", "--data", "demo", "--output", output)[0] == 0
     assert len(calls[1][1]["parts"]["test"]) == 60
 

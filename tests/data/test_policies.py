@@ -64,7 +64,7 @@ def test_untitled_drop_cuts_bundles_and_sessions() -> None:
     [
         ({"gold": "some"}, "gold='some': allowed are minimal, all"),
         ({"untitled": "hide"}, "untitled='hide': allowed are keep, drop"),
-        ({"seed": -1}, "seed is -1: it must be at least 0"),
+        ({"seed": -1}, "seed=-1: it must be at least 0"),
     ],
 )
 def test_options_quote_the_bad_value(settings: dict[str, object], message: str) -> None:

@@ -53,7 +53,6 @@ def test_means_over_sessions_by_hand() -> None:
         "dropped": 1,
         "bundles": 3,
         "gold_bundles": 4,
-        "without_gold": 1,
     }
     assert system.intents is None
 
@@ -88,6 +87,8 @@ def test_no_predictions_at_all() -> None:
 def test_what_cannot_be_scored() -> None:
     with pytest.raises(DataError, match="none of the 1 sessions to evaluate has a gold bundle"):
         evaluate(SESSIONS[3:], ANSWERS, encoder=ENCODER)
+    with pytest.raises(SettingError, match="no prediction is of a session of this split: use the"):
+        evaluate(SESSIONS[:2], ANSWERS[2:], encoder=ENCODER)
     with pytest.raises(SettingError, match="nothing to score: give --predictions FILE"):
         evaluate(SESSIONS)
     with pytest.raises(DataError, match="4 of 4 items have no title"):

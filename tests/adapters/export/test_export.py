@@ -62,6 +62,7 @@ def test_a_plain_lora_is_the_fused_experts(
 ) -> None:
     routed = saved("softmax", loaded, tmp_path / "experts")
     folder = export_experts(tmp_path / "experts", tmp_path / "lora", config)
+    assert folder.stat().st_mode == (tmp_path / "experts").stat().st_mode
     base = AutoModelForCausalLM.from_pretrained(student_folder)
     plain = PeftModel.from_pretrained(base, folder).eval()
     assert plain.peft_config["default"].base_model_name_or_path == loaded.name
