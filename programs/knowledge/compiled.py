@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
+from routedk.checks import check_choices, check_least
 from routedk.errors import SettingError
 from routedk.programs.knowledge.neighbours import Retriever, check_retriever, titles
 from routedk.programs.prompting.context import Neighbour, NeighbourStyle, PromptContext
@@ -51,16 +52,8 @@ class CompiledKnowledge:
 
     def __post_init__(self) -> None:
         """Check the values and index the sessions."""
-        if self.k < 0:
-            raise SettingError(f"k={self.k}: it must be at least 0")
-        for kind, shown in (("patterns", self.patterns_shown), ("rules", self.rules_shown)):
-            if shown is not None and shown < 1:
-                raise SettingError(
-                    f"{kind}_shown={shown}: it must be at least 1, or None for all {kind}"
-                )
-        if self.style not in get_args(NeighbourStyle):
-            allowed = ", ".join(get_args(NeighbourStyle))
-            raise SettingError(f"neighbour style {self.style!r}: allowed are {allowed}")
+        check_choices(self)
+        check_least(self, k=0, rules_shown=1, patterns_shown=1)
         check_retriever(self.retriever)
         for session in self.sessions:
             if session.bundles is None:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
+from routedk.checks import check_choices, check_least
 from routedk.errors import SettingError
 
 Format: TypeAlias = Literal["pattern", "rule", "thought"]
@@ -61,31 +62,22 @@ class DistillConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_choices(self)
+        check_least(self, max_rules=0, max_patterns=0, threads=1, seed=0, max_tokens=1)
         known = get_args(Format)
-        if not self.formats or set(self.formats) - set(known):
-            allowed = ", ".join(known)
-            raise SettingError(
-                f"formats {list(self.formats)}: at least one of {allowed}, nothing else"
-            )
+        if not self.formats:
+            raise SettingError(f"formats: name at least one of {', '.join(known)}")
         # In the order in which they build on each other.
         object.__setattr__(self, "formats", tuple(name for name in known if name in self.formats))
-        if self.strategy not in get_args(Strategy):
-            allowed = ", ".join(get_args(Strategy))
-            raise SettingError(f"strategy {self.strategy!r}: it must be one of {allowed}")
         if self.scores is not None and self.strategy != "difficulty":
             raise SettingError(
                 f"scores are for the strategy difficulty, and the strategy is {self.strategy!r}"
             )
-        for name, least in (("max_rules", 0), ("max_patterns", 0), ("threads", 1), ("seed", 0)):
-            self._require(name, getattr(self, name) >= least, f"at least {least}")
-        self._require("ratio", 0 < self.ratio <= 1, "in (0, 1]")
-        self._require("min_support", 0 < self.min_support <= 1, "in (0, 1]")
-        self._require("max_tokens", self.max_tokens is None or self.max_tokens >= 1, "at least 1")
-        self._require("max_cost", self.max_cost is None or self.max_cost > 0, "above 0")
-
-    def _require(self, name: str, allowed: bool, range_: str) -> None:
-        if not allowed:
-            raise SettingError(f"{name}={getattr(self, name)}: it must be {range_}")
+        for name in ("ratio", "min_support"):
+            if not 0 < getattr(self, name) <= 1:
+                raise SettingError(f"{name}={getattr(self, name)}: it must be in (0, 1]")
+        if self.max_cost is not None and not self.max_cost > 0:
+            raise SettingError(f"max_cost={self.max_cost}: it must be above 0")
 
     @property
     def recorded(self) -> dict[str, Any]:

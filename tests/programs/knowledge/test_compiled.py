@@ -14,8 +14,8 @@ from routedk.types import Pattern, Provenance, Session
     ("settings", "message"),
     [
         ({"k": -1}, "k=-1: it must be at least 0"),
-        ({"rules_shown": 0}, "rules_shown=0: it must be at least 1, or None"),
-        ({"patterns_shown": 0}, "patterns_shown=0: it must be at least 1, or None for all pat"),
+        ({"rules_shown": 0}, "rules_shown=0: it must be at least 1"),
+        ({"patterns_shown": 0}, "patterns_shown=0: it must be at least 1"),
         ({"k": 1}, "k=1 without training sessions"),
         ({"style": "prose"}, "'prose': allowed are demos, blocks"),
         (

@@ -9,9 +9,9 @@ from routedk.programs.teachers.config import DistillConfig
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"formats": ("rule", "tips")}, r"formats \['rule', 'tips'\]: at least one of pattern, ru"),
-        ({"formats": ()}, r"formats \[\]: at least one of pattern, rule, thought, nothing else"),
-        ({"strategy": "best"}, "strategy 'best': it must be one of random, length, diversity, dif"),
+        ({"formats": ("rule", "tips")}, "formats='tips': allowed are pattern, rule, thought"),
+        ({"formats": ()}, "formats: name at least one of pattern, rule, thought"),
+        ({"strategy": "best"}, "strategy='best': allowed are random, length, diversity, dif"),
         ({"scores": "s.jsonl"}, "scores are for the strategy difficulty, and the strategy is 'ran"),
         ({"max_rules": -1}, "max_rules=-1: it must be at least 0"),
         ({"max_patterns": -1}, "max_patterns=-1: it must be at least 0"),
