@@ -30,7 +30,8 @@ def resolve_lm(
         dtype: Of the student's weights: ``float32``, ``bfloat16`` or ``float16``.
 
     Raises:
-        SettingError: ``lm`` together with a setting of the student.
+        SettingError: ``lm`` together with a setting of the student, or the key of its provider is
+            missing.
     """
     if lm is None:
         from routedk.adapters.engine.engine import student_lm
@@ -41,5 +42,8 @@ def resolve_lm(
             raise SettingError(f"--lm {lm}: --{name} is for the student, leave it out")
     import dspy
 
+    from routedk.programs.teachers.named_lm import check_key
+
+    check_key(lm)
     # max_tokens bounds an answer; reasoning models think within it and refuse a small limit.
     return dspy.LM(lm, temperature=0.0, max_tokens=_MAX_TOKENS, num_retries=_RETRIES, cache=False)

@@ -1,7 +1,8 @@
 """`distill`: knowledge from training sessions, by a language model or from annotations."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,10 @@ from routedk.data.records import session_to_record
 from routedk.errors import DataError, SettingError
 from routedk.files import write_json
 from routedk.programs.lm_identity import lm_identity
-from routedk.programs.sampling.difficulty import difficulty_scores, read_scores
+from routedk.programs.sampling.difficulty import difficulty_scores, read_scores, score_sessions
 from routedk.programs.sampling.sampling import sample_sessions
 from routedk.programs.teachers.config import ANNOTATION, DistillConfig, OnStep
-from routedk.programs.teachers.named_lm import teacher_lm
+from routedk.programs.teachers.named_lm import check_key, teacher_lm
 from routedk.types import KnowledgeBase, Session
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def distill(
     config: DistillConfig | None = None,
     *,
     lm: Any = None,
+    student: Callable[[], Any] | None = None,
     store: ArtifactStore | str | Path | None = None,
     on_step: OnStep | None = None,
 ) -> KnowledgeBase:
@@ -53,6 +55,9 @@ def distill(
         sessions: Training sessions; those without annotations add nothing.
         config: All settings.
         lm: A ``dspy.LM`` that takes the place of the teacher that the config names.
+        student: Makes the base model, e.g. `routedk.student_lm`. Under the strategy ``difficulty``
+            it answers every session zero-shot where there is neither an LM teacher nor a file of
+            scores; otherwise it is not called.
         store: Where knowledge and answers are kept; None for the default store.
         on_step: Called from any thread after each session of an LM teacher's step: its name
             (``answer``, ``rule`` or ``thought``), sessions done, and how many there are.
@@ -62,8 +67,8 @@ def distill(
         SettingError: Settings do not fit the teacher.
         LMError: The teacher failed in a way that would affect every session.
     """
-    artifact = distill_artifact(sessions, config, lm=lm, store=store, on_step=on_step)
-    return read_knowledge(artifact.folder / KNOWLEDGE)
+    made = distill_artifact(sessions, config, lm=lm, student=student, store=store, on_step=on_step)
+    return read_knowledge(made.folder / KNOWLEDGE)
 
 
 def distill_artifact(
@@ -71,6 +76,7 @@ def distill_artifact(
     config: DistillConfig | None = None,
     *,
     lm: Any = None,
+    student: Callable[[], Any] | None = None,
     store: ArtifactStore | str | Path | None = None,
     on_step: OnStep | None = None,
 ) -> Artifact:
@@ -80,19 +86,25 @@ def distill_artifact(
         sessions: As for `distill`.
         config: As for `distill`.
         lm: As for `distill`.
+        student: As for `distill`.
         store: As for `distill`.
         on_step: As for `distill`.
     """
     config = config or DistillConfig()
     store = ArtifactStore.of(store)
     pool = _annotated(sessions)
-    lm = teacher_lm(config) if lm is None else lm
+    named = lm is None
+    lm = teacher_lm(config) if named else lm
     scores = None if config.scores is None else read_scores(config.scores)
     if lm is None and _needs_scores(config):
-        raise SettingError(
-            "strategy 'difficulty' needs scores: give a file of scores, or an LM teacher, which "
-            "answers every session first"
-        )
+        if student is None:
+            raise SettingError(
+                "strategy 'difficulty' needs scores: give a file of scores, or an LM teacher or "
+                "student=student_lm, which answers every session first"
+            )
+        base = student()
+        with closing(base.engine):
+            scores = read_scores(score_sessions(pool, base, store=store))
     teacher = {"model": ANNOTATION, "address": ""} if lm is None else lm_identity(lm)
     inputs = {
         "sessions": content_hash([session_to_record(session) for session in pool]),
@@ -106,18 +118,17 @@ def distill_artifact(
     def make(out: Path, work: Path) -> None:
         happened: dict[str, Any] = {}
         if lm is None:
-            from routedk.programs.teachers.annotation import annotation_knowledge
-
-            sample = _sample(pool, config, scores)
-            knowledge = annotation_knowledge(sample, config)
+            sample, knowledge = _make(pool, config, scores)
         else:
             from routedk.programs.journal.journal import open_journal
             from routedk.programs.journal.journaled_lm import journaled_lm
             from routedk.programs.teachers.asker import Asker
 
+            if named and config.api_base is None:
+                check_key(config.teacher)
             with open_journal(_journal_path(store, teacher), run, *limits) as journal:
                 asker = Asker(journaled_lm(lm, journal), threads=config.threads, on_step=on_step)
-                sample, knowledge = _ask(pool, config, scores, asker)
+                sample, knowledge = _make(pool, config, scores, asker)
             happened = {
                 "spent": asdict(journal.spent),
                 "quarantined": asker.quarantined,
@@ -137,9 +148,9 @@ def distill_artifact(
 def plan_distill(
     sessions: Sequence[Session], config: DistillConfig | None = None
 ) -> dict[str, "Tally"]:
-    """Count the calls, tokens and cost of distilling, at most, without asking anything.
+    """Count about how many calls, tokens and dollars distilling takes, without asking anything.
 
-    A session without a mistake needs fewer calls than are counted here.
+    Answers are counted as typical ones. A session without a mistake needs fewer calls.
 
     Args:
         sessions: Training sessions.
@@ -161,7 +172,10 @@ def plan_distill(
 
     engine = PlanEngine()
     scores = None if config.scores is None else read_scores(config.scores)
-    _ask(pool, config, scores, Asker(engine.lm, threads=config.threads))
+    asker = Asker(engine.lm, threads=config.threads)
+    # Its answers are made up, and no session will be left out because of them.
+    asker.level = logging.DEBUG
+    _make(pool, config, scores, asker)
     return engine.steps(config.teacher)
 
 
@@ -172,27 +186,25 @@ def _journal_path(store: ArtifactStore, teacher: Mapping[str, str]) -> Path:
     return store.root / "journals" / f"{name}-{key}.jsonl"
 
 
-def _ask(
+def _make(
     pool: Sequence[Session],
     config: DistillConfig,
     scores: Mapping[str, float] | None,
-    asker: "Asker",
+    asker: "Asker | None" = None,
 ) -> tuple[list[Session], KnowledgeBase]:
-    """The sample, and what an LM teacher makes of it."""
-    from routedk.programs.teachers.lm_teacher import lm_knowledge
+    """The sample, and what the annotation teacher or, with an asker, an LM teacher makes of it."""
+    from routedk.programs.teachers.annotation import annotation_knowledge
 
     # An answer that was cut short needs no warning: its use is checked.
     logging.getLogger("dspy.clients.lm").setLevel(logging.ERROR)
-    if _needs_scores(config):
+    if asker is not None and _needs_scores(config):
         scores = difficulty_scores(pool, asker)
-    sample = _sample(pool, config, scores)
+    sample = sample_sessions(pool, config.strategy, config.ratio, seed=config.seed, scores=scores)
+    if asker is None:
+        return sample, annotation_knowledge(sample, config)
+    from routedk.programs.teachers.lm_teacher import lm_knowledge
+
     return sample, lm_knowledge(sample, config, asker)
-
-
-def _sample(
-    pool: Sequence[Session], config: DistillConfig, scores: Mapping[str, float] | None
-) -> list[Session]:
-    return sample_sessions(pool, config.strategy, config.ratio, seed=config.seed, scores=scores)
 
 
 def _needs_scores(config: DistillConfig) -> bool:

@@ -58,11 +58,11 @@ def export_trial(
             f"study {study.study_name!r} has no complete trial {trial}: complete are {numbers}"
         )
     settings = TrialSettings(**found[trial].user_attrs["settings"])
-    with tempfile.TemporaryDirectory() as scratch, runner.built(settings) as built:
+    with tempfile.TemporaryDirectory() as scratch, runner.built(settings) as (program, experts, _):
         ready = Path(scratch) / "program"  # A scratch folder is for its owner alone.
-        built.program.save(ready / "program.json")
-        if built.experts is not None:
-            shutil.copytree(built.experts, ready / "experts")
+        program.save(ready / "program.json")
+        if experts is not None:
+            shutil.copytree(experts, ready / "experts")
         text = _readme(found[trial], settings, runner.config)
         (ready / "README.md").write_text(text, encoding="utf-8")
         copy_artifact(ready, output)

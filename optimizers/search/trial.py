@@ -3,7 +3,7 @@
 import random
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -21,7 +21,6 @@ from routedk.optimizers.search.config import SearchConfig
 from routedk.optimizers.search.settings import TrialSettings
 from routedk.optimizers.search.study import IDENTITY, check_identity
 from routedk.programs.distill import DistillConfig, distill
-from routedk.programs.sampling.difficulty import score_sessions
 from routedk.programs.teachers.config import Format
 from routedk.types import Answer, KnowledgeBase, Session
 
@@ -34,21 +33,6 @@ _PATTERNS = 3
 _BATCH = 16
 # What a runner reads of the config of its search.
 _SAME = ("student", "dtype", "seed", "max_validation")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Built:
-    """The program, experts and student of a trial.
-
-    Args:
-        program: The compiled program.
-        experts: Folder of the trained experts; None for the base model.
-        lm: The student with them.
-    """
-
-    program: "BundleGenerator"
-    experts: Path | None
-    lm: Any
 
 
 class TrialRunner:
@@ -111,20 +95,26 @@ class TrialRunner:
         sessions = self.validation if sessions is None else sessions
         step = _BATCH if self.config.objective == "f1" else len(sessions)
         config: Any = {"enhancement": settings.enhancement, "seed": self.config.seed}
-        with self.built(settings) as built:
+        with self.built(settings) as (program, _, lm):
             for first in range(0, len(sessions), step):
                 some = sessions[first : first + step]
                 yield from stream_answers(
                     some,
                     GenerateConfig(**config),
-                    program=built.program,
-                    lm=built.lm,
+                    program=program,
+                    lm=lm,
                     store=self._store,
                 )
 
     @contextmanager
-    def built(self, settings: TrialSettings) -> Iterator[Built]:
-        """The trial's program, experts and student, which is closed at the end of the block."""
+    def built(
+        self, settings: TrialSettings
+    ) -> Iterator[tuple["BundleGenerator", Path | None, Any]]:
+        """The trial's program, its folder of experts and its student, closed after the block.
+
+        Yields:
+            The compiled program; the experts, None for the base model; the student with them.
+        """
         knowledge = self._distilled(settings) if settings.formats else KnowledgeBase()
         experts = self._trained(settings, knowledge) if settings.use.trains else None
         config: Any = {
@@ -145,7 +135,7 @@ class TrialRunner:
                 lm=lm,
                 store=self._store,
             )
-            yield Built(program=program, experts=experts, lm=lm)
+            yield program, experts, lm
 
     def _trained(self, settings: TrialSettings, knowledge: KnowledgeBase) -> Path:
         config: Any = {
@@ -160,22 +150,14 @@ class TrialRunner:
         return train(self.train, knowledge, TrainConfig(**config), store=self._store)
 
     def _distilled(self, settings: TrialSettings) -> KnowledgeBase:
-        config: Any = {
-            "ratio": settings.ratio,
-            "strategy": settings.strategy,
-            "seed": self.config.seed,
-        }
-        if settings.strategy == "difficulty":
-            # How well the base model, zero-shot, answers the training sessions.
-            lm = self._student(None)
-            with closing(lm.engine):
-                config["scores"] = score_sessions(self.train, lm, store=self._store)
+        strategy: Any = settings.strategy
         # All formats at once, for trials to share.
-        made = distill(self.train, DistillConfig(**config), store=self._store)
+        config = DistillConfig(ratio=settings.ratio, strategy=strategy, seed=self.config.seed)
+        made = distill(self.train, config, student=self._student, store=self._store)
         unused = [name for name in get_args(Format) if name not in settings.formats]
         return replace(made, **{f"{name}s": () for name in unused})
 
-    def _student(self, experts: Path | None) -> Any:
+    def _student(self, experts: Path | None = None) -> Any:
         return resolve_lm(None, experts, self.config.student, self.config.dtype)
 
 

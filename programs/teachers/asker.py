@@ -48,12 +48,14 @@ class Asker:
         quarantined: Sessions left out of a step because it has no usable answer for them, each
             with ``session_id``, ``step`` and ``error``.
         stopped: Why calls were not made; empty where all were.
+        level: Level of the log messages about sessions that are left out.
     """
 
     def __init__(self, lm: Any, *, threads: int = 16, on_step: OnStep | None = None) -> None:
         self.lm = lm
         self.quarantined: list[dict[str, str]] = []
         self.stopped = ""
+        self.level = logging.WARNING
         self._threads = threads
         self._on_step = on_step
 
@@ -100,7 +102,7 @@ class Asker:
             logger.warning("not all calls for %ss were made: %s", step, self.stopped)
         told = {name: " ".join(str(failed[name]).split())[:300] for name in sorted(failed)}
         for name, why in told.items():
-            logger.warning("session %s is left out of %ss: %s", name, step, why)
+            logger.log(self.level, "session %s is left out of %ss: %s", name, step, why)
             self.quarantined.append({"session_id": name, "step": step, "error": why})
         refused = [name for name in told if not isinstance(failed[name], AnswerError)]
         if sessions and len(refused) == len(sessions):

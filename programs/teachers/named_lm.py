@@ -12,6 +12,8 @@ _REASONING_TOKENS = 16_000
 # With waits of 1, 2, 4 ... 60 seconds where the server names none: five minutes.
 _RETRIES = 10
 _TIMEOUT_SECONDS = 180
+# Of providers that can be reached without these: by a profile, a token or a default address.
+_OPTIONAL = ("AWS_", "AZURE_", "OLLAMA_", "VERTEXAI_")
 
 
 def teacher_lm(config: DistillConfig) -> Any:
@@ -47,3 +49,20 @@ def teacher_lm(config: DistillConfig) -> Any:
     except LMConfigurationError:
         # Reasoning models refuse a temperature and small limits.
         return make(temperature=None, max_tokens=_REASONING_TOKENS)
+
+
+def check_key(model: str) -> None:
+    """Check, before the first call, that the environment holds the key of a model's provider.
+
+    Args:
+        model: LiteLLM's name.
+
+    Raises:
+        SettingError: It does not; the message names the missing variables.
+    """
+    import litellm
+
+    litellm.suppress_debug_info = True
+    needed = litellm.validate_environment(model)["missing_keys"]
+    if missing := [name for name in needed if not name.startswith(_OPTIONAL)]:
+        raise SettingError(f"{model}: the environment variable {', '.join(missing)} is not set")

@@ -1,26 +1,26 @@
 """``routedk distill``: knowledge from training sessions, in a folder."""
 
-from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 
 from routedk.artifacts import check_output, copy_artifact
 from routedk.cli.config_options import with_config_options
-from routedk.cli.output import OutputFolder, print_table, progress
+from routedk.cli.output import OptionalFolder, print_table, progress
 from routedk.cli.sessions import DataPath, Split, load_split
 from routedk.data import DataOptions
+from routedk.errors import SettingError
 from routedk.files import read_json
-from routedk.programs.teachers.config import ANNOTATION, DistillConfig
+from routedk.programs.teachers.config import DistillConfig
 
 
 @with_config_options
 def distill(
     data: DataPath,
-    output: OutputFolder,
     config: DistillConfig,
     options: DataOptions,
     split: Split = "train",
+    output: OptionalFolder = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print expected calls, tokens and cost.")
     ] = False,
@@ -33,20 +33,18 @@ def distill(
 
     Example: routedk distill --data demo --output knowledge
     """
+    from routedk.adapters.engine.engine import student_lm
     from routedk.programs.distill import REPORT, distill_artifact, plan_distill
 
     sessions = load_split(data, options, split)
     if dry_run:
         _print_plan(plan_distill(sessions, config))
         return
+    if output is None:
+        raise SettingError("--output DIR: name the folder that the knowledge goes to")
     check_output(output)
-    if (config.strategy, config.scores, config.teacher) == ("difficulty", None, ANNOTATION):
-        from routedk.adapters.engine.engine import student_lm
-        from routedk.programs.sampling.difficulty import score_sessions
-
-        config = replace(config, scores=score_sessions(sessions, student_lm()))
     with progress() as on_step:
-        artifact = distill_artifact(sessions, config, on_step=on_step)
+        artifact = distill_artifact(sessions, config, student=student_lm, on_step=on_step)
     copy_artifact(artifact.folder, output)
     told: Any = read_json(artifact.folder / REPORT)
     print_table("Knowledge", ("kind", "count"), told["counts"].items())
@@ -61,4 +59,4 @@ def _print_plan(steps: dict[str, Any]) -> None:
     for name, tally in steps.items():
         cost = "unknown" if tally.cost is None else f"{tally.cost:.4f}"
         rows.append((name, tally.calls, tally.input_tokens, tally.output_tokens, cost))
-    print_table("At most", ("step", "calls", "tokens in", "out", "US dollars"), rows)
+    print_table("About", ("step", "calls", "tokens in", "out", "US dollars"), rows)

@@ -17,6 +17,7 @@ from routedk.files import read_text
 STORE = "The artifact store; unset: the one in the cache folder."
 _OUTPUT = "Where the result goes; an earlier one is replaced."
 OutputFolder = Annotated[Path, typer.Option("--output", metavar="DIR", help=_OUTPUT)]
+OptionalFolder = Annotated[Path | None, typer.Option("--output", metavar="DIR", help=_OUTPUT)]
 OutputFile = Annotated[Path, typer.Option("--output", metavar="FILE", help=_OUTPUT)]
 
 

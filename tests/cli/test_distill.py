@@ -30,7 +30,9 @@ def test_distill_the_demo(run: Run, tmp_path: Path) -> None:
 def test_a_dry_run_asks_nothing(run: Run, tmp_path: Path) -> None:
     output = tmp_path / "out"
     options = ("--dry-run", "--output", output)
-    code, out, _ = run(*DISTILL, "--teacher", "openai/gpt-4o-mini", "--ratio", "0.1", *options)
+    paid = (*DISTILL, "--teacher", "openai/gpt-4o-mini", "--ratio", "0.1")
+    assert "--output DIR: name the folder" in run(*paid)[2]
+    code, out, _ = run(*paid, "--dry-run")
     assert code == 0
     rows = [line.split("│") for line in out.splitlines() if "│" in line]
     assert rows

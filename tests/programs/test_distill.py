@@ -19,6 +19,7 @@ from routedk.files import read_json
 from routedk.programs.distill import DistillConfig, distill, distill_artifact, plan_distill
 from routedk.programs.journal.budget import BudgetError
 from routedk.programs.sampling.difficulty import write_scores
+from routedk.programs.teachers.named_lm import check_key, teacher_lm
 from routedk.types import Session
 from tests.scripted import scripted_lm
 
@@ -197,7 +198,7 @@ def test_a_teacher_over_the_wire(
             distill(sessions, config, store=tmp_path)
 
 
-def test_a_plan_asks_nothing(sessions: list[Session]) -> None:
+def test_a_plan_asks_nothing(sessions: list[Session], caplog: pytest.LogCaptureFixture) -> None:
     config = DistillConfig(teacher="openai/gpt-4o-mini", ratio=0.25)
     steps = plan_distill(sessions, config)
     calls = {name: tally.calls for name, tally in steps.items()}
@@ -209,6 +210,7 @@ def test_a_plan_asks_nothing(sessions: list[Session]) -> None:
     assert unpriced["bundle"].cost is None
     assert "name intents" not in unpriced
     assert plan_distill(sessions) == {}
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize(
@@ -231,9 +233,16 @@ def test_settings_that_do_not_fit_are_refused(
         distill(sessions, DistillConfig(**settings), store=tmp_path)
 
 
-def test_reasoning_models_get_room_to_think() -> None:
-    from routedk.programs.teachers.named_lm import teacher_lm
+def test_a_missing_key_is_told_before_the_first_call(
+    sessions: list[Session], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(SettingError, match="variable OPENAI_API_KEY is not set"):
+        distill(sessions, DistillConfig(teacher="openai/gpt-4o-mini"), store=tmp_path)
+    check_key("ollama_chat/llama3.1")
 
+
+def test_reasoning_models_get_room_to_think() -> None:
     lm = teacher_lm(DistillConfig(teacher="openai/o3"))
     assert lm.kwargs["max_completion_tokens"] == 16_000
 
