@@ -71,6 +71,9 @@ class CompileConfig:
         if not 0 < self.level < 1:
             raise SettingError(f"level={self.level}: it must be above 0 and below 1")
         check_retriever(self.retriever)
+        for name in ("instruction", "token_budget"):
+            if self.fixed and getattr(self, name):
+                raise SettingError(f"{name}: not with neighbours, rules or patterns, leave one out")
         if self.utilization is None:
             return
         wanted = UTILIZATIONS[self.utilization]

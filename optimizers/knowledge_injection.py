@@ -66,12 +66,11 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
     ) -> None:
         """Keep the settings and read the instructions."""
         super().__init__()
-        config = config or CompileConfig()
         self._knowledge = knowledge
-        self._config = config
-        self._instructions = read_instructions(config)
+        self._config = config or CompileConfig()
+        self._instructions = read_instructions(self._config)
         self._on_trial = on_trial or (lambda trial: None)
-        self._answering = answering or partial(generate_all, num_threads=config.threads)
+        self._answering = answering or partial(generate_all, num_threads=self._config.threads)
 
     def compile(
         self,
@@ -118,12 +117,7 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
             Retriever(config.retriever, training)
         shows = config.utilization is None or UTILIZATIONS[config.utilization].prompts
         if config.fixed:
-            exact = space.exactly(
-                neighbours=config.neighbours or 0,
-                rules=config.rules or 0,
-                patterns=config.patterns or 0,
-            )
-            return space.build(student, exact if shows else None)
+            return space.build(student, space.fixed(config) if shows else None)
         count = token_counter(student.generate.lm or dspy.settings.lm)
         budget = config.token_budget
 

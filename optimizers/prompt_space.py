@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from routedk.optimizers.compile_config import CompileConfig
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.prompting.context import NeighbourStyle
@@ -87,12 +88,12 @@ class PromptSpace:
             program.generate.signature = signature.with_instructions(choice.instruction)
         return program
 
-    def exactly(self, *, neighbours: int = 0, rules: int = 0, patterns: int = 0) -> PromptChoice:
-        """The choice that shows these numbers, or as many as there are."""
-        k = min(neighbours, len(self.training))
+    def fixed(self, config: CompileConfig) -> PromptChoice:
+        """The choice that shows the numbers of a config, or as many as there are."""
+        k = min(config.neighbours or 0, len(self.training))
         return PromptChoice(
-            rules=min(rules, len(self.knowledge.rules)),
-            patterns=min(patterns, len(self.knowledge.patterns)),
+            rules=min(config.rules or 0, len(self.knowledge.rules)),
+            patterns=min(config.patterns or 0, len(self.knowledge.patterns)),
             k=k,
             show_thoughts=bool(k and self.thoughts),
         )

@@ -11,6 +11,8 @@ from routedk.cli.sessions import DataPath, KnowledgeFiles, load_knowledge, load_
 from routedk.data import DataOptions
 from routedk.optimizers.compile_config import CompileConfig
 
+_NAMES = {"k": "neighbours", "show_thoughts": "thoughts"}
+
 
 @with_config_options
 def compile(
@@ -42,15 +44,27 @@ def compile(
     program.save(output)
     *candidates, grouping = program.trials
     columns = ("candidate", "prompt", "matched F1", "p", "tokens", "unparsable", "chosen")
-    print_table("Candidates", columns, [_row(trial) for trial in candidates])
+    if candidates:
+        print_table("Candidates", columns, [_row(trial) for trial in candidates])
     if len(candidates) > 1:
         _tell_level(config.level_each, candidates[0]["sessions"])
     typer.echo(
-        f"Grouping: {program.grouping or 'equal intents'}; matched F1 on "
+        f"Grouping: {_in_words(program.grouping)}; matched F1 on "
         f"{grouping['sessions']} validation sessions {grouping['grouping_f1']:.3f}, "
         f"by equal intents {grouping['equal_intents_f1']:.3f}"
     )
     typer.echo(f"Program: {output}")
+
+
+def _in_words(grouping: Any) -> str:
+    """By what items are grouped."""
+    if grouping is None:
+        return "items with the same intent"
+    by = "the student's likelihoods" if grouping.by_likelihood else "meaning"
+    return (
+        f"items with similar intents, compared by {by} (weight {grouping.weight:g}, titles have "
+        f"the rest), bundled up to distance {grouping.threshold:g}"
+    )
 
 
 def _tell_level(level: float, sessions: int) -> None:
@@ -70,8 +84,9 @@ def _tell_level(level: float, sessions: int) -> None:
 
 def _row(trial: dict[str, Any]) -> tuple[object, ...]:
     choice = trial["choice"] or {}
-    if choice.get("instruction"):
-        choice = {**choice, "instruction": "changed"}
-    prompt = ", ".join(f"{name} {value}" for name, value in choice.items() if value)
+    for name, word in (("instruction", "changed"), ("show_thoughts", "shown")):
+        if choice.get(name):
+            choice = {**choice, name: word}
+    prompt = ", ".join(f"{_NAMES.get(n, n)} {value}" for n, value in choice.items() if value)
     figures = (trial[name] for name in ("matched_f1", "p", "prompt_tokens", "unparsable", "chosen"))
     return (trial["number"], prompt or "as given", *("" if f is None else f for f in figures))

@@ -30,7 +30,8 @@ def test_compile_the_demo(
     assert code == 0
     assert "as given" in out
     assert "at p <= 0.0333" in out
-    assert "Grouping: " in out
+    assert "Grouping: items with the same intent;" in out
+    assert "neighbours 1" in out
     program = load_program(output)
     assert program.knowledge.k >= 1
     *candidates, grouping = program.trials
@@ -55,6 +56,7 @@ def test_too_few_sessions_are_said_and_an_earlier_program_is_replaced(
     ("options", "message"),
     [
         (("--utilization", "ICL", "--experts", "e"), "utilization 'ICL' trains no experts"),
+        (("--neighbours", "1", "--token-budget", "9"), "token_budget: not with neighbours"),
         (("--level", "1"), "level=1.0: it must be above 0 and below 1"),
         (("--instruction", "nowhere.txt"), "nowhere.txt: "),
         (("--token-budget", "9"), "token_budget=9: the student as it was given has prompts of"),
