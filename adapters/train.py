@@ -5,7 +5,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from routedk.adapters.experts.routing_file import ExpertSettings
 from routedk.artifacts import ArtifactStore
@@ -122,6 +122,12 @@ class TrainConfig:
                 "which no loss per session teaches: use answer"
             )
 
+    def sampled(self, sessions: list[Any]) -> list[Any]:
+        """The seeded sample of ``max_sessions`` of them, or all."""
+        if self.max_sessions is None or self.max_sessions >= len(sessions):
+            return sessions
+        return random.Random(self.seed).sample(sessions, self.max_sessions)
+
     @property
     def shape(self) -> ExpertSettings:
         """The shape of the experts that are to be trained."""
@@ -180,8 +186,7 @@ def train(
         raise DataError(
             "no training session has gold bundles", hint="experts are trained on annotated sessions"
         )
-    if config.max_sessions is not None and config.max_sessions < len(learnt):
-        learnt = random.Random(config.seed).sample(learnt, config.max_sessions)
+    learnt = config.sampled(learnt)
     run = TrainingRun(config, store)
     shown = shown_knowledge(sessions, learnt, knowledge, run.store)
     return run.train(run.rows(learnt, shown))

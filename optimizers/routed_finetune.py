@@ -160,7 +160,7 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
         if not any(example.session.bundles for example in by_id.values()):
             raise SettingError("no training session has gold bundles: there is nothing to learn")
         # The same set teaches the same, whatever its order.
-        examples = [by_id[name] for name in sorted(by_id)]
+        examples = self._config.sampled([by_id[name] for name in sorted(by_id)])
         traces, asked = self._traces(student, teacher, examples)
         rows = self._rows(base.tokenizer, student, examples, traces)
         config = replace(self._config, student=base.name)
