@@ -127,13 +127,14 @@ def check_identity(study: optuna.Study, mine: Mapping[str, Any]) -> None:
     """
     name, theirs = study.study_name, study.user_attrs.get(IDENTITY)
     if theirs is None:
-        raise SettingError(f"study {name!r} was not made by routedk search: name another")
+        raise SettingError(f"study {name!r} was not made by routedk search: choose another name")
     # JSON, as it comes back from a storage.
     for key, value in json.loads(json.dumps(mine)).items():
         if theirs.get(key) != value:
             raise SettingError(
-                f"study {name!r} was made with another {key}: {theirs.get(key)}, not {value}; "
-                "resume it with the data and settings it was made with, or name another study"
+                f"study {name!r} was made with a different {key.replace('space ', 'choice of ')}: "
+                f"{theirs.get(key)}, not {value}; "
+                "resume it with its own data and settings, or choose another name"
             )
 
 

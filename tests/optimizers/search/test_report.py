@@ -56,7 +56,7 @@ def test_from_a_search_to_its_report_and_a_program(
 
     go(3)
     go(4)  # resumes
-    with pytest.raises(SettingError, match="made with another seed: 0, not 1"):
+    with pytest.raises(SettingError, match="made with a different seed: 0, not 1"):
         go(4, seed=1)
 
     study = read_study(StudyConfig(study="mine", storage=url))
@@ -79,7 +79,9 @@ def test_from_a_search_to_its_report_and_a_program(
     moved = {**parts, "test": [*parts["test"], parts["train"][0]]}
     with pytest.raises(SettingError, match=r"test sessions are in other splits, too, e.g."):
         report_search(tmp_path / "report", config, parts=moved, store=store)
-    with pytest.raises(SettingError, match=r"made with another train: 6 sessions, .* not 5 sess"):
+    with pytest.raises(
+        SettingError, match=r"made with a different train: 6 sessions, .* not 5 sess"
+    ):
         export_trial(parts["train"][1:], parts["val"], 0, tmp_path / "p", config, store=store)
 
     trained = next(t for t in study.trials if t.user_attrs["settings"]["experts"])

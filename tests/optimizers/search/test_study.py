@@ -112,11 +112,11 @@ def test_scores_are_the_means_over_sessions(url: str) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"objective": "f1"}, "study 'mine' was made with another objective: both, not f1"),
+        ({"objective": "f1"}, "study 'mine' was made with a different objective: both, not f1"),
         ({"identity": {"seed": 1}}, "another seed: 0, not 1; resume it with the data"),
         (
             {"space": SearchSpace(utilization="SFT")},
-            r"another space utilization: \['ICL'\], not \['SFT'\]",
+            r"different choice of utilization: \['ICL'\], not \['SFT'\]",
         ),
     ],
 )
