@@ -31,7 +31,7 @@ def test_compile_the_demo(
     assert "as given" in out
     assert "at p <= 0.0333" in out
     assert "Grouping: items with the same intent;" in out
-    assert "neighbours 1" in out
+    assert "neighbours" in out
     program = load_program(output)
     assert program.knowledge.k >= 1
     *candidates, grouping = program.trials
