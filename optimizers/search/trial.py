@@ -5,7 +5,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from optuna import Study
 
@@ -23,9 +23,6 @@ from routedk.optimizers.search.study import IDENTITY, check_identity
 from routedk.programs.distill import DistillConfig, distill
 from routedk.programs.teachers.config import Format
 from routedk.types import Answer, KnowledgeBase, Session
-
-if TYPE_CHECKING:
-    from routedk.programs.generator import BundleGenerator
 
 # Patterns in a prompt that shows any, the nearest ones.
 _PATTERNS = 3
@@ -107,9 +104,7 @@ class TrialRunner:
                 )
 
     @contextmanager
-    def built(
-        self, settings: TrialSettings
-    ) -> Iterator[tuple["BundleGenerator", Path | None, Any]]:
+    def built(self, settings: TrialSettings) -> Iterator[tuple[Any, Path | None, Any]]:
         """The trial's program, its folder of experts and its student, closed after the block.
 
         Yields:

@@ -60,12 +60,7 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
     gold ones: that is left out, so that gold intents are never seen.
     """
 
-    def __init__(
-        self,
-        sessions: Sequence[Session],
-        k: int = 1,
-        retriever: str = "tfidf",
-    ) -> None:
+    def __init__(self, sessions: Sequence[Session], k: int = 1, retriever: str = "tfidf") -> None:
         """Predictors: ``generate``, ``intent``, ``causes`` and ``rules``."""
         super().__init__()
         if k < 1:
