@@ -113,7 +113,7 @@ def test_scores_are_the_means_over_sessions(url: str) -> None:
     ("values", "message"),
     [
         ({"objective": "f1"}, "study 'mine' was made with a different objective: both, not f1"),
-        ({"identity": {"seed": 1}}, "another seed: 0, not 1; resume it with the data"),
+        ({"identity": {"seed": 1}}, "different seed: 0, not 1; resume it with its own"),
         (
             {"space": SearchSpace(utilization="SFT")},
             r"different choice of utilization: \['ICL'\], not \['SFT'\]",
@@ -141,7 +141,9 @@ def test_a_study_that_something_else_made_is_left_alone(url: str) -> None:
         lambda: run(url, 3),
         lambda: read_study(StudyConfig(study="mine", storage=url)),
     ):
-        with pytest.raises(SettingError, match="'mine' was not made by routedk search: name anot"):
+        with pytest.raises(
+            SettingError, match="'mine' was not made by routedk search: choose anot"
+        ):
             attempt()
     assert len(study.trials) == 1
 
