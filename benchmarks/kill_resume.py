@@ -101,8 +101,9 @@ class Forks:
 
     def __call__(self, arguments: list[str], log: Path) -> Run:
         """See `Start`."""
-        cache = os.environ.get("ROUTEDK_CACHE", "")
-        process = self._context.Process(target=_distill, args=(arguments, log, cache), daemon=True)
+        # The server of forks may be older than the environment.
+        given = (arguments, log, dict(os.environ))
+        process = self._context.Process(target=_distill, args=given, daemon=True)
         process.start()
         return _Fork(process)
 
@@ -120,10 +121,10 @@ class _Fork:
         self._process.join()
 
 
-def _distill(arguments: list[str], log: Path, cache: str) -> None:
+def _distill(arguments: list[str], log: Path, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
     from routedk.cli import main
 
-    os.environ["ROUTEDK_CACHE"] = cache
     with log.open("ab") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)

@@ -196,7 +196,8 @@ def test_which_language_model() -> None:
         resolve_lm("x", Path("experts"))
 
 
-def test_a_model_of_litellm_is_asked_without_cache() -> None:
+def test_a_model_of_litellm_is_asked_without_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
     lm = resolve_lm("openai/gpt-4o-mini")
     assert (lm.model, lm.cache) == ("openai/gpt-4o-mini", False)
     assert lm.kwargs["temperature"] == 0

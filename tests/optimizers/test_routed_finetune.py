@@ -213,7 +213,7 @@ def test_a_training_that_fails_is_an_error(
     (tmp_path / "taken").write_text("not a folder")
     w = RoutedFinetune(config=ALONE, threshold=None, store=tmp_path / "taken")
     train, val = as_examples(sessions[:4]), as_examples(sessions[4:])
-    with pytest.raises(OSError, match="taken"):
+    with pytest.raises(SettingError, match="taken: it is a file"):
         w.compile(asking(lm), trainset=train)
     # BetterTogether does not raise it: the flag is all that says so.
     better = dspy.BetterTogether(metric=matched_f1_metric, w=w)
