@@ -210,10 +210,10 @@ def test_the_metric_chooses_what_is_learnt(
 def test_a_training_that_fails_is_an_error(
     lm: Any, sessions: list[Session], tmp_path: Path
 ) -> None:
-    (tmp_path / "taken").write_text("not a folder")
-    w = RoutedFinetune(config=ALONE, threshold=None, store=tmp_path / "taken")
+    (tmp_path / "work").write_text("not a folder")
+    w = RoutedFinetune(config=ALONE, threshold=None, store=tmp_path)
     train, val = as_examples(sessions[:4]), as_examples(sessions[4:])
-    with pytest.raises(SettingError, match="taken: it is a file"):
+    with pytest.raises(OSError, match="work"):
         w.compile(asking(lm), trainset=train)
     # BetterTogether does not raise it: the flag is all that says so.
     better = dspy.BetterTogether(metric=matched_f1_metric, w=w)
