@@ -24,16 +24,7 @@ def test_kills_lose_nothing_and_pay_nothing_twice(kill_resume: Any, tmp_path: Pa
         seed=0,
         seconds=0.1,
         # Merging rules loads an encoder in every run; the benchmark does that, too.
-        options=(
-            "--ratio",
-            "0.2",
-            "--threads",
-            "4",
-            "--formats",
-            "pattern",
-            "--formats",
-            "thought",
-        ),
+        options=("--ratio=0.2", "--threads=4", "--formats=pattern", "--formats=thought"),
         start=kill_resume.Forks(kill_resume.LIBRARIES),
     )
     assert found["kills"] == 5
