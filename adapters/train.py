@@ -176,7 +176,7 @@ def train(
         >>> from routedk import TrainConfig, distill, load_sessions, train
         >>> sessions = load_sessions("demo")[:4]
         >>> config = TrainConfig(epochs=1, layers=1)
-        >>> experts = train(sessions, distill(sessions), config)  # doctest: +SKIP
+        >>> experts = train(sessions, distill(sessions), config)
     """
     from routedk.adapters.training.run import TrainingRun
 

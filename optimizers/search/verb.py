@@ -46,8 +46,8 @@ def search(
     Example:
         >>> from routedk import SearchConfig, load_sessions, search, split_sessions
         >>> parts = split_sessions(load_sessions("demo"))
-        >>> config = SearchConfig(study="mine", trials=8)
-        >>> study = search(parts["train"], parts["val"], config)  # doctest: +SKIP
+        >>> config = SearchConfig(study="mine", trials=1)
+        >>> study = search(parts["train"][:8], parts["val"][:2], config)
     """
     from routedk.adapters.student import DEFAULT_STUDENT, chosen_student, find_student
     from routedk.optimizers.search.study import run_study
