@@ -31,16 +31,20 @@ def make_answer(session_id: str, bundles: Iterable[tuple[Sequence[str], str]]) -
         session_id: The session.
         bundles: Item ids of the session, possibly repeated, with the intent.
     """
+    return _answer(session_id, [BundleRecord(items=[*ids], intent=name) for ids, name in bundles])
+
+
+def _answer(session_id: str, records: Iterable[BundleRecord]) -> Answer:
     kept: dict[frozenset[str], Bundle] = {}
     dropped = []
-    for item_ids, intent in bundles:
-        items = tuple(dict.fromkeys(item_ids))
+    for record in records:
+        items = list(dict.fromkeys(record.items))
         if len(items) < 2:
-            dropped.append(f"fewer than two items: {list(items)}")
+            dropped.append(f"fewer than two items: {items}")
         elif frozenset(items) in kept:
-            dropped.append(f"an earlier bundle again: {list(items)}")
+            dropped.append(f"an earlier bundle again: {items}")
         else:
-            kept[frozenset(items)] = Bundle(items, intent)
+            kept[frozenset(items)] = record.model_copy(update={"items": items}).bundle()
     return Answer(session_id, tuple(kept.values()), dropped=tuple(dropped))
 
 
@@ -74,7 +78,7 @@ def read_predictions(path: str | Path, sessions: Iterable[Session]) -> list[Answ
         if problem:
             raise DataError(problem, path=path, line=number, hint=hint)
         lines[name] = number
-        answers.append(make_answer(name, [(one.items, one.intent) for one in line.bundles]))
+        answers.append(_answer(name, line.bundles))
     return answers
 
 

@@ -1,12 +1,16 @@
 """RouteDK's data as immutable types; files that hold them are checked by the annotations."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
 from annotated_types import Ge, Interval, MinLen
 
 from routedk.errors import DataError
+
+Kind: TypeAlias = Literal["complements", "alternatives", "mixed"]
+Share = Annotated[float, Interval(ge=0, le=1)]
+NotEmpty = Annotated[str, MinLen(1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,11 @@ class Bundle:
     Args:
         item_ids: Distinct item ids, in the order they were given.
         intent: What the shopper wants with them; may be empty.
+        kind: complements are bought together, alternatives compared to choose one; None where
+            it is not known.
+        why: One sentence on why they belong together; may be empty.
+        confidence: How much of a reference bundle it is expected to match; None where unknown.
+        kind_confidence: Probability of its kind; None where unknown.
 
     Raises:
         DataError: With fewer than two items, or an item twice.
@@ -40,6 +49,10 @@ class Bundle:
 
     item_ids: tuple[str, ...]
     intent: str = ""
+    kind: Kind | None = None
+    why: str = ""
+    confidence: Share | None = None
+    kind_confidence: Share | None = None
 
     def __post_init__(self) -> None:
         if len(self.item_ids) < 2:
@@ -140,10 +153,6 @@ class Answer:
         return [bundle.items for bundle in self.bundles]
 
 
-Share = Annotated[float, Interval(ge=0, le=1)]
-NotEmpty = Annotated[str, MinLen(1)]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
     """Who made a piece of knowledge, from what, and at what cost.
@@ -200,17 +209,38 @@ class Thought:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherAnswer:
+    """A teacher's bundles of one session, made without its gold: a label to train on.
+
+    Args:
+        session_id: The session.
+        bundles: What the teacher states; empty for "nothing belongs together".
+        item_intents: Item id to the intent it serves; items may be missing.
+        items: The items, where the session is not one of the data set, e.g. composed at random;
+            else empty.
+        provenance: Where it comes from.
+    """
+
+    session_id: NotEmpty
+    bundles: tuple[Bundle, ...]
+    item_intents: Mapping[str, str] = field(default_factory=dict)
+    items: tuple[Item, ...] = ()
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KnowledgeBase:
-    """Distilled knowledge: patterns, rules and thoughts, in a stable order."""
+    """Distilled knowledge: patterns, rules, thoughts and a teacher's answers, in a stable order."""
 
     patterns: tuple[Pattern, ...] = ()
     rules: tuple[Rule, ...] = ()
     thoughts: tuple[Thought, ...] = ()
+    answers: tuple[TeacherAnswer, ...] = ()
 
     @property
-    def pieces(self) -> tuple[Pattern | Rule | Thought, ...]:
-        """All of it: patterns, then rules, then thoughts."""
-        return (*self.patterns, *self.rules, *self.thoughts)
+    def pieces(self) -> tuple[Pattern | Rule | Thought | TeacherAnswer, ...]:
+        """All of it: patterns, then rules, thoughts and answers."""
+        return (*self.patterns, *self.rules, *self.thoughts, *self.answers)
 
 
 def bundle_sets(bundles: Iterable[Bundle]) -> list[frozenset[str]]:

@@ -1,4 +1,4 @@
-"""A knowledge base on disk: JSONL, one pattern, rule or thought per line, each with provenance.
+"""A knowledge base on disk: JSONL, one piece per line, each with provenance.
 
 Example lines, provenance shortened::
 
@@ -6,6 +6,8 @@ Example lines, provenance shortened::
      "lift": 4.2, "provenance": {"teacher": "annotation", "sessions": ["s1", "s7"]}}
     {"kind": "rule", "text": "For brewing coffee ...", "provenance": {...}}
     {"kind": "thought", "session_id": "s1", "text": "kettle, dripper ...", "provenance": {...}}
+    {"kind": "answer", "session_id": "s1", "bundles": [{"item_ids": ["a", "b"], "intent": "tea",
+     "kind": "complements", "why": "..."}], "item_intents": {"a": "tea"}, "provenance": {...}}
 """
 
 from collections.abc import Iterable
@@ -18,13 +20,16 @@ from pydantic import TypeAdapter
 from routedk.data.validation import checked
 from routedk.errors import DataError
 from routedk.files import read_jsonl, write_jsonl_records
-from routedk.types import KnowledgeBase, Pattern, Provenance, Rule, Thought
+from routedk.types import KnowledgeBase, Pattern, Provenance, Rule, TeacherAnswer, Thought
 
 _KINDS: dict[str, TypeAdapter[Any]] = {
     "pattern": TypeAdapter(Pattern),
     "rule": TypeAdapter(Rule),
     "thought": TypeAdapter(Thought),
+    "answer": TypeAdapter(TeacherAnswer),
 }
+_A = {"thought": "a thought", "answer": "an answer"}
+_NAMES = {Pattern: "pattern", Rule: "rule", Thought: "thought", TeacherAnswer: "answer"}
 
 
 def sources_of(knowledge: KnowledgeBase) -> frozenset[str]:
@@ -40,8 +45,8 @@ def joint_cost(sources: Iterable[Provenance]) -> float | None:
 
 
 def write_knowledge(knowledge: KnowledgeBase, path: str | Path) -> None:
-    """Write a knowledge base as JSONL, atomically: patterns, then rules, then thoughts."""
-    records = ({"kind": type(one).__name__.lower(), **asdict(one)} for one in knowledge.pieces)
+    """Write a knowledge base as JSONL, atomically: patterns, rules, thoughts, answers."""
+    records = ({"kind": _NAMES[type(one)], **asdict(one)} for one in knowledge.pieces)
     write_jsonl_records(path, records)
 
 
@@ -49,25 +54,26 @@ def read_knowledge(path: str | Path) -> KnowledgeBase:
     """Read a knowledge base; order is kept within each kind.
 
     Raises:
-        DataError: The file cannot be read, a line is not a pattern, rule or thought, or a session
-            has two thoughts; the message names file and line.
+        DataError: The file cannot be read, a line is no piece of knowledge, or a session has two
+            thoughts or two answers; the message names file and line.
     """
     found: dict[str, list[Any]] = {kind: [] for kind in _KINDS}
-    thoughts: set[str] = set()
+    seen: set[tuple[str, str]] = set()
     for line, record in read_jsonl(path):
         kind = record.pop("kind", None)
         if kind not in _KINDS:
             problem, hint = f"kind is {kind!r}", f"allowed are {', '.join(_KINDS)}"
             raise DataError(problem, path=path, line=line, hint=hint)
         piece = checked(_KINDS[kind], record, path=path, line=line, about=kind)
-        if isinstance(piece, Thought):
-            if piece.session_id in thoughts:
-                problem = f"session {piece.session_id!r} has a thought already"
+        if isinstance(piece, Thought | TeacherAnswer):
+            if (kind, piece.session_id) in seen:
+                problem = f"session {piece.session_id!r} has {_A[kind]} already"
                 raise DataError(problem, path=path, line=line, hint="keep one of the two")
-            thoughts.add(piece.session_id)
+            seen.add((kind, piece.session_id))
         found[kind].append(piece)
     return KnowledgeBase(
         patterns=tuple(found["pattern"]),
         rules=tuple(found["rule"]),
         thoughts=tuple(found["thought"]),
+        answers=tuple(found["answer"]),
     )

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 
 from routedk.data.validation import Id, Text, checked
 from routedk.errors import DataError
-from routedk.types import Bundle, Item, Session
+from routedk.types import Bundle, Item, Kind, Session, Share
 
 _HINT = "fix or remove this session"
 
@@ -25,6 +25,18 @@ class BundleRecord(BaseModel):
 
     items: list[Id]
     intent: Text = ""
+    kind: Kind | None = None
+    why: Text = ""
+    confidence: Share | None = None
+    kind_confidence: Share | None = None
+
+    def bundle(self) -> Bundle:
+        """The bundle.
+
+        Raises:
+            DataError: It has fewer than two items, or an item twice.
+        """
+        return Bundle(tuple(self.items), **self.model_dump(exclude={"items"}))
 
 
 class _Session(BaseModel):
@@ -59,7 +71,7 @@ def session_from_record(
             Item(item.id, item.title, tuple(item.categories or ()), item.price)
             for item in read.items
         )
-        bundles = [Bundle(tuple(bundle.items), bundle.intent) for bundle in read.bundles or ()]
+        bundles = [bundle.bundle() for bundle in read.bundles or ()]
         return Session(
             read.session_id, tuple(items), None if read.bundles is None else tuple(bundles)
         )
@@ -106,5 +118,12 @@ def session_to_record(session: Session) -> dict[str, Any]:
 
 
 def bundle_records(bundles: Iterable[Bundle]) -> list[dict[str, Any]]:
-    """The native records of bundles."""
-    return [{"items": list(bundle.item_ids), "intent": bundle.intent} for bundle in bundles]
+    """The native records of bundles; what is not known of one is left out."""
+    records = []
+    for bundle in bundles:
+        record: dict[str, Any] = {"items": list(bundle.item_ids), "intent": bundle.intent}
+        for name in ("kind", "kind_confidence", "confidence", "why"):
+            if getattr(bundle, name) not in (None, ""):
+                record[name] = getattr(bundle, name)
+        records.append(record)
+    return records
