@@ -95,9 +95,6 @@ def generate(
     Returns:
         One answer per session. One that could not be read has no bundles, and says why.
 
-    Raises:
-        SettingError: The language model cannot do what the program asks for.
-
     Example:
         >>> from routedk import generate, load_sessions
         >>> answers = generate(load_sessions("demo")[:2])
@@ -133,7 +130,6 @@ def stream_answers(
         lm = lm.copy(seed=config.seed)
     asked = deepcopy(program)
     asked.set_lm(lm)
-    asked.check_lm()
     store, left = ArtifactStore.of(store), iter(sessions)
     read = TypeAdapter(Answer).validate_python
 
@@ -201,5 +197,5 @@ def _answer(session: Session, program: Any) -> Answer:
         dropped=tuple(found.get("dropped") or ()),
         input_tokens=meter.usage.input_tokens,
         output_tokens=meter.usage.output_tokens,
-        candidates=found.get("candidates") or (),
+        item_intents=tuple(found.get("item_intents") or ()),
     )

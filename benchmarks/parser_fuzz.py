@@ -83,7 +83,7 @@ def fuzz(n: int, seed: int) -> Counter[str]:
         ids = {item.id for item in session.items}
         counts["parsed"] += 1
         counts["bundles"] += len(parsed.bundles)
-        counts["composed"] += bool(parsed.bundles and parsed.candidates)
+        counts["composed"] += bool(parsed.bundles and parsed.item_intents)
         counts["foreign_items"] += sum(not b.items <= ids for b in parsed.bundles)
         counts["unclean_intents"] += sum(
             not b.intent.isprintable() or any(mark in b.intent for mark in "|<>[]{}")

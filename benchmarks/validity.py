@@ -131,7 +131,7 @@ def generate(generator: Generator, rng: random.Random, form: str, count: int) ->
     jobs = [job(generator, rng, form, size) for size in sizes]
     outcome: Counter[str] = Counter()
     for size, lines in zip(sizes, generator.write(jobs), strict=True):
-        texts = [branch.text for line in lines for branch in line]
+        texts = [branch.text for branch in lines]
         if form == "item-intents":
             fits = all(
                 text.strip() and len(text) <= ITEM_INTENT_CHARACTERS and text.isprintable()
@@ -161,7 +161,6 @@ def job(generator: Generator, rng: random.Random, form: str, size: int) -> Writi
         heads=tuple(encode_head(generator.tokenizer, line) for line in lines),
         grammar=ItemIntent(),
         limit=12,
-        candidates=1 if temperature else 3,
         temperature=temperature,
         seed=seed,
     )

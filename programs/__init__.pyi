@@ -6,7 +6,7 @@ from .distill import distill_artifact as distill_artifact
 from .distill import plan_distill as plan_distill
 from .generator import BundleGenerator as BundleGenerator
 from .generator import load_program as load_program
-from .grouping import SimilarIntents as SimilarIntents
+from .grouping.similar_intents import SimilarIntents as SimilarIntents
 from .journal.budget import BudgetError as BudgetError
 from .knowledge.compiled import CompiledKnowledge as CompiledKnowledge
 from .prompting.answers import ParsedAnswer as ParsedAnswer

@@ -8,21 +8,17 @@ from pathlib import Path
 from typing import Any, Self
 
 import dspy
-import numpy as np
 from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError
-from numpy.typing import NDArray
 
 from routedk.artifacts import content_hash
-from routedk.errors import AnswerError, SettingError
+from routedk.errors import AnswerError
 from routedk.files import write_json
-from routedk.programs.grouping import SimilarIntents
-from routedk.programs.intent_overlap import LineScorer, intent_overlap, line_scorer
+from routedk.programs.grouping.similar_intents import SimilarIntents
 from routedk.programs.knowledge.compiled import NO_KNOWLEDGE, CompiledKnowledge
 from routedk.programs.program_file import program_record, read_program
 from routedk.programs.prompting import layout
 from routedk.programs.prompting.answers import ParsedAnswer, read_answer
 from routedk.programs.prompting.bundle_adapter import BundleLayout, layout_demo
-from routedk.programs.prompting.item_intents import ItemCandidates
 from routedk.programs.prompting.signatures import GenerateBundles
 from routedk.types import Session
 
@@ -33,10 +29,10 @@ _NO_ANSWER = (AdapterParseError, ContextWindowExceededError)
 class BundleGenerator(dspy.Module):  # type: ignore[misc]
     """Generates the bundles of a `Session` with any ``dspy.LM``.
 
-    The prediction has ``bundles`` (list of `Bundle`), ``thought``, ``candidates`` (of each item,
-    where the answer names intents and nothing else), ``dropped`` (what the parser did not use),
-    ``lone`` (ids of items stated as a bundle of one), ``none`` (the student states that there is
-    no bundle), ``raw`` (the answer as written) and ``error``. An unparsable answer is data: no
+    The prediction has ``bundles`` (list of `Bundle`), ``thought``, ``item_intents`` (of each
+    item, where the answer names intents and nothing else), ``dropped`` (what the parser did not
+    use), ``lone`` (ids of items stated as a bundle of one), ``none`` (the student states that there
+    is no bundle), ``raw`` (the answer as written) and ``error``. An unparsable answer is data: no
     bundles, and ``error`` says why. A failing LM raises.
 
     Args:
@@ -94,40 +90,13 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         copied.generate.signature = signature.with_instructions(signature.instructions)
         return copied
 
-    def scorer(self) -> LineScorer:
-        """The engine that scores the likelihoods of intents, from the LM that would be asked now.
-
-        Raises:
-            SettingError: The model gives no likelihoods.
-        """
-        found = line_scorer(self.generate)
-        if found is None:
-            raise SettingError(
-                "this program compares intents by their likelihood, which only a student in this "
-                "process gives: run it under student_lm(...), or compile it for this language model"
-            )
-        return found
-
-    def check_lm(self) -> None:
-        """Check that the language model that would be asked now supports this program.
-
-        Raises:
-            SettingError: The grouping compares likelihoods, and the model gives none.
-        """
-        if self.grouping is not None and self.grouping.by_likelihood:
-            self.scorer()
-
     def forward(self, session: Session, config: dict[str, Any] | None = None) -> dspy.Prediction:
         """Generate the bundles of one session.
 
         Args:
             session: The session; its gold bundles are not looked at.
             config: Options of this call for the LM, e.g. ``{"temperature": 0.7}``.
-
-        Raises:
-            SettingError: As `check_lm`, before anything is asked.
         """
-        self.check_lm()
         request = {**self._request(session), "config": config or {}}
         return self._grouped(ask_bundles(self.generate, session, request), session)
 
@@ -135,7 +104,6 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         self, session: Session, config: dict[str, Any] | None = None
     ) -> dspy.Prediction:
         """As `forward`, without blocking."""
-        self.check_lm()
         try:
             with dspy.context(adapter=BundleLayout()):
                 answer = await self.generate.acall(**self._request(session), config=config or {})
@@ -147,26 +115,13 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
 
     def _grouped(self, prediction: dspy.Prediction, session: Session) -> dspy.Prediction:
         """The prediction with its bundles made by the grouping, where there is one."""
-        if self.grouping is not None and prediction.candidates:
+        if self.grouping is not None and prediction.item_intents:
             from routedk.similarity.encoders import default_encoder
 
-            candidates = prediction.candidates
-            overlap = self.overlap(session, candidates) if self.grouping.by_likelihood else None
-            bundles = self.grouping.bundles(session, candidates, default_encoder(), overlap)
+            named = prediction.item_intents
+            bundles = self.grouping.bundles(session, named, default_encoder())
             prediction.bundles, prediction.none = list(bundles), not bundles
         return prediction
-
-    def overlap(self, session: Session, candidates: ItemCandidates) -> NDArray[np.float64]:
-        """How much the possible intents of each two items overlap.
-
-        Args:
-            session: The session.
-            candidates: Of each item, as an answer names them.
-
-        Raises:
-            SettingError: The language model gives no likelihoods.
-        """
-        return intent_overlap(candidates, self.prompt(session), self.scorer())
 
     def fingerprint(self) -> str:
         """A hash of everything that the answers depend on: what `save` writes, without trials."""

@@ -10,7 +10,7 @@ from routedk.data.records import session_from_record, session_to_record
 from routedk.data.validation import checked
 from routedk.errors import ArtifactError, DataError, SettingError
 from routedk.files import read_json
-from routedk.programs.grouping import SimilarIntents
+from routedk.programs.grouping.similar_intents import SimilarIntents
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.knowledge.utilization import UtilizationName
 from routedk.programs.prompting.bundle_adapter import layout_demo

@@ -36,14 +36,10 @@ class Usage:
 class Meter(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
     """Stands among the calling modules, so that DSPy reports their calls to it."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.beside = Usage()
-
     @property
     def usage(self) -> Usage:
         """The calls so far."""
-        return sum(map(_of_entry, self.history), self.beside)
+        return sum(map(_of_entry, self.history), Usage())
 
 
 @contextmanager
@@ -62,17 +58,6 @@ def metered() -> Iterator[Meter]:
     size = max(_HISTORY, dspy.settings.max_history_size)
     with dspy.context(caller_modules=callers, disable_history=False, max_history_size=size):
         yield meter
-
-
-def spend(usage: Usage) -> None:
-    """Let the meters of this thread count what a student was asked outside DSPy's calls.
-
-    Args:
-        usage: Its cost, e.g. that of likelihoods.
-    """
-    for module in dspy.settings.caller_modules or []:
-        if isinstance(module, Meter):
-            module.beside += usage
 
 
 def _of_entry(entry: Mapping[str, Any]) -> Usage:

@@ -135,8 +135,7 @@ class Answer:
         dropped: What of the answer was not used, one description each.
         input_tokens: Tokens of the prompts.
         output_tokens: Tokens of the completions.
-        candidates: Of each item the intents that it may have, several answers, likeliest first;
-            empty where the student named no intents of items.
+        item_intents: The intents of each item, in item order; empty where the student named none.
     """
 
     session_id: str
@@ -145,7 +144,7 @@ class Answer:
     dropped: tuple[str, ...] = ()
     input_tokens: int = 0
     output_tokens: int = 0
-    candidates: tuple[tuple[tuple[str, ...], ...], ...] = ()
+    item_intents: tuple[tuple[str, ...], ...] = ()
 
     @property
     def items(self) -> list[frozenset[str]]:

@@ -9,15 +9,12 @@ from pathlib import Path
 from typing import Any, NoReturn, Self, get_args
 
 import dspy
-import numpy as np
 from dspy.lm15 import Message, Request, Response, Usage, response_to_events
 from dspy.utils.exceptions import ContextWindowExceededError
-from numpy.typing import NDArray
 
 from routedk.adapters.engine.batcher import Batcher
 from routedk.adapters.engine.generator import Generator
 from routedk.adapters.engine.grammar import BundleList, ItemIntent
-from routedk.adapters.engine.likelihood import score_texts
 from routedk.adapters.engine.writing import Branch, Writing
 from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.prompts import EncodedPrompt, encode_prompt
@@ -26,7 +23,7 @@ from routedk.adapters.training import examples
 from routedk.errors import SettingError
 from routedk.programs.prompting import layout
 from routedk.programs.prompting.asked import asked_items
-from routedk.programs.prompting.item_intents import render_candidates, split_intents
+from routedk.programs.prompting.item_intents import render_item_intents, split_intents
 
 _FREE_TOKENS = 256
 _INTENT_TOKENS = 12
@@ -72,8 +69,6 @@ class StudentEngine(Unsaved):
         form: What a request about a session is answered with: ``bundles`` (lines of numbers and
             intents), ``thought, then bundles`` (the same, a thought may stand before them) or
             ``item-intents`` (a thought that names each item's intents).
-        candidates: Answers per item of an ``item-intents`` answer, the likeliest first: what the
-            student writes on after each of its likeliest first tokens. A sampled answer has one.
         max_batch: Most requests computed together.
         max_queue: Most requests under way. Further ones wait: threads are blocked, tasks
             suspended.
@@ -87,16 +82,12 @@ class StudentEngine(Unsaved):
         student: RoutedStudent | Student,
         *,
         form: examples.Writes = "bundles",
-        candidates: int = 3,
         max_batch: int = 16,
         max_queue: int = 1024,
     ) -> None:
         if form not in get_args(examples.Writes):
             raise SettingError(f"answer form {form!r}: allowed are {get_args(examples.Writes)}")
-        if candidates < 1:
-            raise SettingError(f"candidates={candidates}: at least 1")
         self.form = form
-        self.candidates = candidates
         self.generator = Generator(student)
         self.batcher = Batcher(self.generator.write, max_batch, max_queue)
         config = self.generator.base.model.config
@@ -131,20 +122,14 @@ class StudentEngine(Unsaved):
         if self.form != "item-intents":
             grammar = BundleList(len(items), thinks=self.form == examples.THOUGHT_FIRST)
             return replace(job, grammar=grammar, limit=_TOKENS_PER_ITEM * (len(items) + 2))
-        return replace(
-            job,
-            heads=self._heads(items),
-            grammar=ItemIntent(),
-            limit=_INTENT_TOKENS,
-            candidates=1 if job.temperature else self.candidates,
-        )
+        heads = tuple(examples.encode_head(self.generator.tokenizer, line) for line in items)
+        return replace(job, heads=heads, grammar=ItemIntent(), limit=_INTENT_TOKENS)
 
-    def respond(self, request: Request, job: Writing, lines: list[list[Branch]]) -> Response:
+    def respond(self, request: Request, job: Writing, written: list[Branch]) -> Response:
         """Turn what was written for a request into DSPy's response."""
-        written = [branch for line in lines for branch in line]
         if isinstance(job.grammar, ItemIntent):
-            candidates = [[split_intents(branch.text) for branch in line] for line in lines]
-            text = f"{layout.THOUGHT_PREFIX} {render_candidates(candidates)}"
+            intents = [split_intents(branch.text) for branch in written]
+            text = f"{layout.THOUGHT_PREFIX} {render_item_intents(intents)}"
         else:
             text = self.generator.tokenizer.decode(
                 written[0].tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
@@ -158,18 +143,6 @@ class StudentEngine(Unsaved):
             usage=Usage(input_tokens=len(job.prompt.ids), output_tokens=tokens),
         )
 
-    def score_lines(
-        self, messages: Sequence[layout.Message], lines: Sequence[str], texts: Sequence[str]
-    ) -> tuple[NDArray[np.float64], int]:
-        """See `routedk.programs.intent_overlap.LineScorer`."""
-        self.batcher.check_process()
-        generator = self.generator
-        prompt = self._encode(messages, lines)
-        spaced = [f" {text}" for text in texts]
-        ids = generator.tokenizer(spaced, add_special_tokens=False)["input_ids"]
-        ended = [(*tokens, generator.token_filter.end) for tokens in ids]
-        return score_texts(generator, prompt, self._heads(lines), ended)
-
     def prompt_tokens(self, messages: Sequence[layout.Message]) -> int:
         """Tokens of a prompt with these messages, those of the chat template included."""
         return len(encode_prompt(self.generator.tokenizer, messages).ids)
@@ -177,9 +150,6 @@ class StudentEngine(Unsaved):
     def close(self) -> None:
         """Finish what is queued and stop."""
         self.batcher.close()
-
-    def _heads(self, lines: Sequence[str]) -> tuple[tuple[int, ...], ...]:
-        return tuple(examples.encode_head(self.generator.tokenizer, line) for line in lines)
 
     def _encode(self, messages: Sequence[layout.Message], items: Sequence[str]) -> EncodedPrompt:
         """A prompt that leaves room for an answer in the context window."""
@@ -230,7 +200,7 @@ def engine_lm(engine: StudentEngine) -> dspy.LM:
     """
     base, routed = engine.generator.base, engine.generator.routed
     routing = "" if routed is None else routed.fingerprint()
-    what = (base.fingerprint, base.model.dtype, engine.form, engine.candidates, routing)
+    what = (base.fingerprint, base.model.dtype, engine.form, routing)
     digest = hashlib.sha256(":".join(map(str, what)).encode()).hexdigest()
     return dspy.LM(
         f"local/routedk-{digest[:16]}",

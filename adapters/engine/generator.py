@@ -1,9 +1,7 @@
 """A student that writes completions of many prompts at once."""
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from itertools import chain
 from typing import Any
 
 import torch
@@ -35,23 +33,19 @@ class Generator:
         end, width = end_of_turn(self.tokenizer), self.base.model.config.vocab_size
         self.token_filter = TokenFilter(self.tokenizer, width, end)
         self.prefixes = PrefixCache()
-        # Gates are set on the model: it computes for one thread at a time.
-        self.computing = threading.Lock()
 
-    def write(self, jobs: Sequence[Writing]) -> list[list[list[Branch]]]:
-        """For each job and each of its lines the candidates, the likeliest first."""
+    def write(self, jobs: Sequence[Writing]) -> list[list[Branch]]:
+        """Write each job: its lines, in their order. One thread at a time may call this."""
         trees: dict[Any, Tree] = {}
         written = []
         for job in jobs:
             key = (job.prompt, job.heads)
             written.append(trees.setdefault(key, Tree(len(trees), *key)).sprout(job))
         rows = [*trees.values()]
-        with self.computing, torch.inference_mode():
+        with torch.inference_mode():
             gating = self.prepare(rows)
             for some in _alike(rows):
                 self._grow(some, gating)
-        for line in chain.from_iterable(written):
-            line.sort(key=lambda branch: -branch.likelihood)
         return written
 
     def prepare(self, trees: Sequence[Tree]) -> Gating:

@@ -1,14 +1,13 @@
 """Token trees of several sessions, one batch row each, over one KV cache.
 
-All that is written about a session (a line per item, several candidates of each, given texts to be
-scored) branches off one prompt. The prompt's keys and values are held once, and the attention mask
-lets each token see the prompt, the head that its branch continues, and its own branch.
+All that is written about a session (a line per item, several samples of each) branches off one
+prompt. The prompt's keys and values are held once, and the attention mask lets each token see the
+prompt, the head that its branch continues, and its own branch.
 """
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any, NamedTuple
 
 import torch
@@ -94,15 +93,12 @@ class Tree:
             ends.append(len(nodes) - 1)
         return nodes, ends
 
-    def sprout(self, job: Writing) -> list[list[Branch]]:
-        """Add the branches that write a job, by line."""
-        numbers = count(len(self.heads) + len(self.branches) + 1)
-        lines = [
-            [Branch(job, line, rank, self.row, next(numbers)) for rank in range(job.candidates)]
-            for line in range(len(self.heads))
-        ]
-        self.branches += [branch for line in lines for branch in line]
-        return lines
+    def sprout(self, job: Writing) -> list[Branch]:
+        """Add the branches that write a job, one per line."""
+        first = len(self.heads) + len(self.branches) + 1
+        grown = [Branch(job, k, self.row, first + k) for k in range(len(self.heads))]
+        self.branches += grown
+        return grown
 
     @staticmethod
     def last(branch: Branch) -> Node:
@@ -164,11 +160,6 @@ class TreeBatch:
             self._cache.batch_select_indices(places)
             self._branches_BT = self._branches_BT[places]
             self._rows = list(rows)
-
-    def forget(self, tokens: int) -> None:
-        """Drop the last tokens of each row."""
-        self._cache.crop(-tokens)
-        self._branches_BT = self._branches_BT[:, :-tokens]
 
     def prefix(self, ids: tuple[int, ...]) -> Prefix:
         """Read the first tokens of the only tree's prompt into a cache of their own."""

@@ -27,7 +27,6 @@ class Writing(Job):
         heads: The beginnings of its lines; one that is empty for an answer without lines.
         grammar: What each line may be; None for any text.
         limit: Tokens after which each line ends as soon as it is whole, at least 1.
-        candidates: Completions of each line; the k-th begins with its k-th likeliest token.
         temperature: 0 for greedy.
         top_p: Nucleus, in (0, 1].
         seed: Of the samples; None for unseeded ones.
@@ -37,7 +36,6 @@ class Writing(Job):
     heads: tuple[tuple[int, ...], ...] = ((),)
     grammar: Grammar | None = None
     limit: int
-    candidates: int = 1
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int | None = None
@@ -50,25 +48,21 @@ class Branch:
     Args:
         job: What it is for.
         line: Which of the job's lines it is, counted from 0.
-        rank: Which of the line's candidates it is, counted from 0.
         row: The row of its tree.
         number: Its own number in the tree.
 
     Attributes:
         tokens: Written so far.
         text: Their text, without special tokens.
-        likelihood: Their log-likelihood within the grammar.
         ended: Whether the last one is the end of turn.
     """
 
     job: Writing
     line: int
-    rank: int
     row: int
     number: int
     tokens: list[int] = field(default_factory=list)
     text: str = ""
-    likelihood: float = 0.0
     ended: bool = False
 
     def __post_init__(self) -> None:
@@ -88,8 +82,7 @@ class Branch:
         """Its next token by these scores."""
         job = self.job
         if job.temperature < _COLDEST:
-            rank = 0 if self.tokens else self.rank
-            return int(scores_V.topk(rank + 1).indices[rank] if rank else scores_V.argmax())
+            return int(scores_V.argmax())
         warmed_V = scores_V / job.temperature
         if job.top_p < 1:
             warmed_V = TopPLogitsWarper(job.top_p)(None, warmed_V[None])[0]
@@ -113,5 +106,4 @@ def write_tokens(branches: Sequence[Branch], scores_NV: Tensor, allowed: TokenFi
         token = branch.choose(scores_V)
         branch.tokens.append(token)
         branch.text += allowed.texts[token]
-        branch.likelihood += float(scores_V[token] - scores_V.logsumexp(dim=-1))
         branch.ended = token == allowed.end

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from routedk.errors import AnswerError
 from routedk.programs.prompting.item_intents import (
-    ItemCandidates,
+    ItemIntents,
     compose_bundles,
     read_entries,
 )
@@ -40,13 +40,13 @@ _NONE = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedAnswer:
-    """The bundles, thought and candidates read from an answer.
+    """The bundles, thought and item intents read from an answer.
 
     Args:
         bundles: Bundles of the session, in the answer's order, no item set twice.
         thought: The thought before the answer, neutralized; empty where there is none.
-        candidates: The candidates of each item, in item order, where the answer is a thought that
-            names item intents and nothing else; otherwise empty.
+        item_intents: The intents of each item, in item order, where the answer is a thought that
+            names them and nothing else; otherwise empty.
         dropped: What was not used, one description each, neutralized.
         lone: Ids of items that were stated as a bundle of one, which is none.
         none: The answer states that there is no bundle.
@@ -54,7 +54,7 @@ class ParsedAnswer:
 
     bundles: tuple[Bundle, ...] = ()
     thought: str = ""
-    candidates: ItemCandidates = ()
+    item_intents: ItemIntents = ()
     dropped: tuple[str, ...] = ()
     lone: tuple[str, ...] = ()
     none: bool = False
@@ -173,7 +173,7 @@ def _read_thought(thought: str, session: Session, dropped: list[str]) -> ParsedA
 
     Prose with a number in it is no statement that there is none: all of it must be entries.
     """
-    named: dict[int, Sequence[Sequence[str]]] = {}
+    named: dict[int, Sequence[str]] = {}
     prose = False
     for entry in read_entries(thought):
         if isinstance(entry, str):
@@ -185,10 +185,10 @@ def _read_thought(thought: str, session: Session, dropped: list[str]) -> ParsedA
             dropped.append(_note("named before", str(entry[0])))
         else:
             named[entry[0]] = entry[1]
-    candidates = [named.get(number, ()) for number in range(1, len(session.items) + 1)]
-    bundles = compose_bundles([mine[0] if mine else () for mine in candidates], session)
+    intents = [named.get(number, ()) for number in range(1, len(session.items) + 1)]
+    bundles = compose_bundles(intents, session)
     return ParsedAnswer(
         bundles=bundles,
-        candidates=candidates if named else (),
+        item_intents=intents if named else (),
         none=bool(named) and not prose and not bundles,
     )

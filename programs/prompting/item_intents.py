@@ -4,10 +4,6 @@
 
 Item numbers alone are cheap for a language model to guess by counting up. Naming an intent
 needs the item's content, and which items go together then follows without a further guess.
-
-A student may name several candidates for an item, likeliest first:
-``1 battery ~ power adapter; 2 camera accessories ~ battery``. Bundles are composed of the first;
-grouping by similarity (`routedk.programs.grouping`) weighs them all.
 """
 
 import re
@@ -19,8 +15,6 @@ from routedk.types import Bundle, Session
 
 # The intents of each item, in item order.
 ItemIntents: TypeAlias = Sequence[Sequence[str]]
-# The candidates of each item, in item order: several answers, likeliest first, each its intents.
-ItemCandidates: TypeAlias = Sequence[ItemIntents]
 
 NO_INTENT = "none"
 ITEM_INTENT_WORDS = 5
@@ -28,8 +22,7 @@ ITEM_INTENT_CHARACTERS = 40
 
 _BETWEEN_ITEMS = "; "
 _BETWEEN_INTENTS = " / "
-_BETWEEN_CANDIDATES = " ~ "
-_SEPARATORS = str.maketrans({";": " ", "/": " ", "~": " "})
+_SEPARATORS = str.maketrans({";": " ", "/": " "})
 _ENTRY = re.compile(r"([1-9][0-9]{0,5})[.:)]?\s+(\S.*)")
 
 
@@ -45,15 +38,7 @@ def clean_intent(intent: str) -> str:
 
 def render_item_intents(intents: ItemIntents) -> str:
     """The thought that gives each item, in order, its intents; one without any is ``none``."""
-    return render_candidates([[mine] for mine in intents])
-
-
-def render_candidates(candidates: ItemCandidates) -> str:
-    """The thought that gives each item, in order, its candidates, none of them twice."""
-    entries = []
-    for number, mine in enumerate(candidates, start=1):
-        distinct = dict.fromkeys(map(render_intents, mine))
-        entries.append(f"{number} {_BETWEEN_CANDIDATES.join(distinct) or NO_INTENT}")
+    entries = (f"{number} {render_intents(mine)}" for number, mine in enumerate(intents, start=1))
     return _BETWEEN_ITEMS.join(entries)
 
 
@@ -63,21 +48,21 @@ def render_intents(intents: Sequence[str]) -> str:
     return _BETWEEN_INTENTS.join(named) or NO_INTENT
 
 
-def read_entries(thought: str) -> Iterator[tuple[int, list[tuple[str, ...]]] | str]:
-    """The entries of a thought: an item's number with its candidates, or text that is no entry."""
+def read_entries(thought: str) -> Iterator[tuple[int, tuple[str, ...]] | str]:
+    """The entries of a thought: an item's number with its intents, or text that is no entry."""
     for text in filter(None, map(str.strip, re.split(r"[;\n]", thought))):
         match = _ENTRY.fullmatch(text)
         if match is None:
             yield text
         else:
-            yield int(match[1]), [split_intents(part) for part in match[2].split("~")]
+            yield int(match[1]), split_intents(match[2])
 
 
 def read_item_intents(thought: str, num_items: int) -> list[tuple[str, ...]]:
     """The intents of each item, in item order; empty where the thought names none.
 
     What is not an entry of an item of the session is passed over; of entries for the same item
-    the first counts, and of its candidates the first.
+    the first counts.
 
     Args:
         thought: As a student or a teacher wrote it.
@@ -86,8 +71,7 @@ def read_item_intents(thought: str, num_items: int) -> list[tuple[str, ...]]:
     found: dict[int, tuple[str, ...]] = {}
     for entry in read_entries(thought):
         if not isinstance(entry, str):
-            number, candidates = entry
-            found.setdefault(number, candidates[0])
+            found.setdefault(*entry)
     return [found.get(number, ()) for number in range(1, num_items + 1)]
 
 

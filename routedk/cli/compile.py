@@ -60,10 +60,9 @@ def _in_words(grouping: Any) -> str:
     """By what items are grouped."""
     if grouping is None:
         return "items with the same intent"
-    by = "the student's likelihoods" if grouping.by_likelihood else "meaning"
     return (
-        f"items with similar intents, compared by {by} (weight {grouping.weight:g}, titles have "
-        f"the rest), bundled up to distance {grouping.threshold:g}"
+        f"items with similar intents (weight {grouping.weight:g}, titles have the rest), bundled "
+        f"up to distance {grouping.threshold:g}"
     )
 
 

@@ -10,9 +10,8 @@ import pytest
 
 from routedk.adapters.generate import CHUNK, GenerateConfig, generate, stream_answers
 from routedk.adapters.lm import resolve_lm
-from routedk.errors import RouteDKError, SettingError
+from routedk.errors import SettingError
 from routedk.programs.generator import BundleGenerator
-from routedk.programs.grouping import SimilarIntents
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.types import Answer, Bundle, Item, Session
 from tests.scripted import scripted_lm
@@ -162,16 +161,6 @@ def test_a_saved_program_is_the_same_program(tmp_path: Path) -> None:
     config = GenerateConfig(program=tmp_path / "program.json")
     generate(some(2), config, lm=lm, store=tmp_path)
     assert len(engine.requests) == 2
-
-
-def test_what_the_model_cannot_do_is_said_before_it_is_asked(tmp_path: Path) -> None:
-    program = BundleGenerator(
-        grouping=SimilarIntents(weight=0.5, threshold=0.5, by_likelihood=True)
-    )
-    lm, engine = scripted_lm(lambda messages: "1 2")
-    with pytest.raises(RouteDKError, match="likelihood"):
-        stream_answers(some(2), program=program, lm=lm, store=tmp_path)
-    assert not engine.requests
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ def learnt(tokenizer: Any, row: Any) -> list[str]:
     ("answer", "items", "bundles"),
     [
         ("1 2 | tea", ["1 {} | tea", "2 {} | tea"], "1 2 | tea"),
-        ("Thought: 1 brew ~ boil; 2 brew", ["1 {} | brew", "2 {} | brew"], "1 2 | brew"),
+        ("Thought: 1 brew; 2 brew", ["1 {} | brew", "2 {} | brew"], "1 2 | brew"),
         ("Thought: both brew\n1 2 | tea", ["1 {} | tea", "2 {} | tea"], "1 2 | tea"),
         ("- Bundle 1: [1, 2] tea", ["1 {} | tea", "2 {} | tea"], "1 2 | tea"),
         ("none", [], "none"),

@@ -3,8 +3,7 @@ import pytest
 from numpy.typing import NDArray
 
 from routedk.errors import SettingError
-from routedk.programs.grouping import SimilarIntents
-from routedk.similarity.pairs import PairModel
+from routedk.programs.grouping.similar_intents import SimilarIntents
 from routedk.types import Item, Session
 
 VECTORS = {
@@ -27,7 +26,7 @@ def session() -> Session:
     return Session("s", (Item("a", "lens"), Item("b", "filter"), Item("c", "mug")))
 
 
-INTENTS = [[("camera",)], [("camera gear",)], [("coffee",)]]
+INTENTS = [("camera",), ("camera gear",), ("coffee",)]
 
 
 def test_alike_intents_meet_although_their_words_differ(session: Session) -> None:
@@ -40,42 +39,31 @@ def test_alike_intents_meet_although_their_words_differ(session: Session) -> Non
 def test_weight_mixes_intents_and_titles(session: Session) -> None:
     # Titles are at right angles, so the distance of a and b is 1 - 0.5 * 0.8.
     for threshold, bundles in ((0.59, 0), (0.61, 1)):
-        grouping = SimilarIntents(weight=0.5, threshold=threshold, fall_back=False)
+        grouping = SimilarIntents(weight=0.5, threshold=threshold)
         assert len(grouping.bundles(session, INTENTS, TableEncoder())) == bundles
 
 
-def test_without_a_cluster_the_session_is_whole_or_has_none(session: Session) -> None:
-    for fall_back, sizes in ((True, [3]), (False, [])):
-        grouping = SimilarIntents(weight=1.0, threshold=0.0, fall_back=fall_back)
-        found = grouping.bundles(session, INTENTS, TableEncoder())
-        assert [len(bundle.item_ids) for bundle in found] == sizes
+def test_where_nothing_is_alike_there_is_no_bundle(session: Session) -> None:
+    grouping = SimilarIntents(weight=1.0, threshold=0.0)
+    assert grouping.bundles(session, INTENTS, TableEncoder()) == ()
 
 
 def test_an_item_without_an_intent_is_compared_by_its_title(session: Session) -> None:
-    grouping = SimilarIntents(weight=1.0, threshold=0.1, fall_back=False)
-    (bundle,) = grouping.bundles(session, [[("camera",)], [("coffee",)], []], TableEncoder())
+    grouping = SimilarIntents(weight=1.0, threshold=0.1)
+    (bundle,) = grouping.bundles(session, [("camera",), ("coffee",), ()], TableEncoder())
     assert bundle.item_ids == ("b", "c")
     assert bundle.intent == "coffee"
 
 
-def test_less_likely_candidates_count_less(session: Session) -> None:
-    """The second candidate of a is that of c; with weight 1/2 its cosine with c is 1 / sqrt(5)."""
-    candidates = [[("camera",), ("coffee",)], [], [("coffee",)]]
-    for threshold, bundles in ((0.55, 0), (0.56, 1)):
-        grouping = SimilarIntents(weight=1.0, threshold=threshold, fall_back=False)
-        found = grouping.bundles(session, candidates, TableEncoder())
+def test_several_intents_of_an_item_are_their_mean(session: Session) -> None:
+    """The mean of two intents at right angles has cosine 1 / sqrt(2) with either."""
+    intents = [("camera", "coffee"), (), ("coffee",)]
+    for threshold, bundles in ((0.29, 0), (0.30, 1)):
+        grouping = SimilarIntents(weight=1.0, threshold=threshold)
+        found = grouping.bundles(session, intents, TableEncoder())
         assert [(bundle.item_ids, bundle.intent) for bundle in found] == [
             (("a", "c"), "coffee")
         ] * bundles
-
-
-def test_a_model_of_pairs_takes_the_place_of_the_titles_cosine(session: Session) -> None:
-    """It says 1/2 of every pair; with weight 1/2 the distance of a and b is 1 - (0.8 + 0.5) / 2."""
-    pairs = PairModel((0.0,) * (3 + 7), 0.0)
-    for threshold, bundles in ((0.34, 0), (0.36, 1)):
-        grouping = SimilarIntents(weight=0.5, threshold=threshold, fall_back=False, pairs=pairs)
-        found = grouping.bundles(session, INTENTS, TableEncoder())
-        assert [bundle.item_ids for bundle in found] == [("a", "b")] * bundles
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 
 from routedk.errors import ArtifactError
 from routedk.programs.generator import BundleGenerator, load_program
+from routedk.programs.grouping.similar_intents import SimilarIntents
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.types import Pattern, Provenance, Session
 
@@ -81,6 +82,17 @@ def test_programs_from_before_there_were_patterns_still_load(
     program.save(file)
     _as_before_patterns(file)
     assert load_program(file).messages(tea) == program.messages(tea)
+
+
+def test_groupings_that_fell_back_or_compared_likelihoods_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "program.json"
+    BundleGenerator(grouping=SimilarIntents(weight=0.5, threshold=0.4)).save(file)
+    assert load_program(file).grouping == SimilarIntents(weight=0.5, threshold=0.4)
+    record = json.loads(file.read_text())
+    record["grouping"]["fall_back"] = True
+    file.write_text(json.dumps(record))
+    with pytest.raises(ArtifactError, match=r"grouping.fall_back: .* .compile the program again"):
+        load_program(file)
 
 
 def test_no_secret_and_no_pickle(program: BundleGenerator, tmp_path: Path) -> None:

@@ -69,10 +69,10 @@ def writing(tokenizer: Any, session: Session, form: str = "item-intents", **kwar
     return Writing(prompt=prompt, grammar=grammar, limit=40, **kwargs)
 
 
-def texts(generator: Generator, jobs: Sequence[Writing]) -> list[list[list[tuple[int, ...]]]]:
+def texts(generator: Generator, jobs: Sequence[Writing]) -> list[list[tuple[int, ...]]]:
     """The tokens of all that is written."""
     found = generator.write(jobs)
-    return [[[tuple(one.tokens) for one in line] for line in lines] for lines in found]
+    return [[tuple(line.tokens) for line in lines] for lines in found]
 
 
 def routed_of(

@@ -56,7 +56,6 @@ def test_copies_share_the_engine_and_nothing_of_it_is_saved(
 
 def test_names_differ_with_what_would_be_answered(loaded: Student) -> None:
     names = [engine_lm(StudentEngine(loaded, form=form)).model for form in FORMS]
-    names.append(engine_lm(StudentEngine(loaded, candidates=1)).model)
     half = copy_of(loaded)
     half.model.bfloat16()
     names.append(engine_lm(StudentEngine(half)).model)
@@ -74,8 +73,6 @@ def test_names_differ_with_what_would_be_answered(loaded: Student) -> None:
 def test_settings(loaded: Student) -> None:
     with pytest.raises(SettingError, match=r"answer form 'prose': allowed are \('item-intents', "):
         StudentEngine(loaded, form="prose")  # type: ignore[arg-type]
-    with pytest.raises(SettingError, match="candidates=0: at least 1"):
-        StudentEngine(loaded, candidates=0)
     with pytest.raises(RouteDKError, match="max_batch=0, max_queue=1024: at least 1"):
         StudentEngine(loaded, max_batch=0)
 

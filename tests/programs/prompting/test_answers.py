@@ -120,11 +120,11 @@ def test_a_thought_that_names_item_intents_is_an_answer(
     assert read_answer(text, SESSION).none is not bool(bundles)
 
 
-def test_candidates_are_of_every_item_where_a_thought_is_the_whole_answer() -> None:
-    parsed = read_answer("Thought: 1 a ~ b / c; 3 a; 7 a; well", SESSION)
-    assert parsed.candidates == [[("a",), ("b", "c")], (), [("a",)], (), (), ()]
-    assert read_answer("Thought: 1 a; 2 a\n1 2", SESSION).candidates == ()
-    assert read_answer("1 2", SESSION).candidates == ()
+def test_item_intents_are_of_every_item_where_a_thought_is_the_whole_answer() -> None:
+    parsed = read_answer("Thought: 1 a / b; 3 a; 7 a; well", SESSION)
+    assert parsed.item_intents == [("a", "b"), (), ("a",), (), (), ()]
+    assert read_answer("Thought: 1 a; 2 a\n1 2", SESSION).item_intents == ()
+    assert read_answer("1 2", SESSION).item_intents == ()
 
 
 def test_what_a_thought_names_amiss_is_reported() -> None:

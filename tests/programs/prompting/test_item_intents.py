@@ -12,24 +12,15 @@ from routedk.programs.prompting.item_intents import (
     compose_bundles,
     read_entries,
     read_item_intents,
-    render_candidates,
     render_item_intents,
     split_intents,
 )
 from routedk.types import Bundle, Session
 
 
-def test_candidates() -> None:
-    candidates = [[("tea",), ("tea", "jam")], [(), ("tea",)], [], [("tea",), ("tea",)]]
-    thought = "1 tea ~ tea / jam; 2 none ~ tea; 3 none; 4 tea"
-    assert render_candidates(candidates) == thought
-    assert list(read_entries(thought)) == [
-        (1, [("tea",), ("tea", "jam")]),
-        (2, [(), ("tea",)]),
-        (3, [()]),
-        (4, [("tea",)]),
-    ]
-    assert read_item_intents(thought, 4) == [("tea",), (), (), ("tea",)]
+def test_entries() -> None:
+    entries = [(1, ("tea", "jam")), (3, ()), "for tea"]
+    assert list(read_entries("1 tea / jam; 3 none; for tea")) == entries
 
 
 def test_rendered() -> None:
@@ -60,7 +51,7 @@ def test_clean_intent(intent: str, clean: str) -> None:
 def test_a_clean_intent_stays_as_it_is(text: str) -> None:
     intent = clean_intent(text)
     assert clean_intent(intent) == intent
-    assert not set(";/~|<>[]{}\n") & set(intent)
+    assert not set(";/|<>[]{}\n") & set(intent)
     assert 1 <= len(intent.split()) <= ITEM_INTENT_WORDS
     assert len(intent) <= ITEM_INTENT_CHARACTERS
     assert split_intents(intent) == (() if intent == NO_INTENT else (intent,))

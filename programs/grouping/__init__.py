@@ -1,0 +1,1 @@
+"""From a session's items, or the intents that a student named for them, to bundles."""
