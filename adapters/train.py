@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from routedk.adapters.experts.routing_file import ExpertSettings
 from routedk.artifacts import ArtifactStore
 from routedk.checks import check_choices, check_least
-from routedk.errors import DataError, SettingError
+from routedk.errors import SettingError
+from routedk.programs.labels import Labels, choose_labels
+from routedk.similarity.encoders import check_encoder
 from routedk.types import KnowledgeBase, Session
 
 if TYPE_CHECKING:
@@ -22,6 +24,13 @@ class TrainConfig:
     """Settings of `train`.
 
     Args:
+        labels: What is learned from: gold bundles, the teacher's answers, or both, whatever a
+            session has.
+        teacher_weight: How much the teacher's answer counts for the grouping of a session that has
+            gold, too, from 0 to 1.
+        encoder: The sentence encoder whose fine-tuned copy groups items: minilm for the packaged
+            one, else a folder or hub name.
+        grouping_epochs: Most passes over the sessions for the grouping.
         student: Folder or hub name of a causal LM. Unset or default: the embedded student.
         expert_names: The experts, in gate order, of base, rule and thought. The others start from
             the weights of base, which comes first.
@@ -63,6 +72,10 @@ class TrainConfig:
         SettingError: A value is not allowed.
     """
 
+    labels: Labels = "both"
+    teacher_weight: float = 0.5
+    encoder: str = "minilm"
+    grouping_epochs: float = 2.0
     student: str | None = None
     expert_names: tuple[Literal["base", "rule", "thought"], ...] = ("base", "rule", "thought")
     experts: Path | None = None
@@ -97,6 +110,7 @@ class TrainConfig:
         check_least(self, layers=0, max_sessions=1, seed=0)
         positive = (
             *("epochs", "learning_rate", "knowledge_share", "knowledge_epochs", "batch_size"),
+            "grouping_epochs",
             *("router_share", "router_epochs", "temperature", "save_steps"),
         )
         for name in positive:
@@ -107,6 +121,9 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value > 1:
                 raise SettingError(f"{name}={value!r}: must be at most 1")
+        if not 0 <= self.teacher_weight <= 1:
+            raise SettingError(f"teacher_weight={self.teacher_weight}: it must be from 0 to 1")
+        check_encoder(self.encoder)
         names = self.shape.experts
         if names[0] != "base":
             raise SettingError(f"experts {names}: the first must be base, the others start from it")
@@ -150,25 +167,27 @@ def train(
 ) -> Path:
     """Train experts and their router; the same call again finds them trained.
 
-    All experts learn to write the gold answer; the knowledge stands in their prompts. The base
-    expert, each other expert, the router and the folder of all are artifacts of their own, so
-    that calls which share one train it once. A killed call resumes from its last checkpoint.
+    Labels are annotators' gold, a teacher's answers, or both. A sentence encoder learns from them
+    how items are grouped, and the student's experts what a bundle is called; the knowledge stands
+    in their prompts. The grouping, the base expert, each other expert, the router and the folder of
+    all are artifacts of their own, so that calls which share one train it once. A killed call
+    resumes from its last checkpoint.
 
     Under ``accelerate launch`` all processes call this alike and share the work.
 
     Args:
-        sessions: Training sessions; those with gold bundles are learned from.
-        knowledge: What was distilled from them.
+        sessions: Training sessions, with gold bundles or without.
+        knowledge: What was distilled from them, a teacher's answers among it.
         config: All settings.
         store: Keeps the artifacts; None for the default store in the cache folder.
 
     Returns:
         The folder of experts: plain PEFT folders, ``router.safetensors``, ``routing.json``,
-        ``loss.jsonl`` and ``loss.png``.
+        ``grouping``, ``loss.jsonl`` and ``loss.png``.
 
     Raises:
         SettingError: A setting is not allowed, or no session has a thought for the thought expert.
-        DataError: No session has gold bundles.
+        DataError: No session has a label with a bundle.
         StudentError: The student cannot be found.
         TrainingDivergedError: A loss or weight is no longer finite; nothing of its stage is kept.
 
@@ -181,19 +200,16 @@ def train(
     from routedk.adapters.training.run import TrainingRun
 
     config = config or TrainConfig()
-    learnt = [session for session in sessions if session.bundles]
-    if not learnt:
-        raise DataError(
-            "no training session has gold bundles", hint="experts are trained on annotated sessions"
-        )
-    learnt = config.sampled(learnt)
+    labelled = config.sampled(
+        choose_labels(sessions, knowledge, config.labels, config.teacher_weight)
+    )
+    learnt = [session for one in labelled for session in one.sessions if session.bundles]
     run = TrainingRun(config, store)
-    shown = shown_knowledge(sessions, learnt, knowledge, run.store)
-    return run.train(run.rows(learnt, shown))
+    shown = shown_knowledge(learnt, knowledge, run.store)
+    return run.train(run.rows(learnt, shown), labelled)
 
 
 def shown_knowledge(
-    sessions: Sequence[Session],
     learnt: Sequence[Session],
     knowledge: KnowledgeBase,
     store: ArtifactStore,
@@ -201,15 +217,20 @@ def shown_knowledge(
     """Select the knowledge that experts may see, with the thoughts that they learn to write.
 
     All experts learn the thought of a session that a language model was asked for, else that of
-    the annotation teacher. The latter's are made from all sessions, whatever was distilled from:
-    so the base expert is one for all knowledge of the annotation teacher. Neighbours with their
-    thoughts are the sessions distilled from.
+    the annotation teacher. The latter's are made from all sessions that are learned from, whatever
+    was distilled from: so the base expert is one for all knowledge of the annotation teacher.
+    Neighbours with their thoughts are the sessions distilled from.
+
+    Args:
+        learnt: Sessions whose bundles are the labels.
+        knowledge: What was distilled.
+        store: Keeps the annotation teacher's thoughts.
     """
     from routedk.programs.distill import DistillConfig, distill
     from routedk.programs.knowledge.compiled import CompiledKnowledge
     from routedk.programs.teachers.config import ANNOTATION
 
-    annotation = distill(sessions, DistillConfig(formats=("thought",)), store=store)
+    annotation = distill(learnt, DistillConfig(formats=("thought",)), store=store)
     distilled = [t for t in knowledge.thoughts if t.provenance.teacher != ANNOTATION]
     thoughts = {t.session_id: t.text for t in (*annotation.thoughts, *distilled)}
     neighbours = {thought.session_id for thought in knowledge.thoughts}

@@ -205,7 +205,7 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
         """The training rows of each expert."""
         sessions = [example.session for example in examples]
         gold = [session for session in sessions if session.bundles]
-        shown = shown_knowledge(sessions, gold, self._knowledge, self._store)
+        shown = shown_knowledge(gold, self._knowledge, self._store)
         form = self._config.answer_form
         rows: dict[str, list[TrainingRow]] = {name: [] for name in self._config.expert_names}
         for name in rows:

@@ -136,6 +136,7 @@ class Answer:
         input_tokens: Tokens of the prompts.
         output_tokens: Tokens of the completions.
         item_intents: The intents of each item, in item order; empty where the student named none.
+        confidence: How sure the answer as a whole is, bundles or none; None where unknown.
     """
 
     session_id: str
@@ -145,6 +146,7 @@ class Answer:
     input_tokens: int = 0
     output_tokens: int = 0
     item_intents: tuple[tuple[str, ...], ...] = ()
+    confidence: Share | None = None
 
     @property
     def items(self) -> list[frozenset[str]]:

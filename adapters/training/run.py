@@ -20,6 +20,8 @@ from routedk.adapters.experts.routing_file import (
     settings_of,
     write_routing,
 )
+from routedk.adapters.grouping.fit import fit_grouping
+from routedk.adapters.grouping.pair_trainer import PairSettings, multiplies_in_bf16
 from routedk.adapters.student import (
     DEFAULT_STUDENT,
     Student,
@@ -37,11 +39,18 @@ from routedk.adapters.training.stage import Stage, expert_stage, router_stage
 from routedk.artifacts import Artifact, ArtifactStore, Recipe, content_hash
 from routedk.errors import ArtifactError, SettingError
 from routedk.files import read_json, write_jsonl_records
+from routedk.programs.grouping.encoder import RECORD
 from routedk.programs.knowledge.compiled import CompiledKnowledge
+from routedk.programs.labels import Labelled
 from routedk.types import Session
 
 if TYPE_CHECKING:
     from routedk.adapters.train import TrainConfig
+
+# A student trained to write these groups items itself.
+GENERATIVE_FORMS: tuple[str, ...] = ("item-intents", "bundles")
+GROUPING = "grouping"
+"""The folder of the grouping in a folder of experts."""
 
 
 class TrainingRun:
@@ -103,8 +112,19 @@ class TrainingRun:
             for name in self.shape.experts
         }
 
-    def train(self, rows: Mapping[str, Sequence[TrainingRow]]) -> Path:
-        """Train on the rows of all experts; returns the folder of experts."""
+    def train(
+        self, rows: Mapping[str, Sequence[TrainingRow]], labelled: Sequence[Labelled] = ()
+    ) -> Path:
+        """Train the experts on their rows and the grouping on labels.
+
+        Args:
+            rows: Of all experts.
+            labelled: What the grouping learns from; empty to train none.
+
+        Returns:
+            The folder of experts.
+        """
+        grouping = self._grouping(labelled)
         stages: dict[str, Artifact] = {}
         folders: dict[str, Path] = {}
         for name in self.shape.experts:
@@ -128,6 +148,7 @@ class TrainingRun:
                 "experts": _hashes(folders),
                 "stages": {name: artifact.key for name, artifact in stages.items()},
                 "student": [self.name, self.fingerprint],
+                "grouping": grouping and content_hash(read_json(grouping / RECORD)),
             },
             settings={
                 "fusion": self.fusion,
@@ -140,8 +161,34 @@ class TrainingRun:
         def make(out: Path, work: Path) -> None:
             if is_main():
                 self._write(out, folders, stages)
+                if grouping is not None:
+                    shutil.copytree(grouping, out / GROUPING)
 
         return obtain_together(self.store, recipe, make).folder
+
+    def _grouping(self, labelled: Sequence[Labelled]) -> Path | None:
+        """The folder of the grouping; None where items are grouped by what the student writes."""
+        if not labelled or self.form in GENERATIVE_FORMS:
+            return None
+        if self.config.experts is not None:
+            given = Path(self.config.experts) / GROUPING
+            return given if given.is_dir() else None
+        settings = PairSettings(
+            encoder=self.config.encoder,
+            epochs=self.config.grouping_epochs,
+            bf16=multiplies_in_bf16(self.config.bf16),
+            seed=self.config.seed,
+        )
+        recipe = Recipe(
+            stage="grouping",
+            inputs={"labelled": content_hash([asdict(one) for one in labelled])},
+            settings={**asdict(settings), "gpu": torch.cuda.is_available()},
+        )
+        return obtain_together(
+            self.store,
+            recipe,
+            lambda out, _: fit_grouping(labelled, settings, out if is_main() else None),
+        ).folder
 
     @cached_property
     def _student(self) -> Student:

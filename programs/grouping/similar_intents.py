@@ -59,7 +59,7 @@ class SimilarIntents:
 
 def intent_dendrogram(
     session: Session, intents: ItemIntents, encoder: TitleEncoder, weight: float
-) -> Dendrogram:
+) -> Dendrogram[str]:
     """The dendrogram of a session's items by intent and title, see `SimilarIntents.bundles`."""
     titles = encoder.encode([item.title for item in session.items])
     named = zip(intents, titles, strict=True)

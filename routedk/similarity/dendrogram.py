@@ -1,6 +1,7 @@
 """Average-linkage clustering of a session's titles, and its flat cuts."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +10,10 @@ from routedk.similarity.encoders import TitleEncoder
 from routedk.similarity.pairs import PairModel
 from routedk.types import Session
 
+Name = TypeVar("Name", bound=Hashable)
 
-class Dendrogram:
+
+class Dendrogram(Generic[Name]):
     """The dendrogram of named things by average linkage.
 
     Args:
@@ -25,9 +28,9 @@ class Dendrogram:
             height.
     """
 
-    def __init__(self, names: Sequence[str], distances: NDArray[np.float64]) -> None:
+    def __init__(self, names: Sequence[Name], distances: NDArray[np.float64]) -> None:
         self.names = tuple(names)
-        self.merges: list[tuple[frozenset[str], float]] = []
+        self.merges: list[tuple[frozenset[Name], float]] = []
         if len(self.names) < 2:
             return
         from scipy.cluster.hierarchy import linkage
@@ -38,7 +41,7 @@ class Dendrogram:
             clusters.append(clusters[int(left)] | clusters[int(right)])
             self.merges.append((clusters[-1], float(height)))
 
-    def cut(self, threshold: float) -> list[frozenset[str]]:
+    def cut(self, threshold: float) -> list[frozenset[Name]]:
         """Clusters of at least two members when every merge up to this height is done.
 
         Args:
@@ -47,7 +50,7 @@ class Dendrogram:
         Returns:
             Disjoint clusters in the order of the names of their first members.
         """
-        standing: list[frozenset[str]] = []
+        standing: list[frozenset[Name]] = []
         for members, height in self.merges:
             if height > threshold:
                 break
@@ -57,7 +60,7 @@ class Dendrogram:
 
 def session_dendrogram(
     session: Session, encoder: TitleEncoder, pairs: PairModel | None = None
-) -> Dendrogram:
+) -> Dendrogram[str]:
     """Cluster a session's titles by average linkage.
 
     Args:

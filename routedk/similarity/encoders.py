@@ -6,12 +6,15 @@ import threading
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from routedk.errors import MissingExtraError, SettingError
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 DEFAULT = "minilm"
 _LOCK = threading.Lock()
@@ -126,8 +129,16 @@ def check_encoder(name: str) -> None:
         raise SettingError(f"{name!r} is no sentence-transformers model: there is no such folder")
 
 
-def _load(model: str) -> Encode:
-    """A function that encodes texts with the named model."""
+def load_sentence_model(model: str) -> "SentenceTransformer":
+    """Load a model of sentence-transformers.
+
+    Args:
+        model: As for `named_encoder`.
+
+    Raises:
+        MissingExtraError: sentence-transformers or the default model is not installed.
+        SettingError: The model cannot be loaded.
+    """
     if importlib.util.find_spec("sentence_transformers") is None:
         raise MissingExtraError(
             "embeddings need sentence-transformers: pip install sentence-transformers"
@@ -141,7 +152,7 @@ def _load(model: str) -> Encode:
     logging.disable_progress_bar()  # a bar for 100 small tensors is noise
     try:
         # Safetensors only: other weights files are pickles.
-        loaded = SentenceTransformer(folder, model_kwargs={"use_safetensors": True})
+        return SentenceTransformer(folder, model_kwargs={"use_safetensors": True})
     except (OSError, ValueError, SafetensorError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SettingError(
@@ -150,6 +161,11 @@ def _load(model: str) -> Encode:
     finally:
         if shown:
             logging.enable_progress_bar()
+
+
+def _load(model: str) -> Encode:
+    """A function that encodes texts with the named model."""
+    loaded = load_sentence_model(model)
 
     def encode(texts: list[str]) -> NDArray[np.float32]:
         # Half a surrogate pair, as a cut title may end in, is no text to a tokenizer.

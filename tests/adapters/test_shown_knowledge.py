@@ -21,6 +21,6 @@ def test_all_experts_learn_the_thoughts_of_a_language_model(
     wanted = {thought.session_id: thought.text for thought in annotation.thoughts}
     if teacher != "annotation":
         wanted[asked.session_id] = asked.text
-    shown = shown_knowledge(sessions, sessions, KnowledgeBase(thoughts=(asked,)), tmp_path)
+    shown = shown_knowledge(sessions, KnowledgeBase(thoughts=(asked,)), tmp_path)
     assert [shown[name].thoughts for name in EXPERTS] == [wanted] * 3
     assert shown["thought"].sessions == (sessions[1],)

@@ -1,0 +1,178 @@
+"""Trains a grouping: the encoder, and what is learned from how it does on sessions it never saw."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import save_file
+
+from routedk.adapters.grouping.pair_trainer import PairEncoder, PairSettings, train_pairs
+from routedk.artifacts import content_hash
+from routedk.files import write_json
+from routedk.programs.grouping.decision import Decision, Scored, fit_decision
+from routedk.programs.grouping.encoder import (
+    HEADS,
+    LORA,
+    MAX_TOKENS,
+    RECORD,
+    VERSION,
+    Familiarity,
+    embed,
+)
+from routedk.programs.grouping.kinds import Kinds, fit_kinds
+from routedk.programs.labels import Labelled, bundle_places, compose_sessions, titles_of
+
+_FOLDS = 3
+_COMPOSED = 0.1
+_CENTERS = 64
+# Nearly all training titles are at least as near to a center as this share of them.
+_UNUSUAL = 0.05
+
+Rows = dict[str, "np.ndarray[Any, np.dtype[np.float64]]"]
+
+
+def fit_grouping(
+    labelled: Sequence[Labelled],
+    settings: PairSettings,
+    out: Path | None,
+    on_step: Callable[[str, int, int], None] | None = None,
+) -> None:
+    """Train a grouping and write it as `EncoderGrouping.load` reads it.
+
+    The encoder fits the labels of sessions that it was trained on better than those of others. So
+    the choice among groupings, the confidence and the kinds are learned from three encoders, each
+    trained without a third of the sessions, on that third. The encoder that is kept is then trained
+    on all sessions, for as many epochs as were best for the three.
+
+    Args:
+        labelled: Training sessions. Where none is labelled as empty, some are composed of items
+            that nobody looked at together.
+        settings: How the encoder is trained.
+        out: The folder, which exists; None where another process writes.
+        on_step: Called after each of the trainings.
+    """
+    lessons = [one for one in labelled if len(one.session.items) > 1]
+    if all(bundles for one in lessons for bundles, _ in one.labels):
+        count = round(_COMPOSED * len(lessons))
+        lessons += compose_sessions([one.session for one in lessons], count, settings.seed)
+    random.Random(settings.seed).shuffle(lessons)
+    scored: list[Scored] = []
+    kinds: list[Any] = []
+    epochs = []
+    for fold in range(_FOLDS):
+        unseen = lessons[fold::_FOLDS]
+        seen = [one for place, one in enumerate(lessons) if place % _FOLDS != fold]
+        model, best = train_pairs(seen, settings, unseen)
+        epochs.append(best)
+        for one, (titles_ND, logits_NN) in zip(unseen, read_sessions(model, unseen), strict=True):
+            for bundles, weight in one.labels:
+                places = bundle_places(one.session, bundles)
+                scored.append(Scored(logits_NN, places, weight))
+                for bundle, mine in zip(bundles, map(sorted, places), strict=True):
+                    if bundle.kind:
+                        titles = [one.session.items[k].title for k in mine]
+                        kinds.append((titles, titles_ND[mine], bundle.kind))
+        if on_step is not None:
+            on_step("grouping", fold + 1, _FOLDS + 1)
+    settings = replace(settings, epochs=max(1.0, float(np.mean(epochs))))
+    model, _ = train_pairs(lessons, settings)
+    decision = fit_decision(scored)
+    if out is not None:
+        familiarity = _familiarity(model, lessons)
+        _save(model, decision, fit_kinds(kinds), familiarity, lessons, out)
+    if on_step is not None:
+        on_step("grouping", _FOLDS + 1, _FOLDS + 1)
+
+
+def read_sessions(
+    model: PairEncoder, labelled: Sequence[Labelled]
+) -> list[tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any]"]]:
+    """Of each session the embeddings of its titles, and the logits of its pairs as a matrix."""
+    rows = _embeddings(model, titles_of(labelled))
+    found = []
+    with torch.inference_mode():
+        for one in labelled:
+            titles_ND = torch.stack([rows[item.title] for item in one.session.items])
+            count = len(titles_ND)
+            logits, upper = np.zeros((count, count)), np.triu_indices(count, k=1)
+            logits[upper] = logits.T[upper] = model.head(titles_ND).double().cpu().numpy()
+            found.append((titles_ND.double().cpu().numpy(), logits))
+    return found
+
+
+def _embeddings(model: PairEncoder, titles: Sequence[str]) -> dict[str, torch.Tensor]:
+    with torch.inference_mode():
+        return dict(zip(titles, embed(model.encoder, titles), strict=True))
+
+
+def _familiarity(model: PairEncoder, labelled: Sequence[Labelled]) -> Familiarity:
+    from sklearn.cluster import KMeans
+
+    rows = torch.stack([*_embeddings(model, titles_of(labelled)).values()]).double().cpu().numpy()
+    means = KMeans(min(_CENTERS, len(rows)), n_init=1, random_state=0).fit(rows).cluster_centers_
+    centers = means / np.linalg.norm(means, axis=1, keepdims=True)
+    near = (rows @ centers.T).max(axis=1)
+    return Familiarity(centers, float(np.quantile(near, _UNUSUAL)))
+
+
+def _save(
+    model: PairEncoder,
+    decision: Decision,
+    kinds: Kinds | None,
+    familiarity: Familiarity,
+    lessons: Sequence[Labelled],
+    out: Path,
+) -> None:
+    """Write a grouping: a LoRA in PEFT's layout, the small models, and how it was made."""
+    settings = model.settings
+    lora = {
+        name: tensor.detach().cpu().to(torch.float16).contiguous()
+        for name, tensor in model.encoder.get_adapter_state_dict().items()
+    }
+    save_file(lora, out / LORA, metadata={"format": "pt"})
+    config = {
+        "peft_type": "LORA",
+        "task_type": "FEATURE_EXTRACTION",
+        "r": settings.r,
+        "lora_alpha": 2 * settings.r,
+        "target_modules": "all-linear",
+        "base_model_name_or_path": settings.encoder,
+        "inference_mode": True,
+    }
+    write_json(out / "adapter_config.json", config)
+    heads: Rows = {
+        f"pairs.{name}": np.atleast_1d(tensor.detach().double().cpu().numpy())
+        for name, tensor in model.head.state_dict().items()
+    }
+    linear = {"f1": decision.f1, "empty": decision.empty, "jaccard": decision.jaccard}
+    for name, model_ in {**linear, **({"kinds": kinds.model} if kinds else {})}.items():
+        heads[f"{name}.weight"], heads[f"{name}.bias"] = model_.weight, model_.bias
+    heads["titles.centers"] = familiarity.centers
+    save_arrays({k: np.ascontiguousarray(v, np.float32) for k, v in heads.items()}, out / HEADS)
+    weights = {"lora": _digest(out / LORA), "heads": _digest(out / HEADS)}
+    record = {
+        "version": VERSION,
+        "encoder": settings.encoder,
+        "max_tokens": MAX_TOKENS,
+        "kinds": kinds is not None,
+        "empty_above": decision.empty_above,
+        "usual": familiarity.usual,
+        "weights": weights,
+        "training": {
+            "sessions": len(lessons),
+            "labelled_empty": sum(not bundles for one in lessons for bundles, _ in one.labels),
+            "gold": sum(one.gold is not None for one in lessons),
+            "teacher": sum(one.teacher is not None for one in lessons),
+            "settings": asdict(settings),
+        },
+    }
+    write_json(out / RECORD, record)
+
+
+def _digest(path: Path) -> str:
+    return content_hash(path.read_bytes().hex())

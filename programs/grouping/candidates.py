@@ -1,0 +1,120 @@
+"""Candidate groupings of a session, and what is known of each before one is chosen."""
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations, islice
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routedk.similarity.dendrogram import Dendrogram
+
+# At least one bundle; bundles are disjoint sets of places of items in the session.
+Candidate: TypeAlias = tuple[frozenset[int], ...]
+
+FEATURES = (
+    "bundles",
+    "items",
+    "coverage",
+    "whole",
+    "logit_inside",
+    "lowest_inside",
+    "nearest_outsider",
+    "highest_across",
+    "highest_left",
+    "likelihood",
+    "expected_f1",
+    "highest",
+    "mean",
+)
+_MOST_BUNDLES = 3
+_MOST_CANDIDATES = 150
+# Logits that stand for "there is none": below any that matters.
+_NONE = -5.0
+
+
+def candidates(logits: NDArray[np.float64]) -> list[Candidate]:
+    """The groupings of a session that its dendrogram offers.
+
+    These are its flat cuts, and choices of up to three disjoint clusters, the tightest first. Of a
+    long session only so many are looked at.
+
+    Args:
+        logits: Of each two items to be in one bundle, symmetric. *Shape:* (items, items).
+    """
+    tree = Dendrogram(range(len(logits)), 1 - probabilities(logits))
+    nodes = [members for members, _ in tree.merges]
+    found: dict[frozenset[frozenset[int]], Candidate] = {}
+    step = len(nodes) // _MOST_CANDIDATES + 1
+    for _, height in tree.merges[::-step]:
+        cut = tuple(tree.cut(height))
+        found.setdefault(frozenset(cut), cut)
+    for chosen in islice(_disjoint(nodes), _MOST_CANDIDATES):
+        found.setdefault(frozenset(chosen), chosen)
+    return list(found.values())
+
+
+def _disjoint(nodes: Sequence[frozenset[int]]) -> Iterator[Candidate]:
+    """Choices of clusters that share no item, the tightest clusters first."""
+    for count in range(1, _MOST_BUNDLES + 1):
+        for chosen in combinations(nodes, count):
+            if sum(map(len, chosen)) == len(frozenset().union(*chosen)):
+                yield chosen
+
+
+def candidate_features(
+    logits: NDArray[np.float64], chosen: Sequence[Candidate]
+) -> NDArray[np.float64]:
+    """What the logits say of each candidate, by `FEATURES`.
+
+    Args:
+        logits: As for `candidates`; the diagonal is not looked at.
+        chosen: Candidates of the same session.
+
+    *Shape:*
+        - result: ``(candidates, features)``
+    """
+    upper = np.triu_indices(len(logits), k=1)
+    pairs, likely = logits[upper], probabilities(logits)[upper]
+    rows = []
+    for candidate in chosen:
+        inside = np.zeros(len(logits), dtype=int)
+        numbered = list(enumerate(candidate, start=1))
+        for number, bundle in numbered:
+            inside[list(bundle)] = number
+        together = (inside[upper[0]] == inside[upper[1]]) & (inside[upper[0]] > 0)
+        left = (inside[upper[0]] == 0) & (inside[upper[1]] == 0)
+        within = [_within(logits, b) for b in candidate]
+        across = [logits[np.array(sorted(b))][:, inside != n] for n, b in numbered]
+        bounded = [block for block in across if block.size]
+        hits = likely[together].sum()
+        rows.append(
+            [
+                len(candidate),
+                len(logits),
+                (inside > 0).mean(),
+                len(candidate) == 1 and bool((inside > 0).all()),
+                np.mean([block.mean() for block in within]),
+                min(block.min() for block in within),
+                np.mean([block.mean(axis=0).max() for block in bounded]) if bounded else _NONE,
+                np.mean([block.max() for block in bounded]) if bounded else _NONE,
+                pairs[left].max(initial=_NONE),
+                np.where(together, np.log(likely), np.log1p(-likely)).mean(),
+                2 * hits / (together.sum() + likely.sum()),
+                pairs.max(),
+                pairs.mean(),
+            ]
+        )
+    return np.array(rows, dtype=np.float64)
+
+
+def _within(logits: NDArray[np.float64], bundle: frozenset[int]) -> NDArray[np.float64]:
+    """The logits of a bundle's own pairs."""
+    places = sorted(bundle)
+    return logits[np.ix_(places, places)][np.triu_indices(len(places), k=1)]
+
+
+def probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The logistic function, kept away from 0 and 1."""
+    found: NDArray[np.float64] = 1 / (1 + np.exp(-np.clip(logits, -7.0, 7.0)))
+    return found

@@ -1,0 +1,199 @@
+"""Which grouping of a session is stated, with what confidence, or none at all."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from routedk.eval import matched_f1
+from routedk.programs.grouping.candidates import (
+    Candidate,
+    candidate_features,
+    candidates,
+    probabilities,
+)
+from routedk.programs.grouping.linear import Floats, Linear, fit_logistic, fit_ridge
+
+_RIDGE = 10.0
+_LOGISTIC = 0.3
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One session that was grouped without being trained on, with its label.
+
+    Args:
+        logits: Of each two of its items. *Shape:* (items, items).
+        label: Bundles as places of items; empty where nothing belongs together.
+        weight: How much the label counts, above 0.
+    """
+
+    logits: Floats
+    label: Sequence[frozenset[int]]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is stated of a session.
+
+    Args:
+        bundles: Disjoint sets of places of items; empty where nothing belongs together.
+        confidence: Expected matched F1 against a label.
+        bundle_confidence: Of each bundle its expected Jaccard similarity to a label's.
+    """
+
+    bundles: Candidate
+    confidence: float
+    bundle_confidence: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """Chooses among the candidates of a session by what labels taught.
+
+    A threshold on the similarity of two items cannot see the rest of the session. Here each
+    candidate grouping is judged as a whole: a linear model expects its matched F1. Another one,
+    logistic, says how probable it is that nothing belongs together. The session is left empty where
+    that is more probable than ``empty_above``.
+
+    Args:
+        f1: From `candidate_features` to the matched F1, given that there is a bundle.
+        empty: From `session_features` to the logit of "nothing belongs together".
+        jaccard: From `bundle_features` to the logit of a bundle's Jaccard similarity.
+        empty_above: Probability, in [0, 1], above which a session is left empty.
+    """
+
+    f1: Linear
+    empty: Linear
+    jaccard: Linear
+    empty_above: float
+
+    def choose(self, logits: Floats) -> Choice:
+        """State the bundles of a session.
+
+        Args:
+            logits: Of each two items, symmetric. *Shape:* (items, items).
+        """
+        if len(logits) < 2:
+            return Choice((), 1.0, ())
+        chosen = candidates(logits)
+        expected = self.f1(candidate_features(logits, chosen))[:, 0]
+        best = int(expected.argmax())
+        nothing = float(probabilities(self.empty(session_features(logits)[None]))[0, 0])
+        if nothing > self.empty_above:
+            return Choice((), nothing, ())
+        features = bundle_features(logits, chosen[best], float(expected[best]))
+        alike = probabilities(self.jaccard(features))[:, 0] * (1 - nothing)
+        expectation = float(np.clip(expected[best], 0, 1)) * (1 - nothing)
+        return Choice(chosen[best], expectation, tuple(alike.tolist()))
+
+
+def session_features(logits: Floats) -> Floats:
+    """What says whether anything of a session belongs together: its highest logits and its size."""
+    pairs = np.sort(logits[np.triu_indices(len(logits), k=1)])[::-1]
+    second = pairs[1] if len(pairs) > 1 else pairs[0]
+    return np.array([pairs[0], second, pairs.mean(), len(logits), probabilities(pairs).sum()])
+
+
+def bundle_features(logits: Floats, candidate: Candidate, expected: float) -> Floats:
+    """What says how far a bundle of a candidate can be relied on.
+
+    Args:
+        logits: As for `Decision.choose`.
+        candidate: The bundle's, and the others of the session.
+        expected: The matched F1 expected of the candidate.
+
+    *Shape:*
+        - result: ``(bundles, 6)``
+    """
+    rows = []
+    for bundle in candidate:
+        inside = sorted(bundle)
+        within = logits[np.ix_(inside, inside)][np.triu_indices(len(inside), k=1)]
+        outside = logits[np.ix_(inside, [k for k in range(len(logits)) if k not in bundle])]
+        nearest = outside.mean(axis=0).max(initial=-5.0)
+        rows.append([within.mean(), within.min(), nearest, len(inside), len(logits), expected])
+    return np.array(rows, dtype=np.float64)
+
+
+def fit_decision(sessions: Sequence[Scored], *, loss: float = 0.01) -> Decision:
+    """Learn to choose from sessions that the pairs' model was not trained on.
+
+    Args:
+        sessions: With labels; at least one has a bundle.
+        loss: How much of the mean matched F1 of sessions with a bundle may be lost by leaving some
+            of them empty.
+    """
+    bundled = [one for one in sessions if one.label and len(one.logits) > 1]
+    offered = [candidates(one.logits) for one in bundled]
+    features = [
+        candidate_features(one.logits, mine) for one, mine in zip(bundled, offered, strict=True)
+    ]
+    scores = [
+        np.array([_f1(one.label, candidate) for candidate in mine])
+        for one, mine in zip(bundled, offered, strict=True)
+    ]
+    weights = np.concatenate(
+        [
+            np.full(len(mine), one.weight * len(mine) ** -0.5)
+            for one, mine in zip(bundled, offered, strict=True)
+        ]
+    )
+    f1 = fit_ridge(np.concatenate(features), np.concatenate(scores), weights, _RIDGE)
+    best = [int(f1(rows)[:, 0].argmax()) for rows in features]
+    reached = np.array([mine[k] for mine, k in zip(scores, best, strict=True)])
+    empty = _fit_empty(sessions)
+    return Decision(
+        f1=f1,
+        empty=empty,
+        jaccard=_fit_jaccard(bundled, [mine[k] for mine, k in zip(offered, best, strict=True)], f1),
+        empty_above=_empty_above(empty, bundled, reached, loss),
+    )
+
+
+def _f1(label: Sequence[frozenset[int]], stated: Candidate) -> float:
+    named = [[frozenset(map(str, bundle)) for bundle in bundles] for bundles in (label, stated)]
+    return matched_f1(*named)
+
+
+def _fit_empty(sessions: Sequence[Scored]) -> Linear:
+    """From `session_features` to the logit of an empty label; never empty where none is."""
+    known = [one for one in sessions if len(one.logits) > 1]
+    features = np.array([session_features(one.logits) for one in known])
+    labels = np.array([not one.label for one in known])
+    if not labels.any():
+        return Linear(np.zeros((1, features.shape[1])), np.array([-7.0]))
+    weights = np.array([one.weight for one in known])
+    return fit_logistic(features, labels, weights, _LOGISTIC)
+
+
+def _empty_above(empty: Linear, bundled: Sequence[Scored], reached: Floats, loss: float) -> float:
+    """The least probability at which leaving sessions empty costs no more than the loss.
+
+    Args:
+        empty: As in `Decision`.
+        bundled: Sessions with a bundle.
+        reached: The matched F1 of each of them when it is not left empty.
+        loss: Of the mean.
+    """
+    features = np.array([session_features(one.logits) for one in bundled])
+    nothing = probabilities(empty(features))[:, 0]
+    order = np.argsort(-nothing)
+    lost = np.cumsum(reached[order]) / len(bundled)
+    within = int(np.searchsorted(lost, loss, side="right"))
+    return float(nothing[order[within]]) if within < len(bundled) else 0.0
+
+
+def _fit_jaccard(bundled: Sequence[Scored], stated: Sequence[Candidate], f1: Linear) -> Linear:
+    """From `bundle_features` to the logit of the Jaccard similarity to the label's nearest."""
+    features, alike = [], []
+    for one, candidate in zip(bundled, stated, strict=True):
+        expected = float(f1(candidate_features(one.logits, [candidate]))[0, 0])
+        features.append(bundle_features(one.logits, candidate, expected))
+        alike += [max(len(b & gold) / len(b | gold) for gold in one.label) for b in candidate]
+    # A share in [0, 1] is learned as that much of a yes and the rest of a no.
+    rows, yes = np.concatenate(features), np.array(alike)
+    labels = np.concatenate([np.ones(len(rows)), np.zeros(len(rows))])
+    weights = np.concatenate([yes, 1 - yes])
+    return fit_logistic(np.concatenate([rows, rows]), labels, weights, _LOGISTIC)

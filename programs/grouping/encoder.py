@@ -1,0 +1,251 @@
+"""`EncoderGrouping`: bundles by a fine-tuned sentence encoder, with kind and confidence."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from routedk.artifacts import content_hash
+from routedk.data.policies import is_telling
+from routedk.errors import ArtifactError
+from routedk.files import read_json
+from routedk.programs.grouping.decision import Choice, Decision
+from routedk.programs.grouping.kinds import Kinds
+from routedk.programs.grouping.linear import Floats, Linear
+from routedk.programs.grouping.pair_head import PairHead
+from routedk.similarity.encoders import load_sentence_model
+from routedk.types import Answer, Bundle, Item, Kind, Session
+
+RECORD = "grouping.json"
+HEADS = "heads.safetensors"
+LORA = "adapter_model.safetensors"
+VERSION = 1
+MAX_TOKENS = 40
+"""Tokens of a title that are read."""
+_BATCH = 32
+
+
+class Familiarity:
+    """How near titles are to those that were trained on.
+
+    Args:
+        centers: Centers of the training titles' embeddings, each of length 1.
+        usual: Similarity to the nearest center that nearly all training titles reach.
+
+    *Shape:*
+        - centers: ``(centers, dimensions)``
+    """
+
+    def __init__(self, centers: Floats, usual: float) -> None:
+        self.centers = centers
+        self.usual = usual
+
+    def __call__(self, titles_ND: Floats) -> Floats:
+        """Of each title a share in [0, 1]: 1 where it is as near as training titles are."""
+        near = (titles_ND @ self.centers.T).max(axis=1)
+        shares: Floats = np.clip(near / self.usual, 0.0, 1.0)
+        return shares
+
+
+class EncoderGrouping:
+    """Groups the items of a session by a sentence encoder that was fine-tuned on labels.
+
+    The bundles of a session depend neither on the order of its items nor on other sessions: items
+    are sorted by title and id, and are encoded together.
+
+    Args:
+        encoder: A ``SentenceTransformer`` with the fine-tuned weights.
+        head: Gives the logits of pairs.
+        decision: Chooses the bundles.
+        kinds: Names their kinds; None where no label says one.
+        familiarity: Lowers the confidence where titles are unlike those of training.
+        record: What ``grouping.json`` says: how it was made.
+    """
+
+    def __init__(
+        self,
+        encoder: Any,
+        head: PairHead,
+        decision: Decision,
+        kinds: Kinds | None,
+        familiarity: Familiarity,
+        record: dict[str, Any],
+    ) -> None:
+        self.encoder = encoder.eval()
+        self.head = head.eval()
+        self.decision = decision
+        self.kinds = kinds
+        self.familiarity = familiarity
+        self.record = record
+        self._lock = threading.Lock()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copies of a program share the model."""
+        return self
+
+    def fingerprint(self) -> str:
+        """A hash of the weights and of all that the bundles depend on."""
+        return content_hash(self.record["weights"])
+
+    def answer(self, session: Session) -> Answer:
+        """The bundles of a session, without intents; its gold is not looked at.
+
+        An item whose title does not tell what it is (`is_telling`) is in no bundle.
+
+        Args:
+            session: Any session.
+        """
+        items = sorted(
+            (item for item in session.items if is_telling(item.title)),
+            key=lambda item: (item.title, item.id),
+        )
+        if len(items) < 2:
+            return Answer(session.id, confidence=1.0)
+        titles_ND, logits_NN = self.read([item.title for item in items])
+        choice = self.decision.choose(logits_NN)
+        known = self.familiarity(titles_ND)
+        bundles = self._bundles(session, items, choice, titles_ND, known)
+        return Answer(
+            session.id, bundles, confidence=round(choice.confidence * float(known.mean()), 4)
+        )
+
+    def bundles(self, session: Session) -> tuple[Bundle, ...]:
+        """The bundles of `answer`."""
+        return self.answer(session).bundles
+
+    def read(self, titles: Sequence[str]) -> tuple[Floats, Floats]:
+        """The embeddings of a session's titles, and the logits of its pairs.
+
+        Args:
+            titles: At least two.
+
+        *Shape:*
+            - first result: ``(items, dimensions)``
+            - second result: ``(items, items)``, symmetric, zeros on the diagonal
+        """
+        with self._lock, torch.inference_mode():
+            titles_ND = embed(self.encoder, titles)
+            pairs = self.head(titles_ND).double().numpy()
+        logits = np.zeros((len(titles), len(titles)))
+        upper = np.triu_indices(len(titles), k=1)
+        logits[upper] = logits.T[upper] = pairs
+        return titles_ND.double().numpy(), logits
+
+    def _bundles(
+        self,
+        session: Session,
+        items: Sequence[Item],
+        choice: Choice,
+        titles_ND: Floats,
+        known: Floats,
+    ) -> tuple[Bundle, ...]:
+        """The chosen bundles, items and bundles in the order of the session."""
+        found = []
+        for places, confidence in zip(choice.bundles, choice.bundle_confidence, strict=True):
+            inside = sorted(places)
+            ids = {items[place].id for place in inside}
+            kind: Kind | None = None
+            sure: float | None = None
+            if self.kinds is not None:
+                kind, sure = self.kinds.of([items[k].title for k in inside], titles_ND[inside])
+            found.append(
+                Bundle(
+                    tuple(item.id for item in session.items if item.id in ids),
+                    kind=kind,
+                    kind_confidence=sure,
+                    confidence=round(confidence * float(known[inside].mean()), 4),
+                )
+            )
+        return tuple(sorted(found, key=lambda bundle: session.number(bundle.item_ids[0])))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what training saved.
+
+        Args:
+            folder: The folder ``grouping`` of a folder of experts.
+
+        Raises:
+            ArtifactError: It is missing, damaged, or of another version.
+            SettingError: Its sentence encoder cannot be loaded.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        folder = Path(folder)
+        record: Any = read_json(folder / RECORD)
+        if not isinstance(record, dict) or record.get("version") != VERSION:
+            raise ArtifactError(f"{folder / RECORD}: not a grouping of version {VERSION}")
+        try:
+            heads = load_file(folder / HEADS)
+            linear = {
+                name: Linear(heads[f"{name}.weight"], heads[f"{name}.bias"])
+                for name in ("f1", "empty", "jaccard", *(["kinds"] if record["kinds"] else []))
+            }
+            head = PairHead(heads["pairs.linear.weight"].shape[1] - 3)
+            head.load_state_dict(
+                {
+                    name: torch.from_numpy(heads[f"pairs.{name}"]).reshape(old.shape)
+                    for name, old in head.state_dict().items()
+                }
+            )
+            decision = Decision(
+                linear["f1"], linear["empty"], linear["jaccard"], float(record["empty_above"])
+            )
+            familiarity = Familiarity(heads["titles.centers"], float(record["usual"]))
+            encoder = load_sentence_model(record["encoder"])
+            encoder.max_seq_length = int(record["max_tokens"])
+            fold_lora(encoder, folder)
+        except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ArtifactError(f"{folder}: missing or damaged: {reason}") from error
+        kinds = Kinds(linear["kinds"]) if "kinds" in linear else None
+        return cls(encoder, head, decision, kinds, familiarity, record)
+
+
+def embed(encoder: Any, titles: Sequence[str]) -> torch.Tensor:
+    """The embeddings of titles, each of length 1, with a gradient where one is wanted.
+
+    Args:
+        encoder: A ``SentenceTransformer``.
+        titles: At least one; those of like length are read together, since padding costs.
+
+    *Shape:*
+        - result: ``(titles, dimensions)``
+    """
+    order = sorted(range(len(titles)), key=lambda place: (len(titles[place]), titles[place]))
+    parts = []
+    for first in range(0, len(order), _BATCH):
+        # Half a surrogate pair, as a cut title may end in, is no text to a tokenizer.
+        batch = [titles[k].encode(errors="replace").decode() for k in order[first : first + _BATCH]]
+        features = {
+            name: value.to(encoder.device) if isinstance(value, torch.Tensor) else value
+            for name, value in encoder.preprocess(batch).items()
+        }
+        parts.append(encoder(features)["sentence_embedding"].float())
+    rows = torch.nn.functional.normalize(torch.cat(parts), dim=-1)
+    return rows[torch.tensor(order).argsort().to(rows.device)]
+
+
+def fold_lora(encoder: Any, folder: Path) -> None:
+    """Add a LoRA in PEFT's layout to the weights of an encoder, so that it costs nothing.
+
+    Raises:
+        ValueError: It is of another encoder, or has weights that are not finite.
+    """
+    from safetensors.torch import load_file
+
+    config: Any = read_json(folder / "adapter_config.json")
+    tensors = load_file(folder / LORA)
+    scale = config["lora_alpha"] / config["r"]
+    with torch.no_grad():
+        for key in filter(lambda name: name.endswith(".lora_A.weight"), tensors):
+            name = key.removesuffix(".lora_A.weight").removeprefix("base_model.model.")
+            weight = encoder.transformers_model.get_submodule(name).weight
+            change = tensors[key.replace("lora_A", "lora_B")].float() @ tensors[key].float() * scale
+            if change.shape != weight.shape or not bool(change.isfinite().all()):
+                raise ValueError(f"{name}: a weight of another encoder, or one that is not finite")
+            weight += change

@@ -1,0 +1,78 @@
+"""Whether a bundle's items complement each other or are alternatives to choose from."""
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import get_args
+
+import numpy as np
+
+from routedk.programs.grouping.linear import Floats, Linear, fit_logistic
+from routedk.types import Kind
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+_STRENGTH = 0.003
+
+
+class Kinds:
+    """Names the kind of a bundle.
+
+    Args:
+        model: From `kind_features` to a logit per kind, in the order of `KINDS`.
+    """
+
+    def __init__(self, model: Linear) -> None:
+        self.model = model
+
+    def of(self, titles: Sequence[str], titles_ND: Floats) -> tuple[Kind, float]:
+        """The likeliest kind of a bundle, and its probability.
+
+        Args:
+            titles: Of its items.
+            titles_ND: Their embeddings. *Shape:* (items, dimensions).
+        """
+        logits = self.model(kind_features(titles, titles_ND)[None])[0]
+        shares = np.exp(logits - logits.max())
+        shares /= shares.sum()
+        best = int(shares.argmax())
+        return KINDS[best], round(float(shares[best]), 4)
+
+
+def kind_features(titles: Sequence[str], titles_ND: Floats) -> Floats:
+    """What says whether items do the same job: how alike they are, in meaning and in words.
+
+    *Shape:*
+        - titles_ND: ``(items, dimensions)``
+        - result: ``(dimensions + 4,)``
+    """
+    one, other = np.triu_indices(len(titles), k=1)
+    products = titles_ND[one] * titles_ND[other]
+    cosines = products.sum(axis=1)
+    words = [set(title.lower().split()) for title in titles]
+    both = list(combinations(words, 2))
+    shared = [len(mine & others) / max(1, len(mine | others)) for mine, others in both]
+    told = [cosines.mean(), cosines.min(), np.mean(shared), len(titles)]
+    return np.concatenate([products.mean(axis=0), told])
+
+
+def fit_kinds(bundles: Sequence[tuple[Sequence[str], Floats, Kind]]) -> Kinds | None:
+    """Learn kinds from labelled bundles; None where there are fewer than two kinds.
+
+    Args:
+        bundles: Of each the titles, their embeddings and the kind.
+    """
+    seen = {kind for _, _, kind in bundles}
+    if len(seen) < 2:
+        return None
+    features = np.array([kind_features(titles, rows) for titles, rows, _ in bundles])
+    present = [kind for kind in KINDS if kind in seen]
+    labels = np.array([present.index(kind) for _, _, kind in bundles])
+    model = fit_logistic(features, labels, np.ones(len(labels)), _STRENGTH)
+    weight, bias = np.zeros((len(KINDS), features.shape[1])), np.full(len(KINDS), -30.0)
+    two = len(present) == 2
+    for place, kind in enumerate(present):
+        # Of two classes scikit-learn gives the second one's logit alone.
+        row = place - 1 if two else place
+        weight[KINDS.index(kind)] = 0.0 if row < 0 else model.weight[row]
+        bias[KINDS.index(kind)] = 0.0 if row < 0 else model.bias[row]
+    return Kinds(Linear(weight, bias))

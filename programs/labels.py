@@ -1,0 +1,121 @@
+"""What a student learns from: annotators' gold, a teacher's answers, or both."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Literal, TypeAlias
+
+from routedk.errors import DataError
+from routedk.types import Bundle, KnowledgeBase, Session
+
+Labels: TypeAlias = Literal["gold", "teacher", "both"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """A session with what is said of it.
+
+    Args:
+        session: Without bundles: nothing looks at them by mistake.
+        gold: Annotators' bundles; None where there are none.
+        teacher: A teacher's; None where it was not asked.
+        teacher_weight: How much the teacher's count where there are both, in [0, 1].
+        item_intents: Item id to the intent that the teacher names for it.
+    """
+
+    session: Session
+    gold: tuple[Bundle, ...] | None = None
+    teacher: tuple[Bundle, ...] | None = None
+    teacher_weight: float = 0.5
+    item_intents: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> list[tuple[tuple[Bundle, ...], float]]:
+        """Each label with its weight; weights sum to 1."""
+        if self.gold is None or self.teacher is None:
+            return [(self.gold if self.teacher is None else self.teacher, 1.0)]  # type: ignore[list-item]
+        return [(self.gold, 1 - self.teacher_weight), (self.teacher, self.teacher_weight)]
+
+    @property
+    def sessions(self) -> list[Session]:
+        """The session once with each label as its bundles."""
+        return [replace(self.session, bundles=bundles) for bundles, _ in self.labels]
+
+
+def choose_labels(
+    sessions: Sequence[Session],
+    knowledge: KnowledgeBase,
+    labels: Labels = "both",
+    teacher_weight: float = 0.5,
+) -> list[Labelled]:
+    """Collect the labels of training sessions.
+
+    Args:
+        sessions: Training sessions, with gold where there is any.
+        knowledge: Holds the teacher's answers; those with items of their own are sessions, too.
+        labels: ``gold``, ``teacher``, or ``both``: whatever a session has.
+        teacher_weight: As in `Labelled`.
+
+    Returns:
+        The sessions that have a label, in order; then the teacher's own ones.
+
+    Raises:
+        DataError: No label has a bundle.
+    """
+    answers = {one.session_id: one for one in knowledge.answers} if labels != "gold" else {}
+    own = [Session(one.session_id, one.items) for one in answers.values() if one.items]
+    found = []
+    for session in [*sessions, *own]:
+        answer = answers.get(session.id)
+        gold = session.bundles if labels != "teacher" else None
+        if gold is not None or answer is not None:
+            found.append(
+                Labelled(
+                    session=replace(session, bundles=None),
+                    gold=gold,
+                    teacher=None if answer is None else answer.bundles,
+                    teacher_weight=teacher_weight,
+                    item_intents={} if answer is None else answer.item_intents,
+                )
+            )
+    if not any(bundles for one in found for bundles, _ in one.labels):
+        what = {"gold": "a gold bundle", "teacher": "a bundle of a teacher", "both": "a bundle"}
+        raise DataError(
+            f"none of {len(sessions)} training sessions has {what[labels]}",
+            hint="annotate some, or let routedk distill ask a teacher and give its knowledge",
+        )
+    return found
+
+
+def compose_sessions(sessions: Sequence[Session], count: int, seed: int) -> list[Labelled]:
+    """Compose sessions of items that nobody looked at together, labelled as empty.
+
+    Args:
+        sessions: Where items and sizes come from; at least two.
+        count: How many to compose.
+        seed: Of all chance.
+    """
+    draw = random.Random(seed)
+    composed = []
+    for number in range(count):
+        size = min(len(draw.choice(sessions).items), len(sessions))
+        items = [draw.choice(one.items) for one in draw.sample(list(sessions), max(2, size))]
+        distinct = {item.id: item for item in items}
+        if len(distinct) > 1:
+            session = Session(f"composed-{number}", tuple(distinct.values()))
+            composed.append(Labelled(session=session, teacher=()))
+    return composed
+
+
+def bundle_places(session: Session, bundles: Sequence[Bundle]) -> list[frozenset[int]]:
+    """Bundles as places of items in the session, counted from 0."""
+    places = {item.id: place for place, item in enumerate(session.items)}
+    return [frozenset(places[name] for name in bundle.item_ids) for bundle in bundles]
+
+
+def titles_of(labelled: Sequence[Labelled]) -> list[str]:
+    """All distinct titles, sorted."""
+    return sorted(
+        {item.title for item in chain.from_iterable(one.session.items for one in labelled)}
+    )
