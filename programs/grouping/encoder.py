@@ -10,7 +10,7 @@ import torch
 
 from routedk.artifacts import content_hash
 from routedk.data.policies import is_telling
-from routedk.errors import ArtifactError
+from routedk.errors import ArtifactError, DataError
 from routedk.files import read_json
 from routedk.programs.grouping.decision import Choice, Decision
 from routedk.programs.grouping.kinds import Kinds
@@ -176,11 +176,16 @@ class EncoderGrouping:
         from safetensors.numpy import load_file
 
         folder = Path(folder)
-        record: Any = read_json(folder / RECORD)
+        try:
+            record: Any = read_json(folder / RECORD)
+        except DataError as error:
+            raise ArtifactError(str(error)) from None
         if not isinstance(record, dict) or record.get("version") != VERSION:
             raise ArtifactError(f"{folder / RECORD}: not a grouping of version {VERSION}")
         try:
             heads = load_file(folder / HEADS)
+            if not all(np.isfinite(tensor).all() for tensor in heads.values()):
+                raise ValueError(f"{HEADS} has weights that are not finite")
             linear = {
                 name: Linear(heads[f"{name}.weight"], heads[f"{name}.bias"])
                 for name in ("f1", "empty", "jaccard", *(["kinds"] if record["kinds"] else []))

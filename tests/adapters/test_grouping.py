@@ -1,0 +1,142 @@
+"""The grouping encoder: trained, saved, loaded, and used."""
+
+import json
+import random
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+from routedk import ArtifactError, Item, KnowledgeBase, Session, load_sessions
+from routedk.adapters.grouping.fit import fit_grouping
+from routedk.adapters.grouping.pair_trainer import PairSettings, pair_targets
+from routedk.eval import matched_f1
+from routedk.programs.grouping.encoder import HEADS, LORA, RECORD, EncoderGrouping
+from routedk.programs.labels import Labelled, choose_labels
+
+SETTINGS = PairSettings(epochs=2, batch_size=8, learning_rate=1e-3, r=4)
+
+
+def labelled(sessions: Sequence[Session]) -> list[Labelled]:
+    """With kinds, which the demo set has not: a pair is of alternatives."""
+    found = []
+    for one in choose_labels(sessions, KnowledgeBase()):
+        kinds = [
+            replace(b, kind="alternatives" if len(b.item_ids) == 2 else "complements")
+            for b in one.gold or ()
+        ]
+        found.append(replace(one, gold=tuple(kinds)))
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("grouping")
+    fit_grouping(labelled(load_sessions("demo")[:48]), SETTINGS, made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def grouping(folder: Path) -> EncoderGrouping:
+    return EncoderGrouping.load(folder)
+
+
+def test_it_learns_what_labels_group(grouping: EncoderGrouping) -> None:
+    learnt = [session for session in load_sessions("demo")[:48] if session.gold]
+    scores = [matched_f1(one.gold, grouping.answer(one).items) for one in learnt]
+    whole = [matched_f1(one.gold, [frozenset(i.id for i in one.items)]) for one in learnt]
+    assert np.mean(scores) > np.mean(whole)
+
+
+def test_bundles_have_kinds_and_confidences(grouping: EncoderGrouping) -> None:
+    bundles = [b for s in load_sessions("demo")[60:90] for b in grouping.bundles(s)]
+    assert {bundle.kind for bundle in bundles} <= {"alternatives", "complements"}
+    for bundle in bundles:
+        assert 0 <= (bundle.confidence or -1) <= 1
+        assert 0.5 <= (bundle.kind_confidence or -1) <= 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_order_of_items_does_not_matter(folder: Path, dtype: torch.dtype) -> None:
+    grouping = EncoderGrouping.load(folder)
+    grouping.encoder.to(dtype)
+    draw = random.Random(0)
+    for session in load_sessions("demo")[100:105]:
+        first = {(b.items, b.kind, b.confidence) for b in grouping.bundles(session)}
+        for _ in range(20):
+            items = draw.sample(session.items, len(session.items))
+            moved = grouping.bundles(Session("moved", tuple(items)))
+            assert {(b.items, b.kind, b.confidence) for b in moved} == first
+
+
+@pytest.mark.parametrize("title", ["", "  ", "4711", "SKU 99-B", "nan", "SDCZ50-016G", "None"])
+def test_an_item_without_a_telling_title_is_in_no_bundle(
+    grouping: EncoderGrouping, title: str
+) -> None:
+    session = load_sessions("demo")[0]
+    untold = tuple(Item(f"untold-{n}", title) for n in range(4))
+    assert grouping.answer(Session("s", untold)).bundles == ()
+    mixed = grouping.bundles(Session("s", (*untold, *session.items)))
+    assert {b.items for b in mixed} == {b.items for b in grouping.bundles(session)}
+
+
+def test_one_item_is_no_bundle(grouping: EncoderGrouping) -> None:
+    assert grouping.bundles(Session("s", (Item("a", "kettle"),))) == ()
+
+
+def test_unfamiliar_titles_lower_the_confidence(grouping: EncoderGrouping) -> None:
+    titles = [item.title for item in load_sessions("demo")[0].items]
+    known = grouping.familiarity(grouping.read(titles)[0]).mean()
+    strange = ["zxqv wkpf", "Ölwechsel Klärwerk", "qwertz uiopü", "lorem ipsum dolor"]
+    assert grouping.familiarity(grouping.read(strange)[0]).mean() < known
+
+
+def test_the_same_labels_give_the_same_grouping(folder: Path, tmp_path: Path) -> None:
+    fit_grouping(labelled(load_sessions("demo")[:48]), SETTINGS, tmp_path)
+    assert (
+        EncoderGrouping.load(tmp_path).fingerprint() == EncoderGrouping.load(folder).fingerprint()
+    )
+
+
+def test_what_labels_weigh(grouping: EncoderGrouping) -> None:
+    session = load_sessions("demo")[0]
+    one = Labelled(session=session, gold=session.bundles, teacher=(), teacher_weight=0.25)
+    targets = pair_targets(one)
+    assert set(targets.tolist()) == {0.0, 0.75}
+    assert len(targets) == len(session.items) * (len(session.items) - 1) // 2
+
+
+class TestDamage:
+    @pytest.fixture
+    def copy(self, folder: Path, tmp_path: Path) -> Path:
+        return Path(shutil.copytree(folder, tmp_path / "copy"))
+
+    @pytest.mark.parametrize("name", [RECORD, HEADS, LORA, "adapter_config.json"])
+    def test_a_file_is_missing(self, copy: Path, name: str) -> None:
+        (copy / name).unlink()
+        with pytest.raises((ArtifactError, ValueError), match=name.split(".")[0]):
+            EncoderGrouping.load(copy)
+
+    @pytest.mark.parametrize("name", [HEADS, LORA])
+    def test_a_file_is_cut(self, copy: Path, name: str) -> None:
+        (copy / name).write_bytes((copy / name).read_bytes()[:-100])
+        with pytest.raises(ArtifactError, match="missing or damaged"):
+            EncoderGrouping.load(copy)
+
+    def test_another_version(self, copy: Path) -> None:
+        record = json.loads((copy / RECORD).read_text())
+        (copy / RECORD).write_text(json.dumps({**record, "version": 99}))
+        with pytest.raises(ArtifactError, match="not a grouping of version"):
+            EncoderGrouping.load(copy)
+
+    def test_weights_that_are_not_finite(self, copy: Path) -> None:
+        heads = load_file(copy / HEADS)
+        heads["f1.weight"][:] = np.nan
+        save_file(heads, copy / HEADS)
+        with pytest.raises(ArtifactError, match="not finite"):
+            EncoderGrouping.load(copy)
