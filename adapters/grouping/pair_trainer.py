@@ -29,7 +29,7 @@ class PairSettings:
 
     Args:
         encoder: Name or folder of a sentence encoder.
-        epochs: Passes over the sessions; None for as many as show about 1,300 sessions, from 2 to 8.
+        epochs: Passes over the sessions; None for 2 to 8, the more the fewer they are.
         learning_rate: Peak for the LoRA, after a linear warm-up; it falls linearly to 0.
         head_rate: The same for the head.
         r: Rank of the LoRA.
