@@ -1,5 +1,6 @@
 """Whether a bundle's items complement each other or are alternatives to choose from."""
 
+import re
 from collections.abc import Sequence
 from itertools import combinations
 from typing import get_args
@@ -12,6 +13,8 @@ from routedk.types import Kind
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _STRENGTH = 0.003
+_WORD = re.compile(r"[^\W\d_]{3,}")
+_BREAK = re.compile(r"\s(?:for|with|by|from|in|w)\s|[,(/|:;]|\s[-–]\s")
 
 
 class Kinds:
@@ -43,16 +46,34 @@ def kind_features(titles: Sequence[str], titles_ND: Floats) -> Floats:
 
     *Shape:*
         - titles_ND: ``(items, dimensions)``
-        - result: ``(dimensions + 4,)``
+        - result: ``(dimensions + 10,)``
     """
     one, other = np.triu_indices(len(titles), k=1)
     products = titles_ND[one] * titles_ND[other]
     cosines = products.sum(axis=1)
-    words = [set(title.lower().split()) for title in titles]
-    both = list(combinations(words, 2))
-    shared = [len(mine & others) / max(1, len(mine | others)) for mine, others in both]
-    told = [cosines.mean(), cosines.min(), np.mean(shared), len(titles)]
+    words = [_words(title) for title in titles]
+    heads = [_head(title) for title in titles]
+    pairs = list(combinations(range(len(titles)), 2))
+    shared = [len(words[i] & words[j]) for i, j in pairs]
+    overlap = [len(words[i] & words[j]) / max(1, len(words[i] | words[j])) for i, j in pairs]
+    same_head = [heads[i] == heads[j] for i, j in pairs]
+    named = [heads[i] in words[j] or heads[j] in words[i] for i, j in pairs]
+    told = [
+        *(cosines.mean(), cosines.min(), cosines.max(), cosines.std()),
+        *(np.mean(shared), np.mean(overlap), np.mean(same_head), np.mean(named), np.min(named)),
+        len(titles),
+    ]
     return np.concatenate([products.mean(axis=0), told])
+
+
+def _words(title: str) -> set[str]:
+    return {word.rstrip("s") for word in _WORD.findall(title.lower())}
+
+
+def _head(title: str) -> str:
+    """What the item is, in most titles: the last word before a preposition, comma or dash."""
+    words = _WORD.findall(_BREAK.split(title.lower(), maxsplit=1)[0])
+    return words[-1].rstrip("s") if words else ""
 
 
 def fit_kinds(bundles: Sequence[tuple[Sequence[str], Floats, Kind]]) -> Kinds | None:
