@@ -198,4 +198,5 @@ def _answer(session: Session, program: Any) -> Answer:
         input_tokens=meter.usage.input_tokens,
         output_tokens=meter.usage.output_tokens,
         item_intents=tuple(found.get("item_intents") or ()),
+        confidence=found.get("confidence"),
     )

@@ -1,5 +1,11 @@
+from .agreement import Agreement as Agreement
+from .agreement import agreement as agreement
 from .baselines import Baseline as Baseline
 from .bootstrap import Interval as Interval
+from .confidence import cascade as cascade
+from .confidence import reliability as reliability
+from .confidence import session_confidence as session_confidence
+from .empties import empties_curve as empties_curve
 from .evaluate import EvaluateConfig as EvaluateConfig
 from .evaluate import evaluate as evaluate
 from .matched import matched_f1 as matched_f1

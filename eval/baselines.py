@@ -10,8 +10,8 @@ from routedk.types import Session
 Baseline: TypeAlias = Callable[[Session], list[frozenset[str]]]
 """Bundles a session without a language model; its gold bundles are never looked at.
 
-It returns distinct sets of at least two of the session's items, none only for a session of one
-item, and the same ones every time.
+It returns distinct sets of at least two of the session's items, none only where fewer than two
+items are there to bundle, and the same ones every time.
 """
 
 

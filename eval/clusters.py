@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from routedk.errors import SettingError
-from routedk.eval.baselines import whole
+from routedk.eval.empties import CurveRow, empties_curve
 from routedk.eval.matched import matched_f1
-from routedk.similarity.dendrogram import session_dendrogram
+from routedk.similarity.dendrogram import Dendrogram, session_dendrogram
 from routedk.similarity.encoders import TitleEncoder
 from routedk.similarity.pairs import PairModel
 from routedk.types import Session
 
 TITLE_THRESHOLDS = (0.80, 0.85, 0.90, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995)
 EMBEDDING_THRESHOLDS = (0.40, 0.45, 0.50, 0.55, 0.60, 0.65, 0.70, 0.75, 0.80, 0.85, 0.90)
+_CURVE_THRESHOLDS = tuple(step / 20 for step in range(1, 20))
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Clusters:
     """Clusters of similar titles are the bundles.
 
     Average linkage on cosine distance, or on the improbability of a pair, cut at a threshold;
-    clusters of one item are dropped; the whole session where none is left.
+    clusters of one item are dropped; where none is left, all items are one bundle. An item
+    without a title is in none.
 
     Args:
         encoder: Encoder of the titles.
@@ -39,8 +41,13 @@ class Clusters:
 
     def __call__(self, session: Session) -> list[frozenset[str]]:
         """Bundle one session; see `Baseline`."""
-        tree = session_dendrogram(session, self.encoder, self.pairs)
-        return tree.cut(self.threshold) or whole(session)
+        return _bundles(session_dendrogram(session, self.encoder, self.pairs), self.threshold)
+
+    def curve(self, sessions: Sequence[Session]) -> tuple[CurveRow, ...]:
+        """The curve of clusters that leave a session empty where none is left; over thresholds."""
+        trees = {one.id: session_dendrogram(one, self.encoder, self.pairs) for one in sessions}
+        thresholds = sorted({*_CURVE_THRESHOLDS, self.threshold})
+        return empties_curve(sessions, lambda one, cut: trees[one.id].cut(cut), thresholds)
 
 
 def tune_clusters(
@@ -75,8 +82,13 @@ def tune_clusters(
 
     def score(threshold: float) -> float:
         return fmean(
-            matched_f1(session.gold, tree.cut(threshold) or whole(session))
+            matched_f1(session.gold, _bundles(tree, threshold))
             for session, tree in zip(known, trees, strict=True)
         )
 
     return Clusters(encoder, max(sorted(thresholds), key=score), pairs)
+
+
+def _bundles(tree: Dendrogram[str], threshold: float) -> list[frozenset[str]]:
+    """The clusters, else everything, where that is at least two items."""
+    return tree.cut(threshold) or [frozenset(tree.names)] * (len(tree.names) > 1)

@@ -1,14 +1,18 @@
-"""`evaluate`: scores answers and baselines against gold bundles."""
+"""`evaluate`: scores answers and baselines against gold, and a teacher's answers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any
 
 from routedk.checks import check_least
 from routedk.errors import DataError, SettingError
+from routedk.eval.agreement import Agreement, agreement
+from routedk.eval.confidence import cascade, reliability
+from routedk.eval.empties import answers_of
 from routedk.eval.report import Report
 from routedk.eval.scoring import System, score_system
-from routedk.eval.suite import score_baselines
+from routedk.eval.suite import count_untitled, score_baselines
 from routedk.similarity.encoders import TitleEncoder, default_encoder
 from routedk.types import Answer, Session
 
@@ -18,7 +22,7 @@ class EvaluateConfig:
     """Settings of `evaluate`.
 
     Args:
-        baselines: Score the baselines, too; needs titles.
+        baselines: Score the baselines, too; those that cluster bundle items with a title only.
         intents: Compare intents with gold ones by a sentence encoder, where there are any.
         resamples: Bootstrap resamples behind each 95% interval.
         seed: Seed of the resamples.
@@ -45,10 +49,12 @@ def evaluate(
     validation: Sequence[Session] = (),
     catalogue: Sequence[Session] | None = None,
     encoder: TitleEncoder | None = None,
+    reference: Iterable[Answer] | None = None,
 ) -> Report:
     """Score bundles against gold bundles, with 95% intervals over sessions.
 
-    Sessions without gold bundles are left out; sessions without an answer count as unanswered.
+    Sessions annotated as holding no bundle are scored in figures of their own, and those that are
+    not annotated against the reference alone. Sessions without an answer count as unanswered.
 
     Args:
         sessions: Sessions to score.
@@ -60,14 +66,17 @@ def evaluate(
         catalogue: All sessions of the data set, for the words of `title-clusters`; None for
             those given here.
         encoder: Encoder of titles and intents; None for the packaged MiniLM.
+        reference: A teacher's answers to some of the sessions, made without their gold. What is
+            measured against them is called agreement; where sessions have gold, they are scored
+            as a system, `reference`, too, and take the answer's place where it is not confident.
 
     Returns:
         A report: ``str(report)`` is its table, ``report.to_dict()`` the results file.
 
     Raises:
-        DataError: No session has a gold bundle, or baselines meet items without a title.
-        SettingError: There is nothing to score, no answer is of a session that is scored, or no
-            threshold can be chosen.
+        DataError: No session has a gold bundle, and there is no reference.
+        SettingError: There is nothing to score, no answer is of a session, or no threshold can be
+            chosen.
 
     Example:
         >>> from routedk import Answer, EvaluateConfig, evaluate, load_sessions
@@ -81,30 +90,64 @@ def evaluate(
     if answers is None and not config.baselines:
         raise SettingError("nothing to score: give --predictions FILE, or --baselines, or both")
     scored = [session for session in given if session.gold]
-    if not scored:
+    empty = [session for session in given if session.bundles == ()]
+    if not scored and (reference is None or answers is None):
         raise DataError(
             f"none of the {len(given)} sessions to evaluate has a gold bundle",
-            hint="choose another --split, or data with gold bundles",
+            hint="choose another --split, data with gold bundles, or predictions and a --reference",
         )
+    answers = _of_sessions("prediction", answers, given)
+    reference = _of_sessions("reference", reference, given)
+    draws: dict[str, Any] = {"seed": config.seed, "resamples": config.resamples}
+    agreed: Agreement | None = None
+    if answers and reference:
+        agreed = agreement(given, answers, reference, **draws)
+    settings = asdict(config) | {
+        "items_without_title": {"gold": count_untitled(scored), "empty": count_untitled(empty)}
+    }
+    if not scored:
+        return Report(config=settings, agreement=agreed)
     # The packaged model is loaded with the first text: where there is none, it is not.
     encoder = encoder or default_encoder()
-    score = partial(score_system, sessions=scored, seed=config.seed, resamples=config.resamples)
-    system = None
-    if answers is not None:
-        answers = list(answers)
-        if answers and not {one.session_id for one in answers} & {one.id for one in scored}:
-            raise SettingError(
-                "no prediction is of a session of this split: use the same --split-file and --seed"
-            )
-        system = score("predictions", answers, encoder=encoder if config.intents else None)
+    score: Callable[..., System] = partial(score_system, sessions=scored, empty=empty, **draws)
+    intents = encoder if config.intents else None
+    system = None if answers is None else score("predictions", answers, encoder=intents)
     baselines: tuple[System, ...] = ()
+    if reference is not None:
+        # Recorded for the sessions with gold alone, it says nothing of the others.
+        seen = {answer.session_id for answer in reference} & {session.id for session in empty}
+        asked = empty if seen else ()
+        baselines = (score("reference", reference, empty=asked, encoder=intents),)
     if config.baselines:
-        baselines = score_baselines(
+        baselines += score_baselines(
             score,
             scored,
+            empty,
             training=training,
             validation=validation,
             catalogue=[*given, *training, *validation] if catalogue is None else catalogue,
             encoder=encoder,
         )
-    return Report(config=asdict(config), system=system, baselines=baselines)
+    annotated = [*scored, *empty]
+    return Report(
+        config=settings,
+        system=system,
+        baselines=baselines,
+        agreement=agreed,
+        reliability=reliability(annotated, answers_of(annotated, answers or ())),
+        cascade=cascade(scored, answers or (), reference, **draws) if reference else (),
+    )
+
+
+def _of_sessions(
+    name: str, answers: Iterable[Answer] | None, sessions: Sequence[Session]
+) -> list[Answer] | None:
+    """The answers, some of which must be of these sessions where there are any."""
+    if answers is None:
+        return None
+    answers, ids = list(answers), {session.id for session in sessions}
+    if answers and not any(answer.session_id in ids for answer in answers):
+        raise SettingError(
+            f"no {name} is of a session of this split: use the same --split-file and --seed"
+        )
+    return answers

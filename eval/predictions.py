@@ -7,10 +7,10 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 
 from routedk.data.records import BundleRecord, bundle_records
-from routedk.data.validation import Id, checked
+from routedk.data.validation import Id, Text, checked
 from routedk.errors import DataError
 from routedk.files import read_jsonl, write_jsonl_records
-from routedk.types import Answer, Bundle, Session
+from routedk.types import Answer, Bundle, Session, Share
 
 _HINT = 'expected {"session_id": id, "bundles": [{"items": [ids], "intent": text}]}'
 _SHOWN = 5
@@ -19,6 +19,8 @@ _SHOWN = 5
 class _Line(BaseModel):
     session_id: Id
     bundles: list[BundleRecord]
+    confidence: Share | None = None
+    error: Text = ""
 
 
 _LINE = TypeAdapter(_Line)
@@ -31,13 +33,14 @@ def make_answer(session_id: str, bundles: Iterable[tuple[Sequence[str], str]]) -
         session_id: The session.
         bundles: Item ids of the session, possibly repeated, with the intent.
     """
-    return _answer(session_id, [BundleRecord(items=[*ids], intent=name) for ids, name in bundles])
+    records = [BundleRecord(items=[*ids], intent=name) for ids, name in bundles]
+    return _answer(_Line(session_id=session_id, bundles=records))
 
 
-def _answer(session_id: str, records: Iterable[BundleRecord]) -> Answer:
+def _answer(line: _Line) -> Answer:
     kept: dict[frozenset[str], Bundle] = {}
     dropped = []
-    for record in records:
+    for record in line.bundles:
         items = list(dict.fromkeys(record.items))
         if len(items) < 2:
             dropped.append(f"fewer than two items: {items}")
@@ -45,7 +48,13 @@ def _answer(session_id: str, records: Iterable[BundleRecord]) -> Answer:
             dropped.append(f"an earlier bundle again: {items}")
         else:
             kept[frozenset(items)] = record.model_copy(update={"items": items}).bundle()
-    return Answer(session_id, tuple(kept.values()), dropped=tuple(dropped))
+    return Answer(
+        line.session_id,
+        tuple(kept.values()),
+        error=line.error,
+        dropped=tuple(dropped),
+        confidence=line.confidence,
+    )
 
 
 def read_predictions(path: str | Path, sessions: Iterable[Session]) -> list[Answer]:
@@ -78,7 +87,7 @@ def read_predictions(path: str | Path, sessions: Iterable[Session]) -> list[Answ
         if problem:
             raise DataError(problem, path=path, line=number, hint=hint)
         lines[name] = number
-        answers.append(_answer(name, line.bundles))
+        answers.append(_answer(line))
     return answers
 
 
@@ -88,5 +97,9 @@ def write_predictions(path: str | Path, answers: Iterable[Answer]) -> None:
 
 
 def prediction_record(answer: Answer) -> dict[str, Any]:
-    """One line of a predictions file."""
-    return {"session_id": answer.session_id, "bundles": bundle_records(answer.bundles)}
+    """One line of a predictions file; confidence and error only where there are any."""
+    bundles = bundle_records(answer.bundles)
+    record: dict[str, Any] = {"session_id": answer.session_id, "bundles": bundles}
+    if answer.confidence is not None:
+        record["confidence"] = answer.confidence
+    return record | ({"error": answer.error} if answer.error else {})

@@ -2,10 +2,12 @@
 
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
+from routedk.eval.agreement import Agreement
+from routedk.eval.confidence import CascadeRow, Reliability
 from routedk.eval.scoring import System
 
 _PACKAGES = ("routedk", "numpy", "scipy", "scikit-learn", "sentence-transformers")
@@ -18,12 +20,19 @@ class Report:
     Args:
         config: Settings that all systems share; a caller may add what the data was.
         system: The system under test; None where only baselines were asked for.
-        baselines: The baselines, in the order of the table.
+        baselines: The systems it is compared with, in the order of the table: the reference, where
+            there is one, and the baselines.
+        agreement: Agreement of the system with the reference; None where there is none.
+        reliability: Its confidence against gold; None where it states none.
+        cascade: The system and the reference together, by confidence.
     """
 
     config: Mapping[str, Any]
     system: System | None = None
     baselines: tuple[System, ...] = ()
+    agreement: Agreement | None = None
+    reliability: Reliability | None = None
+    cascade: tuple[CascadeRow, ...] = ()
 
     @property
     def systems(self) -> tuple[System, ...]:
@@ -31,21 +40,20 @@ class Report:
         return (*((self.system,) if self.system else ()), *self.baselines)
 
     def __str__(self) -> str:
-        """The table, 80 columns wide, and the notes under it."""
-        from rich.console import Console
+        """The tables, 80 columns wide, and the notes under the first."""
+        from routedk.eval.details import detail_tables
+        from routedk.eval.table import rendered, report_notes, report_table
 
-        from routedk.eval.table import report_notes, report_table
-
-        console = Console(width=80, color_system=None)
-        with console.capture() as capture:
-            console.print(report_table(self))
-        return "\n".join([capture.get(), *report_notes(self)])
+        blocks = [f"{title}\n{rendered(table)}" for title, table in detail_tables(self)]
+        if self.systems:
+            blocks = [rendered(report_table(self)), "\n".join(report_notes(self)), *blocks]
+        return "\n\n".join(block.rstrip() for block in blocks)
 
     def to_dict(self) -> dict[str, Any]:
         """As a results file, in the spirit of lm-eval.
 
-        ``results``, ``counts`` and perhaps ``intents`` are the system's; ``baselines`` has the
-        same by name; ``config`` and ``versions`` say how it came about.
+        ``results``, ``counts`` and perhaps ``intents`` and ``empties`` are the system's;
+        ``baselines`` has the same by name; ``config`` and ``versions`` say how it came about.
         """
         record: dict[str, Any] = {"config": dict(self.config), "versions": versions()}
         if self.system is not None:
@@ -55,6 +63,9 @@ class Report:
             record["baselines"] = {
                 one.name: one.to_dict() | {"config": dict(one.config)} for one in self.baselines
             }
+        for name in ("agreement", "reliability", "cascade"):
+            if found := getattr(self, name):
+                record[name] = [*map(asdict, found)] if name == "cascade" else asdict(found)
         return record
 
 

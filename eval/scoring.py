@@ -7,6 +7,13 @@ from typing import Any
 
 from routedk.eval.aicl import aicl
 from routedk.eval.bootstrap import Interval, bootstrap
+from routedk.eval.empties import (
+    CurveRow,
+    EmptyScores,
+    answers_of,
+    confidence_curve,
+    score_empties,
+)
 from routedk.eval.intents import IntentScores, score_intents
 from routedk.eval.matched import matched, matched_f1
 from routedk.eval.protocols import EvaluationProtocol
@@ -33,6 +40,8 @@ class Counts:
         dropped: Predicted bundles of scored sessions that were not valid or repeated another.
         bundles: Valid predicted bundles of scored sessions.
         gold_bundles: Their gold bundles.
+        empty_sessions: Further sessions, annotated as holding no bundle: they are scored in figures
+            of their own, and are in no other count.
     """
 
     sessions: int
@@ -40,6 +49,7 @@ class Counts:
     dropped: int
     bundles: int
     gold_bundles: int
+    empty_sessions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +62,9 @@ class System:
         counts: What they rest on.
         session_f1: Matched F1 of each scored session, in order, for paired comparisons.
         intents: How good the intents are; None where they were not asked for or there are none.
+        empties: Scores with sessions annotated as empty; None where there are none.
+        empties_curve: What leaving more sessions empty would cost, over thresholds; no row where
+            the system has none, or there are no such sessions.
         config: Settings of its own, e.g. a threshold and what it was chosen on. ``leaks`` says
             that something other than titles gives part of the answer away.
     """
@@ -61,6 +74,8 @@ class System:
     counts: Counts
     session_f1: tuple[float, ...]
     intents: IntentScores | None = None
+    empties: EmptyScores | None = None
+    empties_curve: tuple[CurveRow, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -74,10 +89,9 @@ class System:
         return bool(self.config.get("leaks", False))
 
     def to_dict(self) -> dict[str, Any]:
-        """Results, counts and intents as in a results file."""
-        record = asdict(self)
-        kept = ("results", "counts") if self.intents is None else ("results", "counts", "intents")
-        return {name: record[name] for name in kept}
+        """Results, counts, and what else there is of it, as in a results file."""
+        kept = ("results", "counts", "intents", "empties", "empties_curve")
+        return {name: value for name, value in asdict(self).items() if name in kept and value}
 
 
 def score_system(
@@ -87,6 +101,7 @@ def score_system(
     *,
     seed: int,
     resamples: int,
+    empty: Sequence[Session] = (),
     encoder: TitleEncoder | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> System:
@@ -101,11 +116,13 @@ def score_system(
         sessions: Sessions to score, at least one, each with gold bundles.
         seed: Seed of the bootstrap.
         resamples: Number of bootstrap resamples.
+        empty: Further sessions to score, annotated as holding no bundle.
         encoder: Encoder for the similarity of intents; None leaves intents unscored.
         config: Settings of the system, for the record.
     """
-    by_id = {answer.session_id: answer for answer in answers}
-    given = [by_id.get(session.id, Answer(session.id)) for session in sessions]
+    annotated = [*sessions, *empty]
+    every = answers_of(annotated, answers)
+    given = every[: len(sessions)]
     pairs = [(one.gold, answer.items) for one, answer in zip(sessions, given, strict=True)]
     results = {}
     for protocol, metrics in METRICS.items():
@@ -121,6 +138,15 @@ def score_system(
         dropped=sum(len(answer.dropped) for answer in given),
         bundles=sum(len(answer.bundles) for answer in given),
         gold_bundles=sum(len(session.gold) for session in sessions),
+        empty_sessions=len(empty),
     )
-    f1 = tuple(matched_f1(*pair) for pair in pairs)
-    return System(name, results, counts, session_f1=f1, intents=intents, config=config or {})
+    return System(
+        name,
+        results,
+        counts,
+        session_f1=tuple(matched_f1(*pair) for pair in pairs),
+        intents=intents,
+        empties=score_empties(annotated, every, seed=seed, resamples=resamples),
+        empties_curve=confidence_curve(annotated, every),
+        config=config or {},
+    )

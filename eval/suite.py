@@ -1,11 +1,11 @@
 """The baselines of every table, by their public names."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from routedk.data.policies import has_title, require_titles
+from routedk.data.policies import has_title
 from routedk.eval.baselines import Baseline, SameCategory, all_pairs, first_two, whole
 from routedk.eval.clusters import EMBEDDING_THRESHOLDS, TITLE_THRESHOLDS, Clusters, tune_clusters
 from routedk.eval.scoring import System
@@ -74,6 +74,7 @@ BASELINES: Mapping[str, Callable[[BaselineData], Baseline | None]] = MappingProx
 def score_baselines(
     score: Callable[..., System],
     scored: Sequence[Session],
+    empty: Sequence[Session] = (),
     *,
     training: Sequence[Session],
     validation: Sequence[Session],
@@ -84,22 +85,22 @@ def score_baselines(
 
     Args:
         score: Scores the answers of a named system, with its ``config``, as it does all others.
-        scored: The sessions that it scores; nothing is learned from them.
+        scored: The sessions with gold bundles that it scores; nothing is learned from them.
+        empty: Those annotated as holding no bundle.
         training: As in `evaluate`, and so are the others.
         validation: Where none has gold, the training sessions choose the thresholds.
         catalogue: All sessions of the data set.
         encoder: Encoder of titles.
 
     Raises:
-        DataError: Items have no title.
         SettingError: A threshold cannot be chosen.
     """
-    ids = {session.id for session in scored}
+    answered = [*scored, *empty]
+    ids = {session.id for session in answered}
     unseen = [session for session in training if session.gold and session.id not in ids]
     known = [session for session in validation if session.gold]
     # A small data set may have no validation session with gold; training sessions are as unseen.
     split, tuning, learnable = ("val", known, unseen) if known else ("train", unseen, [])
-    require_titles([*scored, *tuning])
     titled = [one for one in learnable if all(has_title(item) for item in one.items)]
     data = BaselineData(catalogue, tuning, split, encoder, titled)
     systems = []
@@ -108,9 +109,12 @@ def score_baselines(
         if baseline is None:
             continue
         if isinstance(baseline, Clusters):
-            baseline.encode_titles(scored)
-        answers = [_answer(baseline, session) for session in scored]
-        systems.append(score(name, answers, config=_config(baseline, data, scored)))
+            baseline.encode_titles(answered)
+        answers = [_answer(baseline, session) for session in answered]
+        system = score(name, answers, config=_config(baseline, data, scored))
+        if isinstance(baseline, Clusters):
+            system = replace(system, empties_curve=baseline.curve(answered))
+        systems.append(system)
     return tuple(systems)
 
 
@@ -127,8 +131,10 @@ def _config(baseline: Baseline, data: BaselineData, scored: Sequence[Session]) -
     """The settings of one baseline for the record."""
     if isinstance(baseline, Clusters):
         learnt = {"learnt_from_sessions": len(data.training)} if baseline.pairs else {}
+        bare = count_untitled(scored)
         return {
             **learnt,
+            **({"items_without_title": bare, "leaks": True} if bare else {}),
             "threshold": baseline.threshold,
             "tuned_on": data.validation_name,
             "tuned_on_sessions": len(data.validation),
@@ -138,3 +144,8 @@ def _config(baseline: Baseline, data: BaselineData, scored: Sequence[Session]) -
         # An item without a category stays out of every bundle, as if it had been dropped.
         return {"depth": baseline.depth, "items_without_category": bare, "leaks": bare > 0}
     return {}
+
+
+def count_untitled(sessions: Sequence[Session]) -> int:
+    """Items without a title, once per session that holds them."""
+    return sum(not has_title(item) for session in sessions for item in session.items)

@@ -2,14 +2,17 @@
 
 from typing import TYPE_CHECKING
 
+from rich.console import Console
 from rich.table import Table
+
+from routedk.eval.bootstrap import Interval
 
 if TYPE_CHECKING:
     from routedk.eval.report import Report
 
-LEAK_OF_CATEGORIES = (
-    "* Leak: some items have no category and stay out of every bundle. Where such items are in "
-    "no gold bundle, that gives part of the answer away."
+_LEAK = (
+    "* Leak: some items have no category, or no title, and stay out of every bundle. Where such "
+    "items are in no gold bundle, that gives part of the answer away."
 )
 _COLUMNS = {
     "\nP    R    EM": ("matched", ("precision", "recall", "exact")),
@@ -27,14 +30,13 @@ def report_table(report: "Report") -> Table:
     for title in ("\nsystem", "matched\nF1   95%", *_COLUMNS):
         table.add_column(title, no_wrap=True)
     for system in report.systems:
-        f1 = system.f1
         cells = [
-            " ".join(_short(system.results[protocol][metric].value) for metric in metrics)
+            " ".join(short(system.results[protocol][metric].value) for metric in metrics)
             for protocol, metrics in _COLUMNS.values()
         ]
         table.add_row(
             system.name + "*" * system.leaks,
-            f"{_short(f1.value)} {_short(f1.low, 2)}-{_short(f1.high, 2)}",
+            interval_text(system.f1),
             *cells,
             style="bold" if system is report.system else None,
         )
@@ -63,11 +65,24 @@ def report_notes(report: "Report") -> list[str]:
     if cuts:
         notes.append(f"Cut: {', '.join(cuts)}.")
     if any(system.leaks for system in report.systems):
-        notes.append(LEAK_OF_CATEGORIES)
+        notes.append(_LEAK)
     return notes
 
 
-def _short(value: float, digits: int = 3) -> str:
+def rendered(table: Table | None) -> str:
+    """The table as text, 80 columns wide; empty without a table."""
+    console = Console(width=80, color_system=None)
+    with console.capture() as capture:
+        console.print(table or "", end="")
+    return capture.get()
+
+
+def interval_text(interval: Interval) -> str:
+    """A mean with its interval: `.556 .51-.60`."""
+    return f"{short(interval.value)} {short(interval.low, 2)}-{short(interval.high, 2)}"
+
+
+def short(value: float, digits: int = 3) -> str:
     """A number in digits + 1 characters: `.556`, `1.00`, `4.69`."""
     text = f"{value:.{digits}f}"
     return text[1:] if text.startswith("0.") else f"{value:.{digits - 1}f}"

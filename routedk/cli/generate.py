@@ -39,7 +39,8 @@ def generate(
     from routedk.eval.predictions import prediction_record, write_predictions
 
     if output is not None:
-        refuse_foreign(output, lambda first: first.keys() == {"session_id", "bundles"})
+        known = {"session_id", "bundles", "confidence", "error"}
+        refuse_foreign(output, lambda first: {"session_id", "bundles"} <= first.keys() <= known)
     if data == "-" and split != "all":
         raise SettingError(f"--data - --split {split}: all of standard input is answered")
     sessions: Iterable[Session] = (

@@ -13,7 +13,6 @@ from .native import write_jsonl as write_jsonl
 from .native import write_parquet as write_parquet
 from .policies import has_title as has_title
 from .policies import minimal_bundles as minimal_bundles
-from .policies import require_titles as require_titles
 from .records import session_from_record as session_from_record
 from .records import session_to_record as session_to_record
 from .split import SplitName as SplitName

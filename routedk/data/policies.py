@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from routedk.errors import DataError
 from routedk.types import Bundle, Item, Session
 
 # What exports write where a title is missing.
@@ -33,12 +32,12 @@ def drop_untitled(session: Session) -> Session | None:
     if session.bundles is None:
         return replace(session, items=items)
     left = {item.id for item in items}
-    cut = (
-        (tuple(item_id for item_id in bundle.item_ids if item_id in left), bundle.intent)
+    bundles = (
+        replace(bundle, item_ids=tuple(one for one in bundle.item_ids if one in left))
         for bundle in session.bundles
+        if len(bundle.items & left) > 1
     )
-    bundles = tuple(Bundle(item_ids, intent) for item_ids, intent in cut if len(item_ids) > 1)
-    return replace(session, items=items, bundles=bundles)
+    return replace(session, items=items, bundles=tuple(bundles))
 
 
 def fill_titles(sessions: Iterable[Session], titles: Mapping[str, str]) -> list[Session]:
@@ -48,21 +47,6 @@ def fill_titles(sessions: Iterable[Session], titles: Mapping[str, str]) -> list[
         return item if has_title(item) else replace(item, title=titles.get(item.id, item.title))
 
     return [replace(session, items=tuple(map(filled, session.items))) for session in sessions]
-
-
-def require_titles(sessions: Iterable[Session]) -> None:
-    """Check that every item has a title.
-
-    Raises:
-        DataError: Some have none; it says how many and what to do.
-    """
-    items = {item.id: item for session in sessions for item in session.items}
-    untitled = [item.id for item in items.values() if not has_title(item)]
-    if untitled:
-        raise DataError(
-            f"{len(untitled)} of {len(items)} items have no title, e.g. {untitled[0]!r}",
-            hint="give their titles with --extra-titles FILE, or remove them with --untitled drop",
-        )
 
 
 def has_title(item: Item) -> bool:

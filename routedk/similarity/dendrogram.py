@@ -6,6 +6,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from routedk.data.policies import has_title
 from routedk.similarity.encoders import TitleEncoder
 from routedk.similarity.pairs import PairModel
 from routedk.types import Session
@@ -61,15 +62,16 @@ class Dendrogram(Generic[Name]):
 def session_dendrogram(
     session: Session, encoder: TitleEncoder, pairs: PairModel | None = None
 ) -> Dendrogram[str]:
-    """Cluster a session's titles by average linkage.
+    """Cluster a session's titles by average linkage; items without a title are left out.
 
     Args:
-        session: A session whose items have titles.
+        session: The session.
         encoder: Encoder of the titles.
         pairs: A pair is as far apart as it is improbable; None for cosine distance.
     """
-    names = [item.id for item in session.items]
-    titles = encoder.encode([item.title for item in session.items])
+    items = [item for item in session.items if has_title(item)]
+    names = [item.id for item in items]
+    titles = encoder.encode([item.title for item in items])
     if pairs is not None:
         return Dendrogram(names, 1 - pairs.probabilities(titles))
     rows = titles.astype(np.float64)

@@ -9,7 +9,6 @@ from routedk.data import (
     DataOptions,
     has_title,
     load_sessions,
-    require_titles,
     select_split,
     split_sessions,
 )
@@ -131,14 +130,6 @@ def test_extra_titles_fill_only_what_is_missing(folder: Path, tmp_path: Path) ->
     ]
 
 
-def test_required_titles_say_what_to_do(folder: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"1 of 4 items have no title, e\.g\. '13' .*--extra-titles"
-    ):
-        require_titles(load_sessions(folder))
-    require_titles(load_sessions(folder, DataOptions(untitled="drop")))
-
-
 @pytest.mark.parametrize(
     ("domain", "counts"),
     [("clothing", (1181, 968, 1488, 1910)), ("electronic", (1145, 893, 1346, 1750))],
@@ -175,6 +166,6 @@ def test_electronic_is_whole_with_split_and_extra_titles(bundlerec: Path) -> Non
         "test": 180,
     }
     for those in parts.values():
-        require_titles(those)
+        assert all(has_title(item) for session in those for item in session.items)
         assert all(session.bundles for session in those)
     assert select_split(sessions, options, "test")[:3] == parts["test"][:3]

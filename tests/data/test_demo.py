@@ -2,7 +2,7 @@ from collections.abc import Callable
 from statistics import mean
 
 from routedk import Session
-from routedk.data import DataOptions, demo_sessions, load_sessions, require_titles, split_sessions
+from routedk.data import DataOptions, demo_sessions, has_title, load_sessions, split_sessions
 from routedk.eval import matched_f1
 from routedk.eval.baselines import SameCategory
 
@@ -23,8 +23,8 @@ def test_shape() -> None:
     assert len(SESSIONS) == 300
     assert len({s.items[0].categories[0] for s in SESSIONS}) == 3
     assert {len(session.items) for session in SESSIONS} == {4, 5, 6, 7, 8}
-    require_titles(SESSIONS)
     items = [item for session in SESSIONS for item in session.items]
+    assert all(map(has_title, items))
     assert all(item.price and item.price > 0 and len(item.categories) == 3 for item in items)
     assert all(len({item.categories[0] for item in s.items}) == 1 for s in SESSIONS)
     assert all(bundle.intent for session in ANNOTATED for bundle in session.bundles or ())

@@ -39,7 +39,8 @@ def test_every_baseline_keeps_the_contract(name: str) -> None:
         items = {item.id for item in one.items}
         assert len(set(bundles)) == len(bundles)
         assert all(len(bundle) > 1 and bundle <= items for bundle in bundles)
-        assert bool(bundles) == (len(items) > 1)
+        # Clusters bundle items with a title only; of session 4 it is one.
+        assert bool(bundles) == (len(items) > 1 and not (one.id == "4" and "clusters" in name))
         # Gold is not looked at, and the same session gives the same bundles.
         assert bundles == again(Session(one.id, one.items))
 
@@ -64,6 +65,22 @@ def test_clusters_fall_back_to_the_whole_session() -> None:
     assert Clusters(ENCODER, 0.5)(one) == [frozenset("abc")]
 
 
+def test_an_item_without_a_title_is_in_no_cluster() -> None:
+    one = session(["camera lens", "", "lens camera", " "])
+    assert Clusters(ENCODER, 0.5)(one) == [frozenset("ac")]
+    assert Clusters(ENCODER, 0.5)(session(["camera", "", "radio"])) == [frozenset("ac")]
+    assert Clusters(ENCODER, 0.5)(session(["", "", "radio"])) == []
+
+
+def test_the_curve_of_clusters_has_no_fall_back() -> None:
+    sessions = [*SESSIONS[:2], session(["camera", "radio", "desk lamp"], name="5")]
+    rows = {row.threshold: row for row in Clusters(ENCODER, 0.98).curve(sessions)}
+    assert 0.98 in rows
+    assert (rows[0.6].left_empty, rows[0.6].f1) == (1.0, 1.0)
+    # Cut far below, nothing is bundled anywhere.
+    assert (rows[0.05].left_empty, rows[0.05].f1) == (1.0, pytest.approx(0.5 * 2 / 3))
+
+
 def test_threshold_is_the_best_on_validation_and_the_smallest_among_equals() -> None:
     # Titles that share a word are nearer than 0.5, equal ones at 0, all others at 1.
     tuned = tune_clusters(ENCODER, SESSIONS, (0.9, 0.01, 0.5, 1.0))
@@ -77,9 +94,11 @@ def test_no_gold_to_learn_from() -> None:
     assert BASELINES["pair-clusters"](replace(DATA, training=())) is None
 
 
-def baselines(training: list[Session], validation: list[Session]) -> dict[str, System]:
+def baselines(
+    training: list[Session], validation: list[Session], scored: Sequence[Session] = SESSIONS
+) -> dict[str, System]:
     report = evaluate(
-        SESSIONS,
+        scored,
         config=EvaluateConfig(baselines=True, resamples=50),
         training=training,
         validation=validation,
@@ -102,6 +121,23 @@ def test_systems_say_what_they_were_tuned_on_and_what_leaks() -> None:
     assert systems["pair-clusters"].config["learnt_from_sessions"] == 2
     assert systems["embedding-clusters"].f1.value == 1.0
     assert systems["all-pairs"].counts.bundles == 6 + 3
+    # Sessions 3 and 4 are annotated as empty: one item; one title. Two items are a bundle at once.
+    assert [left_empty(systems[name]) for name in ("first-two", "title-clusters")] == [0.5, 1.0]
+    assert systems["title-clusters"].empties_curve
+    assert not systems["first-two"].empties_curve
+
+
+def test_clusters_that_meet_untitled_items_are_flagged() -> None:
+    bare = session(["desk lamp", "lamp", ""], "ab", name="5")
+    systems = baselines(OTHERS, SESSIONS, [*SESSIONS, bare])
+    assert systems["title-clusters"].config["items_without_title"] == 1
+    assert systems["title-clusters"].leaks
+    assert not systems["whole-session"].leaks
+
+
+def left_empty(system: System) -> float:
+    assert system.empties is not None
+    return system.empties.left_empty.value
 
 
 def test_training_sessions_choose_thresholds_where_no_validation_session_can() -> None:

@@ -53,6 +53,7 @@ def test_means_over_sessions_by_hand() -> None:
         "dropped": 1,
         "bundles": 3,
         "gold_bundles": 4,
+        "empty_sessions": 1,
     }
     assert system.intents is None
 
@@ -91,8 +92,8 @@ def test_what_cannot_be_scored() -> None:
         evaluate(SESSIONS[:2], ANSWERS[2:], encoder=ENCODER)
     with pytest.raises(SettingError, match="nothing to score: give --predictions FILE"):
         evaluate(SESSIONS)
-    with pytest.raises(DataError, match="4 of 4 items have no title"):
-        evaluate(SESSIONS, config=EvaluateConfig(baselines=True), encoder=ENCODER)
+    with pytest.raises(SettingError, match="no reference is of a session of this split: use the"):
+        evaluate(SESSIONS[:2], ANSWERS[:2], encoder=ENCODER, reference=ANSWERS[2:])
 
 
 @pytest.mark.parametrize("name", ["seed", "resamples"])
@@ -113,7 +114,8 @@ def test_a_report_is_json_with_every_leaf_an_interval() -> None:
         ),
     )
     record = json.loads(json.dumps(report.to_dict(), allow_nan=False))
-    assert set(record) == {"results", "counts", "intents", "config", "versions", "baselines"}
+    own = {"results", "counts", "intents", "empties"}
+    assert set(record) == own | {"config", "versions", "baselines"}
     assert record["config"] == {"split": "test", "predictions": "p.jsonl"}
     assert {"python", "routedk", "numpy"} <= set(record["versions"])
     for block in (record, *record["baselines"].values()):

@@ -5,7 +5,7 @@ import pytest
 
 from routedk.errors import DataError
 from routedk.eval import make_answer, read_predictions, write_predictions
-from routedk.types import Item, Session
+from routedk.types import Answer, Bundle, Item, Session
 
 SESSIONS = [
     Session("1", tuple(Item(name, "") for name in "abc")),
@@ -32,6 +32,21 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     ]
     write_predictions(tmp_path / "p.jsonl", answers)
     assert read_predictions(tmp_path / "p.jsonl", SESSIONS) == answers
+
+
+def test_what_is_known_of_an_answer_is_kept(tmp_path: Path) -> None:
+    bundle = Bundle(("a", "b"), kind="alternatives", confidence=0.5)
+    answers = [
+        Answer("1", (bundle,), confidence=0.25),
+        Answer("2", error="the answer is empty"),
+    ]
+    write_predictions(tmp_path / "p.jsonl", answers)
+    assert read_predictions(tmp_path / "p.jsonl", SESSIONS) == answers
+    lines = (tmp_path / "p.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [sorted(json.loads(line))[1:] for line in lines] == [
+        ["confidence", "session_id"],
+        ["error", "session_id"],
+    ]
 
 
 def test_bundles_that_are_none_are_dropped_and_counted(tmp_path: Path) -> None:
