@@ -26,16 +26,19 @@ def report_table(report: "Report") -> Table:
 
     P is precision, R recall, EM exact match, C coverage; 95% is the interval of F1.
     """
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    names = [system.name + "*" * system.leaks for system in report.systems]
+    # With its mark, the longest name leaves less room between columns.
+    gap = 1 if max(map(len, names)) > 18 else 2
+    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False)
     for title in ("\nsystem", "matched\nF1   95%", *_COLUMNS):
         table.add_column(title, no_wrap=True)
-    for system in report.systems:
+    for system, name in zip(report.systems, names, strict=True):
         cells = [
             " ".join(short(system.results[protocol][metric].value) for metric in metrics)
             for protocol, metrics in _COLUMNS.values()
         ]
         table.add_row(
-            system.name + "*" * system.leaks,
+            name,
             interval_text(system.f1),
             *cells,
             style="bold" if system is report.system else None,

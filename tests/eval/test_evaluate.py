@@ -110,7 +110,11 @@ def test_a_report_is_json_with_every_leaf_an_interval() -> None:
         baselines=(
             replace(system, name="whole-session", config={}),
             replace(system, name="category-1", config={"leaks": True}),
-            replace(system, name="x", config={"threshold": 0.5, "tuned_on": "val"}),
+            replace(
+                system,
+                name="embedding-clusters",
+                config={"threshold": 0.5, "tuned_on": "val", "leaks": True},
+            ),
         ),
     )
     record = json.loads(json.dumps(report.to_dict(), allow_nan=False))
@@ -125,11 +129,12 @@ def test_a_report_is_json_with_every_leaf_an_interval() -> None:
                 assert leaf["low"] <= leaf["value"] <= leaf["high"]
     assert report_table(report).row_count == 4
     notes = "\n".join(report_notes(report))
-    for part in ("3 sessions with 4 gold", "1 more dropped", "Intents:", "x at 0.5"):
+    for part in ("3 sessions with 4 gold", "1 more dropped", "Intents:", "clusters at 0.5"):
         assert part in notes
     assert notes.count("Leak") == 1
     shown = str(report)
     assert notes in shown
+    assert "…" not in shown
     assert max(map(len, shown.split("\n\n")[0].splitlines())) <= 80
 
 
