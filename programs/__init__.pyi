@@ -3,7 +3,8 @@ from .batch import generate_all as generate_all
 from .consensus import Consensus as Consensus
 from .consensus import central_prediction as central_prediction
 from .distill import distill_artifact as distill_artifact
-from .distill import plan_distill as plan_distill
+from .distill_plan import plan_distill as plan_distill
+from .distill_plan import write_requests as write_requests
 from .generator import BundleGenerator as BundleGenerator
 from .generator import load_program as load_program
 from .grouping.similar_intents import SimilarIntents as SimilarIntents

@@ -25,7 +25,7 @@ from .optimizers.search.config import SearchConfig as SearchConfig
 from .optimizers.search.space import SearchSpace as SearchSpace
 from .optimizers.search.verb import search as search
 from .programs.distill import distill as distill
-from .programs.distill import plan_distill as plan_distill
+from .programs.distill_plan import plan_distill as plan_distill
 from .programs.generator import BundleGenerator as BundleGenerator
 from .programs.generator import load_program as load_program
 from .programs.teachers.config import DistillConfig as DistillConfig
@@ -37,6 +37,7 @@ from .types import Pattern as Pattern
 from .types import Provenance as Provenance
 from .types import Rule as Rule
 from .types import Session as Session
+from .types import TeacherAnswer as TeacherAnswer
 from .types import Thought as Thought
 
 __version__: str

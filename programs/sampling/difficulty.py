@@ -42,7 +42,7 @@ def difficulty_scores(sessions: Sequence[Session], asker: "Asker") -> dict[str, 
 
     Args:
         sessions: Sessions with gold, ids distinct.
-        asker: Asks the model; its step is ``answer``.
+        asker: Asks the model; its step is ``score``.
 
     Returns:
         Matched F1 by session id, in [0, 1], in the order of the sessions.
@@ -57,7 +57,7 @@ def difficulty_scores(sessions: Sequence[Session], asker: "Asker") -> dict[str, 
     from routedk.programs.journal.budget import BudgetError
 
     program = BundleGenerator()
-    answers = asker.ask("answer", lambda session: program(session=session), sessions)
+    answers = asker.ask("score", lambda session: program(session=session), sessions)
     if asker.stopped:
         raise BudgetError(asker.stopped)
     scores = dict.fromkeys((session.id for session in sessions), 0.0)

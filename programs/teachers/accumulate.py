@@ -13,10 +13,12 @@ from typing import TypeVar
 
 from routedk.data.knowledge_file import joint_cost
 from routedk.errors import SettingError
-from routedk.types import KnowledgeBase, Pattern, Provenance, Rule, Thought
+from routedk.types import KnowledgeBase, Pattern, Provenance, Rule, TeacherAnswer, Thought
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
-_Piece = TypeVar("_Piece", Pattern, Rule, Thought)
+_Piece = TypeVar("_Piece", Pattern, Rule, Thought, TeacherAnswer)
+_Said = TypeVar("_Said", Pattern, Rule)
+_OfSession = TypeVar("_OfSession", Thought, TeacherAnswer)
 
 
 def is_domain_name(text: str) -> bool:
@@ -47,6 +49,9 @@ def of_domain(knowledge: KnowledgeBase, name: str) -> KnowledgeBase:
         thoughts=tuple(
             replace(marked(t), session_id=f"{name}:{t.session_id}") for t in knowledge.thoughts
         ),
+        answers=tuple(
+            replace(marked(a), session_id=f"{name}:{a.session_id}") for a in knowledge.answers
+        ),
     )
 
 
@@ -55,24 +60,28 @@ def accumulate(bases: Sequence[KnowledgeBase]) -> KnowledgeBase:
 
     Patterns are the same that have the same categories, rules that have the same text, whatever
     its case. What is kept has the numbers and wording of the first, and the sources, tokens and
-    costs of all. Of thoughts of one session the first is kept as it is.
+    costs of all. Of thoughts, and of answers, of one session the first is kept as it is.
 
     Args:
         bases: In the order in which they count; knowledge of another domain through `of_domain`.
     """
-    thoughts: dict[str, Thought] = {}
-    for base in bases:
-        for thought in base.thoughts:
-            thoughts.setdefault(thought.session_id, thought)
     return KnowledgeBase(
         patterns=_once(pattern for base in bases for pattern in base.patterns),
         rules=_once(rule for base in bases for rule in base.rules),
-        thoughts=tuple(thoughts.values()),
+        thoughts=_first(thought for base in bases for thought in base.thoughts),
+        answers=_first(answer for base in bases for answer in base.answers),
     )
 
 
-def _once(pieces: Iterable[_Piece]) -> tuple[_Piece, ...]:
-    found: dict[Hashable, list[_Piece]] = {}
+def _first(pieces: Iterable[_OfSession]) -> tuple[_OfSession, ...]:
+    found: dict[str, _OfSession] = {}
+    for piece in pieces:
+        found.setdefault(piece.session_id, piece)
+    return tuple(found.values())
+
+
+def _once(pieces: Iterable[_Said]) -> tuple[_Said, ...]:
+    found: dict[Hashable, list[_Said]] = {}
     for piece in pieces:
         said = frozenset(piece.categories) if isinstance(piece, Pattern) else piece.text.casefold()
         found.setdefault(said, []).append(piece)

@@ -29,12 +29,12 @@ def annotation_knowledge(sessions: Sequence[Session], config: DistillConfig) -> 
         config: Which formats, and how many patterns and rules.
     """
     kinds = Kinds(sessions)
-    intents = GoldIntents(sessions, kinds)
-    rules = _rules(sessions, kinds, intents) if "rule" in config.formats else []
+    intents = GoldIntents(sessions)
+    rules = _rules(sessions, kinds, intents) if config.makes("rule") else []
     return KnowledgeBase(
-        patterns=mine_patterns(sessions, config) if "pattern" in config.formats else (),
+        patterns=mine_patterns(sessions, config) if config.makes("pattern") else (),
         rules=tuple(rules[: config.max_rules]),
-        thoughts=_thoughts(sessions, intents) if "thought" in config.formats else (),
+        thoughts=_thoughts(sessions, intents) if config.makes("thought") else (),
     )
 
 

@@ -1,6 +1,6 @@
-"""Which intent each item serves, from gold bundles and the titles around them."""
+"""Which intent each item serves, from gold bundles and their titles."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from itertools import count
@@ -15,7 +15,7 @@ from routedk.programs.prompting.item_intents import (
     clean_intent,
     render_item_intents,
 )
-from routedk.programs.teachers.wording import Kinds, plain_intent
+from routedk.programs.teachers.wording import plain_intent
 from routedk.similarity.dendrogram import Dendrogram
 from routedk.similarity.encoders import default_encoder
 from routedk.types import Session
@@ -24,10 +24,6 @@ from routedk.types import Session
 _SAME_INTENT = 0.45
 # Comparing each two intents takes memory; rarer ones keep their own wording.
 _MOST_COMPARED = 4000
-_VOTERS = 16
-# A vote's weight is exp(cosine / this): of 16 alike titles all count, of 16 unlike ones the first.
-_SOFTNESS = 0.05
-_LEAST_SIMILARITY = 0.3
 _UNNAMED = "bundle"
 
 
@@ -37,31 +33,26 @@ class GoldIntents:
     An item of a gold bundle serves the bundle's intent. Annotators word one intent in many
     ways, so intents are merged first (average linkage; the distance of two intents is one less
     the mean of two cosines, of their wordings and of the titles bundled under them), and the
-    most frequent wording stands for all. An item outside all bundles serves what the most
-    similar bundled items of other training sessions serve; without similar ones it is named by
-    its kind.
+    most frequent wording stands for all. An item outside all bundles serves none that is known.
 
     Args:
         sessions: Training sessions with gold; nothing else is looked at.
-        kinds: Names items by their kind.
 
     Attributes:
         wording: For each intent, as `plain_intent` gives it, the wording of all merged with it.
     """
 
-    def __init__(self, sessions: Sequence[Session], kinds: Kinds) -> None:
-        self._kinds = kinds
+    def __init__(self, sessions: Sequence[Session]) -> None:
         self._encoder = default_encoder()
         bundled = [
-            (session.id, session.item(item_id).title, intent)
+            (session.item(item_id).title, intent)
             for session in sessions
             for bundle in session.bundles or ()
             if (intent := plain_intent(bundle.intent))
             for item_id in bundle.item_ids
         ]
-        self._owners = np.array([owner for owner, _, _ in bundled])
-        self._titles = self._encoder.encode([title for _, title, _ in bundled])
-        self._intents = [intent for _, _, intent in bundled]
+        self._titles = self._encoder.encode([title for title, _ in bundled])
+        self._intents = [intent for _, intent in bundled]
         counts = Counter(self._intents)
         intents = sorted(counts, key=lambda intent: (-counts[intent], intent))
         self.wording = {intent: clean_intent(intent) for intent in intents}
@@ -96,25 +87,7 @@ class GoldIntents:
             used.add(intent)
             for item_id in bundle.item_ids:
                 intents[session.number(item_id) - 1].append(intent)
-        for place, mine in enumerate(intents):
-            if not mine:
-                guess = self._guess(session, place)
-                mine.append(guess if guess not in used else NO_INTENT)
-                used.add(guess)
         return render_item_intents(intents)
-
-    def _guess(self, session: Session, place: int) -> str:
-        """The intent of similar bundled items of other sessions, nearer ones counting more."""
-        item = session.items[place]
-        votes: defaultdict[str, float] = defaultdict(float)
-        if self._intents:
-            cosines = (self._titles @ self._encoder.encode([item.title])[0]).round(6)
-            foreign = self._owners != session.id
-            others = np.flatnonzero(foreign & (cosines >= _LEAST_SIMILARITY))
-            nearest = np.argsort(-cosines[others], kind="stable")[:_VOTERS]
-            for row in others[nearest]:
-                votes[self.wording[self._intents[row]]] += np.exp(cosines[row] / _SOFTNESS)
-        return max(votes, key=votes.__getitem__, default=clean_intent(self._kinds.phrase(item)))
 
 
 def _unlike(intent: str, used: AbstractSet[str]) -> str:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import dspy
 from dspy.utils.exceptions import (
@@ -19,11 +19,20 @@ from routedk.programs.journal.budget import BudgetError
 from routedk.programs.journal.journaled_lm import NoAnswerError
 from routedk.programs.teachers.config import OnStep
 from routedk.programs.usage import Usage, metered
-from routedk.types import Session
 
 logger = logging.getLogger(__name__)
 
+
+class Asked(Protocol):
+    """What is asked about: a session, or several of them."""
+
+    @property
+    def id(self) -> str:
+        """Its name in messages."""
+
+
 _Answer = TypeVar("_Answer")
+_Asked = TypeVar("_Asked", bound=Asked)
 _OF_A_SESSION = (
     AnswerError,
     AdapterParseError,
@@ -47,6 +56,7 @@ class Asker:
     Attributes:
         quarantined: Sessions left out of a step because it has no usable answer for them, each
             with ``session_id``, ``step`` and ``error``.
+        dropped: What of usable answers was not used, each with ``session_id`` and ``dropped``.
         stopped: Why calls were not made; empty where all were.
         level: Level of the log messages about sessions that are left out.
     """
@@ -54,18 +64,19 @@ class Asker:
     def __init__(self, lm: Any, *, threads: int = 16, on_step: OnStep | None = None) -> None:
         self.lm = lm
         self.quarantined: list[dict[str, str]] = []
+        self.dropped: list[dict[str, str]] = []
         self.stopped = ""
         self.level = logging.WARNING
         self._threads = threads
         self._on_step = on_step
 
     def ask(
-        self, step: str, call: Callable[[Session], _Answer], sessions: Sequence[Session]
-    ) -> list[tuple[Session, _Answer, Usage]]:
+        self, step: str, call: Callable[[_Asked], _Answer], sessions: Sequence[_Asked]
+    ) -> list[tuple[_Asked, _Answer, Usage]]:
         """Ask about every session.
 
         Args:
-            step: What is asked for: ``answer``, ``rule`` or ``thought``.
+            step: What is asked for: ``score``, ``rule``, ``thought`` or ``answer``.
             call: Asks about one session, the LM that of the surrounding ``dspy.context``.
             sessions: What it is asked about.
 
@@ -79,7 +90,7 @@ class Asker:
         done = count(1)
         failed: dict[str, Exception] = {}
 
-        def one(session: Session) -> tuple[Session, _Answer, Usage] | None:
+        def one(session: _Asked) -> tuple[_Asked, _Answer, Usage] | None:
             try:
                 with metered() as meter:
                     answer = call(session)

@@ -8,14 +8,14 @@ from typing import Any, Literal, TypeAlias, get_args
 from routedk.checks import check_choices, check_least
 from routedk.errors import SettingError
 
-Format: TypeAlias = Literal["pattern", "rule", "thought"]
+Format: TypeAlias = Literal["pattern", "rule", "thought", "answer"]
 Strategy: TypeAlias = Literal["random", "length", "diversity", "difficulty"]
 # Called with the name of a step, how many of its sessions are done, and how many there are.
 OnStep: TypeAlias = Callable[[str, int, int], None]
 
 ANNOTATION = "annotation"
 # What is recorded by its content, and what changes only how knowledge is made.
-_NOT_RECORDED = ("teacher", "scores", "api_base", "max_tokens", "max_cost", "threads")
+_NOT_RECORDED = ("teacher", "answers", "scores", "api_base", "max_tokens", "max_cost", "threads")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,12 @@ class DistillConfig:
     Args:
         teacher: annotation (offline, from gold bundles alone), or a model by its LiteLLM name,
             e.g. openai/gpt-4o-mini or hosted_vllm/llama; its key is read from the environment.
-        formats: Kinds of knowledge to make.
+        answers: Recorded answers instead of a teacher that is asked: bundles of sessions, rules,
+            or results of a batch of requests; the teacher, where given, is then only their name.
+            Repeatable.
+        formats: Kinds of knowledge to make. An answer holds a teacher's own bundles of a session,
+            made without gold. Unset, pattern, rule and thought where sessions have gold bundles,
+            and all four where a teacher's answers take the place of gold. Repeatable.
         strategy: Sampling strategy: which training sessions are taken first.
         ratio: Share of the training sessions to distill from, in (0, 1].
         scores: Scores for the strategy difficulty, one {"session_id", "score"} a line; without
@@ -46,7 +51,8 @@ class DistillConfig:
     """
 
     teacher: str = ANNOTATION
-    formats: tuple[Format, ...] = get_args(Format)
+    answers: tuple[Path, ...] = ()
+    formats: tuple[Format, ...] = ()
     strategy: Strategy = "random"
     ratio: float = 1.0
     scores: Path | None = None
@@ -64,11 +70,12 @@ class DistillConfig:
     def __post_init__(self) -> None:
         check_choices(self)
         check_least(self, max_rules=0, max_patterns=0, threads=1, seed=0, max_tokens=1)
-        known = get_args(Format)
-        if not self.formats:
-            raise SettingError(f"formats: name at least one of {', '.join(known)}")
         # In the order in which they build on each other.
-        object.__setattr__(self, "formats", tuple(name for name in known if name in self.formats))
+        formats = tuple(name for name in get_args(Format) if name in self.formats)
+        object.__setattr__(self, "formats", formats)
+        for name in ("api_base", "max_tokens", "max_cost"):
+            if self.answers and getattr(self, name) is not None:
+                raise SettingError(f"{name} is for teachers that are asked: answers are given")
         if self.scores is not None and self.strategy != "difficulty":
             raise SettingError(
                 f"scores are for the strategy difficulty, and the strategy is {self.strategy!r}"
@@ -78,6 +85,10 @@ class DistillConfig:
                 raise SettingError(f"{name}={getattr(self, name)}: it must be in (0, 1]")
         if self.max_cost is not None and not self.max_cost > 0:
             raise SettingError(f"max_cost={self.max_cost}: it must be above 0")
+
+    def makes(self, name: Format) -> bool:
+        """Whether a format is to be made: it is named, or none is."""
+        return not self.formats or name in self.formats
 
     @property
     def recorded(self) -> dict[str, Any]:

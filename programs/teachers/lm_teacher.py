@@ -1,4 +1,4 @@
-"""The LM teacher: patterns from annotations, rules and thoughts from any ``dspy.LM``."""
+"""The LM teacher: its answers, and rules and thoughts from gold or from these answers."""
 
 import hashlib
 from collections.abc import Sequence
@@ -7,6 +7,14 @@ from typing import Any
 
 from routedk.programs.journal.budget import price_of
 from routedk.programs.prompting.signatures import GenerateBundles
+from routedk.programs.teachers.answer_distiller import StateBundles, state_bundles
+from routedk.programs.teachers.answer_knowledge import (
+    AnswerSample,
+    StateGeneralRules,
+    answered_sessions,
+    knowledge_of_answers,
+    state_rules,
+)
 from routedk.programs.teachers.asker import Asker
 from routedk.programs.teachers.config import DistillConfig
 from routedk.programs.teachers.patterns import mine_patterns
@@ -19,20 +27,24 @@ from routedk.programs.teachers.rule_distiller import (
 from routedk.programs.teachers.rule_merging import merge_rules
 from routedk.programs.teachers.thought_distiller import NameIntents, guiding_rules, think
 from routedk.programs.usage import Usage
-from routedk.types import KnowledgeBase, Pattern, Provenance, Rule, Session, Thought
+from routedk.types import KnowledgeBase, Pattern, Provenance, Rule, Session, TeacherAnswer, Thought
 
 _RULE_PROMPTS = (GenerateBundles, StateCauses, StateRules)
 _THOUGHT_PROMPTS = (NameIntents,)
+_ANSWER_PROMPTS = (StateBundles,)
+_OWN_RULE_PROMPTS = (StateGeneralRules,)
 
 
 def lm_knowledge(sessions: Sequence[Session], config: DistillConfig, asker: Asker) -> KnowledgeBase:
     """Distill with a language model: mistakes into rules, gold into thoughts.
 
     Formats build on each other: patterns, counted from gold, are evidence for rules; rules are
-    shown where thoughts are made.
+    shown where thoughts are made. Where no session has gold bundles, the teacher answers every
+    session, and patterns, rules and thoughts are made from its answers. It sees no gold where it
+    answers.
 
     Args:
-        sessions: Training sessions with gold; nothing else is looked at.
+        sessions: Training sessions; nothing else is looked at.
         config: Which formats, how many, and how they feed each other.
         asker: Asks the teacher, and holds which sessions were left out.
 
@@ -42,23 +54,57 @@ def lm_knowledge(sessions: Sequence[Session], config: DistillConfig, asker: Aske
 
     Source: three formats, progressively distilled: arXiv 2504.17220.
     """
-    patterns = mine_patterns(sessions, config)
+    annotated = [session for session in sessions if session.bundles is not None]
+    if not any(session.bundles for session in annotated):
+        answers = _answers(sessions, asker)
+        makes_rules = answers and config.max_rules and config.makes("rule")
+        own = _own_rules(answered_sessions(sessions, answers), config, asker) if makes_rules else []
+        return knowledge_of_answers(sessions, answers, own, config)
+    patterns = mine_patterns(annotated, config)
     evidence = patterns if config.patterns_feed_rules else ()
-    stated = _rules(sessions, evidence, asker) if "rule" in config.formats else []
+    stated = _rules(annotated, evidence, asker) if config.makes("rule") else []
     rules = merge_rules(stated, limit=config.max_rules)
     shown = [rule.text for rule in rules] if config.rules_feed_thoughts else []
     return KnowledgeBase(
-        patterns=patterns if "pattern" in config.formats else (),
+        patterns=patterns if config.makes("pattern") else (),
         rules=rules,
-        thoughts=_thoughts(sessions, shown, asker) if "thought" in config.formats else (),
+        thoughts=_thoughts(annotated, shown, asker) if config.makes("thought") else (),
+        answers=_answers(sessions, asker) if "answer" in config.formats else (),
     )
+
+
+def _answers(sessions: Sequence[Session], asker: Asker) -> tuple[TeacherAnswer, ...]:
+    answers = []
+    for session, stated, usage in asker.ask("answer", state_bundles, sessions):
+        asker.dropped += [{"session_id": session.id, "dropped": what} for what in stated.dropped]
+        answers.append(
+            TeacherAnswer(
+                session_id=session.id,
+                bundles=stated.bundles,
+                item_intents=stated.item_intents,
+                provenance=_provenance(asker.lm, [session], _ANSWER_PROMPTS, usage),
+            )
+        )
+    return tuple(answers)
+
+
+def _own_rules(sessions: Sequence[Session], config: DistillConfig, asker: Asker) -> list[Rule]:
+    """Rules that the teacher sees in a sample of its answers."""
+    sample = AnswerSample.of(sessions, config.seed)
+    call = partial(state_rules, limit=config.max_rules)
+    stated = []
+    for _, texts, usage in asker.ask("rule", call, [sample]):
+        shares = max(1, len(texts))
+        source = _provenance(asker.lm, sample.sessions, _OWN_RULE_PROMPTS, usage, shares)
+        stated += [Rule(text=text, provenance=source) for text in texts]
+    return stated
 
 
 def _rules(sessions: Sequence[Session], patterns: Sequence[Pattern], asker: Asker) -> list[Rule]:
     stated = []
     call = partial(reflect, generator=reflecting_generator(patterns))
     for session, texts, usage in asker.ask("rule", call, sessions):
-        source = _provenance(asker.lm, session, _RULE_PROMPTS, usage, max(1, len(texts)))
+        source = _provenance(asker.lm, [session], _RULE_PROMPTS, usage, max(1, len(texts)))
         stated += [Rule(text=text, provenance=source) for text in texts]
     return stated
 
@@ -70,19 +116,19 @@ def _thoughts(
     for session, text, usage in asker.ask(
         "thought", partial(think, rules=guiding_rules(rules)), sessions
     ):
-        source = _provenance(asker.lm, session, _THOUGHT_PROMPTS, usage)
+        source = _provenance(asker.lm, [session], _THOUGHT_PROMPTS, usage)
         thoughts.append(Thought(session_id=session.id, text=text, provenance=source))
     return tuple(thoughts)
 
 
 def _provenance(
-    lm: Any, session: Session, prompts: Sequence[Any], usage: Usage, shares: int = 1
+    lm: Any, sessions: Sequence[Session], prompts: Sequence[Any], usage: Usage, shares: int = 1
 ) -> Provenance:
     """The provenance of one of several pieces from the same calls, which share the cost."""
     cost = price_of(lm, usage.input_tokens, usage.output_tokens)
     return Provenance(
         teacher=lm.model,
-        sessions=(session.id,),
+        sessions=tuple(session.id for session in sessions),
         prompt_hash=hashlib.sha256(repr(prompts).encode()).hexdigest()[:16],
         tokens=(usage.input_tokens + usage.output_tokens) // shares,
         cost=None if cost is None else round(cost / shares, 8),

@@ -17,12 +17,14 @@ _OPTIONAL = ("AWS_", "AZURE_", "OLLAMA_", "VERTEXAI_")
 
 
 def teacher_lm(config: DistillConfig) -> Any:
-    """The ``dspy.LM`` that a config names; None for the annotation teacher.
+    """The ``dspy.LM`` that a config names; None where none is asked.
 
     Raises:
         SettingError: LiteLLM does not know the provider, or a setting of LM teachers is given to
             the annotation teacher.
     """
+    if config.answers:
+        return None
     if config.teacher == ANNOTATION:
         for name in ("api_base", "max_tokens", "max_cost"):
             if getattr(config, name) is not None:

@@ -14,8 +14,10 @@ _Transaction: TypeAlias = tuple[str, frozenset[str]]
 _MOST_CATEGORIES = 3
 
 
-def mine_patterns(sessions: Sequence[Session], config: DistillConfig) -> tuple[Pattern, ...]:
-    """Find sets of leaf categories that gold bundles hold together.
+def mine_patterns(
+    sessions: Sequence[Session], config: DistillConfig, teacher: str = ANNOTATION
+) -> tuple[Pattern, ...]:
+    """Find sets of leaf categories that bundles hold together.
 
     A transaction is the set of leaf categories of one gold bundle. A set counts only where at
     least two bundles hold it.
@@ -23,6 +25,7 @@ def mine_patterns(sessions: Sequence[Session], config: DistillConfig) -> tuple[P
     Args:
         sessions: Training sessions; those without gold bundles or categories add nothing.
         config: Least support, and most patterns.
+        teacher: Who stated the bundles.
 
     Returns:
         Patterns by falling support x lift; ties in the order of their names.
@@ -34,7 +37,7 @@ def mine_patterns(sessions: Sequence[Session], config: DistillConfig) -> tuple[P
             transactions.append((session.id, frozenset(names)))
     supports = _frequent(transactions, config.min_support)
     patterns = [
-        _pattern(categories, supports, transactions)
+        _pattern(categories, supports, transactions, teacher)
         for categories in supports
         if len(categories) >= 2
     ]
@@ -70,6 +73,7 @@ def _pattern(
     categories: frozenset[str],
     supports: dict[frozenset[str], float],
     transactions: Sequence[_Transaction],
+    teacher: str,
 ) -> Pattern:
     support = supports[categories]
     # Sorted: a product of floats depends on the order, which for a set differs between processes.
@@ -80,5 +84,5 @@ def _pattern(
         support=support,
         confidence=min(1.0, support / min(singles)),
         lift=support / prod(singles, start=1.0),
-        provenance=Provenance(teacher=ANNOTATION, sessions=tuple(holders)),
+        provenance=Provenance(teacher=teacher, sessions=tuple(holders)),
     )

@@ -6,15 +6,20 @@ import dspy
 from dspy.lm15 import Message, Request, Response, Usage
 
 from routedk.programs.journal.budget import Tally, price
+from routedk.programs.teachers.answer_distiller import StateBundles
+from routedk.programs.teachers.answer_knowledge import StateGeneralRules
 from routedk.programs.teachers.rule_distiller import StateCauses, StateRules
 from routedk.programs.teachers.thought_distiller import NameIntents
 
 # Its tokenizer counts prompts to any model: another one's may not be here.
 _COUNTED_BY = "gpt-4o"
-# An answer that is never right, so that every further call is made.
+# Answers that are never right, so that every further call is made.
 _ANSWER = "Items that serve one intent belong together."
+_STATEMENT = '{"bundles": []}'
 # The tokens of a typical answer to each question, which is told by its instructions.
 _QUESTIONS = {
+    StateBundles.instructions: ("state bundles", 150),
+    StateGeneralRules.instructions: ("state rules", 500),
     StateCauses.instructions: ("state causes", 150),
     StateRules.instructions: ("state rules", 90),
     NameIntents.instructions: ("name intents", 60),
@@ -35,11 +40,11 @@ class PlanEngine:
     def complete(self, request: Request) -> Response:
         """Answer one request."""
         prompt = "\n".join([str(request.system), *(turn.text or "" for turn in request.messages)])
-        self._prompts[prompt] = _QUESTIONS.get(str(request.system), _BUNDLE)
+        self._prompts[prompt] = step = _QUESTIONS.get(str(request.system), _BUNDLE)
         return Response(
             id=None,
             model=request.model,
-            message=Message.assistant(_ANSWER),
+            message=Message.assistant(_STATEMENT if step[0] == "state bundles" else _ANSWER),
             finish_reason="stop",
             usage=Usage(input_tokens=1, output_tokens=1),
         )

@@ -7,7 +7,7 @@ import pytest
 from routedk.data import DataOptions, load_sessions, split_sessions
 from routedk.data.knowledge_file import read_knowledge, sources_of
 
-from .conftest import Run
+from .conftest import Run, records, write_records
 
 TRAIN = [s.id for s in split_sessions(load_sessions("demo"), DataOptions())["train"]]
 DISTILL = ("distill", "--data", "demo")
@@ -39,7 +39,7 @@ def test_a_dry_run_asks_nothing(run: Run, tmp_path: Path) -> None:
     assert all(float(row[-2]) > 0 for row in rows)
     code, out, _ = run(*DISTILL, "--teacher", "hosted_vllm/ours", *options)
     assert "unknown" in out
-    assert "makes no calls" in run(*DISTILL, *options)[1]
+    assert "there are no calls" in run(*DISTILL, *options)[1]
     assert not output.exists()
 
 
@@ -67,3 +67,33 @@ def test_a_folder_of_something_else_is_refused(run: Run, tmp_path: Path) -> None
     assert code == 2
     assert "exists already: name another folder, or remove it" in err
     assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+def test_answers_made_elsewhere(run: Run, tmp_path: Path) -> None:
+    requests, results, output = (tmp_path / name for name in ("q.jsonl", "r.jsonl", "out"))
+    code, out, _ = run(*DISTILL, "--teacher", "openai/gpt-4o-mini", "--write-requests", requests)
+    assert (code, out) == (0, f"{len(TRAIN)} requests: {requests}\n")
+    content = '{"bundles": [{"items": [1, 2, 99], "intent": "tea"}]}'
+    response = {"body": {"choices": [{"message": {"content": content}}]}}
+    asked = [json.loads(line)["custom_id"] for line in requests.read_text().splitlines()]
+    lines = [json.dumps({"custom_id": name, "response": response}) for name in asked]
+    other = next(s.id for s in load_sessions("demo") if s.id not in TRAIN)
+    extra = ["{", "[]", "1", json.dumps({"session_id": other, "bundles": []}), '"x"']
+    results.write_text("\n".join([*lines, *extra]))
+    code, out, err = run(*DISTILL, "--answers", results, "--output", output)
+    assert code == 0
+    assert "Left out: 1 of other sessions of the data set" in out
+    assert f"4 bad lines were not used, all of them in {output / 'report.json'}:" in err
+    assert f"  {results}:{len(TRAIN) + 1}: invalid JSON" in err
+    assert f"{len(TRAIN)} parts of answers were not used" in err
+    told = report(output)
+    assert (len(told["bad_lines"]), len(told["dropped"])) == (4, len(TRAIN))
+    knowledge = read_knowledge(output / "knowledge.jsonl")
+    assert [answer.session_id for answer in knowledge.answers] == asked
+
+
+def test_sessions_alone_need_a_teacher(run: Run, tmp_path: Path) -> None:
+    data = write_records(tmp_path / "carts.jsonl", records(20))
+    code, _, err = run("distill", "--data", data, "--output", tmp_path / "out")
+    assert code == 2
+    assert "name a language model with --teacher, or recorded answers with --answers" in err

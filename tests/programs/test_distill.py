@@ -16,7 +16,8 @@ from dspy.utils.exceptions import LMAuthError
 from routedk.data.knowledge_file import sources_of
 from routedk.errors import DataError, SettingError
 from routedk.files import read_json
-from routedk.programs.distill import DistillConfig, distill, distill_artifact, plan_distill
+from routedk.programs.distill import DistillConfig, distill, distill_artifact
+from routedk.programs.distill_plan import plan_distill
 from routedk.programs.journal.budget import BudgetError
 from routedk.programs.sampling.difficulty import write_scores
 from routedk.programs.teachers.named_lm import check_key, teacher_lm
@@ -59,7 +60,13 @@ def test_the_annotation_teacher_needs_nothing_and_works_once(
     assert distill_artifact(sessions, QUIET, store=tmp_path) == replace(artifact, reused=True)
     told = report_of(artifact.folder)
     assert told["teacher"]["model"] == "annotation"
-    assert told["counts"] == {"sessions": 20, "patterns": 0, "rules": 0, "thoughts": 20}
+    assert told["counts"] == {
+        "sessions": 20,
+        "patterns": 0,
+        "rules": 0,
+        "thoughts": 20,
+        "answers": 0,
+    }
     assert told["config"]["formats"] == ["pattern", "thought"]
     # How it is made is no other knowledge; what is made of, is.
     assert distill_artifact(sessions, replace(QUIET, threads=1), store=tmp_path).reused

@@ -40,7 +40,7 @@ def test_matched_f1_of_the_answers() -> None:
         ("none", 0.0),
     ]
     assert len(engine.requests) == 4
-    assert steps == [("answer", done, 4) for done in (1, 2, 3, 4)]
+    assert steps == [("score", done, 4) for done in (1, 2, 3, 4)]
 
 
 def test_an_answer_that_cannot_be_had_or_read_scores_nothing() -> None:

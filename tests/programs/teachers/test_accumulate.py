@@ -3,7 +3,7 @@ import pytest
 from routedk.data.knowledge_file import sources_of
 from routedk.errors import SettingError
 from routedk.programs.teachers.accumulate import accumulate, of_domain
-from routedk.types import KnowledgeBase, Pattern, Provenance, Rule, Thought
+from routedk.types import KnowledgeBase, Pattern, Provenance, Rule, TeacherAnswer, Thought
 
 
 def made(*sessions: str, teacher: str = "annotation", cost: float = 0.0) -> Provenance:
@@ -91,6 +91,16 @@ def test_what_both_domains_say_has_the_sources_of_both() -> None:
 
 def replace_source(rule: Rule, session: str) -> Rule:
     return Rule(text=rule.text, provenance=made(session))
+
+
+def test_answers_come_along() -> None:
+    answer = TeacherAnswer(session_id="1", bundles=(), provenance=made("1"))
+    base = KnowledgeBase(answers=(answer,))
+    both = accumulate([base, base, of_domain(base, "food")]).answers
+    assert [(a.session_id, a.provenance.sessions) for a in both] == [
+        ("1", ("1",)),
+        ("food:1", ("food:1",)),
+    ]
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a:b", "a=b"])

@@ -9,7 +9,6 @@ from routedk.programs.prompting.text import RULE_WORDS
 from routedk.programs.teachers.annotation import annotation_knowledge
 from routedk.programs.teachers.annotation_intents import GoldIntents
 from routedk.programs.teachers.config import DistillConfig
-from routedk.programs.teachers.wording import Kinds
 from routedk.types import KnowledgeBase, Session
 
 
@@ -40,7 +39,7 @@ def test_rules_name_what_goes_together(demo: KnowledgeBase) -> None:
 
 
 def test_each_theme_has_one_rule_in_the_words_of_thoughts(demo: KnowledgeBase) -> None:
-    labels = set(GoldIntents(demo_sessions(), Kinds(demo_sessions())).wording.values())
+    labels = set(GoldIntents(demo_sessions()).wording.values())
     named = [rule.text.split(",")[0].removeprefix("For ") for rule in demo.rules]
     assert sorted(named) == sorted(labels)
     assert len(labels) == 18

@@ -7,12 +7,7 @@ from hypothesis import strategies as st
 from routedk.data import demo_sessions
 from routedk.programs.prompting.item_intents import compose_bundles, read_item_intents
 from routedk.programs.teachers.annotation_intents import GoldIntents
-from routedk.programs.teachers.wording import Kinds
 from routedk.types import Bundle, Item, Session
-
-
-def gold_intents(sessions: list[Session]) -> GoldIntents:
-    return GoldIntents(sessions, Kinds(sessions))
 
 
 def implied(thought: str, session: Session) -> set[frozenset[str]]:
@@ -32,34 +27,26 @@ def cafe(make: Callable[..., Session]) -> list[Session]:
 
 
 def test_alike_intents_get_the_most_frequent_wording(cafe: list[Session]) -> None:
-    assert gold_intents(cafe).wording == {
+    assert GoldIntents(cafe).wording == {
         "brewing coffee": "brewing coffee",
         "coffee at home": "brewing coffee",
         "backing up": "backing up",
     }
 
 
-def test_other_items_serve_what_alike_items_serve(cafe: list[Session]) -> None:
-    intents = gold_intents(cafe)
-    assert intents.thought(cafe[3]) == "1 backing up; 2 backing up; 3 brewing coffee"
-    assert intents.thought(cafe[0]) == "1 brewing coffee; 2 brewing coffee; 3 sock"
-
-
-def test_an_item_left_out_of_its_intent_has_none(
+def test_an_item_outside_all_bundles_has_none(
     cafe: list[Session], make: Callable[..., Session]
 ) -> None:
-    titles = ["Gooseneck Kettle", "Paper Filter", "Paper Filter Red"]
-    session = make("e", titles, [((1, 2), "coffee at home")])
-    assert gold_intents(cafe).thought(session) == "1 brewing coffee; 2 brewing coffee; 3 none"
-    without = make("e", titles[1:], [])
-    assert gold_intents(cafe).thought(without) == "1 brewing coffee; 2 none"
+    intents = GoldIntents(cafe)
+    assert intents.thought(cafe[3]) == "1 backing up; 2 backing up; 3 none"
+    assert intents.thought(make("e", ["Paper Filter", "Sock"], [])) == "1 none; 2 none"
 
 
 def test_bundles_of_one_session_stay_apart(make: Callable[..., Session]) -> None:
     intent = "watching wild birds early every morning"
     gold = [((1, 2), intent), ((2, 3), intent), ((3, 4), "2"), ((1, 4), "none")]
     session = make("s", ["Scope", "Tripod", "Hide", "Book"], gold)
-    assert gold_intents([session]).thought(session) == (
+    assert GoldIntents([session]).thought(session) == (
         "1 watching wild birds early every / bundle 2; "
         "2 watching wild birds early every / watching wild birds early 2; "
         "3 watching wild birds early 2 / bundle; 4 bundle / bundle 2"
@@ -76,12 +63,12 @@ def test_sessions_without_words(
         make("t", [*titles, ""], [((2, 3), "tea")]),
     ]
     for session in sessions:
-        assert implied(gold_intents(sessions).thought(session), session) == set(session.gold)
+        assert implied(GoldIntents(sessions).thought(session), session) == set(session.gold)
 
 
 def test_every_thought_implies_the_gold_bundles() -> None:
     sessions = demo_sessions()
-    intents = gold_intents(sessions)
+    intents = GoldIntents(sessions)
     for session in sessions:
         assert implied(intents.thought(session), session) == set(session.gold)
 
@@ -102,6 +89,6 @@ def annotated(draw: st.DrawFn) -> Session:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(annotated(), min_size=1, max_size=3))
 def test_any_gold_is_implied(sessions: list[Session]) -> None:
-    intents = gold_intents(sessions)
+    intents = GoldIntents(sessions)
     for session in sessions:
         assert implied(intents.thought(session), session) == set(session.gold)

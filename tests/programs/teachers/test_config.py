@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from routedk.programs.teachers.config import DistillConfig
     ("settings", "message"),
     [
         ({"formats": ("rule", "tips")}, "formats='tips': allowed are pattern, rule, thought"),
-        ({"formats": ()}, "formats: name at least one of pattern, rule, thought"),
+        ({"answers": (Path("a"),), "max_tokens": 9}, "max_tokens is for teachers that are asked"),
         ({"strategy": "best"}, "strategy='best': allowed are random, length, diversity, dif"),
         ({"scores": "s.jsonl"}, "scores are for the strategy difficulty, and the strategy is 'ran"),
         ({"max_rules": -1}, "max_rules=-1: it must be at least 0"),
@@ -30,4 +31,7 @@ def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
 
 
 def test_formats_stand_in_the_order_in_which_they_build_on_each_other() -> None:
-    assert DistillConfig(formats=("thought", "pattern")).formats == ("pattern", "thought")
+    named = DistillConfig(formats=("thought", "pattern"))
+    assert named.formats == ("pattern", "thought")
+    assert (named.makes("thought"), named.makes("rule")) == (True, False)
+    assert DistillConfig().makes("answer")

@@ -1,0 +1,230 @@
+"""Answers and rules that a teacher gave elsewhere, read from files line by line.
+
+A line is one of three::
+
+    {"session_id": "s1", "bundles": [{"items": ["a", "b"], "intent": "tea", "why": "..."}],
+     "item_intents": {"a": "tea", "b": "tea"}}
+    {"text": "Bundle kettles with cups.", "sessions": ["s1", "s2"]}
+    {"custom_id": "s1", "response": {"body": {"choices": [{"message": {"content": "..."}}]}}}
+
+The first may bring its own ``items``; the third is a result of an OpenAI batch, whose requests
+`routedk.programs.distill.write_requests` writes.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from pydantic import BaseModel, Field, TypeAdapter
+
+from routedk.data.records import session_from_record
+from routedk.data.validation import Id, Text, checked
+from routedk.errors import AnswerError, DataError
+from routedk.files import parse_jsonl, read_bytes
+from routedk.programs.teachers.answer_distiller import read_statement
+from routedk.types import NotEmpty, Provenance, Rule, Session, TeacherAnswer
+
+_Record: TypeAlias = Mapping[str, Any]
+
+
+class _Rule(BaseModel):
+    text: NotEmpty
+    sessions: list[Id] = []
+
+
+class _Answer(BaseModel):
+    bundles: list[Any]
+    item_intents: dict[Id, Text] = {}
+
+
+class _Message(BaseModel):
+    content: str
+
+
+class _Choice(BaseModel):
+    message: _Message
+
+
+class _Usage(BaseModel):
+    total_tokens: int = Field(default=0, ge=0)
+
+
+class _Body(BaseModel):
+    model: str = ""
+    choices: list[_Choice] = Field(min_length=1)
+    usage: _Usage = _Usage()
+
+
+_RULE, _ANSWER, _BODY = TypeAdapter(_Rule), TypeAdapter(_Answer), TypeAdapter(_Body)
+
+
+class RecordedAnswers:
+    """Reads what is recorded of a sample of sessions; what cannot be used is named.
+
+    Args:
+        pool: The sessions of the split that is distilled.
+        sample: Those of them that answers are taken of.
+        held_out: The data set's other sessions: nothing is learned from an answer or a rule of
+            theirs, nor from an answer that brings items of its own if these are items of theirs.
+        teacher: Name of the teacher; empty for what the lines or else the file's name say.
+
+    Attributes:
+        answers: In the order of the files, one of a session.
+        rules: In the order of the files.
+        bad_lines: Lines that could not be used, each with ``file``, ``line`` and ``problem``.
+        left_out: How many good lines were left out, by the reason.
+        dropped: What of usable answers was not used, each with ``session_id`` and ``dropped``.
+    """
+
+    def __init__(
+        self,
+        pool: Sequence[Session],
+        sample: Sequence[Session],
+        held_out: Sequence[Session] = (),
+        teacher: str = "",
+    ) -> None:
+        self.answers: list[TeacherAnswer] = []
+        self.rules: list[Rule] = []
+        self.bad_lines: list[dict[str, str | int]] = []
+        self.left_out: Counter[str] = Counter()
+        self.dropped: list[dict[str, str]] = []
+        self._known = {session.id: session for session in [*held_out, *pool]}
+        self._sampled = {session.id for session in sample}
+        self._others = {session.id for session in held_out} - {session.id for session in pool}
+        self._items = _item_ids(*pool)
+        self._other_items = _item_ids(*held_out)
+        self._teacher = teacher
+        self._seen: dict[str, str] = {}
+
+    def read(self, paths: Sequence[Path]) -> None:
+        """Read files.
+
+        Raises:
+            DataError: A file cannot be read, or no line of any can be used.
+        """
+        for path in paths:
+            for line, record in self._records(path):
+                try:
+                    piece, dropped = self._piece(record, path)
+                    self._add(piece, dropped, f"{path}:{line}")
+                except DataError as error:
+                    self._note(path, line, error.problem)
+        if not self.answers and not self.rules:
+            problems = [f"{bad['file']}:{bad['line']}: {bad['problem']}" for bad in self.bad_lines]
+            problems += [f"{count} left out: {why}" for why, count in self.left_out.items()]
+            found = f"{len(problems)} problems, e.g. {problems[0]}" if problems else "empty"
+            names = ", ".join(map(str, paths))
+            raise DataError(f"no line can be used: {found}", path=names, hint="see docs/files.md")
+
+    def _records(self, path: Path) -> Iterator[tuple[int, _Record]]:
+        for number, raw in enumerate(read_bytes(path).split(b"\n"), start=1):
+            try:
+                for _, record in parse_jsonl([raw], path=path):
+                    yield number, record
+            except DataError as error:
+                self._note(path, number, error.problem)
+
+    def _note(self, path: Path, line: int, problem: str) -> None:
+        self.bad_lines.append({"file": str(path), "line": line, "problem": problem})
+
+    def _add(self, piece: TeacherAnswer | Rule, dropped: Sequence[str], place: str) -> None:
+        if isinstance(piece, Rule):
+            what = f"the rule {piece.text.casefold()!r}"
+        else:
+            what = f"an answer to session {piece.session_id!r}"
+        first = self._seen.setdefault(what, place)
+        if first != place:
+            raise DataError(f"{what} came before, in {first}")
+        if reason := self._reason(piece):
+            self.left_out[reason] += 1
+        elif isinstance(piece, Rule):
+            self.rules.append(piece)
+        else:
+            self.answers.append(piece)
+            self.dropped += [{"session_id": piece.session_id, "dropped": text} for text in dropped]
+
+    def _reason(self, piece: TeacherAnswer | Rule) -> str:
+        """Why nothing is learned from a good line; empty where something is."""
+        if self._others.intersection(piece.provenance.sessions):
+            return "of other sessions of the data set"
+        if isinstance(piece, Rule):
+            return ""
+        items = {item.id for item in piece.items}
+        # A session composed of held-out sessions may hold items that training ones have, too.
+        if items and (items <= self._other_items or items & (self._other_items - self._items)):
+            return "composed of items of other sessions of the data set"
+        return "" if items or piece.session_id in self._sampled else "of sessions not sampled"
+
+    def _piece(self, record: _Record, path: Path) -> tuple[TeacherAnswer | Rule, Sequence[str]]:
+        """What a line states, and what of it was dropped."""
+        if "custom_id" in record:
+            return self._result(record, path)
+        if "session_id" in record:
+            return self._answer(record, path), ()
+        if "text" in record:
+            rule = checked(_RULE, record, path=path)
+            for name in rule.sessions:
+                self._session(name)
+            source = self._source(record.get("teacher"), rule.sessions, path)
+            return Rule(text=rule.text, provenance=source), ()
+        raise DataError("no session_id, custom_id or text")
+
+    def _answer(self, record: _Record, path: Path) -> TeacherAnswer:
+        stated = checked(_ANSWER, record, path=path)
+        name, own = str(record["session_id"]), record.get("items")
+        session = self._session(name) if own is None else self._known.get(name)
+        items = own if own is not None else [{"id": item_id} for item_id in _item_ids(session)]
+        read = session_from_record({**record, "items": items})
+        if session is not None and _item_ids(read) != _item_ids(session):
+            raise DataError(f"session {name!r} has other items in the data set")
+        if foreign := sorted(stated.item_intents.keys() - _item_ids(read)):
+            raise DataError(f"session {name!r}: item_intents names {foreign}, not in the session")
+        if len(set(read.gold)) < len(read.gold):
+            raise DataError(f"session {name!r}: a bundle is stated twice")
+        return TeacherAnswer(
+            session_id=name,
+            bundles=read.bundles or (),
+            item_intents=stated.item_intents,
+            items=read.items if session is None else (),
+            provenance=self._source(record.get("teacher"), [name], path),
+        )
+
+    def _result(self, record: _Record, path: Path) -> tuple[TeacherAnswer, Sequence[str]]:
+        """The result of one request of a batch."""
+        name = str(record["custom_id"])
+        session = self._session(name)
+        response = record.get("response")
+        body = response.get("body") if isinstance(response, dict) else None
+        error = record.get("error") or (body.get("error") if isinstance(body, dict) else None)
+        if error:
+            told = error.get("message") or error.get("code") if isinstance(error, dict) else error
+            raise DataError(f"the request for session {name!r} failed: {told}")
+        read = checked(_BODY, body, path=path, about="response.body")
+        try:
+            stated = read_statement(read.choices[0].message.content, session)
+        except AnswerError as failure:
+            raise DataError(f"session {name!r}: {failure}") from None
+        answer = TeacherAnswer(
+            session_id=name,
+            bundles=stated.bundles,
+            item_intents=stated.item_intents,
+            provenance=self._source(read.model, [name], path, read.usage.total_tokens),
+        )
+        return answer, stated.dropped
+
+    def _session(self, name: str) -> Session:
+        if name not in self._known:
+            raise DataError(f"unknown session {name!r}")
+        return self._known[name]
+
+    def _source(
+        self, teacher: Any, sessions: Sequence[str], path: Path, tokens: int = 0
+    ) -> Provenance:
+        said = teacher if isinstance(teacher, str) else ""
+        name = self._teacher or said or path.name
+        return Provenance(teacher=name, sessions=tuple(sessions), tokens=tokens, cost=None)
+
+
+def _item_ids(*sessions: Session | None) -> set[str]:
+    return {item.id for session in sessions if session is not None for item in session.items}
