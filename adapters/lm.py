@@ -1,5 +1,6 @@
 """The language model that a config names: one of LiteLLM's, or the student in this process."""
 
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,20 @@ if TYPE_CHECKING:
 
 _MAX_TOKENS = 512
 _RETRIES = 8
+
+
+def default_lm(dtype: str | None = None) -> "dspy.LM":
+    """The student with the general bundler that the package carries.
+
+    It groups items and names bundles without any training of one's own; its card,
+    ``routedk/bundler/README.md``, says what it was made from.
+
+    Args:
+        dtype: As for `resolve_lm`.
+    """
+    from routedk.adapters.engine.engine import student_lm
+
+    return student_lm(str(files("routedk") / "bundler"), dtype=dtype)
 
 
 def resolve_lm(
