@@ -29,7 +29,7 @@ class PairSettings:
 
     Args:
         encoder: Name or folder of a sentence encoder.
-        epochs: Passes over the sessions; None for 2 to 8, the more the fewer they are.
+        epochs: Passes over the sessions; None for 3 to 8, the more the fewer they are.
         learning_rate: Peak for the LoRA, after a linear warm-up; it falls linearly to 0.
         head_rate: The same for the head.
         r: Rank of the LoRA.
@@ -178,7 +178,7 @@ def train_pairs(
         SettingError: The encoder cannot be loaded.
     """
     usable, unseen = _usable(labelled), _usable(held_out)
-    epochs = settings.epochs or min(8.0, max(2.0, round(_SESSIONS_SHOWN / len(usable))))
+    epochs = settings.epochs or min(8.0, max(3.0, round(_SESSIONS_SHOWN / len(usable))))
     with torch.random.fork_rng(), tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(settings.seed)
         model = PairEncoder(settings)
