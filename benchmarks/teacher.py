@@ -21,8 +21,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from routedk import Answer, DataOptions, DistillConfig, KnowledgeBase, Session
-from routedk import distill, load_sessions, split_sessions
+from routedk import (
+    DataOptions,
+    DistillConfig,
+    KnowledgeBase,
+    distill,
+    load_sessions,
+    split_sessions,
+)
 from routedk.adapters.grouping.fit import fit_grouping
 from routedk.adapters.grouping.pair_trainer import PairSettings, multiplies_in_bf16
 from routedk.eval import EvaluateConfig, cascade, evaluate, read_predictions
@@ -106,7 +112,8 @@ def measure(domain: Domain, grouping: EncoderGrouping) -> dict[str, object]:
         "f1": [round(x, 4) for x in (system.f1.value, system.f1.low, system.f1.high)],
         "session_f1": system.session_f1,
         "agreement": round(agreed.matched_f1.value, 4),
-        "kinds": agreed.kinds and [round(agreed.kinds.agreeing.value, 3), round(agreed.kinds.majority, 3)],
+        "kinds": agreed.kinds
+        and [round(agreed.kinds.agreeing.value, 3), round(agreed.kinds.majority, 3)],
         "composed_left_empty": round(float(np.mean(left)), 3),
         "gold_left_empty": round(float(np.mean(empty)), 3),
         "cascade": [
@@ -145,7 +152,11 @@ def baselines(domain: Domain) -> dict[str, dict[str, object]]:
     for name, system in (
         ("teacher, zero-shot", on_gold.system),
         *((f"{one.name}, on gold", one) for one in on_gold.baselines if "clusters" in one.name),
-        *((f"{one.name}, on answers", one) for one in on_answers.baselines if one.name == "pair-clusters"),
+        *(
+            (f"{one.name}, on answers", one)
+            for one in on_answers.baselines
+            if one.name == "pair-clusters"
+        ),
     ):
         found[name] = {
             "f1": [round(x, 4) for x in (system.f1.value, system.f1.low, system.f1.high)],
