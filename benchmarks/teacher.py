@@ -86,6 +86,13 @@ def lessons(system: str, domain: Domain, domains: Sequence[Domain]) -> list[Labe
     return domain.labels(system)  # type: ignore[arg-type]
 
 
+def _learnt_from(system: str, domain: Domain) -> str:
+    """The name of a grouping by what it learns from, which several rows may share."""
+    if system == "other domain":
+        return next(f"{name}-teacher" for name in DOMAINS if name != domain.name)
+    return system if system == "pooled" else f"{domain.name}-{system}"
+
+
 def difference(scores: Sequence[float], others: Sequence[float]) -> list[float]:
     """The mean paired difference and its 95% bootstrap interval."""
     apart = np.subtract(scores, others)
@@ -108,12 +115,12 @@ def measure(domain: Domain, grouping: EncoderGrouping) -> dict[str, object]:
     agreed = report.agreement
     assert system is not None
     assert agreed is not None
+    kinds = agreed.kinds
     return {
         "f1": [round(x, 4) for x in (system.f1.value, system.f1.low, system.f1.high)],
         "session_f1": system.session_f1,
         "agreement": round(agreed.matched_f1.value, 4),
-        "kinds": agreed.kinds
-        and [round(agreed.kinds.agreeing.value, 3), round(agreed.kinds.majority, 3)],
+        "kinds": kinds and [round(kinds.agreeing.value, 3), round(kinds.majority, 3)],
         "composed_left_empty": round(float(np.mean(left)), 3),
         "gold_left_empty": round(float(np.mean(empty)), 3),
         "cascade": [
@@ -184,8 +191,7 @@ def main() -> None:
             continue
         rows = table[domain.name] = baselines(domain)
         for system in asked.system or SYSTEMS:
-            name = "pooled" if system == "pooled" else f"{domain.name} {system}"
-            folder = kept / name.replace(" ", "-")
+            folder = kept / _learnt_from(system, domain)
             if not folder.is_dir():
                 folder.mkdir(parents=True)
                 settings = PairSettings(bf16=multiplies_in_bf16(None))
