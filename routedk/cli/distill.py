@@ -43,8 +43,8 @@ def distill(
     the same command is given again, and no answer is paid for twice. --answers takes what was
     answered elsewhere.
 
-    Examples: routedk distill --data demo --output knowledge,
-    routedk distill --data carts.jsonl --teacher openai/gpt-4o-mini --output knowledge,
+    Example: routedk distill --data demo --output knowledge; of sessions without gold:
+    routedk distill --data carts.jsonl --teacher openai/gpt-4o-mini --output knowledge, or
     routedk distill --data carts.jsonl --answers train.jsonl --answers rules.jsonl --output
     knowledge
     """
