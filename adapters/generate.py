@@ -48,6 +48,7 @@ class GenerateConfig:
         enhancement: greedy takes the likeliest answer; consensus samples several and takes the one
             that agrees most with the others.
         samples: Answers per session that consensus samples.
+        why: The student states why the items of a bundle belong together, too.
         threads: Sessions in progress at once.
         seed: Seed of the student's samples.
 
@@ -62,6 +63,7 @@ class GenerateConfig:
     dtype: Dtype | None = None
     enhancement: Enhancement = "greedy"
     samples: int = 8
+    why: bool = False
     threads: int = 16
     seed: int = 0
 
@@ -94,6 +96,9 @@ def generate(
 
     Returns:
         One answer per session. One that could not be read has no bundles, and says why.
+
+    Raises:
+        SettingError: A setting is not allowed, or a student that names bundles has no grouping.
 
     Example:
         >>> from routedk import generate, load_sessions
@@ -130,6 +135,8 @@ def stream_answers(
         lm = lm.copy(seed=config.seed)
     asked = deepcopy(program)
     asked.set_lm(lm)
+    asked.groups_by()  # Raises now where the model cannot answer.
+    asked.namer.why = asked.namer.why or config.why
     store, left = ArtifactStore.of(store), iter(sessions)
     read = TypeAdapter(Answer).validate_python
 

@@ -16,6 +16,7 @@ from routedk.similarity.encoders import check_encoder
 from routedk.types import KnowledgeBase, Session
 
 if TYPE_CHECKING:
+    from routedk.adapters.training.examples import AnswerForm
     from routedk.programs.knowledge.compiled import CompiledKnowledge
 
 
@@ -41,8 +42,8 @@ class TrainConfig:
         lora_alpha: LoRA scaling is lora_alpha / r.
         layers: Uppermost decoder layers that get experts; 0 for all.
         experts_from: From which token of a prompt on experts are active: start, or session (the
-            first token of the session's items; what stands before is then computed once for all
-            sessions).
+            first token of the items; what stands before is then computed once for all prompts).
+            Unset: session where bundles are named, else start.
         epochs: Passes of the base expert over its rows.
         learning_rate: Peak for the base expert; half of it for the others.
         knowledge_share: Share of rows that the rule and thought experts are trained on.
@@ -58,8 +59,9 @@ class TrainConfig:
         router_epochs: Passes over these rows. Unset: answer 2, supervised 10.
         temperature: Of supervised router training, in nats per token: an expert whose loss is
             lower by this much gets e times the share.
-        answer_form: What experts learn to write: item-intents, or bundles (which the thought
-            expert writes after its thought).
+        answer_form: What experts learn to write: bundle-intent (the intent of a bundle that is
+            given), item-intents (the intent of each item of a session), or bundles (which the
+            thought expert writes after its thought).
         utilization: Where knowledge is used: SFT (in training only) or SFT+ICL (in the compiled
             prompt as well). Unset: left to compile.
         batch_size: Sessions per step and process.
@@ -83,7 +85,7 @@ class TrainConfig:
     r: int = 8
     lora_alpha: int = 16
     layers: int = 8
-    experts_from: Literal["start", "session"] = "start"
+    experts_from: Literal["start", "session"] | None = None
     epochs: float = 6.0
     learning_rate: float = 2e-3
     knowledge_share: float = 0.3
@@ -94,7 +96,7 @@ class TrainConfig:
     router_share: float | None = None
     router_epochs: float | None = None
     temperature: float = 0.1
-    answer_form: Literal["item-intents", "bundles"] = "item-intents"
+    answer_form: Literal["bundle-intent", "item-intents", "bundles"] = "bundle-intent"
     utilization: Literal["SFT", "SFT+ICL"] | None = None
     batch_size: int = 4
     max_sessions: int | None = None
@@ -149,13 +151,15 @@ class TrainConfig:
     @property
     def shape(self) -> ExpertSettings:
         """The shape of the experts that are to be trained."""
+        unset: Literal["start", "session"]
+        unset = "session" if self.answer_form == "bundle-intent" else "start"
         return ExpertSettings(
             experts=tuple(self.expert_names),
             r=self.r,
             lora_alpha=self.lora_alpha,
             layers=self.layers or None,
             router_input=self.router_input,
-            experts_from=self.experts_from,
+            experts_from=self.experts_from or unset,
         )
 
 
@@ -206,7 +210,7 @@ def train(
     )
     learnt = [session for one in labelled for session in one.sessions if session.bundles]
     run = TrainingRun(config, store)
-    shown = shown_knowledge(learnt, knowledge, run.store)
+    shown = shown_knowledge(learnt, knowledge, run.store, run.form)
     return run.train(run.rows(learnt, shown), labelled)
 
 
@@ -214,34 +218,43 @@ def shown_knowledge(
     learnt: Sequence[Session],
     knowledge: KnowledgeBase,
     store: ArtifactStore,
+    form: "AnswerForm",
 ) -> "dict[str, CompiledKnowledge]":
     """Select the knowledge that experts may see, with the thoughts that they learn to write.
 
-    All experts learn the thought of a session that a language model was asked for, else that of
-    the annotation teacher. The latter's are made from all sessions that are learned from, whatever
-    was distilled from: so the base expert is one for all knowledge of the annotation teacher.
-    Neighbours with their thoughts are the sessions distilled from.
+    Where bundles are named, there is nothing to learn but their labels, and all labelled sessions
+    are neighbours. In the other forms all experts learn the thought of a session that a language
+    model was asked for, else that of the annotation teacher. The latter's are made from all
+    sessions that are learned from, whatever was distilled from: so the base expert is one for all
+    knowledge of the annotation teacher. Neighbours with their thoughts are the sessions distilled
+    from.
 
     Args:
         learnt: Sessions whose bundles are the labels.
         knowledge: What was distilled.
         store: Keeps the annotation teacher's thoughts.
+        form: What experts learn to write.
     """
     from routedk.programs.distill import DistillConfig, distill
     from routedk.programs.knowledge.compiled import CompiledKnowledge
     from routedk.programs.teachers.config import ANNOTATION
 
+    rules = tuple(rule.text for rule in knowledge.rules)
+    if form == "bundle-intent":
+        return {
+            "base": CompiledKnowledge(),
+            "rule": CompiledKnowledge(rules=rules),
+            "thought": CompiledKnowledge(sessions=tuple(learnt)),
+        }
     annotation = distill(learnt, DistillConfig(formats=("thought",)), store=store)
     distilled = [t for t in knowledge.thoughts if t.provenance.teacher != ANNOTATION]
     thoughts = {t.session_id: t.text for t in (*annotation.thoughts, *distilled)}
-    neighbours = {thought.session_id for thought in knowledge.thoughts}
+    distilled_from = {thought.session_id for thought in knowledge.thoughts}
     return {
         "base": CompiledKnowledge(thoughts=thoughts),
-        "rule": CompiledKnowledge(
-            rules=tuple(rule.text for rule in knowledge.rules), thoughts=thoughts
-        ),
+        "rule": CompiledKnowledge(rules=rules, thoughts=thoughts),
         "thought": CompiledKnowledge(
-            sessions=tuple(session for session in learnt if session.id in neighbours),
+            sessions=tuple(session for session in learnt if session.id in distilled_from),
             thoughts=thoughts,
         ),
     }

@@ -72,7 +72,7 @@ def main(
     knowledge = distill(sets["train"])
     w = RoutedFinetune(
         knowledge=knowledge,
-        config=TrainConfig(epochs=epochs, seed=seed),
+        config=TrainConfig(answer_form="item-intents", epochs=epochs, seed=seed),
         threshold=threshold,
         store=output / "store",
     )

@@ -158,7 +158,7 @@ def job(generator: Generator, rng: random.Random, form: str, size: int) -> Writi
     lines = [f"{number} thing" for number in range(1, size + 1)]
     return Writing(
         prompt=prompt,
-        heads=tuple(encode_head(generator.tokenizer, line) for line in lines),
+        heads=tuple(encode_head(generator.tokenizer, f"{line} |") for line in lines),
         grammar=ItemIntent(),
         limit=12,
         temperature=temperature,

@@ -30,7 +30,8 @@ class GroupingSearch(Teleprompter):  # type: ignore[misc]
     how much intents weigh, and where to cut. They are many and sessions few, so chance would often
     win: a threshold is scored together with its two neighbours, and grouping by equal intents
     stays unless the best of the others is better, session by session, by more than the standard
-    error of the difference.
+    error of the difference. Where items are grouped before a language model names the bundles
+    (`BundleGenerator.groups_by`) there is nothing to choose: the trial says how good they are.
 
     Args:
         encoder: Embeds intents and titles; None for the default one.
@@ -78,18 +79,20 @@ class GroupingSearch(Teleprompter):  # type: ignore[misc]
         if not sessions:
             raise SettingError("no session has gold: there is nothing to choose the grouping on")
         compiled: BundleGenerator = student.deepcopy()
-        compiled.grouping = None
+        first = compiled.groups_by() is not None
+        if not first:
+            compiled.grouping = None
         answers = self._answering(compiled, sessions)
         equal_S = np.array(list(map(matched_f1_metric, as_examples(sessions), answers)))
         best_S = equal_S
         named: list[ItemIntents] = [answer.item_intents for answer in answers]
-        if all(named):
+        if all(named) and not first:
             encoder = self._encoder or default_encoder()
             grouping, scores_S = _best(sessions, named, encoder)
             if _beyond_chance(scores_S - equal_S):
                 best_S, compiled.grouping = scores_S, grouping
         trial = {
-            "equal_intents_f1": float(equal_S.mean()),
+            "equal_intents_f1": None if first else float(equal_S.mean()),
             "grouping_f1": float(best_S.mean()),
             "sessions": len(sessions),
         }

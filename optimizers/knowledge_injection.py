@@ -14,13 +14,21 @@ from dspy.teleprompt import Teleprompter
 from routedk.errors import SettingError
 from routedk.optimizers.compile_config import CompileConfig, read_instructions
 from routedk.optimizers.contest import Contest
-from routedk.optimizers.metric import Answering, as_examples, check_apart, matched_f1_metric
+from routedk.optimizers.metric import (
+    Answering,
+    as_examples,
+    check_apart,
+    intent_similarity,
+    matched_f1_metric,
+)
 from routedk.optimizers.prompt_length import TokenCounter, token_counter
 from routedk.optimizers.prompt_space import PromptChoice, PromptSpace
 from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.neighbours import Retriever
 from routedk.programs.knowledge.utilization import UTILIZATIONS
+from routedk.programs.prompting.layout import Message
+from routedk.similarity.encoders import default_encoder
 from routedk.types import KnowledgeBase, Session
 
 Trial = dict[str, Any]
@@ -37,6 +45,10 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
     `routedk.eval.paired.paired_p` is at most `CompileConfig.level_each`, so that trying many
     candidates makes a lucky winner no likelier than trying one. Of equal means the shorter prompt
     wins. The last incumbent is kept.
+
+    Where items are grouped first (`BundleGenerator.groups_by`), the prompts ask for intents and
+    the bundles do not depend on them: candidates then differ in how alike their intents and the
+    gold ones are, by the default encoder (`intent_similarity`).
 
     Args:
         knowledge: What a teacher distilled from training sessions. What a candidate shows of it
@@ -105,12 +117,14 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         check_apart(trainset, valset or (), self._knowledge)
         training = tuple(e.session for e in trainset if e.session.bundles is not None)
         validation = self._scored(valset or ())
-        own = student.generate.signature.instructions
+        own = student.asked().signature.instructions
+        naming = student.groups_by() is not None
         space = PromptSpace(
             knowledge=self._knowledge,
             training=training,
             instructions=tuple(text for text in self._instructions if text != own),
             retriever=config.retriever,
+            naming=naming,
         )
         if training:
             # A model that cannot be loaded is an error now, not after hours of scoring.
@@ -123,7 +137,7 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
 
         def longest(choice: PromptChoice | None) -> int:
             program = space.build(student, choice)
-            return max(count(program.messages(session)) for session in validation)
+            return max(map(count, _prompts(program, validation)))
 
         if budget is not None and (plain := longest(None)) > budget:
             raise SettingError(
@@ -139,7 +153,7 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         evaluations = config.evaluations if shows else 1
         for number, choice in enumerate(islice(chain([None], proposed), evaluations)):
             choices.append(choice)
-            scored = self._score(space.build(student, choice), validation, count, contest)
+            scored = self._score(space.build(student, choice), validation, count, contest, naming)
             trials.append({"number": number, "choice": choice and asdict(choice), **scored})
             self._on_trial(trials[-1])
         informed = [n for n, choice in enumerate(choices) if choice and choice.informed]
@@ -164,17 +178,30 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         validation: Sequence[Session],
         count: TokenCounter,
         contest: Contest,
+        naming: bool,
     ) -> Trial:
         """Spend one evaluation."""
         answers = self._answering(program, validation)
         scores = list(map(matched_f1_metric, as_examples(validation), answers))
-        prompts = [program.messages(session) for session in validation]
+        trial: Trial = {"matched_f1": fmean(scores)}
+        if naming:
+            alike = intent_similarity(default_encoder())
+            bundles = [list(answer.bundles) for answer in answers]
+            scores = list(map(alike, validation, bundles))
+            trial["intent_similarity"] = fmean(scores)
+        prompts = _prompts(program, validation)
         characters = sum(len(m["content"]) for prompt in prompts for m in prompt) / len(prompts)
         return {
-            "matched_f1": fmean(scores),
+            **trial,
             **asdict(contest.enter(scores, characters)),
             "prompt_characters": characters,
             "prompt_tokens": max(map(count, prompts)),
             "unparsable": sum(bool(answer.error) for answer in answers),
             "sessions": len(validation),
         }
+
+
+def _prompts(program: BundleGenerator, sessions: Sequence[Session]) -> list[list[Message]]:
+    """The messages of all prompts for some sessions; one of a session's where none has a bundle."""
+    prompts = [one for session in sessions for one in program.prompts(session)]
+    return [list(one.messages) for one in prompts or [program.prompt(sessions[0])]]

@@ -3,13 +3,15 @@
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
 from dspy import Example
 
 from routedk.data.knowledge_file import sources_of
 from routedk.errors import SettingError
-from routedk.eval.matched import matched_f1
+from routedk.eval.matched import matched_f1, matched_pairs
 from routedk.programs.prompting.layout import render_answer
-from routedk.types import KnowledgeBase, Session, bundle_sets
+from routedk.similarity.encoders import TitleEncoder
+from routedk.types import Bundle, KnowledgeBase, Session, bundle_sets
 
 # From a program and sessions to its answers, in the order of the sessions.
 Answering: TypeAlias = Callable[[Any, Sequence[Session]], Sequence[Any]]
@@ -32,6 +34,27 @@ def _label(session: Session) -> dict[str, str]:
 def matched_f1_metric(example: Any, prediction: Any, trace: object = None) -> float:
     """Score one prediction by matched F1, in [0, 1], for DSPy's optimizers and Evaluate."""
     return matched_f1(example.session.gold, bundle_sets(prediction.bundles))
+
+
+def intent_similarity(encoder: TitleEncoder) -> Callable[[Session, Sequence[Bundle]], float]:
+    """Make the score of named bundles: how alike their intents and those of the gold are.
+
+    Args:
+        encoder: Embeds intents.
+
+    Returns:
+        Of a session with gold and its bundles: the mean cosine, at least 0, over matched bundles
+        with a gold intent; 0 where there is none. Higher is better.
+    """
+
+    def score(session: Session, bundles: Sequence[Bundle]) -> float:
+        gold = session.bundles or ()
+        matches = matched_pairs(session.gold, bundle_sets(bundles))
+        pairs = [(gold[g].intent, bundles[p].intent) for g, p, _ in matches if gold[g].intent]
+        cosines = [float(np.prod(encoder.encode(pair), axis=0).sum()) for pair in pairs]
+        return sum(max(0.0, cosine) for cosine in cosines) / max(1, len(pairs))
+
+    return score
 
 
 def check_apart(trainset: Sequence[Any], valset: Sequence[Any], knowledge: KnowledgeBase) -> None:

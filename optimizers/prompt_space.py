@@ -51,12 +51,15 @@ class PromptSpace:
         training: Sessions with gold that may be shown as neighbours.
         instructions: Instructions to try in addition to the student's own.
         retriever: How neighbours are found, see `CompiledKnowledge`.
+        naming: Whether prompts ask for the intents of bundles, which show neither patterns nor
+            another style.
     """
 
     knowledge: KnowledgeBase
     training: tuple[Session, ...] = ()
     instructions: tuple[str, ...] = ()
     retriever: str = "tfidf"
+    naming: bool = False
 
     @cached_property
     def thoughts(self) -> dict[str, str]:
@@ -84,8 +87,8 @@ class PromptSpace:
             retriever=self.retriever,
         )
         if choice.instruction is not None:
-            signature = program.generate.signature
-            program.generate.signature = signature.with_instructions(choice.instruction)
+            predictor = program.namer.name if self.naming else program.generate
+            predictor.signature = predictor.signature.with_instructions(choice.instruction)
         return program
 
     def fixed(self, config: CompileConfig) -> PromptChoice:
@@ -117,7 +120,7 @@ class PromptSpace:
         def neighbours(k: int) -> PromptChoice:
             if best().k:
                 return replace(best(), k=k)
-            return replace(best(), k=k, show_thoughts=bool(self.thoughts))
+            return replace(best(), k=k, show_thoughts=bool(self.thoughts or self.naming))
 
         every_rule = len(self.knowledge.rules)
         ks = [k for k in KS if k <= len(self.training)]
@@ -126,12 +129,13 @@ class PromptSpace:
         for k in ks[:1]:
             yield neighbours(k)
         yield replace(best(), rules=min(RULES_SHOWN[0], every_rule))
-        yield replace(best(), patterns=min(PATTERNS_SHOWN, len(self.knowledge.patterns)))
+        if not self.naming:
+            yield replace(best(), patterns=min(PATTERNS_SHOWN, len(self.knowledge.patterns)))
         yield replace(best(), show_thoughts=False)
         for k in ks[1:]:
             yield neighbours(k)
         yield replace(best(), rules=every_rule)
-        if best().k:
+        if best().k and not self.naming:
             yield replace(best(), style="blocks")
         for shown in RULES_SHOWN[1:]:
             yield replace(best(), rules=min(shown, every_rule))

@@ -22,7 +22,14 @@ from dspy.teleprompt import Teleprompter
 
 from routedk.adapters.engine.engine import StudentEngine, student_lm
 from routedk.adapters.train import TrainConfig, shown_knowledge
-from routedk.adapters.training.examples import TrainingRow, encode_rows, seen_by, written_by
+from routedk.adapters.training.examples import (
+    AnswerForm,
+    TrainingRow,
+    encode_rows,
+    naming_rows,
+    seen_by,
+    written_by,
+)
 from routedk.adapters.training.run import TrainingRun
 from routedk.artifacts import ArtifactStore
 from routedk.errors import SettingError
@@ -34,6 +41,7 @@ from routedk.programs.prompting.item_intents import (
     read_item_intents,
     render_item_intents,
 )
+from routedk.programs.prompting.layout import Prompt
 from routedk.types import KnowledgeBase, Session
 
 
@@ -70,8 +78,8 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
 
     Args:
         knowledge: For the rule and thought experts; without it only the base expert is trained.
-        config: How to train; by default that of `train`, for the experts that can be trained. The
-            student is that of the program's LM.
+        config: How to train; by default that of `train`, for the experts that can be trained and
+            with the answer form that the program needs. The student is that of the program's LM.
         metric: Of an example and a prediction: a number in [0, 1], higher is better.
         threshold: The lowest score at which an answer of the program's is learned from in
             addition to the gold, in [0, 1]; None learns from gold alone.
@@ -101,6 +109,7 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
         super().__init__()
         if threshold is not None and not 0 <= threshold <= 1:
             raise SettingError(f"threshold={threshold}: it must be in [0, 1]")
+        any_form = config is None
         if config is None:
             config = TrainConfig() if knowledge else TrainConfig(expert_names=("base",))
         informed = [name for name in config.expert_names if name != "base"]
@@ -111,6 +120,7 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
             )
         self._knowledge = knowledge or KnowledgeBase()
         self._config = config
+        self._any_form = any_form
         self._metric = metric
         self._threshold = threshold
         self._num_threads = num_threads
@@ -154,7 +164,14 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
                 f"the language model {getattr(lm, 'model', lm)!r} has no weights to train here: "
                 "use a student in this process, made by student_lm"
             )
-        base = engine.generator.base
+        base, form = engine.generator.base, self._config.answer_form
+        if form == "bundle-intent" and student.groups_by() is None:
+            if not self._any_form:
+                raise SettingError(
+                    f"answer_form={form!r}: neither the program nor its language model groups "
+                    "items; give BundleGenerator a grouping, or take item-intents"
+                )
+            form = "item-intents"
         check_apart(trainset, valset or (), self._knowledge)
         by_id = {e.session.id: e for e in trainset if e.session.bundles is not None}
         if not any(example.session.bundles for example in by_id.values()):
@@ -162,10 +179,12 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
         # The same set teaches the same, whatever its order.
         examples = self._config.sampled([by_id[name] for name in sorted(by_id)])
         traces, asked = self._traces(student, teacher, examples)
-        rows = self._rows(base.tokenizer, student, examples, traces)
-        config = replace(self._config, student=base.name)
+        config = replace(self._config, student=base.name, answer_form=form)
+        rows = self._rows(base.tokenizer, student, examples, traces, form)
         folder = TrainingRun(config, self._store).train(rows)
-        tuned_lm = student_lm(folder, dtype=str(base.model.dtype).removeprefix("torch."))
+        dtype = str(base.model.dtype).removeprefix("torch.")
+        grouping = engine.grouping if form == "bundle-intent" else None
+        tuned_lm = student_lm(folder, grouping=grouping, dtype=dtype)
         tuned_lm.launch_kwargs = {"experts": str(folder)}
         report = FinetuneReport(
             gold=sum(bool(example.session.bundles) for example in examples),
@@ -201,23 +220,30 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
         student: BundleGenerator,
         examples: Sequence[Any],
         traces: Sequence[_Lesson],
+        form: AnswerForm,
     ) -> dict[str, list[TrainingRow]]:
         """The training rows of each expert."""
         sessions = [example.session for example in examples]
         gold = [session for session in sessions if session.bundles]
-        shown = shown_knowledge(gold, self._knowledge, self._store)
-        form = self._config.answer_form
+        shown = shown_knowledge(gold, self._knowledge, self._store, form)
         rows: dict[str, list[TrainingRow]] = {name: [] for name in self._config.expert_names}
         for name in rows:
             if name == "thought" and not shown[name].sessions:
                 continue  # Its prompt shows a neighbour with its thought: there is none.
             program = student.deepcopy()
-            program.generate.demos = []
+            program.generate.demos, program.namer.name.demos = [], []
             program.knowledge = seen_by(name, shown[name])
+            if form == "bundle-intent":
+                rows[name] = naming_rows(tokenizer, gold, _naming_prompt(program))
+                continue
             thoughts = shown[name].thoughts
             lessons = [(session, thoughts.get(session.id, "")) for session in gold]
             rows[name] = encode_rows(tokenizer, lessons, written_by([name], form), program.prompt)
-        rows["base"] += encode_rows(tokenizer, traces, form, student.prompt)
+        if form == "bundle-intent":
+            named = [session for session, _ in traces]
+            rows["base"] += naming_rows(tokenizer, named, _naming_prompt(student))
+        else:
+            rows["base"] += encode_rows(tokenizer, traces, form, student.prompt)
         if idle := [name for name, mine in rows.items() if not mine]:
             raise SettingError(
                 f"experts {idle} have nothing to learn in the form {form!r}: "
@@ -225,6 +251,10 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
                 "the config"
             )
         return rows
+
+
+def _naming_prompt(program: BundleGenerator) -> Callable[[Session], Prompt]:
+    return lambda one: program.namer.prompt(one, program.knowledge)
 
 
 def _lesson(session: Session, answer: Any) -> _Lesson:

@@ -48,6 +48,8 @@ def call_all(
     """
     # Not dspy.Parallel: each makes a tqdm bar, though it is not shown, and of bars that sixteen
     # threads made at once one raised a KeyError.
+    if len(values) == 1:
+        return [call(values[0])]
     settings = dspy.settings.copy()
 
     def called(value: _Value) -> _Result:

@@ -8,37 +8,43 @@ from pathlib import Path
 from typing import Any, Self
 
 import dspy
-from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError
+from dspy.utils.exceptions import AdapterParseError
 
 from routedk.artifacts import content_hash
-from routedk.errors import AnswerError
+from routedk.errors import AnswerError, SettingError
 from routedk.files import write_json
+from routedk.programs.grouping.protocol import Grouping
 from routedk.programs.grouping.similar_intents import SimilarIntents
 from routedk.programs.knowledge.compiled import NO_KNOWLEDGE, CompiledKnowledge
+from routedk.programs.naming import NO_ANSWER, BundleNamer
 from routedk.programs.program_file import program_record, read_program
 from routedk.programs.prompting import layout
 from routedk.programs.prompting.answers import ParsedAnswer, read_answer
 from routedk.programs.prompting.bundle_adapter import BundleLayout, layout_demo
+from routedk.programs.prompting.naming import part
 from routedk.programs.prompting.signatures import GenerateBundles
-from routedk.types import Session
-
-# A completion without text, and a prompt too long for the model.
-_NO_ANSWER = (AdapterParseError, ContextWindowExceededError)
+from routedk.types import Answer, Session
 
 
 class BundleGenerator(dspy.Module):  # type: ignore[misc]
     """Generates the bundles of a `Session` with any ``dspy.LM``.
 
+    With a `Grouping`, its own or the one that comes with a student, items are grouped first, and
+    the language model is asked for the intent of each bundle. Without one it states the bundles.
+
     The prediction has ``bundles`` (list of `Bundle`), ``thought``, ``item_intents`` (of each
     item, where the answer names intents and nothing else), ``dropped`` (what the parser did not
     use), ``lone`` (ids of items stated as a bundle of one), ``none`` (the student states that there
-    is no bundle), ``raw`` (the answer as written) and ``error``. An unparsable answer is data: no
+    is no bundle), ``confidence`` (of a grouping; None without one), ``raw`` (the answer as written)
+    and ``error``. An unparsable answer is data: no
     bundles, and ``error`` says why. A failing LM raises.
 
     Args:
         knowledge: Patterns, rules and neighbours for the prompt; none by default.
-        grouping: How bundles are made of an answer that only names each item's intent; by
-            default items with an equal intent are a bundle.
+        grouping: A `Grouping`, or how bundles are made of an answer that names each item's intent
+            (by default items with an equal intent are a bundle); None for the grouping of the
+            language model that is asked, where it has one.
+        why: Whether a student in this process states why, too, where it names bundles.
 
     Attributes:
         trials: What a compilation tried, candidates with their scores; empty before one.
@@ -48,25 +54,61 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
     def __init__(
         self,
         knowledge: CompiledKnowledge = NO_KNOWLEDGE,
-        grouping: SimilarIntents | None = None,
+        grouping: Grouping | SimilarIntents | None = None,
+        *,
+        why: bool = False,
     ) -> None:
-        """A program around one predictor, ``generate``."""
+        """A program around two predictors: ``generate`` states bundles, ``namer.name`` intents."""
         super().__init__()
         self.knowledge = knowledge
         self.grouping = grouping
         self.generate = dspy.Predict(GenerateBundles)
+        self.namer = BundleNamer(why=why)
         self.trials: list[dict[str, Any]] = []
         self.utilization: str | None = None
 
+    def groups_by(self) -> Grouping | None:
+        """What groups the items of a session, with the language model that would be asked now.
+
+        Returns:
+            None where the language model states the bundles.
+
+        Raises:
+            SettingError: The model is a student that was trained to name bundles, and there is no
+                grouping.
+        """
+        if isinstance(self.grouping, SimilarIntents):
+            return None
+        engine = getattr(self.generate.lm or dspy.settings.lm, "engine", None)
+        found: Grouping | None = self.grouping or getattr(engine, "grouping", None)
+        if found is None and getattr(engine, "form", None) == "bundle-intent":
+            raise SettingError(
+                "this student was trained to name bundles, and there is nothing to group items by: "
+                "its folder of experts has no folder 'grouping', and the program no grouping of "
+                "its own (train again, or train with the answer form item-intents)"
+            )
+        return found
+
+    def asked(self) -> Any:
+        """The predictor that would be asked now."""
+        return self.generate if self.groups_by() is None else self.namer.name
+
+    def prompts(self, session: Session) -> list[layout.Prompt]:
+        """All prompts that would be sent for one session: one, or one for each bundle."""
+        if (grouping := self.groups_by()) is None:
+            return [self.prompt(session)]
+        parts = [part(session, bundle) for bundle in grouping.answer(session).bundles]
+        return [self.namer.prompt(one, self.knowledge) for one in parts]
+
     def prompt(self, session: Session) -> layout.Prompt:
-        """The prompt that would be sent for one session."""
+        """The prompt that asks for the bundles of one session."""
         request = self._request(session)
         instructions = str(self.generate.signature.instructions)
         messages = layout.chat_messages(instructions, request["demos"], request)
         return layout.Prompt(tuple(messages), layout.item_lines(session))
 
     def messages(self, session: Session) -> list[layout.Message]:
-        """The chat messages that would be sent for one session."""
+        """The chat messages that ask for the bundles of one session."""
         return list(self.prompt(session).messages)
 
     def _request(self, session: Session) -> dict[str, Any]:
@@ -86,8 +128,9 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         copied = self.__class__.__new__(self.__class__)
         memo[id(self)] = copied
         copied.__setstate__(deepcopy(self.__getstate__(), memo))
-        signature = copied.generate.signature
-        copied.generate.signature = signature.with_instructions(signature.instructions)
+        for predictor in copied.predictors():
+            signature = predictor.signature
+            predictor.signature = signature.with_instructions(signature.instructions)
         return copied
 
     def forward(self, session: Session, config: dict[str, Any] | None = None) -> dspy.Prediction:
@@ -96,7 +139,14 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         Args:
             session: The session; its gold bundles are not looked at.
             config: Options of this call for the LM, e.g. ``{"temperature": 0.7}``.
+
+        Raises:
+            SettingError: As `groups_by`, before anything is asked.
         """
+        if (grouping := self.groups_by()) is not None:
+            answer = grouping.answer(session)
+            named = self.namer(session, answer.bundles, self.knowledge, config)
+            return _of_named(named, answer)
         request = {**self._request(session), "config": config or {}}
         return self._grouped(ask_bundles(self.generate, session, request), session)
 
@@ -104,10 +154,14 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         self, session: Session, config: dict[str, Any] | None = None
     ) -> dspy.Prediction:
         """As `forward`, without blocking."""
+        if (grouping := self.groups_by()) is not None:
+            answer = await asyncio.to_thread(grouping.answer, session)
+            named = await self.namer.acall(session, answer.bundles, self.knowledge, config)
+            return _of_named(named, answer)
         try:
             with dspy.context(adapter=BundleLayout()):
                 answer = await self.generate.acall(**self._request(session), config=config or {})
-        except _NO_ANSWER as error:
+        except NO_ANSWER as error:
             return _unanswered(error)
         return await asyncio.to_thread(
             lambda: self._grouped(_read(answer.bundles, session), session)
@@ -115,7 +169,7 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
 
     def _grouped(self, prediction: dspy.Prediction, session: Session) -> dspy.Prediction:
         """The prediction with its bundles made by the grouping, where there is one."""
-        if self.grouping is not None and prediction.item_intents:
+        if isinstance(self.grouping, SimilarIntents) and prediction.item_intents:
             from routedk.similarity.encoders import default_encoder
 
             named = prediction.item_intents
@@ -124,11 +178,20 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         return prediction
 
     def fingerprint(self) -> str:
-        """A hash of everything that the answers depend on: what `save` writes, without trials."""
-        return content_hash({**program_record(self), "trials": []})
+        """A hash of all that the answers depend on: what `save` writes, without trials, and more.
+
+        A grouping of the language model is not in it: the model's name tells it.
+        """
+        record = {**program_record(self), "trials": []}
+        if self.grouping is not None and not isinstance(self.grouping, SimilarIntents):
+            record["grouping"] = self.grouping.fingerprint()
+        return content_hash(record)
 
     def save(self, path: str | Path) -> None:
-        """Write the program as one JSON file, atomically; see `routedk.programs.program_file`."""
+        """Write the program as one JSON file, atomically; see `routedk.programs.program_file`.
+
+        Neither its LM is in it nor a `Grouping`.
+        """
         write_json(path, program_record(self))
 
     def load(self, path: str | Path) -> None:
@@ -148,10 +211,10 @@ def load_program(path: str | Path) -> BundleGenerator:
             saved under another prompt layout.
     """
     knowledge, saved = read_program(path)
-    program = BundleGenerator(knowledge, saved.grouping)
-    predictor = program.generate
-    predictor.signature = predictor.signature.with_instructions(saved.instruction)
-    predictor.demos = list(saved.demos)
+    program = BundleGenerator(knowledge, saved.grouping, why=saved.naming.why)
+    for predictor, own in ((program.generate, saved), (program.namer.name, saved.naming)):
+        predictor.signature = predictor.signature.with_instructions(own.instruction)
+        predictor.demos = list(own.demos)
     program.trials = list(saved.trials)
     program.utilization = saved.utilization
     return program
@@ -171,7 +234,7 @@ def ask_bundles(predictor: Any, session: Session, request: Mapping[str, Any]) ->
     try:
         with dspy.context(adapter=BundleLayout()):
             answer = predictor(**request)
-    except _NO_ANSWER as error:
+    except NO_ANSWER as error:
         return _unanswered(error)
     return _read(answer.bundles, session)
 
@@ -189,6 +252,15 @@ def _unanswered(error: Exception) -> dspy.Prediction:
     return _prediction(ParsedAnswer(), "", str(error))
 
 
-def _prediction(read: ParsedAnswer, raw: str, error: str | None) -> dspy.Prediction:
+def _prediction(
+    read: ParsedAnswer, raw: str, error: str | None, confidence: float | None = None
+) -> dspy.Prediction:
     found = {field.name: getattr(read, field.name) for field in fields(read)}
-    return dspy.Prediction(**{**found, "bundles": list(read.bundles)}, raw=raw, error=error)
+    told = {"bundles": list(read.bundles), "confidence": confidence}
+    return dspy.Prediction(**{**found, **told}, raw=raw, error=error)
+
+
+def _of_named(named: dspy.Prediction, grouped: Answer) -> dspy.Prediction:
+    """The prediction of bundles that were grouped first, then named."""
+    read = ParsedAnswer(bundles=tuple(named.bundles), none=not named.bundles)
+    return _prediction(read, named.raw, None, grouped.confidence)

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue, TypeAdapter
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, TypeAdapter
 
 from routedk.data.records import session_from_record, session_to_record
 from routedk.data.validation import checked
@@ -13,9 +13,10 @@ from routedk.files import read_json
 from routedk.programs.grouping.similar_intents import SimilarIntents
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.knowledge.utilization import UtilizationName
-from routedk.programs.prompting.bundle_adapter import layout_demo
+from routedk.programs.prompting.bundle_adapter import layout_demo, naming_demo
 from routedk.programs.prompting.context import NeighbourStyle
 from routedk.programs.prompting.layout import layout_hash
+from routedk.programs.prompting.naming import naming_hash, naming_instruction
 from routedk.programs.prompting.signatures import GenerateBundles
 from routedk.types import Item, Pattern, Session
 
@@ -49,6 +50,17 @@ class _Knowledge(BaseModel):
     thoughts: dict[str, str]
 
 
+class SavedNaming(BaseModel):
+    """How a program asks for the intent of one bundle."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    layout: str = Field(default_factory=naming_hash)
+    instruction: str = Field(default_factory=naming_instruction)
+    demos: list[dict[str, str]] = []
+    why: bool = False
+
+
 class SavedProgram(BaseModel):
     """The content of a program's file."""
 
@@ -61,6 +73,7 @@ class SavedProgram(BaseModel):
     instruction: str
     demos: list[dict[str, str]]
     knowledge: _Knowledge
+    naming: SavedNaming = Field(default_factory=SavedNaming)
     grouping: SimilarIntents | None
     trials: list[dict[str, JsonValue]]
     utilization: UtilizationName | None = None
@@ -69,11 +82,14 @@ class SavedProgram(BaseModel):
 def program_record(program: "BundleGenerator") -> dict[str, Any]:
     """A program as JSON.
 
-    In it are its knowledge, instruction, demos and trials; never its LM. Training sessions and
-    thoughts that it does not show are left out, and so are the sessions behind its patterns.
+    In it are its knowledge, instructions, demos and trials; never its LM or a `Grouping`. Training
+    sessions and thoughts that it does not show are left out, and so are the sessions behind its
+    patterns.
     """
-    signature = program.generate.signature
+    signature, namer = program.generate.signature, program.namer
     demos = filter(None, map(layout_demo, program.generate.demos))
+    named = filter(None, map(naming_demo, namer.name.demos))
+    grouping = program.grouping if isinstance(program.grouping, SimilarIntents) else None
     return {
         "kind": "routedk.program",
         "schema_version": 1,
@@ -82,7 +98,13 @@ def program_record(program: "BundleGenerator") -> dict[str, Any]:
         "instruction": signature.instructions,
         "demos": [{name: text for name, text in demo.items() if text} for demo in demos],
         "knowledge": _knowledge_record(program.knowledge),
-        "grouping": None if program.grouping is None else asdict(program.grouping),
+        "naming": {
+            "layout": naming_hash(),
+            "instruction": namer.name.signature.instructions,
+            "demos": list(named),
+            "why": namer.why,
+        },
+        "grouping": None if grouping is None else asdict(grouping),
         "trials": program.trials,
         "utilization": program.utilization,
     }
@@ -133,6 +155,11 @@ def read_program(path: str | Path) -> tuple[CompiledKnowledge, SavedProgram]:
 def _check_rendering(saved: SavedProgram, path: str | Path) -> None:
     # Programs from before there were patterns have no field for them.
     asked, fields = {*saved.fields, "patterns"}, set(GenerateBundles.fields)
+    if saved.naming.layout != naming_hash():
+        raise ArtifactError(
+            f"{path}: compiled under naming layout {saved.naming.layout}, this version has "
+            f"{naming_hash()} ({_REMEDY})"
+        )
     layout = _RENDERED_BY.get(saved.layout, saved.layout)
     if (asked, layout) != (fields, layout_hash()):
         raise ArtifactError(

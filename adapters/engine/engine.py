@@ -5,6 +5,7 @@ import hashlib
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, Self, get_args
 
@@ -17,16 +18,19 @@ from routedk.adapters.engine.generator import Generator
 from routedk.adapters.engine.grammar import BundleList, ItemIntent
 from routedk.adapters.engine.writing import Branch, Writing
 from routedk.adapters.experts.routed import RoutedStudent
+from routedk.adapters.experts.routing_file import GROUPING_FOLDER
 from routedk.adapters.prompts import EncodedPrompt, encode_prompt
 from routedk.adapters.student import DEFAULT_STUDENT, Student, chosen_student, load_student
 from routedk.adapters.training import examples
 from routedk.errors import SettingError
-from routedk.programs.prompting import layout
-from routedk.programs.prompting.asked import asked_items
+from routedk.programs.grouping.protocol import Grouping
+from routedk.programs.prompting import layout, naming
+from routedk.programs.prompting.asked import asked_now
 from routedk.programs.prompting.item_intents import render_item_intents, split_intents
 
 _FREE_TOKENS = 256
 _INTENT_TOKENS = 12
+_WHY_TOKENS, _WHY_CHARACTERS = 40, 160
 _TOKENS_PER_ITEM = 8
 
 
@@ -66,9 +70,12 @@ class StudentEngine(Unsaved):
 
     Args:
         student: A routed student, or a plain one.
-        form: What a request about a session is answered with: ``bundles`` (lines of numbers and
-            intents), ``thought, then bundles`` (the same, a thought may stand before them) or
-            ``item-intents`` (a thought that names each item's intents).
+        form: What a request for the bundles of a session is answered with: ``bundles`` (lines of
+            numbers and intents), ``thought, then bundles`` (the same, a thought may stand before
+            them) or ``item-intents`` (a thought that names each item's intents). A student trained
+            for ``bundle-intent`` is to be asked for the intents of bundles only. Every student
+            answers such requests.
+        grouping: What groups items where a program has no grouping of its own.
         max_batch: Most requests computed together.
         max_queue: Most requests under way. Further ones wait: threads are blocked, tasks
             suspended.
@@ -82,12 +89,14 @@ class StudentEngine(Unsaved):
         student: RoutedStudent | Student,
         *,
         form: examples.Writes = "bundles",
+        grouping: Grouping | None = None,
         max_batch: int = 16,
         max_queue: int = 1024,
     ) -> None:
         if form not in get_args(examples.Writes):
             raise SettingError(f"answer form {form!r}: allowed are {get_args(examples.Writes)}")
         self.form = form
+        self.grouping = grouping
         self.generator = Generator(student)
         self.batcher = Batcher(self.generator.write, max_batch, max_queue)
         config = self.generator.base.model.config
@@ -107,8 +116,8 @@ class StudentEngine(Unsaved):
 
     def job(self, request: Request) -> Writing:
         """Make the writing that a request asks for, about the items being asked about now."""
-        config, items = request.config, asked_items()
-        prompt = self._encode(_messages_of(request), items)
+        config, asked = request.config, asked_now()
+        prompt = self._encode(_messages_of(request), asked.lines)
         room = self._window - len(prompt.ids)
         job = Writing(
             prompt=prompt,
@@ -117,17 +126,27 @@ class StudentEngine(Unsaved):
             top_p=1.0 if config.top_p is None else config.top_p,
             seed=config.seed,
         )
-        if not items:
+        if not asked.lines:
             return job
-        if self.form != "item-intents":
-            grammar = BundleList(len(items), thinks=self.form == examples.THOUGHT_FIRST)
-            return replace(job, grammar=grammar, limit=_TOKENS_PER_ITEM * (len(items) + 2))
-        heads = tuple(examples.encode_head(self.generator.tokenizer, line) for line in items)
-        return replace(job, heads=heads, grammar=ItemIntent(), limit=_INTENT_TOKENS)
+        encode, count = partial(examples.encode_head, self.generator.tokenizer), len(asked.lines)
+        if asked.heads:
+            heads = tuple(map(encode, asked.heads))
+            if naming.WHY_HEAD not in asked.heads:
+                return replace(job, heads=heads, grammar=ItemIntent(), limit=_INTENT_TOKENS)
+            grammar = ItemIntent(_WHY_CHARACTERS)
+            return replace(job, heads=heads, grammar=grammar, limit=_WHY_TOKENS)
+        if self.form == "item-intents":
+            heads = tuple(encode(f"{line} |") for line in asked.lines)
+            return replace(job, heads=heads, grammar=ItemIntent(), limit=_INTENT_TOKENS)
+        listed = BundleList(count, thinks=self.form == examples.THOUGHT_FIRST)
+        return replace(job, grammar=listed, limit=_TOKENS_PER_ITEM * (count + 2))
 
     def respond(self, request: Request, job: Writing, written: list[Branch]) -> Response:
         """Turn what was written for a request into DSPy's response."""
-        if isinstance(job.grammar, ItemIntent):
+        if heads := asked_now().heads:
+            named = zip(heads, written, strict=True)
+            text = "\n".join(f"{head} {branch.text.strip()}" for head, branch in named)
+        elif isinstance(job.grammar, ItemIntent):
             intents = [split_intents(branch.text) for branch in written]
             text = f"{layout.THOUGHT_PREFIX} {render_item_intents(intents)}"
         else:
@@ -195,12 +214,13 @@ def _messages_of(request: Request) -> list[layout.Message]:
 def engine_lm(engine: StudentEngine) -> dspy.LM:
     """Make a ``dspy.LM`` over an engine, with DSPy's cache off.
 
-    Its name holds a hash of weights, precision, routing and answer form: all that an answer
-    depends on besides the request.
+    Its name holds a hash of weights, precision, routing, answer form and grouping: all that an
+    answer depends on besides the request.
     """
     base, routed = engine.generator.base, engine.generator.routed
     routing = "" if routed is None else routed.fingerprint()
-    what = (base.fingerprint, base.model.dtype, engine.form, routing)
+    grouping = "" if engine.grouping is None else engine.grouping.fingerprint()
+    what = (base.fingerprint, base.model.dtype, engine.form, routing, grouping)
     digest = hashlib.sha256(":".join(map(str, what)).encode()).hexdigest()
     return dspy.LM(
         f"local/routedk-{digest[:16]}",
@@ -217,6 +237,7 @@ def student_lm(
     *,
     fusion: str | None = None,
     form: examples.Writes | None = None,
+    grouping: Grouping | None = None,
     dtype: str | None = None,
     max_batch: int = 16,
     max_queue: int = 1024,
@@ -230,6 +251,7 @@ def student_lm(
         fusion: Another fusion than the one saved with the experts.
         form: Another answer form than the one the experts were trained to write, which
             ``routing.json`` says.
+        grouping: Another grouping than the one saved with experts that name bundles.
         dtype: Of the student's weights and products, see `load_student`.
         max_batch: Most requests computed together.
         max_queue: Most requests under way, see `StudentEngine`.
@@ -241,7 +263,18 @@ def student_lm(
     else:
         base = load_student(student, dtype=dtype) if student else None
         loaded = RoutedStudent.load(experts, fusion=fusion, student=base, dtype=dtype)
-        trained = loaded.training.get("answer_form", examples.DEFAULT_FORM)
+        trained = loaded.training.get("answer_form", examples.FORMER_FORM)
         form = form or examples.written_by(loaded.settings.experts, trained)
-    engine = StudentEngine(loaded, form=form or "bundles", max_batch=max_batch, max_queue=max_queue)
+        folder = Path(experts) / GROUPING_FOLDER
+        if grouping is None and form == "bundle-intent" and folder.is_dir():
+            from routedk.programs.grouping.encoder import EncoderGrouping
+
+            grouping = EncoderGrouping.load(folder)
+    engine = StudentEngine(
+        loaded,
+        form=form or "bundles",
+        grouping=grouping,
+        max_batch=max_batch,
+        max_queue=max_queue,
+    )
     return engine_lm(engine)

@@ -40,7 +40,13 @@ class FreeText(NamedTuple):
 
 @dataclass(frozen=True)
 class ItemIntent:
-    """The rest of an item's line: a space, then its intents."""
+    """The rest of a line: a space, then an item's intents, or a bundle's intent or reason.
+
+    Args:
+        most: Characters at most, the space included.
+    """
+
+    most: int = ITEM_INTENT_CHARACTERS
 
     def begins(self, text: str) -> bool:
         """Whether some answer begins with this text."""
@@ -52,7 +58,7 @@ class ItemIntent:
 
     def free_text(self, text: str) -> FreeText:
         """The ordinary text that this beginning ends in."""
-        return FreeText(text, ITEM_INTENT_CHARACTERS)
+        return FreeText(text, self.most)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from routedk.files import read_json, write_json
 
 SCHEMA = 2
 ROUTING_FILE = "routing.json"
+GROUPING_FOLDER = "grouping"
 ROUTER_FILE = "router.safetensors"
 # The name of the router's input in files from before there was a choice.
 _FORMER_INPUT = "mean input embedding of the session's tokens"
@@ -72,7 +73,7 @@ class _Training(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
-    answer_form: Literal["item-intents", "bundles"] = "item-intents"
+    answer_form: Literal["bundle-intent", "item-intents", "bundles"] = "item-intents"
     utilization: str | None = None
 
 

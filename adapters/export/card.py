@@ -6,7 +6,7 @@ from pathlib import Path
 from string import Template
 
 from routedk.adapters.experts.routed import RoutedStudent
-from routedk.adapters.training.examples import DEFAULT_FORM
+from routedk.adapters.training.examples import FORMER_FORM
 
 # What vLLM allows for --max-lora-rank (its LoRAConfig), from 8 on.
 SERVER_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
@@ -64,7 +64,7 @@ def write_card(
         f"rank {settings.r}, alpha {settings.lora_alpha}, decoder layers from "
         f"{routed.first_layer} on"
     )
-    form = routed.training.get("answer_form", DEFAULT_FORM)
+    form = routed.training.get("answer_form", FORMER_FORM)
     card = Template((_TEXTS / "card.md").read_text(encoding="utf-8")).substitute(
         base_model="" if local else f"base_model: {json.dumps(base)}\n",
         library="transformers" if rank is None else "peft",

@@ -1,5 +1,11 @@
 """Training rows: the prompt that each expert sees and the answer that it learns to write.
 
+In the default form, `bundle-intent`, there is a row for each labelled bundle: its titles are the
+prompt, and its intent and why it is a bundle, where that is known, are two completions that do
+not see each other. The rule expert's prompts have the rules nearest to the bundle, the thought
+expert's the nearest bundle of another training session with its intent and why. In the other forms
+there is a row for each session:
+
 | expert  | in its prompt with the session   | `item-intents` | `bundles`             |
 |---------|----------------------------------|----------------|-----------------------|
 | base    | nothing                          | item intents   | bundles               |
@@ -16,7 +22,7 @@ spoil each other's answers.
 *Bundles* are the lines of the gold answer, ``1 3 4 | coffee brewing``, as one completion; the
 thought expert writes the session's thought on a line before them.
 
-That in the default form the knowledge stands in the context and not in the target is one reading
+That but for `bundles` the knowledge stands in the context and not in the target is one reading
 of RouteDK (arXiv 2508.17250), whose text was not available, and that the thought expert writes the
 thought itself is another: both are assumptions.
 """
@@ -27,7 +33,11 @@ from typing import Literal
 
 from routedk.adapters.prompts import EncodedPrompt, Tokenizer, encode_prompt, end_of_turn
 from routedk.programs.knowledge.compiled import CompiledKnowledge
-from routedk.programs.prompting.item_intents import read_item_intents, render_intents
+from routedk.programs.prompting.item_intents import (
+    clean_intent,
+    read_item_intents,
+    render_intents,
+)
 from routedk.programs.prompting.layout import (
     Prompt,
     assistant_content,
@@ -35,11 +45,19 @@ from routedk.programs.prompting.layout import (
     item_lines,
     render_answer,
 )
+from routedk.programs.prompting.naming import (
+    INTENT_HEAD,
+    WHY_HEAD,
+    build_naming_prompt,
+    clean_why,
+    labelled_parts,
+)
 from routedk.types import Session
 
-AnswerForm = Literal["item-intents", "bundles"]
-Writes = Literal["item-intents", "bundles", "thought, then bundles"]
-DEFAULT_FORM: AnswerForm = "item-intents"
+AnswerForm = Literal["bundle-intent", "item-intents", "bundles"]
+Writes = Literal["bundle-intent", "item-intents", "bundles", "thought, then bundles"]
+# Of experts whose folder does not say.
+FORMER_FORM: AnswerForm = "item-intents"
 THOUGHT_FIRST: Writes = "thought, then bundles"
 
 # Token ids of a completion, the end of turn included, and how many at its beginning are given.
@@ -81,18 +99,23 @@ def training_rows(
     sessions: Sequence[Session],
     knowledge: CompiledKnowledge,
     expert: str,
-    form: AnswerForm = DEFAULT_FORM,
+    form: AnswerForm,
 ) -> list[TrainingRow]:
-    """One row per session; left out where there is nothing to learn from it.
+    """One row per session, or per bundle; left out where there is nothing to learn from it.
 
     Args:
         tokenizer: The student's.
-        sessions: Training sessions, with gold.
+        sessions: Training sessions with the bundles to learn.
         knowledge: Of which the expert sees its part; its thoughts are what is learned.
         expert: Its name: base, rule or thought.
         form: What it learns to write.
     """
     seen = seen_by(expert, knowledge)
+    if form == "bundle-intent":
+        known = seen.of_bundles
+        return naming_rows(
+            tokenizer, sessions, lambda one: build_naming_prompt(one, known.context(one))
+        )
     lessons = [(session, knowledge.thoughts.get(session.id, "")) for session in sessions]
     return encode_rows(
         tokenizer,
@@ -126,6 +149,27 @@ def encode_rows(
     return rows
 
 
+def naming_rows(
+    tokenizer: Tokenizer, sessions: Iterable[Session], prompt: Callable[[Session], Prompt]
+) -> list[TrainingRow]:
+    """One row per labelled bundle; left out where its intent is junk, see `is_label`.
+
+    Args:
+        tokenizer: The student's.
+        sessions: With the bundles to learn.
+        prompt: Of a `part`.
+    """
+    rows = []
+    for one in labelled_parts(sessions):
+        asked = prompt(one)
+        encoded = encode_prompt(tokenizer, asked.messages, asked.items)
+        (bundle,) = one.bundles or ()
+        named = [(INTENT_HEAD, clean_intent(bundle.intent)), (WHY_HEAD, clean_why(bundle.why))]
+        lines = [_encode_line(tokenizer, head, text) for head, text in named if text]
+        rows.append(TrainingRow(encoded, tuple(lines)))
+    return rows
+
+
 def encode_target(
     tokenizer: Tokenizer, session: Session, thought: str, writes: Writes
 ) -> tuple[Line, ...]:
@@ -150,17 +194,19 @@ def encode_target(
 
 def _encode_lines(tokenizer: Tokenizer, session: Session, thought: str) -> tuple[Line, ...]:
     """The lines of a session's item thought; items without an intent have none."""
-    end = end_of_turn(tokenizer)
-    lines = []
     shown = item_lines(session)
-    for line, mine in zip(shown, read_item_intents(thought, len(shown)), strict=True):
-        if mine:
-            given = encode_head(tokenizer, line)
-            intent = tokenizer(f" {render_intents(mine)}", add_special_tokens=False)["input_ids"]
-            lines.append(((*given, *intent, end), len(given)))
-    return tuple(lines)
+    named = zip(shown, read_item_intents(thought, len(shown)), strict=True)
+    return tuple(
+        _encode_line(tokenizer, f"{line} |", render_intents(mine)) for line, mine in named if mine
+    )
 
 
-def encode_head(tokenizer: Tokenizer, line: str) -> tuple[int, ...]:
-    """The beginning of a line of the item thought: the item's line of the prompt and a bar."""
-    return tuple(tokenizer(f"{line} |", add_special_tokens=False)["input_ids"])
+def _encode_line(tokenizer: Tokenizer, head: str, text: str) -> Line:
+    given = encode_head(tokenizer, head)
+    learnt = tokenizer(f" {text}", add_special_tokens=False)["input_ids"]
+    return (*given, *learnt, end_of_turn(tokenizer)), len(given)
+
+
+def encode_head(tokenizer: Tokenizer, head: str) -> tuple[int, ...]:
+    """The given beginning of a line: the item's line of the prompt and a bar, or ``intent:``."""
+    return tuple(tokenizer(head, add_special_tokens=False)["input_ids"])

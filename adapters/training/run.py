@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.experts.router import ROUTERS, make_fusion
 from routedk.adapters.experts.routing_file import (
+    GROUPING_FOLDER,
     ROUTER_FILE,
     ExpertSettings,
     read_routing,
@@ -32,12 +33,12 @@ from routedk.adapters.student import (
     load_tokenizer,
 )
 from routedk.adapters.training.curves import plot_losses
-from routedk.adapters.training.examples import AnswerForm, TrainingRow, training_rows
+from routedk.adapters.training.examples import FORMER_FORM, AnswerForm, TrainingRow, training_rows
 from routedk.adapters.training.fit import RECORD_FILE, fit
 from routedk.adapters.training.processes import is_main, join, obtain_together, place
 from routedk.adapters.training.stage import Stage, expert_stage, router_stage
 from routedk.artifacts import Artifact, ArtifactStore, Recipe, content_hash
-from routedk.errors import ArtifactError, SettingError
+from routedk.errors import ArtifactError, DataError, SettingError
 from routedk.files import read_json, write_jsonl_records
 from routedk.programs.grouping.encoder import RECORD
 from routedk.programs.knowledge.compiled import CompiledKnowledge
@@ -49,8 +50,6 @@ if TYPE_CHECKING:
 
 # A student trained to write these groups items itself.
 GENERATIVE_FORMS: tuple[str, ...] = ("item-intents", "bundles")
-GROUPING = "grouping"
-"""The folder of the grouping in a folder of experts."""
 
 
 class TrainingRun:
@@ -78,7 +77,7 @@ class TrainingRun:
             self.name = named or document["student"]["name"]
             wanted = document["student"]["fingerprint"]
             self.shape = replace(settings_of(document), router_input=config.router_input)
-            self.form = (document.get("training") or {}).get("answer_form", self.form)
+            self.form = (document.get("training") or {}).get("answer_form", FORMER_FORM)
         folder = find_student(self.name, wanted=wanted)
         self.tokenizer = load_tokenizer(folder)
         self.fingerprint = fingerprint(folder)
@@ -101,16 +100,23 @@ class TrainingRun:
 
         Raises:
             SettingError: The thought expert has no thought to see.
+            DataError: No label has an intent that can be learned.
         """
         if "thought" in self.shape.experts and not shown["thought"].sessions:
             raise SettingError(
                 "no training session has a thought: distill thoughts from them first, or leave the "
                 "thought expert out"
             )
-        return {
+        rows = {
             name: training_rows(self.tokenizer, sessions, shown[name], name, self.form)
             for name in self.shape.experts
         }
+        if self.form == "bundle-intent" and not any(rows.values()):
+            raise DataError(
+                "no bundle of a training session has an intent of 3 letters to 8 words",
+                hint="give their intents, or train with the answer form bundles",
+            )
+        return rows
 
     def train(
         self, rows: Mapping[str, Sequence[TrainingRow]], labelled: Sequence[Labelled] = ()
@@ -162,7 +168,7 @@ class TrainingRun:
             if is_main():
                 self._write(out, folders, stages)
                 if grouping is not None:
-                    shutil.copytree(grouping, out / GROUPING)
+                    shutil.copytree(grouping, out / GROUPING_FOLDER)
 
         return obtain_together(self.store, recipe, make).folder
 
@@ -171,7 +177,7 @@ class TrainingRun:
         if not labelled or self.form in GENERATIVE_FORMS:
             return None
         if self.config.experts is not None:
-            given = Path(self.config.experts) / GROUPING
+            given = Path(self.config.experts) / GROUPING_FOLDER
             return given if given.is_dir() else None
         settings = PairSettings(
             encoder=self.config.encoder,

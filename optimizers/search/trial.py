@@ -134,6 +134,7 @@ class TrialRunner:
 
     def _trained(self, settings: TrialSettings, knowledge: KnowledgeBase) -> Path:
         config: Any = {
+            "answer_form": "item-intents",
             "expert_names": settings.experts,
             "fusion": settings.fusion,
             "r": settings.r,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, TypeVar
 
 from routedk.checks import check_choices, check_least
@@ -10,6 +10,7 @@ from routedk.errors import SettingError
 from routedk.programs.knowledge.neighbours import Retriever, check_retriever, titles
 from routedk.programs.prompting.context import Neighbour, NeighbourStyle, PromptContext
 from routedk.programs.prompting.layout import render_pattern
+from routedk.programs.prompting.naming import labelled_parts
 from routedk.similarity.words import WordIndex
 from routedk.types import Pattern, Session
 
@@ -27,7 +28,8 @@ class CompiledKnowledge:
         rules_shown: How many of them are shown, at least 1, those nearest to the session in
             words, the nearest last; None shows all, in their order.
         k: Number of nearest training sessions shown, at least 0.
-        sessions: Training sessions with gold, the neighbours are among them; ids distinct.
+        sessions: Training sessions with gold, the neighbours are among them; one may be there
+            once with each of its labels.
         thoughts: Thought of a training session by its id.
         show_thoughts: Neighbours are shown with their thoughts.
         style: How neighbours are shown, ``demos`` or ``blocks``.
@@ -82,6 +84,11 @@ class CompiledKnowledge:
         thoughts = {name: text for name, text in self.thoughts.items() if name not in gone}
         return replace(self, k=self.k if left else 0, sessions=left, thoughts=thoughts)
 
+    @cached_property
+    def of_bundles(self) -> "BundleKnowledge":
+        """What is shown of it where one bundle is to be named."""
+        return BundleKnowledge(self)
+
     def context(self, session: Session) -> PromptContext:
         """The knowledge to show for one session; the nearest neighbour is shown last."""
         found = self._retriever.nearest(session, self.k) if self._retriever else []
@@ -95,6 +102,36 @@ class CompiledKnowledge:
                 for other in reversed(found)
             ),
             style=self.style,
+        )
+
+
+class BundleKnowledge:
+    """The part of a program's knowledge that is shown where one bundle is to be named.
+
+    Rules stay; a neighbour is a labelled bundle of another session, shown with why it is one where
+    neighbours are shown with their thoughts.
+
+    Args:
+        knowledge: Of the program.
+    """
+
+    def __init__(self, knowledge: CompiledKnowledge) -> None:
+        self._knowledge = knowledge
+        parts = labelled_parts(knowledge.sessions) if knowledge.k else []
+        if not knowledge.show_thoughts:
+            parts = [
+                replace(one, bundles=tuple(replace(b, why="") for b in one.bundles or ()))
+                for one in parts
+            ]
+        self._retriever = _shared_retriever(knowledge.retriever, tuple(parts)) if parts else None
+
+    def context(self, session: Session) -> PromptContext:
+        """The knowledge to show for one `part`; the nearest neighbour is shown last."""
+        known = self._knowledge
+        found = self._retriever.nearest(session, known.k) if self._retriever else []
+        return PromptContext(
+            rules=_nearest(known.rules, known.rules, session, known.rules_shown),
+            neighbours=tuple(Neighbour(session=other) for other in reversed(found)),
         )
 
 
@@ -113,7 +150,7 @@ def _word_index(lines: tuple[str, ...]) -> WordIndex:
     return WordIndex(lines, ngrams=2)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _shared_retriever(name: str, sessions: tuple[Session, ...]) -> Retriever:
     """The candidates of one compilation share it."""
     return Retriever(name, sessions)

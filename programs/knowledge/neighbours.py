@@ -1,5 +1,6 @@
 """Finding the training sessions nearest to a session."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from heapq import nsmallest
 from typing import Any
@@ -25,19 +26,17 @@ class Retriever:
 
     Args:
         name: ``tfidf``, ``minilm``, or the name or folder of a sentence-transformers model.
-        sessions: Training sessions, ids distinct.
+        sessions: Training sessions, or parts of them: several may have the same id.
 
     Raises:
-        SettingError: There is no such model, it cannot be loaded, or two sessions have the same
-            id.
+        SettingError: There is no such model, or it cannot be loaded.
     """
 
     def __init__(self, name: str, sessions: Sequence[Session]) -> None:
         """Index the titles."""
         check_retriever(name)
         self._sessions = sorted(sessions, key=lambda session: session.id)
-        if len({session.id for session in self._sessions}) != len(self._sessions):
-            raise SettingError("two training sessions have the same id")
+        self._times = Counter(session.id for session in self._sessions)
         if name == TFIDF:
             self._similarities = _by_words(self._sessions)
         else:
@@ -61,8 +60,9 @@ class Retriever:
             return []
         scores = self._similarities(session)
         places = range(len(self._sessions))
-        # One more than asked for: the session itself may be among them.
-        found = nsmallest(k + 1, places, key=lambda place: (-scores[place], place))
+        # More than asked for: the session itself may be among them.
+        most = k + self._times[session.id]
+        found = nsmallest(most, places, key=lambda place: (-scores[place], place))
         others = (self._sessions[place] for place in found)
         return [other for other in others if other.id != session.id][:k]
 

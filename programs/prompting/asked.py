@@ -1,30 +1,43 @@
-"""The items of the session that a language model is being asked about, apart from the prompt.
+"""What a language model is being asked about, apart from the prompt.
 
-An engine that decodes line by line needs them, and a prompt is text: `BundleLayout` announces them
-around each call, and the engine reads them on the caller's thread or task.
+An engine that decodes line by line needs to know, and a prompt is text: a layout announces it
+around each call, and the engine reads it on the caller's thread or task.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 
-_ITEMS: ContextVar[tuple[str, ...]] = ContextVar("asked_items", default=())
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The items that a request is about, and the answer that it wants.
+
+    Args:
+        lines: The items' lines, as they stand in the last message; none outside a request about
+            items.
+        heads: The beginnings of the answer's lines, where each is a completion of its own; none
+            where an answer states bundles of the items.
+    """
+
+    lines: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ()
+
+
+_ASKED: ContextVar[Asked] = ContextVar("asked", default=Asked())  # noqa: B039 -- it is frozen
 
 
 @contextmanager
-def asking(items: tuple[str, ...]) -> Iterator[None]:
-    """Announce the session's items to the engine for the calls within the block.
-
-    Args:
-        items: The session's numbered lines, as `Prompt.items` has them.
-    """
-    token = _ITEMS.set(items)
+def asking(asked: Asked) -> Iterator[None]:
+    """Announce to the engine what the calls within the block are about."""
+    token = _ASKED.set(asked)
     try:
         yield
     finally:
-        _ITEMS.reset(token)
+        _ASKED.reset(token)
 
 
-def asked_items() -> tuple[str, ...]:
-    """The item lines of the session being asked about; empty outside a request for bundles."""
-    return _ITEMS.get()
+def asked_now() -> Asked:
+    """What the language model is being asked about; empty outside a request about items."""
+    return _ASKED.get()

@@ -1,13 +1,13 @@
-"""The layout as a ``dspy.Adapter``: DSPy sends what `routedk.programs.prompting.layout` makes."""
+"""The layouts as ``dspy.Adapter``: DSPy sends what `routedk.programs.prompting.layout` makes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dspy
 
-from routedk.programs.prompting import layout
-from routedk.programs.prompting.asked import asking
-from routedk.programs.prompting.signatures import GenerateBundles
+from routedk.programs.prompting import layout, naming
+from routedk.programs.prompting.asked import Asked, asking
+from routedk.programs.prompting.signatures import GenerateBundles, NameBundle
 from routedk.types import Session
 
 
@@ -17,7 +17,7 @@ class BundleLayout(dspy.ChatAdapter):  # type: ignore[misc]  # DSPy is untyped h
     Patterns and rules stand in the system message of the request, similar sessions and items in
     the user message; demos are complete user and assistant turns. A completion is not
     parsed here: whether it is valid depends on its session, which an adapter does not know (see
-    `read_answer`). The session's items are announced to the engine (see `asked_items`).
+    `read_answer`). The session's items are announced to the engine (see `asked_now`).
     """
 
     def __init__(self) -> None:
@@ -26,13 +26,17 @@ class BundleLayout(dspy.ChatAdapter):  # type: ignore[misc]  # DSPy is untyped h
 
     def __call__(self, lm: Any, lm_kwargs: Any, signature: Any, demos: Any, inputs: Any) -> Any:
         """Ask the language model, announcing its session's items."""
-        with asking(_items(inputs)):
+        with asking(self.asked(inputs)):
             return super().__call__(lm, lm_kwargs, signature, demos, inputs)
 
     async def acall(self, lm: Any, lm_kwargs: Any, signature: Any, demos: Any, inputs: Any) -> Any:
         """As `__call__`, without blocking."""
-        with asking(_items(inputs)):
+        with asking(self.asked(inputs)):
             return await super().acall(lm, lm_kwargs, signature, demos, inputs)
+
+    def asked(self, inputs: Mapping[str, Any]) -> Asked:
+        """What a request with these inputs is about."""
+        return Asked(_lines(inputs.get("session")))
 
     def format(
         self, signature: Any, demos: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]
@@ -50,18 +54,53 @@ class BundleLayout(dspy.ChatAdapter):  # type: ignore[misc]  # DSPy is untyped h
         return layout.assistant_content(outputs.get("bundles") or "", outputs.get("thought") or "")
 
     def format_finetune_data(self, signature: Any, demos: Any, inputs: Any, outputs: Any) -> Any:
-        """DSPy's training data: the messages, and the session's numbered lines as ``items``."""
+        """DSPy's training data: the messages, and the lines that they ask about as ``items``."""
         data = super().format_finetune_data(signature, demos, inputs, outputs)
-        return {**data, "items": list(_items(inputs))}
+        return {**data, "items": list(self.asked(inputs).lines)}
 
     def parse(self, signature: Any, completion: str) -> dict[str, str]:
         """The whole completion as ``bundles``; never fails."""
         return {"thought": "", "bundles": completion.strip()}
 
 
-def _items(inputs: Mapping[str, Any]) -> tuple[str, ...]:
-    lines = str(inputs.get("session") or "")
-    return tuple(lines.split("\n")) if lines else ()
+class NameLayout(BundleLayout):
+    """Renders ``NameBundle``, or a signature with its field names; items are announced as well.
+
+    Args:
+        why: Whether the engine is to state why, too.
+    """
+
+    def __init__(self, *, why: bool = False) -> None:
+        super().__init__()
+        self._heads = (naming.INTENT_HEAD, naming.WHY_HEAD) if why else (naming.INTENT_HEAD,)
+
+    def asked(self, inputs: Mapping[str, Any]) -> Asked:
+        """What a request with these inputs is about."""
+        return Asked(_lines(inputs.get("titles")), self._heads)
+
+    def format(
+        self, signature: Any, demos: Sequence[Mapping[str, Any]], inputs: Mapping[str, Any]
+    ) -> list[layout.Message]:
+        """All messages of one request."""
+        return naming.naming_messages(str(signature.instructions), demos, inputs)
+
+    def format_assistant_message_content(
+        self,
+        signature: Any,
+        outputs: Mapping[str, Any],
+        missing_field_message: str | None = None,
+    ) -> str:
+        """The assistant message: the intent, and why."""
+        return naming.render_name(outputs.get("intent") or "", outputs.get("why") or "")
+
+    def parse(self, signature: Any, completion: str) -> dict[str, str]:
+        """The intent and why, empty where the completion does not say; never fails."""
+        intent, why = naming.read_name(completion)
+        return {"intent": intent, "why": why}
+
+
+def _lines(text: object) -> tuple[str, ...]:
+    return tuple(str(text).split("\n")) if text else ()
 
 
 def layout_demo(demo: Mapping[str, Any]) -> dict[str, str] | None:
@@ -86,3 +125,13 @@ def layout_demo(demo: Mapping[str, Any]) -> dict[str, str] | None:
     if not found["session"] or not (found["bundles"] or found["thought"]):
         return None
     return {name: "" if value is None else str(value) for name, value in found.items()}
+
+
+def naming_demo(demo: Mapping[str, Any]) -> dict[str, str] | None:
+    """A demo with a text for every field of `NameBundle`; None where it names nothing.
+
+    Args:
+        demo: A ``dspy.Example`` or a mapping.
+    """
+    found = {name: str(demo.get(name) or "") for name in NameBundle.fields}
+    return found if found["titles"] and found["intent"] else None

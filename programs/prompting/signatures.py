@@ -1,12 +1,13 @@
-"""The question a student is asked, as a DSPy signature.
+"""The questions a student is asked, as DSPy signatures.
 
-Its instruction stands in ``generate.txt`` next to this module, so that code that must not import
-dspy reads the same text.
+Their instructions stand in ``generate.txt`` and ``name.txt`` next to this module, so that code that
+must not import dspy reads the same text.
 """
 
 import dspy
 
 from routedk.programs.prompting.layout import instruction
+from routedk.programs.prompting.naming import naming_instruction
 
 
 class GenerateBundles(dspy.Signature):  # type: ignore[misc]  # noqa: D101
@@ -20,3 +21,12 @@ class GenerateBundles(dspy.Signature):  # type: ignore[misc]  # noqa: D101
     bundles: str = dspy.OutputField(
         desc="one line per bundle: item numbers | intent; or none; empty where the thought says it"
     )
+
+
+class NameBundle(dspy.Signature):  # type: ignore[misc]  # noqa: D101
+    __doc__ = naming_instruction()
+
+    rules: str = dspy.InputField(desc="block of rules, or empty")
+    titles: str = dspy.InputField(desc="titles of one bundle's items, one a line")
+    intent: str = dspy.OutputField(desc="what the shopper wants with them, 2 to 5 words")
+    why: str = dspy.OutputField(desc="one sentence on why they belong together, or empty")

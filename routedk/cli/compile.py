@@ -43,15 +43,19 @@ def compile(
         program = routedk.compile_program(train, validation, base, config, on_trial=on_trial)
     program.save(output)
     *candidates, grouping = program.trials
-    columns = ("candidate", "prompt", "matched F1", "p", "tokens", "unparsable", "chosen")
+    named = any("intent_similarity" in trial for trial in candidates)
+    score = "intents" if named else "matched F1"
+    columns = ("candidate", "prompt", score, "p", "tokens", "unparsable", "chosen")
     if candidates:
         print_table("Candidates", columns, [_row(trial) for trial in candidates])
     if len(candidates) > 1:
         _tell_level(config.level_each, candidates[0]["sessions"])
+    equal = grouping["equal_intents_f1"]
+    by_equal = "" if equal is None else f", by equal intents {equal:.3f}"
+    how = "items are grouped before bundles are named" if equal is None else None
     typer.echo(
-        f"Grouping: {_in_words(program.grouping)}; matched F1 on "
-        f"{grouping['sessions']} validation sessions {grouping['grouping_f1']:.3f}, "
-        f"by equal intents {grouping['equal_intents_f1']:.3f}"
+        f"Grouping: {how or _in_words(program.grouping)}; matched F1 on "
+        f"{grouping['sessions']} validation sessions {grouping['grouping_f1']:.3f}{by_equal}"
     )
     typer.echo(f"Program: {output}")
 
@@ -87,5 +91,6 @@ def _row(trial: dict[str, Any]) -> tuple[object, ...]:
         if choice.get(name):
             choice = {**choice, name: word}
     prompt = ", ".join(f"{_NAMES.get(n, n)} {value}" for n, value in choice.items() if value)
-    figures = (trial[name] for name in ("matched_f1", "p", "prompt_tokens", "unparsable", "chosen"))
+    score = "intent_similarity" if "intent_similarity" in trial else "matched_f1"
+    figures = (trial[name] for name in (score, "p", "prompt_tokens", "unparsable", "chosen"))
     return (trial["number"], prompt or "as given", *("" if f is None else f for f in figures))

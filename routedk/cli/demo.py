@@ -15,7 +15,8 @@ _EXAMPLES = 3
 COMMANDS = (
     "distill --data demo --output {output}/knowledge",
     "train --data demo --knowledge {output}/knowledge/knowledge.jsonl --epochs 2.5 "
-    "--knowledge-share 0.08 --knowledge-epochs 2 --router-share 0.03 --output {output}/experts",
+    "--answer-form item-intents --knowledge-share 0.08 --knowledge-epochs 2 --router-share 0.03 "
+    "--output {output}/experts",
     "compile --data demo --knowledge {output}/knowledge/knowledge.jsonl "
     "--experts {output}/experts --evaluations 3 --max-validation 12 "
     "--output {output}/program.json",

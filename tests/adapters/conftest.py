@@ -29,6 +29,7 @@ TEMPLATE = (
 LAYERS, HIDDEN = 4, 32
 # A training of seconds, in float32; tests replace what they are about.
 SMALL = TrainConfig(
+    answer_form="item-intents",
     r=4,
     lora_alpha=8,
     layers=2,

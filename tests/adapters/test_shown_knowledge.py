@@ -21,6 +21,17 @@ def test_all_experts_learn_the_thoughts_of_a_language_model(
     wanted = {thought.session_id: thought.text for thought in annotation.thoughts}
     if teacher != "annotation":
         wanted[asked.session_id] = asked.text
-    shown = shown_knowledge(sessions, KnowledgeBase(thoughts=(asked,)), tmp_path)
+    known = KnowledgeBase(thoughts=(asked,))
+    shown = shown_knowledge(sessions, known, tmp_path, "item-intents")
     assert [shown[name].thoughts for name in EXPERTS] == [wanted] * 3
     assert shown["thought"].sessions == (sessions[1],)
+
+
+def test_where_bundles_are_named_all_labelled_sessions_are_neighbours(
+    sessions: list[Session], knowledge: KnowledgeBase, tmp_path: Path
+) -> None:
+    shown = shown_knowledge(sessions[:4], knowledge, tmp_path, "bundle-intent")
+    assert shown["thought"].sessions == tuple(sessions[:4])
+    assert shown["rule"].rules == tuple(rule.text for rule in knowledge.rules)
+    assert not any(shown[name].thoughts for name in EXPERTS)
+    assert not list(tmp_path.iterdir()), "no annotation teacher is asked"

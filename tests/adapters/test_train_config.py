@@ -24,7 +24,7 @@ from routedk.errors import SettingError
         ({"r": 0}, "r=0"),
         ({"expert_names": ("rule", "base")}, "the first must be base, the others start from it"),
         ({"expert_names": ("base", "verse")}, "expert_names='verse': allowed are base, rule"),
-        ({"answer_form": "prose"}, "answer_form='prose': allowed are item-intents, bundles"),
+        ({"answer_form": "prose"}, "answer_form='prose': allowed are bundle-intent, item-intents"),
         ({"utilization": "ICL"}, r"utilization='ICL': allowed are SFT, SFT\+ICL"),
         ({"router_input": "all"}, "router_input='all': allowed are session, prompt"),
         ({"experts_from": "end"}, "experts_from='end': allowed are start, session"),

@@ -138,7 +138,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, list[Any]]]:
 
     home = "routedk.optimizers.routed_finetune"
     monkeypatch.setattr(TrainingRun, "train", train_rows)
-    monkeypatch.setattr(f"{home}.student_lm", lambda folder, dtype: dspy.LM("local/tuned"))
+    monkeypatch.setattr(f"{home}.student_lm", lambda folder, **_: dspy.LM("local/tuned"))
     return caught
 
 

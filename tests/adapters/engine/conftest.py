@@ -63,7 +63,7 @@ def writing(tokenizer: Any, session: Session, form: str = "item-intents", **kwar
     if form == "text":
         return Writing(prompt=prompt, **{"limit": 9, **kwargs})
     if form == "item-intents":
-        heads = tuple(encode_head(tokenizer, line) for line in asked.items)
+        heads = tuple(encode_head(tokenizer, f"{line} |") for line in asked.items)
         return Writing(prompt=prompt, heads=heads, grammar=ItemIntent(), limit=12, **kwargs)
     grammar = BundleList(len(asked.items), thinks=form != "bundles")
     return Writing(prompt=prompt, grammar=grammar, limit=40, **kwargs)

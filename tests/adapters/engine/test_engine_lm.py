@@ -71,7 +71,7 @@ def test_names_differ_with_what_would_be_answered(loaded: Student) -> None:
 
 
 def test_settings(loaded: Student) -> None:
-    with pytest.raises(SettingError, match=r"answer form 'prose': allowed are \('item-intents', "):
+    with pytest.raises(SettingError, match=r"answer form 'prose': allowed are \('bundle-intent', "):
         StudentEngine(loaded, form="prose")  # type: ignore[arg-type]
     with pytest.raises(RouteDKError, match="max_batch=0, max_queue=1024: at least 1"):
         StudentEngine(loaded, max_batch=0)
@@ -84,13 +84,14 @@ def test_student_lm(
     lm = student_lm(tmp_path / "experts")
     assert lm.engine.form == "item-intents"
     assert lm.engine.generator.routed.fusion_name == "softmax"
-    for form, wanted in (("bundles", "thought, then bundles"), ("item-intents",) * 2):
+    forms = [(form, form) for form in ("bundle-intent", "item-intents")]
+    for form, wanted in (("bundles", "thought, then bundles"), *forms):
         routed.training = {"answer_form": form}
         routed.save(tmp_path / form)
         assert student_lm(tmp_path / form).engine.form == wanted
     routed.training = {"answer_form": "prose"}
     routed.save(tmp_path / "prose")
-    with pytest.raises(ArtifactError, match="answer_form: Input should be 'item-intents'"):
+    with pytest.raises(ArtifactError, match="answer_form: Input should be 'bundle-intent'"):
         student_lm(tmp_path / "prose")
     lm = student_lm(tmp_path / "experts", str(student_folder), fusion="uniform", form="bundles")
     assert lm.engine.form == "bundles"

@@ -19,5 +19,5 @@ def rows(loaded: Student, sessions: list[Session], knowledge: KnowledgeBase) -> 
     return [
         row
         for name in ("base", "rule", "thought")
-        for row in training_rows(loaded.tokenizer, sessions[:4], shown, name)
+        for row in training_rows(loaded.tokenizer, sessions[:4], shown, name, "item-intents")
     ]

@@ -6,7 +6,7 @@ import dspy
 import pytest
 
 from routedk.programs.aicl.program import AICL
-from routedk.programs.prompting.asked import asked_items
+from routedk.programs.prompting.asked import asked_now
 from routedk.programs.prompting.layout import Message, instruction, item_lines, render_items
 from routedk.types import Bundle, Session
 from tests.scripted import ScriptedEngine, scripted_lm
@@ -95,7 +95,7 @@ def test_items_are_announced_with_questions_for_bundles_and_no_others(
     script = engine.script
 
     def listening(messages: list[Message]) -> str:
-        asked.append(asked_items())
+        asked.append(asked_now().lines)
         return script(messages)
 
     engine.script = listening

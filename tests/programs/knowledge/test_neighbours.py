@@ -63,9 +63,10 @@ class RetrieverConformance:
         assert self.ids([*training[::-1], untitled], make("q", ["", ""]), 2) == ["a", "t1"]
         assert self.ids([untitled], make("q", [""]), 1) == ["a"]
 
-    def test_same_id_twice(self, training: list[Session]) -> None:
-        with pytest.raises(SettingError, match="the same id"):
-            Retriever(self.name, [training[0], training[0]])
+    def test_parts_of_a_session_are_no_neighbours_of_it(self, training: list[Session]) -> None:
+        retriever = Retriever(self.name, [training[0], *training, training[0]])
+        found = retriever.nearest(training[0], 3)
+        assert sorted(session.id for session in found) == ["t2", "t3"]
 
 
 class TestTfidf(RetrieverConformance):

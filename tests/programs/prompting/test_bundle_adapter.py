@@ -7,7 +7,7 @@ import pytest
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.prompting import layout
-from routedk.programs.prompting.asked import asked_items
+from routedk.programs.prompting.asked import asked_now
 from routedk.programs.prompting.bundle_adapter import BundleLayout
 from routedk.programs.prompting.context import NeighbourStyle
 from routedk.programs.prompting.signatures import GenerateBundles
@@ -96,7 +96,7 @@ def test_the_items_are_announced_while_bundles_are_asked_for(tea: Session) -> No
     seen: list[tuple[str, ...]] = []
 
     def script(messages: Any) -> str:
-        seen.append(asked_items())
+        seen.append(asked_now().lines)
         return "1 2"
 
     lm, _ = scripted_lm(script)

@@ -1,0 +1,120 @@
+"""`BundleNamer`: a DSPy module that states the intent of each bundle."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import dspy
+from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError
+
+from routedk.programs.batch import call_all
+from routedk.programs.knowledge.compiled import NO_KNOWLEDGE, CompiledKnowledge
+from routedk.programs.prompting.bundle_adapter import NameLayout, naming_demo
+from routedk.programs.prompting.grounding import grounded
+from routedk.programs.prompting.layout import Prompt
+from routedk.programs.prompting.naming import (
+    naming_fields,
+    naming_messages,
+    part,
+    render_name,
+    title_lines,
+)
+from routedk.programs.prompting.signatures import NameBundle
+from routedk.similarity.encoders import default_encoder
+from routedk.types import Bundle, Session
+
+# A completion without text, and a prompt too long for the model.
+NO_ANSWER = (AdapterParseError, ContextWindowExceededError)
+
+
+class BundleNamer(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
+    """Asks a language model once per bundle for its intent, all of a session's at once.
+
+    The prediction has ``bundles``, the given ones with intents that their items' titles support
+    (see `grounded`), and ``raw``, the answers as read, one below the other. Kind and confidence
+    stay as they are. Where the model says nothing an intent is made of the titles.
+
+    Args:
+        why: Whether a student in this process states why, too. Other models are always asked.
+    """
+
+    def __init__(self, *, why: bool = False) -> None:
+        """A program around one predictor, ``name``."""
+        super().__init__()
+        self.why = why
+        self.name = dspy.Predict(NameBundle)
+
+    def prompt(self, session: Session, knowledge: CompiledKnowledge = NO_KNOWLEDGE) -> Prompt:
+        """The prompt that would be sent for one `part`."""
+        request = self._request(session, knowledge)
+        instructions = str(self.name.signature.instructions)
+        messages = naming_messages(instructions, request["demos"], request)
+        return Prompt(tuple(messages), title_lines(session.items))
+
+    def _request(self, session: Session, knowledge: CompiledKnowledge) -> dict[str, Any]:
+        fields, neighbours = naming_fields(session, knowledge.of_bundles.context(session))
+        demos = filter(None, map(naming_demo, self.name.demos))
+        # The answer to this very bundle would stand in its prompt.
+        others = [demo for demo in demos if demo["titles"] != fields["titles"]]
+        return {**fields, "demos": [*others, *neighbours]}
+
+    def forward(
+        self,
+        session: Session,
+        bundles: Sequence[Bundle],
+        knowledge: CompiledKnowledge = NO_KNOWLEDGE,
+        config: dict[str, Any] | None = None,
+    ) -> dspy.Prediction:
+        """Name the bundles of one session.
+
+        Args:
+            session: Theirs.
+            bundles: Any number; intents that they have are not looked at.
+            knowledge: What prompts show.
+            config: Options of these calls for the LM, e.g. ``{"temperature": 0.7}``.
+        """
+
+        def ask(one: Session) -> Any:
+            try:
+                with dspy.context(adapter=NameLayout(why=self.why)):
+                    return self.name(**self._request(one, knowledge), config=config or {})
+            except NO_ANSWER:
+                return None
+
+        parts = [part(session, bundle) for bundle in bundles]
+        threads = max(1, len(parts))
+        return _named(parts, call_all(ask, parts, num_threads=threads))
+
+    async def aforward(
+        self,
+        session: Session,
+        bundles: Sequence[Bundle],
+        knowledge: CompiledKnowledge = NO_KNOWLEDGE,
+        config: dict[str, Any] | None = None,
+    ) -> dspy.Prediction:
+        """As `forward`, without blocking."""
+
+        async def ask(one: Session) -> Any:
+            try:
+                with dspy.context(adapter=NameLayout(why=self.why)):
+                    request = self._request(one, knowledge)
+                    return await self.name.acall(**request, config=config or {})
+            except NO_ANSWER:
+                return None
+
+        parts = [part(session, bundle) for bundle in bundles]
+        answers = await asyncio.gather(*map(ask, parts))
+        return await asyncio.to_thread(_named, parts, answers)
+
+
+def _named(parts: Sequence[Session], answers: Sequence[Any]) -> dspy.Prediction:
+    """The bundles of parts with what was answered for each; None where nothing was."""
+    named, raw = [], []
+    for one, answer in zip(parts, answers, strict=True):
+        (bundle,) = one.bundles or ()
+        stated, why = ("", "") if answer is None else (answer.intent, answer.why)
+        intent = grounded(stated, [item.title for item in one.items], default_encoder())
+        named.append(replace(bundle, intent=intent, why=why))
+        raw.append(render_name(stated, why))
+    return dspy.Prediction(bundles=named, raw="\n".join(raw))

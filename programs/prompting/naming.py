@@ -1,0 +1,142 @@
+"""The layout of a naming request: the titles of one bundle in, its intent out.
+
+Pure Python, like `routedk.programs.prompting.layout`, and used in the same way for training and
+for use. The user message is the bundle's titles, one a line. The answer is ``intent: coffee
+brewing``, and where it is wanted ``why: All for one cup.`` on a second line.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+from routedk.programs.prompting import layout
+from routedk.programs.prompting.context import Neighbour, PromptContext
+from routedk.programs.prompting.item_intents import NO_INTENT, clean_intent
+from routedk.programs.prompting.text import RULE_WORDS, neutralise
+from routedk.types import Bundle, Item, Session
+
+INTENT_HEAD, WHY_HEAD = "intent:", "why:"
+# As the heads are written by models that do not decode line by line.
+_LINE = re.compile(r"\W*(intent|why)\W*:\s*(.*)", re.IGNORECASE)
+# A longer label is a sentence about the shopper, a shorter one is junk.
+_MOST_WORDS, _LEAST_LETTERS = 8, 3
+
+
+@cache
+def naming_instruction() -> str:
+    """The instruction, as written in ``name.txt`` in this package's folder."""
+    return (Path(__file__).parent / "name.txt").read_text(encoding="utf-8").strip()
+
+
+def part(session: Session, bundle: Bundle) -> Session:
+    """The items of a bundle as a session of the same id, which has this one bundle."""
+    ids = bundle.items
+    items = tuple(item for item in session.items if item.id in ids)
+    return Session(session.id, items, (bundle,))
+
+
+def is_label(intent: str) -> bool:
+    """Whether an annotated intent can be learned from: "2" and a whole sentence cannot."""
+    letters = sum(character.isalpha() for character in intent)
+    return letters >= _LEAST_LETTERS and len(intent.split()) <= _MOST_WORDS
+
+
+def labelled_parts(sessions: Iterable[Session]) -> list[Session]:
+    """The bundles of annotated sessions whose intents can be learned from, each as a `part`."""
+    return [
+        part(session, bundle)
+        for session in sessions
+        for bundle in session.bundles or ()
+        if is_label(bundle.intent)
+    ]
+
+
+def title_lines(items: Iterable[Item]) -> tuple[str, ...]:
+    """The items' titles, one line each."""
+    return tuple(neutralise(item.title) or layout.UNTITLED for item in items)
+
+
+def clean_why(why: str) -> str:
+    """A reason as it may stand in an answer: one line of few words."""
+    return neutralise(why, RULE_WORDS)
+
+
+def render_name(intent: str, why: str = "") -> str:
+    """The answer that states an intent, and why where that is known."""
+    lines = [f"{INTENT_HEAD} {clean_intent(intent)}"]
+    if reason := clean_why(why):
+        lines.append(f"{WHY_HEAD} {reason}")
+    return "\n".join(lines)
+
+
+def read_name(raw: str) -> tuple[str, str]:
+    """The intent and the reason of an answer; empty where it states none.
+
+    Without the heads, the first line is the intent and the second one the reason.
+    """
+    found: dict[str, str] = {}
+    for line in filter(None, map(str.strip, raw.splitlines())):
+        headed = _LINE.fullmatch(line)
+        name = headed[1].lower() if headed else "why" if "intent" in found else "intent"
+        found.setdefault(name, headed[2] if headed else line)
+    intent, why = (found.get(name, "").strip("\"'`*_ ") for name in ("intent", "why"))
+    named = clean_intent(intent)
+    return "" if named == NO_INTENT else named, clean_why(why)
+
+
+def naming_fields(
+    session: Session, context: PromptContext
+) -> tuple[layout.Fields, list[layout.Fields]]:
+    """The inputs of `NameBundle` for one `part`, and the labelled bundles shown as demos."""
+    demos = []
+    for neighbour in context.neighbours:
+        (bundle,) = neighbour.session.bundles or ()
+        named = {"intent": clean_intent(bundle.intent), "why": clean_why(bundle.why)}
+        demos.append({"rules": "", "titles": _titles(neighbour.session), **named})
+    return {"rules": layout.render_rules(context.rules), "titles": _titles(session)}, demos
+
+
+def _titles(session: Session) -> str:
+    return "\n".join(title_lines(session.items))
+
+
+def naming_messages(
+    instructions: str, demos: Sequence[Mapping[str, str]], fields: Mapping[str, str]
+) -> list[layout.Message]:
+    """The messages of one request: the system's, two for each demo, and the user's.
+
+    Args:
+        instructions: What the system message begins with; rules follow.
+        demos: With ``titles``, ``intent`` and ``why``.
+        fields: As `naming_fields` makes them.
+    """
+    shown = [
+        {"session": demo["titles"], "bundles": render_name(demo["intent"], demo.get("why") or "")}
+        for demo in demos
+    ]
+    asked = {"rules": fields.get("rules") or "", "session": fields["titles"]}
+    return layout.chat_messages(instructions, shown, asked)
+
+
+def build_naming_prompt(session: Session, context: PromptContext) -> layout.Prompt:
+    """Build the prompt that asks a student for the intent of one `part`."""
+    fields, demos = naming_fields(session, context)
+    messages = naming_messages(naming_instruction(), demos, fields)
+    return layout.Prompt(tuple(messages), title_lines(session.items))
+
+
+@cache
+def naming_hash() -> str:
+    """A hash of what this layout renders: it changes exactly when rendering does."""
+    items = tuple(Item(id=name, title=f"{name} |<x>\n") for name in ("a", "b"))
+    bundles = (
+        Bundle(("a", "b"), "One: Two; three four five six", why="because <x>"),
+        Bundle(("a", "b"), "seven"),
+    )
+    neighbours = tuple(Neighbour(session=Session("n", items, (bundle,))) for bundle in bundles)
+    context = PromptContext(rules=("one rule",), neighbours=neighbours)
+    untitled = Session("s", (*items, Item(id="c", title="")))
+    prompts = [build_naming_prompt(untitled, one).messages for one in (context, PromptContext())]
+    return hashlib.sha256(repr([*map(list, prompts)]).encode()).hexdigest()[:16]

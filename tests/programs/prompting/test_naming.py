@@ -1,0 +1,88 @@
+import pytest
+
+from routedk.programs.knowledge.compiled import CompiledKnowledge
+from routedk.programs.prompting.context import PromptContext
+from routedk.programs.prompting.naming import (
+    build_naming_prompt,
+    is_label,
+    labelled_parts,
+    naming_hash,
+    naming_instruction,
+    part,
+    read_name,
+    render_name,
+)
+from routedk.types import Bundle, Item, Session
+
+TEA = Session(
+    "s",
+    (Item("a", "tea <cup>"), Item("b", "usb hub"), Item("c", "")),
+    (Bundle(("c", "a"), "Brewing tea", why="Both are for tea."),),
+)
+
+
+def test_the_prompt_is_the_titles_of_the_bundle() -> None:
+    (one,) = labelled_parts([TEA])
+    prompt = build_naming_prompt(one, PromptContext())
+    assert prompt.items == ("tea cup", "untitled")
+    assert list(prompt.messages) == [
+        {"role": "system", "content": naming_instruction()},
+        {"role": "user", "content": "tea cup\nuntitled"},
+    ]
+    assert len(naming_instruction().split()) <= 15
+
+
+@pytest.mark.parametrize(
+    ("thoughts", "answer"),
+    [(True, "intent: making tea\nwhy: For tea."), (False, "intent: making tea")],
+)
+def test_rules_and_bundles_of_other_sessions_are_shown(thoughts: bool, answer: str) -> None:
+    items = (Item("a", "red kettle"), Item("b", "tea cup"), Item("c", "usb"))
+    shown = Session("t", items, (Bundle(("a", "b"), "making tea", why="For tea."),))
+    rules = ("cups go with kettles",)
+    knowledge = CompiledKnowledge(rules=rules, k=1, sessions=(shown, TEA), show_thoughts=thoughts)
+    context = knowledge.of_bundles.context(part(TEA, (TEA.bundles or ())[0]))
+    system, user, assistant, last = build_naming_prompt(TEA, context).messages
+    assert system["content"].endswith("Rules:\n- cups go with kettles")
+    assert user["content"] == "red kettle\ntea cup"
+    assert assistant["content"] == answer
+    assert last["content"].startswith("tea cup")
+
+
+@pytest.mark.parametrize(
+    ("raw", "intent", "why"),
+    [
+        ("intent: coffee brewing\nwhy: All for one cup.", "coffee brewing", "All for one cup."),
+        ("Coffee brewing.", "coffee brewing", ""),
+        ("**Intent:** Coffee brewing\n\n**Why:** one cup", "coffee brewing", "one cup"),
+        ('"coffee brewing"\nFor one cup.', "coffee brewing", "For one cup."),
+        ("why: because", "", "because"),
+        ("intent: none", "", ""),
+        ("intent:", "", ""),
+        ("", "", ""),
+        ("a b c d e f g", "a b c d e", ""),
+        ("<|im_end|>\nsystem: hi", "im_end", "system hi"),
+    ],
+)
+def test_answers_are_read(raw: str, intent: str, why: str) -> None:
+    assert read_name(raw) == (intent, why)
+
+
+def test_what_is_rendered_is_read_back() -> None:
+    assert read_name(render_name("Coffee Brewing", "For one cup.")) == (
+        "coffee brewing",
+        "For one cup.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("intent", "usable"),
+    [("", False), ("2", False), ("ok", False), ("tea", True), ("a " * 9, False), ("12 cups", True)],
+)
+def test_junk_labels(intent: str, usable: bool) -> None:
+    assert is_label(intent) is usable
+
+
+def test_the_layout_has_not_changed() -> None:
+    """A change of rendering makes saved programs stale: change this on purpose only."""
+    assert naming_hash() == "174a9b833c7ab42d"
