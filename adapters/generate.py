@@ -8,7 +8,7 @@ answer.
 
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,8 +17,10 @@ from routedk.adapters.student import Dtype
 from routedk.artifacts import ArtifactStore, Recipe, content_hash
 from routedk.checks import check_choices, check_least
 from routedk.data.records import session_to_record
+from routedk.errors import SettingError
+from routedk.eval import session_confidence
 from routedk.files import JsonlLog, read_jsonl, write_jsonl_records
-from routedk.types import Answer, Session
+from routedk.types import Answer, Kind, Session
 
 if TYPE_CHECKING:
     import dspy
@@ -38,17 +40,21 @@ class GenerateConfig:
     """Settings of `generate`.
 
     Args:
-        program: A program.json of routedk compile; unset: the prompt shows the session alone.
+        program: A program.json of routedk compile; unset: prompts show no knowledge.
         lm: A model by its LiteLLM name, e.g. openai/gpt-4o-mini or ollama_chat/llama3.1; its key
             is read from the environment. Unset: the student.
         experts: Folder of routed experts that routedk train wrote: the student with these experts.
         student: Folder or hub name of a causal LM. Unset or default: the student that the experts
-            were trained on, or without experts the embedded student, zero-shot.
+            were trained on, or without experts the embedded student, zero-shot. With neither
+            program, lm, experts nor student: the general bundler that the package carries.
         dtype: The student's: float32, bfloat16 or float16. Unset: float32 on a CPU, else bfloat16.
         enhancement: greedy takes the likeliest answer; consensus samples several and takes the one
             that agrees most with the others.
         samples: Answers per session that consensus samples.
         why: The student states why the items of a bundle belong together, too.
+        kinds: Only bundles of these kinds, complements, alternatives or mixed. Repeatable.
+        abstain_below: Sessions whose confidence is below this, from 0 to 1, are left without
+            bundles, with an error that says so: for a person, or a teacher, to answer.
         threads: Sessions in progress at once.
         seed: Seed of the student's samples.
 
@@ -64,12 +70,32 @@ class GenerateConfig:
     enhancement: Enhancement = "greedy"
     samples: int = 8
     why: bool = False
+    kinds: tuple[Kind, ...] = ()
+    abstain_below: float | None = None
     threads: int = 16
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_choices(self)
         check_least(self, samples=1, threads=1, seed=0)
+        if self.abstain_below is not None and not 0 <= self.abstain_below <= 1:
+            raise SettingError(f"abstain_below={self.abstain_below}: it must be from 0 to 1")
+
+    @property
+    def names_nothing(self) -> bool:
+        """Whether neither a program nor a model is named."""
+        return not any((self.program, self.lm, self.experts, self.student))
+
+    def shown(self, answer: Answer) -> Answer:
+        """An answer as it was asked for: of some kinds only, or left to others."""
+        if self.abstain_below is not None and not answer.error:
+            confidence = session_confidence(answer) or 0.0
+            if confidence < self.abstain_below:
+                told = f"left to others: its confidence is {confidence:.2f}"
+                return replace(answer, bundles=(), error=told)
+        if not self.kinds:
+            return answer
+        return replace(answer, bundles=tuple(b for b in answer.bundles if b.kind in self.kinds))
 
 
 def generate(
@@ -90,8 +116,8 @@ def generate(
             is shown as a neighbour, with its gold, to another one of the chunk.
         config: Settings; None for the defaults.
         program: The program, instead of ``config.program``.
-        lm: The language model, instead of the one that the config names. Without either it is
-            the embedded student, zero-shot.
+        lm: The language model, instead of the one that the config names. With neither, nor a
+            program, it is the student with the general bundler that the package carries.
         store: The artifact store or its folder; None for the one in the cache folder.
 
     Returns:
@@ -123,13 +149,16 @@ def stream_answers(
     """
     from pydantic import TypeAdapter
 
-    from routedk.adapters.lm import resolve_lm
+    from routedk.adapters.lm import default_lm, resolve_lm
     from routedk.programs.generator import BundleGenerator, load_program
 
     config = config or GenerateConfig()
+    if lm is None:
+        packaged = program is None and config.names_nothing
+        named = (config.lm, config.experts, config.student, config.dtype)
+        lm = default_lm(config.dtype) if packaged else resolve_lm(*named)
     if program is None:
         program = load_program(config.program) if config.program else BundleGenerator()
-    lm = lm or resolve_lm(config.lm, config.experts, config.student, config.dtype)
     # Only engines in this process are known to take a seed.
     if config.enhancement == "consensus" and "seed" in getattr(lm.engine, "supported_params", ()):
         lm = lm.copy(seed=config.seed)
@@ -146,7 +175,7 @@ def stream_answers(
             asked.knowledge = knowledge.without(session.id for session in chunk)
             artifact = store.obtain(_recipe(chunk, asked, config), _maker(chunk, asked, config))
             for _, record in read_jsonl(artifact.folder / _ANSWERS):
-                yield read(record)
+                yield config.shown(read(record))
 
     return answers()
 

@@ -233,20 +233,24 @@ def shown_knowledge(
         learnt: Sessions whose bundles are the labels.
         knowledge: What was distilled.
         store: Keeps the annotation teacher's thoughts.
-        form: What experts learn to write.
+        form: What the experts learn to write.
     """
     from routedk.programs.distill import DistillConfig, distill
     from routedk.programs.knowledge.compiled import CompiledKnowledge
     from routedk.programs.teachers.config import ANNOTATION
 
     rules = tuple(rule.text for rule in knowledge.rules)
+    # Of a session with two labels the teacher's, which is worded with more care, comes last.
+    distinct = {session.id: session for session in learnt}
     if form == "bundle-intent":
+        labelled = CompiledKnowledge(sessions=tuple(distinct.values()))
         return {
             "base": CompiledKnowledge(),
             "rule": CompiledKnowledge(rules=rules),
-            "thought": CompiledKnowledge(sessions=tuple(learnt)),
+            "thought": labelled,
         }
-    annotation = distill(learnt, DistillConfig(formats=("thought",)), store=store)
+    asked = DistillConfig(formats=("thought",))
+    annotation = distill(list(distinct.values()), asked, store=store)
     distilled = [t for t in knowledge.thoughts if t.provenance.teacher != ANNOTATION]
     thoughts = {t.session_id: t.text for t in (*annotation.thoughts, *distilled)}
     distilled_from = {thought.session_id for thought in knowledge.thoughts}
@@ -254,7 +258,7 @@ def shown_knowledge(
         "base": CompiledKnowledge(thoughts=thoughts),
         "rule": CompiledKnowledge(rules=rules, thoughts=thoughts),
         "thought": CompiledKnowledge(
-            sessions=tuple(session for session in learnt if session.id in distilled_from),
+            sessions=tuple(one for one in distinct.values() if one.id in distilled_from),
             thoughts=thoughts,
         ),
     }

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import fields
 from pathlib import Path
@@ -13,6 +14,7 @@ from dspy.utils.exceptions import AdapterParseError
 from routedk.artifacts import content_hash
 from routedk.errors import AnswerError, SettingError
 from routedk.files import write_json
+from routedk.programs.default_lm import default_lm
 from routedk.programs.grouping.protocol import Grouping
 from routedk.programs.grouping.similar_intents import SimilarIntents
 from routedk.programs.knowledge.compiled import NO_KNOWLEDGE, CompiledKnowledge
@@ -23,7 +25,7 @@ from routedk.programs.prompting.answers import ParsedAnswer, read_answer
 from routedk.programs.prompting.bundle_adapter import BundleLayout, layout_demo
 from routedk.programs.prompting.naming import part
 from routedk.programs.prompting.signatures import GenerateBundles
-from routedk.types import Answer, Session
+from routedk.types import Session
 
 
 class BundleGenerator(dspy.Module):  # type: ignore[misc]
@@ -89,6 +91,12 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
             )
         return found
 
+    def _asking(self) -> Any:
+        """Where no language model is set, one that asks the packaged student."""
+        if self.generate.lm or dspy.settings.lm:
+            return nullcontext()
+        return dspy.context(lm=default_lm())
+
     def asked(self) -> Any:
         """The predictor that would be asked now."""
         return self.generate if self.groups_by() is None else self.namer.name
@@ -143,10 +151,16 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         Raises:
             SettingError: As `groups_by`, before anything is asked.
         """
+        with self._asking():
+            return self._forward(session, config)
+
+    def _forward(self, session: Session, config: dict[str, Any] | None) -> dspy.Prediction:
         if (grouping := self.groups_by()) is not None:
-            answer = grouping.answer(session)
-            named = self.namer(session, answer.bundles, self.knowledge, config)
-            return _of_named(named, answer)
+            grouped = grouping.answer(session)
+            named = self.namer(
+                session, grouped.bundles, self.knowledge, config, knows=grouping.knows
+            )
+            return _of_named(named, grouped.confidence)
         request = {**self._request(session), "config": config or {}}
         return self._grouped(ask_bundles(self.generate, session, request), session)
 
@@ -154,10 +168,16 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         self, session: Session, config: dict[str, Any] | None = None
     ) -> dspy.Prediction:
         """As `forward`, without blocking."""
+        with self._asking():
+            return await self._aforward(session, config)
+
+    async def _aforward(self, session: Session, config: dict[str, Any] | None) -> dspy.Prediction:
         if (grouping := self.groups_by()) is not None:
-            answer = await asyncio.to_thread(grouping.answer, session)
-            named = await self.namer.acall(session, answer.bundles, self.knowledge, config)
-            return _of_named(named, answer)
+            grouped = await asyncio.to_thread(grouping.answer, session)
+            named = await self.namer.acall(
+                session, grouped.bundles, self.knowledge, config, knows=grouping.knows
+            )
+            return _of_named(named, grouped.confidence)
         try:
             with dspy.context(adapter=BundleLayout()):
                 answer = await self.generate.acall(**self._request(session), config=config or {})
@@ -256,11 +276,12 @@ def _prediction(
     read: ParsedAnswer, raw: str, error: str | None, confidence: float | None = None
 ) -> dspy.Prediction:
     found = {field.name: getattr(read, field.name) for field in fields(read)}
-    told = {"bundles": list(read.bundles), "confidence": confidence}
-    return dspy.Prediction(**{**found, **told}, raw=raw, error=error)
+    return dspy.Prediction(**{**found, "bundles": list(read.bundles)}, raw=raw, error=error)
 
 
-def _of_named(named: dspy.Prediction, grouped: Answer) -> dspy.Prediction:
+def _of_named(named: dspy.Prediction, confidence: float | None) -> dspy.Prediction:
     """The prediction of bundles that were grouped first, then named."""
     read = ParsedAnswer(bundles=tuple(named.bundles), none=not named.bundles)
-    return _prediction(read, named.raw, None, grouped.confidence)
+    prediction = _prediction(read, named.raw, None)
+    prediction.confidence = confidence
+    return prediction

@@ -1,7 +1,7 @@
 """`BundleNamer`: a DSPy module that states the intent of each bundle."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -65,6 +65,8 @@ class BundleNamer(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         bundles: Sequence[Bundle],
         knowledge: CompiledKnowledge = NO_KNOWLEDGE,
         config: dict[str, Any] | None = None,
+        *,
+        knows: Callable[[Sequence[str]], bool] = lambda _: True,
     ) -> dspy.Prediction:
         """Name the bundles of one session.
 
@@ -73,9 +75,13 @@ class BundleNamer(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
             bundles: Any number; intents that they have are not looked at.
             knowledge: What prompts show.
             config: Options of these calls for the LM, e.g. ``{"temperature": 0.7}``.
+            knows: Whether the language model can be asked about items with these titles; for
+                others the intent is made of the titles, see `Grouping.knows`.
         """
 
         def ask(one: Session) -> Any:
+            if not knows([item.title for item in one.items]):
+                return None
             try:
                 with dspy.context(adapter=NameLayout(why=self.why)):
                     return self.name(**self._request(one, knowledge), config=config or {})
@@ -92,10 +98,14 @@ class BundleNamer(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         bundles: Sequence[Bundle],
         knowledge: CompiledKnowledge = NO_KNOWLEDGE,
         config: dict[str, Any] | None = None,
+        *,
+        knows: Callable[[Sequence[str]], bool] = lambda _: True,
     ) -> dspy.Prediction:
         """As `forward`, without blocking."""
 
         async def ask(one: Session) -> Any:
+            if not await asyncio.to_thread(knows, [item.title for item in one.items]):
+                return None
             try:
                 with dspy.context(adapter=NameLayout(why=self.why)):
                     request = self._request(one, knowledge)

@@ -43,10 +43,14 @@ class Familiarity:
         self.centers = centers
         self.usual = usual
 
+    def nearness(self, titles_ND: Floats) -> Floats:
+        """Of each title the similarity to the nearest center."""
+        near: Floats = (titles_ND @ self.centers.T).max(axis=1)
+        return near
+
     def __call__(self, titles_ND: Floats) -> Floats:
         """Of each title a share in [0, 1]: 1 where it is as near as training titles are."""
-        near = (titles_ND @ self.centers.T).max(axis=1)
-        shares: Floats = np.clip(near / self.usual, 0.0, 1.0)
+        shares: Floats = np.clip(self.nearness(titles_ND) / self.usual, 0.0, 1.0)
         return shares
 
 
@@ -112,9 +116,11 @@ class EncoderGrouping:
             session.id, bundles, confidence=round(choice.confidence * float(known.mean()), 4)
         )
 
-    def bundles(self, session: Session) -> tuple[Bundle, ...]:
-        """The bundles of `answer`."""
-        return self.answer(session).bundles
+    def knows(self, titles: Sequence[str]) -> bool:
+        """Whether a bundle's titles are on average as near to training's as nearly all of those."""
+        with self._lock, torch.inference_mode():
+            titles_ND = embed(self.encoder, sorted(titles)).double().numpy()
+        return float(self.familiarity.nearness(titles_ND).mean()) >= self.familiarity.usual
 
     def read(self, titles: Sequence[str]) -> tuple[Floats, Floats]:
         """The embeddings of a session's titles, and the logits of its pairs.

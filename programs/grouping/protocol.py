@@ -1,5 +1,6 @@
 """What groups a session's items before a language model names the bundles."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from routedk.types import Answer, Session
@@ -19,8 +20,16 @@ class Grouping(Protocol):
             session: The session; its gold is not looked at.
 
         Returns:
-            Bundles without intents, by their first items' numbers, and none where nothing belongs
-            together; the confidence in all of them.
+            Bundles without intents, by their first items' numbers, none where nothing belongs
+            together; and how sure that is.
+        """
+        ...
+
+    def knows(self, titles: Sequence[str]) -> bool:
+        """Whether a bundle's titles are like those that were trained on.
+
+        Where they are not, a student that was trained on the same sessions would name one of
+        their intents, whatever the items are.
         """
         ...
 

@@ -54,7 +54,7 @@ def test_it_learns_what_labels_group(grouping: EncoderGrouping) -> None:
 
 
 def test_bundles_have_kinds_and_confidences(grouping: EncoderGrouping) -> None:
-    bundles = [b for s in load_sessions("demo")[60:90] for b in grouping.bundles(s)]
+    bundles = [b for s in load_sessions("demo")[60:90] for b in grouping.answer(s).bundles]
     assert {bundle.kind for bundle in bundles} <= {"alternatives", "complements"}
     for bundle in bundles:
         assert 0 <= (bundle.confidence or -1) <= 1
@@ -67,10 +67,10 @@ def test_the_order_of_items_does_not_matter(folder: Path, dtype: torch.dtype) ->
     grouping.encoder.to(dtype)
     draw = random.Random(0)
     for session in load_sessions("demo")[100:105]:
-        first = {(b.items, b.kind, b.confidence) for b in grouping.bundles(session)}
+        first = {(b.items, b.kind, b.confidence) for b in grouping.answer(session).bundles}
         for _ in range(20):
             items = draw.sample(session.items, len(session.items))
-            moved = grouping.bundles(Session("moved", tuple(items)))
+            moved = grouping.answer(Session("moved", tuple(items))).bundles
             assert {(b.items, b.kind, b.confidence) for b in moved} == first
 
 
@@ -81,12 +81,12 @@ def test_an_item_without_a_telling_title_is_in_no_bundle(
     session = load_sessions("demo")[0]
     untold = tuple(Item(f"untold-{n}", title) for n in range(4))
     assert grouping.answer(Session("s", untold)).bundles == ()
-    mixed = grouping.bundles(Session("s", (*untold, *session.items)))
-    assert {b.items for b in mixed} == {b.items for b in grouping.bundles(session)}
+    mixed = grouping.answer(Session("s", (*untold, *session.items))).bundles
+    assert {b.items for b in mixed} == {b.items for b in grouping.answer(session).bundles}
 
 
 def test_one_item_is_no_bundle(grouping: EncoderGrouping) -> None:
-    assert grouping.bundles(Session("s", (Item("a", "kettle"),))) == ()
+    assert grouping.answer(Session("s", (Item("a", "kettle"),))).bundles == ()
 
 
 def test_unfamiliar_titles_lower_the_confidence(grouping: EncoderGrouping) -> None:
@@ -94,6 +94,8 @@ def test_unfamiliar_titles_lower_the_confidence(grouping: EncoderGrouping) -> No
     known = grouping.familiarity(grouping.read(titles)[0]).mean()
     strange = ["zxqv wkpf", "Ölwechsel Klärwerk", "qwertz uiopü", "lorem ipsum dolor"]
     assert grouping.familiarity(grouping.read(strange)[0]).mean() < known
+    assert grouping.knows(titles)
+    assert not grouping.knows(strange)
 
 
 def test_the_same_labels_give_the_same_grouping(folder: Path, tmp_path: Path) -> None:

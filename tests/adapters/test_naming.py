@@ -1,10 +1,8 @@
 """Students that name bundles: their training rows, their answers and what comes with them."""
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import dspy
@@ -19,6 +17,7 @@ from routedk.adapters.training.examples import training_rows
 from routedk.errors import DataError, SettingError
 from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator
+from routedk.programs.grouping.encoder import EncoderGrouping
 from routedk.programs.prompting.item_intents import ITEM_INTENT_CHARACTERS
 from routedk.types import Answer, Bundle, KnowledgeBase, Session
 from tests.adapters.conftest import SMALL
@@ -30,8 +29,11 @@ class Pairs:
 
     def answer(self, session: Session) -> Answer:
         names = [item.id for item in session.items]
-        pairs = zip(names[::2], names[1::2], strict=False)
-        return Answer(session.id, tuple(map(Bundle, pairs)))
+        bundles = [Bundle((a, b)) for a, b in zip(names[::2], names[1::2], strict=False)]
+        return Answer(session.id, tuple(bundles))
+
+    def knows(self, titles: Sequence[str]) -> bool:
+        return True
 
     def fingerprint(self) -> str:
         return "pairs"
@@ -131,30 +133,20 @@ def test_trained_to_name(
     knowledge: KnowledgeBase,
     student_folder: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With a reason to learn in some rows; the grouping is found beside the experts."""
     config = replace(SMALL, student=str(student_folder), answer_form="bundle-intent", epochs=8)
     assert config.shape.experts_from == "session"
     experts = train(labelled(sessions), knowledge, config, store=tmp_path / "store")
-    assert student_lm(experts).engine.grouping is None
-
-    class EncoderGrouping(Pairs):
-        @classmethod
-        def load(cls, folder: Path) -> "EncoderGrouping":
-            assert folder == experts / "grouping"
-            return cls()
-
-    module: Any = ModuleType("routedk.programs.grouping.encoder")
-    module.EncoderGrouping = EncoderGrouping
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    (experts / "grouping").mkdir()
     lm = student_lm(experts)
     assert isinstance(lm.engine.grouping, EncoderGrouping)
     assert lm.engine.form == "bundle-intent"
     with dspy.context(lm=lm):
-        prediction = BundleGenerator()(session=sessions[0])
+        prediction = BundleGenerator(grouping=Pairs())(session=sessions[0])
+        grouped = BundleGenerator()(session=sessions[0])
     assert prediction.raw.startswith("intent: intent 0")
+    alone = lm.engine.grouping.answer(sessions[0])
+    assert [b.items for b in grouped.bundles] == [b.items for b in alone.bundles]
     assert student_lm(experts, form="item-intents").engine.grouping is None
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,11 @@ class Neighbours:
     def answer(self, session: Session) -> Answer:
         names = [item.id for item in session.items]
         pairs = [names[k : k + 2] for k in range(0, len(names) - 2, 2)]
-        bundles = tuple(Bundle((a, b), kind="complements", confidence=0.5) for a, b in pairs)
-        return Answer(session.id, bundles, confidence=0.25)
+        bundles = [Bundle((a, b), kind="complements", confidence=0.5) for a, b in pairs]
+        return Answer(session.id, tuple(bundles), confidence=0.25)
+
+    def knows(self, titles: Sequence[str]) -> bool:
+        return not any("lamp" in title for title in titles)
 
     def fingerprint(self) -> str:
         return "neighbours"
@@ -53,7 +57,7 @@ def test_bundles_are_grouped_then_named() -> None:
     ]
     assert again.bundles == found.bundles
     assert found.raw == "intent: tea time\nwhy: For tea.\nintent: usb things"
-    assert (found.error, found.none, found.confidence) == (None, False, 0.25)
+    assert (found.error, found.none, found.dropped) == (None, False, ())
     sent = sorted(engine.requests[:2], key=lambda messages: messages[-1]["content"])
     assert [list(one.messages) for one in prompts] == sent
     assert [one.items for one in prompts] == [TITLES[:2], TITLES[2:4]]
