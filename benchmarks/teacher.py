@@ -1,8 +1,9 @@
 """What a teacher's answers are worth to the grouping: the table of docs/results.md.
 
-For each BundleRec domain a grouping is trained on the teacher's recorded answers, on gold, and on
-both, and on the other domain's answers alone ("out of the box"); a test session is seen by none of
-them. Beside them stand the teacher itself and the baselines, with paired 95% intervals.
+For each BundleRec domain a grouping is trained on the teacher's recorded answers, on gold, on both,
+on the other domain's answers alone ("out of the box"), and on both domains' answers (the bundler
+that the package carries); a test session is seen by none of them. Beside them stand the teacher
+itself and the baselines, with paired 95% intervals.
 
     python -m benchmarks.teacher --json table.json [--domain electronic] [--system teacher]
 
@@ -16,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +38,7 @@ from routedk.programs.grouping.encoder import EncoderGrouping
 from routedk.programs.labels import Labelled, Labels, choose_labels
 
 DOMAINS = ("electronic", "clothing")
-SYSTEMS = ("teacher", "gold", "both", "other domain", "pooled")
+SYSTEMS = ("teacher", "gold", "both", "other domain", "packaged")
 _RESAMPLES = 10_000
 
 
@@ -77,12 +79,19 @@ class Domain:
         ]
 
 
+def data_folders() -> tuple[Path, Path]:
+    """BundleRec's folder and that of the teacher's recorded answers."""
+    shared = Path(__file__).parents[1].parent / "shared" / "data"
+    return (
+        Path(os.environ.get("ROUTEDK_BUNDLEREC", shared / "bundlerec")),
+        Path(os.environ.get("ROUTEDK_TEACHER", shared / "teacher")),
+    )
+
+
 def lessons(system: str, domain: Domain, domains: Sequence[Domain]) -> list[Labelled]:
     """What a system learns from."""
     if system == "other domain":
         return [one for other in domains if other is not domain for one in other.labels("teacher")]
-    if system == "pooled":
-        return [one for other in domains for one in other.labels("teacher")]
     return domain.labels(system)  # type: ignore[arg-type]
 
 
@@ -90,7 +99,7 @@ def _learnt_from(system: str, domain: Domain) -> str:
     """The name of a grouping by what it learns from, which several rows may share."""
     if system == "other domain":
         return next(f"{name}-teacher" for name in DOMAINS if name != domain.name)
-    return system if system == "pooled" else f"{domain.name}-{system}"
+    return f"{domain.name}-{system}"
 
 
 def difference(scores: Sequence[float], others: Sequence[float]) -> list[float]:
@@ -180,10 +189,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True, help="file that the table goes to")
     parser.add_argument("--groupings", type=Path, help="folder that keeps trained groupings")
     asked = parser.parse_args()
-    shared = Path(__file__).parents[1].parent / "shared" / "data"
-    bundlerec = Path(os.environ.get("ROUTEDK_BUNDLEREC", shared / "bundlerec"))
-    teacher = Path(os.environ.get("ROUTEDK_TEACHER", shared / "teacher"))
-    domains = [Domain(name, bundlerec, teacher) for name in DOMAINS]
+    domains = [Domain(name, *data_folders()) for name in DOMAINS]
     kept = asked.groupings or Path(tempfile.mkdtemp())
     table: dict[str, dict[str, dict[str, object]]] = {}
     for domain in domains:
@@ -192,6 +198,8 @@ def main() -> None:
         rows = table[domain.name] = baselines(domain)
         for system in asked.system or SYSTEMS:
             folder = kept / _learnt_from(system, domain)
+            if system == "packaged":
+                folder = Path(str(files("routedk") / "bundler" / "grouping"))
             if not folder.is_dir():
                 folder.mkdir(parents=True)
                 settings = PairSettings(bf16=multiplies_in_bf16(None))
