@@ -28,9 +28,6 @@ from routedk.programs.prompting import layout, naming
 from routedk.programs.prompting.asked import asked_now
 from routedk.programs.prompting.item_intents import render_item_intents, split_intents
 
-GROUPING_FOLDER = "grouping"
-"""Where a folder of experts keeps what groups items."""
-
 _FREE_TOKENS = 256
 _INTENT_TOKENS = 12
 _WHY_TOKENS, _WHY_CHARACTERS = 40, 160
@@ -270,9 +267,7 @@ def student_lm(
         form = form or examples.written_by(loaded.settings.experts, trained)
         folder = Path(experts) / GROUPING_FOLDER
         if grouping is None and form == "bundle-intent" and folder.is_dir():
-            from routedk.programs.grouping.encoder import (  # type: ignore[import-not-found, unused-ignore]
-                EncoderGrouping,
-            )
+            from routedk.programs.grouping.encoder import EncoderGrouping
 
             grouping = EncoderGrouping.load(folder)
     engine = StudentEngine(

@@ -60,8 +60,6 @@ class CompiledKnowledge:
         for session in self.sessions:
             if session.bundles is None:
                 raise SettingError(f"session {session.id!r} has no gold: it cannot be a neighbour")
-        if len({session.id for session in self.sessions}) != len(self.sessions):
-            raise SettingError("two training sessions have the same id")
         if self.k and not self.sessions:
             raise SettingError(f"k={self.k} without training sessions to choose from")
         if self.k:

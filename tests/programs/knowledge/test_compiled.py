@@ -63,11 +63,6 @@ def test_the_nearest_patterns_are_shown(tea: Session) -> None:
     assert "Often bundled together:\n- USB Hub + Cable\n- Tea + Kettle" in shown[0]["content"]
 
 
-def test_sessions_are_distinct(training: list[Session]) -> None:
-    with pytest.raises(SettingError, match="two training sessions have the same id"):
-        CompiledKnowledge(sessions=(training[0], training[0]))
-
-
 def test_neighbours_need_gold(tea: Session) -> None:
     with pytest.raises(SettingError, match="'tea' has no gold"):
         CompiledKnowledge(sessions=(Session(tea.id, tea.items),))
