@@ -1,19 +1,22 @@
 import os
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from routedk.adapters.generate import CHUNK, GenerateConfig, generate, stream_answers
 from routedk.adapters.lm import resolve_lm
+from routedk.data import load_sessions
 from routedk.errors import SettingError
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
-from routedk.types import Answer, Bundle, Item, Session
+from routedk.types import Answer, Bundle, Item, Kind, Session
 from tests.scripted import scripted_lm
 
 NONE = GenerateConfig()
@@ -190,3 +193,88 @@ def test_a_model_of_litellm_is_asked_without_cache(monkeypatch: pytest.MonkeyPat
     lm = resolve_lm("openai/gpt-4o-mini")
     assert (lm.model, lm.cache) == ("openai/gpt-4o-mini", False)
     assert lm.kwargs["temperature"] == 0
+
+
+class Confident:
+    """Bundles the first two items; how sure that is, and the kind, its title says."""
+
+    def answer(self, session: Session) -> Answer:
+        sure = float(session.id)
+        kind: Kind = "alternatives" if sure < 0.5 else "complements"
+        bundle = Bundle(tuple(item.id for item in session.items[:2]), kind=kind, confidence=sure)
+        return Answer(session.id, (bundle,), confidence=sure)
+
+    def knows(self, titles: Sequence[str]) -> bool:
+        return True
+
+    def fingerprint(self) -> str:
+        return "confident"
+
+
+def unsure(*names: str) -> list[Session]:
+    items = (Item("a", "tea cup"), Item("b", "tea kettle"))
+    return [Session(name, items) for name in names]
+
+
+def test_unsure_sessions_are_left_to_others(tmp_path: Path) -> None:
+    lm, engine = scripted_lm(lambda messages: "intent: tea")
+    program = BundleGenerator(grouping=Confident())
+    sessions = unsure("0.1", "0.5", "0.9")
+
+    def found(**settings: Any) -> list[Answer]:
+        config = GenerateConfig(**settings)
+        return generate(sessions, config, program=program, lm=lm, store=tmp_path)
+
+    assert [bool(answer.bundles) for answer in found()] == [True] * 3
+    left, *kept = found(abstain_below=0.5)
+    assert left.bundles == ()
+    assert left.error == "left to others: its confidence is 0.10"
+    assert left.confidence == 0.1
+    assert [answer.bundles[0].intent for answer in kept] == ["tea", "tea"]
+    assert len(engine.requests) == 3  # All of them have the same answers behind them.
+
+
+def test_bundles_of_some_kinds_only(tmp_path: Path) -> None:
+    lm, _ = scripted_lm(lambda messages: "intent: tea")
+    program = BundleGenerator(grouping=Confident())
+    config = GenerateConfig(kinds=("complements",))
+    found = generate(unsure("0.1", "0.9"), config, program=program, lm=lm, store=tmp_path)
+    assert [len(answer.bundles) for answer in found] == [0, 1]
+    assert [answer.error for answer in found] == ["", ""]
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 1.5])
+def test_a_confidence_is_a_share(wrong: float) -> None:
+    with pytest.raises(SettingError, match=f"abstain_below={wrong}: it must be from 0 to 1"):
+        GenerateConfig(abstain_below=wrong)
+
+
+def test_where_nothing_is_named_the_packaged_bundler_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm, engine = scripted_lm(lambda messages: "1 2 | packaged")
+    monkeypatch.setattr("routedk.adapters.lm.default_lm", lambda dtype: lm)
+    (answer,) = generate(some(1), store=tmp_path)
+    assert answer.bundles[0].intent == "packaged"
+    assert len(engine.requests) == 1
+
+
+@pytest.mark.student
+class TestPackagedBundler:
+    """The real student with the bundler of the package, on carts of domains it never saw."""
+
+    def test_intents_name_nothing_that_is_not_in_the_cart(self, tmp_path: Path) -> None:
+        carts = load_sessions(Path(__file__).parent / "carts.jsonl")
+        strange = []
+        for cart, answer in zip(carts, generate(carts, store=tmp_path), strict=True):
+            for bundle in answer.bundles:
+                titles = " ".join(cart.item(name).title.lower() for name in bundle.item_ids)
+                words = re.findall(r"[^\W\d_]{4,}", bundle.intent.lower())
+                if not words or any(word[:4] not in titles for word in words):
+                    strange.append((bundle.intent, titles))
+        assert len(strange) <= 2, strange
+
+    def test_a_program_alone_uses_it(self) -> None:
+        titles = ("SanDisk 32GB SDHC Card", "Sony Cyber-shot 16MP Camera", "Camera Case Black")
+        items = tuple(Item(title, title) for title in titles)
+        assert BundleGenerator()(session=Session("cart", items)).bundles
