@@ -4,8 +4,9 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
+from routedk.data.policies import is_telling
 from routedk.errors import DataError
 from routedk.types import Bundle, KnowledgeBase, Session
 
@@ -106,6 +107,30 @@ def compose_sessions(sessions: Sequence[Session], count: int, seed: int) -> list
             session = Session(f"composed-{number}", tuple(distinct.values()))
             composed.append(Labelled(session=session, teacher=()))
     return composed
+
+
+def telling_items(labelled: Sequence[Labelled]) -> list[Labelled]:
+    """The sessions with at least two items whose titles say what they are, with these items only.
+
+    What is left of a bundle with fewer than two of them goes.
+    """
+    found = []
+    for one in labelled:
+        items = tuple(item for item in one.session.items if is_telling(item.title))
+        if len(items) < 2:
+            continue
+        kept = {item.id for item in items}
+
+        def cut(bundles: tuple[Bundle, ...] | None, kept: set[str] = kept) -> Any:
+            if bundles is None:
+                return None
+            left = (tuple(name for name in b.item_ids if name in kept) for b in bundles)
+            pairs = zip(bundles, left, strict=True)
+            return tuple(replace(b, item_ids=ids) for b, ids in pairs if len(ids) > 1)
+
+        session = replace(one.session, items=items)
+        found.append(replace(one, session=session, gold=cut(one.gold), teacher=cut(one.teacher)))
+    return found
 
 
 def bundle_places(session: Session, bundles: Sequence[Bundle]) -> list[frozenset[int]]:

@@ -50,7 +50,7 @@ def workplace(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, student_folder: Path, loaded: Any
 ) -> Path:
     """A folder with what `make demo` leaves behind, of the tiny student."""
-    from routedk import BundleGenerator
+    from routedk import BundleGenerator, student_lm
     from routedk.adapters import ExpertSettings, RoutedStudent
 
     from .adapters.conftest import copy_of
@@ -64,6 +64,10 @@ def workplace(
         demo / "experts"
     )
     BundleGenerator().save(demo / "program.json")
+    # The packaged bundler fits the real student only.
+    monkeypatch.setattr(
+        "routedk.adapters.lm.default_lm", lambda dtype: student_lm(demo / "experts")
+    )
     return tmp_path
 
 

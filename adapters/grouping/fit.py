@@ -1,7 +1,7 @@
 """Trains a grouping: the encoder, and what is learned from how it does on sessions it never saw."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
+from tqdm.auto import tqdm
 
 from routedk.adapters.grouping.pair_trainer import PairEncoder, PairSettings, train_pairs
 from routedk.artifacts import content_hash
@@ -25,7 +26,13 @@ from routedk.programs.grouping.encoder import (
     embed,
 )
 from routedk.programs.grouping.kinds import Kinds, fit_kinds
-from routedk.programs.labels import Labelled, bundle_places, compose_sessions, titles_of
+from routedk.programs.labels import (
+    Labelled,
+    bundle_places,
+    compose_sessions,
+    telling_items,
+    titles_of,
+)
 
 _FOLDS = 3
 _COMPOSED = 0.1
@@ -40,7 +47,6 @@ def fit_grouping(
     labelled: Sequence[Labelled],
     settings: PairSettings,
     out: Path | None,
-    on_step: Callable[[str, int, int], None] | None = None,
 ) -> None:
     """Train a grouping and write it as `EncoderGrouping.load` reads it.
 
@@ -50,13 +56,13 @@ def fit_grouping(
     on all sessions, for as many epochs as were best for the three.
 
     Args:
-        labelled: Training sessions. Where none is labelled as empty, some are composed of items
-            that nobody looked at together.
+        labelled: Training sessions. Items whose titles do not tell what they are are left out, as
+            they are when a session is answered. Where no session is labelled as empty, some are
+            composed of items that nobody looked at together.
         settings: How the encoder is trained.
         out: The folder, which exists; None where another process writes.
-        on_step: Called after each of the trainings.
     """
-    lessons = [one for one in labelled if len(one.session.items) > 1]
+    lessons = telling_items(labelled)
     if all(bundles for one in lessons for bundles, _ in one.labels):
         count = round(_COMPOSED * len(lessons))
         lessons += compose_sessions([one.session for one in lessons], count, settings.seed)
@@ -64,7 +70,7 @@ def fit_grouping(
     scored: list[Scored] = []
     kinds: list[Any] = []
     epochs = []
-    for fold in range(_FOLDS):
+    for fold in tqdm(range(_FOLDS), desc="grouping, held out"):
         unseen = lessons[fold::_FOLDS]
         seen = [one for place, one in enumerate(lessons) if place % _FOLDS != fold]
         model, best = train_pairs(seen, settings, unseen)
@@ -77,16 +83,12 @@ def fit_grouping(
                     if bundle.kind:
                         titles = [one.session.items[k].title for k in mine]
                         kinds.append((titles, titles_ND[mine], bundle.kind))
-        if on_step is not None:
-            on_step("grouping", fold + 1, _FOLDS + 1)
     settings = replace(settings, epochs=max(1.0, float(np.mean(epochs))))
     model, _ = train_pairs(lessons, settings)
     decision = fit_decision(scored)
     if out is not None:
         familiarity = _familiarity(model, lessons)
         _save(model, decision, fit_kinds(kinds), familiarity, lessons, out)
-    if on_step is not None:
-        on_step("grouping", _FOLDS + 1, _FOLDS + 1)
 
 
 def read_sessions(

@@ -5,7 +5,12 @@ from dataclasses import replace
 import pytest
 
 from routedk import Bundle, DataError, Item, KnowledgeBase, Provenance, Session
-from routedk.programs.labels import bundle_places, choose_labels, compose_sessions
+from routedk.programs.labels import (
+    bundle_places,
+    choose_labels,
+    compose_sessions,
+    telling_items,
+)
 from routedk.types import TeacherAnswer
 
 ITEMS = tuple(Item(name, f"title {name}") for name in "abcd")
@@ -81,6 +86,18 @@ def test_composed_sessions_mix_items_and_hold_nothing() -> None:
         origins = [item.id.split("-")[0] for item in one.session.items]
         assert len(set(origins)) == len(origins) >= 2
         assert one.labels == [((), 1.0)]
+
+
+def test_items_that_tell_nothing_are_left_out() -> None:
+    untold = (Item("x", ""), Item("y", "SKU 4711"))
+    bundles = (Bundle(("a", "x"), "gone"), Bundle(("a", "b", "y"), "cut"))
+    sessions = [
+        Session("s", (*ITEMS, *untold), bundles),
+        Session("t", (ITEMS[0], *untold), (Bundle(("a", "x")),)),
+    ]
+    (one,) = telling_items(choose_labels(sessions, KnowledgeBase()))
+    assert one.session.items == ITEMS
+    assert one.gold == (Bundle(("a", "b"), "cut"),)
 
 
 def test_places_of_bundles() -> None:
