@@ -34,9 +34,9 @@ class Labelled:
     @property
     def labels(self) -> list[tuple[tuple[Bundle, ...], float]]:
         """Each label with its weight; weights sum to 1."""
-        if self.gold is None or self.teacher is None:
-            return [(self.gold if self.teacher is None else self.teacher, 1.0)]  # type: ignore[list-item]
-        return [(self.gold, 1 - self.teacher_weight), (self.teacher, self.teacher_weight)]
+        stated = ((self.gold, 1 - self.teacher_weight), (self.teacher, self.teacher_weight))
+        known = [(bundles, weight) for bundles, weight in stated if bundles is not None]
+        return known if len(known) == len(stated) else [(bundles, 1.0) for bundles, _ in known]
 
     @property
     def sessions(self) -> list[Session]:
