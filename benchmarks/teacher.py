@@ -133,7 +133,7 @@ def measure(domain: Domain, grouping: EncoderGrouping) -> dict[str, object]:
         "composed_left_empty": round(float(np.mean(left)), 3),
         "gold_left_empty": round(float(np.mean(empty)), 3),
         "cascade": [
-            [row.threshold, round(row.calls, 3), round(row.f1.value, 4)]
+            [row.below, round(row.teacher_calls, 3), round(row.matched_f1.value, 4)]
             for row in cascade(test, answers, domain.stated, seed=0)
         ],
         "ms_per_session": round(1000 * seconds / len(test), 1),
