@@ -7,6 +7,7 @@ from .distill_plan import plan_distill as plan_distill
 from .distill_plan import write_requests as write_requests
 from .generator import BundleGenerator as BundleGenerator
 from .generator import load_program as load_program
+from .grouping.encoder import EncoderGrouping as EncoderGrouping
 from .grouping.protocol import Grouping as Grouping
 from .grouping.similar_intents import SimilarIntents as SimilarIntents
 from .journal.budget import BudgetError as BudgetError
