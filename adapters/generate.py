@@ -52,9 +52,9 @@ class GenerateConfig:
             that agrees most with the others.
         samples: Answers per session that consensus samples.
         why: The student states why the items of a bundle belong together, too.
-        kinds: Only bundles of these kinds, complements, alternatives or mixed. Repeatable.
-        abstain_below: Sessions whose confidence is below this, from 0 to 1, are left without
-            bundles, with an error that says so: for a person, or a teacher, to answer.
+        kinds: Give only bundles of these kinds: complements, alternatives or mixed. Repeatable.
+        abstain_below: Leave sessions whose confidence is below this, from 0 to 1, to a person or a
+            teacher: they get no bundles, and an error that says so.
         threads: Sessions in progress at once.
         seed: Seed of the student's samples.
 
@@ -87,7 +87,7 @@ class GenerateConfig:
         return not any((self.program, self.lm, self.experts, self.student))
 
     def shown(self, answer: Answer) -> Answer:
-        """An answer as it was asked for: of some kinds only, or left to others."""
+        """The answer with the kinds that were asked for, or left to others."""
         if self.abstain_below is not None and not answer.error:
             confidence = session_confidence(answer) or 0.0
             if confidence < self.abstain_below:
@@ -116,8 +116,8 @@ def generate(
             is shown as a neighbour, with its gold, to another one of the chunk.
         config: Settings; None for the defaults.
         program: The program, instead of ``config.program``.
-        lm: The language model, instead of the one that the config names. With neither, nor a
-            program, it is the student with the general bundler that the package carries.
+        lm: The language model, instead of the one that the config names. Without either, and
+            without a program, it is the student with the packaged general bundler.
         store: The artifact store or its folder; None for the one in the cache folder.
 
     Returns:

@@ -173,10 +173,10 @@ def train(
     """Train experts and their router; the same call again finds them trained.
 
     Labels are annotators' gold, a teacher's answers, or both. A sentence encoder learns from them
-    how items are grouped, and the student's experts what a bundle is called; the knowledge stands
-    in their prompts. The grouping, the base expert, each other expert, the router and the folder of
+    how items are grouped, and the student's experts what a bundle is called, with the knowledge in
+    their prompts. The grouping, the base expert, each other expert, the router and the folder of
     all are artifacts of their own, so that calls which share one train it once. A killed call
-    resumes from its last checkpoint.
+    resumes from its last checkpoint; only the grouping starts again.
 
     Under ``accelerate launch`` all processes call this alike and share the work.
 

@@ -15,13 +15,13 @@ Labels: TypeAlias = Literal["gold", "teacher", "both"]
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """A session with what is said of it.
+    """A session with its labels.
 
     Args:
-        session: Without bundles: nothing looks at them by mistake.
-        gold: Annotators' bundles; None where there are none.
-        teacher: A teacher's; None where it was not asked.
-        teacher_weight: How much the teacher's count where there are both, in [0, 1].
+        session: Without bundles, so that none is looked at by mistake.
+        gold: Annotators' bundles; None where it is not annotated.
+        teacher: A teacher's bundles; None where it gave no answer.
+        teacher_weight: Weight of the teacher's bundles where there are both, in [0, 1].
         item_intents: Item id to the intent that the teacher names for it.
     """
 
@@ -54,12 +54,12 @@ def choose_labels(
 
     Args:
         sessions: Training sessions, with gold where there is any.
-        knowledge: Holds the teacher's answers; those with items of their own are sessions, too.
-        labels: ``gold``, ``teacher``, or ``both``: whatever a session has.
+        knowledge: Holds the teacher's answers; one with items of its own is another session.
+        labels: ``gold``, ``teacher``, or ``both``, whichever a session has.
         teacher_weight: As in `Labelled`.
 
     Returns:
-        The sessions that have a label, in order; then the teacher's own ones.
+        The sessions with a label, in order, then those that came with the teacher's answers.
 
     Raises:
         DataError: No label has a bundle.
@@ -93,9 +93,9 @@ def compose_sessions(sessions: Sequence[Session], count: int, seed: int) -> list
     """Compose sessions of items that nobody looked at together, labelled as empty.
 
     Args:
-        sessions: Where items and sizes come from; at least two.
-        count: How many to compose.
-        seed: Of all chance.
+        sessions: Give the items, one each, and the sizes; at least two.
+        count: How many to compose; one whose items are all the same is left out.
+        seed: Seed of all chance.
     """
     draw = random.Random(seed)
     composed = []
@@ -110,9 +110,9 @@ def compose_sessions(sessions: Sequence[Session], count: int, seed: int) -> list
 
 
 def telling_items(labelled: Sequence[Labelled]) -> list[Labelled]:
-    """The sessions with at least two items whose titles say what they are, with these items only.
+    """Leave out items whose titles do not say what they are.
 
-    What is left of a bundle with fewer than two of them goes.
+    Bundles and sessions with fewer than two items left are left out, too.
     """
     found = []
     for one in labelled:

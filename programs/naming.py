@@ -29,11 +29,11 @@ NO_ANSWER = (AdapterParseError, ContextWindowExceededError)
 
 
 class BundleNamer(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
-    """Asks a language model once per bundle for its intent, all of a session's at once.
+    """Asks a language model for the intent of each bundle, all of a session's at once.
 
     The prediction has ``bundles``, the given ones with intents that their items' titles support
     (see `grounded`), and ``raw``, the answers as read, one below the other. Kind and confidence
-    stay as they are. Where the model says nothing an intent is made of the titles.
+    stay as they are. Where the model says nothing, the intent is made of the titles' words.
 
     Args:
         why: Whether a student in this process states why, too. Other models are always asked.
@@ -46,7 +46,7 @@ class BundleNamer(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         self.name = dspy.Predict(NameBundle)
 
     def prompt(self, session: Session, knowledge: CompiledKnowledge = NO_KNOWLEDGE) -> Prompt:
-        """The prompt that would be sent for one `part`."""
+        """Build the prompt that would be sent for one `part`."""
         request = self._request(session, knowledge)
         instructions = str(self.name.signature.instructions)
         messages = naming_messages(instructions, request["demos"], request)
@@ -71,12 +71,12 @@ class BundleNamer(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         """Name the bundles of one session.
 
         Args:
-            session: Theirs.
-            bundles: Any number; intents that they have are not looked at.
+            session: The session that they are of.
+            bundles: Any number; their own intents are ignored.
             knowledge: What prompts show.
             config: Options of these calls for the LM, e.g. ``{"temperature": 0.7}``.
-            knows: Whether the language model can be asked about items with these titles; for
-                others the intent is made of the titles, see `Grouping.knows`.
+            knows: Whether to ask about a bundle with these titles, see `Grouping.knows`;
+                otherwise its intent is made of the titles' words.
         """
 
         def ask(one: Session) -> Any:
@@ -119,7 +119,7 @@ class BundleNamer(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
 
 
 def _named(parts: Sequence[Session], answers: Sequence[Any]) -> dspy.Prediction:
-    """The bundles of parts with what was answered for each; None where nothing was."""
+    """The bundles of the parts, named by their answers; an answer is None where there was none."""
     named, raw = [], []
     for one, answer in zip(parts, answers, strict=True):
         (bundle,) = one.bundles or ()

@@ -1,4 +1,4 @@
-"""Trains a grouping: the encoder, and what is learned from how it does on sessions it never saw."""
+"""Trains a grouping: the encoder, and the models fitted on sessions it was not trained on."""
 
 import random
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ from routedk.programs.labels import (
 _FOLDS = 3
 _COMPOSED = 0.1
 _CENTERS = 64
-# Nearly all training titles are at least as near to a center as this share of them.
+# The quantile of the training titles' nearness to a center that still counts as usual.
 _UNUSUAL = 0.05
 
 Rows = dict[str, "np.ndarray[Any, np.dtype[np.float64]]"]
@@ -51,16 +51,16 @@ def fit_grouping(
     """Train a grouping and write it as `EncoderGrouping.load` reads it.
 
     The encoder fits the labels of sessions that it was trained on better than those of others. So
-    the choice among groupings, the confidence and the kinds are learned from three encoders, each
-    trained without a third of the sessions, on that third. The encoder that is kept is then trained
-    on all sessions, for as many epochs as were best for the three.
+    three encoders are each trained without a third of the sessions, and the choice among groupings,
+    the confidence and the kinds are fitted on how they read that third. The encoder that is kept is
+    then trained on all sessions, for the mean of the three best numbers of epochs.
 
     Args:
         labelled: Training sessions. Items whose titles do not tell what they are are left out, as
             they are when a session is answered. Where no session is labelled as empty, some are
             composed of items that nobody looked at together.
         settings: How the encoder is trained.
-        out: The folder, which exists; None where another process writes.
+        out: An existing folder; None where another process writes.
     """
     lessons = telling_items(labelled)
     if all(bundles for one in lessons for bundles, _ in one.labels):
@@ -94,7 +94,7 @@ def fit_grouping(
 def read_sessions(
     model: PairEncoder, labelled: Sequence[Labelled]
 ) -> list[tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any]"]]:
-    """Of each session the embeddings of its titles, and the logits of its pairs as a matrix."""
+    """For each session the embeddings of its titles, and the logits of its pairs as a matrix."""
     rows = _embeddings(model, titles_of(labelled))
     found = []
     with torch.inference_mode():
@@ -130,7 +130,7 @@ def _save(
     lessons: Sequence[Labelled],
     out: Path,
 ) -> None:
-    """Write a grouping: a LoRA in PEFT's layout, the small models, and how it was made."""
+    """Write a grouping: the encoder's LoRA, the small models, and how it was trained."""
     settings = model.settings
     lora = {
         name: tensor.detach().cpu().to(torch.float16).contiguous()

@@ -19,7 +19,8 @@ from routedk.programs.grouping.pair_head import PairHead
 from routedk.programs.labels import Labelled, bundle_places
 from routedk.similarity.encoders import load_sentence_model
 
-# With a batch of 8: fewer steps leave the head where it started, more fit the labels' noise.
+# Sessions over all epochs, for a batch of 8: with fewer the head hardly moves, with more it fits
+# the labels' noise.
 _SESSIONS_SHOWN = 1300
 
 
@@ -29,14 +30,14 @@ class PairSettings:
 
     Args:
         encoder: Name or folder of a sentence encoder.
-        epochs: Passes over the sessions; None for 3 to 8, the more the fewer they are.
+        epochs: Passes over the sessions; None for 3 to 8, the more the fewer sessions there are.
         learning_rate: Peak for the LoRA, after a linear warm-up; it falls linearly to 0.
         head_rate: The same for the head.
         r: Rank of the LoRA.
         batch_size: Sessions per step and process.
-        intent_weight: Weight of the loss by which an item is drawn to its intent's wording.
+        intent_weight: Weight of the item-intent loss, see `PairEncoder`.
         bf16: Whether a CPU multiplies in bfloat16.
-        seed: Of initial weights and of the order of sessions.
+        seed: Seed of initial weights and of the order of sessions.
     """
 
     encoder: str = "minilm"
@@ -56,10 +57,10 @@ class PairEncoder(nn.Module):
     Its loss is the binary cross-entropy of "these two items are in one bundle", over all pairs of a
     batch; where labels differ the target is their weighted mean. Where a teacher names the intent
     of each item, the cross-entropy of picking an item's own intent among those of the batch is
-    added: it tells the encoder what the teacher takes items for.
+    added: the encoder learns what the teacher takes an item for.
 
     Args:
-        settings: As `PairSettings`.
+        settings: How it is made and trained.
     """
 
     def __init__(self, settings: PairSettings) -> None:
@@ -130,7 +131,7 @@ class _Collator:
 
 
 def pair_targets(labelled: Labelled) -> Tensor:
-    """How much of the labels' weight says of each pair that it is bundled. *Shape:* (pairs,)."""
+    """The share of the labels, by weight, that bundle each pair. *Shape:* (pairs,)."""
     count = len(labelled.session.items)
     together = torch.zeros(count, count)
     for bundles, weight in labelled.labels:
@@ -143,7 +144,7 @@ def pair_targets(labelled: Labelled) -> Tensor:
 
 
 class _PairTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
-    """Checks that training does not diverge."""
+    """A Trainer that stops where the loss is no longer finite."""
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Check the loss.
@@ -165,13 +166,14 @@ def train_pairs(
     """Fine-tune a sentence encoder on labelled sessions.
 
     Args:
-        labelled: Sessions with labels; those of one item are passed over.
+        labelled: Sessions with labels; those with a single item are skipped.
         settings: How to train.
-        held_out: Sessions that are not trained on; with some, training stops after an epoch that
-            does not lower their loss, and the best epoch's weights are kept.
+        held_out: Sessions to stop early by, not trained on: training ends after an epoch that does
+            not lower their loss, and the best epoch's weights are kept. Without any, all epochs
+            are trained.
 
     Returns:
-        The encoder, and how many epochs it was trained for.
+        The encoder, and the epochs after which it had these weights.
 
     Raises:
         TrainingDivergedError: The loss is not finite any more.

@@ -1,1 +1,1 @@
-"""From a session's items, or the intents that a student named for them, to bundles."""
+"""Makes bundles of a session's items, by their titles or by the intents named for them."""

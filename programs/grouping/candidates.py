@@ -1,4 +1,4 @@
-"""Candidate groupings of a session, and what is known of each before one is chosen."""
+"""The candidate groupings of a session, and the features that one is chosen by."""
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations, islice
@@ -36,11 +36,14 @@ _NONE = -5.0
 def candidates(logits: NDArray[np.float64]) -> list[Candidate]:
     """The groupings of a session that its dendrogram offers.
 
-    These are its flat cuts, and choices of up to three disjoint clusters, the tightest first. Of a
-    long session only so many are looked at.
+    These are its flat cuts, and choices of up to three disjoint clusters, the tightest first. In
+    long sessions there are too many: only about 150 of each sort are candidates.
 
     Args:
-        logits: Of each two items to be in one bundle, symmetric. *Shape:* (items, items).
+        logits: How likely each two items are to be in one bundle, symmetric.
+
+    *Shape:*
+        - logits: ``(items, items)``
     """
     tree = Dendrogram(range(len(logits)), 1 - probabilities(logits))
     nodes = [members for members, _ in tree.merges]
@@ -55,7 +58,7 @@ def candidates(logits: NDArray[np.float64]) -> list[Candidate]:
 
 
 def _disjoint(nodes: Sequence[frozenset[int]]) -> Iterator[Candidate]:
-    """Choices of clusters that share no item, the tightest clusters first."""
+    """Yield sets of one to three clusters without a common item, the tightest clusters first."""
     for count in range(1, _MOST_BUNDLES + 1):
         for chosen in combinations(nodes, count):
             if sum(map(len, chosen)) == len(frozenset().union(*chosen)):
@@ -65,10 +68,10 @@ def _disjoint(nodes: Sequence[frozenset[int]]) -> Iterator[Candidate]:
 def candidate_features(
     logits: NDArray[np.float64], chosen: Sequence[Candidate]
 ) -> NDArray[np.float64]:
-    """What the logits say of each candidate, by `FEATURES`.
+    """The features of each candidate, one column for each name in `FEATURES`.
 
     Args:
-        logits: As for `candidates`; the diagonal is not looked at.
+        logits: As for `candidates`; the diagonal is ignored.
         chosen: Candidates of the same session.
 
     *Shape:*
@@ -115,6 +118,6 @@ def _within(logits: NDArray[np.float64], bundle: frozenset[int]) -> NDArray[np.f
 
 
 def probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The logistic function, kept away from 0 and 1."""
+    """Apply the logistic function, clipped so that no probability is 0 or 1."""
     found: NDArray[np.float64] = 1 / (1 + np.exp(-np.clip(logits, -7.0, 7.0)))
     return found

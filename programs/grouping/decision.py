@@ -1,4 +1,4 @@
-"""Which grouping of a session is stated, with what confidence, or none at all."""
+"""Chooses the grouping of a session, or none, and says how sure the choice is."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,12 +20,15 @@ _LOGISTIC = 0.3
 
 @dataclass(frozen=True)
 class Scored:
-    """One session that was grouped without being trained on, with its label.
+    """The logits of a session that the encoder was not trained on, with a label.
 
     Args:
-        logits: Of each two of its items. *Shape:* (items, items).
+        logits: Of its pairs of items, symmetric.
         label: Bundles as places of items; empty where nothing belongs together.
-        weight: How much the label counts, above 0.
+        weight: How much the label counts, in [0, 1].
+
+    *Shape:*
+        - logits: ``(items, items)``
     """
 
     logits: Floats
@@ -35,12 +38,13 @@ class Scored:
 
 @dataclass(frozen=True)
 class Choice:
-    """What is stated of a session.
+    """The chosen grouping of a session.
 
     Args:
         bundles: Disjoint sets of places of items; empty where nothing belongs together.
-        confidence: Expected matched F1 against a label.
-        bundle_confidence: Of each bundle its expected Jaccard similarity to a label's.
+        confidence: Expected matched F1 against a label; of no bundles the probability that the
+            label is empty, too.
+        bundle_confidence: For each bundle its expected Jaccard with the nearest of the label.
     """
 
     bundles: Candidate
@@ -50,12 +54,12 @@ class Choice:
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """Chooses among the candidates of a session by what labels taught.
+    """Chooses among the candidate groupings of a session, as learned from labels.
 
     A threshold on the similarity of two items cannot see the rest of the session. Here each
-    candidate grouping is judged as a whole: a linear model expects its matched F1. Another one,
-    logistic, says how probable it is that nothing belongs together. The session is left empty where
-    that is more probable than ``empty_above``.
+    candidate grouping is judged as a whole: a linear model predicts its matched F1. Another one,
+    logistic, gives the probability that nothing belongs together. The session is left empty where
+    that is above ``empty_above``.
 
     Args:
         f1: From `candidate_features` to the matched F1, given that there is a bundle.
@@ -70,10 +74,13 @@ class Decision:
     empty_above: float
 
     def choose(self, logits: Floats) -> Choice:
-        """State the bundles of a session.
+        """Choose the bundles of a session.
 
         Args:
-            logits: Of each two items, symmetric. *Shape:* (items, items).
+            logits: Of its pairs of items, symmetric.
+
+        *Shape:*
+            - logits: ``(items, items)``
         """
         if len(logits) < 2:
             return Choice((), 1.0, ())
@@ -90,19 +97,19 @@ class Decision:
 
 
 def session_features(logits: Floats) -> Floats:
-    """What says whether anything of a session belongs together: its highest logits and its size."""
+    """Features of "nothing belongs together": highest and mean logits, and the number of items."""
     pairs = np.sort(logits[np.triu_indices(len(logits), k=1)])[::-1]
     second = pairs[1] if len(pairs) > 1 else pairs[0]
     return np.array([pairs[0], second, pairs.mean(), len(logits), probabilities(pairs).sum()])
 
 
 def bundle_features(logits: Floats, candidate: Candidate, expected: float) -> Floats:
-    """What says how far a bundle of a candidate can be relied on.
+    """Features of how well each bundle of a candidate matches a label.
 
     Args:
         logits: As for `Decision.choose`.
-        candidate: The bundle's, and the others of the session.
-        expected: The matched F1 expected of the candidate.
+        candidate: The bundles.
+        expected: The candidate's expected matched F1.
 
     *Shape:*
         - result: ``(bundles, 6)``
@@ -118,12 +125,12 @@ def bundle_features(logits: Floats, candidate: Candidate, expected: float) -> Fl
 
 
 def fit_decision(sessions: Sequence[Scored], *, loss: float = 0.01) -> Decision:
-    """Learn to choose from sessions that the pairs' model was not trained on.
+    """Fit a decision on sessions that the encoder was not trained on.
 
     Args:
         sessions: With labels; at least one has a bundle.
-        loss: How much of the mean matched F1 of sessions with a bundle may be lost by leaving some
-            of them empty.
+        loss: Most of the mean matched F1, over sessions with a bundle, that may be lost by leaving
+            some of them empty.
     """
     bundled = [one for one in sessions if one.label and len(one.logits) > 1]
     offered = [candidates(one.logits) for one in bundled]
@@ -158,7 +165,7 @@ def _f1(label: Sequence[frozenset[int]], stated: Candidate) -> float:
 
 
 def _fit_empty(sessions: Sequence[Scored]) -> Linear:
-    """From `session_features` to the logit of an empty label; never empty where none is."""
+    """Fit `Decision.empty`; without an empty label it leaves no session empty."""
     known = [one for one in sessions if len(one.logits) > 1]
     features = np.array([session_features(one.logits) for one in known])
     labels = np.array([not one.label for one in known])
@@ -169,13 +176,13 @@ def _fit_empty(sessions: Sequence[Scored]) -> Linear:
 
 
 def _empty_above(empty: Linear, bundled: Sequence[Scored], reached: Floats, loss: float) -> float:
-    """The least probability at which leaving sessions empty costs no more than the loss.
+    """The lowest threshold at which leaving sessions empty costs no more than the loss.
 
     Args:
         empty: As in `Decision`.
         bundled: Sessions with a bundle.
-        reached: The matched F1 of each of them when it is not left empty.
-        loss: Of the mean.
+        reached: The matched F1 of each of them where it is not left empty.
+        loss: As for `fit_decision`.
     """
     features = np.array([session_features(one.logits) for one in bundled])
     nothing = probabilities(empty(features))[:, 0]
@@ -186,7 +193,7 @@ def _empty_above(empty: Linear, bundled: Sequence[Scored], reached: Floats, loss
 
 
 def _fit_jaccard(bundled: Sequence[Scored], stated: Sequence[Candidate], f1: Linear) -> Linear:
-    """From `bundle_features` to the logit of the Jaccard similarity to the label's nearest."""
+    """Fit `Decision.jaccard` on the Jaccard of each chosen bundle with the label's nearest."""
     features, alike = [], []
     for one, candidate in zip(bundled, stated, strict=True):
         expected = float(f1(candidate_features(one.logits, [candidate]))[0, 0])

@@ -29,11 +29,11 @@ _BATCH = 32
 
 
 class Familiarity:
-    """How near titles are to those that were trained on.
+    """How near titles are to the training titles.
 
     Args:
         centers: Centers of the training titles' embeddings, each of length 1.
-        usual: Similarity to the nearest center that nearly all training titles reach.
+        usual: Similarity to the nearest center that 95% of the training titles reach.
 
     *Shape:*
         - centers: ``(centers, dimensions)``
@@ -44,12 +44,12 @@ class Familiarity:
         self.usual = usual
 
     def nearness(self, titles_ND: Floats) -> Floats:
-        """Of each title the similarity to the nearest center."""
+        """The similarity of each title to the nearest center. *Shape:* (titles,)."""
         near: Floats = (titles_ND @ self.centers.T).max(axis=1)
         return near
 
     def __call__(self, titles_ND: Floats) -> Floats:
-        """Of each title a share in [0, 1]: 1 where it is as near as training titles are."""
+        """The familiarity of each title, in [0, 1]: 1 where it is as near as usual."""
         shares: Floats = np.clip(self.nearness(titles_ND) / self.usual, 0.0, 1.0)
         return shares
 
@@ -57,16 +57,16 @@ class Familiarity:
 class EncoderGrouping:
     """Groups the items of a session by a sentence encoder that was fine-tuned on labels.
 
-    The bundles of a session depend neither on the order of its items nor on other sessions: items
-    are sorted by title and id, and are encoded together.
+    The bundles of a session depend neither on the order of its items nor on other sessions: its
+    items are sorted by title and id, then encoded together.
 
     Args:
         encoder: A ``SentenceTransformer`` with the fine-tuned weights.
-        head: Gives the logits of pairs.
+        head: Computes the logits of pairs.
         decision: Chooses the bundles.
-        kinds: Names their kinds; None where no label says one.
+        kinds: Names their kinds; None where labels had fewer than two kinds.
         familiarity: Lowers the confidence where titles are unlike those of training.
-        record: What ``grouping.json`` says: how it was made.
+        record: The content of ``grouping.json``: encoder, thresholds, and how it was trained.
     """
 
     def __init__(
@@ -95,12 +95,12 @@ class EncoderGrouping:
         return content_hash(self.record["weights"])
 
     def answer(self, session: Session) -> Answer:
-        """The bundles of a session, without intents; its gold is not looked at.
+        """Group the items of a session into bundles without intents.
 
         An item whose title does not tell what it is (`is_telling`) is in no bundle.
 
         Args:
-            session: Any session.
+            session: Any session; its gold is not looked at.
         """
         items = sorted(
             (item for item in session.items if is_telling(item.title)),
@@ -117,13 +117,13 @@ class EncoderGrouping:
         )
 
     def knows(self, titles: Sequence[str]) -> bool:
-        """Whether a bundle's titles are on average as near to training's as nearly all of those."""
+        """Whether the mean nearness of a bundle's titles is at least `Familiarity.usual`."""
         with self._lock, torch.inference_mode():
             titles_ND = embed(self.encoder, sorted(titles)).double().numpy()
         return float(self.familiarity.nearness(titles_ND).mean()) >= self.familiarity.usual
 
     def read(self, titles: Sequence[str]) -> tuple[Floats, Floats]:
-        """The embeddings of a session's titles, and the logits of its pairs.
+        """Compute the embeddings of a session's titles, and the logits of its pairs.
 
         Args:
             titles: At least two.
@@ -148,7 +148,7 @@ class EncoderGrouping:
         titles_ND: Floats,
         known: Floats,
     ) -> tuple[Bundle, ...]:
-        """The chosen bundles, items and bundles in the order of the session."""
+        """The chosen bundles; items and bundles are in the order of the session."""
         found = []
         for places, confidence in zip(choice.bundles, choice.bundle_confidence, strict=True):
             inside = sorted(places)
@@ -169,7 +169,7 @@ class EncoderGrouping:
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """Read what training saved.
+        """Load a grouping that `train` saved.
 
         Args:
             folder: The folder ``grouping`` of a folder of experts.
@@ -218,11 +218,11 @@ class EncoderGrouping:
 
 
 def embed(encoder: Any, titles: Sequence[str]) -> torch.Tensor:
-    """The embeddings of titles, each of length 1, with a gradient where one is wanted.
+    """Embed titles as vectors of length 1, with gradients where they are enabled.
 
     Args:
         encoder: A ``SentenceTransformer``.
-        titles: At least one; those of like length are read together, since padding costs.
+        titles: At least one; titles of similar length share a batch, to save padding.
 
     *Shape:*
         - result: ``(titles, dimensions)``
@@ -242,7 +242,7 @@ def embed(encoder: Any, titles: Sequence[str]) -> torch.Tensor:
 
 
 def fold_lora(encoder: Any, folder: Path) -> None:
-    """Add a LoRA in PEFT's layout to the weights of an encoder, so that it costs nothing.
+    """Add a saved LoRA to the weights of an encoder, so that it costs nothing in use.
 
     Raises:
         ValueError: It is of another encoder, or has weights that are not finite.

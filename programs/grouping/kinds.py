@@ -42,7 +42,7 @@ class Kinds:
 
 
 def kind_features(titles: Sequence[str], titles_ND: Floats) -> Floats:
-    """What says whether items do the same job: how alike they are, in meaning and in words.
+    """Features of whether items do the same job: how alike they are, in meaning and in words.
 
     *Shape:*
         - titles_ND: ``(items, dimensions)``
@@ -71,16 +71,16 @@ def _words(title: str) -> set[str]:
 
 
 def _head(title: str) -> str:
-    """What the item is, in most titles: the last word before a preposition, comma or dash."""
+    """The word that in most titles says what the item is: the last one of the first phrase."""
     words = _WORD.findall(_BREAK.split(title.lower(), maxsplit=1)[0])
     return words[-1].rstrip("s") if words else ""
 
 
 def fit_kinds(bundles: Sequence[tuple[Sequence[str], Floats, Kind]]) -> Kinds | None:
-    """Learn kinds from labelled bundles; None where there are fewer than two kinds.
+    """Fit the kinds of labelled bundles; None where there are fewer than two kinds.
 
     Args:
-        bundles: Of each the titles, their embeddings and the kind.
+        bundles: For each its titles, their embeddings and its kind.
     """
     seen = {kind for _, _, kind in bundles}
     if len(seen) < 2:

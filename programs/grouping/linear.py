@@ -1,4 +1,4 @@
-"""Linear models over features: small enough to be saved as two tensors and read by a person."""
+"""Linear models over features, each saved as two small tensors."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ class Linear:
     bias: Floats
 
     def __call__(self, features: Floats) -> Floats:
-        """Apply it to rows of features. *Shape:* (rows, features) to (rows, outputs)."""
+        """Map rows of features. *Shape:* (rows, features) to (rows, outputs)."""
         return features @ self.weight.T + self.bias
 
 

@@ -1,16 +1,16 @@
-"""From the embeddings of a session's titles to the logits of its pairs."""
+"""`PairHead`: the logits of a session's pairs, from the embeddings of its titles."""
 
 import torch
 from torch import Tensor, nn
 
 
 class PairHead(nn.Module):
-    """The logit of each two items of a session to be in one bundle.
+    """Computes the logit that two items of a session are in one bundle, for each pair.
 
-    It is linear in the cosine of the two embeddings, their products dimension by dimension (which
-    kinds of titles go together), the cosine less the mean over the session's pairs, and the cosine
-    less each of the two items' highest (how the pair compares with others of its session). All of
-    these are symmetric, so neither the order of a pair nor that of the session matters.
+    The logit is linear in the cosine of the two embeddings, their products dimension by dimension
+    (which kinds of titles go together), the cosine less the mean over the session's pairs, and the
+    cosine less each of the two items' highest (how the pair compares with others of its session).
+    All of these are symmetric, so neither the order of a pair nor that of the session matters.
 
     Args:
         dimensions: Of the embeddings.
@@ -25,7 +25,7 @@ class PairHead(nn.Module):
         nn.init.constant_(self.linear.bias, -4.0)
 
     def forward(self, titles_ND: Tensor) -> Tensor:
-        """The logits of the pairs, as in the upper triangle, row by row.
+        """Compute the logits of the pairs, in the order of the upper triangle, row by row.
 
         Args:
             titles_ND: Embeddings of one session's titles, at least two, each of length 1.

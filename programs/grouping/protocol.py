@@ -1,4 +1,4 @@
-"""What groups a session's items before a language model names the bundles."""
+"""`Grouping`: groups a session's items before a language model names the bundles."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,7 +7,7 @@ from routedk.types import Answer, Session
 
 
 class Grouping(Protocol):
-    """From a session's items alone to its bundles.
+    """Makes bundles of a session's items, without asking a language model.
 
     Threads share one, and so do the copies of a program: one that holds a model defines
     ``__deepcopy__`` to return itself.
@@ -20,19 +20,19 @@ class Grouping(Protocol):
             session: The session; its gold is not looked at.
 
         Returns:
-            Bundles without intents, by their first items' numbers, none where nothing belongs
-            together; and how sure that is.
+            Bundles without intents, in the order of their first items, none where nothing belongs
+            together; and the confidence of the whole.
         """
         ...
 
     def knows(self, titles: Sequence[str]) -> bool:
         """Whether a bundle's titles are like those that were trained on.
 
-        Where they are not, a student that was trained on the same sessions would name one of
-        their intents, whatever the items are.
+        Where they are not, a student that was trained on the same sessions would still answer
+        with one of their intents, whatever the items are; so it is not asked.
         """
         ...
 
     def fingerprint(self) -> str:
-        """A hash of everything that the bundles depend on besides the session."""
+        """Return a hash of everything that the bundles depend on besides the session."""
         ...

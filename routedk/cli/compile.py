@@ -24,9 +24,9 @@ def compile(
 ) -> None:
     """Choose instruction, knowledge and similar sessions for the prompt, and the grouping.
 
-    Neighbours come from the training split, scores (matched F1) from the validation split; the
-    test split is not used. The plain program stays unless another is better session by
-    session, beyond chance.
+    Neighbours come from the training split, scores from the validation split; the test split is not
+    used. Scores are matched F1 or, where items are grouped before bundles are named, the similarity
+    of intents. The plain program stays unless another is better session by session, beyond chance.
 
     Example: routedk compile --data demo --knowledge knowledge/knowledge.jsonl --experts experts
     --output program.json

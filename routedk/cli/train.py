@@ -1,4 +1,4 @@
-"""``routedk train``: experts and router from sessions and knowledge."""
+"""``routedk train``: grouping, experts and router from sessions and knowledge."""
 
 import typer
 
@@ -20,7 +20,7 @@ def train(
     options: DataOptions,
     split: Split = "train",
 ) -> None:
-    """Train three LoRA experts on the frozen student, then the router over them.
+    """Train what groups items, three LoRA experts that name bundles, and the router over them.
 
     A run that was interrupted resumes from its last checkpoint when the same command is given
     again. Several processes share the work under accelerate launch --multi_gpu --num_processes 2
