@@ -164,7 +164,12 @@ def stream_answers(
         lm = lm.copy(seed=config.seed)
     asked = deepcopy(program)
     asked.set_lm(lm)
-    asked.groups_by()  # Raises now where the model cannot answer.
+    # Raises now where the model cannot answer.
+    if asked.groups_by() is not None and config.enhancement == "consensus":
+        raise SettingError(
+            "enhancement 'consensus' chooses among bundles that a language model states, and here "
+            "items are grouped first: leave it out"
+        )
     asked.namer.why = asked.namer.why or config.why
     store, left = ArtifactStore.of(store), iter(sessions)
     read = TypeAdapter(Answer).validate_python

@@ -122,14 +122,16 @@ def telling_items(labelled: Sequence[Labelled]) -> list[Labelled]:
         kept = {item.id for item in items}
 
         def cut(bundles: tuple[Bundle, ...] | None, kept: set[str] = kept) -> Any:
-            if bundles is None:
-                return None
-            left = (tuple(name for name in b.item_ids if name in kept) for b in bundles)
-            pairs = zip(bundles, left, strict=True)
-            return tuple(replace(b, item_ids=ids) for b, ids in pairs if len(ids) > 1)
+            left = [tuple(name for name in b.item_ids if name in kept) for b in bundles or ()]
+            pairs = zip(bundles or (), left, strict=True)
+            found = tuple(replace(b, item_ids=ids) for b, ids in pairs if len(ids) > 1)
+            # A label that loses all its bundles does not say that nothing belongs together.
+            return None if bundles is None or (bundles and not found) else found
 
         session = replace(one.session, items=items)
-        found.append(replace(one, session=session, gold=cut(one.gold), teacher=cut(one.teacher)))
+        told = replace(one, session=session, gold=cut(one.gold), teacher=cut(one.teacher))
+        if told.labels:
+            found.append(told)
     return found
 
 

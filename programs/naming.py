@@ -125,6 +125,7 @@ def _named(parts: Sequence[Session], answers: Sequence[Any]) -> dspy.Prediction:
         (bundle,) = one.bundles or ()
         stated, why = ("", "") if answer is None else (answer.intent, answer.why)
         intent = grounded(stated, [item.title for item in one.items], default_encoder())
-        named.append(replace(bundle, intent=intent, why=why))
+        # A reason for an intent that was replaced is one for something else.
+        named.append(replace(bundle, intent=intent, why=why if intent == stated else ""))
         raw.append(render_name(stated, why))
     return dspy.Prediction(bundles=named, raw="\n".join(raw))

@@ -133,7 +133,7 @@ def _save(
     """Write a grouping: the encoder's LoRA, the small models, and how it was trained."""
     settings = model.settings
     lora = {
-        name: tensor.detach().cpu().to(torch.float16).contiguous()
+        f"base_model.model.{name}": tensor.detach().cpu().to(torch.float16).contiguous()
         for name, tensor in model.encoder.get_adapter_state_dict().items()
     }
     save_file(lora, out / LORA, metadata={"format": "pt"})

@@ -187,20 +187,24 @@ def _empty_above(empty: Linear, bundled: Sequence[Scored], reached: Floats, loss
     features = np.array([session_features(one.logits) for one in bundled])
     nothing = probabilities(empty(features))[:, 0]
     order = np.argsort(-nothing)
-    lost = np.cumsum(reached[order]) / len(bundled)
+    weights = np.array([one.weight for one in bundled])
+    lost = np.cumsum((weights * reached)[order]) / weights.sum()
     within = int(np.searchsorted(lost, loss, side="right"))
     return float(nothing[order[within]]) if within < len(bundled) else 0.0
 
 
 def _fit_jaccard(bundled: Sequence[Scored], stated: Sequence[Candidate], f1: Linear) -> Linear:
     """Fit `Decision.jaccard` on the Jaccard of each chosen bundle with the label's nearest."""
-    features, alike = [], []
+    features: list[Floats] = []
+    alike: list[float] = []
+    counts: list[float] = []
     for one, candidate in zip(bundled, stated, strict=True):
         expected = float(f1(candidate_features(one.logits, [candidate]))[0, 0])
         features.append(bundle_features(one.logits, candidate, expected))
         alike += [max(len(b & gold) / len(b | gold) for gold in one.label) for b in candidate]
+        counts += [one.weight] * len(candidate)
     # A share in [0, 1] is learned as that much of a yes and the rest of a no.
     rows, yes = np.concatenate(features), np.array(alike)
     labels = np.concatenate([np.ones(len(rows)), np.zeros(len(rows))])
-    weights = np.concatenate([yes, 1 - yes])
+    weights = np.concatenate([yes, 1 - yes]) * np.array([*counts, *counts])
     return fit_logistic(np.concatenate([rows, rows]), labels, weights, _LOGISTIC)

@@ -243,6 +243,13 @@ def test_bundles_of_some_kinds_only(tmp_path: Path) -> None:
     assert [answer.error for answer in found] == ["", ""]
 
 
+def test_a_consensus_is_of_bundles_that_a_model_states(tmp_path: Path) -> None:
+    lm, _ = scripted_lm(lambda messages: "intent: tea")
+    config = GenerateConfig(enhancement="consensus")
+    with pytest.raises(SettingError, match="enhancement 'consensus' chooses among bundles"):
+        generate(unsure("0.1"), config, program=BundleGenerator(grouping=Confident()), lm=lm)
+
+
 @pytest.mark.parametrize("wrong", [-0.1, 1.5])
 def test_a_confidence_is_a_share(wrong: float) -> None:
     with pytest.raises(SettingError, match=f"abstain_below={wrong}: it must be from 0 to 1"):

@@ -18,6 +18,7 @@ from routedk.adapters.grouping.pair_trainer import PairSettings, pair_targets
 from routedk.eval import matched_f1
 from routedk.programs.grouping.encoder import HEADS, LORA, RECORD, EncoderGrouping
 from routedk.programs.labels import Labelled, choose_labels
+from routedk.similarity.encoders import load_sentence_model
 
 SETTINGS = PairSettings(epochs=2, batch_size=8, learning_rate=1e-3, r=4)
 
@@ -103,6 +104,20 @@ def test_the_same_labels_give_the_same_grouping(folder: Path, tmp_path: Path) ->
     assert (
         EncoderGrouping.load(tmp_path).fingerprint() == EncoderGrouping.load(folder).fingerprint()
     )
+
+
+def test_peft_reads_the_lora(folder: Path) -> None:
+    from peft import PeftModel
+
+    grouping = EncoderGrouping.load(folder)
+    plain = load_sentence_model("minilm").transformers_model
+    read = PeftModel.from_pretrained(plain, str(folder)).merge_and_unload()
+    theirs = dict(grouping.encoder.transformers_model.named_parameters())
+    changed = 0
+    for name, weight in read.named_parameters():
+        torch.testing.assert_close(weight, theirs[name], atol=1e-5, rtol=1e-4)
+        changed += "query.weight" in name
+    assert changed > 0
 
 
 def test_what_labels_weigh(grouping: EncoderGrouping) -> None:

@@ -97,6 +97,8 @@ def test_items_that_tell_nothing_are_left_out() -> None:
     ]
     (one,) = telling_items(choose_labels(sessions, KnowledgeBase()))
     assert one.session.items == ITEMS
+    lost = Session("u", (*ITEMS, *untold), (Bundle(("a", "x")),))
+    assert telling_items(choose_labels([lost], KnowledgeBase())) == []
     assert one.gold == (Bundle(("a", "b"), "cut"),)
 
 
