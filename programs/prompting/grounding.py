@@ -5,15 +5,16 @@ A student that was trained on few hundred intents names one of these for anythin
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-
-import numpy as np
+from collections.abc import Iterable, Iterator, Sequence
 
 from routedk.programs.prompting.item_intents import clean_intent
 from routedk.similarity.encoders import TitleEncoder
 
-# Cosine of an intent and the mean of the titles from which on it is taken to be about them.
-LEAST_ALIKE = 0.35
+# Cosine with the nearest title from which on an intent is taken to be about it: 95% of the intents
+# that a teacher named on held-out sessions reach it.
+LEAST_ALIKE = 0.32
+# The same for one word alone, which says less: below it words have nothing to do with the title.
+LEAST_WORD = 0.05
 _LONGEST_PHRASE = 4
 _WORD = re.compile(r"[^\W\d_]{3,}")
 # Words that say nothing of what a bundle holds.
@@ -27,8 +28,8 @@ _EMPTY = frozenset(
 def grounded(intent: str, titles: Sequence[str], encoder: TitleEncoder) -> str:
     """The intent where the titles support it, else one in the titles' own words.
 
-    Supported is an intent with a word in common with a title, plurals aside, or one that is about
-    what the titles are about, by their embeddings.
+    Supported is an intent whose words all stand in the titles, inflected or as part of a compound;
+    or which, and each of whose other words, is about one of the titles, by their embeddings.
 
     Args:
         intent: As a language model wrote it; perhaps empty.
@@ -39,18 +40,25 @@ def grounded(intent: str, titles: Sequence[str], encoder: TitleEncoder) -> str:
         Empty where there is no title to take words from.
     """
     known = [title for title in titles if title.strip()]
-    named = {_stem(word) for word in _words(intent)}
-    if named & {_stem(word) for title in known for word in _words(title)}:
-        return intent
-    if named and known and _alike(intent, known, encoder) >= LEAST_ALIKE:
+    written = {_stem(word) for title in known for word in _words(title)}
+    named = _words(intent)
+    new = [word for word in named if not _stands(_stem(word), written)]
+    if named and (not new or (known and _about(intent, new, known, encoder))):
         return intent
     return _own_words(known)
 
 
-def _alike(intent: str, titles: Sequence[str], encoder: TitleEncoder) -> float:
-    vector, *rows = encoder.encode([intent, *titles])
-    mean = np.mean(rows, axis=0)
-    return float(vector @ mean / max(float(np.linalg.norm(mean)), 1e-9))
+def _stands(stem: str, written: Iterable[str]) -> bool:
+    """Whether a stem is one of those written, or if it is not short, a part of one."""
+    return any(stem == other or (len(stem) > 3 and stem in other) for other in written)
+
+
+def _about(intent: str, words: Sequence[str], titles: Sequence[str], encoder: TitleEncoder) -> bool:
+    """Whether an intent, and each of its words that titles lack, is about one of the titles."""
+    texts = [intent, *words]
+    rows = encoder.encode([*texts, *titles])
+    nearest = (rows[: len(texts)] @ rows[len(texts) :].T).max(axis=1)
+    return bool(nearest[0] >= LEAST_ALIKE and nearest[1:].min() >= LEAST_WORD)
 
 
 def _own_words(titles: Sequence[str]) -> str:
