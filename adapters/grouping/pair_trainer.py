@@ -21,7 +21,7 @@ from routedk.similarity.encoders import load_sentence_model
 
 # Sessions over all epochs, for a batch of 8: with fewer the head hardly moves, with more it fits
 # the labels' noise.
-_SESSIONS_SHOWN = 1300
+_SESSIONS_SHOWN = 1800
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class PairSettings:
 
     Args:
         encoder: Name or folder of a sentence encoder.
-        epochs: Passes over the sessions; None for 3 to 8, the more the fewer sessions there are.
+        epochs: Passes over the sessions; None for 2 to 12, the more the fewer sessions there are.
         learning_rate: Peak for the LoRA, after a linear warm-up; it falls linearly to 0.
         head_rate: The same for the head.
         r: Rank of the LoRA.
@@ -45,7 +45,7 @@ class PairSettings:
     learning_rate: float = 4e-4
     head_rate: float = 1e-3
     r: int = 16
-    batch_size: int = 8
+    batch_size: int = 16
     intent_weight: float = 0.3
     bf16: bool = False
     seed: int = 0
@@ -180,7 +180,7 @@ def train_pairs(
         SettingError: The encoder cannot be loaded.
     """
     usable, unseen = _usable(labelled), _usable(held_out)
-    epochs = settings.epochs or min(8.0, max(3.0, round(_SESSIONS_SHOWN / len(usable))))
+    epochs = settings.epochs or min(12.0, max(2.0, round(_SESSIONS_SHOWN / len(usable))))
     with torch.random.fork_rng(), tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(settings.seed)
         model = PairEncoder(settings)
