@@ -19,7 +19,7 @@ from routedk.programs.grouping.pair_head import PairHead
 from routedk.programs.labels import Labelled, bundle_places
 from routedk.similarity.encoders import load_sentence_model
 
-# Sessions over all epochs, for a batch of 8: with fewer the head hardly moves, with more it fits
+# Sessions over all epochs, for a batch of 16: with fewer the head hardly moves, with more it fits
 # the labels' noise.
 _SESSIONS_SHOWN = 1800
 
