@@ -31,8 +31,8 @@ class TrainConfig:
             gold, too, from 0 to 1.
         encoder: The sentence encoder whose fine-tuned copy groups items: minilm for the packaged
             one, else a folder or hub name.
-        grouping_epochs: Most passes over the sessions for the grouping. Unset: 2 to 12, the more the
-            fewer sessions there are.
+        grouping_epochs: Most passes over the sessions for the grouping. Unset: 2 to 12, the more
+            the fewer sessions there are.
         student: Folder or hub name of a causal LM. Unset or default: the embedded student.
         expert_names: The experts, in gate order, of base, rule and thought. The others start from
             the weights of base, which comes first.
