@@ -14,22 +14,25 @@ from routedk.similarity.encoders import TitleEncoder
 # that a teacher named on held-out sessions reach it.
 LEAST_ALIKE = 0.32
 # The same for one word alone, which says less: below it words have nothing to do with the title.
-LEAST_WORD = 0.05
+LEAST_WORD = 0.08
 _LONGEST_PHRASE = 4
 _WORD = re.compile(r"[^\W\d_]{3,}")
 # Words that say nothing of what a bundle holds.
 _EMPTY = frozenset(
-    """accessories accessory and bundle collection essentials everyday for from gear general gift
-    good great item items kit new of other product products set sets shopping stuff style the thing
-    things to use various with your""".split()  # noqa: SIM905
+    """accessories accessory and assorted black blue brown bundle collection count essentials
+    everyday for from gear general gift good gray great green grey große größe item items
+    kit new of other pack packs part parts piece pieces pink product products red schwarz
+    set sets shopping size stuff stück style teilig the thing things tin to und use
+    various weiß white with your""".split()  # noqa: SIM905
 )
 
 
 def grounded(intent: str, titles: Sequence[str], encoder: TitleEncoder) -> str:
     """The intent where the titles support it, else one in the titles' own words.
 
-    Supported is an intent whose words all stand in the titles, inflected or as part of a compound;
-    or which, and each of whose other words, is about one of the titles, by their embeddings.
+    Supported is an intent that repeats no word, and whose words all stand in the titles, inflected
+    or as part of a compound; or which, and each of whose other words, is about one of the titles,
+    by their embeddings.
 
     Args:
         intent: As a language model wrote it; perhaps empty.
@@ -43,7 +46,8 @@ def grounded(intent: str, titles: Sequence[str], encoder: TitleEncoder) -> str:
     written = {_stem(word) for title in known for word in _words(title)}
     named = _words(intent)
     new = [word for word in named if not _stands(_stem(word), written)]
-    if named and (not new or (known and _about(intent, new, known, encoder))):
+    repeated = len({_stem(word) for word in named}) < len(named)
+    if named and not repeated and (not new or (known and _about(intent, new, known, encoder))):
         return intent
     return _own_words(known)
 
