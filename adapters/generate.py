@@ -89,12 +89,17 @@ class GenerateConfig:
     def shown(self, answer: Answer) -> Answer:
         """The answer with the kinds that were asked for, or left to others."""
         if self.abstain_below is not None and not answer.error:
-            confidence = session_confidence(answer) or 0.0
-            if confidence < self.abstain_below:
-                told = f"left to others: its confidence is {confidence:.2f}"
-                return replace(answer, bundles=(), error=told)
+            confidence = session_confidence(answer)
+            if confidence is None or confidence < self.abstain_below:
+                known = "unknown" if confidence is None else f"{confidence:.2f}"
+                return replace(answer, bundles=(), error=f"abstained: its confidence is {known}")
         if not self.kinds:
             return answer
+        if any(bundle.kind is None for bundle in answer.bundles):
+            raise SettingError(
+                "kinds: these bundles have none. A grouping names kinds where its labels do, as a "
+                "teacher's answers; leave the option out"
+            )
         return replace(answer, bundles=tuple(b for b in answer.bundles if b.kind in self.kinds))
 
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.make_bundler --output routedk/bundler
 
-About 20 minutes on two cores. ROUTEDK_BUNDLEREC and ROUTEDK_TEACHER name the data.
+About half an hour on two cores. ROUTEDK_BUNDLEREC and ROUTEDK_TEACHER name the data.
 """
 
 from dataclasses import replace

@@ -138,7 +138,7 @@ def cascade(
     own = answers_of(sessions, answers)
     if all(session_confidence(answer) is None for answer in own):
         return ()
-    sure = [session_confidence(answer) or 0.0 for answer in own]
+    sure = [0.0 if answer.error else session_confidence(answer) or 0.0 for answer in own]
     own_f1 = list(map(stated_f1, sessions, own))
     asked = answers_of(sessions, teacher)
     asked_f1 = list(map(stated_f1, sessions, asked))

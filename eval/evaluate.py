@@ -100,8 +100,9 @@ def evaluate(
     reference = _of_sessions("reference", reference, given)
     draws: dict[str, Any] = {"seed": config.seed, "resamples": config.resamples}
     agreed: Agreement | None = None
-    if answers and reference:
-        agreed = agreement(given, answers, reference, **draws)
+    stated = [answer for answer in reference or () if not answer.error]
+    if answers and stated:
+        agreed = agreement(given, answers, stated, **draws)
     settings = asdict(config) | {
         "items_without_title": {"gold": count_untitled(scored), "empty": count_untitled(empty)}
     }

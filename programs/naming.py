@@ -25,6 +25,7 @@ from routedk.similarity.encoders import default_encoder
 from routedk.types import Bundle, Session
 
 # A completion without text, and a prompt too long for the model.
+_MOST_AT_ONCE = 8
 NO_ANSWER = (AdapterParseError, ContextWindowExceededError)
 
 
@@ -89,7 +90,7 @@ class BundleNamer(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
                 return None
 
         parts = [part(session, bundle) for bundle in bundles]
-        threads = max(1, len(parts))
+        threads = max(1, min(len(parts), _MOST_AT_ONCE))
         return _named(parts, call_all(ask, parts, num_threads=threads))
 
     async def aforward(

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from routedk.adapters.grouping.pair_trainer import PairEncoder, PairSettings, train_pairs
 from routedk.artifacts import content_hash
+from routedk.errors import DataError
 from routedk.files import write_json
 from routedk.programs.grouping.decision import Decision, Scored, fit_decision
 from routedk.programs.grouping.encoder import (
@@ -61,8 +62,17 @@ def fit_grouping(
             composed of items that nobody looked at together.
         settings: How the encoder is trained.
         out: An existing folder; None where another process writes.
+
+    Raises:
+        DataError: There are too few sessions, or none of them holds a bundle.
     """
     lessons = telling_items(labelled)
+    if len(lessons) < _FOLDS or not any(bundles for one in lessons for bundles, _ in one.labels):
+        raise DataError(
+            f"{len(lessons)} labelled sessions have two items with titles that say what they are, "
+            "or none of these holds a bundle: too few to learn a grouping from",
+            hint="give more sessions, or use the packaged bundler",
+        )
     if all(bundles for one in lessons for bundles, _ in one.labels):
         count = round(_COMPOSED * len(lessons))
         lessons += compose_sessions([one.session for one in lessons], count, settings.seed)
@@ -82,7 +92,7 @@ def fit_grouping(
                 for bundle, mine in zip(bundles, map(sorted, places), strict=True):
                     if bundle.kind:
                         titles = [one.session.items[k].title for k in mine]
-                        kinds.append((titles, titles_ND[mine], bundle.kind))
+                        kinds.append((titles, titles_ND[mine], bundle.kind, weight))
     settings = replace(settings, epochs=max(1.0, float(np.mean(epochs))))
     model, _ = train_pairs(lessons, settings)
     decision = fit_decision(scored)

@@ -38,6 +38,7 @@ from routedk.adapters.training.fit import RECORD_FILE, fit
 from routedk.adapters.training.processes import is_main, join, obtain_together, place
 from routedk.adapters.training.stage import Stage, expert_stage, router_stage
 from routedk.artifacts import Artifact, ArtifactStore, Recipe, content_hash
+from routedk.artifacts.store import MANIFEST
 from routedk.errors import ArtifactError, DataError, SettingError
 from routedk.files import read_json, write_jsonl_records
 from routedk.programs.grouping.encoder import RECORD
@@ -168,7 +169,9 @@ class TrainingRun:
             if is_main():
                 self._write(out, folders, stages)
                 if grouping is not None:
-                    shutil.copytree(grouping, out / GROUPING_FOLDER)
+                    shutil.copytree(
+                        grouping, out / GROUPING_FOLDER, ignore=shutil.ignore_patterns(MANIFEST)
+                    )
 
         return obtain_together(self.store, recipe, make).folder
 

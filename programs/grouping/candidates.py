@@ -28,6 +28,8 @@ FEATURES = (
     "mean",
 )
 _MOST_BUNDLES = 3
+# Of bundles, and twice as many items: sessions to learn from rarely have more.
+_MOST_COUNTED = 5
 _MOST_CANDIDATES = 150
 # Logits that stand for "there is none": below any that matters.
 _NONE = -5.0
@@ -93,8 +95,8 @@ def candidate_features(
         hits = likely[together].sum()
         rows.append(
             [
-                len(candidate),
-                len(logits),
+                min(len(candidate), _MOST_COUNTED),
+                min(len(logits), 2 * _MOST_COUNTED),
                 (inside > 0).mean(),
                 len(candidate) == 1 and bool((inside > 0).all()),
                 np.mean([block.mean() for block in within]),

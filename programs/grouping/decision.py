@@ -16,6 +16,8 @@ from routedk.programs.grouping.linear import Floats, Linear, fit_logistic, fit_r
 
 _RIDGE = 10.0
 _LOGISTIC = 0.3
+# Sessions to learn from are rarely longer; what a linear model learned of sizes ends there.
+_MOST_ITEMS = 10
 
 
 @dataclass(frozen=True)
@@ -90,17 +92,19 @@ class Decision:
         nothing = float(probabilities(self.empty(session_features(logits)[None]))[0, 0])
         if nothing > self.empty_above:
             return Choice((), nothing, ())
-        features = bundle_features(logits, chosen[best], float(expected[best]))
+        expectation = float(np.clip(expected[best], 0, 1))
+        features = bundle_features(logits, chosen[best], expectation)
         alike = probabilities(self.jaccard(features))[:, 0] * (1 - nothing)
-        expectation = float(np.clip(expected[best], 0, 1)) * (1 - nothing)
-        return Choice(chosen[best], expectation, tuple(alike.tolist()))
+        return Choice(chosen[best], expectation * (1 - nothing), tuple(alike.tolist()))
 
 
 def session_features(logits: Floats) -> Floats:
     """Features of "nothing belongs together": highest and mean logits, and the number of items."""
     pairs = np.sort(logits[np.triu_indices(len(logits), k=1)])[::-1]
     second = pairs[1] if len(pairs) > 1 else pairs[0]
-    return np.array([pairs[0], second, pairs.mean(), len(logits), probabilities(pairs).sum()])
+    together = min(probabilities(pairs).sum(), _MOST_ITEMS * (_MOST_ITEMS - 1) / 2)
+    size = min(len(logits), _MOST_ITEMS)
+    return np.array([pairs[0], second, pairs.mean(), size, together])
 
 
 def bundle_features(logits: Floats, candidate: Candidate, expected: float) -> Floats:
@@ -120,7 +124,8 @@ def bundle_features(logits: Floats, candidate: Candidate, expected: float) -> Fl
         within = logits[np.ix_(inside, inside)][np.triu_indices(len(inside), k=1)]
         outside = logits[np.ix_(inside, [k for k in range(len(logits)) if k not in bundle])]
         nearest = outside.mean(axis=0).max(initial=-5.0)
-        rows.append([within.mean(), within.min(), nearest, len(inside), len(logits), expected])
+        sizes = [min(size, _MOST_ITEMS) for size in (len(inside), len(logits))]
+        rows.append([within.mean(), within.min(), nearest, *sizes, expected])
     return np.array(rows, dtype=np.float64)
 
 
@@ -190,7 +195,9 @@ def _empty_above(empty: Linear, bundled: Sequence[Scored], reached: Floats, loss
     weights = np.array([one.weight for one in bundled])
     lost = np.cumsum((weights * reached)[order]) / weights.sum()
     within = int(np.searchsorted(lost, loss, side="right"))
-    return float(nothing[order[within]]) if within < len(bundled) else 0.0
+    lowest = float(nothing[order[within]]) if within < len(bundled) else 0.0
+    # Whatever it costs: what probably holds a bundle is not called empty.
+    return max(lowest, 0.5)
 
 
 def _fit_jaccard(bundled: Sequence[Scored], stated: Sequence[Candidate], f1: Linear) -> Linear:
@@ -199,7 +206,7 @@ def _fit_jaccard(bundled: Sequence[Scored], stated: Sequence[Candidate], f1: Lin
     alike: list[float] = []
     counts: list[float] = []
     for one, candidate in zip(bundled, stated, strict=True):
-        expected = float(f1(candidate_features(one.logits, [candidate]))[0, 0])
+        expected = float(np.clip(f1(candidate_features(one.logits, [candidate]))[0, 0], 0, 1))
         features.append(bundle_features(one.logits, candidate, expected))
         alike += [max(len(b & gold) / len(b | gold) for gold in one.label) for b in candidate]
         counts += [one.weight] * len(candidate)

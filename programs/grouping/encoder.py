@@ -92,7 +92,7 @@ class EncoderGrouping:
 
     def fingerprint(self) -> str:
         """A hash of the weights and of all that the bundles depend on."""
-        return content_hash(self.record["weights"])
+        return content_hash(self.record)
 
     def answer(self, session: Session) -> Answer:
         """Group the items of a session into bundles without intents.
@@ -107,7 +107,8 @@ class EncoderGrouping:
             key=lambda item: (item.title, item.id),
         )
         if len(items) < 2:
-            return Answer(session.id, confidence=1.0)
+            # Of one item there is no bundle; what cannot be read may hold some.
+            return Answer(session.id, confidence=1.0 if len(session.items) < 2 else 0.0)
         titles_ND, logits_NN = self.read([item.title for item in items])
         choice = self.decision.choose(logits_NN)
         known = self.familiarity(titles_ND)

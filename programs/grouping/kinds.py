@@ -76,19 +76,20 @@ def _head(title: str) -> str:
     return words[-1].rstrip("s") if words else ""
 
 
-def fit_kinds(bundles: Sequence[tuple[Sequence[str], Floats, Kind]]) -> Kinds | None:
+def fit_kinds(bundles: Sequence[tuple[Sequence[str], Floats, Kind, float]]) -> Kinds | None:
     """Fit the kinds of labelled bundles; None where there are fewer than two kinds.
 
     Args:
-        bundles: For each its titles, their embeddings and its kind.
+        bundles: For each its titles, their embeddings, its kind and how much it counts.
     """
-    seen = {kind for _, _, kind in bundles}
+    seen = {kind for _, _, kind, _ in bundles}
     if len(seen) < 2:
         return None
-    features = np.array([kind_features(titles, rows) for titles, rows, _ in bundles])
+    features = np.array([kind_features(titles, rows) for titles, rows, _, _ in bundles])
     present = [kind for kind in KINDS if kind in seen]
-    labels = np.array([present.index(kind) for _, _, kind in bundles])
-    model = fit_logistic(features, labels, np.ones(len(labels)), _STRENGTH)
+    weights = np.array([weight for *_, weight in bundles])
+    labels = np.array([present.index(kind) for _, _, kind, _ in bundles])
+    model = fit_logistic(features, labels, weights, _STRENGTH)
     weight, bias = np.zeros((len(KINDS), features.shape[1])), np.full(len(KINDS), -30.0)
     two = len(present) == 2
     for place, kind in enumerate(present):

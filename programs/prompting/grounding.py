@@ -16,7 +16,7 @@ LEAST_ALIKE = 0.32
 # The same for one word alone, which says less: below it words have nothing to do with the title.
 LEAST_WORD = 0.08
 _LONGEST_PHRASE = 4
-_WORD = re.compile(r"[^\W\d_]{3,}")
+_WORD = re.compile(r"[^\W\d_]{2,}")
 # Words that say nothing of what a bundle holds.
 _EMPTY = frozenset(
     """accessories accessory and assorted black blue brown bundle collection count essentials
@@ -40,7 +40,7 @@ def grounded(intent: str, titles: Sequence[str], encoder: TitleEncoder) -> str:
         encoder: Embeds intents and titles; used only where no word is in common.
 
     Returns:
-        Empty where there is no title to take words from.
+        The intent as it is, too, where no title has words to take.
     """
     known = [title for title in titles if title.strip()]
     written = {_stem(word) for title in known for word in _words(title)}
@@ -49,7 +49,7 @@ def grounded(intent: str, titles: Sequence[str], encoder: TitleEncoder) -> str:
     repeated = len({_stem(word) for word in named}) < len(named)
     if named and not repeated and (not new or (known and _about(intent, new, known, encoder))):
         return intent
-    return _own_words(known)
+    return _own_words(known) or intent
 
 
 def _stands(stem: str, written: Iterable[str]) -> bool:

@@ -133,9 +133,9 @@ class RecordedAnswers:
             what = f"the rule {piece.text.casefold()!r}"
         else:
             what = f"an answer to session {piece.session_id!r}"
-        first = self._seen.setdefault(what, place)
-        if first != place:
-            raise DataError(f"{what} came before, in {first}")
+        if what in self._seen:
+            raise DataError(f"{what} came before, in {self._seen[what]}")
+        self._seen[what] = place
         if reason := self._reason(piece):
             self.left_out[reason] += 1
         elif isinstance(piece, Rule):

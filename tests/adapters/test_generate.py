@@ -228,7 +228,7 @@ def test_unsure_sessions_are_left_to_others(tmp_path: Path) -> None:
     assert [bool(answer.bundles) for answer in found()] == [True] * 3
     left, *kept = found(abstain_below=0.5)
     assert left.bundles == ()
-    assert left.error == "left to others: its confidence is 0.10"
+    assert left.error == "abstained: its confidence is 0.10"
     assert left.confidence == 0.1
     assert [answer.bundles[0].intent for answer in kept] == ["tea", "tea"]
     assert len(engine.requests) == 3  # All of them have the same answers behind them.
@@ -241,6 +241,18 @@ def test_bundles_of_some_kinds_only(tmp_path: Path) -> None:
     found = generate(unsure("0.1", "0.9"), config, program=program, lm=lm, store=tmp_path)
     assert [len(answer.bundles) for answer in found] == [0, 1]
     assert [answer.error for answer in found] == ["", ""]
+
+
+def test_kinds_that_nobody_states_cannot_be_chosen(tmp_path: Path) -> None:
+    lm, _ = scripted_lm(lambda messages: "1 2 | tea")
+    with pytest.raises(SettingError, match="kinds: these bundles have none"):
+        generate(some(1), GenerateConfig(kinds=("mixed",)), lm=lm, store=tmp_path)
+
+
+def test_an_unknown_confidence_is_below_any(tmp_path: Path) -> None:
+    lm, _ = scripted_lm(lambda messages: "1 2 | tea")
+    (answer,) = generate(some(1), GenerateConfig(abstain_below=0.1), lm=lm, store=tmp_path)
+    assert answer.error == "abstained: its confidence is unknown"
 
 
 def test_a_consensus_is_of_bundles_that_a_model_states(tmp_path: Path) -> None:

@@ -12,7 +12,15 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from routedk import ArtifactError, Item, KnowledgeBase, Session, load_sessions
+from routedk import (
+    ArtifactError,
+    Bundle,
+    DataError,
+    Item,
+    KnowledgeBase,
+    Session,
+    load_sessions,
+)
 from routedk.adapters.grouping.fit import fit_grouping
 from routedk.adapters.grouping.pair_trainer import PairSettings, pair_targets
 from routedk.eval import matched_f1
@@ -84,6 +92,22 @@ def test_an_item_without_a_telling_title_is_in_no_bundle(
     assert grouping.answer(Session("s", untold)).bundles == ()
     mixed = grouping.answer(Session("s", (*untold, *session.items))).bundles
     assert {b.items for b in mixed} == {b.items for b in grouping.answer(session).bundles}
+
+
+def test_what_cannot_be_read_is_not_sure(grouping: EncoderGrouping) -> None:
+    untold = Session("s", (Item("a", "4711"), Item("b", "")))
+    assert grouping.answer(untold).confidence == 0.0
+    assert grouping.answer(Session("s", (Item("a", "kettle"),))).confidence == 1.0
+
+
+@pytest.mark.parametrize("sessions", [1, 3])
+def test_too_little_to_learn_from(tmp_path: Path, sessions: int) -> None:
+    titles = ("4711", "SKU 9") if sessions == 3 else ("kettle", "cup")
+    items = tuple(Item(title, title) for title in titles)
+    bundle = Bundle(tuple(titles))
+    given = [Session(str(n), items, (bundle,)) for n in range(sessions)]
+    with pytest.raises(DataError, match="too few to learn a grouping from"):
+        fit_grouping(labelled(given), SETTINGS, tmp_path)
 
 
 def test_one_item_is_no_bundle(grouping: EncoderGrouping) -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,6 +71,12 @@ def test_who_the_teacher_did_not_answer_keeps_the_own_answer() -> None:
     # A session without an answer has a confidence of 0; without any confidence there is no cascade.
     assert cascade(SESSIONS, ANSWERS[:1], TEACHER, seed=0)[1].teacher_calls == pytest.approx(2 / 3)
     assert cascade(SESSIONS, TEACHER, TEACHER, seed=0) == ()
+
+
+def test_an_abstained_answer_is_the_first_to_go_to_the_teacher() -> None:
+    abstained = [replace(one, bundles=(), error="abstained") for one in ANSWERS]
+    rows = cascade(SESSIONS, abstained, TEACHER, seed=0, resamples=2)
+    assert [row.teacher_calls for row in rows[:2]] == [0, 1]
 
 
 @given(st.lists(st.floats(0, 1), min_size=3, max_size=3))

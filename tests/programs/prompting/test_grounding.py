@@ -27,8 +27,10 @@ CAMERAS = ["Nikon camera body, black", "Camera strap for Nikon"]
         ("accessories", ["Red wool sock", "Blue wool sock"], "wool sock"),
         ("", ["Red wool sock", "Blue wool sock"], "wool sock"),
         ("socks", ["Red wool sock", "Gloves"], "socks"),
-        ("coffee", ["", "  "], ""),
-        ("coffee", ["B07-11", "4711"], ""),
+        ("coffee", ["", "  "], "coffee"),
+        ("coffee", ["B07-11", "4711"], "coffee"),
+        ("tv", ["LG TV 4K", "HD TV"], "tv"),
+        ("socks socks", ["Red wool socks", "Wool socks for men"], "wool socks"),
     ],
 )
 def test_an_intent_is_about_its_titles(intent: str, titles: list[str], found: str) -> None:

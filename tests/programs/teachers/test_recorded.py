@@ -152,6 +152,14 @@ def test_a_bad_line_is_named_and_the_good_ones_are_used(
     assert re.search(problem, bad["problem"])
 
 
+def test_a_file_given_twice_adds_nothing(
+    sessions: list[Session], written: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = written(ANSWER)
+    knowledge = distill(sessions, DistillConfig(answers=(path, path)), store=tmp_path)
+    assert [answer.session_id for answer in knowledge.answers] == ["s1"]
+
+
 def test_parts_of_results_that_are_dropped_are_told(
     sessions: list[Session], written: Callable[..., Path], tmp_path: Path
 ) -> None:
