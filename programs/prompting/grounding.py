@@ -13,8 +13,6 @@ from routedk.similarity.encoders import TitleEncoder
 # Cosine with the nearest title from which on an intent is taken to be about it: 95% of the intents
 # that a teacher named on held-out sessions reach it.
 LEAST_ALIKE = 0.32
-# The same for one word alone, which says less: below it words have nothing to do with the title.
-LEAST_WORD = 0.08
 _LONGEST_PHRASE = 4
 _WORD = re.compile(r"[^\W\d_]{2,}")
 # Words that say nothing of what a bundle holds.
@@ -31,8 +29,7 @@ def grounded(intent: str, titles: Sequence[str], encoder: TitleEncoder) -> str:
     """The intent where the titles support it, else one in the titles' own words.
 
     Supported is an intent that repeats no word, and whose words all stand in the titles, inflected
-    or as part of a compound; or which, and each of whose other words, is about one of the titles,
-    by their embeddings.
+    or as part of a compound; or which is about one of the titles, by their embeddings.
 
     Args:
         intent: As a language model wrote it; perhaps empty.
@@ -47,7 +44,7 @@ def grounded(intent: str, titles: Sequence[str], encoder: TitleEncoder) -> str:
     named = _words(intent)
     new = [word for word in named if not _stands(_stem(word), written)]
     repeated = len({_stem(word) for word in named}) < len(named)
-    if named and not repeated and (not new or (known and _about(intent, new, known, encoder))):
+    if named and not repeated and (not new or (known and _about(intent, known, encoder))):
         return intent
     return _own_words(known) or intent
 
@@ -57,12 +54,10 @@ def _stands(stem: str, written: Iterable[str]) -> bool:
     return any(stem == other or (len(stem) > 3 and stem in other) for other in written)
 
 
-def _about(intent: str, words: Sequence[str], titles: Sequence[str], encoder: TitleEncoder) -> bool:
-    """Whether an intent, and each of its words that titles lack, is about one of the titles."""
-    texts = [intent, *words]
-    rows = encoder.encode([*texts, *titles])
-    nearest = (rows[: len(texts)] @ rows[len(texts) :].T).max(axis=1)
-    return bool(nearest[0] >= LEAST_ALIKE and nearest[1:].min() >= LEAST_WORD)
+def _about(intent: str, titles: Sequence[str], encoder: TitleEncoder) -> bool:
+    """Whether an intent is about one of the titles."""
+    rows = encoder.encode([intent, *titles])
+    return bool((rows[1:] @ rows[0]).max() >= LEAST_ALIKE)
 
 
 def _own_words(titles: Sequence[str]) -> str:
@@ -73,11 +68,13 @@ def _own_words(titles: Sequence[str]) -> str:
     counts: Counter[str] = Counter()
     for title in titles:
         counts.update(set(_phrases(title)))
-    shared = [phrase for phrase, count in counts.items() if count > 1]
+    # Two letters are a unit more often than a thing.
+    shared = [phrase for phrase, count in counts.items() if count > 1 and len(phrase) > 2]
     if shared:
         best = max(shared, key=lambda phrase: (counts[phrase], len(phrase.split()), len(phrase)))
         return clean_intent(best)
-    heads = [words[-1] for words in map(_words, map(_first_phrase, titles)) if words]
+    named = ([word for word in _words(_first_phrase(title)) if len(word) > 2] for title in titles)
+    heads = [words[-1] for words in named if words]
     return clean_intent(" and ".join(dict.fromkeys(heads[:2]))) if heads else ""
 
 
