@@ -104,7 +104,13 @@ class BundleNamer(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
     ) -> dspy.Prediction:
         """As `forward`, without blocking."""
 
+        limit = asyncio.Semaphore(_MOST_AT_ONCE)
+
         async def ask(one: Session) -> Any:
+            async with limit:
+                return await name(one)
+
+        async def name(one: Session) -> Any:
             if not await asyncio.to_thread(knows, [item.title for item in one.items]):
                 return None
             try:
