@@ -87,7 +87,7 @@ class GenerateConfig:
         return not any((self.program, self.lm, self.experts, self.student))
 
     def shown(self, answer: Answer) -> Answer:
-        """The answer with the kinds that were asked for, or left to others."""
+        """The answer with the kinds that were asked for, or without bundles where it abstains."""
         if self.abstain_below is not None and not answer.error:
             confidence = session_confidence(answer)
             if confidence is None or confidence < self.abstain_below:

@@ -166,7 +166,7 @@ def train_pairs(
     """Fine-tune a sentence encoder on labelled sessions.
 
     Args:
-        labelled: Sessions with labels; those with a single item are skipped.
+        labelled: Sessions with labels, each of at least two items.
         settings: How to train.
         held_out: Sessions to stop early by, not trained on: training ends after an epoch that does
             not lower their loss, and the best epoch's weights are kept. Without any, all epochs
@@ -179,12 +179,11 @@ def train_pairs(
         TrainingDivergedError: The loss is not finite any more.
         SettingError: The encoder cannot be loaded.
     """
-    usable, unseen = _usable(labelled), _usable(held_out)
-    epochs = settings.epochs or min(12.0, max(2.0, round(_SESSIONS_SHOWN / len(usable))))
+    epochs = settings.epochs or min(12.0, max(2.0, round(_SESSIONS_SHOWN / len(labelled))))
     with torch.random.fork_rng(), tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(settings.seed)
         model = PairEncoder(settings)
-        stopping = bool(unseen)
+        stopping = bool(held_out)
         each_epoch = "epoch" if stopping else "no"
         arguments = TrainingArguments(
             output_dir=folder,
@@ -220,9 +219,9 @@ def train_pairs(
         trainer = _PairTrainer(
             model=model,
             args=arguments,
-            train_dataset=_places(usable),
-            eval_dataset=_places(unseen, after=len(usable)) if stopping else None,
-            data_collator=_Collator([*usable, *unseen]),
+            train_dataset=_places(labelled),
+            eval_dataset=_places(held_out, after=len(labelled)) if stopping else None,
+            data_collator=_Collator([*labelled, *held_out]),
             optimizers=(optimizer, None),
             callbacks=[EarlyStoppingCallback(1)] if stopping else None,
         )
@@ -231,10 +230,6 @@ def train_pairs(
         state = trainer.state
         last = state.best_global_step if stopping else state.global_step
         return model.eval(), last * epochs / state.max_steps
-
-
-def _usable(labelled: Sequence[Labelled]) -> list[Labelled]:
-    return [one for one in labelled if len(one.session.items) > 1]
 
 
 def _places(labelled: Sequence[Labelled], after: int = 0) -> Dataset:

@@ -133,11 +133,11 @@ def fit_decision(sessions: Sequence[Scored], *, loss: float = 0.01) -> Decision:
     """Fit a decision on sessions that the encoder was not trained on.
 
     Args:
-        sessions: With labels; at least one has a bundle.
+        sessions: With labels, each of at least two items; at least one has a bundle.
         loss: Most of the mean matched F1, over sessions with a bundle, that may be lost by leaving
             some of them empty.
     """
-    bundled = [one for one in sessions if one.label and len(one.logits) > 1]
+    bundled = [one for one in sessions if one.label]
     offered = [candidates(one.logits) for one in bundled]
     features = [
         candidate_features(one.logits, mine) for one, mine in zip(bundled, offered, strict=True)
@@ -171,12 +171,11 @@ def _f1(label: Sequence[frozenset[int]], stated: Candidate) -> float:
 
 def _fit_empty(sessions: Sequence[Scored]) -> Linear:
     """Fit `Decision.empty`; without an empty label it leaves no session empty."""
-    known = [one for one in sessions if len(one.logits) > 1]
-    features = np.array([session_features(one.logits) for one in known])
-    labels = np.array([not one.label for one in known])
+    features = np.array([session_features(one.logits) for one in sessions])
+    labels = np.array([not one.label for one in sessions])
     if not labels.any():
         return Linear(np.zeros((1, features.shape[1])), np.array([-7.0]))
-    weights = np.array([one.weight for one in known])
+    weights = np.array([one.weight for one in sessions])
     return fit_logistic(features, labels, weights, _LOGISTIC)
 
 
