@@ -16,7 +16,7 @@ from routedk.similarity.encoders import check_encoder
 from routedk.types import KnowledgeBase, Session
 
 if TYPE_CHECKING:
-    from routedk.adapters.training.examples import AnswerForm
+    from routedk.adapters.training.examples import AnswerForm, Lesson
     from routedk.programs.knowledge.compiled import CompiledKnowledge
 
 
@@ -210,55 +210,70 @@ def train(
     )
     learnt = [session for one in labelled for session in one.sessions if session.bundles]
     run = TrainingRun(config, store)
-    shown = shown_knowledge(learnt, knowledge, run.store, run.form)
-    return run.train(run.rows(learnt, shown), labelled)
+    lessons = choose_lessons(learnt, knowledge, run.form)
+    return run.train(run.rows(lessons, shown_knowledge(lessons, knowledge, run.form)), labelled)
+
+
+def choose_lessons(
+    learnt: Sequence[Session], knowledge: KnowledgeBase, form: "AnswerForm"
+) -> "list[Lesson]":
+    """Give each label the thought that is learned with it.
+
+    It is the language model's, where the label's bundles follow from it, else the annotation
+    teacher's. Where bundles are named, there is none.
+
+    Args:
+        learnt: Sessions whose bundles are the labels; one may be there with each of its labels.
+        knowledge: What was distilled.
+        form: What the experts learn to write.
+    """
+    if form == "bundle-intent":
+        return [(session, "") for session in learnt]
+    from routedk.programs.prompting.item_intents import compose_bundles, read_item_intents
+    from routedk.programs.teachers.annotation_intents import GoldIntents
+    from routedk.programs.teachers.config import ANNOTATION
+
+    stated = {
+        thought.session_id: thought.text
+        for thought in knowledge.thoughts
+        if thought.provenance.teacher != ANNOTATION
+    }
+    intents = GoldIntents(learnt)
+
+    def thought(session: Session) -> str:
+        text = stated.get(session.id, "")
+        named = read_item_intents(text, len(session.items))
+        meant = {bundle.items for bundle in compose_bundles(named, session)}
+        return text if meant == set(session.gold) else intents.thought(session)
+
+    return [(session, thought(session)) for session in learnt]
 
 
 def shown_knowledge(
-    learnt: Sequence[Session],
-    knowledge: KnowledgeBase,
-    store: ArtifactStore,
-    form: "AnswerForm",
+    lessons: "Sequence[Lesson]", knowledge: KnowledgeBase, form: "AnswerForm"
 ) -> "dict[str, CompiledKnowledge]":
-    """Select the knowledge that experts may see, with the thoughts that they learn to write.
+    """Select the knowledge that each expert's prompts may show.
 
-    Where bundles are named, there is nothing to learn but their labels, and all labelled sessions
-    are neighbours. In the other forms all experts learn the thought of a session that a language
-    model was asked for, else that of the annotation teacher. The latter's are made from all
-    sessions that are learned from, whatever was distilled from: so the base expert is one for all
-    knowledge of the annotation teacher. Neighbours with their thoughts are the sessions distilled
-    from.
+    The thought expert's neighbours are the sessions that have a distilled thought or, where bundles
+    are named, all labelled ones.
 
     Args:
-        learnt: Sessions whose bundles are the labels.
+        lessons: What is learned, as `choose_lessons` gives it.
         knowledge: What was distilled.
-        store: Keeps the annotation teacher's thoughts.
         form: What the experts learn to write.
     """
-    from routedk.programs.distill import DistillConfig, distill
     from routedk.programs.knowledge.compiled import CompiledKnowledge
-    from routedk.programs.teachers.config import ANNOTATION
 
-    rules = tuple(rule.text for rule in knowledge.rules)
     # Of a session with two labels the teacher's, which is worded with more care, comes last.
-    distinct = {session.id: session for session in learnt}
-    if form == "bundle-intent":
-        labelled = CompiledKnowledge(sessions=tuple(distinct.values()))
-        return {
-            "base": CompiledKnowledge(),
-            "rule": CompiledKnowledge(rules=rules),
-            "thought": labelled,
-        }
-    asked = DistillConfig(formats=("thought",))
-    annotation = distill(list(distinct.values()), asked, store=store)
-    distilled = [t for t in knowledge.thoughts if t.provenance.teacher != ANNOTATION]
-    thoughts = {t.session_id: t.text for t in (*annotation.thoughts, *distilled)}
-    distilled_from = {thought.session_id for thought in knowledge.thoughts}
+    distinct = {session.id: (session, thought) for session, thought in lessons}
+    if form != "bundle-intent":
+        distilled_from = {thought.session_id for thought in knowledge.thoughts}
+        distinct = {name: one for name, one in distinct.items() if name in distilled_from}
     return {
-        "base": CompiledKnowledge(thoughts=thoughts),
-        "rule": CompiledKnowledge(rules=rules, thoughts=thoughts),
+        "base": CompiledKnowledge(),
+        "rule": CompiledKnowledge(rules=tuple(rule.text for rule in knowledge.rules)),
         "thought": CompiledKnowledge(
-            sessions=tuple(one for one in distinct.values() if one.id in distilled_from),
-            thoughts=thoughts,
+            sessions=tuple(session for session, _ in distinct.values()),
+            thoughts={name: thought for name, (_, thought) in distinct.items() if thought},
         ),
     }

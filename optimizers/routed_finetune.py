@@ -15,15 +15,16 @@ what that form cannot say is left out.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import dspy
 from dspy.teleprompt import Teleprompter
 
 from routedk.adapters.engine.engine import StudentEngine, student_lm
-from routedk.adapters.train import TrainConfig, shown_knowledge
+from routedk.adapters.train import TrainConfig, choose_lessons, shown_knowledge
 from routedk.adapters.training.examples import (
     AnswerForm,
+    Lesson,
     TrainingRow,
     encode_rows,
     naming_rows,
@@ -62,10 +63,6 @@ class FinetuneReport:
     accepted: int
     rows: int
     folder: Path
-
-
-# A session with the bundles to learn, and the thought that names its items' intents.
-_Lesson: TypeAlias = tuple[Session, str]
 
 
 class RoutedFinetune(Teleprompter):  # type: ignore[misc]
@@ -200,7 +197,7 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
 
     def _traces(
         self, student: BundleGenerator, teacher: Any, examples: Sequence[Any]
-    ) -> tuple[list[_Lesson], int]:
+    ) -> tuple[list[Lesson], int]:
         """Accepted answers in the order of sessions, and how many were asked for."""
         if self._threshold is None:
             return [], 0
@@ -219,13 +216,14 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
         tokenizer: Any,
         student: BundleGenerator,
         examples: Sequence[Any],
-        traces: Sequence[_Lesson],
+        traces: Sequence[Lesson],
         form: AnswerForm,
     ) -> dict[str, list[TrainingRow]]:
         """The training rows of each expert."""
         sessions = [example.session for example in examples]
         gold = [session for session in sessions if session.bundles]
-        shown = shown_knowledge(gold, self._knowledge, self._store, form)
+        lessons = choose_lessons(gold, self._knowledge, form)
+        shown = shown_knowledge(lessons, self._knowledge, form)
         rows: dict[str, list[TrainingRow]] = {name: [] for name in self._config.expert_names}
         for name in rows:
             if name == "thought" and not shown[name].sessions:
@@ -236,8 +234,6 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
             if form == "bundle-intent":
                 rows[name] = naming_rows(tokenizer, gold, _naming_prompt(program))
                 continue
-            thoughts = shown[name].thoughts
-            lessons = [(session, thoughts.get(session.id, "")) for session in gold]
             rows[name] = encode_rows(tokenizer, lessons, written_by([name], form), program.prompt)
         if form == "bundle-intent":
             named = [session for session, _ in traces]
@@ -257,7 +253,7 @@ def _naming_prompt(program: BundleGenerator) -> Callable[[Session], Prompt]:
     return lambda one: program.namer.prompt(one, program.knowledge)
 
 
-def _lesson(session: Session, answer: Any) -> _Lesson:
+def _lesson(session: Session, answer: Any) -> Lesson:
     """An answer as it is to be learned.
 
     Its thought is learned where it says the bundles that were scored: a grouping may have made

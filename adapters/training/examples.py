@@ -60,6 +60,8 @@ Writes = Literal["bundle-intent", "item-intents", "bundles", "thought, then bund
 FORMER_FORM: AnswerForm = "item-intents"
 THOUGHT_FIRST: Writes = "thought, then bundles"
 
+# A session with the bundles to learn, and the thought to learn; empty where there is none.
+Lesson = tuple[Session, str]
 # Token ids of a completion, the end of turn included, and how many at its beginning are given.
 Line = tuple[tuple[int, ...], int]
 
@@ -96,7 +98,7 @@ def written_by(experts: Sequence[str], form: AnswerForm) -> Writes:
 
 def training_rows(
     tokenizer: Tokenizer,
-    sessions: Sequence[Session],
+    lessons: Sequence[Lesson],
     knowledge: CompiledKnowledge,
     expert: str,
     form: AnswerForm,
@@ -105,18 +107,18 @@ def training_rows(
 
     Args:
         tokenizer: The student's.
-        sessions: Training sessions with the bundles to learn.
-        knowledge: Of which the expert sees its part; its thoughts are what is learned.
+        lessons: Training sessions with the bundles to learn.
+        knowledge: Of which the expert sees its part.
         expert: Its name: base, rule or thought.
         form: What it learns to write.
     """
     seen = seen_by(expert, knowledge)
     if form == "bundle-intent":
         known = seen.of_bundles
+        sessions = [session for session, _ in lessons]
         return naming_rows(
             tokenizer, sessions, lambda one: build_naming_prompt(one, known.context(one))
         )
-    lessons = [(session, knowledge.thoughts.get(session.id, "")) for session in sessions]
     return encode_rows(
         tokenizer,
         lessons,
@@ -127,7 +129,7 @@ def training_rows(
 
 def encode_rows(
     tokenizer: Tokenizer,
-    lessons: Iterable[tuple[Session, str]],
+    lessons: Iterable[Lesson],
     writes: Writes,
     prompt: Callable[[Session], Prompt],
 ) -> list[TrainingRow]:
@@ -135,7 +137,7 @@ def encode_rows(
 
     Args:
         tokenizer: The student's.
-        lessons: Sessions with the bundles to learn, and their thoughts, empty where there is none.
+        lessons: Sessions with the bundles to learn.
         writes: What is learned.
         prompt: Of a session.
     """

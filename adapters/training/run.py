@@ -33,7 +33,13 @@ from routedk.adapters.student import (
     load_tokenizer,
 )
 from routedk.adapters.training.curves import plot_losses
-from routedk.adapters.training.examples import FORMER_FORM, AnswerForm, TrainingRow, training_rows
+from routedk.adapters.training.examples import (
+    FORMER_FORM,
+    AnswerForm,
+    Lesson,
+    TrainingRow,
+    training_rows,
+)
 from routedk.adapters.training.fit import RECORD_FILE, fit
 from routedk.adapters.training.processes import is_main, join, obtain_together, place
 from routedk.adapters.training.stage import Stage, expert_stage, router_stage
@@ -44,7 +50,6 @@ from routedk.files import read_json, write_jsonl_records
 from routedk.programs.grouping.encoder import RECORD
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.labels import Labelled
-from routedk.types import Session
 
 if TYPE_CHECKING:
     from routedk.adapters.train import TrainConfig
@@ -91,13 +96,13 @@ class TrainingRun:
         self.fusion = config.fusion if len(names) > 1 else f"single:{names[0]}"
 
     def rows(
-        self, sessions: Sequence[Session], shown: Mapping[str, CompiledKnowledge]
+        self, lessons: Sequence[Lesson], shown: Mapping[str, CompiledKnowledge]
     ) -> dict[str, list[TrainingRow]]:
         """The rows of all experts.
 
         Args:
-            sessions: To learn from.
-            shown: What each expert may see, with the thoughts that it learns to write.
+            lessons: To learn from.
+            shown: What each expert may see.
 
         Raises:
             SettingError: The thought expert has no thought to see.
@@ -109,7 +114,7 @@ class TrainingRun:
                 "thought expert out"
             )
         rows = {
-            name: training_rows(self.tokenizer, sessions, shown[name], name, self.form)
+            name: training_rows(self.tokenizer, lessons, shown[name], name, self.form)
             for name in self.shape.experts
         }
         if self.form == "bundle-intent" and not any(rows.values()):

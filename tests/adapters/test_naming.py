@@ -12,7 +12,7 @@ from routedk.adapters.engine.engine import engine_lm, student_lm
 from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.generate import GenerateConfig, generate
 from routedk.adapters.student import Student
-from routedk.adapters.train import shown_knowledge, train
+from routedk.adapters.train import choose_lessons, shown_knowledge, train
 from routedk.adapters.training.examples import training_rows
 from routedk.errors import DataError, SettingError
 from routedk.programs.batch import generate_all
@@ -59,12 +59,13 @@ def labelled(sessions: list[Session]) -> list[Session]:
 
 @pytest.mark.parametrize("expert", ["base", "rule", "thought"])
 def test_rows(
-    expert: str, loaded: Student, sessions: list[Session], knowledge: KnowledgeBase, tmp_path: Path
+    expert: str, loaded: Student, sessions: list[Session], knowledge: KnowledgeBase
 ) -> None:
     learnt = labelled(sessions)
-    shown = shown_knowledge(learnt, knowledge, tmp_path, "bundle-intent")
+    lessons = choose_lessons(learnt, knowledge, "bundle-intent")
+    shown = shown_knowledge(lessons, knowledge, "bundle-intent")
     tokenizer: Any = loaded.tokenizer
-    rows = training_rows(tokenizer, learnt, shown[expert], expert, "bundle-intent")
+    rows = training_rows(tokenizer, lessons, shown[expert], expert, "bundle-intent")
     assert len(rows) == len(sessions) - 1, "a row per bundle whose intent is no junk"
     for number, row in enumerate(rows):
         titles = [item.title for item in sessions[number].items[:2]]

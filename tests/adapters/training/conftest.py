@@ -11,13 +11,15 @@ from routedk.types import KnowledgeBase, Session
 @pytest.fixture
 def rows(loaded: Student, sessions: list[Session], knowledge: KnowledgeBase) -> list[TrainingRow]:
     """Four rows of each expert."""
+    thoughts = {thought.session_id: thought.text for thought in knowledge.thoughts}
     shown = CompiledKnowledge(
         rules=tuple(rule.text for rule in knowledge.rules),
         sessions=tuple(sessions),
-        thoughts={thought.session_id: thought.text for thought in knowledge.thoughts},
+        thoughts=thoughts,
     )
+    lessons = [(session, thoughts[session.id]) for session in sessions[:4]]
     return [
         row
         for name in ("base", "rule", "thought")
-        for row in training_rows(loaded.tokenizer, sessions[:4], shown, name, "item-intents")
+        for row in training_rows(loaded.tokenizer, lessons, shown, name, "item-intents")
     ]
