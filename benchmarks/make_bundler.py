@@ -19,7 +19,7 @@ from routedk.programs import of_domain
 from routedk.types import TeacherAnswer
 
 # One expert: there is no other knowledge that all shops share, and the wheel stays small.
-CONFIG = TrainConfig(labels="teacher", expert_names=("base",), epochs=1, bf16=True)
+CONFIG = TrainConfig(labels="teacher", expert_names=("base",), epochs=1)
 
 
 def main(

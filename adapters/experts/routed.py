@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from routedk.adapters.experts.fused import connect, fused_layers
+from routedk.adapters.experts.lora_config import write_lora_config
 from routedk.adapters.experts.peft_model import add_experts, check_student
 from routedk.adapters.experts.router import ROUTERS, Gates, make_fusion
 from routedk.adapters.experts.routing_file import (
@@ -175,6 +176,9 @@ class RoutedStudent:
             folder, selected_adapters=list(self.adapters), save_embedding_layers=False
         )
         (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
+        for adapter in self.adapters:
+            config = self.model.peft_config[adapter]
+            write_lora_config(config, self.student.weights_name, folder / adapter)
 
     def save(self, folder: str | Path) -> None:
         """Write plain PEFT folders, ``router.safetensors`` and ``routing.json``.

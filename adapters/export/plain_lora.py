@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from routedk.adapters.experts.fused import FusedLinear
+from routedk.adapters.experts.lora_config import write_lora_config
 from routedk.adapters.experts.routed import RoutedStudent
 from routedk.errors import SettingError
 
@@ -27,17 +28,19 @@ class PlainLora:
 
     Args:
         tensors: By the names that PEFT saves them under; A *shape* (rank, in), B (out, rank).
-        config: As PEFT writes it.
+        config: Its shape.
+        base: Name or folder of the weights that it belongs to.
     """
 
     tensors: Mapping[str, Tensor]
     config: LoraConfig
+    base: str
 
     def write(self, folder: Path) -> None:
         """Write ``adapter_config.json`` and ``adapter_model.safetensors`` into a folder."""
         path = folder / "adapter_model.safetensors"
         save_file(dict(self.tensors), path, metadata={"format": "pt"})
-        self.config.save_pretrained(str(folder))
+        write_lora_config(self.config, self.base, folder)
 
     def merge(self, routed: RoutedStudent, folder: Path) -> None:
         """Write the student with this LoRA in its weights; its experts are taken off."""
@@ -78,7 +81,5 @@ def fold(routed: RoutedStudent, gates: Sequence[float]) -> PlainLora:
         routed.model.peft_config[routed.adapters[0]],
         r=len(columns),
         lora_alpha=len(columns),  # The experts' own scaling is in B.
-        base_model_name_or_path=routed.student.name,
-        inference_mode=True,
     )
-    return PlainLora(tensors=tensors, config=config)
+    return PlainLora(tensors=tensors, config=config, base=routed.student.weights_name)

@@ -147,12 +147,13 @@ class _PairTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped he
     """A Trainer that stops where the loss is no longer finite."""
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Check the loss.
+        """Check loss and weights; called every few steps and at the end.
 
         Raises:
-            TrainingDivergedError: It is not finite.
+            TrainingDivergedError: It, or a weight, is not finite.
         """
-        if not math.isfinite(logs.get("loss", 0.0)):
+        whole = all(bool(weight.isfinite().all()) for weight in self.model.parameters())
+        if not (whole and math.isfinite(logs.get("loss", 0.0))):
             raise TrainingDivergedError(
                 f"training of the grouping encoder diverged at step {self.state.global_step}: "
                 "lower its learning rate"

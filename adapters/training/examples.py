@@ -73,13 +73,20 @@ class TrainingRow:
     """One prompt with its completions, for one expert.
 
     Args:
+        session_id: What it was made from.
         prompt: The prompt as tokens.
         lines: The completions; of each its beginning (the item, where there is one per item) is
             given.
     """
 
+    session_id: str
     prompt: EncodedPrompt
     lines: tuple[Line, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the prompt with its longest completion."""
+        return len(self.prompt.ids) + max((len(ids) for ids, _ in self.lines), default=0)
 
 
 def seen_by(expert: str, knowledge: CompiledKnowledge) -> CompiledKnowledge:
@@ -147,7 +154,7 @@ def encode_rows(
         if lines:
             asked = prompt(session)
             encoded = encode_prompt(tokenizer, asked.messages, asked.items)
-            rows.append(TrainingRow(encoded, lines))
+            rows.append(TrainingRow(session.id, encoded, lines))
     return rows
 
 
@@ -168,7 +175,7 @@ def naming_rows(
         (bundle,) = one.bundles or ()
         named = [(INTENT_HEAD, clean_intent(bundle.intent)), (WHY_HEAD, clean_why(bundle.why))]
         lines = [_encode_line(tokenizer, head, text) for head, text in named if text]
-        rows.append(TrainingRow(encoded, tuple(lines)))
+        rows.append(TrainingRow(one.id, encoded, tuple(lines)))
     return rows
 
 

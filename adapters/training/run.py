@@ -1,6 +1,7 @@
 """`TrainingRun`: the artifacts of one training: each expert, the router, and the folder of all."""
 
 import hashlib
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -27,6 +28,7 @@ from routedk.adapters.student import (
     DEFAULT_STUDENT,
     Student,
     chosen_student,
+    context_window,
     find_student,
     fingerprint,
     load_student,
@@ -53,6 +55,8 @@ from routedk.programs.labels import Labelled
 
 if TYPE_CHECKING:
     from routedk.adapters.train import TrainConfig
+
+logger = logging.getLogger(__name__)
 
 # A student trained to write these groups items itself.
 GENERATIVE_FORMS: tuple[str, ...] = ("item-intents", "bundles")
@@ -87,6 +91,8 @@ class TrainingRun:
         folder = find_student(self.name, wanted=wanted)
         self.tokenizer = load_tokenizer(folder)
         self.fingerprint = fingerprint(folder)
+        self.window = context_window(folder)
+        self.left_out: set[str] = set()
         if wanted not in (None, self.fingerprint):
             raise ArtifactError(
                 f"{config.experts}: trained on a student with fingerprint {wanted}, but "
@@ -130,12 +136,13 @@ class TrainingRun:
         """Train the experts on their rows and the grouping on labels.
 
         Args:
-            rows: Of all experts.
+            rows: Of all experts; those longer than the student's window are left out.
             labelled: What the grouping learns from; empty to train none.
 
         Returns:
             The folder of experts.
         """
+        rows = {name: self._within_window(mine) for name, mine in rows.items()}
         grouping = self._grouping(labelled)
         stages: dict[str, Artifact] = {}
         folders: dict[str, Path] = {}
@@ -179,6 +186,22 @@ class TrainingRun:
                     )
 
         return obtain_together(self.store, recipe, make).folder
+
+    def _within_window(self, rows: Sequence[TrainingRow]) -> list[TrainingRow]:
+        """The rows that fit the student's context window; the sessions of others are named."""
+        fitting = [row for row in rows if row.tokens <= self.window]
+        long = sorted({row.session_id for row in rows if row.tokens > self.window})
+        if rows and not fitting:
+            raise SettingError(
+                f"no training session fits the student's window of {self.window} tokens"
+            )
+        if long:
+            logger.warning(
+                "%d sessions are longer than the student's window of %d tokens and left out: %s",
+                *(len(long), self.window, ", ".join(long[:5]) + (", ..." if long[5:] else "")),
+            )
+            self.left_out |= set(long)
+        return fitting
 
     def _grouping(self, labelled: Sequence[Labelled]) -> Path | None:
         """The folder of the grouping; None where items are grouped by what the student writes."""
@@ -284,6 +307,7 @@ class TrainingRun:
             "settings": {k: str(v) if isinstance(v, Path) else v for k, v in config.items()},
             "answer_form": self.form,
             "utilization": self.config.utilization,
+            "longer_than_window": sorted(self.left_out),
         }
         student = {"name": self.name, "fingerprint": self.fingerprint}
         write_routing(out, student, self.shape, self.fusion, mean_gates, training)

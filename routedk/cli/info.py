@@ -20,12 +20,15 @@ def info(
 
     Example: routedk info --json
     """
+    from routedk.adapters.student import embedded_folder
+
     facts = {
         "routedk": routedk.__version__,
         "license": "Apache-2.0",
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cache": str(cache_folder()),
+        "embedded student": str(embedded_folder()),
     }
     versions = {name: metadata.version(name) for name in _LIBRARIES.split()}
     if as_json:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,7 +113,8 @@ def loaded(student_folder: Path) -> Student:
     model = LlamaForCausalLM.from_pretrained(student_folder).eval()
     model.requires_grad_(False)
     tokenizer = AutoTokenizer.from_pretrained(student_folder)
-    return Student(model, tokenizer, str(student_folder), fingerprint(student_folder))
+    mark = fingerprint(student_folder)
+    return Student(model, tokenizer, str(student_folder), mark, student_folder)
 
 
 @pytest.fixture
@@ -123,7 +125,7 @@ def student(loaded: Student) -> Student:
 
 def copy_of(student: Student) -> Student:
     model = copy.deepcopy(student.model)
-    return Student(model, student.tokenizer, student.name, student.fingerprint)
+    return replace(student, model=model)
 
 
 def randomise(routed: RoutedStudent, scale: float = 0.3, seed: int = 1) -> RoutedStudent:

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import zipfile
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from routedk.adapters import student as module
 from routedk.adapters.student import (
     DEFAULT_STUDENT,
+    EMBEDDED_FINGERPRINT,
     GGUF_NAME,
     GGUF_SHA256,
     find_student,
@@ -62,16 +64,20 @@ def test_then_the_converted_copy(cache: Path) -> None:
     assert find_student() == converted
 
 
-def test_the_copy_with_the_wanted_fingerprint_comes_first(
-    cache: Path, student_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_experts_on_the_weights_from_the_wheel_get_these(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Experts trained on the converted copy find it after the hub's was downloaded, too."""
-    _snapshots(monkeypatch, tmp_path / "snapshot", None)
-    converted = cache / f"smollm2-135m-instruct-{GGUF_SHA256[:12]}"
-    shutil.copytree(student_folder, converted)
-    assert find_student(wanted=fingerprint(student_folder)) == converted
+    """Whether the hub's are here or not, and whatever wrote the copy's config.json."""
+    _snapshots(monkeypatch, tmp_path / "snapshot", tmp_path / "fetched")
+    monkeypatch.setattr(module, "_convert_wheel", Path.mkdir)
+    found = find_student(wanted=EMBEDDED_FINGERPRINT)
+    assert found == cache / f"smollm2-135m-instruct-{GGUF_SHA256[:12]}"
+    (found / "config.json").write_text('{"transformers_version": "9"}')
+    assert fingerprint(found) == EMBEDDED_FINGERPRINT
     assert find_student(wanted="0123") == tmp_path / "snapshot"
-    assert find_student("some/model", wanted=fingerprint(student_folder)) == tmp_path / "snapshot"
+    assert find_student("some/model", wanted=EMBEDDED_FINGERPRINT) == tmp_path / "snapshot"
+    packaged = json.loads((files("routedk") / "bundler" / "routing.json").read_text())
+    assert packaged["student"] == {"name": DEFAULT_STUDENT, "fingerprint": EMBEDDED_FINGERPRINT}
 
 
 def test_then_the_hub(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +155,6 @@ def test_converting_the_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture
 def folder(student_folder: Path, tmp_path: Path) -> Path:
     """A copy of the tiny student to damage."""
-    import shutil
 
     return Path(shutil.copytree(student_folder, tmp_path / "student"))
 

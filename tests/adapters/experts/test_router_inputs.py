@@ -61,7 +61,7 @@ def test_training_and_use_see_the_same(
 ) -> None:
     routed = build(loaded, name)
     lines = (((20, 21, 22), 1), ((30, 31), 1))
-    rows = [TrainingRow(prompt, lines) for prompt in prompts]
+    rows = [TrainingRow("s", prompt, lines) for prompt in prompts]
     trained = torch.stack([row.pooled_H for row in prepare(routed, rows, STAGE)])
     used = routed.router_inputs(prompts)
     torch.testing.assert_close(trained, used, rtol=1e-4, atol=1e-5)

