@@ -1,11 +1,12 @@
 """Trains a grouping: the encoder, and the models fitted on sessions it was not trained on."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import torch
 from safetensors.numpy import save_file as save_arrays
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 from tqdm.auto import tqdm
 
 from routedk.adapters.grouping.pair_trainer import PairEncoder, PairSettings, train_pairs
+from routedk.adapters.training.processes import place
 from routedk.artifacts import content_hash
 from routedk.errors import DataError
 from routedk.files import write_json
@@ -36,11 +38,15 @@ from routedk.programs.labels import (
 )
 
 _FOLDS = 3
+# With fewer sessions a fold is trained sooner than a process is started.
+_WORTH_PROCESSES = 100
 _COMPOSED = 0.1
 _CENTERS = 64
 # The quantile of the training titles' nearness to a center that still counts as usual.
 _UNUSUAL = 0.05
 
+# The embeddings of a session's titles, and the logits of its pairs.
+Reading = tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any]"]
 Rows = dict[str, "np.ndarray[Any, np.dtype[np.float64]]"]
 
 
@@ -80,12 +86,9 @@ def fit_grouping(
     scored: list[Scored] = []
     kinds: list[Any] = []
     epochs = []
-    for fold in tqdm(range(_FOLDS), desc="grouping, held out"):
-        unseen = lessons[fold::_FOLDS]
-        seen = [one for place, one in enumerate(lessons) if place % _FOLDS != fold]
-        model, best = train_pairs(seen, settings, unseen)
+    for fold, (best, read) in enumerate(held_out_readings(lessons, settings)):
         epochs.append(best)
-        for one, (titles_ND, logits_NN) in zip(unseen, read_sessions(model, unseen), strict=True):
+        for one, (titles_ND, logits_NN) in zip(lessons[fold::_FOLDS], read, strict=True):
             for bundles, weight in one.labels:
                 places = bundle_places(one.session, bundles)
                 scored.append(Scored(logits_NN, places, weight))
@@ -101,9 +104,34 @@ def fit_grouping(
         _save(model, decision, fit_kinds(kinds), familiarity, lessons, out)
 
 
-def read_sessions(
-    model: PairEncoder, labelled: Sequence[Labelled]
-) -> list[tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any]"]]:
+def held_out_readings(
+    lessons: Sequence[Labelled], settings: PairSettings
+) -> Iterator[tuple[float, list[Reading]]]:
+    """Train an encoder without each fold in turn, and read that fold's sessions with it.
+
+    A training keeps one CPU core busy, not more: where there are several, folds are trained at the
+    same time, in processes of their own.
+
+    Yields:
+        For each fold the best number of epochs and how its sessions were read, see `read_sessions`.
+    """
+    alone = torch.cuda.is_available() or place()[1] > 1 or len(lessons) < _WORTH_PROCESSES
+    jobs = 1 if alone else min(_FOLDS, joblib.cpu_count())
+    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator", idle_worker_timeout=5)
+    tasks = (joblib.delayed(_held_out)(lessons, settings, fold) for fold in range(_FOLDS))
+    yield from tqdm(parallel(tasks), desc="grouping, held out", total=_FOLDS)
+
+
+def _held_out(
+    lessons: Sequence[Labelled], settings: PairSettings, fold: int
+) -> tuple[float, list[Reading]]:
+    unseen = lessons[fold::_FOLDS]
+    seen = [one for place, one in enumerate(lessons) if place % _FOLDS != fold]
+    model, best = train_pairs(seen, settings, unseen)
+    return best, read_sessions(model, unseen)
+
+
+def read_sessions(model: PairEncoder, labelled: Sequence[Labelled]) -> list[Reading]:
     """For each session the embeddings of its titles, and the logits of its pairs as a matrix."""
     rows = _embeddings(model, titles_of(labelled))
     found = []

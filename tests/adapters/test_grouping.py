@@ -5,6 +5,7 @@ import random
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from routedk import (
     Session,
     load_sessions,
 )
+from routedk.adapters.grouping import fit
 from routedk.adapters.grouping.fit import fit_grouping
 from routedk.adapters.grouping.pair_trainer import PairSettings, pair_targets
 from routedk.eval import matched_f1
@@ -181,3 +183,16 @@ class TestDamage:
         save_file(heads, copy / HEADS)
         with pytest.raises(ArtifactError, match="not finite"):
             EncoderGrouping.load(copy)
+
+
+def test_folds_are_the_same_in_processes_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    lessons = labelled(load_sessions("demo")[:9])
+    alone = list(fit.held_out_readings(lessons, SETTINGS))
+    monkeypatch.setattr(fit, "_WORTH_PROCESSES", 0)
+    monkeypatch.setattr(fit.joblib, "cpu_count", lambda: 2)
+    for (best, read), (other, again) in zip(
+        alone, fit.held_out_readings(lessons, SETTINGS), strict=True
+    ):
+        assert best == other
+        for mine, theirs in zip(chain(*read), chain(*again), strict=True):
+            np.testing.assert_allclose(mine, theirs, atol=1e-3)
