@@ -44,7 +44,8 @@ class TrainConfig:
         experts_from: From which token of a prompt on experts are active: start, or session (the
             first token of the items; what stands before is then computed once for all prompts).
             Unset: session where bundles are named, else start.
-        epochs: Passes of the base expert over its rows.
+        epochs: Passes of the base expert over its rows. Unset: 1 to 6, the more the fewer rows
+            there are.
         learning_rate: Peak for the base expert; half of it for the others.
         knowledge_share: Share of rows that the rule and thought experts are trained on.
         knowledge_epochs: Passes over these rows.
@@ -86,7 +87,7 @@ class TrainConfig:
     lora_alpha: int = 16
     layers: int = 8
     experts_from: Literal["start", "session"] | None = None
-    epochs: float = 6.0
+    epochs: float | None = None
     learning_rate: float = 2e-3
     knowledge_share: float = 0.3
     knowledge_epochs: float = 3.0

@@ -152,7 +152,7 @@ class TrainingRun:
                 # The router's input and the other experts make no difference to this one.
                 alone = replace(self.shape, experts=(name,), router_input="session")
                 start = {name: folders["base"]} if folders else {}
-                stage = expert_stage(self.config, first=not folders)
+                stage = expert_stage(self.config, first=not folders, rows=len(rows[name]))
                 stages[name] = self._obtain("uniform", alone, start, rows[name], stage)
                 folder = stages[name].folder
             folders[name] = Path(folder) / f"expert_{name}"
@@ -161,6 +161,7 @@ class TrainingRun:
             every = [row for name in folders for row in rows[name]]
             stage = router_stage(self.config)
             stages["router"] = self._obtain(routed_by, self.shape, folders, every, stage)
+        taught = len({row.session_id for row in rows["base"]}) if "base" in stages else None
         recipe = Recipe(
             stage="experts",
             inputs={
@@ -179,7 +180,7 @@ class TrainingRun:
 
         def make(out: Path, work: Path) -> None:
             if is_main():
-                self._write(out, folders, stages)
+                self._write(out, folders, stages, taught)
                 if grouping is not None:
                     shutil.copytree(
                         grouping, out / GROUPING_FOLDER, ignore=shutil.ignore_patterns(MANIFEST)
@@ -280,9 +281,13 @@ class TrainingRun:
         return obtain_together(self.store, recipe, make)
 
     def _write(
-        self, out: Path, folders: Mapping[str, Path], stages: Mapping[str, Artifact]
+        self,
+        out: Path,
+        folders: Mapping[str, Path],
+        stages: Mapping[str, Artifact],
+        taught: int | None,
     ) -> None:
-        """Write the folder of experts from its parts."""
+        """Write the folder of experts from its parts, and how many sessions taught the first."""
         for name, folder in folders.items():
             shutil.copytree(folder, out / f"expert_{name}")
         records: dict[str, Any] = {
@@ -301,7 +306,7 @@ class TrainingRun:
         plot_losses(curve, out / "loss.png")
         config = asdict(self.config)
         training = {
-            "sessions": records["base"]["rows"] if "base" in records else None,
+            "sessions": taught,
             "tokens": {name: mine["curve"][-1]["tokens"] for name, mine in records.items()},
             "seconds": round(sum(artifact.seconds for artifact in stages.values()), 1),
             "settings": {k: str(v) if isinstance(v, Path) else v for k, v in config.items()},

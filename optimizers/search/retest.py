@@ -29,7 +29,7 @@ def default_settings() -> TrialSettings:
         fusion=training.fusion,
         r=training.r,
         learning_rate=training.learning_rate,
-        epochs=training.epochs,
+        epochs=training.epochs or 6.0,
     )
 
 

@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 
 from routedk.adapters.train import TrainConfig
+from routedk.adapters.training.stage import expert_stage
 from routedk.errors import SettingError
+
+
+@pytest.mark.parametrize(
+    ("rows", "epochs"), [(0, 6.0), (400, 6.0), (625, 4.0), (1_250, 2.0), (9_999, 1.0)]
+)
+def test_the_more_rows_the_fewer_epochs(rows: int, epochs: float) -> None:
+    assert expert_stage(TrainConfig(), first=True, rows=rows).epochs == epochs
+    assert expert_stage(TrainConfig(epochs=5.0), first=True, rows=rows).epochs == 5.0
 
 
 @pytest.mark.parametrize(

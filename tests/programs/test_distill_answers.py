@@ -157,3 +157,17 @@ def test_answers_need_a_teacher(
         distill(blind, config, lm=lm, store=tmp_path)
     with pytest.raises(DataError, match="there is no session to distill from"):
         distill([], lm=lm, store=tmp_path)
+
+
+def test_the_report_names_who_answered(blind: list[Session], tmp_path: Path) -> None:
+    ids = [item.id for item in blind[0].items]
+    bundles = [{"items": ids[:2], "intent": "tea"}]
+    lines = [
+        {"session_id": "s0", "bundles": bundles, "teacher": "Ann"},
+        {"session_id": "s1", "bundles": [], "teacher": "Bea"},
+        {"text": "Kettles go with cups.", "sessions": ["s0"], "teacher": "Ann"},
+    ]
+    write_jsonl_records(tmp_path / "a.jsonl", lines)
+    config = DistillConfig(answers=(tmp_path / "a.jsonl",))
+    made = distill_artifact(blind, config, store=tmp_path / "store")
+    assert report_of(made.folder)["teacher"] == {"model": "Ann + Bea", "address": ""}
