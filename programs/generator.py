@@ -281,7 +281,8 @@ def _prediction(
 
 def _of_named(named: dspy.Prediction, confidence: float | None) -> dspy.Prediction:
     """The prediction of bundles that were grouped first, then named."""
-    read = ParsedAnswer(bundles=tuple(named.bundles), none=not named.bundles)
+    bundles = tuple(named.bundles)
+    read = ParsedAnswer(bundles=bundles, none=not bundles, dropped=named.dropped)
     prediction = _prediction(read, named.raw, None)
     prediction.confidence = confidence
     return prediction

@@ -44,6 +44,14 @@ def answer(messages: list[dict[str, str]]) -> str:
     return "intent: tea time\nwhy: For tea." if tea else "usb things"
 
 
+def test_reasoning_that_does_not_end_names_nothing_and_is_reported() -> None:
+    lm, _ = scripted_lm(lambda messages: f"<think>Perhaps {answer(messages)}")
+    with dspy.context(lm=lm):
+        found = BundleGenerator(grouping=Neighbours())(session=SESSION)
+    assert [bundle.intent for bundle in found.bundles] == ["cup and kettle", "usb"]
+    assert found.dropped[0].startswith("no intent of i0, i1: the answer ends inside its reasoning")
+
+
 def test_bundles_are_grouped_then_named() -> None:
     lm, engine = scripted_lm(answer)
     program = BundleGenerator(grouping=Neighbours())
