@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from routedk.adapters.generate import CHUNK, GenerateConfig, generate, stream_answers
-from routedk.adapters.lm import resolve_lm
 from routedk.data import load_sessions
 from routedk.errors import SettingError
 from routedk.programs.generator import BundleGenerator
@@ -179,20 +178,6 @@ def test_a_saved_program_is_the_same_program(tmp_path: Path) -> None:
 def test_settings_are_checked(settings: dict[str, object], message: str) -> None:
     with pytest.raises(SettingError, match=message):
         GenerateConfig(**settings)  # type: ignore[arg-type]
-
-
-def test_which_language_model() -> None:
-    with pytest.raises(SettingError, match="--lm x: --dtype is for the student, leave it out"):
-        resolve_lm("x", dtype="bfloat16")
-    with pytest.raises(SettingError, match="--lm x: --experts is for the student"):
-        resolve_lm("x", Path("experts"))
-
-
-def test_a_model_of_litellm_is_asked_without_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "k")
-    lm = resolve_lm("openai/gpt-4o-mini")
-    assert (lm.model, lm.cache) == ("openai/gpt-4o-mini", False)
-    assert lm.kwargs["temperature"] == 0
 
 
 class Confident:
