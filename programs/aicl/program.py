@@ -10,9 +10,9 @@ from dspy.utils.exceptions import ContextWindowExceededError
 from routedk.errors import AnswerError, SettingError
 from routedk.programs.aicl import prompts
 from routedk.programs.aicl.dialogue import Dialogue, Lesson, Lessons
-from routedk.programs.generator import ask_bundles
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.lm_identity import lm_identity
+from routedk.programs.predictions import ask_bundles
 from routedk.programs.prompting import layout
 from routedk.programs.prompting.plain_text import ask
 from routedk.programs.prompting.signatures import GenerateBundles

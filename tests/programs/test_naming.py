@@ -138,9 +138,11 @@ def test_saved_and_loaded_asks_the_same(tmp_path: Path) -> None:
     namer.demos = [dspy.Example(titles="a\nb", intent="x", why=""), dspy.Example(session=SESSION)]
     program.save(tmp_path / "program.json")
     loaded = load_program(tmp_path / "program.json")
-    assert loaded.grouping is None
     assert loaded.namer.why
-    assert loaded.fingerprint() != program.fingerprint()
+    assert loaded.fingerprint() == program.fingerprint()
+    message = r"saved with a grouping that is not in the file: set it again .program.grouping"
+    with pytest.raises(SettingError, match=message):
+        loaded.prompts(SESSION)
     loaded.grouping = program.grouping
     assert loaded.fingerprint() == program.fingerprint()
     assert loaded.prompts(SESSION) == program.prompts(SESSION)
