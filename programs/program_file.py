@@ -121,7 +121,7 @@ def program_record(program: "BundleGenerator") -> dict[str, Any]:
     demos = filter(None, map(layout_demo, program.generate.demos))
     named = filter(None, map(naming_demo, namer.name.demos))
     grouping = program.grouping
-    similar = isinstance(grouping, SimilarIntents)
+    similar = asdict(grouping) if isinstance(grouping, SimilarIntents) else None
     encoder = {} if grouping is None or similar else {"grouped_by": _grouping_record(grouping)}
     return {
         "kind": "routedk.program",
@@ -137,7 +137,7 @@ def program_record(program: "BundleGenerator") -> dict[str, Any]:
             "demos": list(named),
             "why": namer.why,
         },
-        "grouping": asdict(grouping) if similar else None,
+        "grouping": similar,
         **encoder,
         "trials": program.trials,
         "utilization": program.utilization,

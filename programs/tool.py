@@ -56,8 +56,8 @@ def bundle_tool(program: Any, name: str = "bundle_items") -> dspy.Tool:
         except DataError as error:
             return error.problem
         found = program(session=session)
-        if error := found.get("error"):
-            return f"The items could not be bundled: {error}"
+        if found.get("error"):
+            return f"The items could not be bundled: {found.error}"
         return [_told(bundle, session) for bundle in found.bundles] or "No items belong together."
 
     return dspy.Tool(bundle_items, name=name, args={"items": _ITEMS}, arg_types={"items": Any})

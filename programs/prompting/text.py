@@ -75,7 +75,7 @@ def split_reasoning(text: str) -> tuple[str, str]:
         AnswerError: The reasoning does not end.
     """
     head, *rest = _REASONING_TAG.split(text)
-    reasoning, answer, opened = [], [head], False
+    reasoning, answer, opened = list[str](), [head], False
     for slash, piece in zip(rest[::2], rest[1::2], strict=True):
         if slash and not opened:
             reasoning, answer = [*reasoning, *answer], []

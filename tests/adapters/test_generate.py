@@ -253,14 +253,16 @@ def test_a_confidence_is_a_share(wrong: float) -> None:
         GenerateConfig(abstain_below=wrong)
 
 
-def test_where_nothing_is_named_the_packaged_bundler_answers(
+def test_where_no_model_is_named_the_packaged_bundler_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lm, engine = scripted_lm(lambda messages: "1 2 | packaged")
     monkeypatch.setattr("routedk.adapters.lm.default_lm", lambda dtype: lm)
-    (answer,) = generate(some(1), store=tmp_path)
-    assert answer.bundles[0].intent == "packaged"
-    assert len(engine.requests) == 1
+    BundleGenerator(CompiledKnowledge(rules=("one",))).save(tmp_path / "p.json")
+    for config in (None, GenerateConfig(program=tmp_path / "p.json")):
+        (answer,) = generate(some(1), config, store=tmp_path)
+        assert answer.bundles[0].intent == "packaged"
+    assert len(engine.requests) == 2
 
 
 @pytest.mark.student

@@ -161,6 +161,20 @@ def test_saved_and_loaded_asks_the_same(tmp_path: Path) -> None:
     assert not load_program(tmp_path / "former.json").namer.why
 
 
+def test_without_a_language_model_prompts_are_those_of_the_packaged_bundler(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lm, engine = scripted_lm(answer)
+    engine.grouping = Neighbours()  # type: ignore[attr-defined]
+    monkeypatch.setattr("routedk.programs.default_lm.default_lm", lambda: lm)
+    program = BundleGenerator()
+    prompts = program.prompts(SESSION)
+    assert program.groups_by() is engine.grouping  # type: ignore[attr-defined]
+    assert program.asked() is program.namer.name
+    program(session=SESSION)
+    assert sorted(engine.requests, key=str) == sorted((list(p.messages) for p in prompts), key=str)
+
+
 def test_copies_have_instructions_of_their_own_and_share_a_grouping() -> None:
     program = BundleGenerator(grouping=Neighbours())
     copied = program.deepcopy()
