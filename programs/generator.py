@@ -154,40 +154,35 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
             SettingError: As `groups_by`, before anything is asked.
         """
         with self._asking():
-            return self._forward(session, config)
-
-    def _forward(self, session: Session, config: dict[str, Any] | None) -> dspy.Prediction:
-        if (grouping := self.groups_by()) is not None:
-            grouped = grouping.answer(session)
-            named = self.namer(
-                session, grouped.bundles, self.knowledge, config, knows=grouping.knows
-            )
-            return named_bundles(named, grouped.confidence)
-        request = {**self._request(session), "config": config or {}}
-        return self._grouped(ask_bundles(self.generate, session, request), session)
+            if (grouping := self.groups_by()) is not None:
+                grouped = grouping.answer(session)
+                named = self.namer(
+                    session, grouped.bundles, self.knowledge, config, knows=grouping.knows
+                )
+                return named_bundles(named, grouped.confidence)
+            request = {**self._request(session), "config": config or {}}
+            return self._grouped(ask_bundles(self.generate, session, request), session)
 
     async def aforward(
         self, session: Session, config: dict[str, Any] | None = None
     ) -> dspy.Prediction:
         """As `forward`, without blocking."""
         with self._asking():
-            return await self._aforward(session, config)
-
-    async def _aforward(self, session: Session, config: dict[str, Any] | None) -> dspy.Prediction:
-        if (grouping := self.groups_by()) is not None:
-            grouped = await asyncio.to_thread(grouping.answer, session)
-            named = await self.namer.acall(
-                session, grouped.bundles, self.knowledge, config, knows=grouping.knows
+            if (grouping := self.groups_by()) is not None:
+                grouped = await asyncio.to_thread(grouping.answer, session)
+                named = await self.namer.acall(
+                    session, grouped.bundles, self.knowledge, config, knows=grouping.knows
+                )
+                return named_bundles(named, grouped.confidence)
+            request = {**self._request(session), "config": config or {}}
+            try:
+                with dspy.context(adapter=BundleLayout()):
+                    answer = await self.generate.acall(**request)
+            except NO_ANSWER as error:
+                return unanswered(error)
+            return await asyncio.to_thread(
+                lambda: self._grouped(read_bundles(answer.bundles, session), session)
             )
-            return named_bundles(named, grouped.confidence)
-        try:
-            with dspy.context(adapter=BundleLayout()):
-                answer = await self.generate.acall(**self._request(session), config=config or {})
-        except NO_ANSWER as error:
-            return unanswered(error)
-        return await asyncio.to_thread(
-            lambda: self._grouped(read_bundles(answer.bundles, session), session)
-        )
 
     def _grouped(self, prediction: dspy.Prediction, session: Session) -> dspy.Prediction:
         """The prediction with its bundles made by the grouping, where there is one."""

@@ -110,17 +110,14 @@ class BundleNamer(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
 
         async def ask(one: Session) -> Any:
             async with limit:
-                return await name(one)
-
-        async def name(one: Session) -> Any:
-            if not await asyncio.to_thread(knows, [item.title for item in one.items]):
-                return None
-            try:
-                with dspy.context(adapter=NameLayout(why=self.why)):
-                    request = self._request(one, knowledge)
-                    return await self.name.acall(**request, config=config or {})
-            except NO_ANSWER as error:
-                return error
+                if not await asyncio.to_thread(knows, [item.title for item in one.items]):
+                    return None
+                try:
+                    with dspy.context(adapter=NameLayout(why=self.why)):
+                        request = self._request(one, knowledge)
+                        return await self.name.acall(**request, config=config or {})
+                except NO_ANSWER as error:
+                    return error
 
         parts = [part(session, bundle) for bundle in bundles]
         answers = await asyncio.gather(*map(ask, parts))
