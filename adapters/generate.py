@@ -46,7 +46,7 @@ class GenerateConfig:
         experts: Folder of routed experts that routedk train wrote: the student with these experts.
         student: Folder or hub name of a causal LM. Unset or default: the student that the experts
             were trained on, or without experts the embedded student, zero-shot. With neither
-            program, lm, experts nor student: the general bundler that the package carries.
+            lm, experts nor student: the general bundler that the package carries.
         dtype: The student's: float32, bfloat16 or float16. Unset: float32 on a CPU, else bfloat16.
         enhancement: greedy takes the likeliest answer; consensus samples several and takes the one
             that agrees most with the others.
@@ -82,9 +82,9 @@ class GenerateConfig:
             raise SettingError(f"abstain_below={self.abstain_below}: it must be from 0 to 1")
 
     @property
-    def names_nothing(self) -> bool:
-        """Whether neither a program nor a model is named."""
-        return not any((self.program, self.lm, self.experts, self.student))
+    def names_no_model(self) -> bool:
+        """Whether no model is named, so that the packaged bundler answers."""
+        return not any((self.lm, self.experts, self.student))
 
     def shown(self, answer: Answer) -> Answer:
         """The answer with the kinds that were asked for, or without bundles where it abstains."""
@@ -121,8 +121,8 @@ def generate(
             is shown as a neighbour, with its gold, to another one of the chunk.
         config: Settings; None for the defaults.
         program: The program, instead of ``config.program``.
-        lm: The language model, instead of the one that the config names. Without either, and
-            without a program, it is the student with the packaged general bundler.
+        lm: The language model, instead of the one that the config names. Without either it is the
+            student with the packaged general bundler, as where a program is called.
         store: The artifact store or its folder; None for the one in the cache folder.
 
     Returns:
@@ -159,9 +159,8 @@ def stream_answers(
 
     config = config or GenerateConfig()
     if lm is None:
-        packaged = program is None and config.names_nothing
         named = (config.lm, config.experts, config.student, config.dtype)
-        lm = default_lm(config.dtype) if packaged else resolve_lm(*named)
+        lm = default_lm(config.dtype) if config.names_no_model else resolve_lm(*named)
     if program is None:
         program = load_program(config.program) if config.program else BundleGenerator()
     # Only engines in this process are known to take a seed.

@@ -45,8 +45,8 @@ def resolve_lm(
         dtype: Of the student's weights: ``float32``, ``bfloat16`` or ``float16``.
 
     Raises:
-        SettingError: ``lm`` together with a setting of the student, or the key of its provider is
-            missing.
+        SettingError: ``lm`` together with a setting of the student, its provider is not known, or
+            the provider's key is missing.
     """
     if lm is None:
         from routedk.adapters.engine.engine import student_lm
@@ -55,10 +55,8 @@ def resolve_lm(
     for name, value in (("experts", experts), ("student", student), ("dtype", dtype)):
         if value is not None:
             raise SettingError(f"--lm {lm}: --{name} is for the student, leave it out")
-    import dspy
-
-    from routedk.programs.teachers.named_lm import check_key
+    from routedk.programs.teachers.named_lm import check_key, named_lm
 
     check_key(lm)
-    # max_tokens bounds an answer; reasoning models think within it and refuse a small limit.
-    return dspy.LM(lm, temperature=0.0, max_tokens=_MAX_TOKENS, num_retries=_RETRIES, cache=False)
+    made: dspy.LM = named_lm(lm, _MAX_TOKENS, num_retries=_RETRIES)
+    return made

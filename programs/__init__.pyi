@@ -28,6 +28,7 @@ from .sampling.sampling import sample_sessions as sample_sessions
 from .teachers.accumulate import accumulate as accumulate
 from .teachers.accumulate import of_domain as of_domain
 from .teachers.config import DistillConfig as DistillConfig
+from .tool import bundle_tool as bundle_tool
 from .usage import Usage as Usage
 from .usage import metered as metered
 

@@ -10,6 +10,7 @@ from routedk.errors import SettingError
 from routedk.eval.matched import matched_f1
 from routedk.eval.overlap import jaccard
 from routedk.programs.batch import call_all
+from routedk.programs.teachers.named_lm import refuses_temperature
 from routedk.types import Bundle, Session, bundle_sets
 
 
@@ -26,7 +27,7 @@ class Consensus(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         generator: What answers; it is not changed.
         n: Number of answers, at least 1. The first is asked for as the generator is set, the
             others are sampled at the temperature.
-        temperature: Of the others, above 0 and at most 2.
+        temperature: Of the others, above 0 and at most 2; models that refuse one have their own.
 
     Raises:
         SettingError: A value is not allowed; when called: no LM is configured.
@@ -80,8 +81,10 @@ class Consensus(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
                 raise SettingError("no language model: dspy.configure(lm=...) or set_lm first")
             seed = lm.kwargs.get("seed")
             seeds = {} if seed is None else {"seed": seed + number}
+            fixed = isinstance(lm.engine, str) and refuses_temperature(lm.model)
+            temperature = None if fixed else self.temperature
             # The rollout's number is part of the key of DSPy's cache.
-            predictor.lm = lm.copy(temperature=self.temperature, rollout_id=number, **seeds)
+            predictor.lm = lm.copy(temperature=temperature, rollout_id=number, **seeds)
         return program
 
 

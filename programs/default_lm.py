@@ -1,13 +1,33 @@
-"""The language model of a program that was given none."""
+"""The language model that a program asks, and the one of a program that was given none."""
 
 from functools import cache
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from routedk.errors import SettingError
 
 if TYPE_CHECKING:
     import dspy
+
+STUDENT = "local/routedk-"
+"""What the name of a student in this process begins with."""
+
+
+def lm_of(predictor: Any) -> Any:
+    """The language model that a predictor would ask now; where none is set, the packaged student.
+
+    Raises:
+        SettingError: Its student did not come with a saved program, or `default_lm`.
+    """
+    import dspy
+
+    lm = predictor.lm or dspy.settings.lm or default_lm()
+    if lm.model.startswith(STUDENT) and isinstance(lm.engine, str):
+        raise SettingError(
+            f"this program was saved with the student {lm.model}, which is not in the file: set it "
+            "again, for example by set_lm(student_lm(experts))"
+        )
+    return lm
 
 
 @cache

@@ -1,27 +1,24 @@
 """`BundleGenerator`: a DSPy program from a session to its bundles."""
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import nullcontext
 from copy import deepcopy
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, Self
 
 import dspy
-from dspy.utils.exceptions import AdapterParseError
 
 from routedk.artifacts import content_hash
-from routedk.errors import AnswerError, SettingError
-from routedk.files import write_json
-from routedk.programs.default_lm import default_lm
+from routedk.errors import ArtifactError, DataError, SettingError
+from routedk.files import read_json, write_json
+from routedk.programs.default_lm import lm_of
 from routedk.programs.grouping.protocol import Grouping
 from routedk.programs.grouping.similar_intents import SimilarIntents
 from routedk.programs.knowledge.compiled import NO_KNOWLEDGE, CompiledKnowledge
 from routedk.programs.naming import NO_ANSWER, BundleNamer
-from routedk.programs.program_file import program_record, read_program
+from routedk.programs.predictions import ask_bundles, named_bundles, read_bundles, unanswered
+from routedk.programs.program_file import ProgramState, SavedGrouping, program_record, read_record
 from routedk.programs.prompting import layout
-from routedk.programs.prompting.answers import ParsedAnswer, read_answer
 from routedk.programs.prompting.bundle_adapter import BundleLayout, layout_demo
 from routedk.programs.prompting.naming import part
 from routedk.programs.prompting.signatures import GenerateBundles
@@ -63,11 +60,13 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         """A program around two predictors: ``generate`` states bundles, ``namer.name`` intents."""
         super().__init__()
         self.knowledge = knowledge
-        self.grouping = grouping
+        self.grouping: Grouping | SimilarIntents | SavedGrouping | None = grouping
         self.generate = dspy.Predict(GenerateBundles)
         self.namer = BundleNamer(why=why)
         self.trials: list[dict[str, Any]] = []
         self.utilization: str | None = None
+        # After the predictors: their demos are in it, too, as prompts show them.
+        self.record = ProgramState(self)
 
     def groups_by(self) -> Grouping | None:
         """What groups the items of a session, with the language model that would be asked now.
@@ -77,12 +76,16 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
 
         Raises:
             SettingError: The model is a student that was trained to name bundles, and there is no
-                grouping.
+                grouping; or this program was saved, and a student or grouping is not in its file.
         """
         if isinstance(self.grouping, SimilarIntents):
             return None
-        engine = getattr(self.generate.lm or dspy.settings.lm, "engine", None)
-        found: Grouping | None = self.grouping or getattr(engine, "grouping", None)
+        if isinstance(self.grouping, SavedGrouping):
+            self.grouping = self.grouping.load()
+        if self.grouping is not None:
+            return self.grouping
+        engine = getattr(lm_of(self.generate), "engine", None)
+        found: Grouping | None = getattr(engine, "grouping", None)
         if found is None and getattr(engine, "form", None) == "bundle-intent":
             raise SettingError(
                 "this student was trained to name bundles, and there is nothing to group items by: "
@@ -92,10 +95,9 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         return found
 
     def _asking(self) -> Any:
-        """Where no language model is set, one that asks the packaged student."""
-        if self.generate.lm or dspy.settings.lm:
-            return nullcontext()
-        return dspy.context(lm=default_lm())
+        """Where no language model is set, the packaged student is asked."""
+        lm = lm_of(self.generate)
+        return nullcontext() if dspy.settings.lm else dspy.context(lm=lm)
 
     def asked(self) -> Any:
         """The predictor that would be asked now."""
@@ -152,40 +154,35 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
             SettingError: As `groups_by`, before anything is asked.
         """
         with self._asking():
-            return self._forward(session, config)
-
-    def _forward(self, session: Session, config: dict[str, Any] | None) -> dspy.Prediction:
-        if (grouping := self.groups_by()) is not None:
-            grouped = grouping.answer(session)
-            named = self.namer(
-                session, grouped.bundles, self.knowledge, config, knows=grouping.knows
-            )
-            return _of_named(named, grouped.confidence)
-        request = {**self._request(session), "config": config or {}}
-        return self._grouped(ask_bundles(self.generate, session, request), session)
+            if (grouping := self.groups_by()) is not None:
+                grouped = grouping.answer(session)
+                named = self.namer(
+                    session, grouped.bundles, self.knowledge, config, knows=grouping.knows
+                )
+                return named_bundles(named, grouped.confidence)
+            request = {**self._request(session), "config": config or {}}
+            return self._grouped(ask_bundles(self.generate, session, request), session)
 
     async def aforward(
         self, session: Session, config: dict[str, Any] | None = None
     ) -> dspy.Prediction:
         """As `forward`, without blocking."""
         with self._asking():
-            return await self._aforward(session, config)
-
-    async def _aforward(self, session: Session, config: dict[str, Any] | None) -> dspy.Prediction:
-        if (grouping := self.groups_by()) is not None:
-            grouped = await asyncio.to_thread(grouping.answer, session)
-            named = await self.namer.acall(
-                session, grouped.bundles, self.knowledge, config, knows=grouping.knows
+            if (grouping := self.groups_by()) is not None:
+                grouped = await asyncio.to_thread(grouping.answer, session)
+                named = await self.namer.acall(
+                    session, grouped.bundles, self.knowledge, config, knows=grouping.knows
+                )
+                return named_bundles(named, grouped.confidence)
+            request = {**self._request(session), "config": config or {}}
+            try:
+                with dspy.context(adapter=BundleLayout()):
+                    answer = await self.generate.acall(**request)
+            except NO_ANSWER as error:
+                return unanswered(error)
+            return await asyncio.to_thread(
+                lambda: self._grouped(read_bundles(answer.bundles, session), session)
             )
-            return _of_named(named, grouped.confidence)
-        try:
-            with dspy.context(adapter=BundleLayout()):
-                answer = await self.generate.acall(**self._request(session), config=config or {})
-        except NO_ANSWER as error:
-            return _unanswered(error)
-        return await asyncio.to_thread(
-            lambda: self._grouped(_read(answer.bundles, session), session)
-        )
 
     def _grouped(self, prediction: dspy.Prediction, session: Session) -> dspy.Prediction:
         """The prediction with its bundles made by the grouping, where there is one."""
@@ -203,24 +200,59 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         A grouping of the language model is not in it: the model's name tells it.
         """
         record = {**program_record(self), "trials": []}
-        if self.grouping is not None and not isinstance(self.grouping, SimilarIntents):
-            record["grouping"] = self.grouping.fingerprint()
+        if found := record.pop("grouped_by", None):
+            record["grouping"] = found["fingerprint"]
         return content_hash(record)
 
-    def save(self, path: str | Path) -> None:
+    def save(
+        self,
+        path: str | Path,
+        save_program: bool = False,
+        modules_to_serialize: list[Any] | None = None,
+    ) -> None:
         """Write the program as one JSON file, atomically; see `routedk.programs.program_file`.
 
-        Neither its LM is in it nor a `Grouping`.
-        """
-        write_json(path, program_record(self))
+        Neither its LM is in it nor a `Grouping`, of which the file names the folder.
 
-    def load(self, path: str | Path) -> None:
+        Args:
+            path: The file. One that ends in ``.pkl`` is written as DSPy does.
+            save_program: Write a folder with the pickled program, as DSPy does.
+            modules_to_serialize: As DSPy's.
+        """
+        if save_program or _is_pickle(path):
+            super().save(path, save_program, modules_to_serialize)
+        else:
+            write_json(path, program_record(self))
+
+    def load(
+        self,
+        path: str | Path,
+        allow_pickle: bool = False,
+        allow_unsafe_lm_state: bool = False,
+    ) -> None:
         """Load the program of a file into this one, without an LM; see `load_program`.
 
+        Args:
+            path: A file that `save` wrote.
+            allow_pickle: As DSPy's, for a file that ends in ``.pkl``.
+            allow_unsafe_lm_state: As ``allow_pickle``.
+
         Raises:
-            ArtifactError: The file is missing, damaged, or of another kind or version.
+            ArtifactError: As `load_program`.
         """
-        self.__dict__.update(load_program(path).__dict__)
+        if _is_pickle(path):
+            super().load(path, allow_pickle, allow_unsafe_lm_state)
+            return
+        try:
+            record = read_json(path)
+        except DataError as error:
+            raise ArtifactError(str(error)) from None
+        self.set_lm(None)
+        read_record(self, record, path)
+
+
+def _is_pickle(path: str | Path) -> bool:
+    return Path(path).suffix == ".pkl"
 
 
 def load_program(path: str | Path) -> BundleGenerator:
@@ -230,58 +262,6 @@ def load_program(path: str | Path) -> BundleGenerator:
         ArtifactError: The file is missing, damaged, of another kind or schema version, or was
             saved under another prompt layout.
     """
-    knowledge, saved = read_program(path)
-    program = BundleGenerator(knowledge, saved.grouping, why=saved.naming.why)
-    for predictor, own in ((program.generate, saved), (program.namer.name, saved.naming)):
-        predictor.signature = predictor.signature.with_instructions(own.instruction)
-        predictor.demos = list(own.demos)
-    program.trials = list(saved.trials)
-    program.utilization = saved.utilization
+    program = BundleGenerator()
+    program.load(path)
     return program
-
-
-def ask_bundles(predictor: Any, session: Session, request: Mapping[str, Any]) -> dspy.Prediction:
-    """Ask a predictor of `GenerateBundles` for one session's bundles.
-
-    Args:
-        predictor: What is asked.
-        session: The session.
-        request: The predictor's arguments: the signature's inputs, demos and config.
-
-    Returns:
-        The fields that `BundleGenerator` states.
-    """
-    try:
-        with dspy.context(adapter=BundleLayout()):
-            answer = predictor(**request)
-    except NO_ANSWER as error:
-        return _unanswered(error)
-    return _read(answer.bundles, session)
-
-
-def _read(raw: str, session: Session) -> dspy.Prediction:
-    try:
-        return _prediction(read_answer(raw, session), raw, None)
-    except AnswerError as error:
-        return _prediction(ParsedAnswer(), raw, str(error))
-
-
-def _unanswered(error: Exception) -> dspy.Prediction:
-    if isinstance(error, AdapterParseError):
-        return _prediction(ParsedAnswer(), error.lm_response, "the answer is empty")
-    return _prediction(ParsedAnswer(), "", str(error))
-
-
-def _prediction(
-    read: ParsedAnswer, raw: str, error: str | None, confidence: float | None = None
-) -> dspy.Prediction:
-    found = {field.name: getattr(read, field.name) for field in fields(read)}
-    return dspy.Prediction(**{**found, "bundles": list(read.bundles)}, raw=raw, error=error)
-
-
-def _of_named(named: dspy.Prediction, confidence: float | None) -> dspy.Prediction:
-    """The prediction of bundles that were grouped first, then named."""
-    read = ParsedAnswer(bundles=tuple(named.bundles), none=not named.bundles)
-    prediction = _prediction(read, named.raw, None)
-    prediction.confidence = confidence
-    return prediction

@@ -8,6 +8,7 @@ from typing import Any
 import dspy
 from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError
 
+from routedk.errors import AnswerError
 from routedk.programs.batch import call_all
 from routedk.programs.knowledge.compiled import NO_KNOWLEDGE, CompiledKnowledge
 from routedk.programs.prompting.bundle_adapter import NameLayout, naming_demo
@@ -24,17 +25,18 @@ from routedk.programs.prompting.signatures import NameBundle
 from routedk.similarity.encoders import default_encoder
 from routedk.types import Bundle, Session
 
-# A completion without text, and a prompt too long for the model.
 _MOST_AT_ONCE = 8
-NO_ANSWER = (AdapterParseError, ContextWindowExceededError)
+# A completion without text, one that ends inside its reasoning, a prompt too long for the model.
+NO_ANSWER = (AdapterParseError, AnswerError, ContextWindowExceededError)
 
 
 class BundleNamer(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
     """Asks a language model for the intent of each bundle, all of a session's at once.
 
     The prediction has ``bundles``, the given ones with intents that their items' titles support
-    (see `grounded`), and ``raw``, the answers as read, one below the other. Kind and confidence
-    stay as they are. Where the model says nothing, the intent is made of the titles' words.
+    (see `grounded`), ``raw``, the answers as read, one below the other, and ``dropped``, which
+    answers could not be read. Kind and confidence stay as they are. Where the model says nothing,
+    the intent is made of the titles' words.
 
     Args:
         why: Whether a student in this process states why, too. Other models are always asked.
@@ -86,8 +88,8 @@ class BundleNamer(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
             try:
                 with dspy.context(adapter=NameLayout(why=self.why)):
                     return self.name(**self._request(one, knowledge), config=config or {})
-            except NO_ANSWER:
-                return None
+            except NO_ANSWER as error:
+                return error
 
         parts = [part(session, bundle) for bundle in bundles]
         threads = max(1, min(len(parts), _MOST_AT_ONCE))
@@ -108,17 +110,14 @@ class BundleNamer(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
 
         async def ask(one: Session) -> Any:
             async with limit:
-                return await name(one)
-
-        async def name(one: Session) -> Any:
-            if not await asyncio.to_thread(knows, [item.title for item in one.items]):
-                return None
-            try:
-                with dspy.context(adapter=NameLayout(why=self.why)):
-                    request = self._request(one, knowledge)
-                    return await self.name.acall(**request, config=config or {})
-            except NO_ANSWER:
-                return None
+                if not await asyncio.to_thread(knows, [item.title for item in one.items]):
+                    return None
+                try:
+                    with dspy.context(adapter=NameLayout(why=self.why)):
+                        request = self._request(one, knowledge)
+                        return await self.name.acall(**request, config=config or {})
+                except NO_ANSWER as error:
+                    return error
 
         parts = [part(session, bundle) for bundle in bundles]
         answers = await asyncio.gather(*map(ask, parts))
@@ -126,13 +125,16 @@ class BundleNamer(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
 
 
 def _named(parts: Sequence[Session], answers: Sequence[Any]) -> dspy.Prediction:
-    """The bundles of the parts, named by their answers; an answer is None where there was none."""
-    named, raw = [], []
+    """The bundles of the parts, named by their answers: predictions, or why there is none."""
+    named, raw, dropped = [], [], []
     for one, answer in zip(parts, answers, strict=True):
         (bundle,) = one.bundles or ()
-        stated, why = ("", "") if answer is None else (answer.intent, answer.why)
+        answered = isinstance(answer, dspy.Prediction)
+        stated, why = (answer.intent, answer.why) if answered else ("", "")
+        if isinstance(answer, AnswerError):
+            dropped.append(f"no intent of {', '.join(bundle.item_ids)}: {answer}")
         intent = grounded(stated, [item.title for item in one.items], default_encoder())
         # A reason for an intent that was replaced is one for something else.
         named.append(replace(bundle, intent=intent, why=why if intent == stated else ""))
         raw.append(render_name(stated, why))
-    return dspy.Prediction(bundles=named, raw="\n".join(raw))
+    return dspy.Prediction(bundles=named, raw="\n".join(raw), dropped=tuple(dropped))

@@ -1,15 +1,19 @@
-"""A compiled program on disk: one ``program.json`` with state and architecture, without its LM."""
+"""A compiled program on disk: one ``program.json`` with state and architecture, without its LM.
+
+The same record is part of the state that DSPy saves of a program that holds this one.
+"""
 
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from dspy.predict.parameter import Parameter
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, TypeAdapter
 
 from routedk.data.records import session_from_record, session_to_record
 from routedk.data.validation import checked
 from routedk.errors import ArtifactError, DataError, SettingError
-from routedk.files import read_json
+from routedk.programs.grouping.protocol import Grouping
 from routedk.programs.grouping.similar_intents import SimilarIntents
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.knowledge.utilization import UtilizationName
@@ -61,6 +65,32 @@ class SavedNaming(BaseModel):
     why: bool = False
 
 
+class SavedGrouping(BaseModel):
+    """Where a `Grouping` is, which holds a model and is in no file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    fingerprint: str
+    folder: str | None
+
+    def load(self) -> Grouping:
+        """Load it from its folder.
+
+        Raises:
+            SettingError: It has none, or another one is there.
+            ArtifactError: The folder is missing or damaged.
+        """
+        from routedk.programs.grouping.encoder import EncoderGrouping
+
+        found = EncoderGrouping.load(self.folder) if self.folder else None
+        if found is None or found.fingerprint() != self.fingerprint:
+            raise SettingError(
+                f"this program was saved with a grouping that is not in {self.folder or 'the file'}"
+                ": set it again (program.grouping = ...)"
+            )
+        return found
+
+
 class SavedProgram(BaseModel):
     """The content of a program's file."""
 
@@ -75,6 +105,7 @@ class SavedProgram(BaseModel):
     knowledge: _Knowledge
     naming: SavedNaming = Field(default_factory=SavedNaming)
     grouping: SimilarIntents | None
+    grouped_by: SavedGrouping | None = None
     trials: list[dict[str, JsonValue]]
     utilization: UtilizationName | None = None
 
@@ -82,14 +113,16 @@ class SavedProgram(BaseModel):
 def program_record(program: "BundleGenerator") -> dict[str, Any]:
     """A program as JSON.
 
-    In it are its knowledge, instructions, demos and trials; never its LM or a `Grouping`. Training
-    sessions and thoughts that it does not show are left out, and so are the sessions behind its
-    patterns.
+    In it are its knowledge, instructions, demos and trials, and of a `Grouping` its fingerprint and
+    folder; never its LM. Training sessions and thoughts that it does not show are left out, and so
+    are the sessions behind its patterns.
     """
     signature, namer = program.generate.signature, program.namer
     demos = filter(None, map(layout_demo, program.generate.demos))
     named = filter(None, map(naming_demo, namer.name.demos))
-    grouping = program.grouping if isinstance(program.grouping, SimilarIntents) else None
+    grouping = program.grouping
+    similar = asdict(grouping) if isinstance(grouping, SimilarIntents) else None
+    encoder = {} if grouping is None or similar else {"grouped_by": _grouping_record(grouping)}
     return {
         "kind": "routedk.program",
         "schema_version": 1,
@@ -104,10 +137,18 @@ def program_record(program: "BundleGenerator") -> dict[str, Any]:
             "demos": list(named),
             "why": namer.why,
         },
-        "grouping": None if grouping is None else asdict(grouping),
+        "grouping": similar,
+        **encoder,
         "trials": program.trials,
         "utilization": program.utilization,
     }
+
+
+def _grouping_record(grouping: Any) -> dict[str, Any]:
+    if isinstance(grouping, SavedGrouping):
+        return grouping.model_dump()
+    folder = getattr(grouping, "folder", None)
+    return {"fingerprint": grouping.fingerprint(), "folder": folder and str(folder)}
 
 
 def _knowledge_record(knowledge: CompiledKnowledge) -> dict[str, Any]:
@@ -133,15 +174,20 @@ def _session_record(session: Session) -> dict[str, Any]:
     return session_to_record(Session(session.id, items, session.bundles))
 
 
-def read_program(path: str | Path) -> tuple[CompiledKnowledge, SavedProgram]:
-    """The knowledge of a saved program, and all that was saved.
+def read_record(program: "BundleGenerator", record: object, path: str | Path) -> None:
+    """Make a program what a record says that one was.
+
+    Args:
+        program: Keeps its own `Grouping` where it is the one that was saved.
+        record: As `program_record` makes it.
+        path: Named in errors.
 
     Raises:
-        ArtifactError: The file is missing, damaged, of another kind or schema version, or was
-            saved under another prompt layout.
+        ArtifactError: It is damaged, of another kind or schema version, or was saved under another
+            prompt layout.
     """
     try:
-        saved = checked(TypeAdapter(SavedProgram), read_json(path), path=path, hint=_REMEDY)
+        saved = checked(TypeAdapter(SavedProgram), record, path=path, hint=_REMEDY)
         _check_rendering(saved, path)
         shown = [session_from_record(record, path=path) for record in saved.knowledge.sessions]
         knowledge = CompiledKnowledge(**{**dict(saved.knowledge), "sessions": tuple(shown)})
@@ -149,7 +195,38 @@ def read_program(path: str | Path) -> tuple[CompiledKnowledge, SavedProgram]:
         raise ArtifactError(str(error)) from None
     except SettingError as error:
         raise ArtifactError(f"{path}: the program cannot be used: {error}") from None
-    return knowledge, saved
+    kept, stated = program_record(program).get("grouped_by"), saved.grouped_by
+    if not (kept and stated and kept["fingerprint"] == stated.fingerprint):
+        program.grouping = stated or saved.grouping
+    program.knowledge, program.namer.why = knowledge, saved.naming.why
+    for predictor, own in ((program.generate, saved), (program.namer.name, saved.naming)):
+        predictor.signature = predictor.signature.with_instructions(own.instruction)
+        predictor.demos = list(own.demos)
+    program.trials, program.utilization = list(saved.trials), saved.utilization
+
+
+class ProgramState(Parameter):  # type: ignore[misc]  # DSPy is untyped here
+    """Lets DSPy save and load what a program has besides its predictors.
+
+    DSPy's state is that of a program's parameters, however deep they lie in a larger program.
+
+    Args:
+        program: The program.
+    """
+
+    def __init__(self, program: "BundleGenerator") -> None:
+        self._program = program
+
+    def reset(self) -> None:
+        """Nothing: optimizers that begin anew keep a program's knowledge."""
+
+    def dump_state(self, json_mode: bool = True) -> dict[str, Any]:
+        """The program's record, always fit for JSON."""
+        return program_record(self._program)
+
+    def load_state(self, state: object) -> None:
+        """Make the program what a record says; DSPy loads its predictors before."""
+        read_record(self._program, state, "saved program")
 
 
 def _check_rendering(saved: SavedProgram, path: str | Path) -> None:

@@ -29,6 +29,7 @@ from .programs.distill_plan import plan_distill as plan_distill
 from .programs.generator import BundleGenerator as BundleGenerator
 from .programs.generator import load_program as load_program
 from .programs.teachers.config import DistillConfig as DistillConfig
+from .programs.tool import bundle_tool as bundle_tool
 from .types import Answer as Answer
 from .types import Bundle as Bundle
 from .types import Item as Item

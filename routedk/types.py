@@ -1,8 +1,8 @@
 """RouteDK's data as immutable types; files that hold them are checked by the annotations."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Literal, TypeAlias
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, Literal, TypeAlias
 
 from annotated_types import Ge, Interval, MinLen
 
@@ -13,8 +13,18 @@ Share = Annotated[float, Interval(ge=0, le=1)]
 NotEmpty = Annotated[str, MinLen(1)]
 
 
+class _Plain:
+    """What DSPy's files hold of a dataclass."""
+
+    __slots__ = ()
+
+    def toDict(self: Any) -> dict[str, Any]:
+        """The fields as values that JSON can hold."""
+        return asdict(self, dict_factory=lambda found: {k: v for k, v in found if k != "_index"})
+
+
 @dataclass(frozen=True, slots=True)
-class Item:
+class Item(_Plain):
     """One item of a session.
 
     Args:
@@ -31,7 +41,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Bundle:
+class Bundle(_Plain):
     """A set of at least two items of one session and the intent that ties them.
 
     Args:
@@ -67,7 +77,7 @@ class Bundle:
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class Session(_Plain):
     """The items one shopper looked at together, with gold bundles where they are known.
 
     Args:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, Self, get_args
+from typing import Any, Self, get_args
 
 import dspy
 from dspy.lm15 import Message, Request, Response, Usage, response_to_events
@@ -23,6 +23,7 @@ from routedk.adapters.prompts import EncodedPrompt, encode_prompt
 from routedk.adapters.student import DEFAULT_STUDENT, Student, chosen_student, load_student
 from routedk.adapters.training import examples
 from routedk.errors import SettingError
+from routedk.programs.default_lm import STUDENT
 from routedk.programs.grouping.protocol import Grouping
 from routedk.programs.prompting import layout, naming
 from routedk.programs.prompting.asked import asked_now
@@ -34,8 +35,8 @@ _WHY_TOKENS, _WHY_CHARACTERS = 40, 160
 _TOKENS_PER_ITEM = 8
 
 
-class Unsaved:
-    """Lets DSPy copy and save a program without the model."""
+class _Engine:
+    """What engines of the student have in common."""
 
     supports_response_schema = False
     supported_params = frozenset({"max_tokens", "temperature", "top_p", "seed", "n"})
@@ -44,24 +45,25 @@ class Unsaved:
         """Copies of a program share the model."""
         return self
 
+
+class StudentLM(dspy.LM):  # type: ignore[misc]  # DSPy is untyped here
+    """A ``dspy.LM`` of a student in this process, of which a saved program holds the name alone."""
+
     def dump_state(self) -> dict[str, Any]:
-        """Nothing of the model is written into a program."""
-        return {}
+        """The state of an LM that cannot be asked, see `routedk.programs.default_lm.lm_of`."""
+        state: dict[str, Any] = dspy.LM(self.model, cache=False).dump_state()
+        return state
 
-    @classmethod
-    def load_state(cls, state: dict[str, Any]) -> NoReturn:
-        """Always raises: a saved program does not hold its student.
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickled program holds the same."""
+        return dspy.LM, (self.model,)
 
-        Raises:
-            SettingError: Always; it says what to do.
-        """
-        raise SettingError(
-            "the student is not saved with a program: load the program without its LM and run it "
-            "under dspy.context(lm=student_lm(...))"
-        )
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """Copies of a program ask the same student."""
+        return self.copy()
 
 
-class StudentEngine(Unsaved):
+class StudentEngine(_Engine):
     """Serves a student, routed or plain, to DSPy.
 
     Callers of many threads and event loops share one worker, which runs what they ask for as
@@ -181,7 +183,7 @@ class StudentEngine(Unsaved):
         return prompt
 
 
-class AsyncStudentEngine(Unsaved):
+class AsyncStudentEngine(_Engine):
     """The same engine for ``dspy.LM.acall``: no thread waits while a batch is computed."""
 
     def __init__(self, engine: StudentEngine) -> None:
@@ -222,8 +224,8 @@ def engine_lm(engine: StudentEngine) -> dspy.LM:
     grouping = "" if engine.grouping is None else engine.grouping.fingerprint()
     what = (base.fingerprint, base.model.dtype, engine.form, routing, grouping)
     digest = hashlib.sha256(":".join(map(str, what)).encode()).hexdigest()
-    return dspy.LM(
-        f"local/routedk-{digest[:16]}",
+    return StudentLM(
+        f"{STUDENT}{digest[:16]}",
         engine=engine,
         async_engine=AsyncStudentEngine(engine),
         temperature=0.0,

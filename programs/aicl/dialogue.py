@@ -66,9 +66,9 @@ class Lessons:
         self._kept: dict[Hashable, Lesson] = {}
         self._locks: dict[Hashable, Lock] = {}
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Lessons":
+    def __reduce__(self) -> tuple[Any, ...]:
         """No lessons: a copy of a program may be changed, and learns its own."""
-        return Lessons()
+        return Lessons, ()
 
     def obtain(self, key: Hashable, make: Callable[[], Lesson]) -> Lesson:
         """The lesson of this key, made now where there is none, while others wait for it."""

@@ -7,12 +7,12 @@ from typing import Any
 import dspy
 from dspy.utils.exceptions import ContextWindowExceededError
 
-from routedk.errors import SettingError
+from routedk.errors import AnswerError, SettingError
 from routedk.programs.aicl import prompts
 from routedk.programs.aicl.dialogue import Dialogue, Lesson, Lessons
-from routedk.programs.generator import ask_bundles
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.lm_identity import lm_identity
+from routedk.programs.predictions import ask_bundles
 from routedk.programs.prompting import layout
 from routedk.programs.prompting.plain_text import ask
 from routedk.programs.prompting.signatures import GenerateBundles
@@ -67,9 +67,9 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
             raise SettingError(f"k={k}: AICL needs at least 1 neighbour")
         self.knowledge = CompiledKnowledge(k=k, sessions=tuple(sessions), retriever=retriever)
         self.generate = dspy.Predict(GenerateBundles)
-        self.intent = dspy.Predict(prompts.InferIntent, max_tokens=32)
-        self.causes = dspy.Predict(prompts.FindCauses, max_tokens=96)
-        self.rules = dspy.Predict(prompts.FindRules, max_tokens=96)
+        self.intent = dspy.Predict(prompts.InferIntent)
+        self.causes = dspy.Predict(prompts.FindCauses)
+        self.rules = dspy.Predict(prompts.FindRules)
         self.lessons = Lessons()
 
     def forward(self, session: Session) -> dspy.Prediction:
@@ -119,9 +119,9 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         right = [verdict.kind for verdict in verdicts] == ["correct"] * len(set(neighbour.gold))
         causes, problem = "", None
         if not right or not dialogue.readable:
-            causes = neutralise(_text(self.causes, **shown), _CAUSES_WORDS)
+            causes = neutralise(_text(self.causes, 96, **shown), _CAUSES_WORDS)
             problem = self._ask(dialogue, prompts.by_feedback(shown["feedback"], causes))
-        rules = _text(self.rules, **shown, causes=causes)
+        rules = _text(self.rules, 96, **shown, causes=causes)
         # Without the adjusted bundles a dialogue would demonstrate its mistakes.
         last = () if problem else dialogue.bundles
         return Lesson(
@@ -173,16 +173,19 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         """Ask for the intent of each bundle, of the first few where there are many."""
         demos = [*self.intent.demos, *dialogue.intent_demos]
         for bundle in dialogue.bundles[:_MOST_INTENTS]:
-            text = _text(self.intent, items=prompts.titles(dialogue.session, bundle), demos=demos)
+            shown = prompts.titles(dialogue.session, bundle)
+            text = _text(self.intent, 32, items=shown, demos=demos)
             # What follows the first line explains it.
             line = text.strip().partition("\n")[0]
             if intent := neutralise(line.strip(_AROUND_INTENT), INTENT_WORDS):
                 dialogue.intents[bundle.items] = intent
 
 
-def _text(predictor: Any, **inputs: Any) -> str:
-    """One free text; empty where the LM writes nothing, or the prompt is too long for it."""
+def _text(predictor: Any, limit: int, **inputs: Any) -> str:
+    """One free text; empty where the LM does not end its reasoning, or the prompt is too long."""
+    # A reasoning model thinks within its limit, which DSPy keeps under another name.
+    thinks = "max_completion_tokens" in (predictor.lm or dspy.settings.lm).kwargs
     try:
-        return ask(predictor, **inputs)
-    except ContextWindowExceededError:
+        return ask(predictor, **inputs, config={} if thinks else {"max_tokens": limit})
+    except (AnswerError, ContextWindowExceededError):
         return ""

@@ -67,6 +67,7 @@ class EncoderGrouping:
         kinds: Names their kinds; None where labels had fewer than two kinds.
         familiarity: Lowers the confidence where titles are unlike those of training.
         record: The content of ``grouping.json``: encoder, thresholds, and how it was trained.
+        folder: Where it was loaded from, which is what a saved program holds of it.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class EncoderGrouping:
         kinds: Kinds | None,
         familiarity: Familiarity,
         record: dict[str, Any],
+        folder: Path,
     ) -> None:
         self.encoder = encoder.eval()
         self.head = head.eval()
@@ -84,11 +86,16 @@ class EncoderGrouping:
         self.kinds = kinds
         self.familiarity = familiarity
         self.record = record
+        self.folder = folder
         self._lock = threading.Lock()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Copies of a program share the model."""
         return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickled program loads it again."""
+        return type(self).load, (self.folder,)
 
     def fingerprint(self) -> str:
         """A hash of the weights and of all that the bundles depend on."""
@@ -215,7 +222,7 @@ class EncoderGrouping:
             reason = " ".join(str(error).split())[:200]
             raise ArtifactError(f"{folder}: missing or damaged: {reason}") from error
         kinds = Kinds(linear["kinds"]) if "kinds" in linear else None
-        return cls(encoder, head, decision, kinds, familiarity, record)
+        return cls(encoder, head, decision, kinds, familiarity, record, folder.resolve())
 
 
 def embed(encoder: Any, titles: Sequence[str]) -> torch.Tensor:

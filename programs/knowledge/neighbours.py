@@ -35,6 +35,7 @@ class Retriever:
     def __init__(self, name: str, sessions: Sequence[Session]) -> None:
         """Index the titles."""
         check_retriever(name)
+        self._name = name
         self._sessions = sorted(sessions, key=lambda session: session.id)
         self._times = Counter(session.id for session in self._sessions)
         if name == TFIDF:
@@ -45,6 +46,10 @@ class Retriever:
     def __deepcopy__(self, memo: dict[int, Any]) -> "Retriever":
         """Copies of a program share one index."""
         return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickled program makes it again."""
+        return type(self), (self._name, self._sessions)
 
     def nearest(self, session: Session, k: int) -> list[Session]:
         """The ``k`` nearest training sessions, nearest first.

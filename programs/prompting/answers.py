@@ -16,12 +16,16 @@ from routedk.programs.prompting.item_intents import (
     compose_bundles,
     read_entries,
 )
-from routedk.programs.prompting.text import INTENT_WORDS, THOUGHT_WORDS, neutralise
+from routedk.programs.prompting.text import (
+    INTENT_WORDS,
+    THOUGHT_WORDS,
+    neutralise,
+    split_reasoning,
+)
 from routedk.types import Bundle, Session
 
 MAX_CHARACTERS = 20_000
 
-_THINK = re.compile(r"<think>(.*?)</think>", re.DOTALL | re.IGNORECASE)
 _THOUGHT = re.compile(r"\W*(?:thoughts?|reasoning)\s*:(.*)", re.IGNORECASE)
 _HEADING = re.compile(
     r"\A[^\w\[({]*(?:(?:bundle|group|set|answer)s?\b\s*(?:#?\d{1,3}\s*[:=.)\-])?\s*[:=]?\s*)?"
@@ -65,10 +69,9 @@ def _note(problem: str, text: str) -> str:
 
 
 def _split_thought(text: str) -> tuple[str, list[str]]:
-    """Cut an answer into its thought and its other lines, both unchecked."""
-    thoughts: list[str] = _THINK.findall(text)
-    lines = []
-    for line in map(str.strip, _THINK.sub("\n", text).splitlines()):
+    """Cut an answer without reasoning into its thought and its other lines, both unchecked."""
+    thoughts, lines = [], []
+    for line in map(str.strip, text.splitlines()):
         if thought := _THOUGHT.fullmatch(line):
             thoughts.append(thought[1])
         elif not _HEADING.fullmatch(line):
@@ -117,20 +120,25 @@ def read_answer(raw: str, session: Session) -> ParsedAnswer:
     A number that is no item of the session is left out of its bundle; a bundle left with fewer
     than two items, a bundle stated before and a line without item numbers are dropped. Where
     no line follows it, a thought that names the intents of items (``Thought: 1 tea; 2 tea``)
-    states the bundles of items with an intent in common. All that is dropped is reported.
+    states the bundles of items with an intent in common. The reasoning of a reasoning model is
+    read as a thought. All that is dropped is reported.
 
     Args:
-        raw: The answer as written; characters after the 20,000th are not read.
+        raw: The answer as written; characters after the 20,000th of what follows the reasoning are
+            not read.
         session: The session that was asked about.
 
     Returns:
         The bundles, or ``none=True`` where the answer states that there are none.
 
     Raises:
-        AnswerError: The answer has neither a valid bundle nor a statement that there is none.
+        AnswerError: The answer has neither a valid bundle nor a statement that there is none, or
+            ends inside its reasoning.
     """
-    thought, lines = _split_thought(raw[:MAX_CHARACTERS])
-    left = len(raw) - MAX_CHARACTERS
+    reasoning, answer = split_reasoning(raw)
+    stated, lines = _split_thought(answer[:MAX_CHARACTERS])
+    thought = "\n".join(filter(None, (reasoning[:MAX_CHARACTERS], stated)))
+    left = len(answer) - MAX_CHARACTERS
     dropped = [f"{left} characters at the end"] if left > 0 else []
     if lines:
         read = _read_lines(lines, session, dropped)

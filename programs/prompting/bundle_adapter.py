@@ -5,9 +5,11 @@ from typing import Any
 
 import dspy
 
+from routedk.errors import AnswerError
 from routedk.programs.prompting import layout, naming
 from routedk.programs.prompting.asked import Asked, asking
 from routedk.programs.prompting.signatures import GenerateBundles, NameBundle
+from routedk.programs.prompting.text import split_reasoning
 from routedk.types import Session
 
 
@@ -94,7 +96,11 @@ class NameLayout(BundleLayout):
         return naming.render_name(outputs.get("intent") or "", outputs.get("why") or "")
 
     def parse(self, signature: Any, completion: str) -> dict[str, str]:
-        """The intent and why, empty where the completion does not say; never fails."""
+        """The intent and why, empty where the completion does not say.
+
+        Raises:
+            AnswerError: It ends inside its reasoning.
+        """
         intent, why = naming.read_name(completion)
         return {"intent": intent, "why": why}
 
@@ -108,7 +114,7 @@ def layout_demo(demo: Mapping[str, Any]) -> dict[str, str] | None:
 
     DSPy's optimizers make demos of a predictor's own inputs and outputs, which are texts, and of
     training examples as they are, which hold a `Session`: its items are then rendered as in every
-    prompt, and its gold is the answer.
+    prompt, and its gold is the answer. The reasoning of a reasoning model is not shown.
 
     Args:
         demo: A ``dspy.Example`` or a mapping.
@@ -122,6 +128,10 @@ def layout_demo(demo: Mapping[str, Any]) -> dict[str, str] | None:
         found["session"] = layout.render_items(session)
         if found["bundles"] is None and session.bundles is not None:
             found["bundles"] = layout.render_answer(session, session.bundles)
+    try:
+        _, found["bundles"] = split_reasoning(str(found["bundles"] or ""))
+    except AnswerError:
+        return None
     if not found["session"] or not (found["bundles"] or found["thought"]):
         return None
     return {name: "" if value is None else str(value) for name, value in found.items()}

@@ -14,7 +14,7 @@ from pathlib import Path
 from routedk.programs.prompting import layout
 from routedk.programs.prompting.context import Neighbour, PromptContext
 from routedk.programs.prompting.item_intents import NO_INTENT, clean_intent
-from routedk.programs.prompting.text import RULE_WORDS, neutralise
+from routedk.programs.prompting.text import RULE_WORDS, neutralise, split_reasoning
 from routedk.types import Bundle, Item, Session
 
 INTENT_HEAD, WHY_HEAD = "intent:", "why:"
@@ -75,9 +75,12 @@ def read_name(raw: str) -> tuple[str, str]:
     """The intent and the reason of an answer; empty where it states none.
 
     Without the heads, the first line is the intent and the second one the reason.
+
+    Raises:
+        AnswerError: It ends inside its reasoning.
     """
     found: dict[str, str] = {}
-    for line in filter(None, map(str.strip, raw.splitlines())):
+    for line in filter(None, map(str.strip, split_reasoning(raw)[1].splitlines())):
         headed = _LINE.fullmatch(line)
         name = headed[1].lower() if headed else "why" if "intent" in found else "intent"
         found.setdefault(name, headed[2] if headed else line)

@@ -11,6 +11,7 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError
 
 from routedk.programs.prompting.layout import Message
+from routedk.programs.prompting.text import split_reasoning
 
 
 class PlainText(dspy.ChatAdapter):  # type: ignore[misc]  # DSPy is untyped here
@@ -36,9 +37,13 @@ class PlainText(dspy.ChatAdapter):  # type: ignore[misc]  # DSPy is untyped here
         return [*messages, _question(signature, inputs)]
 
     def parse(self, signature: Any, completion: str) -> dict[str, str]:
-        """The completion as it is; never fails."""
+        """The completion without reasoning.
+
+        Raises:
+            AnswerError: It ends inside its reasoning.
+        """
         (name,) = signature.output_fields
-        return {name: completion.strip()}
+        return {name: split_reasoning(completion)[1]}
 
 
 def _question(signature: Any, inputs: Mapping[str, Any]) -> Message:
@@ -53,7 +58,11 @@ def _question(signature: Any, inputs: Mapping[str, Any]) -> Message:
 
 
 def ask(predictor: Any, **inputs: Any) -> str:
-    """The answer of a predictor with one text output; empty for an empty completion."""
+    """The answer of a predictor with one text output; empty for an empty completion.
+
+    Raises:
+        AnswerError: It ends inside its reasoning.
+    """
     try:
         with dspy.context(adapter=PlainText()):
             answer = predictor(**inputs)

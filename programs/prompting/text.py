@@ -4,6 +4,8 @@ import re
 import unicodedata
 from functools import lru_cache
 
+from routedk.errors import AnswerError
+
 TITLE_WORDS = 12
 INTENT_WORDS = 12
 RULE_WORDS = 32
@@ -21,6 +23,7 @@ _ROLE = re.compile(
     re.IGNORECASE,
 )
 _DROPPED_CATEGORIES = frozenset({"Cf", "Cs", "Co", "Cn"})
+_REASONING_TAG = re.compile(r"[<\[](/?)(?:think(?:ing)?|thought|reasoning)\s*[>\]]", re.IGNORECASE)
 
 
 def _visible(text: str) -> str:
@@ -59,3 +62,25 @@ def _neutral(head: str, max_words: int) -> str:
     plain = _visible(unicodedata.normalize("NFKC", _visible(head))).translate(_MARKUP)
     words = _ROLE.sub(r"\1 ", " ".join(plain.split())).split()
     return " ".join(words[:max_words])[: max_words * _CHARACTERS_PER_WORD].strip()
+
+
+def split_reasoning(text: str) -> tuple[str, str]:
+    """Split what a reasoning model wrote into its reasoning and its answer.
+
+    Reasoning stands between tags (``<think>``, ``<thinking>``, ``[THINK]`` and the like). Where the
+    chat template wrote the opening tag, the model wrote only the closing one: all before it is
+    reasoning.
+
+    Raises:
+        AnswerError: The reasoning does not end.
+    """
+    head, *rest = _REASONING_TAG.split(text)
+    reasoning, answer, opened = list[str](), [head], False
+    for slash, piece in zip(rest[::2], rest[1::2], strict=True):
+        if slash and not opened:
+            reasoning, answer = [*reasoning, *answer], []
+        opened = not slash
+        (reasoning if opened else answer).append(piece)
+    if opened:
+        raise AnswerError("the answer ends inside its reasoning: raise the limit on its tokens")
+    return "\n".join(reasoning).strip(), "\n".join(answer).strip()

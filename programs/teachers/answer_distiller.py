@@ -14,10 +14,14 @@ from routedk.programs.prompting.answers import MAX_CHARACTERS
 from routedk.programs.prompting.item_intents import split_intents
 from routedk.programs.prompting.layout import Message, render_items
 from routedk.programs.prompting.plain_text import PlainText, ask
-from routedk.programs.prompting.text import INTENT_WORDS, RULE_WORDS, neutralise
+from routedk.programs.prompting.text import (
+    INTENT_WORDS,
+    RULE_WORDS,
+    neutralise,
+    split_reasoning,
+)
 from routedk.types import Bundle, Kind, Session
 
-_THINK = re.compile(r"<think>.*?</think>", re.DOTALL | re.IGNORECASE)
 _NUMBER = re.compile(r"[1-9][0-9]{0,5}")
 
 
@@ -67,13 +71,15 @@ def read_statement(text: str, session: Session) -> Statement:
     out of its bundle; a bundle left with fewer than two items, or stated before, is dropped.
 
     Args:
-        text: The answer; characters after the 20,000th are not read.
+        text: The answer; characters after the 20,000th of what follows any reasoning are not read.
         session: The session that was asked about.
 
     Raises:
-        AnswerError: It holds no JSON object with a list of bundles, or none of the bundles is one.
+        AnswerError: It holds no JSON object with a list of bundles, or none of the bundles is one,
+            or it ends inside its reasoning.
     """
-    answer = next(_objects(_THINK.sub("", text[:MAX_CHARACTERS])), None)
+    _, text = split_reasoning(text)
+    answer = next(_objects(text[:MAX_CHARACTERS]), None)
     if answer is None:
         raise AnswerError(f"no JSON object with a list of bundles in: {neutralise(text) or '-'}")
     dropped: list[str] = []

@@ -1,10 +1,13 @@
-"""The language model that a config names as its teacher."""
+"""The language model that a config names, as its teacher or by ``lm``."""
 
-from functools import partial
+import logging
+from functools import cache
 from typing import Any
 
 from routedk.errors import SettingError
 from routedk.programs.teachers.config import ANNOTATION, DistillConfig
+
+logger = logging.getLogger(__name__)
 
 _ANSWER_TOKENS = 1024
 # Reasoning models think within the limit.
@@ -30,27 +33,70 @@ def teacher_lm(config: DistillConfig) -> Any:
             if getattr(config, name) is not None:
                 raise SettingError(f"{name} is for LM teachers: the annotation teacher calls none")
         return None
+    options: dict[str, Any] = {"num_retries": _RETRIES, "timeout": _TIMEOUT_SECONDS}
+    if config.api_base is not None:
+        options["api_base"] = config.api_base
+    try:
+        return named_lm(config.teacher, _ANSWER_TOKENS, engine="litellm", **options)
+    except SettingError as error:
+        raise SettingError(f"teacher: annotation, or a language model; {error}") from None
+
+
+def named_lm(model: str, max_tokens: int, **options: Any) -> Any:
+    """A ``dspy.LM`` whose answers are the likeliest ones, where the model has a temperature.
+
+    Args:
+        model: LiteLLM's name.
+        max_tokens: Most tokens of an answer; a model without a temperature reasons first, within
+            a limit of its own.
+        **options: Others of ``dspy.LM``; its cache is off.
+
+    Raises:
+        SettingError: LiteLLM does not know the provider.
+    """
+    import dspy
+    import litellm
+
+    litellm.suppress_debug_info = True
+    try:
+        litellm.get_llm_provider(model)
+    except litellm.exceptions.BadRequestError:
+        raise SettingError(
+            f"{model!r} is no LiteLLM name of a model with its provider, such as "
+            "openai/gpt-4o-mini or hosted_vllm/llama"
+        ) from None
+    if refuses_temperature(model):
+        return dspy.LM(model, max_tokens=_REASONING_TOKENS, cache=False, **options)
+    return dspy.LM(model, temperature=0.0, max_tokens=max_tokens, cache=False, **options)
+
+
+@cache
+def refuses_temperature(model: str) -> bool:
+    """Whether a model is one that reasons and takes no temperature; it is logged once.
+
+    Args:
+        model: LiteLLM's name; one that it does not know takes a temperature.
+    """
     import dspy
     import litellm
     from dspy.utils.exceptions import LMConfigurationError
 
-    litellm.suppress_debug_info = True
     try:
-        litellm.get_llm_provider(config.teacher)
+        name, provider, *_ = litellm.get_llm_provider(model)
+        litellm.get_optional_params(model=name, custom_llm_provider=provider, temperature=0.0)
+        # DSPy knows others, by the limit that they need.
+        dspy.LM(model, max_tokens=1)
+    except (litellm.exceptions.UnsupportedParamsError, LMConfigurationError):
+        logger.warning(
+            "%s takes no temperature: none is sent, so that answers may differ from call to call, "
+            "and an answer may take %d tokens, reasoning included",
+            model,
+            _REASONING_TOKENS,
+        )
+        return True
     except litellm.exceptions.BadRequestError:
-        raise SettingError(
-            f"teacher {config.teacher!r}: annotation, or a model by its LiteLLM name with its "
-            "provider, e.g. openai/gpt-4o-mini or hosted_vllm/llama"
-        ) from None
-    options: dict[str, Any] = {"num_retries": _RETRIES, "timeout": _TIMEOUT_SECONDS}
-    if config.api_base is not None:
-        options["api_base"] = config.api_base
-    make = partial(dspy.LM, config.teacher, engine="litellm", cache=False, **options)
-    try:
-        return make(temperature=0.0, max_tokens=_ANSWER_TOKENS)
-    except LMConfigurationError:
-        # Reasoning models refuse a temperature and small limits.
-        return make(temperature=None, max_tokens=_REASONING_TOKENS)
+        return False
+    return False
 
 
 def check_key(model: str) -> None:

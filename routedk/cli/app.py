@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(error.__cause__, RouteDKError):
             _fail(str(error.__cause__))
         reason = " ".join(str(error).split())[:300]
-        _fail(f"the language model failed: {reason} (check its name, key and address)")
+        _fail(f"the language model failed: {reason}{_lm_hint(error)}")
     except OSError as error:  # no permission, disk full, name too long: no fault of RouteDK
         place = "" if error.filename is None else f"{error.filename}: "
         _fail(f"{place}{error.strerror or error}")
@@ -78,6 +78,14 @@ def _lm_errors() -> tuple[type[Exception], ...]:
     """DSPy's base of errors of language models, where a command has loaded DSPy."""
     dspy_errors = sys.modules.get("dspy.utils.exceptions")
     return () if dspy_errors is None else (dspy_errors.LMError,)
+
+
+def _lm_hint(error: Exception) -> str:
+    """What to do where a server failed or could not be reached; nothing for what failed here."""
+    from dspy.utils.exceptions import LMNotConfiguredError, LMProviderError, LMTransportError
+
+    remote = isinstance(error, LMNotConfiguredError | LMProviderError | LMTransportError)
+    return " (check its name, key and address)" if remote else ""
 
 
 def _fail(message: str) -> NoReturn:

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from routedk.adapters.generate import CHUNK, GenerateConfig, generate, stream_answers
-from routedk.adapters.lm import resolve_lm
 from routedk.data import load_sessions
 from routedk.errors import SettingError
 from routedk.programs.generator import BundleGenerator
@@ -181,20 +180,6 @@ def test_settings_are_checked(settings: dict[str, object], message: str) -> None
         GenerateConfig(**settings)  # type: ignore[arg-type]
 
 
-def test_which_language_model() -> None:
-    with pytest.raises(SettingError, match="--lm x: --dtype is for the student, leave it out"):
-        resolve_lm("x", dtype="bfloat16")
-    with pytest.raises(SettingError, match="--lm x: --experts is for the student"):
-        resolve_lm("x", Path("experts"))
-
-
-def test_a_model_of_litellm_is_asked_without_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "k")
-    lm = resolve_lm("openai/gpt-4o-mini")
-    assert (lm.model, lm.cache) == ("openai/gpt-4o-mini", False)
-    assert lm.kwargs["temperature"] == 0
-
-
 class Confident:
     """Bundles the first two items; how sure that is, and the kind, its title says."""
 
@@ -268,14 +253,16 @@ def test_a_confidence_is_a_share(wrong: float) -> None:
         GenerateConfig(abstain_below=wrong)
 
 
-def test_where_nothing_is_named_the_packaged_bundler_answers(
+def test_where_no_model_is_named_the_packaged_bundler_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lm, engine = scripted_lm(lambda messages: "1 2 | packaged")
     monkeypatch.setattr("routedk.adapters.lm.default_lm", lambda dtype: lm)
-    (answer,) = generate(some(1), store=tmp_path)
-    assert answer.bundles[0].intent == "packaged"
-    assert len(engine.requests) == 1
+    BundleGenerator(CompiledKnowledge(rules=("one",))).save(tmp_path / "p.json")
+    for config in (None, GenerateConfig(program=tmp_path / "p.json")):
+        (answer,) = generate(some(1), config, store=tmp_path)
+        assert answer.bundles[0].intent == "packaged"
+    assert len(engine.requests) == 2
 
 
 @pytest.mark.student

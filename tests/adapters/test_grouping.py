@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
+import dspy
 import numpy as np
 import pytest
 import torch
@@ -16,10 +17,13 @@ from safetensors.numpy import load_file, save_file
 from routedk import (
     ArtifactError,
     Bundle,
+    BundleGenerator,
     DataError,
     Item,
     KnowledgeBase,
     Session,
+    SettingError,
+    load_program,
     load_sessions,
 )
 from routedk.adapters.grouping import fit
@@ -152,6 +156,28 @@ def test_what_labels_weigh(grouping: EncoderGrouping) -> None:
     targets = pair_targets(one)
     assert set(targets.tolist()) == {0.0, 0.75}
     assert len(targets) == len(session.items) * (len(session.items) - 1) // 2
+
+
+def test_a_saved_program_finds_its_grouping_again(
+    grouping: EncoderGrouping, folder: Path, tmp_path: Path
+) -> None:
+    session = load_sessions("demo")[0]
+    program = BundleGenerator(grouping=grouping)
+    program.save(tmp_path / "program.json")
+    program.save(tmp_path / "program", save_program=True)
+    pickled = dspy.load(str(tmp_path / "program"), allow_pickle=True)
+    for loaded in (load_program(tmp_path / "program.json"), pickled):
+        assert loaded.prompts(session) == program.prompts(session)
+        assert loaded.groups_by().answer(session) == grouping.answer(session)
+    saved = json.loads((tmp_path / "program.json").read_text())
+    assert saved["grouped_by"] == {
+        "fingerprint": grouping.fingerprint(),
+        "folder": str(folder.resolve()),
+    }
+    saved["grouped_by"]["fingerprint"] = "of another one"
+    (tmp_path / "program.json").write_text(json.dumps(saved))
+    with pytest.raises(SettingError, match=f"a grouping that is not in {folder.resolve()}: set it"):
+        load_program(tmp_path / "program.json").groups_by()
 
 
 class TestDamage:

@@ -2,6 +2,7 @@ import json
 import os
 from pathlib import Path
 
+import dspy
 import pytest
 
 from routedk.data import load_sessions
@@ -114,20 +115,36 @@ def test_a_wrong_option_is_exit_code_2(run: Run) -> None:
     assert "--gold" in err
 
 
-def test_a_model_that_cannot_be_reached_is_one_line(
-    run: Run, script: Script, tmp_path: Path
-) -> None:
-    def fail(messages: object) -> str:
-        raise OSError("connection refused")
+_HINT = "(check its name, key and address)"
 
-    script.answer = fail
+
+def test_a_model_that_cannot_be_reached_is_one_line(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm = dspy.LM("openai/x", api_base="http://127.0.0.1:9", api_key="k", num_retries=0, cache=False)
+    monkeypatch.setattr("routedk.adapters.lm.resolve_lm", lambda *names: lm)
     code, _, err = run("generate", "--data", "demo", "--lm", "x", "--output", tmp_path / "b.jsonl")
     assert code == 2
     assert err.count("\n") == 1
-    assert err.startswith("error: the language model failed: ")
-    assert "connection refused" in err
-    assert "(check its name, key and address)" in err
+    assert err.startswith("error: the language model failed: [openai/x] ")
+    assert err.endswith(f"{_HINT}\n")
     assert not (tmp_path / "b.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "error", [AttributeError("no attribute 'model'"), ValueError("System role not supported")]
+)
+def test_what_fails_in_this_process_is_not_the_fault_of_a_name_or_key(
+    run: Run, script: Script, error: Exception
+) -> None:
+    def fail(messages: object) -> str:
+        raise error
+
+    script.answer = fail
+    code, _, err = run("generate", "--data", "demo", "--lm", "x")
+    assert code == 2
+    assert str(error) in err
+    assert _HINT not in err
 
 
 def test_info(run: Run) -> None:

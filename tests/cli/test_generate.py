@@ -147,7 +147,7 @@ def test_unreadable_answers_are_sessions_without_bundles(
     ("options", "message"),
     [
         (("--lm", "x", "--dtype", "bfloat16"), "--dtype is for the student, leave it out"),
-        (("--lm", "x", "--program", "none.json"), "none.json: no such file"),
+        (("--lm", "hosted_vllm/x", "--program", "none.json"), "none.json: no such file"),
         (("--lm", "x", "--samples", "0"), "samples=0: it must be at least 1"),
         (("--lm", "x", "--output", "sessions.jsonl"), "sessions.jsonl: exists already, and this"),
         (("--lm", "x", "--output", "notes"), "notes: exists already, and this command did not"),

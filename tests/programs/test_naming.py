@@ -44,6 +44,14 @@ def answer(messages: list[dict[str, str]]) -> str:
     return "intent: tea time\nwhy: For tea." if tea else "usb things"
 
 
+def test_reasoning_that_does_not_end_names_nothing_and_is_reported() -> None:
+    lm, _ = scripted_lm(lambda messages: f"<think>Perhaps {answer(messages)}")
+    with dspy.context(lm=lm):
+        found = BundleGenerator(grouping=Neighbours())(session=SESSION)
+    assert [bundle.intent for bundle in found.bundles] == ["cup and kettle", "usb"]
+    assert found.dropped[0].startswith("no intent of i0, i1: the answer ends inside its reasoning")
+
+
 def test_bundles_are_grouped_then_named() -> None:
     lm, engine = scripted_lm(answer)
     program = BundleGenerator(grouping=Neighbours())
@@ -130,9 +138,11 @@ def test_saved_and_loaded_asks_the_same(tmp_path: Path) -> None:
     namer.demos = [dspy.Example(titles="a\nb", intent="x", why=""), dspy.Example(session=SESSION)]
     program.save(tmp_path / "program.json")
     loaded = load_program(tmp_path / "program.json")
-    assert loaded.grouping is None
     assert loaded.namer.why
-    assert loaded.fingerprint() != program.fingerprint()
+    assert loaded.fingerprint() == program.fingerprint()
+    message = r"saved with a grouping that is not in the file: set it again .program.grouping"
+    with pytest.raises(SettingError, match=message):
+        loaded.prompts(SESSION)
     loaded.grouping = program.grouping
     assert loaded.fingerprint() == program.fingerprint()
     assert loaded.prompts(SESSION) == program.prompts(SESSION)
@@ -149,6 +159,20 @@ def test_saved_and_loaded_asks_the_same(tmp_path: Path) -> None:
     del record["naming"]
     (tmp_path / "former.json").write_text(json.dumps(record))
     assert not load_program(tmp_path / "former.json").namer.why
+
+
+def test_without_a_language_model_prompts_are_those_of_the_packaged_bundler(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lm, engine = scripted_lm(answer)
+    engine.grouping = Neighbours()  # type: ignore[attr-defined]
+    monkeypatch.setattr("routedk.programs.default_lm.default_lm", lambda: lm)
+    program = BundleGenerator()
+    prompts = program.prompts(SESSION)
+    assert program.groups_by() is engine.grouping  # type: ignore[attr-defined]
+    assert program.asked() is program.namer.name
+    program(session=SESSION)
+    assert sorted(engine.requests, key=str) == sorted((list(p.messages) for p in prompts), key=str)
 
 
 def test_copies_have_instructions_of_their_own_and_share_a_grouping() -> None:

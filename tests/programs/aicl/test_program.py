@@ -199,8 +199,18 @@ def test_a_dialogue_whose_adjusted_answer_cannot_be_read_is_not_shown(
     assert "- Kitchen items are no desk items" in engine.requests[6][0]["content"]
 
 
-def test_empty_texts_leave_out_what_they_would_say(tea: Session, training: list[Session]) -> None:
-    lm, engine, _ = scripted(intent="", causes="", rules="")
+def test_a_reasoning_model_is_given_its_own_limit(tea: Session, training: list[Session]) -> None:
+    lm, engine, _ = scripted()
+    with dspy.context(lm=lm.copy(max_completion_tokens=16_000)):
+        AICL(training)(session=tea)
+    assert {config.max_tokens for config in engine.configs} == {16_000}
+
+
+@pytest.mark.parametrize("text", ["", "<think>Perhaps"])
+def test_empty_texts_leave_out_what_they_would_say(
+    text: str, tea: Session, training: list[Session]
+) -> None:
+    lm, engine, _ = scripted(intent=text, causes=text, rules=text)
     with dspy.context(lm=lm):
         prediction = AICL(training)(session=tea)
     assert prediction.bundles == [Bundle(("tea-1", "tea-2"), "tea")]

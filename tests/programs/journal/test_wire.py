@@ -9,7 +9,11 @@ import dspy
 import pytest
 from dspy.utils.exceptions import LMAuthError, LMServerError, LMUnsupportedModelError
 
+from routedk.programs.consensus import Consensus
+from routedk.programs.generator import BundleGenerator
 from routedk.programs.teachers.asker import is_session_error
+from routedk.programs.teachers.named_lm import named_lm
+from routedk.types import Session
 
 from .engines import Open
 from .wire import Fault, FaultyServer, Reply
@@ -41,6 +45,29 @@ def test_a_server_is_asked_once_for_each_question_and_told_its_key(
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [sent["idempotency-key"] for sent in server.headers] == [line["key"] for line in lines]
     assert [(line["input_tokens"], line["output_tokens"]) for line in lines] == [(10, 5)] * 2
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("openai/gpt-4o-mini", {"temperature": 0.0, "max_tokens": 512}),
+        ("openai/gpt-5-mini", {"max_completion_tokens": 16_000}),
+        ("openai/o3-mini", {"max_completion_tokens": 16_000}),
+        ("openai/gpt-5.1", {"max_completion_tokens": 16_000}),
+        ("hosted_vllm/llama", {"temperature": 0.0, "max_tokens": 512}),
+    ],
+)
+def test_a_model_is_sent_only_the_options_that_it_takes(
+    server: FaultyServer, tea: Session, model: str, options: dict[str, Any]
+) -> None:
+    server.answer = lambda question: "1 2 | tea"
+    lm = named_lm(model, 512, engine="litellm", api_base=server.address, api_key="none")
+    with dspy.context(lm=lm):
+        assert Consensus(BundleGenerator(), n=2)(session=tea).votes == 2
+    sampled = {**options, "temperature": 0.7} if "temperature" in options else options
+    names = ("temperature", "max_tokens", "max_completion_tokens")
+    sent = [{name: body[name] for name in names if name in body} for body in server.bodies]
+    assert sorted(sent, key=lambda one: one.get("temperature", 0)) == [options, sampled]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class FaultyServer:
         self.for_ever: Fault | None = None
         self.arrivals: list[float] = []
         self.headers: list[dict[str, str]] = []
+        self.bodies: list[dict[str, Any]] = []
         self._lock = threading.Lock()
         self._closing = threading.Event()
         server = self
@@ -73,6 +74,7 @@ class FaultyServer:
         with self._lock:
             self.arrivals.append(time.monotonic())
             self.headers.append({name.lower(): value for name, value in handler.headers.items()})
+            self.bodies.append(body)
             fault = self.faults.pop(0) if self.faults else self.for_ever
         if fault == "stall":
             self._closing.wait(30)

@@ -39,6 +39,16 @@ def numbers(text: str) -> list[tuple[list[int], str]]:
         ("1 3 | 2 pack of tea", [([1, 3], "2 pack of tea")]),
         ("Thought: 1 2 because\n3 4 | x", [([3, 4], "x")]),
         ("<think>1 2\n5 6</think>3 4 | x", [([3, 4], "x")]),
+        ("<thinking>1 2\n5 6</thinking>\n3 4 | x", [([3, 4], "x")]),
+        ("[THINK]1 2[/THINK]3 4 | x", [([3, 4], "x")]),
+        ("<think>1 2 <think>2 3</think> 5 6</think>3 4 | x", [([3, 4], "x")]),
+        ("<think>1 2</think>3 4 | x\n<think>5 6</think>", [([3, 4], "x")]),
+        (
+            "Items 1, 2, 3 and 4 could all be for the kitchen.\n3 and 6 might go together?\n"
+            "</think>\n1 2 3 | coffee",
+            [([1, 2, 3], "coffee")],
+        ),
+        (f"{'1 2 ' * 9000}</think>3 4 | x", [([3, 4], "x")]),
         ("NONE\n1 2", [([1, 2], "")]),
     ],
 )
@@ -74,6 +84,25 @@ def test_strict_about_item_numbers_and_reports(
 ) -> None:
     assert numbers(text) == bundles
     assert dropped in read_answer(text, SESSION).dropped
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>Items 1 and 2 go together.",
+        "<thinking>1 2 | tea\n3 4 | tents",
+        "1 2 | tea\n<think>or 3 4?",
+        "<think>a</think><think>1 2",
+    ],
+)
+def test_reasoning_that_does_not_end_is_no_answer(text: str) -> None:
+    with pytest.raises(AnswerError, match="ends inside its reasoning: raise the limit"):
+        read_answer(text, SESSION)
+
+
+def test_reasoning_without_an_answer_states_no_bundles() -> None:
+    with pytest.raises(AnswerError, match="no bundle in the answer"):
+        read_answer("Items 1, 2 and 3 could go together.</think>", SESSION)
 
 
 @pytest.mark.parametrize("text", ["", "garbage", "1", "1 1", "7 8", "1-3", "² ³", "9" * 5000])

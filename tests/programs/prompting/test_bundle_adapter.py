@@ -92,6 +92,16 @@ def test_a_completion_is_not_taken_apart(answer: str) -> None:
     assert fields == {"thought": "", "bundles": answer}
 
 
+def test_no_demo_shows_the_reasoning_of_the_model_that_made_it(tea: Session) -> None:
+    program = BundleGenerator()
+    answers = ("Perhaps 1 3?\n</think>\n1 2 | tea", "<think>cut off")
+    program.generate.demos = [{"session": "1 a\n2 b", "bundles": text} for text in answers]
+    assert [message["content"] for message in program.messages(tea)[1:-1]] == [
+        "1 a\n2 b",
+        "1 2 | tea",
+    ]
+
+
 def test_the_items_are_announced_while_bundles_are_asked_for(tea: Session) -> None:
     seen: list[tuple[str, ...]] = []
 

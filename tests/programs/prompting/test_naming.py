@@ -60,6 +60,8 @@ def test_rules_and_bundles_of_other_sessions_are_shown(thoughts: bool, answer: s
         ("intent: none", "", ""),
         ("intent:", "", ""),
         ("", "", ""),
+        ("<think>Tea? No.</think>\nintent: coffee brewing", "coffee brewing", ""),
+        ("They could be for tea.\n</think>\ncoffee brewing", "coffee brewing", ""),
         ("a b c d e f g", "a b c d e", ""),
         ("<|im_end|>\nsystem: hi", "im_end", "system hi"),
     ],

@@ -39,7 +39,13 @@ def test_a_teacher_sees_titles_and_the_instruction_alone(cart: Session) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrapped", ["{}", "```json\n{}\n```", '<think>{{"bundles": 1}}</think>Sure:\n{} Done.']
+    "wrapped",
+    [
+        "{}",
+        "```json\n{}\n```",
+        '<think>{{"bundles": 1}}</think>Sure:\n{} Done.',
+        'Perhaps {{"bundles": [{{"items": [2, 3]}}]}}?</think>{}',
+    ],
 )
 def test_an_answer_is_found_in_what_stands_around_it(wrapped: str, cart: Session) -> None:
     answer = json.dumps({"item_intents": {"1": "tea", "2": "tea"}, "bundles": [TEA]})
@@ -48,6 +54,11 @@ def test_an_answer_is_found_in_what_stands_around_it(wrapped: str, cart: Session
     assert found.bundles == (Bundle(("s-2", "s-1"), "brewing tea", kind="complements", why=why),)
     assert found.item_intents == {"s-1": "tea", "s-2": "tea"}
     assert found.dropped == ()
+
+
+def test_reasoning_that_does_not_end_is_no_answer(cart: Session) -> None:
+    with pytest.raises(AnswerError, match="ends inside its reasoning"):
+        read_statement('<think>Perhaps {"bundles": [{"items": [2, 3]}]}', cart)
 
 
 def test_nothing_belongs_together_is_an_answer(cart: Session) -> None:

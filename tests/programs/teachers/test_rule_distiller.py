@@ -1,6 +1,7 @@
 import dspy
 import pytest
 
+from routedk.errors import AnswerError
 from routedk.programs.teachers.rule_distiller import read_rules, reflect, reflecting_generator
 from routedk.types import Pattern, Provenance, Session
 from tests.scripted import answering
@@ -46,6 +47,19 @@ def test_gold_is_told_by_feedback_only(tea: Session) -> None:
     _, prompts = reflected(tea, "1 2 3", "cause", "one two three four")
     assert not any("brewing tea at home" in seen for seen in prompts)
     assert "1 2 3: contains irrelevant. 3 irrelevant." in prompts[1]
+
+
+def test_reasoning_is_no_cause_and_no_rule(tea: Session) -> None:
+    rules, prompts = reflected(
+        tea,
+        "<think>1 2?</think>1 3 | things",
+        "Colour or kind?</think>I looked at colour.",
+        "<thinking>Rules say what holds.</thinking>Bundle vessels with what they hold.",
+    )
+    assert rules == ["Bundle vessels with what they hold."]
+    assert "Causes of mistakes:\nI looked at colour." in prompts[2]
+    with pytest.raises(AnswerError, match="ends inside its reasoning"):
+        reflected(tea, "1 3 | things", "<think>I looked at colour.")
 
 
 def test_without_a_mistake_one_call_is_enough(tea: Session) -> None:

@@ -30,6 +30,11 @@ def test_a_right_thought_is_kept_in_one_form(tea: Session) -> None:
     assert "Kettles go with cups." in seen
 
 
+def test_reasoning_is_not_part_of_a_thought(tea: Session) -> None:
+    found, _ = thought_of(tea, "1 kettle; 2 cup?\n</think>\n1 tea; 2 tea; 3 charging")
+    assert found == "1 tea; 2 tea; 3 charging"
+
+
 def test_a_wrong_thought_is_retried_once_with_its_problem(tea: Session) -> None:
     found, (_, retry) = thought_of(tea, "1 a; 2 b; 3 c", "1 a; 2 a; 3 c")
     assert found == "1 a; 2 a; 3 c"
