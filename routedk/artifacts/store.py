@@ -7,8 +7,8 @@
     locks/STAGE-KEY        held by the process that makes it, freed when that process ends
 
 An artifact appears under its name by one rename, all its files on disk, so what has a manifest is
-whole. What a killed process left in its work folder (checkpoints of a training run, answers so far)
-is there for the next one to resume from.
+whole. What a killed process left in its work folder (checkpoints of a training run) is there for
+the next one to resume from. Only the artifacts of answers grow afterwards.
 """
 
 import json
