@@ -74,8 +74,8 @@ def asked_on_stdin(options: DataOptions) -> Iterator[Session | Answer]:
     # With a buffer of its own: at exit a thread that waits for a line must not hold sys.stdin's.
     with open(sys.stdin.fileno(), "rb", closefd=False) as file:
         for session in sessions_from_records(parse_jsonl(file, path="<stdin>"), path="<stdin>"):
-            titled = fill_titles([session], titles)
-            yield from apply_options(titled, policies) or [_dropped(session)]
+            kept = apply_options(fill_titles([session], titles), policies)
+            yield kept[0] if kept else _dropped(session)
 
 
 def _dropped(session: Session) -> Answer:

@@ -2,7 +2,6 @@
 
 import importlib.util
 import re
-import threading
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -12,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routedk.errors import MissingExtraError, SettingError
+from routedk.forks import ForkLock
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 DEFAULT = "minilm"
-_LOCK = threading.Lock()
+_LOCK = ForkLock()
 _SHARED: dict[str, "SentenceEncoder"] = {}
 # With one of these sentence-transformers takes a folder for a model.
 _MODEL_FILES = ("modules.json", "config.json")
@@ -58,7 +58,7 @@ class SentenceEncoder:
         self.model = model
         self._encode: Encode | None = None
         self._cache: dict[str, NDArray[np.float32]] = {}
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "SentenceEncoder":
         """Copies of a program share the model."""
