@@ -20,13 +20,10 @@ from routedk.types import Answer, KnowledgeBase, Session
 
 _SOURCE = "A .jsonl or .parquet file, a BundleRec folder, or demo for the embedded set."
 _KNOWLEDGE = "A knowledge.jsonl of distill; NAME= where it is of another domain. Repeatable."
-_PANEL = "Sessions"
 
-DataPath = Annotated[
-    str, typer.Option("--data", metavar="PATH", help=_SOURCE, rich_help_panel=_PANEL)
-]
+DataPath = Annotated[str, typer.Option("--data", metavar="PATH", help=_SOURCE)]
 DataArgument = Annotated[str, typer.Argument(metavar="PATH", help=_SOURCE)]
-Split = Annotated[SplitName, typer.Option(help="The sessions to take.", rich_help_panel=_PANEL)]
+Split = Annotated[SplitName, typer.Option(help="The sessions to take.")]
 KnowledgeFiles = Annotated[
     list[str], typer.Option("--knowledge", metavar="[NAME=]FILE", help=_KNOWLEDGE)
 ]
