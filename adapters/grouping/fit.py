@@ -80,7 +80,7 @@ def fit_grouping(
     scored: list[Scored] = []
     kinds: list[Any] = []
     epochs = []
-    for fold in tqdm(range(_FOLDS), desc="grouping, held out"):
+    for fold in tqdm(range(_FOLDS), desc="grouping, held out", disable=None):
         unseen = lessons[fold::_FOLDS]
         seen = [one for place, one in enumerate(lessons) if place % _FOLDS != fold]
         model, best = train_pairs(seen, settings, unseen)

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,15 @@ def test_a_model_that_cannot_be_reached_is_one_line(
     assert "connection refused" in err
     assert "(check its name, key and address)" in err
     assert not (tmp_path / "b.jsonl").exists()
+
+
+def test_there_are_no_bars_where_nobody_looks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    run("cache", "list")
+    assert os.environ.pop("TQDM_DISABLE") == "1"
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    run("cache", "list")
+    assert "TQDM_DISABLE" not in os.environ
 
 
 def test_info(run: Run) -> None:
