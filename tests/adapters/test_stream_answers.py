@@ -9,7 +9,9 @@ from queue import SimpleQueue
 
 import pytest
 
+from routedk.adapters.engine.engine import StudentEngine, engine_lm
 from routedk.adapters.generate import GenerateConfig, generate, stream_answers
+from routedk.adapters.student import Student
 from routedk.types import Answer, Item, Session
 from tests.scripted import scripted_lm
 
@@ -114,3 +116,13 @@ def test_runs_at_once_read_what_others_have_kept(tmp_path: Path) -> None:
     asked = len(engine.requests)
     assert len(generate(some(6), lm=lm, store=tmp_path)) == 6
     assert len(engine.requests) == asked
+
+
+def test_a_session_beyond_the_window_has_an_error(loaded: Student, tmp_path: Path) -> None:
+    lm = engine_lm(StudentEngine(loaded))
+    items = tuple(Item(str(number), f"thing {number}") for number in range(1000))
+    long, short = generate([Session("long", items), session(1)], lm=lm, store=tmp_path)
+    lm.engine.close()
+    assert "context window" in long.error
+    assert long.bundles == ()
+    assert short.error == ""
