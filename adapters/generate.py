@@ -1,25 +1,20 @@
-"""`generate`: sessions to bundles, with answers kept per chunk of 64 consecutive sessions.
+"""`generate`: sessions to bundles, each answer kept as soon as it is there.
 
-A chunk's answers are one artifact, under the hash of the program, the language model and the
-chunk's sessions: one session more in front shifts the chunks, and all are answered again. Inside a
-chunk each answer is logged as soon as it is there, so that a killed run continues after its last
-answer.
+An answer depends on the program, the language model and its session alone. The answers of one
+program and model are one artifact that grows, so that a killed run continues after its last answer.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from routedk.adapters.student import Dtype
-from routedk.artifacts import ArtifactStore, Recipe, content_hash
+from routedk.artifacts import ArtifactStore, Recipe
 from routedk.checks import check_choices, check_least
-from routedk.data.records import session_to_record
 from routedk.errors import SettingError
 from routedk.eval import session_confidence
-from routedk.files import JsonlLog, read_jsonl, write_jsonl_records
 from routedk.types import Answer, Kind, Session
 
 if TYPE_CHECKING:
@@ -28,11 +23,6 @@ if TYPE_CHECKING:
     from routedk.programs.generator import BundleGenerator
 
 Enhancement = Literal["greedy", "consensus"]
-
-CHUNK = 64
-"""Sessions per artifact. All callers wait at the end of a chunk, so it is several times theirs."""
-
-_ANSWERS = "answers.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +94,7 @@ class GenerateConfig:
 
 
 def generate(
-    sessions: Iterable[Session],
+    sessions: Iterable[Session | Answer],
     config: GenerateConfig | None = None,
     *,
     program: "BundleGenerator | None" = None,
@@ -113,12 +103,12 @@ def generate(
 ) -> list[Answer]:
     """Generate the bundles of each session, in the sessions' order.
 
-    Answers are kept in the artifact store per chunk of 64 consecutive sessions: the same chunk,
-    program and model are not answered again, and an interrupted run resumes by itself.
+    Answers are kept in the artifact store: the same session, program and model are not answered
+    again, and an interrupted run resumes by itself.
 
     Args:
-        sessions: What to answer. Gold bundles are not looked at, and no session of a chunk of 64
-            is shown as a neighbour, with its gold, to another one of the chunk.
+        sessions: What to answer. A session's own gold is never shown to the model. An `Answer`
+            among them stands for a session that could not be read, and is passed on.
         config: Settings; None for the defaults.
         program: The program, instead of ``config.program``.
         lm: The language model, instead of the one that the config names. Without either it is the
@@ -141,20 +131,23 @@ def generate(
 
 
 def stream_answers(
-    sessions: Iterable[Session],
+    sessions: Iterable[Session | Answer],
     config: GenerateConfig | None = None,
     *,
     program: "BundleGenerator | None" = None,
     lm: "dspy.LM | None" = None,
     store: ArtifactStore | str | Path | None = None,
 ) -> Iterator[Answer]:
-    """Generate answers one chunk at a time, for a stream of sessions; see `generate`.
+    """Generate answers one by one, each as soon as it and those before it are there.
 
+    As `generate`, for sessions that may come slowly or without end. No more of them are taken than
+    are in progress, or answered and waiting for one before them: at most twice the threads.
     Settings are checked, and the model is loaded, when this is called.
     """
-    from pydantic import TypeAdapter
-
+    from routedk.adapters.kept_answers import open_answers
     from routedk.adapters.lm import default_lm, resolve_lm
+    from routedk.programs.batch import call_each
+    from routedk.programs.consensus import Consensus
     from routedk.programs.generator import BundleGenerator, load_program
 
     config = config or GenerateConfig()
@@ -175,58 +168,38 @@ def stream_answers(
             "items are grouped first: leave it out"
         )
     asked.namer.why = asked.namer.why or config.why
-    store, left = ArtifactStore.of(store), iter(sessions)
-    read = TypeAdapter(Answer).validate_python
+    store, recipe = ArtifactStore.of(store), _recipe(asked, config)
+    sampled = config.enhancement == "consensus"
+    answering: Any = Consensus(asked, n=config.samples) if sampled else asked
 
     def answers() -> Iterator[Answer]:
-        knowledge = asked.knowledge
-        while chunk := list(islice(left, CHUNK)):
-            asked.knowledge = knowledge.without(session.id for session in chunk)
-            artifact = store.obtain(_recipe(chunk, asked, config), _maker(chunk, asked, config))
-            for _, record in read_jsonl(artifact.folder / _ANSWERS):
-                yield config.shown(read(record))
+        with open_answers(store.obtain(recipe, lambda out, work: None).folder) as kept:
+
+            def answer(session: Session | Answer) -> Answer:
+                if isinstance(session, Answer):
+                    return session
+                if (found := kept.get(session)) is None:
+                    found = _answer(session, answering)
+                    kept.add(session, found)
+                return config.shown(found)
+
+            yield from call_each(answer, sessions, num_threads=config.threads)
 
     return answers()
 
 
-def _recipe(chunk: list[Session], program: "BundleGenerator", config: GenerateConfig) -> Recipe:
+def _recipe(program: "BundleGenerator", config: GenerateConfig) -> Recipe:
     from routedk.programs.lm_identity import lm_identity
 
-    shown = [session_to_record(session) | {"bundles": []} for session in chunk]
     return Recipe(
         stage="answers",
-        inputs={"program": program.fingerprint(), "sessions": content_hash(shown)},
+        inputs={"program": program.fingerprint()},
         settings={
             "lm": lm_identity(program.generate.lm),
             "enhancement": config.enhancement,
             "samples": config.samples if config.enhancement == "consensus" else 1,
         },
     )
-
-
-def _maker(
-    chunk: list[Session], program: "BundleGenerator", config: GenerateConfig
-) -> Callable[[Path, Path], None]:
-    """Makes the artifact of a chunk, answering each session once."""
-    from routedk.programs.batch import call_all
-    from routedk.programs.consensus import Consensus
-
-    sampled = config.enhancement == "consensus"
-    asked: Any = Consensus(program, n=config.samples) if sampled else program
-
-    def make(out: Path, work: Path) -> None:
-        with JsonlLog(work / _ANSWERS) as log:
-            made = {record["session_id"] for _, record in log.records}
-            left = [session for session in chunk if session.id not in made]
-            call_all(
-                lambda session: log.append(asdict(_answer(session, asked))),
-                left,
-                num_threads=config.threads,
-            )
-        records = {record["session_id"]: record for _, record in read_jsonl(log.path)}
-        write_jsonl_records(out / _ANSWERS, (records[session.id] for session in chunk))
-
-    return make
 
 
 def _answer(session: Session, program: Any) -> Answer:

@@ -14,6 +14,7 @@ from filelock import FileLock
 
 from routedk.cache import cache_folder
 from routedk.errors import SettingError, StudentError
+from routedk.similarity.encoders import without_progress_bars
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -95,9 +96,10 @@ def load_student(
     tokenizer = load_tokenizer(folder)
     try:
         # Safetensors only: other weights files are pickles.
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, dtype), use_safetensors=True
-        )
+        with without_progress_bars():
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=getattr(torch, dtype), use_safetensors=True
+            )
     except (OSError, ValueError, SafetensorError) as error:
         raise StudentError(f"the student in {folder} cannot be loaded: {error}") from error
     model.requires_grad_(False)
@@ -247,8 +249,9 @@ def _save_as_safetensors(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    model = AutoModelForCausalLM.from_pretrained(
-        **source, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
-    )
-    model.save_pretrained(folder)
+    with without_progress_bars():
+        model = AutoModelForCausalLM.from_pretrained(
+            **source, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+        )
+        model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(**source).save_pretrained(folder)

@@ -74,7 +74,8 @@ def evaluate(
         A report: ``str(report)`` is its table, ``report.to_dict()`` the results file.
 
     Raises:
-        DataError: No session has a gold bundle, and there is no reference.
+        DataError: No session has a gold bundle, and there are no predictions with a reference that
+            answers them.
         SettingError: There is nothing to score, no answer is of a session, or no threshold can be
             chosen.
 
@@ -100,9 +101,16 @@ def evaluate(
     reference = _of_sessions("reference", reference, given)
     draws: dict[str, Any] = {"seed": config.seed, "resamples": config.resamples}
     agreed: Agreement | None = None
-    stated = [answer for answer in reference or () if not answer.error]
+    ids = {session.id for session in given}
+    stated = [one for one in reference or () if not one.error and one.session_id in ids]
     if answers and stated:
         agreed = agreement(given, answers, stated, **draws)
+    elif not scored:
+        what = "the predictions are empty" if stated else "the reference answers none of them"
+        raise DataError(
+            f"none of the {len(given)} sessions to evaluate has a gold bundle, and {what}",
+            hint="give predictions and recorded answers of the same sessions, or data with gold",
+        )
     settings = asdict(config) | {
         "items_without_title": {"gold": count_untitled(scored), "empty": count_untitled(empty)}
     }

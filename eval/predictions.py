@@ -66,7 +66,7 @@ def read_predictions(path: str | Path, sessions: Iterable[Session]) -> list[Answ
 
     Raises:
         DataError: A line is not in the layout, a session comes twice, or the file names a session
-            or items that do not exist.
+            or items that do not exist. A line with an error may name any session.
     """
     known = {session.id: {item.id for item in session.items} for session in sessions}
     lines: dict[str, int] = {}
@@ -78,6 +78,8 @@ def read_predictions(path: str | Path, sessions: Iterable[Session]) -> list[Answ
         if name in lines:
             problem = f"session {name!r} again, after line {lines[name]}"
             hint = "one line per session, with all its bundles"
+        elif name not in known and line.error:
+            continue  # It could not be read, or was dropped.
         elif name not in known:
             problem = f"the data set has no session {name!r}"
             hint = "predict sessions of this data set; --untitled drop removes sessions too"

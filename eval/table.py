@@ -10,6 +10,10 @@ from routedk.eval.bootstrap import Interval
 if TYPE_CHECKING:
     from routedk.eval.report import Report
 
+_LEGEND = (
+    "F1 with its 95% interval; P precision, R recall, EM exact matches, C coverage, as three ways "
+    "of scoring have them (docs/evaluation.md)."
+)
 _LEAK = (
     "* Leak: some items have no category, or no title, and stay out of every bundle. Where such "
     "items are in no gold bundle, that gives part of the answer away."
@@ -47,9 +51,9 @@ def report_table(report: "Report") -> Table:
 
 
 def report_notes(report: "Report") -> list[str]:
-    """The notes under the table: counts, thresholds, and what leaks."""
+    """The notes under the table: legend, counts, thresholds, and what leaks."""
     counts = report.systems[0].counts
-    notes = [f"{counts.sessions} sessions with {counts.gold_bundles} gold bundles."]
+    notes = [_LEGEND, f"{counts.sessions} sessions with {counts.gold_bundles} gold bundles."]
     if report.system is not None:
         notes.append(
             f"{report.system.name}: {counts.answered} sessions answered with {counts.bundles} "

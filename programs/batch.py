@@ -1,7 +1,9 @@
 """Running a program over many sessions at once, so that a batching LM gets batches."""
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
+from threading import Event, Semaphore, Thread
 from typing import Any, TypeVar
 
 import dspy
@@ -10,6 +12,8 @@ from routedk.types import Session
 
 _Value = TypeVar("_Value")
 _Result = TypeVar("_Result")
+# Values taken per thread: while the first result is not there, others are computed.
+_AHEAD = 2
 
 
 def generate_all(
@@ -46,20 +50,58 @@ def call_all(
     Raises:
         Exception: That of the first value whose call failed; calls not yet begun are canceled.
     """
-    # Not dspy.Parallel: each makes a tqdm bar, though it is not shown, and of bars that sixteen
-    # threads made at once one raised a KeyError.
     if len(values) == 1:
         return [call(values[0])]
+    return list(call_each(call, values, num_threads=num_threads))
+
+
+def call_each(
+    call: Callable[[_Value], _Result], values: Iterable[_Value], *, num_threads: int
+) -> Iterator[_Result]:
+    """As `call_all`, but values may come without end, and each result is given when it is there.
+
+    Values are taken on a thread of its own, so that results do not wait for the next value, e.g.
+    of a pipe. Only as many are taken as keep the threads busy.
+
+    Args:
+        call: What asks a language model.
+        values: Its arguments; they may block.
+        num_threads: Calls under way at once, at least 1.
+
+    Raises:
+        Exception: That of the first value whose call failed, or of taking the values, after the
+            results before it; calls not yet begun are canceled.
+    """
+    # Not dspy.Parallel: each makes a tqdm bar, though it is not shown, and of bars that sixteen
+    # threads made at once one raised a KeyError.
     settings = dspy.settings.copy()
+    room = Semaphore(_AHEAD * num_threads)
+    stopped = Event()
+    under_way: SimpleQueue[Future[_Result] | None] = SimpleQueue()
 
     def called(value: _Value) -> _Result:
         with dspy.context(**settings):
             return call(value)
 
-    with ThreadPoolExecutor(num_threads) as threads:
-        futures = [threads.submit(called, value) for value in values]
+    def take(left: Iterator[_Value]) -> None:
         try:
-            return [future.result() for future in futures]
-        except BaseException:
+            while room.acquire() and not stopped.is_set():
+                under_way.put(threads.submit(called, next(left)))
+        except StopIteration:
+            under_way.put(None)
+        except BaseException as error:
+            failed: Future[_Result] = Future()
+            failed.set_exception(error)
+            under_way.put(failed)
+
+    with ThreadPoolExecutor(num_threads) as threads:
+        # A daemon: the next value may never come.
+        Thread(target=take, args=(iter(values),), daemon=True).start()
+        try:
+            while (future := under_way.get()) is not None:
+                yield future.result()
+                room.release()
+        finally:
+            stopped.set()
+            room.release()
             threads.shutdown(wait=False, cancel_futures=True)
-            raise

@@ -13,7 +13,9 @@ from routedk.errors import DataError
 
 
 @contextmanager
-def atomic_write(path: str | Path, *, binary: bool = False) -> Iterator[IO[Any]]:
+def atomic_write(
+    path: str | Path, *, binary: bool = False, partial: bool = False
+) -> Iterator[IO[Any]]:
     """Open a file for writing that appears under its name only once it is complete.
 
     Missing parent folders are made. Text is UTF-8 with ``\\n`` line ends.
@@ -21,6 +23,7 @@ def atomic_write(path: str | Path, *, binary: bool = False) -> Iterator[IO[Any]]
     Args:
         path: Where the finished file shall stand; an existing file is replaced.
         binary: Whether bytes are written instead of text.
+        partial: Whether the temporary file is ``PATH.partial``, and stays where it is cut short.
 
     Yields:
         The open temporary file. On an exception it is removed and the old file stays.
@@ -31,11 +34,13 @@ def atomic_write(path: str | Path, *, binary: bool = False) -> Iterator[IO[Any]]
     target = Path(path).resolve()
     if target.exists() and not target.is_file():
         raise DataError("cannot write: not a regular file", path=path, hint="name another file")
-    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.tmp")
+    hidden = f".{target.name[:100]}.{secrets.token_hex(4)}.tmp"
+    temporary = target.with_name(f"{target.name}.partial" if partial else hidden)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         text: dict[str, Any] = {} if binary else {"encoding": "utf-8", "newline": "\n"}
-        handle: IO[Any] = temporary.open("xb" if binary else "x", **text)
+        mode = ("w" if partial else "x") + ("b" if binary else "")
+        handle: IO[Any] = temporary.open(mode, **text)
     except OSError as error:
         raise DataError(
             f"cannot write: {error.strerror or error}", path=path, hint="name another file"
@@ -47,7 +52,8 @@ def atomic_write(path: str | Path, *, binary: bool = False) -> Iterator[IO[Any]]
             os.fsync(handle.fileno())
         temporary.replace(target)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        if not partial:
+            temporary.unlink(missing_ok=True)
         raise
 
 

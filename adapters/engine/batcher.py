@@ -11,6 +11,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from routedk.errors import RouteDKError, SettingError
+from routedk.forks import ForkLock
 
 # Seconds without a new job after which a batch that is not full starts.
 _WAIT = 0.02
@@ -19,7 +20,7 @@ _LOOK = 0.01
 
 
 class EngineClosedError(RouteDKError, RuntimeError):
-    """A request came to an engine that was closed, or in a fork of the process that made it."""
+    """A request came to an engine that was closed."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,6 +36,8 @@ class Job:
 
 class Batcher:
     """Collects jobs for a moment and runs them together, in the order they came.
+
+    A forked process has a worker of its own.
 
     Args:
         run: Gives one result per job, in their order; called from one thread only.
@@ -52,7 +55,13 @@ class Batcher:
             raise SettingError(f"max_batch={max_batch}, max_queue={max_queue}: at least 1 each")
         self._run = run
         self._max_batch = max_batch
-        self._room = threading.BoundedSemaphore(max_queue)
+        self._max_queue = max_queue
+        self._running = ForkLock()
+        self._closed = False
+        self._start()
+
+    def _start(self) -> None:
+        self._room = threading.BoundedSemaphore(self._max_queue)
         self._waiting: SimpleQueue[Job] = SimpleQueue()
         self._worker = ThreadPoolExecutor(1, "routedk-engine")
         self._process = os.getpid()
@@ -63,15 +72,15 @@ class Batcher:
         The thread is blocked while there is no room for it.
 
         Raises:
-            EngineClosedError: After `close`, or in a forked process.
+            EngineClosedError: After `close`.
         """
-        self.check_process()
+        self._restart_in_fork()
         self._room.acquire()
         return self._queue(job)
 
     async def submit_async(self, job: Job) -> "Future[Any]":
         """As `submit`, but the task waits for room and not its event loop."""
-        self.check_process()
+        self._restart_in_fork()
         while not self._room.acquire(blocking=False):
             await asyncio.sleep(_LOOK)
         return self._queue(job)
@@ -86,21 +95,17 @@ class Batcher:
             raise EngineClosedError("the engine is closed: make another with student_lm") from None
         return job.future
 
-    def check_process(self) -> None:
-        """Check that this process has the worker, which a fork does not copy.
-
-        Raises:
-            EngineClosedError: It has not.
-        """
+    def _restart_in_fork(self) -> None:
+        """Start the worker again where this process is a fork, which has no copy of its thread."""
         if os.getpid() != self._process:
-            raise EngineClosedError(
-                "this process was forked from the one that made the engine, which cannot be used "
-                "here: make another with student_lm, or start processes by spawn"
-            )
+            with self._running:
+                if os.getpid() != self._process and not self._closed:
+                    self._start()
 
     def close(self) -> None:
         """Finish what is queued and stop; closing twice is harmless."""
-        self.check_process()
+        self._restart_in_fork()
+        self._closed = True
         self._worker.shutdown()
 
     def _work(self) -> None:
@@ -111,7 +116,8 @@ class Batcher:
                 taken.append(self._waiting.get(timeout=_WAIT))
         batch = [job for job in taken if not job.future.cancelled()]
         try:
-            results = self._run(batch) if batch else []
+            with self._running:
+                results = self._run(batch) if batch else []
         except BaseException as error:
             for job in batch:
                 if job.future.set_running_or_notify_cancel():

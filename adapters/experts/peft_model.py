@@ -1,5 +1,6 @@
 """Puts LoRA experts on a student, as adapters of one PEFT model."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,7 +54,10 @@ def add_experts(
         layers_pattern="layers",
         task_type="CAUSAL_LM",
     )
-    wrapped: PeftModel = get_peft_model(model, config, adapter_name=adapters[0])
+    with warnings.catch_warnings():
+        # PEFT 0.21 asks transformers for it by its old name.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        wrapped: PeftModel = get_peft_model(model, config, adapter_name=adapters[0])
     for adapter in adapters[1:]:
         wrapped.add_adapter(adapter, config)
     for module in wrapped.modules():

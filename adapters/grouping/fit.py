@@ -119,7 +119,7 @@ def held_out_readings(
     jobs = 1 if alone else min(_FOLDS, joblib.cpu_count())
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator", idle_worker_timeout=5)
     tasks = (joblib.delayed(_held_out)(lessons, settings, fold) for fold in range(_FOLDS))
-    yield from tqdm(parallel(tasks), desc="grouping, held out", total=_FOLDS)
+    yield from tqdm(parallel(tasks), desc="grouping, held out", total=_FOLDS, disable=None)
 
 
 def _held_out(

@@ -72,7 +72,7 @@ def computed_together(
     batches = [order[first : first + _BATCH] for first in range(0, len(order), _BATCH)]
     number, processes = place()
     mine: dict[int, Tensor] = {}
-    for batch in tqdm(batches[number::processes], desc=what, disable=not is_main()):
+    for batch in tqdm(batches[number::processes], desc=what, disable=None if is_main() else True):
         mine.update(zip(batch, compute(batch), strict=True))
     computed = {k: tensor for part in gather_object([mine]) for k, tensor in part.items()}
     return [computed[k] for k in range(len(lengths))]

@@ -98,7 +98,7 @@ class ReportConfig(StudyConfig):
     Args:
         study: Name of the study.
         storage: Where it is kept, as given to search. Unset: sqlite:///STUDY.db.
-        default: Test the default configuration as well; it may have to be trained.
+        default: Test the default configuration as well, which may have to be trained. Unset: no.
     """
 
-    default: bool = True
+    default: bool | None = None

@@ -6,6 +6,7 @@ from contextlib import closing
 from statistics import fmean
 
 from optuna import Trial, TrialPruned
+from optuna.trial import FrozenTrial, TrialState
 
 from routedk.errors import RouteDKError, SettingError
 from routedk.eval.matched import matched_f1
@@ -26,7 +27,8 @@ def run_trial(
     """Carry out one trial and score it on validation sessions.
 
     Its user attributes hold ``settings``, then ``f1`` and ``tokens``, or, where the trial fails for
-    a reason of its own, ``failure``. A trial that any other error ends is queued again.
+    a reason of its own, ``failure``. A trial that any other error ends is queued again. One with
+    the settings of a complete trial has its scores.
 
     Args:
         trial: The trial. Where F1 is its study's only objective it can be pruned.
@@ -45,6 +47,10 @@ def run_trial(
     settings = space.suggest(trial)
     trial.set_user_attr("settings", settings.to_dict())
     single = len(trial.study.directions) == 1
+    if (earlier := _equal_trial(trial, settings)) is not None:
+        for place, score in earlier.intermediate_values.items():
+            trial.report(score, place)
+        return _recorded(trial, earlier.user_attrs["f1"], earlier.user_attrs["tokens"])
     try:
         with closing(answer(settings)) as answers:
             f1, tokens = _scores(answers, sessions, trial if single else None)
@@ -57,9 +63,20 @@ def run_trial(
         # For whoever resumes the study.
         trial.study.enqueue_trial(trial.params)
         raise
+    return _recorded(trial, f1, tokens)
+
+
+def _equal_trial(trial: Trial, settings: TrialSettings) -> FrozenTrial | None:
+    """A complete trial with the same settings, which would be carried out alike; None without."""
+    complete = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    mine = settings.to_dict()
+    return next((one for one in complete if one.user_attrs["settings"] == mine), None)
+
+
+def _recorded(trial: Trial, f1: float, tokens: float) -> float | tuple[float, float]:
     trial.set_user_attr("f1", f1)
     trial.set_user_attr("tokens", tokens)
-    return f1 if single else (f1, tokens)
+    return f1 if len(trial.study.directions) == 1 else (f1, tokens)
 
 
 def _scores(

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from routedk.artifacts import ArtifactStore
 from routedk.errors import SettingError
 from routedk.eval.report import versions
-from routedk.files import atomic_write, read_text, write_json
+from routedk.files import atomic_write, read_json, read_text, write_json
 from routedk.optimizers.search.config import ReportConfig
 from routedk.optimizers.search.plots import plot_study
 from routedk.optimizers.search.retest import default_settings, retest
@@ -45,19 +45,21 @@ def report_search(
         output: The folder; an earlier report in it is replaced.
         config: Settings; None for the defaults.
         parts: Training, validation and test sessions as `split_sessions` gives them, the first two
-            as they were given to `search`; None for a report of validation alone.
+            as they were given to `search`; None for a report of validation alone, which keeps the
+            test of an earlier report in the folder.
         store: The artifact store of the search or its folder; None for the one in the cache folder.
 
     Returns:
         What ``report.json`` holds.
 
     Raises:
-        SettingError: There is no such study, or the sessions are not the study's.
+        SettingError: There is no such study, the sessions are not the study's, or without them the
+            tested figures of an earlier report would be lost.
     """
     config = config or ReportConfig()
     study = read_study(config)
     best = best_trials(study)[:_BEST]
-    tested: list[dict[str, Any]] = []
+    tested = _earlier_test(Path(output) / REPORT, study, best) if parts is None else []
     if parts is not None and best:
         if both := {s.id for s in parts["test"]} & {s.id for s in (*parts["train"], *parts["val"])}:
             raise SettingError(f"test sessions are in other splits, too, e.g. {min(both)!r}")
@@ -101,6 +103,26 @@ def best_trials(study: optuna.Study) -> list[FrozenTrial]:
     for trial in complete:
         found.setdefault(in_words(trial.user_attrs["settings"]), trial)
     return list(found.values())
+
+
+def _earlier_test(
+    report: Path, study: optuna.Study, best: Sequence[FrozenTrial]
+) -> list[dict[str, Any]]:
+    """What an earlier report has measured on the test split, of the trial that is still the best.
+
+    Raises:
+        SettingError: It was another trial or study.
+    """
+    earlier: Any = read_json(report) if report.is_file() else {}
+    tested: list[dict[str, Any]] = earlier.get("test", [])
+    same = earlier.get("made_with") == study.user_attrs and best
+    if tested and not (same and tested[0]["name"] == f"trial {best[0].number}"):
+        raise SettingError(
+            f"{report} has figures of the test split for {tested[0]['name']} of "
+            f"{earlier['study']}, which is not the best trial of {study.study_name} now: give "
+            "--data to test that one, or another --output"
+        )
+    return tested
 
 
 def _on_validation(trial: FrozenTrial) -> dict[str, Any]:

@@ -14,9 +14,11 @@ from routedk.eval.scoring import System
 from routedk.optimizers.search.settings import TrialSettings
 from routedk.optimizers.search.trial import TrialRunner
 from routedk.programs.distill import DistillConfig
-from routedk.types import Session
+from routedk.types import Answer, Bundle, Session
 
 logger = logging.getLogger(__name__)
+# So many sessions are shown with their answers.
+_EXAMPLES = 3
 
 
 def default_settings() -> TrialSettings:
@@ -50,7 +52,8 @@ def retest(
     Returns:
         A record for each, ready for JSON: its ``name``, ``settings``, scores as in a results file,
         ``tokens`` per session, and ``chosen_minus_this``: how much the first one's matched F1 is
-        above this one's, the mean over sessions with a 95% interval.
+        above this one's, the mean over sessions with a 95% interval. The first one has ``examples``
+        of its answers.
 
     Raises:
         DataError: No test session has gold.
@@ -63,7 +66,9 @@ def retest(
         answers = list(runner.answers(settings, scored))
         tokens = sum(answer.input_tokens + answer.output_tokens for answer in answers)
         (system,) = evaluate(scored, answers, EvaluateConfig(intents=False, seed=seed)).systems
-        mine = {"settings": settings.to_dict(), "tokens": tokens / len(scored)}
+        mine: dict[str, Any] = {"settings": settings.to_dict(), "tokens": tokens / len(scored)}
+        if not systems:
+            mine["examples"] = list(map(_example, scored[:_EXAMPLES], answers))
         systems.append((system, {"name": name, **mine}))
     config = EvaluateConfig(baselines=True, seed=seed)
     try:
@@ -75,6 +80,24 @@ def retest(
         {**mine, **system.to_dict(), "chosen_minus_this": _difference(systems[0][0], system, seed)}
         for system, mine in systems
     ]
+
+
+def _example(session: Session, answer: Answer) -> dict[str, Any]:
+    """A session in titles, with gold and what the program answers."""
+
+    def readable(bundles: Sequence[Bundle]) -> list[dict[str, Any]]:
+        return [
+            {"intent": one.intent, "titles": [session.item(item).title for item in one.item_ids]}
+            for one in bundles
+        ]
+
+    return {
+        "session_id": session.id,
+        "titles": [item.title for item in session.items],
+        "gold": readable(session.bundles or ()),
+        "answer": readable(answer.bundles),
+        "error": answer.error,
+    }
 
 
 def _difference(chosen: System, other: System, seed: int) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Dialogues about one session, and the lessons that a program keeps of them."""
 
+import os
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
@@ -72,7 +73,8 @@ class Lessons:
 
     def obtain(self, key: Hashable, make: Callable[[], Lesson]) -> Lesson:
         """The lesson of this key, made now where there is none, while others wait for it."""
-        with self._locks.setdefault(key, Lock()):
+        # A lock that another thread holds stays so in a forked process.
+        with self._locks.setdefault((os.getpid(), key), Lock()):
             if key not in self._kept:
                 self._kept[key] = make()
             return self._kept[key]

@@ -1,6 +1,5 @@
 """`EncoderGrouping`: bundles by a fine-tuned sentence encoder, with kind and confidence."""
 
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +11,7 @@ from routedk.artifacts import content_hash
 from routedk.data.policies import is_telling
 from routedk.errors import ArtifactError, DataError
 from routedk.files import read_json
+from routedk.forks import ForkLock
 from routedk.programs.grouping.decision import Choice, Decision
 from routedk.programs.grouping.kinds import Kinds
 from routedk.programs.grouping.linear import Floats, Linear
@@ -87,7 +87,7 @@ class EncoderGrouping:
         self.familiarity = familiarity
         self.record = record
         self.folder = folder
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Copies of a program share the model."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import asdict
 from threading import Lock
 from typing import Any, Self
@@ -44,6 +45,7 @@ class JournalEngine:
         self.supported_params = set(lm.supported_params)
         self._journal = journal
         self._asking: dict[str, Lock] = {}
+        self._process = os.getpid()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Copies of a program share the journal."""
@@ -56,7 +58,12 @@ class JournalEngine:
             BudgetError: Asking could exceed the budget.
             LMError: The language model failed.
             DataError: The answer cannot be written to the journal.
+            SettingError: This process is a fork: one process at a time writes a journal.
         """
+        if os.getpid() != self._process:
+            raise SettingError(
+                "a teacher with a journal cannot be asked in a forked process: use threads"
+            )
         key, size = _question(request, self.asked_lm.kwargs.get("rollout_id"))
         # Of threads that have the same question, one asks, and the others find its answer.
         with self._asking.setdefault(key, Lock()):

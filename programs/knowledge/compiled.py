@@ -1,6 +1,6 @@
 """The knowledge that a program is compiled with, and the context it makes of it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, TypeVar
@@ -69,20 +69,6 @@ class CompiledKnowledge:
     def __deepcopy__(self, memo: dict[int, Any]) -> "CompiledKnowledge":
         """Immutable: copies of a program share it."""
         return self
-
-    def without(self, session_ids: Iterable[str]) -> "CompiledKnowledge":
-        """The same without these sessions as neighbours and without their thoughts.
-
-        For the sessions that are to be answered: none of them may be shown with its gold. Where
-        no neighbour is left, none is shown. Patterns and rules stay; they are of many sessions.
-
-        Args:
-            session_ids: Ids to leave out; unknown ones are passed over.
-        """
-        gone = frozenset(session_ids)
-        left = tuple(session for session in self.sessions if session.id not in gone)
-        thoughts = {name: text for name, text in self.thoughts.items() if name not in gone}
-        return replace(self, k=self.k if left else 0, sessions=left, thoughts=thoughts)
 
     @cached_property
     def of_bundles(self) -> "BundleKnowledge":

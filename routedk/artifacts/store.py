@@ -7,11 +7,12 @@
     locks/STAGE-KEY        held by the process that makes it, freed when that process ends
 
 An artifact appears under its name by one rename, all its files on disk, so what has a manifest is
-whole. What a killed process left in its work folder (checkpoints of a training run, answers so far)
-is there for the next one to resume from.
+whole. What a killed process left in its work folder (checkpoints of a training run) is there for
+the next one to resume from. Only the artifacts of answers grow afterwards.
 """
 
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -23,12 +24,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from routedk.artifacts.recipe import Recipe
 from routedk.cache import cache_folder
 from routedk.errors import ArtifactError, SettingError
 from routedk.files import write_json
+
+logger = logging.getLogger(__name__)
+# Seconds after which a wait is explained.
+_QUIET = 2.0
 
 MANIFEST = "manifest.json"
 """Says what an artifact was made from, how long it took and when; written last, removed first."""
@@ -87,7 +92,13 @@ class ArtifactStore:
         """
         if (found := self.find(recipe)) is not None:
             return found
-        with self.lock(recipe.stage, recipe.key):
+        lock = self.lock(recipe.stage, recipe.key)
+        try:
+            held = lock.acquire(timeout=_QUIET)
+        except Timeout:
+            logger.info("another process makes %s: waiting for %s", recipe.stage, lock.lock_file)
+            held = lock.acquire()
+        with held:
             # Another process may have made it while this one waited.
             if (found := self.find(recipe)) is not None:
                 return found

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 import routedk
 from routedk.cli.cache import list_artifacts, prune
@@ -29,20 +30,40 @@ _Command = Callable[..., None]
 # Seconds that a launcher has to end its other processes after the main one has failed.
 _PATIENCE = 15.0
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+_ORDER = (
+    *("data", "distill", "train", "compile", "generate", "evaluate"),
+    *("search", "export", "demo", "info", "cache"),
+)
+
+
+class _InOrder(TyperGroup):
+    def list_commands(self, ctx: object) -> list[str]:
+        """The commands in the order of the work."""
+        return [*_ORDER]
+
+
+# Help without rich's tables, which cut the names of options on 80 columns.
+app = typer.Typer(
+    cls=_InOrder, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
+)
 data = typer.Typer(help="Describe sessions and convert them.", no_args_is_help=True)
 cache = typer.Typer(help="List and prune the artifact store.", no_args_is_help=True)
 app.add_typer(data, name="data", epilog="Example: routedk data describe demo")
 app.add_typer(cache, name="cache", epilog="Example: routedk cache list")
-app.add_typer(search, name="search")
+app.add_typer(search, name="search", short_help="Search knowledge, training and prompt.")
 
 
 def _add(group: typer.Typer, *commands: _Command, **renamed: _Command) -> None:
     """Add commands; the last paragraph of a docstring is its example."""
     for name, command in ({c.__name__: c for c in commands} | renamed).items():
         *text, example = inspect.cleandoc(command.__doc__ or "").split("\n\n")
-        joined = "\n\n".join(" ".join(paragraph.split()) for paragraph in text)
-        group.command(name, help=joined, epilog=" ".join(example.split()))(command)
+        joined = [" ".join(paragraph.split()) for paragraph in text]
+        group.command(
+            name,
+            help="\n\n".join(joined),
+            short_help=joined[0],
+            epilog=" ".join(example.split()),
+        )(command)
 
 
 _add(app, distill, train, compile, generate, evaluate, export, demo, info)

@@ -21,8 +21,6 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import docstring_parser
 import typer
 
-from routedk.data import DataOptions
-
 
 def with_config_options(command: Callable[..., None]) -> Callable[..., None]:
     """A command in which each parameter that is a config dataclass is one option per field."""
@@ -55,11 +53,10 @@ def config_options(config: Any) -> list[inspect.Parameter]:
     """The options of a config dataclass, as parameters that typer understands."""
     types = get_type_hints(config)
     texts = {
-        param.arg_name: _help(param.description or "")
+        param.arg_name: " ".join((param.description or "").split()).replace("`", "")
         for param in docstring_parser.parse(config.__doc__ or "").params
     }
-    panel = "Sessions" if config is DataOptions else "Settings"
-    return [_option(field, types[field.name], texts[field.name], panel) for field in fields(config)]
+    return [_option(field, types[field.name], texts[field.name]) for field in fields(config)]
 
 
 def _join_seeds(option: inspect.Parameter, other: inspect.Parameter) -> None:
@@ -68,19 +65,14 @@ def _join_seeds(option: inspect.Parameter, other: inspect.Parameter) -> None:
     shown.help = f"{added.help.removesuffix('.')}, and {shown.help.removeprefix('Seed ')}"
 
 
-def _help(text: str) -> str:
-    """Text on one line, for rich: it takes words in square brackets for markup."""
-    return " ".join(text.split()).replace("`", "").replace("[", r"\[")
-
-
-def _option(field: Field[Any], kind: Any, text: str, panel: str) -> inspect.Parameter:
+def _option(field: Field[Any], kind: Any, text: str) -> inspect.Parameter:
     name = field.name.replace("_", "-")
     switch = bool in (kind, *get_args(kind)) and field.default is not False
     names = f"--{name}/--no-{name}" if switch else f"--{name}"
     default: Any = inspect.Parameter.empty if field.default is MISSING else field.default
     if get_origin(kind) is tuple:
         kind, default = list[_element(get_args(kind)[0])], list(default)  # type: ignore[misc]
-    option = typer.Option(names, help=text, rich_help_panel=panel)
+    option = typer.Option(names, help=text)
     keyword = inspect.Parameter.KEYWORD_ONLY
     annotation = Annotated[kind, option]
     return inspect.Parameter(field.name, keyword, annotation=annotation, default=default)

@@ -1,9 +1,10 @@
 """``routedk generate``: sessions in, bundles out, one line per session."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated
 
 import typer
 
@@ -11,9 +12,10 @@ import routedk
 from routedk.adapters.generate import GenerateConfig
 from routedk.cli.config_options import with_config_options
 from routedk.cli.output import progress, refuse_foreign
-from routedk.cli.sessions import DataPath, Split, load_split, sessions_on_stdin
+from routedk.cli.sessions import DataPath, Split, asked_on_stdin, load_asked
 from routedk.data import DataOptions
 from routedk.errors import SettingError
+from routedk.files import atomic_write
 from routedk.types import Answer, Session
 
 
@@ -26,43 +28,54 @@ def generate(
         Path | None, typer.Option(metavar="FILE", help="Where the bundles go; stdout if unset.")
     ] = None,
     split: Split = "all",
+    fail_on_error: Annotated[
+        bool, typer.Option("--fail-on-error", help="Exit with code 1 if any line has an error.")
+    ] = False,
 ) -> None:
     """Generate the bundles of each session, as JSONL that routedk evaluate reads.
 
-    Sessions come from a file or, with --data -, as JSONL from standard input, and are answered 64
-    at a time. Answers are kept: a run that was interrupted resumes when the same command is given
-    again.
+    Sessions come from a file or, with --data -, as JSONL from standard input. A session's line is
+    written when it and those before it are answered; with --output to FILE.partial, which becomes
+    FILE at the end. A session that cannot be answered has a line with an error. Answers are kept: a
+    run that was interrupted resumes when the same command is given again.
 
     Example: routedk generate --data demo --split test --experts experts --program program.json
     --output bundles.jsonl
     """
-    from routedk.eval.predictions import prediction_record, write_predictions
+    from routedk.eval.predictions import prediction_record
 
     if output is not None:
         known = {"session_id", "bundles", "confidence", "error"}
         refuse_foreign(output, lambda first: {"session_id", "bundles"} <= first.keys() <= known)
     if data == "-" and split != "all":
         raise SettingError(f"--data - --split {split}: all of standard input is answered")
-    sessions: Iterable[Session] = (
-        sessions_on_stdin(options) if data == "-" else load_split(data, options, split)
+    sessions: Iterable[Session | Answer] = (
+        asked_on_stdin(options) if data == "-" else load_asked(data, options, split)
     )
     total = len(sessions) if isinstance(sessions, list) else None
     answers = routedk.stream_answers(sessions, config)
-    unread: list[str] = []
-    finished: list[Answer] = []
-    # Whatever the terminal's encoding: readers of JSONL expect UTF-8.
-    stdout = typer.get_text_stream("stdout", encoding="utf-8")
-    with progress() as show:
+    errors: list[str] = []
+    number = 0
+    with progress() as show, _lines(output) as file:
+        show("sessions", 0, total)
         for number, answer in enumerate(answers, start=1):
-            if output is None:
-                stdout.write(json.dumps(prediction_record(answer), ensure_ascii=False) + "\n")
-                stdout.flush()
-            else:
-                finished.append(answer)
+            file.write(json.dumps(prediction_record(answer), ensure_ascii=False) + "\n")
+            file.flush()
             if answer.error:
-                unread.append(f"{answer.session_id}: {answer.error}")
+                errors.append(f"{answer.session_id}: {answer.error}")
             show("sessions", number, total)
-    if output is not None:
-        write_predictions(output, finished)
-    if unread:
-        typer.echo(f"Sessions without an answer: {len(unread)}, first {unread[0]}", err=True)
+    if errors:
+        count = f"{len(errors)} of {number}"
+        typer.echo(f"Sessions without an answer: {count}, first {errors[0]}", err=True)
+        if fail_on_error:
+            raise typer.Exit(1)
+
+
+@contextmanager
+def _lines(output: Path | None) -> Iterator[IO[str]]:
+    if output is None:
+        # Whatever the terminal's encoding: readers of JSONL expect UTF-8.
+        yield typer.get_text_stream("stdout", encoding="utf-8")
+    else:
+        with atomic_write(output, partial=True) as file:
+            yield file

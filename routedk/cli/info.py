@@ -16,10 +16,12 @@ _LIBRARIES = "torch transformers peft trl dspy optuna datasets sentence-transfor
 def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Show versions, the license and where the cache is.
+    """Show versions, the license, and where RouteDK's cache and DSPy's are.
 
     Example: routedk info --json
     """
+    from dspy.clients import DISK_CACHE_DIR
+
     from routedk.adapters.student import embedded_folder
 
     facts = {
@@ -28,7 +30,8 @@ def info(
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cache": str(cache_folder()),
-        "embedded student": str(embedded_folder()),
+        "embedded_student": str(embedded_folder()),
+        "dspy_cache": DISK_CACHE_DIR,
     }
     versions = {name: metadata.version(name) for name in _LIBRARIES.split()}
     if as_json:

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -70,10 +71,15 @@ def progress() -> Iterator[Callable[[str, int, int | None], None]]:
 
 
 def set_up_logging() -> None:
-    """Show our progress messages on stderr, and hide libraries' advice to programmers."""
+    """Show our progress messages on stderr, and hide libraries' advice to programmers.
+
+    Where stderr is no terminal there are no bars, as tqdm reads when it is imported.
+    """
     from rich.console import Console
     from rich.logging import RichHandler
 
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)
     for name in ("transformers", "dspy.clients.lm"):
         logging.getLogger(name).setLevel(logging.ERROR)

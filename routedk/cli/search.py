@@ -1,5 +1,8 @@
 """``routedk search``: one study over knowledge, training and prompt, and what it found."""
 
+import shlex
+from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +15,7 @@ from routedk.cli.sessions import DataPath, load_parts
 from routedk.data import DataOptions
 from routedk.errors import SettingError
 from routedk.optimizers.search.config import ReportConfig, SearchConfig, StudyConfig
+from routedk.optimizers.search.settings import in_words
 
 _DATA = "Sessions, as they were given to the search."
 OptionalData = Annotated[str | None, typer.Option("--data", metavar="PATH", help=_DATA)]
@@ -41,11 +45,25 @@ def run(
         raise SettingError("which sessions? give --data PATH")
     parts = load_parts(data, options)
     study = routedk.search(parts["train"], parts["val"], config, store=store)
-    best = max(study.best_trials, key=lambda trial: trial.values[0], default=None)
+    best = max(
+        study.best_trials, key=lambda t: (t.values[0], -t.user_attrs["tokens"]), default=None
+    )
     if best is None:
         raise SettingError(f"study {config.study}: no trial is complete, the log says why")
+    given = _given(data, config, options, store)
     typer.echo(f"Best on validation: trial {best.number}, matched F1 {best.values[0]:.3f}")
-    typer.echo(f"Study: {config.study}; routedk search report says what it found")
+    typer.echo(f"Its settings: {in_words(best.user_attrs['settings'])}")
+    typer.echo(f"To use it: routedk search export {best.number} {given} --output best")
+    typer.echo(f"On the test split, beside others: routedk search report {given} --output report")
+
+
+def _given(data: str, config: SearchConfig, options: DataOptions, store: Path | None) -> str:
+    """The options by which other commands find a search and its data."""
+    values = {"data": data, "study": config.study, "storage": config.storage, "store": store}
+    usual = asdict(DataOptions())
+    values |= {name: value for name, value in asdict(options).items() if value != usual[name]}
+    words = [(f"--{n.replace('_', '-')}", str(v)) for n, v in values.items() if v is not None]
+    return shlex.join(chain.from_iterable(words))
 
 
 @with_config_options
@@ -59,10 +77,11 @@ def report(
     """Report what a study found: report.html, which needs no other file, and report.json.
 
     With --data, as it was given to routedk search, the best configurations are scored on the
-    untouched test split, with intervals, with the default configuration, embedding-clusters and
-    pair-clusters. Without it the report is about validation alone.
+    untouched test split, with intervals, embedding-clusters and pair-clusters, and three sessions
+    are shown with their bundles. Without it the report is about validation alone, and keeps what an
+    earlier one in the folder has measured on the test split.
 
-    Example: routedk search report --study mine --output report
+    Example: routedk search report --data demo --study mine --output report
     """
     from routedk.optimizers.search import report_search
     from routedk.optimizers.search.report import PAGE, REPORT

@@ -16,17 +16,14 @@ from routedk.data.policies import fill_titles, has_title
 from routedk.data.records import sessions_from_records
 from routedk.errors import DataError, SettingError
 from routedk.files import parse_jsonl
-from routedk.types import KnowledgeBase, Session
+from routedk.types import Answer, KnowledgeBase, Session
 
 _SOURCE = "A .jsonl or .parquet file, a BundleRec folder, or demo for the embedded set."
 _KNOWLEDGE = "A knowledge.jsonl of distill; NAME= where it is of another domain. Repeatable."
-_PANEL = "Sessions"
 
-DataPath = Annotated[
-    str, typer.Option("--data", metavar="PATH", help=_SOURCE, rich_help_panel=_PANEL)
-]
+DataPath = Annotated[str, typer.Option("--data", metavar="PATH", help=_SOURCE)]
 DataArgument = Annotated[str, typer.Argument(metavar="PATH", help=_SOURCE)]
-Split = Annotated[SplitName, typer.Option(help="The sessions to take.", rich_help_panel=_PANEL)]
+Split = Annotated[SplitName, typer.Option(help="The sessions to take.")]
 KnowledgeFiles = Annotated[
     list[str], typer.Option("--knowledge", metavar="[NAME=]FILE", help=_KNOWLEDGE)
 ]
@@ -53,13 +50,34 @@ def load_split(data: str, options: DataOptions, split: SplitName) -> list[Sessio
     return sessions
 
 
-def sessions_on_stdin(options: DataOptions) -> Iterator[Session]:
-    """Sessions as JSONL from standard input, each as soon as its line is there."""
-    lines = parse_jsonl(sys.stdin.buffer, path="<stdin>")
+def load_asked(data: str, options: DataOptions, split: SplitName) -> list[Session | Answer]:
+    """As `load_split`, with an error in the place of each session that cannot be answered."""
+    kept = load_split(data, options, split)
+    # Of a seeded split, a session that was dropped is no part.
+    if options.untitled == "keep" or (split != "all" and options.split_file is None):
+        return [*kept]
+    found, all_items = {session.id: session for session in kept}, replace(options, untitled="keep")
+    every = select_split(load_sessions(data, all_items), all_items, split)
+    return [found.get(session.id) or _dropped(session) for session in every]
+
+
+def asked_on_stdin(options: DataOptions) -> Iterator[Session | Answer]:
+    """Sessions as JSONL from standard input, each as soon as its line is there.
+
+    In the place of a session that cannot be answered stands an error.
+    """
     titles = read_extra_titles(options.extra_titles) if options.extra_titles else {}
     policies = replace(options, extra_titles=None, split_file=None)
-    for session in sessions_from_records(lines, path="<stdin>"):
-        yield from apply_options(fill_titles([session], titles), policies)
+    # With a buffer of its own: at exit a thread that waits for a line must not hold sys.stdin's.
+    with open(sys.stdin.fileno(), "rb", closefd=False) as file:
+        for session in sessions_from_records(parse_jsonl(file, path="<stdin>"), path="<stdin>"):
+            kept = apply_options(fill_titles([session], titles), policies)
+            yield kept[0] if kept else _dropped(session)
+
+
+def _dropped(session: Session) -> Answer:
+    problem = "fewer than two items have a title, and --untitled drop leaves the others out"
+    return Answer(session.id, error=problem)
 
 
 def data_record(data: str, options: DataOptions, split: SplitName) -> dict[str, str | int | None]:

@@ -2,8 +2,8 @@
 
 import importlib.util
 import re
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routedk.errors import MissingExtraError, SettingError
+from routedk.forks import ForkLock
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 DEFAULT = "minilm"
-_LOCK = threading.Lock()
+_LOCK = ForkLock()
 _SHARED: dict[str, "SentenceEncoder"] = {}
 # With one of these sentence-transformers takes a folder for a model.
 _MODEL_FILES = ("modules.json", "config.json")
@@ -58,7 +59,7 @@ class SentenceEncoder:
         self.model = model
         self._encode: Encode | None = None
         self._cache: dict[str, NDArray[np.float32]] = {}
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "SentenceEncoder":
         """Copies of a program share the model."""
@@ -145,19 +146,28 @@ def load_sentence_model(model: str) -> "SentenceTransformer":
         )
     from safetensors import SafetensorError
     from sentence_transformers import SentenceTransformer
-    from transformers.utils import logging
 
     folder = _packaged_folder() if model == DEFAULT else model
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # a bar for 100 small tensors is noise
     try:
         # Safetensors only: other weights files are pickles.
-        return SentenceTransformer(folder, model_kwargs={"use_safetensors": True})
+        with without_progress_bars():
+            return SentenceTransformer(folder, model_kwargs={"use_safetensors": True})
     except (OSError, ValueError, SafetensorError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SettingError(
             f"the sentence-transformers model {model!r} cannot be loaded: {reason}"
         ) from error
+
+
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Hide the bars of transformers: one for a few hundred small tensors is noise."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
     finally:
         if shown:
             logging.enable_progress_bar()

@@ -2,6 +2,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+import warnings
 import zipfile
 from collections.abc import Callable
 from importlib.resources import files
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 
 from routedk.adapters import student as module
+from routedk.adapters.experts.peft_model import add_experts
+from routedk.adapters.experts.routing_file import ExpertSettings
 from routedk.adapters.student import (
     DEFAULT_STUDENT,
     EMBEDDED_FINGERPRINT,
@@ -157,6 +160,14 @@ def folder(student_folder: Path, tmp_path: Path) -> Path:
     """A copy of the tiny student to damage."""
 
     return Path(shutil.copytree(student_folder, tmp_path / "student"))
+
+
+def test_loading_is_quiet(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        student = load_student(str(folder))
+        add_experts(student.model, ExpertSettings(experts=("base",), r=2), ["base"], 0)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_no_chat_template(folder: Path) -> None:

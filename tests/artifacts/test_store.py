@@ -1,4 +1,5 @@
 import json
+import logging
 import subprocess
 import sys
 import threading
@@ -43,6 +44,34 @@ def test_an_artifact_is_made_once_and_found_afterwards(tmp_path: Path) -> None:
     other = store.obtain(recipe(2), write)
     assert not other.reused
     assert [entry.key for entry in entries(store)] == sorted([made.key, other.key])
+
+
+def test_a_wait_names_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("routedk.artifacts.store._QUIET", 0.0)
+    store, begun, go = ArtifactStore(tmp_path), threading.Event(), threading.Event()
+
+    def slowly(out: Path, work: Path) -> None:
+        begun.set()
+        assert go.wait(30)
+
+    def told(record: logging.LogRecord) -> bool:
+        go.set()  # What is waited for ends only after the wait was explained.
+        return True
+
+    maker = threading.Thread(target=store.obtain, args=(recipe(), slowly))
+    maker.start()
+    assert begun.wait(30)
+    logging.getLogger("routedk.artifacts.store").addFilter(told)
+    try:
+        with caplog.at_level(logging.INFO, "routedk"):
+            assert ArtifactStore(tmp_path).obtain(recipe(), never).reused
+    finally:
+        logging.getLogger("routedk.artifacts.store").removeFilter(told)
+        maker.join()
+    lock = tmp_path / "locks" / f"toy-{recipe().key}"
+    assert f"another process makes toy: waiting for {lock}" in caplog.text
 
 
 def test_the_manifest_says_what_made_it(tmp_path: Path) -> None:

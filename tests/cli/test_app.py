@@ -1,5 +1,7 @@
 import json
 import os
+import re
+import sys
 from pathlib import Path
 
 import dspy
@@ -9,28 +11,38 @@ from routedk.data import load_sessions
 
 from .conftest import Run, Script, records, write_records
 
+# In the order of the work.
 VERBS = ["distill", "train", "compile", "generate", "evaluate", "search"]
-COMMANDS = [*VERBS, "export", "demo", "info"]
+COMMANDS = ["data", *VERBS, "export", "demo", "info", "cache"]
 GROUPS = {
     "data": ["describe", "convert"],
     "cache": ["list", "prune"],
     "search": ["report", "export"],
 }
+EVERY = [
+    [],
+    *([name] for name in COMMANDS),
+    *([group, name] for group, names in GROUPS.items() for name in names),
+]
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        [],
-        *([name] for name in COMMANDS),
-        *([g, name] for g, names in GROUPS.items() for name in names),
-    ],
-)
-def test_help_ends_with_an_example(run: Run, command: list[str]) -> None:
+@pytest.mark.parametrize("command", EVERY)
+def test_help_ends_with_an_example_and_cuts_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     code, out, _ = run(*command, "--help")
     assert code == 0
+    assert "…" not in out
+    assert not re.search(r"\w\.\.\.$", out, flags=re.MULTILINE)
+    assert max(map(len, out.splitlines())) <= 80
     last = out.strip().split("Example: ")[-1]
     assert last.startswith(" ".join(["routedk", *command]))
+
+
+def test_commands_are_listed_in_the_order_of_the_work(run: Run) -> None:
+    listed = run("--help")[1].partition("Commands:")[2]
+    assert re.findall(r"^  (\w+)", listed, flags=re.MULTILINE)[: len(COMMANDS)] == COMMANDS
 
 
 def test_describe_the_demo(run: Run) -> None:
@@ -147,10 +159,20 @@ def test_what_fails_in_this_process_is_not_the_fault_of_a_name_or_key(
     assert _HINT not in err
 
 
+def test_there_are_no_bars_where_nobody_looks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    run("cache", "list")
+    assert os.environ.pop("TQDM_DISABLE") == "1"
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    run("cache", "list")
+    assert "TQDM_DISABLE" not in os.environ
+
+
 def test_info(run: Run) -> None:
     facts = json.loads(run("info", "--json")[1])
     assert facts["license"] == "Apache-2.0"
     assert facts["cache"] == os.environ["ROUTEDK_CACHE"]
+    assert Path(facts["dspy_cache"]).is_dir()
     assert "torch" in facts["versions"]
     assert "Apache-2.0" in run("info")[1]
     assert run("--version")[1].startswith("routedk ")

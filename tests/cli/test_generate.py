@@ -1,14 +1,15 @@
-import io
 import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
-from routedk.data import load_sessions
+from routedk.data import DataOptions, load_sessions
 from routedk.eval import read_predictions
 
 from .conftest import Messages, Run, Script, records, write_records
@@ -62,8 +63,6 @@ def test_the_same_command_resumes(run: Run, data: Path, tmp_path: Path, script: 
 
     def fail(messages: Messages) -> str:
         if name_of(messages) == "s6":
-            # What a kill would leave here.
-            assert [path.name for path in tmp_path.iterdir()] == [data.name]
             raise RuntimeError("the key is wrong")
         return f"1 2 | für {name_of(messages)}"
 
@@ -71,34 +70,47 @@ def test_the_same_command_resumes(run: Run, data: Path, tmp_path: Path, script: 
     code, _, err = run(*options)
     assert code == 2
     assert "the key is wrong" in err
+    # What a kill would leave, too.
     assert not output.exists()
+    partial = tmp_path / "bundles.jsonl.partial"
+    assert lines(partial.read_text(encoding="utf-8")) == expected(6)
     script.requests.clear()
     script.answer = lambda messages: f"1 2 | für {name_of(messages)}"
     for _ in range(2):
         assert run(*options)[0] == 0
         assert lines(output.read_text(encoding="utf-8")) == expected()
+        assert not partial.exists()
     assert {"s6", "s9"} <= set(map(name_of, script.requests)) <= {f"s{k}" for k in range(6, 10)}
 
 
-def stdin_of(monkeypatch: pytest.MonkeyPatch, content: str | bytes) -> None:
-    raw = content if isinstance(content, bytes) else content.encode()
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw), encoding="ascii"))
+@pytest.fixture
+def stdin(monkeypatch: pytest.MonkeyPatch) -> Iterator[IO[bytes]]:
+    """Standard input, to be written by the test."""
+    with tempfile.TemporaryFile(buffering=0) as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        yield file
+
+
+def put(file: IO[bytes], content: bytes) -> None:
+    file.write(content)
+    file.seek(0)
 
 
 @pytest.mark.usefixtures("asked")
-def test_from_stdin_to_stdout(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    stdin_of(monkeypatch, "\n".join(json.dumps(r, ensure_ascii=False) for r in records(SESSIONS)))
+def test_from_stdin_to_stdout(run: Run, stdin: IO[bytes]) -> None:
+    text = "\n".join(json.dumps(r, ensure_ascii=False) for r in records(SESSIONS))
+    put(stdin, text.encode())
     code, out, _ = run("generate", "--data", "-", "--lm", "x", "--threads", "2")
     assert code == 0
     assert lines(out) == expected()
 
 
 @pytest.mark.usefixtures("asked")
-def test_policies_hold_for_stdin(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_policies_hold_for_stdin(run: Run, stdin: IO[bytes], tmp_path: Path) -> None:
     titles = tmp_path / "titles.csv"
     titles.write_text("item ID,titles\n0-0,item 0 A\n")
     items = [{"id": "0-0", "title": ""}, {"id": "0-1", "title": "item 0 B"}, {"id": "0-2"}]
-    stdin_of(monkeypatch, json.dumps({"session_id": "s0", "items": items}))
+    put(stdin, json.dumps({"session_id": "s0", "items": items}).encode())
     options = ("--untitled", "drop", "--extra-titles", titles)
     code, out, _ = run("generate", "--data", "-", "--lm", "x", *options)
     assert code == 0
@@ -110,15 +122,13 @@ def test_policies_hold_for_stdin(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_
     [
         (b"", "error: <stdin>: holds no session"),
         (b'{"session_id": 1', "error: <stdin>:1: invalid JSON"),
-        (b'{"session_id": "a", "items": [{"id": "x", "title": "t"}]}\n\xff', "<stdin>:2: byte"),
+        (b"\xff", "<stdin>:1: byte"),
         (b'{"session_id": "a"}', "error: <stdin>:1: "),
     ],
 )
 @pytest.mark.usefixtures("asked")
-def test_broken_stdin(
-    run: Run, monkeypatch: pytest.MonkeyPatch, content: bytes, message: str
-) -> None:
-    stdin_of(monkeypatch, content)
+def test_broken_stdin(run: Run, stdin: IO[bytes], content: bytes, message: str) -> None:
+    put(stdin, content)
     code, out, err = run("generate", "--data", "-", "--lm", "x")
     assert (code, out) == (2, "")
     assert message in err
@@ -133,14 +143,92 @@ def test_untitled_items_are_said(run: Run, data: Path) -> None:
     assert "Warning: 1 of 2 items have no title and are shown as untitled" in err
 
 
-def test_unreadable_answers_are_sessions_without_bundles(
-    run: Run, data: Path, script: Script
-) -> None:
-    script.answer = lambda messages: "I would rather not"
-    code, out, err = run("generate", "--data", data, "--lm", "x")
+def test_unreadable_answers_are_lines_with_an_error(run: Run, data: Path, script: Script) -> None:
+    script.answer = lambda messages: (
+        "I would rather not" if name_of(messages) in ("s2", "s5") else "1 2"
+    )
+    options = ("generate", "--data", data, "--lm", "x")
+    code, out, err = run(*options)
     assert code == 0
-    assert [record["bundles"] for record in lines(out)] == [[]] * SESSIONS
-    assert f"Sessions without an answer: {SESSIONS}, first s0: " in err
+    assert {r["session_id"] for r in lines(out) if r.get("error")} == {"s2", "s5"}
+    assert [len(record["bundles"]) for record in lines(out)] == [1, 1, 0, 1, 1, 0, 1, 1, 1, 1]
+    assert f"Sessions without an answer: 2 of {SESSIONS}, first s2: no bundle in" in err
+    assert run(*options, "--fail-on-error") == (1, out, err)
+
+
+@pytest.mark.usefixtures("asked")
+def test_an_error_is_what_fails(run: Run, data: Path) -> None:
+    assert run("generate", "--data", data, "--lm", "x", "--fail-on-error")[0] == 0
+
+
+UNTITLED = [
+    {"session_id": "bare", "items": [{"id": "b", "title": "B"}, {"id": "c", "title": " "}]},
+    *records(2),
+]
+
+
+@pytest.mark.usefixtures("asked")
+@pytest.mark.parametrize("source", ["file", "stdin"])
+def test_dropped_sessions_are_lines(
+    source: str, run: Run, stdin: IO[bytes], tmp_path: Path
+) -> None:
+    data = write_records(tmp_path / "sessions.jsonl", UNTITLED)
+    put(stdin, data.read_bytes())
+    place = data if source == "file" else "-"
+    _, out, err = run("generate", "--data", place, "--lm", "x", "--untitled", "drop")
+    bare, *others = lines(out)
+    assert bare["session_id"] == "bare"
+    assert bare["bundles"] == []
+    assert bare["error"].startswith("fewer than two items have a title")
+    assert others == expected(2)
+    assert "Sessions without an answer: 1 of 3, first bare" in err
+
+
+@pytest.mark.usefixtures("asked")
+def test_dropped_sessions_of_a_split(run: Run, tmp_path: Path) -> None:
+    data = write_records(tmp_path / "sessions.jsonl", UNTITLED)
+    parts = tmp_path / "split.json"
+    parts.write_text('{"train": ["s1"], "val": [], "test": ["s0", "bare"]}')
+    options = ("generate", "--data", data, "--lm", "x", "--untitled", "drop", "--split", "test")
+    found = lines(run(*options, "--split-file", parts)[1])
+    assert [record["session_id"] for record in found] == ["s0", "bare"]
+    output = tmp_path / "bundles.jsonl"
+    run(*options, "--split-file", parts, "--output", output)
+    # Scoring under the same policy does not know the session that was dropped.
+    kept = load_sessions(data, DataOptions(untitled="drop"))
+    assert [answer.session_id for answer in read_predictions(output, kept)] == ["s0"]
+
+
+def test_lines_of_a_pipe_are_answered_as_they_come(tmp_path: Path) -> None:
+    code = (
+        f"import sys; sys.path.append({str(Path(__file__).parents[2])!r})\n"
+        "from tests.scripted import scripted_lm\n"
+        "import routedk.adapters.lm as module, routedk.cli\n"
+        "def script(messages):\n"
+        "    if 'item 1' in str(messages): raise RuntimeError('no key')\n"
+        "    return '1 2'\n"
+        "module.resolve_lm = lambda *names: scripted_lm(script)[0]\n"
+        "routedk.cli.main(['generate', '--data', '-', '--lm', 'x'])\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "ROUTEDK_CACHE": str(tmp_path)},
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        first, second = (json.dumps(record).encode() + b"\n" for record in records(2))
+        process.stdin.write(first)
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["session_id"] == "s0"
+        # The pipe stays open, and still an error ends the command with one line.
+        process.stdin.write(second)
+        process.stdin.flush()
+        assert process.wait() == 2
+        assert b"no key" in process.stderr.read()
 
 
 @pytest.mark.parametrize(

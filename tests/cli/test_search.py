@@ -1,3 +1,4 @@
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,8 +19,11 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     """What the verbs are called with, instead of what they do."""
     found: Calls = []
     trials = [
-        SimpleNamespace(number=3, values=[0.4, 90.0]),
-        SimpleNamespace(number=7, values=[0.7]),
+        SimpleNamespace(number=3, values=[0.4], user_attrs={"tokens": 90.0}),
+        SimpleNamespace(number=5, values=[0.7], user_attrs={"tokens": 91.0}),
+        SimpleNamespace(
+            number=7, values=[0.7], user_attrs={"tokens": 90.0, "settings": {"utilization": "ICL"}}
+        ),
     ]
 
     def called(result: Any) -> Any:
@@ -46,14 +50,24 @@ def test_search(run: Run, calls: Calls, tmp_path: Path) -> None:
     assert (len(train), len(validation), found) == (210, 30, {"store": tmp_path})
     assert config == SearchConfig(study="mine", trials=9, objective="f1", seed=5)
     assert "Best on validation: trial 7, matched F1 0.700" in out
+    assert "utilization ICL" in out
+    # The commands that follow find the same sessions and study.
+    (use,) = (line.partition(": ")[2] for line in out.splitlines() if "search export" in line)
+    for option in ("--data demo", "--study mine", "--seed 5", f"--store {tmp_path}"):
+        assert option in use
+    assert run(*shlex.split(use)[1:])[0] == 0
+    (arguments, found) = calls[1]
+    assert (arguments[0], arguments[1]) == (train, validation)
+    assert arguments[2:] == (7, Path("best"), config_module.StudyConfig(study="mine"))
+    assert found == {"store": tmp_path}
 
 
 def test_report(run: Run, calls: Calls, tmp_path: Path) -> None:
     output = tmp_path / "report"
-    code, out, _ = run("search", "report", "--study", "mine", "--output", output, "--no-default")
+    code, out, _ = run("search", "report", "--study", "mine", "--output", output, "--default")
     assert code == 0
     ((arguments, options),) = calls
-    assert arguments == (output, config_module.ReportConfig(study="mine", default=False))
+    assert arguments == (output, config_module.ReportConfig(study="mine", default=True))
     assert options == {"parts": None, "store": None}
     assert "Chosen: trial 7, matched F1 on validation 0.700" in out
     assert f"Report: {output / 'report.html'}" in out

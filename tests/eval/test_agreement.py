@@ -70,6 +70,26 @@ def test_sessions_without_gold_have_agreement_alone() -> None:
         evaluate(SESSIONS, ANSWERS, config)
 
 
+@pytest.mark.parametrize(
+    ("answers", "reference", "what"),
+    [
+        ([], REFERENCE, "the predictions are empty"),
+        (ANSWERS, [Answer("1", error="it was refused")], "the reference answers none of them"),
+        (
+            ANSWERS,
+            [Answer("1", error="it was refused"), Answer("other")],
+            "the reference answers none of them",
+        ),
+        ([], [], "the reference answers none of them"),
+    ],
+)
+def test_where_there_is_nothing_to_compare_it_is_said(
+    answers: list[Answer], reference: list[Answer], what: str
+) -> None:
+    with pytest.raises(DataError, match=f"none of the 4 sessions .* gold bundle, and {what} "):
+        evaluate(SESSIONS, answers, EvaluateConfig(resamples=100), reference=reference)
+
+
 def test_with_gold_the_reference_is_a_system_too() -> None:
     gold = [Session("1", ITEMS, (Bundle(("a", "b")),)), Session("3", ITEMS, ()), *SESSIONS[1:2]]
     config = EvaluateConfig(intents=False, resamples=100)

@@ -92,3 +92,9 @@ def test_broken_files_are_named(records: list[object], message: str, tmp_path: P
     with pytest.raises(DataError) as caught:
         read_predictions(write(tmp_path / "p.jsonl", *records), SESSIONS)
     assert message in str(caught.value)
+
+
+def test_an_error_may_be_of_a_session_that_is_not_there(tmp_path: Path) -> None:
+    answers = [Answer("gone", error="it was dropped"), Answer("1")]
+    write_predictions(tmp_path / "p.jsonl", answers)
+    assert read_predictions(tmp_path / "p.jsonl", SESSIONS) == [Answer("1")]

@@ -1,12 +1,10 @@
 import asyncio
-import os
 import threading
 
 import dspy
 import pytest
 from dspy.utils.exceptions import LMError
 
-from routedk.adapters.engine.batcher import EngineClosedError
 from routedk.adapters.engine.engine import AsyncStudentEngine, StudentEngine
 from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.student import Student
@@ -16,6 +14,7 @@ from routedk.programs.generator import BundleGenerator
 from routedk.types import Session
 from tests.adapters.conftest import make_session
 from tests.adapters.engine.conftest import CountingEngine, lm_of
+from tests.forked import in_fork
 
 
 @pytest.fixture
@@ -172,18 +171,35 @@ def test_a_cancelled_task_stops_its_completion(
     assert engine.batches[0][0].future.cancelled()
 
 
-def test_a_closed_engine_and_a_forked_process(loaded: Student) -> None:
+def test_a_forked_process_has_a_worker_of_its_own(loaded: Student) -> None:
+    lm = lm_of(StudentEngine(loaded))
+    answer = lm("Hello", max_tokens=2)
+    begun = threading.Event()
+
+    def busy() -> None:
+        begun.set()
+        for _ in range(20):
+            lm("Hello there", max_tokens=20)
+
+    other = threading.Thread(target=busy)
+    other.start()
+    begun.wait()
+    assert in_fork(lambda: lm("Hello", max_tokens=2)) == answer
+    other.join()
+    assert lm("Hello", max_tokens=2) == answer
+    lm.engine.close()
+
+
+def test_a_closed_engine(loaded: Student) -> None:
     engine = StudentEngine(loaded)
     lm = lm_of(engine)
     assert lm("Hello", max_tokens=2)
-    child = os.fork()
-    if child == 0:
-        try:
-            lm("Hello", max_tokens=2)
-        except LMError as error:
-            os._exit(0 if isinstance(error.__cause__, EngineClosedError) else 1)
-        os._exit(2)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     asyncio.run(AsyncStudentEngine(engine).aclose())
-    with pytest.raises(LMError, match="the engine is closed"):
-        lm("Hello")
+
+    def refused() -> bool:
+        with pytest.raises(LMError, match="the engine is closed"):
+            lm("Hello")
+        return True
+
+    assert refused()
+    assert in_fork(refused)

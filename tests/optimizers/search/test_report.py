@@ -61,11 +61,12 @@ def test_from_a_search_to_its_report_and_a_program(
 
     study = read_study(StudyConfig(study="mine", storage=url))
     chosen = best_trials(study)[0]
-    config = ReportConfig(study="mine", storage=url, default=False)
+    config = ReportConfig(study="mine", storage=url)
     record = report_search(tmp_path / "report", config, parts=parts, store=store)
     assert json.loads((tmp_path / "report" / "report.json").read_text())["best"] == record["best"]
     assert record["best"][0]["trial"] == chosen.number
     names = [one["name"] for one in record["test"]]
+    assert "default configuration" not in names
     assert names[0] == f"trial {chosen.number}"
     assert {"embedding-clusters", "pair-clusters"} <= {*names}
     assert record["test"][0]["chosen_minus_this"] == {"value": 0.0, "low": 0.0, "high": 0.0}
@@ -75,6 +76,17 @@ def test_from_a_search_to_its_report_and_a_program(
     page = (tmp_path / "report" / "report.html").read_text()
     assert "embedding-clusters" in page
     assert "Pareto front" in page
+
+    examples = first["examples"]
+    assert [one["session_id"] for one in examples] == [session.id for session in parts["test"]]
+    for one, session in zip(examples, parts["test"], strict=True):
+        assert one["titles"] == [item.title for item in session.items]
+        assert len(one["gold"]) == len(session.gold)
+        assert {title for b in one["answer"] for title in b["titles"]} <= {*one["titles"]}
+    assert "Three of these sessions" in page
+    # Without sessions it is not measured again, and not lost.
+    assert report_search(tmp_path / "report", config)["test"] == record["test"]
+    assert "embedding-clusters" in (tmp_path / "report" / "report.html").read_text()
 
     moved = {**parts, "test": [*parts["test"], parts["train"][0]]}
     with pytest.raises(SettingError, match=r"test sessions are in other splits, too, e.g."):
@@ -129,6 +141,20 @@ def test_a_report_of_validation_alone(url: str, tmp_path: Path) -> None:
         assert f"<h2>{title}" in page
     assert page.count("plotly.js v") == 1  # the library once
     assert "src=" not in page.split("<style>")[0]
+
+
+def test_a_test_of_another_trial_is_not_replaced(url: str, tmp_path: Path) -> None:
+    run(url, 3)
+    config = ReportConfig(study="mine", storage=url)
+    record = report_search(tmp_path, config)
+    best = record["best"][0]["trial"]
+    record["test"] = [{"name": f"trial {best + 1}"}]
+    (tmp_path / "report.json").write_text(text := json.dumps(record))
+    with pytest.raises(
+        SettingError, match=f"has figures of the test split for trial {best + 1} of mine, which is"
+    ):
+        report_search(tmp_path, config)
+    assert (tmp_path / "report.json").read_text() == text
 
 
 def test_a_report_of_no_trial_and_of_failed_ones(url: str, tmp_path: Path) -> None:

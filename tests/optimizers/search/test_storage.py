@@ -6,7 +6,9 @@ import optuna
 import pytest
 
 from routedk.errors import MissingExtraError, RouteDKError, SettingError
+from routedk.optimizers.search.config import StudyConfig
 from routedk.optimizers.search.storage import open_storage
+from routedk.optimizers.search.study import read_study
 from tests.optimizers.search.answers import run
 
 
@@ -46,6 +48,22 @@ def test_tables_of_another_version_of_optuna_are_named(url: str, tmp_path: Path)
         connection.commit()
     with pytest.raises(RouteDKError, match=r"storage 'sqlite:.*"):
         open_storage(url)
+
+
+@pytest.mark.parametrize("left", [b"", b"\0" * 4096])
+def test_a_damaged_file_is_named_and_left_as_it_is(left: bytes, url: str, tmp_path: Path) -> None:
+    run(url, 2)
+    file = tmp_path / "study.db"
+    content = file.read_bytes()
+    damaged = left + content[len(left) : len(content) // 2]
+    file.write_bytes(damaged)
+    for attempt in (
+        lambda: run(url, 3),
+        lambda: read_study(StudyConfig(study="mine", storage=url)),
+    ):
+        with pytest.raises(RouteDKError, match=rf"^storage '{url}': \(?[^\n]*$"):
+            attempt()
+        assert file.read_bytes() == damaged
 
 
 def test_a_study_is_an_ordinary_one_of_optunas(url: str) -> None:

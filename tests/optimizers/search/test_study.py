@@ -99,6 +99,24 @@ def test_one_objective_prunes_by_session(url: str) -> None:
     assert sum(map(is_done, study.trials)) == 8
 
 
+@pytest.mark.parametrize("objective", ["both", "f1"])
+def test_equal_settings_are_carried_out_once(objective: str, url: str) -> None:
+    sessions, asked = small_sessions(8), []
+    answers = FakeAnswers(sessions, lambda settings, place: asked.append((settings, place)))
+    config = SearchConfig(storage=url, objective=objective, trials=6)  # type: ignore[arg-type]
+    space = SearchSpace(utilization="ICL", formats="none", neighbours=[0, 1], enhancement="greedy")
+    study = run_study(answers, sessions, space, config)
+    assert len(study.trials) == 6
+    assert len(asked) == len(set(asked)) <= 2 * 8
+    values: dict[str, Any] = {}
+    for trial in study.trials:
+        assert trial.state == TrialState.COMPLETE
+        found = (trial.values, trial.user_attrs["f1"], trial.user_attrs["tokens"])
+        assert values.setdefault(str(trial.user_attrs["settings"]), found) == found
+    if objective == "f1":
+        assert all(trial.intermediate_values for trial in study.trials)
+
+
 def test_scores_are_the_means_over_sessions(url: str) -> None:
     study = run(url, 3)
     for trial in study.trials:

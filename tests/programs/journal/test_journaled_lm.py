@@ -7,7 +7,7 @@ from typing import Any
 import dspy
 import pytest
 from dspy.lm15 import AuthError, Request
-from dspy.utils.exceptions import LMAuthError
+from dspy.utils.exceptions import LMAuthError, LMError
 
 from routedk.errors import SettingError
 from routedk.programs.batch import generate_all
@@ -16,6 +16,7 @@ from routedk.programs.journal.budget import BudgetError
 from routedk.programs.journal.journaled_lm import JournalEngine, NoAnswerError
 from routedk.programs.usage import Usage, metered
 from routedk.types import Session
+from tests.forked import in_fork
 from tests.scripted import scripted_lm
 
 from .engines import Gate, Open, echo
@@ -31,6 +32,18 @@ def test_a_question_is_asked_once_and_never_again(opened: Open) -> None:
     again, other = scripted_lm(lambda messages: "different")
     assert opened(again, run="another")("tea?") == ["re: tea?"]
     assert other.requests == []
+
+
+def test_a_forked_process_is_refused_and_does_not_wait(opened: Open) -> None:
+    gate = Gate()
+    journaled = opened(gate.lm())
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(journaled, "tea?")
+        assert gate.arrived.acquire(timeout=30)
+        with pytest.raises(LMError, match="cannot be asked in a forked process"):
+            in_fork(lambda: journaled("tea?"))
+        gate.go.set()
+        assert asked.result() == ["re: tea?"]
 
 
 @pytest.mark.parametrize(

@@ -66,23 +66,3 @@ def test_the_nearest_patterns_are_shown(tea: Session) -> None:
 def test_neighbours_need_gold(tea: Session) -> None:
     with pytest.raises(SettingError, match="'tea' has no gold"):
         CompiledKnowledge(sessions=(Session(tea.id, tea.items),))
-
-
-def test_without_sessions_nothing_of_them_is_shown(tea: Session, training: list[Session]) -> None:
-    thoughts = {session.id: f"thought of {session.id}" for session in (tea, *training)}
-    knowledge = CompiledKnowledge(
-        rules=("a rule",),
-        k=2,
-        sessions=(tea, *training),
-        thoughts=thoughts,
-        show_thoughts=True,
-    )
-    assert {n.session.id for n in knowledge.context(tea).neighbours} == {"t1", "t2"}
-    left = knowledge.without(["t1", "tea", "unknown"])
-    assert [session.id for session in left.sessions] == ["t2", "t3"]
-    assert left.thoughts == {name: thoughts[name] for name in ("t2", "t3")}
-    assert [n.session.id for n in left.context(tea).neighbours] == ["t3", "t2"]
-    assert knowledge.without(["unknown"]) == knowledge
-    none = knowledge.without(thoughts)
-    assert (none.k, none.sessions, none.rules) == (0, (), ("a rule",))
-    assert none.context(tea).neighbours == ()
