@@ -9,12 +9,12 @@ from typing import Any
 import joblib
 import numpy as np
 import torch
+from accelerate import PartialState
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 from tqdm.auto import tqdm
 
 from routedk.adapters.grouping.pair_trainer import PairEncoder, PairSettings, train_pairs
-from routedk.adapters.training.processes import place
 from routedk.artifacts import content_hash
 from routedk.errors import DataError
 from routedk.files import write_json
@@ -115,7 +115,11 @@ def held_out_readings(
     Yields:
         For each fold the best number of epochs and how its sessions were read, see `read_sessions`.
     """
-    alone = torch.cuda.is_available() or place()[1] > 1 or len(lessons) < _WORTH_PROCESSES
+    alone = (
+        torch.cuda.is_available()
+        or PartialState().num_processes > 1
+        or len(lessons) < _WORTH_PROCESSES
+    )
     jobs = 1 if alone else min(_FOLDS, joblib.cpu_count())
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator", idle_worker_timeout=5)
     tasks = (joblib.delayed(_held_out)(lessons, settings, fold) for fold in range(_FOLDS))
