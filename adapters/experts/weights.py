@@ -1,6 +1,7 @@
 """Reads the weights of experts and routers from their files."""
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,3 +53,14 @@ def _load(path: Path, take: Callable[[dict[str, Tensor]], Any]) -> Any:
             "train again with a lower learning rate"
         )
     return outcome
+
+
+def expert_hashes(folders: Mapping[str, Path]) -> dict[str, str]:
+    """A hash of the weights of each expert."""
+    try:
+        return {
+            name: hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest()
+            for name, folder in folders.items()
+        }
+    except OSError as error:
+        raise ArtifactError(f"the experts are missing or damaged: {error}") from None

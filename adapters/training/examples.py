@@ -27,11 +27,13 @@ of RouteDK (arXiv 2508.17250), whose text was not available, and that the though
 thought itself is another: both are assumptions.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from routedk.adapters.prompts import EncodedPrompt, Tokenizer, encode_prompt, end_of_turn
+from routedk.errors import SettingError
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.prompting.item_intents import (
     clean_intent,
@@ -53,6 +55,8 @@ from routedk.programs.prompting.naming import (
     labelled_parts,
 )
 from routedk.types import Session
+
+logger = logging.getLogger(__name__)
 
 AnswerForm = Literal["bundle-intent", "item-intents", "bundles"]
 Writes = Literal["bundle-intent", "item-intents", "bundles", "thought, then bundles"]
@@ -132,6 +136,32 @@ def training_rows(
         written_by([expert], form),
         lambda session: build_prompt(session, seen.context(session)),
     )
+
+
+def within_window(
+    rows: Mapping[str, Sequence[TrainingRow]], window: int
+) -> tuple[dict[str, list[TrainingRow]], list[str]]:
+    """The rows that fit a student's context window, and the ids of the sessions of the others.
+
+    Args:
+        rows: Of each expert.
+        window: Most tokens of a prompt with its answer.
+
+    Raises:
+        SettingError: None of an expert's rows fits.
+    """
+    fitting = {name: [row for row in mine if row.tokens <= window] for name, mine in rows.items()}
+    if any(mine and not fitting[name] for name, mine in rows.items()):
+        raise SettingError(f"no training session fits the student's window of {window} tokens")
+    every = (row for mine in rows.values() for row in mine)
+    long = sorted({row.session_id for row in every if row.tokens > window})
+    if long:
+        first = ", ".join(long[:5]) + (", ..." if long[5:] else "")
+        logger.warning(
+            f"left out, longer than the student's window of {window} tokens: {len(long)} sessions "
+            f"({first})"
+        )
+    return fitting, long
 
 
 def encode_rows(

@@ -1,7 +1,5 @@
 """`TrainingRun`: the artifacts of one training: each expert, the router, and the folder of all."""
 
-import hashlib
-import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -22,6 +20,7 @@ from routedk.adapters.experts.routing_file import (
     settings_of,
     write_routing,
 )
+from routedk.adapters.experts.weights import expert_hashes
 from routedk.adapters.grouping.fit import fit_grouping
 from routedk.adapters.grouping.pair_trainer import PairSettings, multiplies_in_bf16
 from routedk.adapters.student import (
@@ -41,6 +40,7 @@ from routedk.adapters.training.examples import (
     Lesson,
     TrainingRow,
     training_rows,
+    within_window,
 )
 from routedk.adapters.training.fit import RECORD_FILE, fit
 from routedk.adapters.training.processes import is_main, join, obtain_together, place
@@ -55,8 +55,6 @@ from routedk.programs.labels import Labelled
 
 if TYPE_CHECKING:
     from routedk.adapters.train import TrainConfig
-
-logger = logging.getLogger(__name__)
 
 # A student trained to write these groups items itself.
 GENERATIVE_FORMS: tuple[str, ...] = ("item-intents", "bundles")
@@ -91,8 +89,7 @@ class TrainingRun:
         folder = find_student(self.name, wanted=wanted)
         self.tokenizer = load_tokenizer(folder)
         self.fingerprint = fingerprint(folder)
-        self.window = context_window(folder)
-        self.left_out: set[str] = set()
+        self.folder = folder
         if wanted not in (None, self.fingerprint):
             raise ArtifactError(
                 f"{config.experts}: trained on a student with fingerprint {wanted}, but "
@@ -142,7 +139,7 @@ class TrainingRun:
         Returns:
             The folder of experts.
         """
-        rows = {name: self._within_window(mine) for name, mine in rows.items()}
+        rows, long = within_window(rows, context_window(self.folder))
         grouping = self._grouping(labelled)
         stages: dict[str, Artifact] = {}
         folders: dict[str, Path] = {}
@@ -162,10 +159,11 @@ class TrainingRun:
             stage = router_stage(self.config)
             stages["router"] = self._obtain(routed_by, self.shape, folders, every, stage)
         taught = len({row.session_id for row in rows["base"]}) if "base" in stages else None
+        told = {"sessions": taught, "longer_than_window": long}
         recipe = Recipe(
             stage="experts",
             inputs={
-                "experts": _hashes(folders),
+                "experts": expert_hashes(folders),
                 "stages": {name: artifact.key for name, artifact in stages.items()},
                 "student": [self.name, self.fingerprint],
                 "grouping": grouping and content_hash(read_json(grouping / RECORD)),
@@ -180,29 +178,13 @@ class TrainingRun:
 
         def make(out: Path, work: Path) -> None:
             if is_main():
-                self._write(out, folders, stages, taught)
+                self._write(out, folders, stages, told)
                 if grouping is not None:
                     shutil.copytree(
                         grouping, out / GROUPING_FOLDER, ignore=shutil.ignore_patterns(MANIFEST)
                     )
 
         return obtain_together(self.store, recipe, make).folder
-
-    def _within_window(self, rows: Sequence[TrainingRow]) -> list[TrainingRow]:
-        """The rows that fit the student's context window; the sessions of others are named."""
-        fitting = [row for row in rows if row.tokens <= self.window]
-        long = sorted({row.session_id for row in rows if row.tokens > self.window})
-        if rows and not fitting:
-            raise SettingError(
-                f"no training session fits the student's window of {self.window} tokens"
-            )
-        if long:
-            logger.warning(
-                "%d sessions are longer than the student's window of %d tokens and left out: %s",
-                *(len(long), self.window, ", ".join(long[:5]) + (", ..." if long[5:] else "")),
-            )
-            self.left_out |= set(long)
-        return fitting
 
     def _grouping(self, labelled: Sequence[Labelled]) -> Path | None:
         """The folder of the grouping; None where items are grouped by what the student writes."""
@@ -255,7 +237,7 @@ class TrainingRun:
             stage="router" if fusion in ROUTERS else "expert",
             inputs={
                 "student": self.fingerprint,
-                "experts": _hashes(start),
+                "experts": expert_hashes(start),
                 "rows": content_hash(hashed),
             },
             settings={
@@ -285,9 +267,9 @@ class TrainingRun:
         out: Path,
         folders: Mapping[str, Path],
         stages: Mapping[str, Artifact],
-        taught: int | None,
+        told: Mapping[str, Any],
     ) -> None:
-        """Write the folder of experts from its parts, and how many sessions taught the first."""
+        """Write the folder of experts from its parts, and what is told of its training."""
         for name, folder in folders.items():
             shutil.copytree(folder, out / f"expert_{name}")
         records: dict[str, Any] = {
@@ -306,24 +288,12 @@ class TrainingRun:
         plot_losses(curve, out / "loss.png")
         config = asdict(self.config)
         training = {
-            "sessions": taught,
+            **told,
             "tokens": {name: mine["curve"][-1]["tokens"] for name, mine in records.items()},
             "seconds": round(sum(artifact.seconds for artifact in stages.values()), 1),
             "settings": {k: str(v) if isinstance(v, Path) else v for k, v in config.items()},
             "answer_form": self.form,
             "utilization": self.config.utilization,
-            "longer_than_window": sorted(self.left_out),
         }
         student = {"name": self.name, "fingerprint": self.fingerprint}
         write_routing(out, student, self.shape, self.fusion, mean_gates, training)
-
-
-def _hashes(folders: Mapping[str, Path]) -> dict[str, str]:
-    """A hash of the weights of each expert."""
-    try:
-        return {
-            name: hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest()
-            for name, folder in folders.items()
-        }
-    except OSError as error:
-        raise ArtifactError(f"the experts are missing or damaged: {error}") from None

@@ -1,7 +1,6 @@
 """`train`: what is made, what is made again, and what a killed run resumes from."""
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +11,12 @@ import torch
 from safetensors.torch import load_file
 
 from routedk.adapters.experts.routed import RoutedStudent
-from routedk.adapters.experts.routing_file import ROUTER_FILE, read_routing
-from routedk.adapters.student import Student, load_tokenizer
-from routedk.adapters.train import TrainConfig, choose_lessons, train
-from routedk.adapters.training.examples import Lesson, training_rows
+from routedk.adapters.experts.routing_file import ROUTER_FILE
+from routedk.adapters.student import Student
+from routedk.adapters.train import TrainConfig, train
 from routedk.adapters.training.trainer import RoutedTrainer
 from routedk.artifacts import ArtifactStore
 from routedk.errors import ArtifactError, DataError, SettingError
-from routedk.files import write_json
-from routedk.programs.knowledge.compiled import NO_KNOWLEDGE
 from routedk.types import KnowledgeBase, Session
 from tests.adapters.conftest import SMALL
 
@@ -56,10 +52,6 @@ def finished(
 ) -> Path:
     """A whole run without any interruption."""
     return train(sessions, knowledge, config, store=store)
-
-
-def lessons(sessions: list[Session]) -> list[Lesson]:
-    return choose_lessons(sessions, KnowledgeBase(), "item-intents")
 
 
 def document(folder: Path) -> Any:
@@ -102,30 +94,6 @@ def test_what_is_written(finished: Path, store: ArtifactStore, student_folder: P
     assert training["tokens"] == {record["stage"]: record["tokens"] for record in records}
     assert made(store)["expert"] >= 3
     assert not list((store.root / "work").iterdir())
-
-
-def test_a_session_longer_than_the_window_is_named_and_left_out(
-    config: TrainConfig, sessions: list[Session], student_folder: Path, tmp_path: Path
-) -> None:
-    student = Path(shutil.copytree(student_folder, tmp_path / "student"))
-    document = json.loads((student / "config.json").read_text())
-    tokenizer = load_tokenizer(student)
-    lengths = {
-        row.session_id: row.tokens
-        for row in training_rows(tokenizer, lessons(sessions), NO_KNOWLEDGE, "base", "item-intents")
-    }
-    longest = max(lengths, key=lengths.__getitem__)
-    document["max_position_embeddings"] = lengths[longest] - 1
-    write_json(student / "config.json", document)
-    alone = replace(config, student=str(student), expert_names=("base",), epochs=1)
-    folder = train(sessions, KnowledgeBase(), alone, store=tmp_path / "store")
-    training = read_routing(folder)["training"]
-    assert training["sessions"] == len(sessions) - 1
-    assert training["longer_than_window"] == [longest]
-    document["max_position_embeddings"] = min(lengths.values()) - 1
-    write_json(student / "config.json", document)
-    with pytest.raises(SettingError, match="no training session fits the student's window of"):
-        train(sessions, KnowledgeBase(), alone, store=tmp_path / "store")
 
 
 def test_training_lowers_the_loss(finished: Path) -> None:
