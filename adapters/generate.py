@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from routedk.adapters.student import Dtype
 from routedk.artifacts import ArtifactStore, Recipe, content_hash
 from routedk.checks import check_choices, check_least
-from routedk.data.records import session_to_record
+from routedk.data.records import UnreadSession, session_to_record
 from routedk.errors import SettingError
 from routedk.eval import session_confidence
 from routedk.files import JsonlLog, read_jsonl, write_jsonl_records
@@ -141,7 +141,7 @@ def generate(
 
 
 def stream_answers(
-    sessions: Iterable[Session],
+    sessions: Iterable[Session | UnreadSession],
     config: GenerateConfig | None = None,
     *,
     program: "BundleGenerator | None" = None,
@@ -150,7 +150,8 @@ def stream_answers(
 ) -> Iterator[Answer]:
     """Generate answers one chunk at a time, for a stream of sessions; see `generate`.
 
-    Settings are checked, and the model is loaded, when this is called.
+    Settings are checked, and the model is loaded, when this is called. A session that could not be
+    read, as `routedk.data.scan_sessions` gives it, is answered by its error.
     """
     from pydantic import TypeAdapter
 
@@ -182,10 +183,17 @@ def stream_answers(
     def answers() -> Iterator[Answer]:
         knowledge = asked.knowledge
         while chunk := list(islice(left, CHUNK)):
-            asked.knowledge = knowledge.without(session.id for session in chunk)
-            artifact = store.obtain(_recipe(chunk, asked, config), _maker(chunk, asked, config))
-            for _, record in read_jsonl(artifact.folder / _ANSWERS):
-                yield config.shown(read(record))
+            found = [one for one in chunk if isinstance(one, Session)]
+            asked.knowledge = knowledge.without(session.id for session in found)
+            artifact = found and store.obtain(
+                _recipe(found, asked, config), _maker(found, asked, config)
+            )
+            records = read_jsonl(artifact.folder / _ANSWERS) if artifact else iter(())
+            for one in chunk:
+                if isinstance(one, UnreadSession):
+                    yield Answer(one.id, error=str(one.error))
+                else:
+                    yield config.shown(read(next(records)[1]))
 
     return answers()
 

@@ -1,7 +1,6 @@
 """``routedk generate``: sessions in, bundles out, one line per session."""
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -11,10 +10,10 @@ import routedk
 from routedk.adapters.generate import GenerateConfig
 from routedk.cli.config_options import with_config_options
 from routedk.cli.output import progress, refuse_foreign
-from routedk.cli.sessions import DataPath, Split, load_split, sessions_on_stdin
+from routedk.cli.sessions import DataPath, Split, sessions_to_answer
 from routedk.data import DataOptions
 from routedk.errors import SettingError
-from routedk.types import Answer, Session
+from routedk.types import Answer
 
 
 @with_config_options
@@ -43,9 +42,7 @@ def generate(
         refuse_foreign(output, lambda first: {"session_id", "bundles"} <= first.keys() <= known)
     if data == "-" and split != "all":
         raise SettingError(f"--data - --split {split}: all of standard input is answered")
-    sessions: Iterable[Session] = (
-        sessions_on_stdin(options) if data == "-" else load_split(data, options, split)
-    )
+    sessions = sessions_to_answer(data, options, split)
     total = len(sessions) if isinstance(sessions, list) else None
     answers = routedk.stream_answers(sessions, config)
     unread: list[str] = []

@@ -1,8 +1,7 @@
 """The sessions and the knowledge that a command works on."""
 
-import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
@@ -11,14 +10,13 @@ import typer
 
 from routedk.cli.output import is_main_process
 from routedk.data import DataOptions, Part, SplitName, load_sessions, select_split, split_sessions
-from routedk.data.load import apply_options, read_extra_titles
-from routedk.data.policies import fill_titles, has_title
-from routedk.data.records import sessions_from_records
+from routedk.data.load import scan_sessions
+from routedk.data.policies import has_title
+from routedk.data.records import UnreadSession
 from routedk.errors import DataError, SettingError
-from routedk.files import parse_jsonl
 from routedk.types import KnowledgeBase, Session
 
-_SOURCE = "A .jsonl or .parquet file, a BundleRec folder, or demo for the embedded set."
+_SOURCE = "A .jsonl or .parquet file or a folder of these, a BundleRec folder, or demo."
 _KNOWLEDGE = "A knowledge.jsonl of distill; NAME= where it is of another domain. Repeatable."
 _PANEL = "Sessions"
 
@@ -53,13 +51,20 @@ def load_split(data: str, options: DataOptions, split: SplitName) -> list[Sessio
     return sessions
 
 
-def sessions_on_stdin(options: DataOptions) -> Iterator[Session]:
-    """Sessions as JSONL from standard input, each as soon as its line is there."""
-    lines = parse_jsonl(sys.stdin.buffer, path="<stdin>")
-    titles = read_extra_titles(options.extra_titles) if options.extra_titles else {}
-    policies = replace(options, extra_titles=None, split_file=None)
-    for session in sessions_from_records(lines, path="<stdin>"):
-        yield from apply_options(fill_titles([session], titles), policies)
+def sessions_to_answer(
+    data: str, options: DataOptions, split: SplitName
+) -> Iterable[Session | UnreadSession]:
+    """The sessions of one split; of ``all``, those that cannot be read, too, in their places.
+
+    Those of standard input, ``-``, come each as soon as its line is there.
+    """
+    if split != "all":
+        return load_split(data, options, split)
+    if data == "-":
+        return scan_sessions(data, options)
+    found = list(scan_sessions(data, options))
+    warn_untitled([session for session in found if isinstance(session, Session)])
+    return found
 
 
 def data_record(data: str, options: DataOptions, split: SplitName) -> dict[str, str | int | None]:

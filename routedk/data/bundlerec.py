@@ -4,11 +4,11 @@ Source: Sun et al., "Revisiting Bundle Recommendation" (SIGIR 2022), the release
 """
 
 import csv
-import html
 import io
 from functools import partial
 from pathlib import Path
 
+from routedk.data.values import MissingValues, as_categories, as_text
 from routedk.errors import DataError
 from routedk.files import read_text
 from routedk.types import Bundle, Item, Session
@@ -17,40 +17,41 @@ _TABLES = {
     "session_item": ("session ID", "item ID"),
     "session_bundle": ("session ID", "bundle ID"),
     "bundle_item": ("bundle ID", "item ID"),
-    "bundle_intent": ("bundle ID", "intent"),
-    "item_titles": ("item ID", "titles"),
-    "item_categories": ("item ID", "categories"),
 }
-_UNIQUE = ("bundle_intent", "item_titles", "item_categories")
+SESSION_ITEM = "session_item.csv"
+"""By which a folder of BundleRec is known."""
 _TOGETHER = "the tables must belong together"
 
 Row = tuple[int, str, str]
 
 
-def read_bundlerec(folder: str | Path) -> list[Session]:
+def read_bundlerec(folder: Path, missing: MissingValues) -> list[Session]:
     """The sessions of one BundleRec domain, in the order of ``session_item.csv``.
 
     Sessions without an entry in ``session_bundle.csv`` have no bundle (``bundles == ()``). Items
     without an entry in ``item_titles.csv`` have an empty title. Of several category paths the
     first is kept.
 
+    Args:
+        folder: The folder.
+        missing: Counts the titles, intents and categories that cannot be read.
+
     Raises:
         DataError: It is not a BundleRec folder, or one of its tables is broken.
     """
-    folder = Path(folder)
-    if not (folder / "session_item.csv").is_file():
+    if not (folder / SESSION_ITEM).is_file():
         raise DataError(
-            "not a BundleRec folder: it has no session_item.csv",
+            f"not a BundleRec folder: it has no {SESSION_ITEM}",
             path=folder,
-            hint="name a folder with " + ", ".join(f"{name}.csv" for name in _TABLES),
+            hint="name a folder of .jsonl or .parquet files, or with BundleRec's six tables",
         )
     tables = {
-        name: read_columns(folder / f"{name}.csv", *columns, unique=name in _UNIQUE)
-        for name, columns in _TABLES.items()
+        name: read_columns(folder / f"{name}.csv", *columns) for name, columns in _TABLES.items()
     }
-    titles = {item_id: html.unescape(title) for _, item_id, title in tables["item_titles"]}
-    categories = _categories(tables["item_categories"], folder / "item_categories.csv")
-    path = folder / "session_item.csv"
+    titles = read_texts(folder / "item_titles.csv", "item ID", "titles", "title", missing)
+    intents = read_texts(folder / "bundle_intent.csv", "bundle ID", "intent", "intent", missing)
+    categories = _categories(folder / "item_categories.csv", missing)
+    path = folder / SESSION_ITEM
     items: dict[str, dict[str, Item]] = {}
     for line, session_id, item_id in tables["session_item"]:
         members = items.setdefault(session_id, {})
@@ -60,7 +61,7 @@ def read_bundlerec(folder: str | Path) -> list[Session]:
         members[item_id] = Item(item_id, titles.get(item_id, ""), categories.get(item_id, ()))
     if not items:
         raise DataError("holds no session", path=path, hint="expected one item a line")
-    bundles = _bundles(tables, folder, items)
+    bundles = _bundles(tables, intents, folder, items)
     return [
         Session(session_id, tuple(members.values()), tuple(bundles.get(session_id, ())))
         for session_id, members in items.items()
@@ -112,10 +113,36 @@ def read_columns(path: Path, first: str, second: str, *, unique: bool = False) -
     return rows
 
 
+def read_texts(
+    path: Path, key: str, column: str, name: str, missing: MissingValues
+) -> dict[str, str]:
+    """A column of texts by another column, which is unique.
+
+    Args:
+        path: A CSV as for `read_columns`.
+        key: Name of the other column.
+        column: Name of the column.
+        name: What its texts are, e.g. ``title``.
+        missing: Counts those that cannot be read.
+
+    Raises:
+        DataError: As `read_columns`, or a text cannot be read and ``missing`` is strict.
+    """
+    texts = {}
+    for line, found, text in read_columns(path, key, column, unique=True):
+        missing.place = f"{path}:{line}"
+        try:
+            texts[found] = as_text(text, name, missing)
+        except ValueError as error:
+            problem = f"{found!r}: {error}, found {text!r}"
+            raise DataError(problem, path=path, line=line, hint="fix it") from None
+    return texts
+
+
 def first_path(text: str) -> tuple[str, ...]:
     """The first path of BundleRec's bracketed categories, ``[[A,B, C],[D]]`` -> A / "B, C".
 
-    Paths end with ``]``, names with a comma that no blank follows. Entities are unescaped.
+    Paths end with ``]``, names with a comma that no blank follows.
 
     Raises:
         ValueError: The text is not two brackets deep.
@@ -129,25 +156,30 @@ def first_path(text: str) -> tuple[str, ...]:
             names[-1] += "," + part
         else:
             names.append(part)
-    return tuple(name for name in (html.unescape(name).strip() for name in names) if name)
+    return tuple(name.strip() for name in names if name.strip())
 
 
-def _categories(rows: list[Row], path: Path) -> dict[str, tuple[str, ...]]:
+def _categories(path: Path, missing: MissingValues) -> dict[str, tuple[str, ...]]:
     paths: dict[str, tuple[str, ...]] = {}
-    for line, item_id, text in rows:
+    for line, item_id, text in read_columns(path, "item ID", "categories", unique=True):
+        missing.place = f"{path}:{line}"
         try:
-            paths[item_id] = first_path(text)
+            paths[item_id] = as_categories(first_path(text), missing)
         except ValueError as error:
-            problem = f"item {item_id!r}: {error}"
-            raise DataError(problem, path=path, line=line, hint="fix the brackets") from None
+            if missing.strict:
+                problem = f"item {item_id!r}: {error}"
+                raise DataError(problem, path=path, line=line, hint="fix it") from None
+            missing.add("category", text)
     return paths
 
 
 def _bundles(
-    tables: dict[str, list[Row]], folder: Path, items: dict[str, dict[str, Item]]
+    tables: dict[str, list[Row]],
+    intents: dict[str, str],
+    folder: Path,
+    items: dict[str, dict[str, Item]],
 ) -> dict[str, list[Bundle]]:
     """Bundles by session; every error names the line that asks for what is not there."""
-    intents = {bundle_id: html.unescape(text) for _, bundle_id, text in tables["bundle_intent"]}
     members: dict[str, list[Row]] = {}
     for row in tables["bundle_item"]:
         members.setdefault(row[1], []).append(row)
