@@ -45,7 +45,8 @@ def _load(path: Path, take: Callable[[dict[str, Tensor]], Any]) -> Any:
     except DataError as error:
         raise ArtifactError(str(error)) from error
     except RuntimeError as error:  # of other shapes
-        raise ArtifactError(f"{path}: missing or damaged: {error}") from error
+        reason = str(error).partition("\n")[2] or error
+        raise ArtifactError(f"{path}: missing or damaged: {reason}") from error
     if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
         raise ArtifactError(
             f"{path.parent}: {path.name} has weights that are not finite, since training diverged: "

@@ -85,8 +85,12 @@ class SearchSpace(BaseModel):
     def _lists(cls, values: dict[str, Any]) -> dict[str, Any]:
         """A single value is a list of one; a value given twice counts once."""
         single = {n: (v,) for n, v in values.items() if isinstance(v, str | int | float)}
-        lists = {n: tuple(dict.fromkeys(v)) for n, v in values.items() if isinstance(v, list)}
-        return {**values, **single, **lists}
+        lists = {n: v for n, v in values.items() if isinstance(v, list)}
+        # Compared one by one: what is no value of a dimension may have no hash.
+        once = {
+            n: tuple(one for k, one in enumerate(v) if one not in v[:k]) for n, v in lists.items()
+        }
+        return {**values, **single, **once}
 
     @model_validator(mode="after")
     def _possible(self) -> "SearchSpace":

@@ -119,10 +119,37 @@ def test_broken_stdin(
     run: Run, monkeypatch: pytest.MonkeyPatch, content: bytes, message: str
 ) -> None:
     stdin_of(monkeypatch, content)
-    code, out, err = run("generate", "--data", "-", "--lm", "x")
+    code, out, err = run("generate", "--data", "-", "--lm", "x", "--strict")
     assert (code, out) == (2, "")
     assert message in err
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("source", ["-", "file"])
+@pytest.mark.usefixtures("asked")
+def test_sessions_that_cannot_be_read_are_told_in_their_places(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: str
+) -> None:
+    good = [json.dumps(record).encode() for record in records(2)]
+    content = b"\n".join([good[0], b'{"session_id": "bad"}', b"\xff", good[1], b"{"])
+    if source == "-":
+        stdin_of(monkeypatch, content)
+        place = "<stdin>"
+    else:
+        source = place = str(tmp_path / "f.jsonl")
+        Path(source).write_bytes(content)
+    code, out, err = run("generate", "--data", source, "--lm", "x")
+    first, bad, third, last, broken = lines(out)
+    assert code == 0
+    assert [first, last] == expected(2)
+    assert bad["error"].startswith(f"{place}:2: session 'bad': items: Field required")
+    assert third["error"].startswith(f"{place}:3: byte 0xff is not UTF-8")
+    assert broken["error"].startswith(f"{place}:5: invalid JSON")
+    assert [one["session_id"] for one in (bad, third, broken)] == ["bad", "line 3", "line 5"]
+    assert [one["bundles"] for one in (bad, third, broken)] == [[], [], []]
+    assert "Sessions without an answer: 3, first bad: " in err
+    code, _, err = run("generate", "--data", source, "--lm", "x", "--strict")
+    assert code == 2
 
 
 @pytest.mark.usefixtures("asked")
