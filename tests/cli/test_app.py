@@ -154,14 +154,21 @@ def test_values_that_count_as_missing_are_said(run: Run, tmp_path: Path) -> None
     assert "items.1.price: not a price, found 'ask us' (fix or remove this session)" in err
 
 
-def test_an_error_is_one_short_line(run: Run, tmp_path: Path) -> None:
-    path = tmp_path / "space.toml"
-    path.write_text(f"r = {'[' * 500}")
-    for text in (f"r = {'[' * 500}", f"r = {'9' * 5000}", f"r = '{'x' * 5000}'"):
-        path.write_text(text)
-        code, _, err = run(
-            "search", "--data", "demo", "--output", tmp_path / "out", "--space", path
-        )
-        assert code == 2
-        (line,) = err.splitlines()
-        assert len(line) <= len("error: ") + 300
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 9999,
+        '{"train": [' + "9" * 5000 + "]}",
+        '{"' + "x" * 5000 + '": []}',
+        r'["\ud800"]',
+        "\x00",
+    ],
+)
+def test_an_error_is_one_short_line(run: Run, tmp_path: Path, text: str) -> None:
+    path = tmp_path / "split.json"
+    path.write_text(text)
+    code, _, err = run("data", "describe", "demo", "--split-file", path)
+    assert code == 2
+    (line,) = err.splitlines()
+    assert line.startswith(f"error: {path}: ") or line.startswith(f"error: {path}:1: ")
+    assert len(line) <= len("error: ") + 300
