@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import AliasPath, BaseModel, Field, TypeAdapter
 
 from routedk.data.records import session_from_record
 from routedk.data.validation import Id, Text, checked
@@ -39,22 +39,10 @@ class _Answer(BaseModel):
     item_intents: dict[Id, Text] = {}
 
 
-class _Message(BaseModel):
-    content: str
-
-
-class _Choice(BaseModel):
-    message: _Message
-
-
-class _Usage(BaseModel):
-    total_tokens: int = Field(default=0, ge=0)
-
-
 class _Body(BaseModel):
     model: str = ""
-    choices: list[_Choice] = Field(min_length=1)
-    usage: _Usage = _Usage()
+    content: str = Field(validation_alias=AliasPath("choices", 0, "message", "content"))
+    tokens: int = Field(0, ge=0, validation_alias=AliasPath("usage", "total_tokens"))
 
 
 _RULE, _ANSWER, _BODY = TypeAdapter(_Rule), TypeAdapter(_Answer), TypeAdapter(_Body)
@@ -203,14 +191,14 @@ class RecordedAnswers:
             raise DataError(f"the request for session {name!r} failed: {': '.join(reasons)}")
         read = checked(_BODY, body, path=path, about="response.body")
         try:
-            stated = read_statement(read.choices[0].message.content, session)
+            stated = read_statement(read.content, session)
         except AnswerError as failure:
             raise DataError(f"session {name!r}: {failure}") from None
         answer = TeacherAnswer(
             session_id=name,
             bundles=stated.bundles,
             item_intents=stated.item_intents,
-            provenance=self._source(read.model, [name], path, read.usage.total_tokens),
+            provenance=self._source(read.model, [name], path, read.tokens),
         )
         return answer, stated.dropped
 

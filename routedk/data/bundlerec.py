@@ -5,9 +5,12 @@ Source: Sun et al., "Revisiting Bundle Recommendation" (SIGIR 2022), the release
 
 import csv
 import io
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
+from routedk.data.validation import shown
 from routedk.data.values import MissingValues, as_categories, as_text
 from routedk.errors import DataError
 from routedk.files import read_text
@@ -23,6 +26,7 @@ SESSION_ITEM = "session_item.csv"
 _TOGETHER = "the tables must belong together"
 
 Row = tuple[int, str, str]
+Value = TypeVar("Value")
 
 
 def read_bundlerec(folder: Path, missing: MissingValues) -> list[Session]:
@@ -48,19 +52,22 @@ def read_bundlerec(folder: Path, missing: MissingValues) -> list[Session]:
     tables = {
         name: read_columns(folder / f"{name}.csv", *columns) for name, columns in _TABLES.items()
     }
-    titles = read_texts(folder / "item_titles.csv", "item ID", "titles", "title", missing)
-    intents = read_texts(folder / "bundle_intent.csv", "bundle ID", "intent", "intent", missing)
-    categories = _categories(folder / "item_categories.csv", missing)
-    path = folder / SESSION_ITEM
+    title, intent = (partial(as_text, name=n, missing=missing) for n in ("title", "intent"))
+    path = partial(_categories, missing=missing)
+    titles = read_values(folder / "item_titles.csv", "item ID", "titles", title, missing)
+    intents = read_values(folder / "bundle_intent.csv", "bundle ID", "intent", intent, missing)
+    file = folder / "item_categories.csv"
+    categories = read_values(file, "item ID", "categories", path, missing)
+    file = folder / SESSION_ITEM
     items: dict[str, dict[str, Item]] = {}
     for line, session_id, item_id in tables["session_item"]:
         members = items.setdefault(session_id, {})
         if item_id in members:
             problem = f"session {session_id!r} has item {item_id!r} twice"
-            raise DataError(problem, path=path, line=line, hint="remove one of the lines")
+            raise DataError(problem, path=file, line=line, hint="remove one of the lines")
         members[item_id] = Item(item_id, titles.get(item_id, ""), categories.get(item_id, ()))
     if not items:
-        raise DataError("holds no session", path=path, hint="expected one item a line")
+        raise DataError("holds no session", path=file, hint="expected one item a line")
     bundles = _bundles(tables, intents, folder, items)
     return [
         Session(session_id, tuple(members.values()), tuple(bundles.get(session_id, ())))
@@ -113,30 +120,30 @@ def read_columns(path: Path, first: str, second: str, *, unique: bool = False) -
     return rows
 
 
-def read_texts(
-    path: Path, key: str, column: str, name: str, missing: MissingValues
-) -> dict[str, str]:
-    """A column of texts by another column, which is unique.
+def read_values(
+    path: Path, key: str, column: str, read: Callable[[str], Value], missing: MissingValues
+) -> dict[str, Value]:
+    """A column of values by another column, which is unique.
 
     Args:
         path: A CSV as for `read_columns`.
         key: Name of the other column.
         column: Name of the column.
-        name: What its texts are, e.g. ``title``.
-        missing: Counts those that cannot be read.
+        read: Makes a value of a field.
+        missing: Counts the fields that cannot be read.
 
     Raises:
-        DataError: As `read_columns`, or a text cannot be read and ``missing`` is strict.
+        DataError: As `read_columns`, or a field cannot be read and ``missing`` is strict.
     """
-    texts = {}
+    values = {}
     for line, found, text in read_columns(path, key, column, unique=True):
         missing.place = f"{path}:{line}"
         try:
-            texts[found] = as_text(text, name, missing)
+            values[found] = read(text)
         except ValueError as error:
-            problem = f"{found!r}: {error}, found {text!r}"
+            problem = f"{found!r}: {error}, found {shown(text)}"
             raise DataError(problem, path=path, line=line, hint="fix it") from None
-    return texts
+    return values
 
 
 def first_path(text: str) -> tuple[str, ...]:
@@ -159,18 +166,12 @@ def first_path(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in names if name.strip())
 
 
-def _categories(path: Path, missing: MissingValues) -> dict[str, tuple[str, ...]]:
-    paths: dict[str, tuple[str, ...]] = {}
-    for line, item_id, text in read_columns(path, "item ID", "categories", unique=True):
-        missing.place = f"{path}:{line}"
-        try:
-            paths[item_id] = as_categories(first_path(text), missing)
-        except ValueError as error:
-            if missing.strict:
-                problem = f"item {item_id!r}: {error}"
-                raise DataError(problem, path=path, line=line, hint="fix it") from None
-            missing.add("category", text)
-    return paths
+def _categories(text: str, missing: MissingValues) -> tuple[str, ...]:
+    try:
+        return as_categories(first_path(text), missing)
+    except ValueError:
+        missing.add("category", text)
+        return ()
 
 
 def _bundles(

@@ -3,16 +3,17 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from routedk.checks import check_choices, check_least
-from routedk.data.bundlerec import SESSION_ITEM, read_bundlerec, read_texts
+from routedk.data.bundlerec import SESSION_ITEM, read_bundlerec, read_values
 from routedk.data.native import read_parquet
 from routedk.data.policies import drop_untitled, fill_titles, minimal_bundles
 from routedk.data.records import UnreadSession, readable, sessions_from_records
 from routedk.data.split_file import check_split_ids, read_split_file
-from routedk.data.values import MissingValues
+from routedk.data.values import MissingValues, as_text
 from routedk.errors import DataError
 from routedk.files import lines_of, open_file
 from routedk.parsing import scan_jsonl
@@ -187,7 +188,8 @@ def read_extra_titles(path: str | Path, missing: MissingValues) -> dict[str, str
     Raises:
         DataError: The file is broken or an item comes twice.
     """
-    return read_texts(Path(path), "item ID", "titles", "title", missing)
+    title = partial(as_text, name="title", missing=missing)
+    return read_values(Path(path), "item ID", "titles", title, missing)
 
 
 def _read(source: str | Path, missing: MissingValues) -> Iterator[Session | UnreadSession]:
