@@ -11,7 +11,8 @@ from pydantic import BaseModel, TypeAdapter
 from routedk.artifacts import content_hash
 from routedk.data.records import session_to_record
 from routedk.data.validation import checked
-from routedk.files import JsonlLog, parse_jsonl, read_bytes
+from routedk.files import JsonlLog, lines_of, open_file
+from routedk.parsing import parse_jsonl
 from routedk.types import Answer, Session
 
 _LOGS = "answers-*.jsonl"
@@ -41,10 +42,11 @@ class KeptAnswers:
         self._answers: dict[str, Answer] = {}
         for path in sorted(folder.glob(_LOGS)):
             # A last line without an end is one that another process is writing, or died writing.
-            whole = read_bytes(path).split(b"\n")[:-1]
-            for number, record in parse_jsonl(whole, path=path):
-                line = checked(_LINE, record, path=path, line=number, hint=_HINT)
-                self._answers[line.key] = line.answer
+            with open_file(path) as file:
+                whole = filter(lambda line: line.endswith(b"\n"), lines_of(file))
+                for number, record in parse_jsonl(whole, path=path):
+                    line = checked(_LINE, record, path=path, line=number, hint=_HINT)
+                    self._answers[line.key] = line.answer
 
     def get(self, session: Session) -> Answer | None:
         """The answer to a session; None where it was not answered yet."""

@@ -16,7 +16,7 @@ from routedk.programs.prompting.item_intents import render_item_intents
 from routedk.programs.prompting.layout import THOUGHT_PREFIX, assistant_content, render_answer
 from routedk.types import Bundle, Item, Session
 
-_PIECES = [
+PIECES = [
     *(str(number) for number in range(13)),
     *("|", " | ", "\n", ",", " ", "-", "- ", "[", "]", "(", ")", "{", "}", '"', ":", ".", ";"),
     *("Bundle 1:", "Bundles:", "none", "No bundles found.", "and", "items", "#", "*", "**"),
@@ -34,7 +34,7 @@ def random_session(rng: random.Random) -> Session:
     if len(items) >= 2:
         for _ in range(rng.randint(0, 3)):
             chosen = rng.sample(items, rng.randint(2, len(items)))
-            bundles.append(Bundle(tuple(item.id for item in chosen), rng.choice(_PIECES)))
+            bundles.append(Bundle(tuple(item.id for item in chosen), rng.choice(PIECES)))
     return Session("s", items, tuple(bundles))
 
 
@@ -42,7 +42,7 @@ def right_answer(rng: random.Random, session: Session) -> str:
     """Lines after a thought, or a thought alone that names the intent of each item."""
     if rng.random() < 0.5:
         return assistant_content(render_answer(session, session.bundles or ()), "because")
-    names = rng.choices([*_PIECES, "tea", "picnic"], k=3)
+    names = rng.choices([*PIECES, "tea", "picnic"], k=3)
     intents = [rng.choices(names, k=rng.randint(0, 2)) for _ in session.items]
     return f"{THOUGHT_PREFIX} {render_item_intents(intents)}"
 
@@ -51,13 +51,13 @@ def random_answer(rng: random.Random, session: Session) -> str:
     """Pieces in any order, or a right answer with some characters changed."""
     if rng.random() < 0.5:
         start = rng.choice(["", "", f"{THOUGHT_PREFIX} "])
-        return start + "".join(rng.choices(_PIECES, k=rng.randint(0, 40)))
+        return start + "".join(rng.choices(PIECES, k=rng.randint(0, 40)))
     text = list(right_answer(rng, session))
     for _ in range(rng.randint(0, 6)):
         place = rng.randrange(len(text) + 1)
         change = rng.random()
         if change < 0.4:
-            text.insert(place, rng.choice(_PIECES))
+            text.insert(place, rng.choice(PIECES))
         elif change < 0.7:
             del text[place : place + rng.randint(1, 3)]
         else:

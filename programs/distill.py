@@ -11,7 +11,7 @@ from routedk.artifacts import Artifact, ArtifactStore, Recipe, content_hash
 from routedk.data.knowledge_file import read_knowledge, write_knowledge
 from routedk.data.records import session_to_record
 from routedk.errors import SettingError
-from routedk.files import read_bytes, write_json
+from routedk.files import open_file, write_json
 from routedk.programs.distill_steps import (
     make_knowledge,
     needs_scores,
@@ -181,4 +181,5 @@ def _journal_path(store: ArtifactStore, teacher: Mapping[str, str]) -> Path:
 
 def _file_hash(path: Path) -> list[str]:
     """A file's name, which the report tells, and its content."""
-    return [str(path), hashlib.sha256(read_bytes(path)).hexdigest()]
+    with open_file(path) as file:
+        return [str(path), hashlib.file_digest(file, "sha256").hexdigest()]

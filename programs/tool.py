@@ -90,10 +90,8 @@ def _session(items: Any) -> Session:
                 f"items {places[known]} and {place} have the same id {known!r}: give every item an "
                 "id of its own, or none"
             )
-        paths = given.get("categories") or []
-        # Nothing that groups or names items looks at their prices.
-        listed = [paths] if isinstance(paths, str) else paths
-        records.append({"id": known, "title": title, "categories": listed})
+        more = {name: given[name] for name in ("categories", "price") if given.get(name)}
+        records.append({"id": known, "title": title, **more})
     return session_from_record({"session_id": "items", "items": records})
 
 

@@ -2,9 +2,26 @@
 
 from pathlib import Path
 
+LONGEST = 300
+"""Characters of an error's message."""
+
+
+def one_line(text: str, longest: int = LONGEST) -> str:
+    """Text from anywhere on one printable line; the middle of a long one is left out."""
+    head, tail = text[: 4 * longest], text[-longest:] if len(text) > 4 * longest else ""
+    line = " ".join((head + tail).split())
+    line = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
+    if len(line) <= longest:
+        return line
+    end = longest // 3
+    return f"{line[: longest - end - 5]} ... {line[-end:]}"
+
 
 class RouteDKError(Exception):
-    """Base of every error that RouteDK raises on purpose."""
+    """Base of every error that RouteDK raises on purpose; its message is one line."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class DataError(RouteDKError, ValueError):
@@ -26,7 +43,10 @@ class DataError(RouteDKError, ValueError):
         hint: str | None = None,
     ) -> None:
         place = "" if path is None else f"{path}: " if line is None else f"{path}:{line}: "
-        super().__init__(f"{place}{problem}" + (f" ({hint})" if hint else ""))
+        remedy = f" ({hint})" if hint else ""
+        # What a file holds is quoted in part, so that there is room for the rest.
+        room = max(LONGEST // 3, LONGEST - len(place) - len(remedy))
+        super().__init__(f"{place}{one_line(problem, room)}{remedy}")
         self.problem = problem
 
 

@@ -5,11 +5,13 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import IO, Any, NoReturn, Self
+from typing import IO, Any, Literal, Self
 
 from routedk.errors import DataError
+from routedk.parsing import MAX_BYTES, decode, parse_json, parse_jsonl, parse_toml
 
 
 @contextmanager
@@ -57,36 +59,53 @@ def atomic_write(
         raise
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """The bytes of a file.
+@contextmanager
+def open_file(path: str | Path) -> Iterator[IO[bytes]]:
+    """Open a file to read its bytes.
 
     Raises:
         DataError: It is missing, a folder, or not readable.
     """
     try:
-        return Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            yield file
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
         problem = "no such file" if missing else f"cannot read: {error.strerror or error}"
         raise DataError(problem, path=path, hint="check the path") from error
 
 
+def lines_of(file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of an open file, each as soon as it is there; none is read beyond `MAX_BYTES`."""
+    return iter(partial(file.readline, MAX_BYTES + 1), b"")
+
+
 def read_text(path: str | Path) -> str:
     """The text of a UTF-8 file, without a byte order mark, line ends as they are.
 
     Raises:
-        DataError: It cannot be read, or is not UTF-8 (with the line).
+        DataError: It cannot be read, is too large, or is not UTF-8 (with the line).
     """
-    return _decoded(read_bytes(path), path)
+    with open_file(path) as file:
+        return decode(file.read(MAX_BYTES + 1), path=path)
 
 
 def read_json(path: str | Path) -> object:
     """The value of a JSON file.
 
     Raises:
-        DataError: It cannot be read or is not JSON; NaN and Infinity are not.
+        DataError: As `read_text` and `parse_json`.
     """
     return parse_json(read_text(path), path=path)
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The table of a TOML file.
+
+    Raises:
+        DataError: As `read_text` and `parse_toml`.
+    """
+    return parse_toml(read_text(path), path=path)
 
 
 def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -95,59 +114,29 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Empty lines are skipped.
 
     Raises:
-        DataError: The file cannot be read, or a line is not UTF-8 or not a JSON object.
+        DataError: The file cannot be read, or as `parse_jsonl`.
     """
-    return parse_jsonl(read_bytes(path).split(b"\n"), path=path)
+    with open_file(path) as file:
+        yield from parse_jsonl(lines_of(file), path=path)
 
 
-def parse_jsonl(
-    lines: Iterable[bytes], *, path: str | Path
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of JSONL lines from anywhere, e.g. ``sys.stdin.buffer``, one at a time.
+def read_tensors(path: str | Path, framework: Literal["numpy", "pt"]) -> dict[str, Any]:
+    """The tensors of a safetensors file by name.
 
     Args:
-        lines: Lines with or without their line ends.
-        path: Name of the source in error messages, e.g. ``<stdin>``.
+        path: The file.
+        framework: Whether they are NumPy's or PyTorch's.
 
     Raises:
-        DataError: A line is not UTF-8 or not a JSON object.
+        DataError: It is missing or damaged.
     """
-    for number, raw in enumerate(lines, start=1):
-        text = _decoded(raw, path, number).strip()
-        if not text:
-            continue
-        record = parse_json(text, path=path, line=number)
-        if not isinstance(record, dict):
-            raise DataError(
-                f"expected a JSON object, found {type(record).__name__}",
-                path=path,
-                line=number,
-                hint="JSONL holds one object {...} a line",
-            )
-        yield number, record
+    from safetensors import SafetensorError, safe_open
 
-
-def parse_json(text: str, *, path: str | Path, line: int | None = None) -> object:
-    """The value of a JSON text.
-
-    Args:
-        text: The JSON.
-        path: Name of the source in error messages.
-        line: Line the text stands on; None for a whole file.
-
-    Raises:
-        DataError: It is not JSON; NaN and Infinity are not.
-    """
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except json.JSONDecodeError as error:
-        problem = f"{error.msg} at column {error.colno}"
-        line = error.lineno if line is None else line
-    except RecursionError:
-        problem = "nested too deeply"
-    except ValueError as error:
-        problem = str(error)
-    raise DataError(f"invalid JSON: {problem}", path=path, line=line, hint="fix or remove it")
+        with safe_open(path, framework) as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
+        raise DataError(f"missing or damaged: {error}", path=path) from error
 
 
 def write_jsonl_records(path: str | Path, records: Iterable[Mapping[str, Any]]) -> None:
@@ -193,7 +182,8 @@ class JsonlLog:
             raise self._unwritable(error) from error
         self._end = content.rfind(b"\n") + 1
         try:
-            self.records = list(parse_jsonl(content[: self._end].split(b"\n"), path=path))
+            lines = content[: self._end].split(b"\n")
+            self.records = list(parse_jsonl(lines, path=path, lenient=True))
         except DataError:
             self._file.close()
             raise
@@ -236,20 +226,3 @@ class JsonlLog:
             path=self.path,
             hint="earlier lines are kept; fix the cause and run the same command again",
         )
-
-
-def _decoded(raw: bytes, path: str | Path, line: int = 1) -> str:
-    """Bytes that begin on some line of a file, as text."""
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"byte 0x{raw[error.start]:02x} is not UTF-8",
-            path=path,
-            line=line + raw.count(b"\n", 0, error.start),
-            hint="save the file as UTF-8",
-        ) from None
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number; use null where a value is unknown")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from math import inf
 from typing import Annotated, Any, Literal, TypeAlias
 
 from annotated_types import Ge, Interval, MinLen
@@ -180,7 +181,7 @@ class Provenance:
     sessions: tuple[str, ...] = ()
     prompt_hash: str = ""
     tokens: Annotated[int, Ge(0)] = 0
-    cost: Annotated[float, Ge(0)] | None = 0.0
+    cost: Annotated[float, Interval(ge=0, lt=inf)] | None = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +199,7 @@ class Pattern:
     categories: Annotated[tuple[str, ...], MinLen(2)]
     support: Share
     confidence: Share
-    lift: Annotated[float, Ge(0)]
+    lift: Annotated[float, Interval(ge=0, lt=inf)]
     provenance: Provenance
 
 

@@ -1,9 +1,19 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from routedk import DataError
-from routedk.files import JsonlLog, atomic_write, parse_jsonl, read_json, read_jsonl, write_json
+from routedk.files import (
+    JsonlLog,
+    atomic_write,
+    read_json,
+    read_jsonl,
+    read_tensors,
+    read_toml,
+    write_json,
+)
+from routedk.parsing import parse_jsonl
 
 
 def test_atomic_write_makes_folders_and_leaves_no_temporary(tmp_path: Path) -> None:
@@ -49,6 +59,10 @@ def test_atomic_write_says_why_it_cannot(tmp_path: Path) -> None:
         (b"[1]\n", r"f\.jsonl:1: expected a JSON object, found list"),
         (b"[" * 100_000, r"f\.jsonl:1: invalid JSON: nested too deeply"),
         (b'{"a": ' + b"9" * 5000 + b"}", r"f\.jsonl:1: invalid JSON: .*4300"),
+        (b'{"a": ' + b"9" * 50 + b"}", r"f\.jsonl:1: invalid JSON: a number of more than 128 bits"),
+        (b'{"a": 1e400}', r"f\.jsonl:1: invalid JSON: inf is not a number that a file may hold"),
+        (b'{"a": ' + b"[" * 70 + b"]" * 70 + b"}", r"f\.jsonl:1: .* nested more than 64 deep"),
+        (b'{"a": [{"\\ud800": 1}]}', r"f\.jsonl:1: invalid JSON: .*surrogates not allowed"),
     ],
 )
 def test_read_jsonl_names_file_and_line(tmp_path: Path, content: bytes, message: str) -> None:
@@ -56,6 +70,65 @@ def test_read_jsonl_names_file_and_line(tmp_path: Path, content: bytes, message:
     path.write_bytes(content)
     with pytest.raises(DataError, match=message):
         list(read_jsonl(path))
+
+
+def test_what_a_file_may_hold(tmp_path: Path) -> None:
+    value = {"a": [2**64, 1e300, "\U0001f600", [[]] * 100], "b": "[" * 500}
+    write_json(tmp_path / "f.json", value)
+    assert read_json(tmp_path / "f.json") == value
+    (tmp_path / "f.json").write_text(r'"\ud83d\ude00"')
+    assert read_json(tmp_path / "f.json") == "\U0001f600"
+
+
+def test_toml_is_read_or_a_data_error(tmp_path: Path) -> None:
+    path = tmp_path / "f.toml"
+    path.write_text("a = [1, 'x']\n[b]\nc = 2020-01-01")
+    assert read_toml(path).keys() == {"a", "b"}
+    for text, problem in (
+        ("a = " + "[" * 500, "nested too deeply"),
+        ("a." * 500 + "b = 1", "nested more than 64 deep"),
+        ("a = " + "9" * 5000, "Exceeds the limit"),
+        ("a = inf", "inf is not a number"),
+        ("a", "Expected '='"),
+    ):
+        path.write_text(text)
+        with pytest.raises(DataError, match=rf"f\.toml: not TOML: {problem}.*\(fix it\)"):
+            read_toml(path)
+
+
+def test_a_line_or_document_that_is_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "f.jsonl"
+    path.write_text('{"a": 1}\n{"a": "' + "x" * 100 + '"}\n')
+    monkeypatch.setattr("routedk.files.MAX_BYTES", 50)
+    monkeypatch.setattr("routedk.parsing.MAX_BYTES", 50)
+    with pytest.raises(DataError, match=r"f\.jsonl:2: more than 0 MiB in one document or line"):
+        list(read_jsonl(path))
+    with pytest.raises(DataError, match="more than 0 MiB"):
+        read_json(path)
+
+
+def test_tensors_are_read_or_a_data_error(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    path = tmp_path / "f.safetensors"
+    save_file({"a": np.arange(3)}, path)
+    assert read_tensors(path, "numpy")["a"].tolist() == [0, 1, 2]
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:-1], whole[:20], b"\xff" * 8 + whole[8:]):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"f\.safetensors: missing or damaged: "):
+            read_tensors(path, "numpy")
+
+
+def test_an_error_is_one_short_printable_line() -> None:
+    error = DataError("a\n\x1b[31m\ud800" + "x" * 10**6, path="p" * 100, line=3, hint="do this")
+    assert len(str(error)) <= 300
+    assert str(error).isprintable()
+    assert str(error).startswith("p" * 100 + ":3: a \\x1b[31m\\ud800xxx")
+    assert str(error).endswith("xxx (do this)")
+    assert len(str(DataError("x", path="p" * 10**6))) <= 300
 
 
 def test_read_jsonl_passes_over_byte_order_mark_and_empty_lines(tmp_path: Path) -> None:

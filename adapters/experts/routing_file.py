@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from routedk.checks import check_choices, check_least
+from routedk.data.validation import checked
 from routedk.errors import ArtifactError, DataError, SettingError
 from routedk.files import read_json, write_json
 
@@ -17,6 +18,7 @@ SCHEMA = 2
 ROUTING_FILE = "routing.json"
 GROUPING_FOLDER = "grouping"
 ROUTER_FILE = "router.safetensors"
+_REMEDY = "train the experts again"
 # The name of the router's input in files from before there was a choice.
 _FORMER_INPUT = "mean input embedding of the session's tokens"
 EXPERTS = ("base", "rule", "thought")
@@ -107,21 +109,14 @@ def read_routing(folder: str | Path) -> dict[str, Any]:
         raise ArtifactError(f"{path}: no such file; is {folder} what `train` wrote?")
     try:
         document = read_json(path)
+        known = document if isinstance(document, dict) else {}
+        if (schema := known.get("schema")) != SCHEMA:
+            problem = f"schema {schema!r}, this version reads {SCHEMA}"
+            raise DataError(problem, path=path, hint=_REMEDY)
+        checked(TypeAdapter(_Routing), known, path=path, hint=_REMEDY)
     except DataError as error:
         raise ArtifactError(str(error)) from None
-    if not isinstance(document, dict):
-        document = {}
-    if (schema := document.get("schema")) != SCHEMA:
-        raise ArtifactError(
-            f"{path}: schema {schema!r}, this version reads {SCHEMA} (train the experts again)"
-        )
-    try:
-        _Routing.model_validate(document)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ArtifactError(f"{path}: {place}: {first['msg']}") from None
-    return dict(document)
+    return known
 
 
 def settings_of(document: Mapping[str, Any]) -> ExpertSettings:

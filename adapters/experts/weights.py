@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftModel, set_peft_model_state_dict
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from routedk.adapters.experts.routing_file import ROUTER_FILE
-from routedk.errors import ArtifactError
+from routedk.errors import ArtifactError, DataError
+from routedk.files import read_tensors
 
 
 def read_expert(model: PeftModel, adapter: str, folder: Path) -> None:
@@ -42,10 +41,12 @@ def read_router(router: nn.Module, folder: Path) -> None:
 def _load(path: Path, take: Callable[[dict[str, Tensor]], Any]) -> Any:
     """Hand a file's tensors to what takes them, all of them finite."""
     try:
-        tensors = load_file(path)
+        tensors = read_tensors(path, "pt")
         outcome = take(tensors)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
+    except DataError as error:
+        raise ArtifactError(str(error)) from error
+    except RuntimeError as error:  # of other shapes
+        reason = str(error).partition("\n")[2] or error
         raise ArtifactError(f"{path}: missing or damaged: {reason}") from error
     if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
         raise ArtifactError(

@@ -1,15 +1,14 @@
 """`SearchSpace`: what a study chooses from, and how a trial's settings are chosen from it."""
 
-import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Strict, TypeAdapter, model_validator
 
 from routedk.adapters.generate import Enhancement
-from routedk.errors import DataError
-from routedk.files import read_text
+from routedk.data.validation import checked
+from routedk.files import read_toml
 from routedk.optimizers.search.settings import TrialSettings
 from routedk.programs.knowledge.utilization import UTILIZATIONS, Utilization, UtilizationName
 from routedk.programs.teachers.config import Strategy
@@ -86,8 +85,12 @@ class SearchSpace(BaseModel):
     def _lists(cls, values: dict[str, Any]) -> dict[str, Any]:
         """A single value is a list of one; a value given twice counts once."""
         single = {n: (v,) for n, v in values.items() if isinstance(v, str | int | float)}
-        lists = {n: tuple(dict.fromkeys(v)) for n, v in values.items() if isinstance(v, list)}
-        return {**values, **single, **lists}
+        lists = {n: v for n, v in values.items() if isinstance(v, list)}
+        # Compared one by one: what is no value of a dimension may have no hash.
+        once = {
+            n: tuple(one for k, one in enumerate(v) if one not in v[:k]) for n, v in lists.items()
+        }
+        return {**values, **single, **once}
 
     @model_validator(mode="after")
     def _possible(self) -> "SearchSpace":
@@ -185,16 +188,8 @@ def read_space(path: str | Path) -> SearchSpace:
         DataError: The file cannot be read, is not TOML, or has a key or a value that is not
             allowed; the message names file and key, quotes the value and says what is allowed.
     """
-    try:
-        return SearchSpace(**tomllib.loads(read_text(path)))
-    except tomllib.TOMLDecodeError as error:
-        raise DataError(f"not TOML: {error}", path=path, hint="fix it") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "space"
-        problem = f"{place}: {first['msg']}, found {first['input']!r}"
-        hint = f"dimensions are {', '.join(SearchSpace.model_fields)}"
-        raise DataError(problem, path=path, hint=hint) from None
+    hint = f"dimensions are {', '.join(SearchSpace.model_fields)}"
+    return checked(TypeAdapter(SearchSpace), read_toml(path), path=path, hint=hint)
 
 
 def _members(subset: str) -> tuple[str, ...]:

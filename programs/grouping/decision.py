@@ -16,6 +16,8 @@ from routedk.programs.grouping.linear import Floats, Linear, fit_logistic, fit_r
 
 _RIDGE = 10.0
 _LOGISTIC = 0.3
+SESSION_FEATURES = 5
+BUNDLE_FEATURES = 6
 # Sessions to learn from are rarely longer; what a linear model learned of sizes ends there.
 _MOST_ITEMS = 10
 

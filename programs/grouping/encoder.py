@@ -2,18 +2,26 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 import torch
+from pydantic import BaseModel, Field, TypeAdapter
 
 from routedk.artifacts import content_hash
 from routedk.data.policies import is_telling
+from routedk.data.validation import checked
 from routedk.errors import ArtifactError, DataError
-from routedk.files import read_json
+from routedk.files import read_json, read_tensors
 from routedk.forks import ForkLock
-from routedk.programs.grouping.decision import Choice, Decision
-from routedk.programs.grouping.kinds import Kinds
+from routedk.programs.grouping.candidates import FEATURES
+from routedk.programs.grouping.decision import (
+    BUNDLE_FEATURES,
+    SESSION_FEATURES,
+    Choice,
+    Decision,
+)
+from routedk.programs.grouping.kinds import KINDS, WORD_FEATURES, Kinds
 from routedk.programs.grouping.linear import Floats, Linear
 from routedk.programs.grouping.pair_head import PairHead
 from routedk.similarity.encoders import load_sentence_model
@@ -26,6 +34,16 @@ VERSION = 1
 MAX_TOKENS = 40
 """Tokens of a title that are read."""
 _BATCH = 32
+
+
+class _Record(BaseModel):
+    """The part of ``grouping.json`` that loading needs."""
+
+    encoder: str
+    max_tokens: Annotated[int, Field(ge=1, le=512)]
+    kinds: bool
+    empty_above: float
+    usual: Annotated[float, Field(gt=0)]
 
 
 class Familiarity:
@@ -186,25 +204,20 @@ class EncoderGrouping:
             ArtifactError: It is missing, damaged, or of another version.
             SettingError: Its sentence encoder cannot be loaded.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
         folder = Path(folder)
         try:
             record: Any = read_json(folder / RECORD)
+            if not isinstance(record, dict) or record.get("version") != VERSION:
+                raise ArtifactError(f"{folder / RECORD}: not a grouping of version {VERSION}")
+            checked(TypeAdapter(_Record), record, path=folder / RECORD, hint="train it again")
+            heads = read_tensors(folder / HEADS, "numpy")
         except DataError as error:
             raise ArtifactError(str(error)) from None
-        if not isinstance(record, dict) or record.get("version") != VERSION:
-            raise ArtifactError(f"{folder / RECORD}: not a grouping of version {VERSION}")
         try:
-            heads = load_file(folder / HEADS)
             if not all(np.isfinite(tensor).all() for tensor in heads.values()):
                 raise ValueError(f"{HEADS} has weights that are not finite")
-            linear = {
-                name: Linear(heads[f"{name}.weight"], heads[f"{name}.bias"])
-                for name in ("f1", "empty", "jaccard", *(["kinds"] if record["kinds"] else []))
-            }
-            head = PairHead(heads["pairs.linear.weight"].shape[1] - 3)
+            dimensions = heads["pairs.linear.weight"].shape[-1] - 3
+            head = PairHead(dimensions)
             head.load_state_dict(
                 {
                     name: torch.from_numpy(heads[f"pairs.{name}"]).reshape(old.shape)
@@ -212,17 +225,23 @@ class EncoderGrouping:
                 }
             )
             decision = Decision(
-                linear["f1"], linear["empty"], linear["jaccard"], float(record["empty_above"])
+                Linear.read(heads, "f1", 1, len(FEATURES)),
+                Linear.read(heads, "empty", 1, SESSION_FEATURES),
+                Linear.read(heads, "jaccard", 1, BUNDLE_FEATURES),
+                record["empty_above"],
             )
-            familiarity = Familiarity(heads["titles.centers"], float(record["usual"]))
+            familiarity = Familiarity(heads["titles.centers"], record["usual"])
+            shape = (len(KINDS), dimensions + WORD_FEATURES)
+            kinds = Kinds(Linear.read(heads, "kinds", *shape)) if record["kinds"] else None
             encoder = load_sentence_model(record["encoder"])
-            encoder.max_seq_length = int(record["max_tokens"])
+            encoder.max_seq_length = record["max_tokens"]
             fold_lora(encoder, folder)
-        except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ArtifactError(f"{folder}: missing or damaged: {reason}") from error
-        kinds = Kinds(linear["kinds"]) if "kinds" in linear else None
-        return cls(encoder, head, decision, kinds, familiarity, record, folder.resolve())
+            grouping = cls(encoder, head, decision, kinds, familiarity, record, folder.resolve())
+            # Dimensions of another encoder show only in use.
+            familiarity(grouping.read(["one", "other"])[0])
+        except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
+            raise ArtifactError(f"{folder}: missing or damaged: {error}") from error
+        return grouping
 
 
 def embed(encoder: Any, titles: Sequence[str]) -> torch.Tensor:
@@ -255,10 +274,8 @@ def fold_lora(encoder: Any, folder: Path) -> None:
     Raises:
         ValueError: It is of another encoder, or has weights that are not finite.
     """
-    from safetensors.torch import load_file
-
     config: Any = read_json(folder / "adapter_config.json")
-    tensors = load_file(folder / LORA)
+    tensors = read_tensors(folder / LORA, "pt")
     scale = config["lora_alpha"] / config["r"]
     with torch.no_grad():
         for key in filter(lambda name: name.endswith(".lora_A.weight"), tensors):

@@ -11,6 +11,8 @@ from routedk.programs.grouping.linear import Floats, Linear, fit_logistic
 from routedk.types import Kind
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
+WORD_FEATURES = 10
+"""Features of a bundle beyond the dimensions of its embeddings."""
 
 _STRENGTH = 0.003
 _WORD = re.compile(r"[^\W\d_]{3,}")

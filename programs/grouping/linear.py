@@ -1,6 +1,8 @@
 """Linear models over features, each saved as two small tensors."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,19 @@ class Linear:
 
     weight: Floats
     bias: Floats
+
+    @classmethod
+    def read(cls, tensors: Mapping[str, Floats], name: str, outputs: int, features: int) -> Self:
+        """Take ``NAME.weight`` and ``NAME.bias`` out of saved tensors.
+
+        Raises:
+            KeyError: One is missing.
+            ValueError: One has another shape.
+        """
+        weight, bias = tensors[f"{name}.weight"], tensors[f"{name}.bias"]
+        if (weight.shape, bias.shape) != ((outputs, features), (outputs,)):
+            raise ValueError(f"{name} has the shapes {weight.shape} and {bias.shape}")
+        return cls(weight, bias)
 
     def __call__(self, features: Floats) -> Floats:
         """Map rows of features. *Shape:* (rows, features) to (rows, outputs)."""

@@ -22,6 +22,9 @@ _ROLE = re.compile(
     r"\b(system|user|assistant|human|developer|tool|thought|rules?|bundles?)\s*:(?:\s*:)*",
     re.IGNORECASE,
 )
+# What NFKC would write without its meaning: 1½ as 11⁄2, 10² as 102, 5″ as two feet marks, Men´s
+# with a blank in it, Lego™ as LegoTM. Superscript letters may go: 1ˢᵗ is 1st.
+_MEANT = re.compile("([¨¯´¸²³¹¼-¾˘-˝‗″‴‶‷⁗⁰⁴-⁾₀-₎℠™⅐-⅟↉㎟-㎦]+)")
 _DROPPED_CATEGORIES = frozenset({"Cf", "Cs", "Co", "Cn"})
 _REASONING_TAG = re.compile(r"[<\[](/?)(?:think(?:ing)?|thought|reasoning)\s*[>\]]", re.IGNORECASE)
 
@@ -59,7 +62,9 @@ def neutralise(text: str, max_words: int = TITLE_WORDS) -> str:
 # Distilling asks for the same titles, categories and intents tens of times.
 @lru_cache(maxsize=1 << 14)
 def _neutral(head: str, max_words: int) -> str:
-    plain = _visible(unicodedata.normalize("NFKC", _visible(head))).translate(_MARKUP)
+    parts = _MEANT.split(_visible(head))
+    parts[::2] = [unicodedata.normalize("NFKC", part) for part in parts[::2]]
+    plain = _visible("".join(parts)).translate(_MARKUP)
     words = _ROLE.sub(r"\1 ", " ".join(plain.split())).split()
     return " ".join(words[:max_words])[: max_words * _CHARACTERS_PER_WORD].strip()
 

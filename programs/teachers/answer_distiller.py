@@ -10,6 +10,7 @@ from typing import Any, get_args
 import dspy
 
 from routedk.errors import AnswerError
+from routedk.parsing import check_value
 from routedk.programs.prompting.answers import MAX_CHARACTERS
 from routedk.programs.prompting.item_intents import split_intents
 from routedk.programs.prompting.layout import Message, render_items
@@ -102,6 +103,7 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
     for found in re.finditer(r"\{", text):
         try:
             value, _ = decoder.raw_decode(text, found.start())
+            check_value(value)
         except (ValueError, RecursionError):
             continue
         if isinstance(value.get("bundles"), list):

@@ -12,16 +12,17 @@ The first may bring its own ``items``; the third is a result of an OpenAI batch,
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import AliasPath, BaseModel, Field, TypeAdapter
 
 from routedk.data.records import session_from_record
 from routedk.data.validation import Id, Text, checked
-from routedk.errors import AnswerError, DataError
-from routedk.files import parse_jsonl, read_bytes
+from routedk.errors import AnswerError, DataError, one_line
+from routedk.files import lines_of, open_file
+from routedk.parsing import scan_jsonl
 from routedk.programs.teachers.answer_distiller import read_statement
 from routedk.types import NotEmpty, Provenance, Rule, Session, TeacherAnswer
 
@@ -38,22 +39,10 @@ class _Answer(BaseModel):
     item_intents: dict[Id, Text] = {}
 
 
-class _Message(BaseModel):
-    content: str
-
-
-class _Choice(BaseModel):
-    message: _Message
-
-
-class _Usage(BaseModel):
-    total_tokens: int = Field(default=0, ge=0)
-
-
 class _Body(BaseModel):
     model: str = ""
-    choices: list[_Choice] = Field(min_length=1)
-    usage: _Usage = _Usage()
+    content: str = Field(validation_alias=AliasPath("choices", 0, "message", "content"))
+    tokens: int = Field(0, ge=0, validation_alias=AliasPath("usage", "total_tokens"))
 
 
 _RULE, _ANSWER, _BODY = TypeAdapter(_Rule), TypeAdapter(_Answer), TypeAdapter(_Body)
@@ -104,29 +93,23 @@ class RecordedAnswers:
             DataError: A file cannot be read, or no line of any can be used.
         """
         for path in paths:
-            for line, record in self._records(path):
-                try:
-                    piece, dropped = self._piece(record, path)
-                    self._add(piece, dropped, f"{path}:{line}")
-                except DataError as error:
-                    self._note(path, line, error.problem)
+            with open_file(path) as file:
+                for line, record in scan_jsonl(lines_of(file), path=path):
+                    try:
+                        piece, dropped = self._piece(record, path)
+                        self._add(piece, dropped, f"{path}:{line}")
+                    except DataError as error:
+                        bad: dict[str, str | int] = {"file": str(path), "line": line}
+                        self.bad_lines.append({**bad, "problem": one_line(error.problem)})
         if not self.answers and not self.rules:
-            problems = [f"{bad['file']}:{bad['line']}: {bad['problem']}" for bad in self.bad_lines]
-            problems += [f"{count} left out: {why}" for why, count in self.left_out.items()]
-            found = f"{len(problems)} problems, e.g. {problems[0]}" if problems else "empty"
             names = ", ".join(map(str, paths))
+            reasons = [f"{count} left out: {why}" for why, count in self.left_out.items()]
+            if self.bad_lines:
+                first = self.bad_lines[0]
+                place = f"{Path(str(first['file'])).name}:{first['line']}"
+                reasons.insert(0, f"{len(self.bad_lines)} bad lines, {place}: {first['problem']}")
+            found = "; ".join(reasons) or "empty"
             raise DataError(f"no line can be used: {found}", path=names, hint="see docs/files.md")
-
-    def _records(self, path: Path) -> Iterator[tuple[int, _Record]]:
-        for number, raw in enumerate(read_bytes(path).split(b"\n"), start=1):
-            try:
-                for _, record in parse_jsonl([raw], path=path):
-                    yield number, record
-            except DataError as error:
-                self._note(path, number, error.problem)
-
-    def _note(self, path: Path, line: int, problem: str) -> None:
-        self.bad_lines.append({"file": str(path), "line": line, "problem": problem})
 
     def _add(self, piece: TeacherAnswer | Rule, dropped: Sequence[str], place: str) -> None:
         if isinstance(piece, Rule):
@@ -156,8 +139,12 @@ class RecordedAnswers:
             return "composed of items of other sessions of the data set"
         return "" if items or piece.session_id in self._sampled else "of sessions not sampled"
 
-    def _piece(self, record: _Record, path: Path) -> tuple[TeacherAnswer | Rule, Sequence[str]]:
+    def _piece(
+        self, record: _Record | DataError, path: Path
+    ) -> tuple[TeacherAnswer | Rule, Sequence[str]]:
         """What a line states, and what of it was dropped."""
+        if isinstance(record, DataError):
+            raise record
         if "custom_id" in record:
             return self._result(record, path)
         if "session_id" in record:
@@ -194,22 +181,24 @@ class RecordedAnswers:
         """The result of one request of a batch."""
         name = str(record["custom_id"])
         session = self._session(name)
-        response = record.get("response")
-        body = response.get("body") if isinstance(response, dict) else None
-        error = record.get("error") or (body.get("error") if isinstance(body, dict) else None)
-        if error:
-            told = error.get("message") or error.get("code") if isinstance(error, dict) else error
-            raise DataError(f"the request for session {name!r} failed: {told}")
+        response = _dict(record.get("response"))
+        body, status = response.get("body"), response.get("status_code", 200)
+        error = record.get("error") or _dict(body).get("error")
+        failed = status not in range(200, 300)
+        if error or failed:
+            told = _dict(error).get("message") or _dict(error).get("code") or error
+            reasons = [f"status {status}"] * failed + [str(told)] * bool(told)
+            raise DataError(f"the request for session {name!r} failed: {': '.join(reasons)}")
         read = checked(_BODY, body, path=path, about="response.body")
         try:
-            stated = read_statement(read.choices[0].message.content, session)
+            stated = read_statement(read.content, session)
         except AnswerError as failure:
             raise DataError(f"session {name!r}: {failure}") from None
         answer = TeacherAnswer(
             session_id=name,
             bundles=stated.bundles,
             item_intents=stated.item_intents,
-            provenance=self._source(read.model, [name], path, read.usage.total_tokens),
+            provenance=self._source(read.model, [name], path, read.tokens),
         )
         return answer, stated.dropped
 
@@ -224,6 +213,10 @@ class RecordedAnswers:
         said = teacher if isinstance(teacher, str) else ""
         name = self._teacher or said or path.name
         return Provenance(teacher=name, sessions=tuple(sessions), tokens=tokens, cost=None)
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _item_ids(*sessions: Session | None) -> set[str]:

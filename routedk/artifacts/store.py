@@ -11,7 +11,6 @@ whole. What a killed process left in its work folder (checkpoints of a training 
 the next one to resume from. Only the artifacts of answers grow afterwards.
 """
 
-import json
 import logging
 import os
 import shutil
@@ -28,8 +27,8 @@ from filelock import FileLock, Timeout
 
 from routedk.artifacts.recipe import Recipe
 from routedk.cache import cache_folder
-from routedk.errors import ArtifactError, SettingError
-from routedk.files import write_json
+from routedk.errors import ArtifactError, DataError, SettingError
+from routedk.files import read_json, write_json
 
 logger = logging.getLogger(__name__)
 # Seconds after which a wait is explained.
@@ -167,8 +166,8 @@ def _flush(folder: Path) -> None:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of an artifact or a copy of one; empty where none is, or not one of ours."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-    except (OSError, ValueError):
+        manifest = read_json(folder / MANIFEST)
+    except DataError:
         return {}
     ours = isinstance(manifest, dict) and manifest.keys() >= {"stage", "key", "version", "seconds"}
     return manifest if ours else {}

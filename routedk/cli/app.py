@@ -23,7 +23,7 @@ from routedk.cli.info import info
 from routedk.cli.output import is_main_process, set_up_logging
 from routedk.cli.search import export_trial, report, search
 from routedk.cli.train import train
-from routedk.errors import RouteDKError
+from routedk.errors import RouteDKError, one_line
 
 _Command = Callable[..., None]
 
@@ -88,8 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # An error of ours, such as a spent budget, on its way through dspy.LM; or the model's.
         if isinstance(error.__cause__, RouteDKError):
             _fail(str(error.__cause__))
-        reason = " ".join(str(error).split())[:300]
-        _fail(f"the language model failed: {reason}{_lm_hint(error)}")
+        _fail(f"the language model failed: {error}{_lm_hint(error)}")
     except OSError as error:  # no permission, disk full, name too long: no fault of RouteDK
         place = "" if error.filename is None else f"{error.filename}: "
         _fail(f"{place}{error.strerror or error}")
@@ -117,7 +116,7 @@ def _fail(message: str) -> NoReturn:
     """
     if not is_main_process():
         time.sleep(_PATIENCE)
-    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    typer.echo(f"error: {one_line(message)}", err=True)
     sys.exit(2)
 
 

@@ -1,7 +1,7 @@
 """``routedk generate``: sessions in, bundles out, one line per session."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Annotated
@@ -12,11 +12,10 @@ import routedk
 from routedk.adapters.generate import GenerateConfig
 from routedk.cli.config_options import with_config_options
 from routedk.cli.output import progress, refuse_foreign
-from routedk.cli.sessions import DataPath, Split, asked_on_stdin, load_asked
+from routedk.cli.sessions import DataPath, Split, sessions_to_answer
 from routedk.data import DataOptions
 from routedk.errors import SettingError
 from routedk.files import atomic_write
-from routedk.types import Answer, Session
 
 
 @with_config_options
@@ -49,9 +48,7 @@ def generate(
         refuse_foreign(output, lambda first: {"session_id", "bundles"} <= first.keys() <= known)
     if data == "-" and split != "all":
         raise SettingError(f"--data - --split {split}: all of standard input is answered")
-    sessions: Iterable[Session | Answer] = (
-        asked_on_stdin(options) if data == "-" else load_asked(data, options, split)
-    )
+    sessions = sessions_to_answer(data, options, split)
     total = len(sessions) if isinstance(sessions, list) else None
     answers = routedk.stream_answers(sessions, config)
     errors: list[str] = []

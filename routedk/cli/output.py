@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from routedk.errors import DataError
-from routedk.files import read_text
+from routedk.files import lines_of, open_file, read_json
+from routedk.parsing import scan_jsonl
 
 STORE = "The artifact store; unset: the one in the cache folder."
 _OUTPUT = "Where the result goes; an earlier one is replaced."
@@ -102,10 +103,14 @@ def refuse_foreign(output: Path, is_ours: Callable[[dict[str, Any]], bool]) -> N
     if not output.exists():
         return
     try:
-        text = read_text(output)
-        first = json.JSONDecoder().raw_decode(text)[0] if text else None
-        ours = not text or (isinstance(first, dict) and is_ours(first))
-    except ValueError:
+        with open_file(output) as file:
+            line = next(lines_of(file), b"")
+        # JSONL, or one document on many lines.
+        _, first = next(scan_jsonl([line], path=output), (1, {}))
+        if isinstance(first, DataError):
+            first = read_json(output)
+        ours = not line or (isinstance(first, dict) and is_ours(first))
+    except DataError:
         ours = False
     if not ours:
         raise DataError(

@@ -1,7 +1,6 @@
 """The sessions and the knowledge that a command works on."""
 
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
@@ -11,14 +10,13 @@ import typer
 
 from routedk.cli.output import is_main_process
 from routedk.data import DataOptions, Part, SplitName, load_sessions, select_split, split_sessions
-from routedk.data.load import apply_options, read_extra_titles
-from routedk.data.policies import fill_titles, has_title
-from routedk.data.records import sessions_from_records
+from routedk.data.load import scan_sessions
+from routedk.data.policies import drop_untitled, has_title
+from routedk.data.records import UnreadSession
 from routedk.errors import DataError, SettingError
-from routedk.files import parse_jsonl
 from routedk.types import Answer, KnowledgeBase, Session
 
-_SOURCE = "A .jsonl or .parquet file, a BundleRec folder, or demo for the embedded set."
+_SOURCE = "A .jsonl or .parquet file or a folder of these, a BundleRec folder, or demo."
 _KNOWLEDGE = "A knowledge.jsonl of distill; NAME= where it is of another domain. Repeatable."
 
 DataPath = Annotated[str, typer.Option("--data", metavar="PATH", help=_SOURCE)]
@@ -50,34 +48,34 @@ def load_split(data: str, options: DataOptions, split: SplitName) -> list[Sessio
     return sessions
 
 
-def load_asked(data: str, options: DataOptions, split: SplitName) -> list[Session | Answer]:
-    """As `load_split`, with an error in the place of each session that cannot be answered."""
-    kept = load_split(data, options, split)
-    # Of a seeded split, a session that was dropped is no part.
-    if options.untitled == "keep" or (split != "all" and options.split_file is None):
-        return [*kept]
-    found, all_items = {session.id: session for session in kept}, replace(options, untitled="keep")
-    every = select_split(load_sessions(data, all_items), all_items, split)
-    return [found.get(session.id) or _dropped(session) for session in every]
+def sessions_to_answer(
+    data: str, options: DataOptions, split: SplitName
+) -> Iterable[Session | Answer]:
+    """The sessions of one split, with an error in the place of each that cannot be answered.
 
-
-def asked_on_stdin(options: DataOptions) -> Iterator[Session | Answer]:
-    """Sessions as JSONL from standard input, each as soon as its line is there.
-
-    In the place of a session that cannot be answered stands an error.
+    Those of standard input, ``-``, come each as soon as its line is there.
     """
-    titles = read_extra_titles(options.extra_titles) if options.extra_titles else {}
-    policies = replace(options, extra_titles=None, split_file=None)
-    # With a buffer of its own: at exit a thread that waits for a line must not hold sys.stdin's.
-    with open(sys.stdin.fileno(), "rb", closefd=False) as file:
-        for session in sessions_from_records(parse_jsonl(file, path="<stdin>"), path="<stdin>"):
-            kept = apply_options(fill_titles([session], titles), policies)
-            yield kept[0] if kept else _dropped(session)
+    all_items = replace(options, untitled="keep")
+    if split == "all":
+        found = (_asked(one, options) for one in scan_sessions(data, all_items))
+        if data == "-":
+            return found
+        listed = list(found)
+        warn_untitled([one for one in listed if isinstance(one, Session)])
+        return listed
+    # Of a seeded split, a session that was dropped is no part.
+    if options.untitled == "keep" or options.split_file is None:
+        return load_split(data, options, split)
+    every = select_split(load_sessions(data, all_items), all_items, split)
+    return [_asked(one, options) for one in every]
 
 
-def _dropped(session: Session) -> Answer:
+def _asked(one: Session | UnreadSession, options: DataOptions) -> Session | Answer:
+    if isinstance(one, UnreadSession):
+        return Answer(one.id, error=str(one.error))
+    kept = drop_untitled(one) if options.untitled == "drop" else one
     problem = "fewer than two items have a title, and --untitled drop leaves the others out"
-    return Answer(session.id, error=problem)
+    return kept or Answer(one.id, error=problem)
 
 
 def data_record(data: str, options: DataOptions, split: SplitName) -> dict[str, str | int | None]:

@@ -8,11 +8,13 @@ from .load import apply_options as apply_options
 from .load import demo_sessions as demo_sessions
 from .load import from_dataset as from_dataset
 from .load import load_sessions as load_sessions
+from .load import scan_sessions as scan_sessions
 from .native import to_dataset as to_dataset
 from .native import write_jsonl as write_jsonl
 from .native import write_parquet as write_parquet
 from .policies import has_title as has_title
 from .policies import minimal_bundles as minimal_bundles
+from .records import UnreadSession as UnreadSession
 from .records import session_from_record as session_from_record
 from .records import session_to_record as session_to_record
 from .split import SplitName as SplitName

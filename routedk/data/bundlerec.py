@@ -4,11 +4,14 @@ Source: Sun et al., "Revisiting Bundle Recommendation" (SIGIR 2022), the release
 """
 
 import csv
-import html
 import io
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
+from routedk.data.validation import shown
+from routedk.data.values import MissingValues, as_categories, as_text
 from routedk.errors import DataError
 from routedk.files import read_text
 from routedk.types import Bundle, Item, Session
@@ -17,50 +20,55 @@ _TABLES = {
     "session_item": ("session ID", "item ID"),
     "session_bundle": ("session ID", "bundle ID"),
     "bundle_item": ("bundle ID", "item ID"),
-    "bundle_intent": ("bundle ID", "intent"),
-    "item_titles": ("item ID", "titles"),
-    "item_categories": ("item ID", "categories"),
 }
-_UNIQUE = ("bundle_intent", "item_titles", "item_categories")
+SESSION_ITEM = "session_item.csv"
+"""By which a folder of BundleRec is known."""
 _TOGETHER = "the tables must belong together"
 
 Row = tuple[int, str, str]
+Value = TypeVar("Value")
 
 
-def read_bundlerec(folder: str | Path) -> list[Session]:
+def read_bundlerec(folder: Path, missing: MissingValues) -> list[Session]:
     """The sessions of one BundleRec domain, in the order of ``session_item.csv``.
 
     Sessions without an entry in ``session_bundle.csv`` have no bundle (``bundles == ()``). Items
     without an entry in ``item_titles.csv`` have an empty title. Of several category paths the
     first is kept.
 
+    Args:
+        folder: The folder.
+        missing: Counts the titles, intents and categories that cannot be read.
+
     Raises:
         DataError: It is not a BundleRec folder, or one of its tables is broken.
     """
-    folder = Path(folder)
-    if not (folder / "session_item.csv").is_file():
+    if not (folder / SESSION_ITEM).is_file():
         raise DataError(
-            "not a BundleRec folder: it has no session_item.csv",
+            f"not a BundleRec folder: it has no {SESSION_ITEM}",
             path=folder,
-            hint="name a folder with " + ", ".join(f"{name}.csv" for name in _TABLES),
+            hint="name a folder of .jsonl or .parquet files, or with BundleRec's six tables",
         )
     tables = {
-        name: read_columns(folder / f"{name}.csv", *columns, unique=name in _UNIQUE)
-        for name, columns in _TABLES.items()
+        name: read_columns(folder / f"{name}.csv", *columns) for name, columns in _TABLES.items()
     }
-    titles = {item_id: html.unescape(title) for _, item_id, title in tables["item_titles"]}
-    categories = _categories(tables["item_categories"], folder / "item_categories.csv")
-    path = folder / "session_item.csv"
+    title, intent = (partial(as_text, name=n, missing=missing) for n in ("title", "intent"))
+    path = partial(_categories, missing=missing)
+    titles = read_values(folder / "item_titles.csv", "item ID", "titles", title, missing)
+    intents = read_values(folder / "bundle_intent.csv", "bundle ID", "intent", intent, missing)
+    file = folder / "item_categories.csv"
+    categories = read_values(file, "item ID", "categories", path, missing)
+    file = folder / SESSION_ITEM
     items: dict[str, dict[str, Item]] = {}
     for line, session_id, item_id in tables["session_item"]:
         members = items.setdefault(session_id, {})
         if item_id in members:
             problem = f"session {session_id!r} has item {item_id!r} twice"
-            raise DataError(problem, path=path, line=line, hint="remove one of the lines")
+            raise DataError(problem, path=file, line=line, hint="remove one of the lines")
         members[item_id] = Item(item_id, titles.get(item_id, ""), categories.get(item_id, ()))
     if not items:
-        raise DataError("holds no session", path=path, hint="expected one item a line")
-    bundles = _bundles(tables, folder, items)
+        raise DataError("holds no session", path=file, hint="expected one item a line")
+    bundles = _bundles(tables, intents, folder, items)
     return [
         Session(session_id, tuple(members.values()), tuple(bundles.get(session_id, ())))
         for session_id, members in items.items()
@@ -112,10 +120,36 @@ def read_columns(path: Path, first: str, second: str, *, unique: bool = False) -
     return rows
 
 
+def read_values(
+    path: Path, key: str, column: str, read: Callable[[str], Value], missing: MissingValues
+) -> dict[str, Value]:
+    """A column of values by another column, which is unique.
+
+    Args:
+        path: A CSV as for `read_columns`.
+        key: Name of the other column.
+        column: Name of the column.
+        read: Makes a value of a field.
+        missing: Counts the fields that cannot be read.
+
+    Raises:
+        DataError: As `read_columns`, or a field cannot be read and ``missing`` is strict.
+    """
+    values = {}
+    for line, found, text in read_columns(path, key, column, unique=True):
+        missing.place = f"{path}:{line}"
+        try:
+            values[found] = read(text)
+        except ValueError as error:
+            problem = f"{found!r}: {error}, found {shown(text)}"
+            raise DataError(problem, path=path, line=line, hint="fix it") from None
+    return values
+
+
 def first_path(text: str) -> tuple[str, ...]:
     """The first path of BundleRec's bracketed categories, ``[[A,B, C],[D]]`` -> A / "B, C".
 
-    Paths end with ``]``, names with a comma that no blank follows. Entities are unescaped.
+    Paths end with ``]``, names with a comma that no blank follows.
 
     Raises:
         ValueError: The text is not two brackets deep.
@@ -129,25 +163,24 @@ def first_path(text: str) -> tuple[str, ...]:
             names[-1] += "," + part
         else:
             names.append(part)
-    return tuple(name for name in (html.unescape(name).strip() for name in names) if name)
+    return tuple(name.strip() for name in names if name.strip())
 
 
-def _categories(rows: list[Row], path: Path) -> dict[str, tuple[str, ...]]:
-    paths: dict[str, tuple[str, ...]] = {}
-    for line, item_id, text in rows:
-        try:
-            paths[item_id] = first_path(text)
-        except ValueError as error:
-            problem = f"item {item_id!r}: {error}"
-            raise DataError(problem, path=path, line=line, hint="fix the brackets") from None
-    return paths
+def _categories(text: str, missing: MissingValues) -> tuple[str, ...]:
+    try:
+        return as_categories(first_path(text), missing)
+    except ValueError:
+        missing.add("category", text)
+        return ()
 
 
 def _bundles(
-    tables: dict[str, list[Row]], folder: Path, items: dict[str, dict[str, Item]]
+    tables: dict[str, list[Row]],
+    intents: dict[str, str],
+    folder: Path,
+    items: dict[str, dict[str, Item]],
 ) -> dict[str, list[Bundle]]:
     """Bundles by session; every error names the line that asks for what is not there."""
-    intents = {bundle_id: html.unescape(text) for _, bundle_id, text in tables["bundle_intent"]}
     members: dict[str, list[Row]] = {}
     for row in tables["bundle_item"]:
         members.setdefault(row[1], []).append(row)

@@ -61,7 +61,7 @@ def read_knowledge(path: str | Path) -> KnowledgeBase:
     seen: set[tuple[str, str]] = set()
     for line, record in read_jsonl(path):
         kind = record.pop("kind", None)
-        if kind not in _KINDS:
+        if not isinstance(kind, str) or kind not in _KINDS:
             problem, hint = f"kind is {kind!r}", f"allowed are {', '.join(_KINDS)}"
             raise DataError(problem, path=path, line=line, hint=hint)
         piece = checked(_KINDS[kind], record, path=path, line=line, about=kind)

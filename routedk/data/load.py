@@ -1,24 +1,27 @@
 """`load_sessions` reads sessions from every source; `DataOptions` says how."""
 
-import html
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from routedk.checks import check_choices, check_least
-from routedk.data.bundlerec import read_bundlerec, read_columns
+from routedk.data.bundlerec import SESSION_ITEM, read_bundlerec, read_values
 from routedk.data.native import read_parquet
 from routedk.data.policies import drop_untitled, fill_titles, minimal_bundles
-from routedk.data.records import sessions_from_records
+from routedk.data.records import UnreadSession, readable, sessions_from_records
 from routedk.data.split_file import check_split_ids, read_split_file
+from routedk.data.values import MissingValues, as_text
 from routedk.errors import DataError
-from routedk.files import read_jsonl
+from routedk.files import lines_of, open_file
+from routedk.parsing import scan_jsonl
 from routedk.types import Session
 
 GoldPolicy = Literal["minimal", "all"]
 UntitledPolicy = Literal["keep", "drop"]
-_READERS = {".jsonl": read_jsonl, ".parquet": read_parquet}
+_ROW = "a row is a mapping with session_id and items"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,8 @@ class DataOptions:
             are never in a gold bundle, as in BundleRec.
         split_file: JSON of session ids by split, train, val and test; unset: 7:1:2 by the seed.
         seed: Seed of the split.
+        strict: Refuse a value that cannot be read, such as the price "ask us", instead of taking
+            it as missing.
 
     Raises:
         SettingError: A value is not allowed.
@@ -44,6 +49,7 @@ class DataOptions:
     untitled: UntitledPolicy = "keep"
     split_file: Path | None = None
     seed: int = 0
+    strict: bool = False
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -53,13 +59,15 @@ class DataOptions:
 def load_sessions(source: str | Path, options: DataOptions | None = None) -> list[Session]:
     """Read the sessions of a source; `split_sessions` splits them.
 
+    Values that cannot be read are missing, and a warning that is logged counts them.
+
     Args:
-        source: ``"demo"`` for the embedded set, a ``.jsonl`` or ``.parquet`` file of native
-            records, or a BundleRec folder as published.
+        source: ``"demo"`` for the embedded set, a ``.jsonl``, ``.ndjson`` or ``.parquet`` file of
+            native records, a folder of such files, or a BundleRec folder as published.
         options: Extra titles and policies; None for the defaults.
 
     Raises:
-        DataError: The source is missing, of no known kind, or broken.
+        DataError: The source is missing, of no known kind, or broken, or a session is.
 
     Example:
         >>> from routedk import load_sessions
@@ -67,13 +75,50 @@ def load_sessions(source: str | Path, options: DataOptions | None = None) -> lis
         >>> session.bundles[0].intent
         'living room gaming'
     """
-    return apply_options(_read(source), options)
+    options = options or DataOptions()
+    missing = MissingValues(strict=options.strict)
+    sessions = list(readable(_read(source, missing)))
+    missing.report()
+    return apply_options(sessions, options)
+
+
+def scan_sessions(
+    source: str | Path, options: DataOptions | None = None
+) -> Iterator[Session | UnreadSession]:
+    """Read the sessions of a source one at a time, with those that cannot be read in their places.
+
+    Args:
+        source: As for `load_sessions`, or ``"-"`` for JSONL from standard input.
+        options: As for `load_sessions`; the split file plays no part.
+
+    Raises:
+        DataError: As `load_sessions`, but for a broken session only if ``options.strict``.
+    """
+    options = replace(options or DataOptions(), split_file=None)
+    missing = MissingValues(strict=options.strict)
+    titles = read_extra_titles(options.extra_titles, missing) if options.extra_titles else {}
+    policies = replace(options, extra_titles=None)
+    if source == "-":
+        found = sessions_from_records(_stdin_rows(), path="<stdin>", missing=missing)
+    else:
+        found = _read(source, missing)
+    for session in readable(found) if options.strict else found:
+        if isinstance(session, Session):
+            yield from apply_options(fill_titles([session], titles), policies)
+        else:
+            yield session
+    missing.report()
 
 
 def from_dataset(
     dataset: Iterable[Mapping[str, Any]], options: DataOptions | None = None
 ) -> list[Session]:
-    """Read the sessions of a Hugging Face ``Dataset`` or ``IterableDataset`` with native columns.
+    """Read the sessions of a data set with native columns.
+
+    Args:
+        dataset: A Hugging Face ``Dataset`` or ``IterableDataset``, a pandas ``DataFrame``, or any
+            rows that are mappings.
+        options: As for `load_sessions`.
 
     Raises:
         DataError: It is a dict of splits, or a row is not a valid session.
@@ -83,14 +128,28 @@ def from_dataset(
             f"the dataset is a dict of splits: {', '.join(map(str, dataset))}",
             hint="pass one of them",
         )
-    records = enumerate(dataset, start=1)
-    return apply_options(list(sessions_from_records(records, path="<dataset>")), options)
+    options, place = options or DataOptions(), "<dataset>"
+    missing = MissingValues(strict=options.strict)
+    # Iterating over a DataFrame gives the names of its columns.
+    records = dataset.to_dict("records") if hasattr(dataset, "iterrows") else dataset
+    if not isinstance(records, Iterable):
+        raise DataError(f"cannot read a {type(dataset).__name__}", hint=_ROW)
+    rows = ((place, row, _mapping(record, row)) for row, record in enumerate(records, start=1))
+    sessions = list(readable(sessions_from_records(rows, path=place, missing=missing)))
+    missing.report()
+    return apply_options(sessions, options)
+
+
+def _mapping(record: object, row: int) -> Mapping[str, Any] | DataError:
+    if isinstance(record, Mapping):
+        return record
+    problem = f"a row is a {type(record).__name__}"
+    return DataError(problem, path="<dataset>", line=row, hint=_ROW)
 
 
 def demo_sessions() -> list[Session]:
     """Read the embedded demo set, 300 synthetic sessions; see ``demo.md`` in this folder."""
-    path = Path(__file__).with_name("demo.jsonl")
-    return list(sessions_from_records(read_jsonl(path), path=path))
+    return list(readable(_read(Path(__file__).with_name("demo.jsonl"), MissingValues())))
 
 
 def apply_options(sessions: list[Session], options: DataOptions | None = None) -> list[Session]:
@@ -104,7 +163,9 @@ def apply_options(sessions: list[Session], options: DataOptions | None = None) -
         # Here, as dropping untitled items may remove whole sessions.
         check_split_ids(read_split_file(options.split_file), sessions, options.split_file)
     if options.extra_titles is not None:
-        sessions = fill_titles(sessions, read_extra_titles(options.extra_titles))
+        missing = MissingValues(strict=options.strict)
+        sessions = fill_titles(sessions, read_extra_titles(options.extra_titles, missing))
+        missing.report()
     if options.untitled == "drop":
         sessions = [kept for session in sessions if (kept := drop_untitled(session)) is not None]
     if options.gold == "minimal":
@@ -115,26 +176,58 @@ def apply_options(sessions: list[Session], options: DataOptions | None = None) -
     return sessions
 
 
-def read_extra_titles(path: str | Path) -> dict[str, str]:
+def read_extra_titles(path: str | Path, missing: MissingValues) -> dict[str, str]:
     """Titles by item id, from a CSV with the columns ``item ID`` and ``titles``.
+
+    Args:
+        path: The file.
+        missing: Counts the titles that cannot be read.
 
     Raises:
         DataError: The file is broken or an item comes twice.
     """
-    titles = read_columns(Path(path), "item ID", "titles", unique=True)
-    return {item_id: html.unescape(title) for _, item_id, title in titles}
+    title = partial(as_text, name="title", missing=missing)
+    return read_values(Path(path), "item ID", "titles", title, missing)
 
 
-def _read(source: str | Path) -> list[Session]:
+def _read(source: str | Path, missing: MissingValues) -> Iterator[Session | UnreadSession]:
     if source == "demo":
-        return demo_sessions()
+        source = Path(__file__).with_name("demo.jsonl")
     path = Path(source)
-    if path.is_dir():
-        return read_bundlerec(path)
     if not path.exists():
         raise DataError("no such file or folder", path=path, hint='check the path, or use "demo"')
-    if path.suffix not in _READERS:
+    parts = [path]
+    if path.is_dir():
+        parts = sorted(part for part in path.iterdir() if part.suffix.lower() in _READERS)
+        parts = [part for part in parts if part.name[0] not in "._"]
+        if not parts or (path / SESSION_ITEM).exists():
+            return iter(read_bundlerec(path, missing))
+    elif path.suffix.lower() not in _READERS:
         problem = f"unknown kind of file {path.suffix!r}"
-        hint = "expected .jsonl, .parquet, a BundleRec folder or demo"
+        hint = f"expected {', '.join(_READERS)}, a folder of these, a BundleRec folder or demo"
         raise DataError(problem, path=path, hint=hint)
-    return list(sessions_from_records(_READERS[path.suffix](path), path=path))
+    rows = (
+        (part, line, record)
+        for part in parts
+        for line, record in _READERS[part.suffix.lower()](part)
+    )
+    return sessions_from_records(rows, path=path, missing=missing)
+
+
+def _stdin_rows() -> Iterator[tuple[str, int, Mapping[str, Any] | DataError]]:
+    # With a buffer of its own: at exit a thread that waits for a line must not hold sys.stdin's.
+    with open(sys.stdin.fileno(), "rb", closefd=False) as file:
+        for number, record in scan_jsonl(lines_of(file), path="<stdin>", lenient=True):
+            yield "<stdin>", number, record
+
+
+def _scan_jsonl(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | DataError]]:
+    with open_file(path) as file:
+        yield from scan_jsonl(lines_of(file), path=path, lenient=True)
+
+
+_READERS: dict[str, Callable[[Path], Iterator[tuple[int, Mapping[str, Any] | DataError]]]] = {
+    ".jsonl": _scan_jsonl,
+    ".ndjson": _scan_jsonl,
+    ".parquet": read_parquet,
+}

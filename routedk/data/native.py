@@ -6,7 +6,7 @@ from typing import Any
 
 from routedk.data.records import session_to_record
 from routedk.errors import DataError
-from routedk.files import atomic_write, read_bytes, write_jsonl_records
+from routedk.files import atomic_write, open_file, write_jsonl_records
 from routedk.types import Session
 
 _COLUMNS = ("session_id", "items", "bundles")
@@ -50,26 +50,24 @@ def read_parquet(path: str | Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    raw = read_bytes(path)
-    try:
-        file = pq.ParquetFile(pa.BufferReader(raw))
-        names = file.schema_arrow.names
-        if missing := [name for name in _COLUMNS[:2] if name not in names]:
-            raise DataError(
-                f"no column {missing[0]!r} among {', '.join(names)}",
-                path=path,
-                hint="the columns are session_id, items, bundles",
-            )
-        row = 0
-        for batch in file.iter_batches(columns=[name for name in _COLUMNS if name in names]):
-            for record in batch.to_pylist():
-                row += 1
-                yield row, record
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(
-            f"not a readable Parquet file: {reason}", path=path, hint="write it again"
-        ) from error
+    with open_file(path) as opened:
+        try:
+            file = pq.ParquetFile(opened)
+            names = file.schema_arrow.names
+            if missing := [name for name in _COLUMNS[:2] if name not in names]:
+                raise DataError(
+                    f"no column {missing[0]!r} among {', '.join(names)}",
+                    path=path,
+                    hint="the columns are session_id, items, bundles",
+                )
+            row = 0
+            for batch in file.iter_batches(columns=[name for name in _COLUMNS if name in names]):
+                for record in batch.to_pylist():
+                    row += 1
+                    yield row, record
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            problem = f"not a readable Parquet file: {error}"
+            raise DataError(problem, path=path, hint="write it again") from error
 
 
 def _table(sessions: Iterable[Session]) -> Any:

@@ -1,32 +1,65 @@
 """The native session record: a plain dict on one side, a Session on the other."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, BeforeValidator, TypeAdapter, ValidationInfo
 
-from routedk.data.validation import Id, Text, checked
-from routedk.errors import DataError
+from routedk.data.validation import Id, checked
+from routedk.data.values import MissingValues, as_categories, as_list, as_price, as_text
+from routedk.errors import DataError, one_line
 from routedk.types import Bundle, Item, Kind, Session, Share
 
 _HINT = "fix or remove this session"
 
+Rows: TypeAlias = Iterable[tuple[str | Path, int, Mapping[str, Any] | DataError]]
+"""Of each record its file and line, and where it could not be read, the error instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadSession:
+    """A session that cannot be read, in its place among the others.
+
+    Args:
+        id: Its id; where it has none its place, e.g. ``line 7``.
+        error: Why, with file and line.
+    """
+
+    id: str
+    error: DataError
+
+
+def _missing(info: ValidationInfo) -> MissingValues:
+    return info.context if isinstance(info.context, MissingValues) else MissingValues()
+
+
+def _as_text(value: object, info: ValidationInfo) -> str:
+    return as_text(value, info.field_name or "text", _missing(info))
+
+
+_Text = Annotated[str, BeforeValidator(_as_text)]
+
 
 class _Item(BaseModel):
     id: Id
-    title: Text = ""
-    categories: list[Text] | None = None
-    price: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)] | None = None
+    title: _Text = ""
+    categories: Annotated[
+        tuple[str, ...], BeforeValidator(lambda v, info: as_categories(v, _missing(info)))
+    ] = ()
+    price: Annotated[float | None, BeforeValidator(lambda v, info: as_price(v, _missing(info)))] = (
+        None
+    )
 
 
 class BundleRecord(BaseModel):
     """A bundle as files hold it."""
 
-    items: list[Id]
-    intent: Text = ""
+    items: Annotated[list[Id], BeforeValidator(as_list)]
+    intent: _Text = ""
     kind: Kind | None = None
-    why: Text = ""
+    why: _Text = ""
     confidence: Share | None = None
     kind_confidence: Share | None = None
 
@@ -41,36 +74,45 @@ class BundleRecord(BaseModel):
 
 class _Session(BaseModel):
     session_id: Id
-    items: list[_Item]
-    bundles: list[BundleRecord] | None = None
+    items: Annotated[list[_Item], BeforeValidator(as_list)]
+    bundles: Annotated[list[BundleRecord] | None, BeforeValidator(as_list)] = None
 
 
 _RECORD = TypeAdapter(_Session)
 
 
 def session_from_record(
-    record: Mapping[str, Any], *, path: str | Path | None = None, line: int | None = None
+    record: Mapping[str, Any],
+    *,
+    path: str | Path | None = None,
+    line: int | None = None,
+    missing: MissingValues | None = None,
 ) -> Session:
     """Make a session from its native record; unknown keys are ignored.
 
     Args:
         record: ``{"session_id", "items": [{"id", "title", "categories", "price"}], "bundles":
             [{"items": [ids], "intent"}]}``; all but ``session_id``, ``items`` and their ``id`` may
-            be missing or null. Ids may be whole numbers.
+            be missing or null. Ids may be whole numbers, prices and categories texts.
         path: File named in error messages.
         line: Line (or row) of the record, counted from 1.
+        missing: Counts the values that cannot be read; None: a warning is logged about them.
 
     Raises:
-        DataError: A key is missing, a value has the wrong type, or the session is not valid.
+        DataError: A key is missing, an id or a list has the wrong type, or the session is not
+            valid.
     """
     name = record.get("session_id")
-    about = f"session {str(name)!r}" if isinstance(name, str | int) else ""
-    read = checked(_RECORD, dict(record), path=path, line=line, about=about, hint=_HINT)
+    about = f"session {str(name)[:40]!r}" if isinstance(name, str | int) else ""
+    found = missing or MissingValues()
+    found.place = f"{path}:{line}" if line is not None else str(path or about)
+    read = checked(
+        _RECORD, dict(record), path=path, line=line, about=about, hint=_HINT, context=found
+    )
+    if missing is None:
+        found.report()
     try:
-        items = (
-            Item(item.id, item.title, tuple(item.categories or ()), item.price)
-            for item in read.items
-        )
+        items = (Item(item.id, item.title, item.categories, item.price) for item in read.items)
         bundles = [bundle.bundle() for bundle in read.bundles or ()]
         return Session(
             read.session_id, tuple(items), None if read.bundles is None else tuple(bundles)
@@ -80,27 +122,48 @@ def session_from_record(
 
 
 def sessions_from_records(
-    records: Iterable[tuple[int, Mapping[str, Any]]], *, path: str | Path
-) -> Iterator[Session]:
-    """Sessions from numbered native records, ids distinct, one at a time.
+    rows: Rows, *, path: str | Path, missing: MissingValues
+) -> Iterator[Session | UnreadSession]:
+    """Sessions from native records, ids distinct, one at a time.
+
+    Args:
+        rows: The records.
+        path: Name of them all in an error.
+        missing: Counts the values that cannot be read.
 
     Raises:
-        DataError: As `session_from_record`, or an id comes twice, or there is no record.
+        DataError: There is no record.
     """
-    lines: dict[str, int] = {}
-    for line, record in records:
-        session = session_from_record(record, path=path, line=line)
-        if session.id in lines:
-            raise DataError(
-                f"session id {session.id!r} came before, on line {lines[session.id]}",
-                path=path,
-                line=line,
-                hint="give every session its own id",
-            )
-        lines[session.id] = line
-        yield session
-    if not lines:
+    places: dict[str, str] = {}
+    count = 0
+    for file, line, record in rows:
+        count += 1
+        try:
+            if isinstance(record, DataError):
+                raise record
+            session = session_from_record(record, path=file, line=line, missing=missing)
+            if (before := places.setdefault(session.id, f"{file}:{line}")) != f"{file}:{line}":
+                problem, hint = f"session id {session.id!r} came before", "give each its own id"
+                raise DataError(f"{problem}, in {before}", path=file, line=line, hint=hint)
+            yield session
+        except DataError as error:
+            given = None if isinstance(record, DataError) else record.get("session_id")
+            named = isinstance(given, str | int) and str(given).strip()
+            yield UnreadSession(one_line(str(given), 100) if named else f"line {line}", error)
+    if not count:
         raise DataError("holds no session", path=path, hint="expected one session per line")
+
+
+def readable(sessions: Iterable[Session | UnreadSession]) -> Iterator[Session]:
+    """The sessions, of which all must be readable.
+
+    Raises:
+        DataError: One is not.
+    """
+    for session in sessions:
+        if isinstance(session, UnreadSession):
+            raise session.error
+        yield session
 
 
 def session_to_record(session: Session) -> dict[str, Any]:

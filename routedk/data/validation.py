@@ -1,7 +1,9 @@
 """Records of a user's file against pydantic types; errors name file, line, place and value."""
 
+from decimal import Decimal
+from numbers import Real
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, TypeAdapter, ValidationError
 
@@ -18,6 +20,7 @@ def checked(
     line: int | None = None,
     about: str = "",
     hint: str = "fix or remove this line",
+    context: object = None,
 ) -> _Checked:
     """Validate a value and return it as its type.
 
@@ -28,24 +31,29 @@ def checked(
         line: Its line, counted from 1.
         about: What the value is, e.g. ``session '7'``; the place inside it follows.
         hint: What to do about an error.
+        context: What the validators of the type are told.
 
     Raises:
         DataError: It is not of this type; the first fault is named, list places counted from 1.
     """
     try:
-        return kind.validate_python(value)
+        return kind.validate_python(value, context=context)
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(str(step + 1 if isinstance(step, int) else step) for step in fault["loc"])
-        found = "" if fault["type"] == "missing" else f", found {_shown(fault['input'])}"
+        found = "" if fault["type"] == "missing" else f", found {shown(fault['input'])}"
         message = fault["msg"].removeprefix("Value error, ")
         problem = ": ".join(filter(None, (about, place, message + found)))
         raise DataError(problem, path=path, line=line, hint=hint) from None
 
 
 def _as_id(value: object) -> object:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
+    if isinstance(value, Real | Decimal) and not isinstance(value, bool):
+        value = value.item() if hasattr(value, "item") else value
+        # NaN is not below anything.
+        value = str(int(value)) if abs(value) < 1e40 and value == int(value) else value
+    elif isinstance(value, bytes):
+        value = value.decode()
     if not isinstance(value, str) or not value.strip():
         raise ValueError("an id is a text that is not empty, or a whole number")
     return value
@@ -58,7 +66,7 @@ def _encodable(text: str) -> str:
 
 
 Id = Annotated[str, BeforeValidator(_as_id), AfterValidator(_encodable)]
-"""An id as text; files may hold whole numbers."""
+"""An id as text; files may hold whole numbers, or its bytes."""
 
 Text = Annotated[
     str,
@@ -68,6 +76,7 @@ Text = Annotated[
 """A text that may be null."""
 
 
-def _shown(value: Any) -> str:
-    shown = ascii(value)
-    return shown if len(shown) <= 60 else shown[:57] + "..."
+def shown(value: object) -> str:
+    """A value in an error; only the beginning of a long one."""
+    text = ascii(value[:60] if isinstance(value, str | bytes | list | tuple) else value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -9,6 +9,8 @@ import pytest
 
 from routedk.cli import main
 
+SESSIONS = 10
+
 Run = Callable[..., tuple[int, str, str]]
 Messages = list[dict[str, str]]
 
@@ -79,3 +81,19 @@ def records(count: int) -> list[dict[str, Any]]:
 def write_records(path: Path, found: list[dict[str, Any]]) -> Path:
     path.write_text("\n".join(map(json.dumps, found)), encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_records(tmp_path / "sessions.jsonl", records(SESSIONS))
+
+
+def name_of(messages: Messages) -> str:
+    """The session that is asked about."""
+    return "s" + messages[-1]["content"].split(" ")[2]
+
+
+@pytest.fixture
+def asked(script: Script) -> Script:
+    script.answer = lambda messages: f"1 2 | für {name_of(messages)}"
+    return script

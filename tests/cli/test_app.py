@@ -58,6 +58,7 @@ def test_describe_the_demo(run: Run) -> None:
         "split_file": None,
         "split": "all",
         "seed": 0,
+        "strict": False,
     }
     _, out, _ = run("data", "describe", "demo", "--split", "test")
     assert "demo (split test, gold minimal, untitled keep)" in out
@@ -176,3 +177,37 @@ def test_info(run: Run) -> None:
     assert "torch" in facts["versions"]
     assert "Apache-2.0" in run("info")[1]
     assert run("--version")[1].startswith("routedk ")
+
+
+def test_values_that_count_as_missing_are_said(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "f.jsonl"
+    path.write_text('{"session_id": 1, "items": [{"id": 1, "title": "A", "price": "ask us"}]}')
+    code, out, err = run("data", "describe", path, "--json")
+    assert code == 0
+    assert json.loads(out)["items"] == 1
+    assert "1 values that are no price count as missing, the first is 'ask us'" in " ".join(
+        err.split()
+    )
+    code, _, err = run("data", "describe", path, "--strict")
+    assert code == 2
+    assert "items.1.price: not a price, found 'ask us' (fix or remove this session)" in err
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 9999,
+        '{"train": [' + "9" * 5000 + "]}",
+        '{"' + "x" * 5000 + '": []}',
+        r'["\ud800"]',
+        "\x00",
+    ],
+)
+def test_an_error_is_one_short_line(run: Run, tmp_path: Path, text: str) -> None:
+    path = tmp_path / "split.json"
+    path.write_text(text)
+    code, _, err = run("data", "describe", "demo", "--split-file", path)
+    assert code == 2
+    (line,) = err.splitlines()
+    assert line.startswith(f"error: {path}: ") or line.startswith(f"error: {path}:1: ")
+    assert len(line) <= len("error: ") + 300

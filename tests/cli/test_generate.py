@@ -12,26 +12,7 @@ import pytest
 from routedk.data import DataOptions, load_sessions
 from routedk.eval import read_predictions
 
-from .conftest import Messages, Run, Script, records, write_records
-
-SESSIONS = 10
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return write_records(tmp_path / "sessions.jsonl", records(SESSIONS))
-
-
-def name_of(messages: Messages) -> str:
-    """The session that is asked about."""
-    return "s" + messages[-1]["content"].split(" ")[2]
-
-
-@pytest.fixture
-def asked(script: Script) -> Script:
-    script.answer = lambda messages: f"1 2 | für {name_of(messages)}"
-    return script
-
+from .conftest import SESSIONS, Messages, Run, Script, name_of, records, write_records
 
 def lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
@@ -129,10 +110,37 @@ def test_policies_hold_for_stdin(run: Run, stdin: IO[bytes], tmp_path: Path) -> 
 @pytest.mark.usefixtures("asked")
 def test_broken_stdin(run: Run, stdin: IO[bytes], content: bytes, message: str) -> None:
     put(stdin, content)
-    code, out, err = run("generate", "--data", "-", "--lm", "x")
+    code, out, err = run("generate", "--data", "-", "--lm", "x", "--strict")
     assert (code, out) == (2, "")
     assert message in err
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("source", ["-", "file"])
+@pytest.mark.usefixtures("asked")
+def test_sessions_that_cannot_be_read_are_told_in_their_places(
+    run: Run, stdin: IO[bytes], tmp_path: Path, source: str
+) -> None:
+    good = [json.dumps(record).encode() for record in records(2)]
+    content = b"\n".join([good[0], b'{"session_id": "bad"}', b"\xff", good[1], b"{"])
+    if source == "-":
+        put(stdin, content)
+        place = "<stdin>"
+    else:
+        source = place = str(tmp_path / "f.jsonl")
+        Path(source).write_bytes(content)
+    code, out, err = run("generate", "--data", source, "--lm", "x")
+    first, bad, third, last, broken = lines(out)
+    assert code == 0
+    assert [first, last] == expected(2)
+    assert bad["error"].startswith(f"{place}:2: session 'bad': items: Field required")
+    assert third["error"].startswith(f"{place}:3: byte 0xff is not UTF-8")
+    assert broken["error"].startswith(f"{place}:5: invalid JSON")
+    assert [one["session_id"] for one in (bad, third, broken)] == ["bad", "line 3", "line 5"]
+    assert [one["bundles"] for one in (bad, third, broken)] == [[], [], []]
+    assert "Sessions without an answer: 3 of 5, first bad: " in err
+    code, _, err = run("generate", "--data", source, "--lm", "x", "--strict")
+    assert code == 2
 
 
 @pytest.mark.usefixtures("asked")

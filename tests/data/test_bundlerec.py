@@ -14,6 +14,7 @@ from routedk.data import (
 )
 from routedk.data.bundlerec import first_path
 from routedk.data.load import read_extra_titles
+from routedk.data.values import MissingValues
 
 TABLES = {
     "session_item": "session ID,item ID\n2,10\n2,11\n1,10\n1,12\n1,13\n",
@@ -64,7 +65,6 @@ def test_folder_is_read_as_published(folder: Path) -> None:
         ("item_titles", "item ID,titles\n1,a, b\n", r":2: 3 fields, the header has 2 \(quote"),
         ("item_titles", 'item ID,titles\n1,"a\n', r":2: invalid CSV: .* \(fix the quotes"),
         ("item_titles", "item ID,titles\n1,\udcff\n", r":2: byte 0xff is not UTF-8"),
-        ("item_categories", "item ID,categories\n1,A\n", r":2: item '1': categories are not of"),
         ("item_categories", None, r"item_categories\.csv: no such file \(check the path"),
     ],
 )
@@ -75,6 +75,24 @@ def test_broken_table_names_file_and_line(
     path.unlink() if text is None else path.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(DataError, match=message):
         load_sessions(folder)
+
+
+def test_a_text_or_a_category_that_cannot_be_read_is_missing(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "item_titles.csv").write_text("item ID,titles\n10,nan\n12,Caf&eacute;\n")
+    (folder / "item_categories.csv").write_text("item ID,categories\n10,Mugs\n12,[[F]]\n")
+    session = load_sessions(folder)[1]
+    assert [item.title for item in session.items] == ["", "Café", ""]
+    assert [item.categories for item in session.items] == [(), ("F",), ()]
+    assert caplog.messages == [
+        f"1 values that are no title count as missing, the first is 'nan' in "
+        f"{folder / 'item_titles.csv'}:2",
+        f"1 values that are no category count as missing, the first is 'Mugs' in "
+        f"{folder / 'item_categories.csv'}:2",
+    ]
+    with pytest.raises(DataError, match=r"item_titles\.csv:2: '10': not a title, found 'nan'"):
+        load_sessions(folder, DataOptions(strict=True))
 
 
 NAMES = st.lists(
@@ -121,7 +139,7 @@ def test_a_damaged_table_is_read_or_a_data_error(
 def test_extra_titles_fill_only_what_is_missing(folder: Path, tmp_path: Path) -> None:
     extra = tmp_path / "extra.csv"
     extra.write_text("item ID,titles\n13,Tea &amp; Pot\n10,other\n99,none\n")
-    assert read_extra_titles(extra)["13"] == "Tea & Pot"
+    assert read_extra_titles(extra, MissingValues())["13"] == "Tea & Pot"
     session = load_sessions(folder, DataOptions(extra_titles=extra))[1]
     assert [item.title for item in session.items] == [
         'Mug, 12"\nblue "big"',

@@ -1,4 +1,5 @@
 import importlib.util
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -102,3 +103,12 @@ def test_weights_are_safetensors(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"a pickle")
     with pytest.raises(SettingError, match=r"cannot be loaded: .*model\.safetensors"):
         named_encoder(str(tmp_path)).encode(["kettle"])
+
+
+def test_no_code_of_a_folder_is_run(tmp_path: Path) -> None:
+    modules = [{"idx": 0, "name": "0", "path": "", "type": "evil.Module"}]
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Module: ...")
+    with pytest.raises(SettingError, match="cannot be loaded: "):
+        named_encoder(str(tmp_path)).encode(["kettle"])
+    assert not (tmp_path / "ran").exists()

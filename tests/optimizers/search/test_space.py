@@ -105,9 +105,9 @@ def test_a_space_in_toml(tmp_path: Path) -> None:
     [
         ("fusions = 'softmax'", "fusions: Extra inputs are not permitted"),
         ("fusions = 'softmax'", "dimensions are utilization, formats, strategy"),
-        ("strategy = ['length', 'size']", "strategy.1: Input should be 'random', 'length'"),
-        ("formats = ['rules']", "formats.0: Input should be 'none', 'pattern', 'rule'"),
-        ("experts = 'rule'", "experts.0: Input should be 'base', 'base+rule'"),
+        ("strategy = ['length', 'size']", "strategy.2: Input should be 'random', 'length'"),
+        ("formats = ['rules']", "formats.1: Input should be 'none', 'pattern', 'rule'"),
+        ("experts = 'rule'", "experts.1: Input should be 'base', 'base+rule'"),
         ("r = 0", "greater than or equal to 1, found 0"),
         ("ratio = [0.5, 1.5]", "less than or equal to 1, found 1.5"),
         ("rules = []", "at least 1 item"),
@@ -115,10 +115,15 @@ def test_a_space_in_toml(tmp_path: Path) -> None:
         # What could be read as a number, and is none.
         ("rules = true", "Input should be a valid integer, found True"),
         ("ratio = [true]", "Input should be a valid number, found True"),
-        ("epochs = [nan]", "found nan"),
+        ("epochs = [nan]", "not TOML: nan is not a number"),
         ("r = { low = 1, high = 4 }", "Input should be a valid tuple"),
         ("formats = 'pattern'\nutilization = 'SFT'", "no combination of these values is possible"),
         ("formats = 'rule'\nrules = 0\nutilization = 'ICL'", "no combination of these values"),
+        (f"r = {'[' * 500}", "not TOML: nested too deeply"),
+        (f"{'a.' * 500}b = 1", "not TOML: nested more than 64 deep"),
+        (f"r = {'9' * 5000}", "not TOML: Exceeds the limit (4300 digits)"),
+        (f"r = {'9' * 50}", "not TOML: a number of more than 128 bits"),
+        (f"r = '{'x' * 5000}'", "found 'xxxx"),
         ("r = ", "not TOML: Invalid value (at end of document)"),
     ],
 )
@@ -131,6 +136,7 @@ def test_a_broken_space_names_file_key_value_and_what_is_allowed(
         read_space(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert message in str(caught.value)
+    assert len(str(caught.value)) <= 300
 
 
 def test_a_missing_space_is_named(tmp_path: Path) -> None:

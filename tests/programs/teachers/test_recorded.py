@@ -136,7 +136,22 @@ def test_bundles_that_do_not_follow_from_the_intents_make_no_thought(
             {"custom_id": "s1", "response": {"body": {"error": {"code": "429"}}}},
             "the request for session 's1' failed: 429",
         ),
-        ({"custom_id": "s1", "response": {"body": {}}}, "response.body: choices: Field required"),
+        ({"custom_id": "s1", "response": {"status_code": 500}}, "'s1' failed: status 500$"),
+        (
+            {
+                "custom_id": "s1",
+                "response": {"status_code": 429, "body": {"error": {"message": "slow down"}}},
+            },
+            "'s1' failed: status 429: slow down$",
+        ),
+        (
+            {**result("s1", json.dumps(GIVEN)), "response": {"status_code": "400", "body": {}}},
+            "'s1' failed: status 400$",
+        ),
+        (
+            {"custom_id": "s1", "response": {"body": {}}},
+            "response.body: choices.1.message.content: Field",
+        ),
         ({"custom_id": "s1"}, "response.body: .*found None"),
     ],
 )
@@ -201,7 +216,7 @@ def test_no_usable_line_is_an_error(
     sessions: list[Session], held_out: list[Session], written: Callable[..., Path], tmp_path: Path
 ) -> None:
     for lines, found in (
-        (["{", "[]"], r"2 problems, e\.g\. .*answers.jsonl:1: invalid JSON"),
+        (["{", "[]"], r"2 bad lines, answers.jsonl:1: invalid JSON"),
         ([{"session_id": "t1", "bundles": []}], "1 left out: of other sessions"),
         ([], "empty"),
     ):

@@ -1,0 +1,168 @@
+"""Values of sessions as people write them: one treatment of texts, prices and categories."""
+
+import html
+import logging
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from decimal import Decimal
+from numbers import Real
+from typing import Any
+
+from routedk.data.validation import shown
+
+_LOG = logging.getLogger(__name__)
+# What exports write where a text is missing.
+_NO_TEXT = frozenset({"#n/a", "<na>", "n/a", "na", "nan", "none", "null", "undefined"})
+_ENTITY = re.compile(r"&#?\w{1,32};")
+_TWICE_ESCAPED = re.compile(r"&(?:amp;)+")
+_LONGEST_PRICE = 40
+# An amount with its currency before or after it. A point after letters ends these: "Rs.500".
+_AMOUNT = re.compile(
+    r"[^\d\-−]{0,12}?((?:(?<![^\W\d_])[.,])?\d[\d.,'’\s]*)[-–—]{0,2}[^\d\-−]{0,12}"
+)
+_GROUPED = re.compile(r"\d*|\d{1,3}(?:[.,'’\s]\d{2,3})*[.,'’\s]\d{3}")
+
+
+class MissingValues:
+    """The values that are taken as missing because they cannot be read, counted.
+
+    Args:
+        strict: Whether such a value is an error instead.
+
+    Attributes:
+        counts: How many there are, by what they should be.
+        place: Where reading is, for the message.
+    """
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self.strict = strict
+        self.counts: Counter[str] = Counter()
+        self.place = ""
+        self._first: dict[str, str] = {}
+
+    def add(self, name: str, value: object) -> None:
+        """Count a value.
+
+        Raises:
+            ValueError: If strict.
+        """
+        if self.strict:
+            raise ValueError(f"not a {name}")
+        self.counts[name] += 1
+        self._first.setdefault(name, f"{shown(value)} in {self.place}")
+
+    def report(self) -> None:
+        """Log a warning per kind of value, with the first one and its place."""
+        for name, count in self.counts.items():
+            first = self._first[name]
+            _LOG.warning(
+                "%d values that are no %s count as missing, the first is %s", count, name, first
+            )
+
+
+def as_text(value: object, name: str, missing: MissingValues) -> str:
+    """A text on the way in: entities are unescaped, and "nan" and the like are no text.
+
+    Args:
+        value: A text, its bytes, a number, or nothing.
+        name: What it should be, e.g. ``title``.
+        missing: Counts what is not.
+    """
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    elif value is None or _is_nan(value):
+        return ""
+    elif isinstance(value, Real | Decimal) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or value.strip().casefold() in _NO_TEXT:
+        missing.add(name, value)
+        return ""
+    if "&" in value:
+        value = _ENTITY.sub(lambda found: html.unescape(found[0]), _TWICE_ESCAPED.sub("&", value))
+    # Half a surrogate pair, as a cut text may end in, can be neither written nor tokenized.
+    return value.encode(errors="replace").decode()
+
+
+def as_price(value: object, missing: MissingValues) -> float | None:
+    """A price: a number, or a text such as ``19,99 €`` or ``$1,299.00``.
+
+    A point or comma before exactly three digits separates thousands, else cents.
+
+    Args:
+        value: What should be one.
+        missing: Counts what is not.
+    """
+    if value is None or _is_nan(value) or value in ("", b""):
+        return None
+    price = math.nan
+    if isinstance(value, str | bytes):
+        price = _amount(value.decode(errors="replace") if isinstance(value, bytes) else value)
+    elif isinstance(value, Real | Decimal) and not isinstance(value, bool):
+        with suppress(OverflowError):
+            price = float(value)
+    if 0 <= price < math.inf:
+        return price
+    missing.add("price", value)
+    return None
+
+
+def as_categories(value: object, missing: MissingValues) -> tuple[str, ...]:
+    """A category path: a list of names, a text such as ``Kitchen > Kettles``, or a list of paths.
+
+    Of several paths the first is kept.
+
+    Args:
+        value: What should be one.
+        missing: Counts what is not.
+    """
+    value = as_list(value)
+    if isinstance(value, str | bytes):
+        value = [name.strip() for name in as_text(value, "category", missing).split(" > ")]
+    elif isinstance(value, list) and value and isinstance(first := as_list(value[0]), list):
+        value = first
+    elif value is None:
+        return ()
+    if not isinstance(value, list):
+        missing.add("category", value)
+        return ()
+    return tuple(filter(None, (as_text(name, "category", missing) for name in value)))
+
+
+def as_list(value: Any) -> Any:
+    """A list, where a value is another kind of one: a tuple, an array, or a dict of equal lists.
+
+    The last is what ``datasets`` makes of a list of dicts. NaN, as pandas writes nothing, is None.
+    """
+    if _is_nan(value):
+        return None
+    if isinstance(value, Mapping) and value:
+        columns = [as_list(column) for column in value.values()]
+        if all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
+            return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
+    if isinstance(value, tuple):
+        return list(value)
+    # Of NumPy, which this module does not import.
+    return value.tolist() if hasattr(value, "tolist") and getattr(value, "ndim", 0) else value
+
+
+def _amount(text: str) -> float:
+    """The amount of a price with its currency; NaN where it is none."""
+    found = _AMOUNT.fullmatch(" ".join(text.split())) if len(text) <= _LONGEST_PRICE else None
+    if found is None:
+        return math.nan
+    amount = found[1].rstrip(" .,'’")
+    whole, *cents = re.split(r"[.,](?=[^.,]*$)", amount)
+    both = "." in amount and "," in amount and amount.count(amount[len(whole)]) == 1
+    if cents and len(cents[0]) == 3 and whole not in ("", "0") and not both:
+        whole, cents = amount, []
+    digits = cents[0] if cents else "0"
+    if not (_GROUPED.fullmatch(whole) and digits.isdecimal()):
+        return math.nan
+    return float(re.sub(r"\D", "", whole or "0") + f".{digits}")
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, Real | Decimal) and value != value

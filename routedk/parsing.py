@@ -1,0 +1,177 @@
+"""Text of JSON, JSONL and TOML to values that are safe to use: depth, numbers and text are checked.
+
+What a format allows and later code trips over is refused here, with file and line.
+"""
+
+import json
+import math
+import re
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from routedk.errors import DataError
+
+MAX_BYTES = 1 << 28
+"""Bytes of a document, or of a line of JSONL."""
+_MAX_DEPTH = 64
+_MAX_BITS = 128
+# Only a text with one of these, or with many brackets, can hold what `check_value` refuses.
+_SUSPECT = re.compile(r"\\u[dD]|[0-9]{30}|[0-9][eE]\+?[0-9]{3}")
+
+
+def decode(raw: bytes, *, path: str | Path, line: int = 1) -> str:
+    """Bytes of a UTF-8 document, or of one line of it, as text without a byte order mark.
+
+    Raises:
+        DataError: There are more than `MAX_BYTES`, or they are not UTF-8.
+    """
+    if len(raw) > MAX_BYTES:
+        problem = f"more than {MAX_BYTES >> 20} MiB in one document or line"
+        raise DataError(problem, path=path, line=line, hint="is it the right file?")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"byte 0x{raw[error.start]:02x} is not UTF-8",
+            path=path,
+            line=line + raw.count(b"\n", 0, error.start),
+            hint="save the file as UTF-8",
+        ) from None
+
+
+def parse_jsonl(
+    lines: Iterable[bytes], *, path: str | Path, lenient: bool = False
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of JSONL lines from anywhere, e.g. ``sys.stdin.buffer``, one at a time.
+
+    Args:
+        lines: Lines with or without their line ends.
+        path: Name of the source in error messages, e.g. ``<stdin>``.
+        lenient: As for `parse_json`.
+
+    Raises:
+        DataError: A line is not UTF-8, not a JSON object, or too long.
+    """
+    for number, record in scan_jsonl(lines, path=path, lenient=lenient):
+        if isinstance(record, DataError):
+            raise record
+        yield number, record
+
+
+def scan_jsonl(
+    lines: Iterable[bytes], *, path: str | Path, lenient: bool = False
+) -> Iterator[tuple[int, dict[str, Any] | DataError]]:
+    """As `parse_jsonl`, but a line that cannot be read is its error, and the next ones are read.
+
+    Raises:
+        DataError: A line is too long.
+    """
+    for number, raw in enumerate(lines, start=1):
+        try:
+            text = decode(raw, path=path, line=number).strip()
+            record = parse_json(text, path=path, line=number, lenient=lenient) if text else None
+        except DataError as error:
+            if len(raw) > MAX_BYTES:
+                raise
+            yield number, error
+            continue
+        if isinstance(record, dict):
+            yield number, record
+        elif text:
+            problem = f"expected a JSON object, found {type(record).__name__}"
+            hint = "JSONL holds one object {...} a line"
+            yield number, DataError(problem, path=path, line=number, hint=hint)
+
+
+def parse_json(
+    text: str, *, path: str | Path, line: int | None = None, lenient: bool = False
+) -> object:
+    """The value of a JSON text.
+
+    Args:
+        text: The JSON.
+        path: Name of the source in error messages.
+        line: Line the text stands on; None for a whole file.
+        lenient: Let NaN, long numbers and half surrogate pairs pass, for a caller that reads each
+            value with care.
+
+    Raises:
+        DataError: It is not JSON, is nested too deeply, or has a number that is too long or a
+            value that this package could not write again.
+    """
+    try:
+        value: object = (_LENIENT if lenient else _STRICT).decode(text)
+        if _SUSPECT.search(text) or text.count("[") + text.count("{") > _MAX_DEPTH:
+            check_value(value, lenient=lenient)
+    except json.JSONDecodeError as error:
+        problem = f"{error.msg} at column {error.colno}"
+        line = error.lineno if line is None else line
+    except RecursionError:
+        problem = "nested too deeply"
+    except ValueError as error:
+        problem = str(error)
+    else:
+        return value
+    raise DataError(f"invalid JSON: {problem}", path=path, line=line, hint="fix or remove it")
+
+
+def parse_toml(text: str, *, path: str | Path) -> dict[str, Any]:
+    """The table of a TOML text.
+
+    Raises:
+        DataError: It is not TOML, is nested too deeply, or has a number that is too long or not
+            finite.
+    """
+    try:
+        table = tomllib.loads(text)
+        check_value(table)
+    except RecursionError:
+        problem = "nested too deeply"
+    except ValueError as error:
+        problem = str(error)
+    else:
+        return table
+    raise DataError(f"not TOML: {problem}", path=path, hint="fix it")
+
+
+def check_value(value: object, *, lenient: bool = False) -> None:
+    """Check a parsed value for what later code trips over.
+
+    Args:
+        value: Of dicts, lists, texts and numbers.
+        lenient: Check the depth alone.
+
+    Raises:
+        ValueError: It is nested too deeply, or has a long number, one that is not finite, or half
+            a surrogate pair.
+    """
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        deeper: list[object] = []
+        for one in level:
+            if isinstance(one, dict):
+                deeper += [*one.keys(), *one.values()]
+            elif isinstance(one, list):
+                deeper += one
+            elif lenient:
+                continue
+            elif isinstance(one, int) and one.bit_length() > _MAX_BITS:
+                raise ValueError(f"a number of more than {_MAX_BITS} bits")
+            elif isinstance(one, float) and not math.isfinite(one):
+                raise ValueError(f"{one} is not a number that a file may hold")
+            elif isinstance(one, str):
+                one.encode()
+        if not deeper:
+            return
+        level = deeper
+    raise ValueError(f"nested more than {_MAX_DEPTH} deep")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number; use null where a value is unknown")
+
+
+_STRICT = json.JSONDecoder(parse_constant=_refuse_constant)
+_LENIENT = json.JSONDecoder()
