@@ -68,25 +68,19 @@ class PromptSpace:
         thoughts = self.knowledge.thoughts
         return {each.session_id: each.text for each in thoughts if each.session_id in known}
 
-    @cached_property
-    def thoughtful(self) -> tuple[Session, ...]:
-        """The sessions that neighbours with thoughts are taken from; all where there are none."""
-        return tuple(one for one in self.training if one.id in self.thoughts) or self.training
-
     def build(self, student: BundleGenerator, choice: PromptChoice | None) -> BundleGenerator:
         """A copy of the student with the chosen prompt; None leaves it the student's own."""
         program: BundleGenerator = student.deepcopy()
         if choice is None:
             return program
         every_rule = tuple(rule.text for rule in self.knowledge.rules)
-        neighbours = self.thoughtful if choice.show_thoughts else self.training
         program.knowledge = CompiledKnowledge(
             rules=every_rule if choice.rules else (),
             rules_shown=choice.rules if 0 < choice.rules < len(every_rule) else None,
             patterns=self.knowledge.patterns if choice.patterns else (),
             patterns_shown=choice.patterns or None,
             k=choice.k,
-            sessions=neighbours if choice.k else (),
+            sessions=self.training if choice.k else (),
             thoughts=self.thoughts if choice.show_thoughts else {},
             show_thoughts=choice.show_thoughts,
             style=choice.style,
@@ -99,7 +93,7 @@ class PromptSpace:
 
     def fixed(self, config: CompileConfig) -> PromptChoice:
         """The choice that shows the numbers of a config, or as many as there are."""
-        k = min(config.neighbours or 0, len(self.thoughtful))
+        k = min(config.neighbours or 0, len(self.training))
         return PromptChoice(
             rules=min(config.rules or 0, len(self.knowledge.rules)),
             patterns=min(config.patterns or 0, len(self.knowledge.patterns)),

@@ -123,7 +123,7 @@ class TrialRunner:
         lm = self._student(experts)
         with closing(lm.engine):
             program = compile_program(
-                self.train,
+                self._shown(settings, knowledge),
                 self.validation,
                 knowledge,
                 CompileConfig(**config),
@@ -131,6 +131,13 @@ class TrialRunner:
                 store=self._store,
             )
             yield program, experts, lm
+
+    def _shown(self, settings: TrialSettings, knowledge: KnowledgeBase) -> Sequence[Session]:
+        """The sessions that neighbours are taken from: where thoughts are shown, those with one."""
+        if not (settings.use.prompts and "thought" in settings.formats):
+            return self.train
+        thought_of = {thought.session_id for thought in knowledge.thoughts}
+        return [session for session in self.train if session.id in thought_of] or self.train
 
     def _trained(self, settings: TrialSettings, knowledge: KnowledgeBase) -> Path:
         config: Any = {

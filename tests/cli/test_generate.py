@@ -14,6 +14,7 @@ from routedk.eval import read_predictions
 
 from .conftest import SESSIONS, Messages, Run, Script, name_of, records, write_records
 
+
 def lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 

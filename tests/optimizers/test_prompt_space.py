@@ -1,9 +1,7 @@
 from dataclasses import replace
 from itertools import islice
 
-from routedk.optimizers.compile_config import CompileConfig
 from routedk.optimizers.prompt_space import PromptChoice, PromptSpace
-from routedk.programs.generator import BundleGenerator
 from routedk.types import KnowledgeBase, Provenance, Rule, Thought
 
 from .injected import sessions
@@ -40,13 +38,3 @@ def test_nothing_is_proposed_twice_and_no_empty_choice() -> None:
     one = KnowledgeBase(rules=SPACE.knowledge.rules[:1])
     space = PromptSpace(knowledge=one, training=SPACE.training[:1])
     assert proposed(space, PromptChoice()) == [PromptChoice(k=1), PromptChoice(rules=1)]
-
-
-def test_neighbours_with_thoughts_are_those_that_have_one() -> None:
-    program = BundleGenerator()
-    thoughtful = SPACE.build(program, PromptChoice(k=2, show_thoughts=True)).knowledge
-    assert [one.id for one in thoughtful.sessions] == ["train-0"]
-    assert len(SPACE.build(program, PromptChoice(k=2)).knowledge.sessions) == 2
-    assert SPACE.fixed(CompileConfig(neighbours=2)) == PromptChoice(k=1, show_thoughts=True)
-    none = replace(SPACE, knowledge=KnowledgeBase())
-    assert none.fixed(CompileConfig(neighbours=2)) == PromptChoice(k=2)

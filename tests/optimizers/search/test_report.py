@@ -103,6 +103,11 @@ def test_from_a_search_to_its_report_and_a_program(
     assert (target / "experts" / "routing.json").is_file()
     program = load_program(target / "program.json")
     assert program.knowledge.k == 1
+    # Half of the sessions have a thought, and only these are shown.
+    assert program.knowledge.show_thoughts
+    shown = {session.id for session in program.knowledge.sessions}
+    assert shown == set(program.knowledge.thoughts)
+    assert len(shown) == 3
     readme = (target / "README.md").read_text()
     assert "--program program.json --experts experts --student" in readme
     with pytest.raises(SettingError, match="'mine' has no complete trial 9: complete are 0, 1, 2"):
