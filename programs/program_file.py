@@ -238,9 +238,13 @@ def _check_rendering(saved: SavedProgram, path: str | Path) -> None:
             f"{naming_hash()} ({_REMEDY})"
         )
     layout = _RENDERED_BY.get(saved.layout, saved.layout)
-    if (asked, layout) != (fields, layout_hash()):
+    if asked != fields:
         raise ArtifactError(
-            f"{path}: compiled for a signature with the fields {saved.fields} under prompt layout "
-            f"{saved.layout}, this version has {[*GenerateBundles.fields]} and {layout_hash()} "
-            f"({_REMEDY})"
+            f"{path}: compiled for a signature with the fields {saved.fields}, this version's are "
+            f"others ({_REMEDY})"
+        )
+    if layout != layout_hash():
+        raise ArtifactError(
+            f"{path}: compiled under prompt layout {saved.layout}, this version has "
+            f"{layout_hash()} ({_REMEDY})"
         )

@@ -106,7 +106,7 @@ def refuse_foreign(output: Path, is_ours: Callable[[dict[str, Any]], bool]) -> N
         with open_file(output) as file:
             line = next(lines_of(file), b"")
         # JSONL, or one document on many lines.
-        _, first = next(scan_jsonl([line], path=output), (1, {}))
+        first: object = next((one for _, one in scan_jsonl([line], path=output)), {})
         if isinstance(first, DataError):
             first = read_json(output)
         ours = not line or (isinstance(first, dict) and is_ours(first))

@@ -131,7 +131,9 @@ def from_dataset(
     options, place = options or DataOptions(), "<dataset>"
     missing = MissingValues(strict=options.strict)
     # Iterating over a DataFrame gives the names of its columns.
-    records = dataset.to_dict("records") if hasattr(dataset, "iterrows") else dataset
+    records: Any = dataset
+    if hasattr(records, "iterrows"):
+        records = records.to_dict("records")
     if not isinstance(records, Iterable):
         raise DataError(f"cannot read a {type(dataset).__name__}", hint=_ROW)
     rows = ((place, row, _mapping(record, row)) for row, record in enumerate(records, start=1))

@@ -3,7 +3,7 @@
 from decimal import Decimal
 from numbers import Real
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, TypeAdapter, ValidationError
 
@@ -47,13 +47,19 @@ def checked(
         raise DataError(problem, path=path, line=line, hint=hint) from None
 
 
+def as_number(value: object) -> Any:
+    """A number, also one of NumPy's, as one of Python's; None where it is none or a truth value."""
+    if isinstance(value, bool) or not isinstance(value, Real | Decimal):
+        return None
+    return value.item() if hasattr(value, "item") else value
+
+
 def _as_id(value: object) -> object:
-    if isinstance(value, Real | Decimal) and not isinstance(value, bool):
-        value = value.item() if hasattr(value, "item") else value
-        # NaN is not below anything.
-        value = str(int(value)) if abs(value) < 1e40 and value == int(value) else value
-    elif isinstance(value, bytes):
-        value = value.decode()
+    number = as_number(value)
+    # NaN is not below anything.
+    if number is not None and abs(number) < 1e40 and number == int(number):
+        return str(int(number))
+    value = value.decode() if isinstance(value, bytes) else value
     if not isinstance(value, str) or not value.strip():
         raise ValueError("an id is a text that is not empty, or a whole number")
     return value

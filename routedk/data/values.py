@@ -7,11 +7,9 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
-from decimal import Decimal
-from numbers import Real
 from typing import Any
 
-from routedk.data.validation import shown
+from routedk.data.validation import as_number, shown
 
 _LOG = logging.getLogger(__name__)
 # What exports write where a text is missing.
@@ -75,8 +73,8 @@ def as_text(value: object, name: str, missing: MissingValues) -> str:
         value = value.decode(errors="replace")
     elif value is None or _is_nan(value):
         return ""
-    elif isinstance(value, Real | Decimal) and not isinstance(value, bool):
-        value = str(value)
+    elif (number := as_number(value)) is not None:
+        value = str(number)
     if not isinstance(value, str) or value.strip().casefold() in _NO_TEXT:
         missing.add(name, value)
         return ""
@@ -100,9 +98,9 @@ def as_price(value: object, missing: MissingValues) -> float | None:
     price = math.nan
     if isinstance(value, str | bytes):
         price = _amount(value.decode(errors="replace") if isinstance(value, bytes) else value)
-    elif isinstance(value, Real | Decimal) and not isinstance(value, bool):
+    elif (number := as_number(value)) is not None:
         with suppress(OverflowError):
-            price = float(value)
+            price = float(number)
     if 0 <= price < math.inf:
         return price
     missing.add("price", value)
@@ -145,7 +143,7 @@ def as_list(value: Any) -> Any:
     if isinstance(value, tuple):
         return list(value)
     # Of NumPy, which this module does not import.
-    return value.tolist() if hasattr(value, "tolist") and getattr(value, "ndim", 0) else value
+    return value.tolist() if hasattr(value, "tolist") and value.ndim else value
 
 
 def _amount(text: str) -> float:
@@ -165,4 +163,5 @@ def _amount(text: str) -> float:
 
 
 def _is_nan(value: object) -> bool:
-    return isinstance(value, Real | Decimal) and value != value
+    number = as_number(value)
+    return bool(number != number)

@@ -134,7 +134,7 @@ def _edit(record: dict[str, Any], path: str, value: object) -> None:
         (
             "layout",
             "0" * 16,
-            r"under prompt layout 0000000000000000, this version has .* and [0-9a-f]{16} .compile",
+            r"under prompt layout 0000000000000000, this version has [0-9a-f]{16} .compile",
         ),
         ("fields", ["question"], r"a signature with the fields \['question'\]"),
         ("instruction", None, "instruction: Input should be a valid string"),
