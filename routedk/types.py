@@ -181,7 +181,7 @@ class Provenance:
     sessions: tuple[str, ...] = ()
     prompt_hash: str = ""
     tokens: Annotated[int, Ge(0)] = 0
-    cost: Annotated[float, Interval(ge=0, lt=inf)] | None = 0.0
+    cost: Annotated[float, Interval(ge=0, le=1e12)] | None = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,7 @@ class KeptAnswer(BaseModel):
     text: str
     input_tokens: int = Field(ge=0)
     output_tokens: int = Field(ge=0)
-    cost: float | None = Field(ge=0)
+    cost: float | None = Field(ge=0, le=1e12)
 
 
 _KEPT = TypeAdapter(KeptAnswer)

@@ -63,3 +63,12 @@ def test_a_broken_line_is_named(bad: object, message: str, tmp_path: Path) -> No
     with pytest.raises(DataError, match=message) as caught:
         read_knowledge(path)
     assert f"{path}:3: " in str(caught.value)
+
+
+@pytest.mark.parametrize("cost", ["1e308", '"Infinity"', "-1"])
+def test_a_cost_that_no_sum_can_hold_is_refused(tmp_path: Path, cost: str) -> None:
+    path = tmp_path / "k.jsonl"
+    source = f'{{"teacher": "t", "cost": {cost}}}'
+    path.write_text(f'{{"kind": "rule", "text": "a", "provenance": {source}}}')
+    with pytest.raises(DataError, match=r"k\.jsonl:1: rule: provenance\.cost"):
+        read_knowledge(path)
