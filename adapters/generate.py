@@ -154,10 +154,36 @@ def stream_answers(
     """
     from pydantic import TypeAdapter
 
+    config = config or GenerateConfig()
+    asked = resolve_program(config, program=program, lm=lm)
+    store, left = ArtifactStore.of(store), iter(sessions)
+    read = TypeAdapter(Answer).validate_python
+
+    def answers() -> Iterator[Answer]:
+        knowledge = asked.knowledge
+        while chunk := list(islice(left, CHUNK)):
+            asked.knowledge = knowledge.without(session.id for session in chunk)
+            artifact = store.obtain(_recipe(chunk, asked, config), _maker(chunk, asked, config))
+            for _, record in read_jsonl(artifact.folder / _ANSWERS):
+                yield config.shown(read(record))
+
+    return answers()
+
+
+def resolve_program(
+    config: GenerateConfig,
+    *,
+    program: "BundleGenerator | None" = None,
+    lm: "dspy.LM | None" = None,
+) -> "BundleGenerator":
+    """Load the program that a config names, with its language model set; see `generate`.
+
+    Raises:
+        SettingError: A setting is not allowed, or a student that names bundles has no grouping.
+    """
     from routedk.adapters.lm import default_lm, resolve_lm
     from routedk.programs.generator import BundleGenerator, load_program
 
-    config = config or GenerateConfig()
     if lm is None:
         packaged = program is None and config.names_nothing
         named = (config.lm, config.experts, config.student, config.dtype)
@@ -176,18 +202,7 @@ def stream_answers(
             "items are grouped first: leave it out"
         )
     asked.namer.why = asked.namer.why or config.why
-    store, left = ArtifactStore.of(store), iter(sessions)
-    read = TypeAdapter(Answer).validate_python
-
-    def answers() -> Iterator[Answer]:
-        knowledge = asked.knowledge
-        while chunk := list(islice(left, CHUNK)):
-            asked.knowledge = knowledge.without(session.id for session in chunk)
-            artifact = store.obtain(_recipe(chunk, asked, config), _maker(chunk, asked, config))
-            for _, record in read_jsonl(artifact.folder / _ANSWERS):
-                yield config.shown(read(record))
-
-    return answers()
+    return asked
 
 
 def _recipe(chunk: list[Session], program: "BundleGenerator", config: GenerateConfig) -> Recipe:
@@ -236,13 +251,21 @@ def _answer(session: Session, program: Any) -> Answer:
 
     with metered() as meter:
         found = program(session=session)
+    tokens = meter.usage.input_tokens, meter.usage.output_tokens
+    return answer_of(session, found, *tokens)
+
+
+def answer_of(
+    session: Session, found: "dspy.Prediction", input_tokens: int = 0, output_tokens: int = 0
+) -> Answer:
+    """Make an answer of a program's prediction."""
     return Answer(
         session.id,
         tuple(found.bundles),
         error=found.error or "",
         dropped=tuple(found.get("dropped") or ()),
-        input_tokens=meter.usage.input_tokens,
-        output_tokens=meter.usage.output_tokens,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
         item_intents=tuple(found.get("item_intents") or ()),
         confidence=found.get("confidence"),
     )

@@ -80,6 +80,8 @@ class CompiledKnowledge:
             session_ids: Ids to leave out; unknown ones are passed over.
         """
         gone = frozenset(session_ids)
+        if gone.isdisjoint({session.id for session in self.sessions} | self.thoughts.keys()):
+            return self
         left = tuple(session for session in self.sessions if session.id not in gone)
         thoughts = {name: text for name, text in self.thoughts.items() if name not in gone}
         return replace(self, k=self.k if left else 0, sessions=left, thoughts=thoughts)

@@ -21,6 +21,7 @@ from routedk.cli.generate import generate
 from routedk.cli.info import info
 from routedk.cli.output import is_main_process, set_up_logging
 from routedk.cli.search import export_trial, report, search
+from routedk.cli.serve import serve
 from routedk.cli.train import train
 from routedk.errors import RouteDKError
 
@@ -45,7 +46,7 @@ def _add(group: typer.Typer, *commands: _Command, **renamed: _Command) -> None:
         group.command(name, help=joined, epilog=" ".join(example.split()))(command)
 
 
-_add(app, distill, train, compile, generate, evaluate, export, demo, info)
+_add(app, distill, train, compile, generate, evaluate, serve, export, demo, info)
 _add(data, describe, convert)
 _add(cache, prune, list=list_artifacts)
 _add(search, report, export=export_trial)

@@ -9,7 +9,7 @@ from routedk.data import load_sessions
 from .conftest import Run, Script, records, write_records
 
 VERBS = ["distill", "train", "compile", "generate", "evaluate", "search"]
-COMMANDS = [*VERBS, "export", "demo", "info"]
+COMMANDS = [*VERBS, "serve", "export", "demo", "info"]
 GROUPS = {
     "data": ["describe", "convert"],
     "cache": ["list", "prune"],

@@ -82,7 +82,7 @@ def test_without_sessions_nothing_of_them_is_shown(tea: Session, training: list[
     assert [session.id for session in left.sessions] == ["t2", "t3"]
     assert left.thoughts == {name: thoughts[name] for name in ("t2", "t3")}
     assert [n.session.id for n in left.context(tea).neighbours] == ["t3", "t2"]
-    assert knowledge.without(["unknown"]) == knowledge
+    assert knowledge.without(["unknown"]) is knowledge
     none = knowledge.without(thoughts)
     assert (none.k, none.sessions, none.rules) == (0, (), ("a rule",))
     assert none.context(tea).neighbours == ()
