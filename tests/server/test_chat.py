@@ -1,6 +1,8 @@
 """The student as a model over the wire, for clients of OpenAI's API."""
 
+import asyncio
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import dspy
@@ -30,6 +32,14 @@ def api(client: httpx.Client) -> openai.OpenAI:
     return openai.OpenAI(
         base_url=f"{client.base_url}/v1", api_key="right", timeout=PATIENCE, max_retries=0
     )
+
+
+@pytest.fixture
+def loop() -> Iterator[None]:
+    """An event loop that is closed; LiteLLM makes one where there is none, and leaves it open."""
+    with asyncio.Runner() as runner:
+        runner.get_loop()
+        yield
 
 
 def said(engine: GatedEngine, **options: Any) -> str:
@@ -156,6 +166,7 @@ def test_a_wrong_token(api: openai.OpenAI) -> None:
         api.with_options(api_key="wrong").models.list()
 
 
+@pytest.mark.usefixtures("loop")
 def test_litellm(client: httpx.Client, engine: GatedEngine) -> None:
     options: dict[str, Any] = {
         "model": "openai/routedk",
@@ -172,6 +183,7 @@ def test_litellm(client: httpx.Client, engine: GatedEngine) -> None:
         litellm.completion(messages=long, **options)
 
 
+@pytest.mark.usefixtures("loop")
 def test_dspy(client: httpx.Client, engine: GatedEngine) -> None:
     lm = dspy.LM(
         "openai/routedk",

@@ -1,11 +1,14 @@
 """`routedk serve`: what it loads, what it refuses, and how it ends."""
 
 import asyncio
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,8 @@ from tests.scripted import scripted_lm
 from .conftest import PATIENCE, record, until
 
 __all__ = ["run"]
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -123,6 +128,22 @@ def test_without_the_extra(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert err == "error: serve: uvicorn not installed: pip install 'routedk[serve]'\n"
 
 
+def test_the_container(run: Run) -> None:
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    copied = {name for line in re.findall(r"^COPY (.+) \S+$", text, re.M) for name in line.split()}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert copied >= {*project["tool"]["setuptools"]["package-dir"].values(), "pyproject.toml"}
+    assert all((ROOT / name).exists() for name in copied)
+    let_through = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    assert {f"!{name}" for name in copied} <= set(let_through)
+    (entry,) = re.findall(r"^ENTRYPOINT (.+)$", text, re.M)
+    program, *command = json.loads(entry)
+    assert program == "routedk"
+    code, _, err = run(*command)
+    assert code == 2
+    assert err.startswith(f"error: {command[-1]}: no such file")
+
+
 # The scripted student answers when a line comes from stdin.
 SERVER = """
 import sys
@@ -152,7 +173,7 @@ main(["serve", "--port", {port!r}])
 def test_a_signal_finishes_what_is_under_way(sessions: list[Session], tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    code = SERVER.format(root=str(Path(__file__).parents[2]), port=str(port))
+    code = SERVER.format(root=str(ROOT), port=str(port))
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         stdin=subprocess.PIPE,
