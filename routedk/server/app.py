@@ -118,7 +118,9 @@ class Service:
             return answer_of(session, await program.acall(session=session))
 
         with self.queue.room(len(sessions)), dspy.context(disable_history=True):
-            answers = await asyncio.gather(*map(answer, sessions))
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(answer(session)) for session in sessions]
+        answers = [task.result() for task in tasks]
         for one in answers:
             self.metrics.sessions.labels("unread" if one.error else "answered").inc()
         return list(map(prediction_record, answers))
@@ -224,7 +226,3 @@ def _explain_errors(app: FastAPI) -> None:
         # LiteLLM knows this error by these words, others by its code.
         text = f"this model's maximum context length is exceeded: {error}"
         return problem(400, text, code="context_length_exceeded")
-
-    @app.exception_handler(Exception)
-    async def failed(_: Request, error: Exception) -> Response:
-        return problem(500, "the server failed: its log says why")

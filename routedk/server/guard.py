@@ -1,6 +1,7 @@
-"""What holds for every request: a time limit, a client that may leave, and metrics."""
+"""What holds for every request: a time limit, a client that may leave, failures, metrics."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from fastapi import HTTPException
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+logger = logging.getLogger(__name__)
 
 _LEFT = 499
 _BUCKETS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
@@ -78,7 +81,7 @@ class Queue:
 
 
 class Guard:
-    """ASGI middleware that cancels a request after a time, or when its client has left.
+    """ASGI middleware that ends a request after a time, when its client leaves, or on a failure.
 
     Args:
         app: What answers.
@@ -128,10 +131,15 @@ class Guard:
             if not work.cancelled():
                 work.result()
             elif left.done():
-                status = _LEFT
+                status = status or _LEFT
             elif not status:
                 text = f"there was no answer within {self.timeout:g} seconds: send fewer sessions"
                 await problem(504, text)(scope, receive, reply)
+        except Exception:
+            if status:
+                raise
+            logger.exception("a request failed")
+            await problem(500, "the server failed: its log says why")(scope, receive, reply)
         finally:
             work.cancel()
             left.cancel()

@@ -73,6 +73,30 @@ def test_a_client_that_leaves_is_canceled(
     assert "routedk_under_way 0.0" in client.get("/metrics").text
 
 
+def test_a_failure_tells_nothing_and_ends_the_request(
+    start: Start, engine: GatedEngine, sessions: list[Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = start()
+    engine.gate.clear()
+    make, jobs = engine.job, []
+
+    def fail_second(request: Any) -> Any:
+        if jobs:
+            raise RuntimeError("a secret")
+        jobs.append(make(request))
+        return jobs[0]
+
+    monkeypatch.setattr(engine, "job", fail_second)
+    found = client.post("/v1/bundles", json={"sessions": list(map(record, sessions[:2]))})
+    assert found.status_code == 500
+    assert message(found) == "the server failed: its log says why"
+    assert found.json()["error"]["type"] == "server_error"
+    until(lambda: bool(jobs[0].future.cancelled()))
+    metrics = client.get("/metrics").text
+    assert "routedk_under_way 0.0" in metrics
+    assert 'routedk_request_seconds_count{route="/v1/bundles",status="500"} 1.0' in metrics
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_large_body(start: Start, sessions: list[Session], chunked: bool) -> None:
     client = start(max_body=2000)
