@@ -145,29 +145,11 @@ def stream_answers(
     Settings are checked, and the model is loaded, when this is called.
     """
     from routedk.adapters.kept_answers import open_answers
-    from routedk.adapters.lm import default_lm, resolve_lm
     from routedk.programs.batch import call_each
     from routedk.programs.consensus import Consensus
-    from routedk.programs.generator import BundleGenerator, load_program
 
     config = config or GenerateConfig()
-    if lm is None:
-        named = (config.lm, config.experts, config.student, config.dtype)
-        lm = default_lm(config.dtype) if config.names_no_model else resolve_lm(*named)
-    if program is None:
-        program = load_program(config.program) if config.program else BundleGenerator()
-    # Only engines in this process are known to take a seed.
-    if config.enhancement == "consensus" and "seed" in getattr(lm.engine, "supported_params", ()):
-        lm = lm.copy(seed=config.seed)
-    asked = deepcopy(program)
-    asked.set_lm(lm)
-    # Raises now where the model cannot answer.
-    if asked.groups_by() is not None and config.enhancement == "consensus":
-        raise SettingError(
-            "enhancement 'consensus' chooses among bundles that a language model states, and here "
-            "items are grouped first: leave it out"
-        )
-    asked.namer.why = asked.namer.why or config.why
+    asked = resolve_program(config, program=program, lm=lm)
     store, recipe = ArtifactStore.of(store), _recipe(asked, config)
     sampled = config.enhancement == "consensus"
     answering: Any = Consensus(asked, n=config.samples) if sampled else asked
@@ -186,6 +168,40 @@ def stream_answers(
             yield from call_each(answer, sessions, num_threads=config.threads)
 
     return answers()
+
+
+def resolve_program(
+    config: GenerateConfig,
+    *,
+    program: "BundleGenerator | None" = None,
+    lm: "dspy.LM | None" = None,
+) -> "BundleGenerator":
+    """Load the program that a config names, with its language model set; see `generate`.
+
+    Raises:
+        SettingError: A setting is not allowed, or a student that names bundles has no grouping.
+    """
+    from routedk.adapters.lm import default_lm, resolve_lm
+    from routedk.programs.generator import BundleGenerator, load_program
+
+    if lm is None:
+        named = (config.lm, config.experts, config.student, config.dtype)
+        lm = default_lm(config.dtype) if config.names_no_model else resolve_lm(*named)
+    if program is None:
+        program = load_program(config.program) if config.program else BundleGenerator()
+    # Only engines in this process are known to take a seed.
+    if config.enhancement == "consensus" and "seed" in getattr(lm.engine, "supported_params", ()):
+        lm = lm.copy(seed=config.seed)
+    asked = deepcopy(program)
+    asked.set_lm(lm)
+    # Raises now where the model cannot answer.
+    if asked.groups_by() is not None and config.enhancement == "consensus":
+        raise SettingError(
+            "enhancement 'consensus' chooses among bundles that a language model states, and here "
+            "items are grouped first: leave it out"
+        )
+    asked.namer.why = asked.namer.why or config.why
+    return asked
 
 
 def _recipe(program: "BundleGenerator", config: GenerateConfig) -> Recipe:
@@ -208,13 +224,21 @@ def _answer(session: Session, program: Any) -> Answer:
 
     with metered() as meter:
         found = program(session=session)
+    tokens = meter.usage.input_tokens, meter.usage.output_tokens
+    return answer_of(session, found, *tokens)
+
+
+def answer_of(
+    session: Session, found: "dspy.Prediction", input_tokens: int = 0, output_tokens: int = 0
+) -> Answer:
+    """Make an answer of a program's prediction."""
     return Answer(
         session.id,
         tuple(found.bundles),
         error=found.error or "",
         dropped=tuple(found.get("dropped") or ()),
-        input_tokens=meter.usage.input_tokens,
-        output_tokens=meter.usage.output_tokens,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
         item_intents=tuple(found.get("item_intents") or ()),
         confidence=found.get("confidence"),
     )

@@ -27,6 +27,7 @@ LAYERS = (
     "routedk.programs",
     "routedk.adapters",
     "routedk.optimizers",
+    "routedk.server",
     "routedk.cli",
 )
 MAX_LINES = 300

@@ -22,6 +22,7 @@ from routedk.cli.generate import generate
 from routedk.cli.info import info
 from routedk.cli.output import is_main_process, set_up_logging
 from routedk.cli.search import export_trial, report, search
+from routedk.cli.serve import serve
 from routedk.cli.train import train
 from routedk.errors import RouteDKError, one_line
 
@@ -32,7 +33,7 @@ _PATIENCE = 15.0
 
 _ORDER = (
     *("data", "distill", "train", "compile", "generate", "evaluate"),
-    *("search", "export", "demo", "info", "cache"),
+    *("search", "export", "serve", "demo", "info", "cache"),
 )
 
 
@@ -66,7 +67,7 @@ def _add(group: typer.Typer, *commands: _Command, **renamed: _Command) -> None:
         )(command)
 
 
-_add(app, distill, train, compile, generate, evaluate, export, demo, info)
+_add(app, distill, train, compile, generate, evaluate, serve, export, demo, info)
 _add(data, describe, convert)
 _add(cache, prune, list=list_artifacts)
 _add(search, report, export=export_trial)

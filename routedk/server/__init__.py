@@ -1,0 +1,1 @@
+"""`routedk serve`: a program and its student over HTTP."""

@@ -1,0 +1,225 @@
+"""The application: routes from HTTP to a program and its student, and errors back."""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+import dspy
+from dspy.utils.exceptions import ContextWindowExceededError
+from fastapi import APIRouter, Body, Depends, FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import TypeAdapter
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+import routedk
+from routedk.adapters.generate import answer_of
+from routedk.data.records import session_from_record
+from routedk.data.validation import Id, checked
+from routedk.errors import DataError
+from routedk.eval.predictions import prediction_record
+from routedk.programs.generator import BundleGenerator
+from routedk.server.chat import MODEL, completion, events, read_request
+from routedk.server.config import ServeConfig
+from routedk.server.guard import Guard, Metrics, Queue, problem
+from routedk.types import Answer, Session
+
+_ID: TypeAdapter[str] = TypeAdapter(Id)
+_ITEMS = [{"id": "a", "title": "Pour-over kettle", "price": 39.9}, {"id": "b", "title": "Filters"}]
+_SESSION = {"session_id": "s1", "items": _ITEMS}
+_BUNDLE = {"items": ["a", "b"], "intent": "brew coffee", "kind": "complements", "confidence": 0.7}
+_ANSWER = {"session_id": "s1", "bundles": [_BUNDLE], "confidence": 0.7}
+_CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "What goes with a kettle?"}]}
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"description": "The student cannot do what is asked"},
+    401: {"description": "The token is missing or wrong"},
+    413: {"description": "The body is too large, or has too many sessions"},
+    422: {"description": "The body or the session is malformed"},
+    429: {"description": "The queue is full: see Retry-After"},
+    504: {"description": "There was no answer in time"},
+}
+
+
+def _examples(**values: Any) -> Any:
+    return {name: {"value": value} for name, value in values.items()}
+
+
+_Sessions = Annotated[
+    dict[str, Any], Body(openapi_examples=_examples(one=_SESSION, many={"sessions": [_SESSION]}))
+]
+_Chat = Annotated[dict[str, Any], Body(openapi_examples=_examples(chat=_CHAT))]
+_ANSWERS = _examples(one=_ANSWER, many={"answers": [_ANSWER]})
+_ANSWERED = {"description": "Answered", "content": {"application/json": {"examples": _ANSWERS}}}
+
+
+class Service:
+    """The endpoints.
+
+    Args:
+        program: With its language model set.
+        config: Its limits hold.
+    """
+
+    def __init__(self, program: BundleGenerator, config: ServeConfig) -> None:
+        self.program = program
+        self.lm = program.generate.lm
+        self.config = config
+        self.metrics = Metrics()
+        self.queue = Queue(config.max_queue, self.metrics.under_way)
+
+    async def bundles(self, body: _Sessions) -> dict[str, Any]:
+        """Group the items of one session, or of many, into bundles with intents.
+
+        A session is answered by a line of predictions as routedk generate writes it, sessions by
+        such answers in their order; one that is not valid has an error, and no bundles.
+        """
+        if "sessions" not in body:
+            return (await self._answers([self._session(body)]))[0]
+        records = body["sessions"]
+        if not isinstance(records, list) or not records:
+            raise DataError("sessions: expected a list of at least one session")
+        if len(records) > (most := self.config.max_sessions):
+            raise HTTPException(413, f"{len(records)} sessions: a request holds at most {most}")
+        read = [self._read(record) for record in records]
+        found = iter(await self._answers([one for one in read if isinstance(one, Session)]))
+        return {"answers": [next(found) if isinstance(one, Session) else one for one in read]}
+
+    def _read(self, record: Any) -> Session | dict[str, Any]:
+        """The session, or what is answered to one that is not valid."""
+        try:
+            return self._session(record)
+        except DataError as error:
+            refused: dict[str, Any] = {"session_id": None, "bundles": [], "error": str(error)}
+        self.metrics.sessions.labels("refused").inc()
+        try:
+            return {**refused, "session_id": checked(_ID, record["session_id"], path=None)}
+        except (DataError, LookupError, TypeError):
+            return refused
+
+    def _session(self, record: Any) -> Session:
+        if not isinstance(record, dict):
+            raise DataError('a session is an object: {"session_id": ..., "items": [...]}')
+        session = session_from_record(record)
+        count, most = len(session.items), self.config.max_items
+        if count > most:
+            raise DataError(f"session {session.id!r} has {count} items: at most {most} are allowed")
+        return session
+
+    async def _answers(self, sessions: list[Session]) -> list[dict[str, Any]]:
+        """Lines of predictions."""
+
+        async def answer(session: Session) -> Answer:
+            return answer_of(session, await self.program.acall(session=session))
+
+        with self.queue.room(len(sessions)), dspy.context(disable_history=True):
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(answer(session)) for session in sessions]
+        answers = [task.result() for task in tasks]
+        for one in answers:
+            self.metrics.sessions.labels("unread" if one.error else "answered").inc()
+        return list(map(prediction_record, answers))
+
+    async def chat(self, body: _Chat) -> Any:
+        """Ask the student, in OpenAI's wire format; a stream is the finished answer."""
+        if body.get("model") != MODEL:
+            raise HTTPException(404, f"there is no such model here: the only one is {MODEL!r}")
+        request = read_request(body, self.lm.model)
+        with self.queue.room(1), dspy.context(disable_history=True):
+            answer = completion(await self.lm.acall(request))
+        if not body.get("stream"):
+            return answer
+        return Response("".join(events(answer, body)), media_type="text/event-stream")
+
+    async def models(self) -> dict[str, Any]:
+        """The models that chat completions may name."""
+        model = {"id": MODEL, "object": "model", "created": 0, "owned_by": "routedk"}
+        return {"object": "list", "data": [model]}
+
+    async def measures(self) -> Response:
+        """Metrics for Prometheus."""
+        return Response(generate_latest(self.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    async def healthy(self) -> dict[str, str]:
+        """Whether the process answers."""
+        return {"status": "ok"}
+
+    async def ready(self) -> dict[str, str]:
+        """Whether there is room for a request; 503 if not."""
+        if self.queue.full:
+            raise HTTPException(503, "the queue is full")
+        return {"status": "ok"}
+
+
+def make_app(program: BundleGenerator, config: ServeConfig, token: str | None = None) -> FastAPI:
+    """Make the ASGI application.
+
+    Args:
+        program: With its language model set; its items are grouped and its bundles named as
+            `generate` does it.
+        config: Limits and origins.
+        token: What clients must send; None where no token is asked for.
+    """
+    service = Service(program, config)
+    app = FastAPI(
+        title="RouteDK",
+        summary="Shopping sessions into bundles with a small language model.",
+        version=routedk.__version__,
+        redoc_url=None,
+        max_body_size=config.max_body,
+    )
+    guarded = APIRouter(dependencies=[Depends(_bearer(token))] if token else [])
+    guarded.post("/v1/bundles", responses={200: _ANSWERED, **_ERRORS})(service.bundles)
+    guarded.post("/v1/chat/completions", responses=_ERRORS)(service.chat)
+    guarded.get("/v1/models")(service.models)
+    guarded.get("/metrics")(service.measures)
+    app.include_router(guarded)
+    app.get("/healthz")(service.healthy)
+    app.get("/readyz")(service.ready)
+    app.add_middleware(Guard, timeout=config.timeout, metrics=service.metrics)
+    if origins := config.cors_origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"]
+        )
+    _explain_errors(app)
+    return app
+
+
+def _bearer(token: str) -> Callable[..., Awaitable[None]]:
+    """A dependency that checks the token of a request."""
+    scheme = HTTPBearer(auto_error=False)
+
+    async def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(scheme)]) -> None:
+        if given is None or not secrets.compare_digest(given.credentials.encode(), token.encode()):
+            text = "send the server's token, as Authorization: Bearer TOKEN"
+            raise HTTPException(401, text, {"WWW-Authenticate": "Bearer"})
+
+    return check
+
+
+def _explain_errors(app: FastAPI) -> None:
+    """Answer every error in one form."""
+    expected = "expected a JSON object as body, sent as application/json"
+
+    @app.exception_handler(StarletteHTTPException)
+    async def refused(_: Request, error: StarletteHTTPException) -> Response:
+        if isinstance(error.__cause__, UnicodeDecodeError | RecursionError):  # While reading JSON.
+            return problem(422, f"{expected}: {error.__cause__}")
+        return problem(error.status_code, str(error.detail), headers=error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(_: Request, error: RequestValidationError) -> Response:
+        fault = error.errors()[0]
+        return problem(422, f"{expected}: {fault.get('ctx', {}).get('error') or fault['msg']}")
+
+    @app.exception_handler(DataError)
+    async def invalid(_: Request, error: DataError) -> Response:
+        return problem(422, str(error))
+
+    @app.exception_handler(ContextWindowExceededError)
+    async def too_long(_: Request, error: ContextWindowExceededError) -> Response:
+        # LiteLLM knows this error by these words, others by its code.
+        text = f"this model's maximum context length is exceeded: {error}"
+        return problem(400, text, code="context_length_exceeded")

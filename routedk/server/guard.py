@@ -1,0 +1,148 @@
+"""What holds for every request: a time limit, a client that may leave, failures, metrics."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import HTTPException
+from fastapi.responses import JSONResponse
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+logger = logging.getLogger(__name__)
+
+_LEFT = 499
+_BUCKETS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
+
+
+def problem(
+    status: int, message: str, *, code: str | None = None, headers: Any = None
+) -> JSONResponse:
+    """An error as OpenAI's clients read it."""
+    kind = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
+    error = {"message": message, "type": kind, "param": None, "code": code}
+    return JSONResponse({"error": error}, status, headers)
+
+
+class Metrics:
+    """What Prometheus reads, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = own = CollectorRegistry()
+        ProcessCollector(registry=own)
+        about = "Seconds per request by route and status; status 499: the client left."
+        labels = ("route", "status")
+        self.seconds = Histogram(
+            "routedk_request_seconds", about, labels, buckets=_BUCKETS, registry=own
+        )
+        about = "Sessions: answered, unread (no readable answer), refused (not valid)."
+        self.sessions = Counter("routedk_sessions", about, ("outcome",), registry=own)
+        about = "Sessions and completions under way."
+        self.under_way = Gauge("routedk_under_way", about, registry=own)
+
+
+class Queue:
+    """Counts what is under way, on one event loop.
+
+    Args:
+        size: Most sessions and completions at once.
+        gauge: Shows their number.
+    """
+
+    def __init__(self, size: int, gauge: Gauge) -> None:
+        self._left = size
+        self._gauge = gauge
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room."""
+        return self._left < 1
+
+    @contextmanager
+    def room(self, count: int) -> Iterator[None]:
+        """Hold room for the block.
+
+        Raises:
+            HTTPException: There is not enough of it, status 429.
+        """
+        if count > self._left:
+            raise HTTPException(429, "the queue is full: try again later", {"Retry-After": "1"})
+        self._left -= count
+        self._gauge.inc(count)
+        try:
+            yield
+        finally:
+            self._left += count
+            self._gauge.dec(count)
+
+
+class Guard:
+    """ASGI middleware that ends a request after a time, when its client leaves, or on a failure.
+
+    Args:
+        app: What answers.
+        timeout: Seconds for a request, the reading of its body included.
+        metrics: Counts requests and their seconds.
+    """
+
+    def __init__(self, app: ASGIApp, timeout: float, metrics: Metrics) -> None:
+        self.app = app
+        self.timeout = timeout
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began, status = time.monotonic(), 0
+
+        async def reply(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        whole = asyncio.Event()
+
+        async def read() -> Message:
+            message = await receive()
+            if not message.get("more_body"):
+                whole.set()
+            return message
+
+        async def leave() -> None:
+            await whole.wait()  # Until then it is the application that reads.
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+        work = asyncio.ensure_future(self.app(scope, read, reply))
+        left = asyncio.ensure_future(leave())
+        try:
+            first = asyncio.FIRST_COMPLETED
+            await asyncio.wait((work, left), timeout=self.timeout, return_when=first)
+            if not work.done():
+                work.cancel()
+                await asyncio.wait((work,))
+            if not work.cancelled():
+                work.result()
+            elif left.done():
+                status = status or _LEFT
+            elif not status:
+                text = f"there was no answer within {self.timeout:g} seconds: send fewer sessions"
+                await problem(504, text)(scope, receive, reply)
+        except Exception:
+            if status:
+                raise
+            logger.exception("a request failed")
+            await problem(500, "the server failed: its log says why")(scope, receive, reply)
+        finally:
+            work.cancel()
+            left.cancel()
+            route = getattr(scope.get("route"), "path", "other")
+            seconds = self.metrics.seconds.labels(route, status or 500)
+            seconds.observe(time.monotonic() - began)
