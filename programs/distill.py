@@ -140,7 +140,7 @@ def distill_artifact(
         happened: dict[str, Any] = {}
         if lm is None and config.answers:
             sample, knowledge, happened = read_recorded(pool, config, scores, held_out)
-            made = (*knowledge.answers, *knowledge.rules)
+            made: tuple[Any, ...] = (*knowledge.answers, *knowledge.rules)
             named_in = dict.fromkeys(one.provenance.teacher for one in made)
             happened["teacher"] = {"model": " + ".join(named_in), "address": ""}
         elif lm is None:

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from io import BufferedReader
 from pathlib import Path
 from threading import Lock
 from typing import IO, Any, Literal, Self
@@ -60,7 +61,7 @@ def atomic_write(
 
 
 @contextmanager
-def open_file(path: str | Path) -> Iterator[IO[bytes]]:
+def open_file(path: str | Path) -> Iterator[BufferedReader]:
     """Open a file to read its bytes.
 
     Raises:

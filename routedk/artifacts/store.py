@@ -169,8 +169,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest = read_json(folder / MANIFEST)
     except DataError:
         return {}
-    ours = isinstance(manifest, dict) and manifest.keys() >= {"stage", "key", "version", "seconds"}
-    return manifest if ours else {}
+    if isinstance(manifest, dict) and manifest.keys() >= {"stage", "key", "version", "seconds"}:
+        return manifest
+    return {}
 
 
 def copy_artifact(folder: Path, output: str | Path) -> None:
