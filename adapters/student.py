@@ -41,14 +41,14 @@ class Student:
         tokenizer: Has a chat template and a padding token.
         name: As the user gave it.
         fingerprint: Hash of configuration and weights: experts belong to exactly one.
-        folder: Where its files are.
+        folder: Where its files are; None where it was made in memory.
     """
 
     model: "PreTrainedModel"
     tokenizer: "PreTrainedTokenizerBase"
     name: str
     fingerprint: str
-    folder: Path
+    folder: Path | None = None
 
     @property
     def weights_name(self) -> str:

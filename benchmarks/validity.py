@@ -77,7 +77,7 @@ def tiny_student(seed: int) -> Student:
         tie_word_embeddings=True,
     )
     model = LlamaForCausalLM(config).eval().requires_grad_(False)
-    return Student(model, fast, f"random-{seed}", f"random-{seed}", Path())
+    return Student(model, fast, f"random-{seed}", f"random-{seed}")
 
 
 def faults(text: str, size: int, *, thinks: bool = False) -> list[str]:

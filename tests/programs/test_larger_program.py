@@ -157,7 +157,7 @@ def test_the_bundler_alone_is_saved_and_loaded_as_other_modules_are(
 def test_a_state_of_another_layout_is_refused(tmp_path: Path) -> None:
     state = Shop().dump_state()
     state["bundler.record"]["layout"] = "0" * 16
-    with pytest.raises(ArtifactError, match=r"saved program: compiled for a signature .* 0000"):
+    with pytest.raises(ArtifactError, match=r"saved program: compiled under prompt layout 0000"):
         Shop().load_state(state)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,14 @@ from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.experts.routing_file import ExpertSettings
 from routedk.adapters.export.card import server_rank
 from routedk.adapters.export.export import ExportConfig, export_experts
-from routedk.adapters.student import EMBEDDED_WEIGHTS, GGUF_NAME, GGUF_SHA256, WHEEL, Student
+from routedk.adapters.student import (
+    EMBEDDED_FINGERPRINT,
+    EMBEDDED_WEIGHTS,
+    GGUF_NAME,
+    GGUF_SHA256,
+    WHEEL,
+    Student,
+)
 from routedk.errors import ArtifactError, SettingError
 from tests.adapters.conftest import assert_same_scores, copy_of, randomise
 
@@ -178,7 +186,8 @@ def test_weights_from_the_wheel_are_named_as_what_they_are(
     student_folder: Path, loaded: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "embedded_folder", lambda: student_folder)
-    saved("uniform", loaded, tmp_path / "experts")
+    embedded = replace(loaded, fingerprint=EMBEDDED_FINGERPRINT, folder=student_folder)
+    saved("uniform", embedded, tmp_path / "experts")
     folder = export_experts(tmp_path / "experts", tmp_path / "lora", ExportConfig())
     for config in (folder, tmp_path / "experts" / "expert_base"):
         told = json.loads((config / "adapter_config.json").read_text())
