@@ -48,9 +48,7 @@ def unanswered(error: Exception) -> dspy.Prediction:
     return _prediction(ParsedAnswer(), "", str(error))
 
 
-def _prediction(
-    read: ParsedAnswer, raw: str, error: str | None, confidence: float | None = None
-) -> dspy.Prediction:
+def _prediction(read: ParsedAnswer, raw: str, error: str | None) -> dspy.Prediction:
     found = {field.name: getattr(read, field.name) for field in fields(read)}
     return dspy.Prediction(**{**found, "bundles": list(read.bundles)}, raw=raw, error=error)
 
