@@ -220,9 +220,12 @@ def _recipe(program: "BundleGenerator", config: GenerateConfig) -> Recipe:
 
 def _answer(session: Session, program: Any) -> Answer:
     """A program's answer, with what asking for it has cost."""
+    import dspy
+
     from routedk.programs.usage import metered
 
-    with metered() as meter:
+    # DSPy's trace would keep each call's predictor, and with it the student, for ever.
+    with dspy.context(trace=None), metered() as meter:
         found = program(session=session)
     tokens = meter.usage.input_tokens, meter.usage.output_tokens
     return answer_of(session, found, *tokens)

@@ -34,7 +34,13 @@ def generate_all(
     Raises:
         Exception: As for `call_all`.
     """
-    return call_all(lambda session: program(session=session), sessions, num_threads=num_threads)
+
+    def call(session: Session) -> Any:
+        # DSPy's trace would keep each call's predictor, and with it a student, for ever.
+        with dspy.context(trace=None):
+            return program(session=session)
+
+    return call_all(call, sessions, num_threads=num_threads)
 
 
 def call_all(

@@ -114,7 +114,7 @@ class Service:
         async def answer(session: Session) -> Answer:
             return answer_of(session, await self.program.acall(session=session))
 
-        with self.queue.room(len(sessions)), dspy.context(disable_history=True):
+        with self.queue.room(len(sessions)), dspy.context(disable_history=True, trace=None):
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(answer(session)) for session in sessions]
         answers = [task.result() for task in tasks]
@@ -127,7 +127,7 @@ class Service:
         if body.get("model") != MODEL:
             raise HTTPException(404, f"there is no such model here: the only one is {MODEL!r}")
         request = read_request(body, self.lm.model)
-        with self.queue.room(1), dspy.context(disable_history=True):
+        with self.queue.room(1), dspy.context(disable_history=True, trace=None):
             answer = completion(await self.lm.acall(request))
         if not body.get("stream"):
             return answer

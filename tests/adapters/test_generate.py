@@ -1,5 +1,7 @@
+import gc
 import re
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 from routedk.adapters.generate import GenerateConfig, generate
 from routedk.data import load_sessions
 from routedk.errors import SettingError
+from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.types import Answer, Bundle, Item, Kind, Session
@@ -225,6 +228,18 @@ def test_where_no_model_is_named_the_packaged_bundler_answers(
         (answer,) = generate(some(1), config, store=tmp_path)
         assert answer.bundles[0].intent == "packaged"
     assert len(engine.requests) == 2
+
+
+@pytest.mark.parametrize("ask", [generate, generate_all])
+def test_what_answered_is_not_kept(ask: Callable[..., Any], tmp_path: Path) -> None:
+    lm, engine = scripted_lm(lambda messages: "1 2")
+    kept = weakref.ref(engine)
+    program = BundleGenerator()
+    program.set_lm(lm)
+    ask(program, some(3)) if ask is generate_all else ask(some(3), lm=lm, store=tmp_path)
+    del lm, engine, program
+    gc.collect()
+    assert kept() is None
 
 
 @pytest.mark.student
