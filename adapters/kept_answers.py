@@ -73,7 +73,9 @@ def open_answers(folder: Path) -> Iterator[KeptAnswers]:
     """
     for number in count():
         try:
-            held = FileLock(folder / f"answers-{number}.lock", timeout=0).acquire()
+            held = FileLock(
+                folder / f"answers-{number}.lock", timeout=0, thread_local=False
+            ).acquire()
             break
         except Timeout:
             continue

@@ -72,7 +72,7 @@ def _session(items: Any) -> Session:
     if isinstance(items, str):
         try:
             items = json.loads(items)
-        except ValueError:
+        except (ValueError, RecursionError):
             items = None
     if not isinstance(items, list) or not items:
         raise DataError('items must be a list of at least one item, e.g. [{"title": "Red kettle"}]')
@@ -81,10 +81,10 @@ def _session(items: Any) -> Session:
     for place, item in enumerate(items, start=1):
         given = {"title": item} if isinstance(item, str) else item
         title = given.get("title") if isinstance(given, dict) else None
-        if not isinstance(title, str) or not title.strip():
+        if not isinstance(title, str | int | float) or not str(title).strip():
             raise DataError(f"item {place} has no title: give every item a title")
         own = given.get("id")
-        known = f"#{place}" if own in (None, "") else str(own)
+        known = f"#{place}" if own is None or not str(own).strip() else str(own)
         if places.setdefault(known, place) != place:
             raise DataError(
                 f"items {places[known]} and {place} have the same id {known!r}: give every item an "

@@ -1,15 +1,19 @@
 """Files: errors name the file and line, and a write cut short leaves nothing half-written."""
 
+import hashlib
 import json
 import os
 import secrets
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from threading import Lock
 from typing import IO, Any, Literal, Self
+
+from filelock import FileLock, Timeout
 
 from routedk.errors import DataError
 from routedk.parsing import MAX_BYTES, decode, parse_json, parse_jsonl, parse_toml
@@ -39,6 +43,11 @@ def atomic_write(
         raise DataError("cannot write: not a regular file", path=path, hint="name another file")
     hidden = f".{target.name[:100]}.{secrets.token_hex(4)}.tmp"
     temporary = target.with_name(f"{target.name}.partial" if partial else hidden)
+    with _alone(target) if partial else nullcontext():
+        yield from _written(target, temporary, binary, partial)
+
+
+def _written(target: Path, temporary: Path, binary: bool, partial: bool) -> Iterator[IO[Any]]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         text: dict[str, Any] = {} if binary else {"encoding": "utf-8", "newline": "\n"}
@@ -46,7 +55,7 @@ def atomic_write(
         handle: IO[Any] = temporary.open(mode, **text)
     except OSError as error:
         raise DataError(
-            f"cannot write: {error.strerror or error}", path=path, hint="name another file"
+            f"cannot write: {error.strerror or error}", path=target, hint="name another file"
         ) from error
     try:
         with handle:
@@ -58,6 +67,18 @@ def atomic_write(
         if not partial:
             temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Hold a file against other processes that write it by the same way."""
+    mark = hashlib.sha256(str(target).encode()).hexdigest()[:16]
+    try:
+        with FileLock(Path(tempfile.gettempdir()) / f"routedk-{mark}.lock", timeout=0):
+            yield
+    except Timeout:
+        hint = "wait for it, or name another file"
+        raise DataError("another run is writing it", path=target, hint=hint) from None
 
 
 @contextmanager

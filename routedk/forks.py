@@ -14,7 +14,7 @@ class ForkLock:
     """A lock of what a forked process uses further, such as a model.
 
     A fork copies locks as they are and no thread that could free them, so it waits until these are
-    free. Who holds one must neither fork nor wait for another thread.
+    free. Who holds one must neither fork, nor make or take another, nor wait for another thread.
     """
 
     def __init__(self) -> None:

@@ -35,6 +35,19 @@ def test_atomic_write_keeps_the_old_file_when_cut(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["b.txt"]
 
 
+def test_two_runs_do_not_write_one_file(tmp_path: Path) -> None:
+    target = tmp_path / "lines.jsonl"
+    with atomic_write(target, partial=True) as file:
+        file.write("first\n")
+        with (
+            pytest.raises(DataError, match="another run is writing it"),
+            atomic_write(target, partial=True),
+        ):
+            pass
+    assert target.read_text() == "first\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["lines.jsonl"]
+
+
 def test_atomic_write_refuses_what_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot write: not a regular file"), atomic_write(tmp_path):
         pass

@@ -15,7 +15,6 @@ from safetensors.torch import save_file
 from tqdm.auto import tqdm
 
 from routedk.adapters.grouping.pair_trainer import PairEncoder, PairSettings, train_pairs
-from routedk.artifacts import content_hash
 from routedk.errors import DataError
 from routedk.files import write_json
 from routedk.programs.grouping.decision import Decision, Scored, fit_decision
@@ -27,6 +26,7 @@ from routedk.programs.grouping.encoder import (
     VERSION,
     Familiarity,
     embed,
+    weights_hashes,
 )
 from routedk.programs.grouping.kinds import Kinds, fit_kinds
 from routedk.programs.labels import (
@@ -198,7 +198,6 @@ def _save(
         heads[f"{name}.weight"], heads[f"{name}.bias"] = model_.weight, model_.bias
     heads["titles.centers"] = familiarity.centers
     save_arrays({k: np.ascontiguousarray(v, np.float32) for k, v in heads.items()}, out / HEADS)
-    weights = {"lora": _digest(out / LORA), "heads": _digest(out / HEADS)}
     record = {
         "version": VERSION,
         "encoder": settings.encoder,
@@ -206,7 +205,7 @@ def _save(
         "kinds": kinds is not None,
         "empty_above": decision.empty_above,
         "usual": familiarity.usual,
-        "weights": weights,
+        "weights": weights_hashes(out),
         "training": {
             "sessions": len(lessons),
             "labelled_empty": sum(not bundles for one in lessons for bundles, _ in one.labels),
@@ -216,7 +215,3 @@ def _save(
         },
     }
     write_json(out / RECORD, record)
-
-
-def _digest(path: Path) -> str:
-    return content_hash(path.read_bytes().hex())

@@ -12,7 +12,7 @@ from routedk.artifacts import content_hash
 from routedk.data.policies import is_telling
 from routedk.data.validation import checked
 from routedk.errors import ArtifactError, DataError
-from routedk.files import read_json, read_tensors
+from routedk.files import open_file, read_json, read_tensors
 from routedk.forks import ForkLock
 from routedk.programs.grouping.candidates import FEATURES
 from routedk.programs.grouping.decision import (
@@ -211,6 +211,8 @@ class EncoderGrouping:
                 raise ArtifactError(f"{folder / RECORD}: not a grouping of version {VERSION}")
             checked(TypeAdapter(_Record), record, path=folder / RECORD, hint="train it again")
             heads = read_tensors(folder / HEADS, "numpy")
+            if record.get("weights") != weights_hashes(folder):
+                raise DataError(f"missing or damaged: not the weights of {RECORD}", path=folder)
         except DataError as error:
             raise ArtifactError(str(error)) from None
         try:
@@ -266,6 +268,14 @@ def embed(encoder: Any, titles: Sequence[str]) -> torch.Tensor:
         parts.append(encoder(features)["sentence_embedding"].float())
     rows = torch.nn.functional.normalize(torch.cat(parts), dim=-1)
     return rows[torch.tensor(order).argsort().to(rows.device)]
+
+
+def weights_hashes(folder: Path) -> dict[str, str]:
+    """A hash of each file of weights in a grouping's folder; a missing one is a DataError."""
+    with open_file(folder / LORA) as lora, open_file(folder / HEADS) as heads:
+        return {
+            name: content_hash(f.read().hex()) for name, f in (("lora", lora), ("heads", heads))
+        }
 
 
 def fold_lora(encoder: Any, folder: Path) -> None:

@@ -26,7 +26,12 @@ _ROLE = re.compile(
 # with a blank in it, Lego™ as LegoTM. Superscript letters may go: 1ˢᵗ is 1st.
 _MEANT = re.compile("([¨¯´¸²³¹¼-¾˘-˝‗″‴‶‷⁗⁰⁴-⁾₀-₎℠™⅐-⅟↉㎟-㎦]+)")
 _DROPPED_CATEGORIES = frozenset({"Cf", "Cs", "Co", "Cn"})
-_REASONING_TAG = re.compile(r"[<\[](/?)(?:think(?:ing)?|thought|reasoning)\s*[>\]]", re.IGNORECASE)
+_REASONING_TAG = re.compile(
+    r"[<\[◁]\|?(?P<end>/|end_of_)?(?:begin_of_)?(?:seed:)?"
+    r"(?:think(?:ing)?|thoughts?|reasoning|analysis)\|?\s*[>\]▷]"
+    r"|<\|channel\|>(?:analysis|(?P<final>final))<\|message\|>",
+    re.IGNORECASE,
+)
 
 
 def _visible(text: str) -> str:
@@ -72,20 +77,23 @@ def _neutral(head: str, max_words: int) -> str:
 def split_reasoning(text: str) -> tuple[str, str]:
     """Split what a reasoning model wrote into its reasoning and its answer.
 
-    Reasoning stands between tags (``<think>``, ``<thinking>``, ``[THINK]`` and the like). Where the
-    chat template wrote the opening tag, the model wrote only the closing one: all before it is
-    reasoning.
+    Reasoning stands between tags (``<think>``, ``[THINK]``, ``<|begin_of_thought|>`` and the like),
+    of which the opening one begins a line. Where the chat template wrote that one, the model wrote
+    only the closing one: all before it is reasoning.
 
     Raises:
         AnswerError: The reasoning does not end.
     """
-    head, *rest = _REASONING_TAG.split(text)
-    reasoning, answer, opened = list[str](), [head], False
-    for slash, piece in zip(rest[::2], rest[1::2], strict=True):
-        if slash and not opened:
+    reasoning, answer, opened, read = list[str](), list[str](), False, 0
+    for tag in _REASONING_TAG.finditer(text):
+        ends = bool(tag["end"] or tag["final"])
+        began = max(read, text.rfind("\n", 0, tag.start()) + 1)
+        if not ends and text[began : tag.start()].strip():
+            continue
+        (reasoning if opened else answer).append(text[read : tag.start()])
+        if ends and not opened:
             reasoning, answer = [*reasoning, *answer], []
-        opened = not slash
-        (reasoning if opened else answer).append(piece)
+        opened, read = not ends, tag.end()
     if opened:
         raise AnswerError("the answer ends inside its reasoning: raise the limit on its tokens")
-    return "\n".join(reasoning).strip(), "\n".join(answer).strip()
+    return "\n".join(reasoning).strip(), "\n".join([*answer, text[read:]]).strip()

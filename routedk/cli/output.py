@@ -36,7 +36,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
 
     def shown(cell: object) -> Text:
         if isinstance(cell, bool) or not isinstance(cell, int | float):
-            return Text(str(cell))
+            return Text(str(cell), overflow="fold")
         return Text(f"{cell:,}" if isinstance(cell, int) else f"{cell:.3f}", justify="right")
 
     table = Table(*columns)

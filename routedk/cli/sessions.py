@@ -86,8 +86,8 @@ def data_record(data: str, options: DataOptions, split: SplitName) -> dict[str, 
 
 def warn_untitled(sessions: Sequence[Session]) -> None:
     """Warn on stderr about items without a title, of which a student sees nothing."""
-    titled = {item.id: has_title(item) for session in sessions for item in session.items}
-    untitled = list(titled.values()).count(False)
+    titled = [has_title(item) for session in sessions for item in session.items]
+    untitled = titled.count(False)
     if untitled and is_main_process():
         typer.echo(
             f"Warning: {untitled} of {len(titled)} items have no title and are shown as untitled: "

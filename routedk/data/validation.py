@@ -1,5 +1,6 @@
 """Records of a user's file against pydantic types; errors name file, line, place and value."""
 
+import re
 from decimal import Decimal
 from numbers import Real
 from pathlib import Path
@@ -43,6 +44,8 @@ def checked(
         place = ".".join(str(step + 1 if isinstance(step, int) else step) for step in fault["loc"])
         found = "" if fault["type"] == "missing" else f", found {shown(fault['input'])}"
         message = fault["msg"].removeprefix("Value error, ")
+        # A class of ours says nothing to who wrote the file.
+        message = re.sub(r" or (an )?instance of \w+", "", message)
         problem = ": ".join(filter(None, (about, place, message + found)))
         raise DataError(problem, path=path, line=line, hint=hint) from None
 

@@ -19,7 +19,8 @@ _TWICE_ESCAPED = re.compile(r"&(?:amp;)+")
 _LONGEST_PRICE = 40
 # An amount with its currency before or after it. A point after letters ends these: "Rs.500".
 _AMOUNT = re.compile(
-    r"[^\d\-−]{0,12}?((?:(?<![^\W\d_])[.,])?\d[\d.,'’\s]*)[-–—]{0,2}[^\d\-−]{0,12}"
+    r"[^\d\-−(]{0,12}?((?:(?<![^\W\d_])[.,])?\d[\d.,'’\s]*)(?![kKmM]\b)[-–—]{0,2}"
+    r"[^\d\-−)%½¼¾⅓⅔]{0,12}"
 )
 _GROUPED = re.compile(r"\d*|\d{1,3}(?:[.,'’\s]\d{2,3})*[.,'’\s]\d{3}")
 

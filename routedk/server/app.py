@@ -19,6 +19,7 @@ import routedk
 from routedk.adapters.generate import answer_of
 from routedk.data.records import session_from_record
 from routedk.data.validation import Id, checked
+from routedk.data.values import MissingValues
 from routedk.errors import DataError
 from routedk.eval.predictions import prediction_record
 from routedk.programs.generator import BundleGenerator
@@ -102,7 +103,8 @@ class Service:
     def _session(self, record: Any) -> Session:
         if not isinstance(record, dict):
             raise DataError('a session is an object: {"session_id": ..., "items": [...]}')
-        session = session_from_record(record)
+        # Values that cannot be read are missing, and not logged.
+        session = session_from_record(record, missing=MissingValues())
         count, most = len(session.items), self.config.max_items
         if count > most:
             raise DataError(f"session {session.id!r} has {count} items: at most {most} are allowed")
@@ -178,7 +180,7 @@ def make_app(program: BundleGenerator, config: ServeConfig, token: str | None = 
     app.include_router(guarded)
     app.get("/healthz")(service.healthy)
     app.get("/readyz")(service.ready)
-    app.add_middleware(Guard, timeout=config.timeout, metrics=service.metrics)
+    app.add_middleware(Guard, config=config, metrics=service.metrics)
     if origins := config.cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"]

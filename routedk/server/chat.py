@@ -16,7 +16,7 @@ _USED = {"messages", "max_tokens", "max_completion_tokens", "temperature", "top_
 # They change nothing in an answer.
 _IGNORED = {"model", "stream", "stream_options", "user", "safety_identifier", "store", "metadata"}
 _IGNORED |= {"service_tier", "prompt_cache_key"}
-_USUAL = {"n": 1, "response_format": {"type": "text"}}
+_USUAL = {"n": 1, "response_format": {"type": "text"}, "tool_choice": "none"}
 
 
 def read_request(body: Mapping[str, Any], model: str) -> Request:
@@ -42,6 +42,10 @@ def read_request(body: Mapping[str, Any], model: str) -> Request:
     parts = [*system, *(part for message in request.messages for part in message.parts)]
     if not all(isinstance(part, TextPart) for part in parts):
         raise HTTPException(400, "messages: the student reads text only, leave other parts out")
+    try:
+        "".join(part.text for part in parts).encode()
+    except UnicodeEncodeError:
+        raise HTTPException(400, "messages: half a surrogate pair is no text") from None
     return request
 
 

@@ -19,7 +19,7 @@ class ServeConfig:
         experts: Folder of routed experts that routedk train wrote: the student with these experts.
         student: Folder or hub name of a causal LM. Unset or default: the student that the experts
             were trained on, or without experts the embedded student, zero-shot. With neither
-            program, experts nor student: the general bundler that the package carries.
+            experts nor student: the general bundler that the package carries.
         dtype: The student's: float32, bfloat16 or float16. Unset: float32 on a CPU, else bfloat16.
         host: Address to listen on; one beyond loopback needs a token.
         port: Port to listen on; 0 takes a free one.

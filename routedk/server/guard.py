@@ -13,6 +13,8 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from routedk.server.config import ServeConfig
+
 logger = logging.getLogger(__name__)
 
 _LEFT = 499
@@ -85,19 +87,25 @@ class Guard:
 
     Args:
         app: What answers.
-        timeout: Seconds for a request, the reading of its body included.
+        config: The limits on a request's body and its seconds, the reading of its body included.
         metrics: Counts requests and their seconds.
     """
 
-    def __init__(self, app: ASGIApp, timeout: float, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, config: ServeConfig, metrics: Metrics) -> None:
         self.app = app
-        self.timeout = timeout
+        self.timeout = config.timeout
+        self.max_body = config.max_body
         self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
+            return
+        length = dict(scope["headers"]).get(b"content-length", b"")
+        if length.isdigit() and int(length) > self.max_body:
+            text = f"the body has {int(length)} bytes: at most {self.max_body} are allowed"
+            await problem(413, text)(scope, receive, send)
             return
         began, status = time.monotonic(), 0
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 DEFAULT = "minilm"
-_LOCK = ForkLock()
 _SHARED: dict[str, "SentenceEncoder"] = {}
 # With one of these sentence-transformers takes a folder for a model.
 _MODEL_FILES = ("modules.json", "config.json")
@@ -104,8 +103,7 @@ def named_encoder(name: str = DEFAULT) -> SentenceEncoder:
         MissingExtraError: The package with the default model is not installed.
     """
     check_encoder(name)
-    with _LOCK:
-        return _SHARED.setdefault(name, SentenceEncoder(name))
+    return _SHARED.get(name) or _SHARED.setdefault(name, SentenceEncoder(name))
 
 
 def check_encoder(name: str) -> None:

@@ -30,7 +30,7 @@ from routedk.adapters.grouping import fit
 from routedk.adapters.grouping.fit import fit_grouping
 from routedk.adapters.grouping.pair_trainer import PairSettings, pair_targets
 from routedk.eval import matched_f1
-from routedk.programs.grouping.encoder import HEADS, LORA, RECORD, EncoderGrouping
+from routedk.programs.grouping.encoder import HEADS, LORA, RECORD, EncoderGrouping, weights_hashes
 from routedk.programs.labels import Labelled, choose_labels
 from routedk.similarity.encoders import load_sentence_model
 
@@ -207,6 +207,11 @@ class TestDamage:
         heads = load_file(copy / HEADS)
         heads["f1.weight"][:] = np.nan
         save_file(heads, copy / HEADS)
+        with pytest.raises(ArtifactError, match="missing or damaged: not the weights of grouping"):
+            EncoderGrouping.load(copy)
+        record = json.loads((copy / RECORD).read_text())
+        record["weights"] = weights_hashes(copy)
+        (copy / RECORD).write_text(json.dumps(record))
         with pytest.raises(ArtifactError, match="not finite"):
             EncoderGrouping.load(copy)
 

@@ -81,11 +81,11 @@ GOOD = {"session_id": "s", "items": [{"id": "a", "title": "A"}, {"id": "b", "tit
         ({"items": ...}, r"session 's': items: Field required"),
         ({"items": None}, r"items: Input should be a valid list, found None"),
         ({"items": []}, r"session 's' has no items \(fix or remove this session"),
-        ({"items": ["a"]}, r"items\.1: Input should be a valid dictionary .*, found 'a'"),
+        ({"items": ["a"]}, r"items\.1: Input should be a valid dictionary, found 'a'"),
         ({"items": [{"title": "A"}]}, r"session 's': items\.1\.id: Field required"),
         ({"items": [{"id": "a"}, {"id": "a"}]}, r"session 's' has an item id twice"),
         ({"bundles": {}}, r"bundles: Input should be a valid list, found \{\}"),
-        ({"bundles": ["a"]}, r"bundles\.1: Input should be a valid dictionary .*, found 'a'"),
+        ({"bundles": ["a"]}, r"bundles\.1: Input should be a valid dictionary, found 'a'"),
         ({"bundles": [{"intent": "x"}]}, r"bundles\.1\.items: Field required"),
         ({"bundles": [{"items": ["a"]}]}, r"needs at least two items"),
         ({"bundles": [{"items": ["a", "a"]}]}, r"names an item twice"),
@@ -153,6 +153,7 @@ def test_a_price_as_people_write_it(written: Any, price: float | None) -> None:
     "written",
     [
         *("ask us", "10 - 20", "-5", "$-5", "12.11.20", "1e3", "1.2.3", "1,23,4.5", "2 for 5"),
+        *("5½", "1.5k", "50%", "(5.00)"),
         *(-1, True, 10**400, float("inf"), Decimal("-Infinity"), [1], {"amount": 1}, "9" * 99),
     ],
 )

@@ -92,12 +92,32 @@ def test_strict_about_item_numbers_and_reports(
         "<think>Items 1 and 2 go together.",
         "<thinking>1 2 | tea\n3 4 | tents",
         "1 2 | tea\n<think>or 3 4?",
+        "<|begin_of_thought|>1 2 | tea",
+        "<|channel|>analysis<|message|>1 2 | tea",
         "<think>a</think><think>1 2",
     ],
 )
 def test_reasoning_that_does_not_end_is_no_answer(text: str) -> None:
     with pytest.raises(AnswerError, match="ends inside its reasoning: raise the limit"):
         read_answer(text, SESSION)
+
+
+@pytest.mark.parametrize(
+    ("opening", "closing"),
+    [
+        ("<|begin_of_thought|>", "<|end_of_thought|>"),
+        ("◁think▷", "◁/think▷"),
+        ("<seed:think>", "</seed:think>"),
+        ("<analysis>", "</analysis>"),
+        ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
+    ],
+)
+def test_the_tags_of_reasoning_models(opening: str, closing: str) -> None:
+    assert numbers(f"{opening}\n1 3 | a guess\n{closing}\n1 2 | x") == [([1, 2], "x")]
+
+
+def test_a_tag_inside_an_intent_is_a_word() -> None:
+    assert numbers("1 2 | of [thought] leaders") == [([1, 2], "of (thought) leaders")]
 
 
 def test_reasoning_without_an_answer_states_no_bundles() -> None:
