@@ -140,7 +140,7 @@ def main(
     domain: Annotated[str, typer.Option(help="electronic or clothing.")],
     output: Annotated[Path, typer.Option(help="Folder for the store and the table.")],
     sessions: Annotated[int, typer.Option(help="Training sessions.")] = 100,
-    epochs: Annotated[float, typer.Option(help="Passes over them.")] = 2.0,
+    epochs: Annotated[float, typer.Option(help="Passes over them.")] = 1.0,
     test: Annotated[int | None, typer.Option(help="Test sessions, a seeded sample.")] = None,
 ) -> None:
     """Train, answer and score every system of a domain."""
