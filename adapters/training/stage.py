@@ -16,8 +16,7 @@ Row = TypeVar("Row")
 # it can afford all rows, many times, in large batches.
 ROUTER_DEFAULTS = {"answer": (0.1, 2.0, 1), "supervised": (1.0, 10.0, 32)}
 _ROUTER_RATE = 2e-2
-# Of the first expert, where nothing is said: about as many rows as two CPU cores train on in a
-# quarter of an hour.
+# Of the first expert, where nothing is said. A choice for two CPU cores, not a measured optimum.
 _ROWS_SHOWN, _MOST_EPOCHS = 2500, 6.0
 
 
