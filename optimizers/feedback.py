@@ -1,6 +1,7 @@
 """`feedback_metric`: matched F1, and what was right, wrong, missed and invented, in words."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import dspy
@@ -37,7 +38,7 @@ def feedback_metric(
     Returns:
         A ``dspy.Prediction`` with ``score``, the matched F1, and ``feedback``: a line on the
         score, one per stated bundle, one per gold bundle that was missed. Items are named by
-        their number and title, as the student saw them.
+        their number and title, as the student saw them. ``dspy.Evaluate`` can write it as JSON.
 
     Raises:
         SettingError: The session is not annotated.
@@ -67,7 +68,18 @@ def feedback_metric(
         lines.append("In this session no items belong together: the right answer is none.")
     if dropped := pred.get("dropped"):
         lines.append(f"Not used of the answer: {'; '.join(dropped)}.")
-    return dspy.Prediction(score=score, feedback="\n".join(lines))
+    return _Feedback(score=score, feedback="\n".join(lines))
+
+
+class _Feedback(dspy.Prediction, dict[str, Any]):  # type: ignore[misc]  # DSPy is untyped here
+    """A prediction that is a dict, too, as ``json`` writes no others."""
+
+    def __init__(self, **values: Any) -> None:
+        dspy.Prediction.__init__(self, **values)
+        dict.update(self, values)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(_Feedback, **self._store), ()
 
 
 def _on_stated(session: Session, verdict: Verdict) -> str:

@@ -101,7 +101,7 @@ class SavedProgram(BaseModel):
     layout: str
     fields: list[str]
     instruction: str
-    demos: list[dict[str, str]]
+    demos: list[dict[str, str | dict[str, Any]]]
     knowledge: _Knowledge
     naming: SavedNaming = Field(default_factory=SavedNaming)
     grouping: SimilarIntents | None
@@ -118,7 +118,6 @@ def program_record(program: "BundleGenerator") -> dict[str, Any]:
     are the sessions behind its patterns.
     """
     signature, namer = program.generate.signature, program.namer
-    demos = filter(None, map(layout_demo, program.generate.demos))
     named = filter(None, map(naming_demo, namer.name.demos))
     grouping = program.grouping
     similar = asdict(grouping) if isinstance(grouping, SimilarIntents) else None
@@ -129,7 +128,7 @@ def program_record(program: "BundleGenerator") -> dict[str, Any]:
         "layout": layout_hash(),
         "fields": list(signature.fields),
         "instruction": signature.instructions,
-        "demos": [{name: text for name, text in demo.items() if text} for demo in demos],
+        "demos": list(filter(None, map(_demo_record, program.generate.demos))),
         "knowledge": _knowledge_record(program.knowledge),
         "naming": {
             "layout": naming_hash(),
@@ -142,6 +141,21 @@ def program_record(program: "BundleGenerator") -> dict[str, Any]:
         "trials": program.trials,
         "utilization": program.utilization,
     }
+
+
+def _demo_record(demo: Any) -> dict[str, Any] | None:
+    """The texts of a demo as prompts show it; of one that holds a `Session` its record."""
+    texts = {name: text for name, text in (layout_demo(demo) or {}).items() if text}
+    if texts and isinstance(session := demo.get("session"), Session):
+        return {**texts, "session": _session_record(session)}
+    return texts or None
+
+
+def _read_demo(record: dict[str, Any], path: str | Path) -> dict[str, Any]:
+    session = record.get("session")
+    if isinstance(session, dict):
+        return {**record, "session": session_from_record(session, path=path)}
+    return record
 
 
 def _grouping_record(grouping: Any) -> dict[str, Any]:
@@ -191,6 +205,7 @@ def read_record(program: "BundleGenerator", record: object, path: str | Path) ->
         _check_rendering(saved, path)
         shown = [session_from_record(record, path=path) for record in saved.knowledge.sessions]
         knowledge = CompiledKnowledge(**{**dict(saved.knowledge), "sessions": tuple(shown)})
+        demos = [_read_demo(demo, path) for demo in saved.demos]
     except DataError as error:
         raise ArtifactError(str(error)) from None
     except SettingError as error:
@@ -199,9 +214,12 @@ def read_record(program: "BundleGenerator", record: object, path: str | Path) ->
     if not (kept and stated and kept["fingerprint"] == stated.fingerprint):
         program.grouping = stated or saved.grouping
     program.knowledge, program.namer.why = knowledge, saved.naming.why
-    for predictor, own in ((program.generate, saved), (program.namer.name, saved.naming)):
-        predictor.signature = predictor.signature.with_instructions(own.instruction)
-        predictor.demos = list(own.demos)
+    for predictor, text, own in (
+        (program.generate, saved.instruction, demos),
+        (program.namer.name, saved.naming.instruction, saved.naming.demos),
+    ):
+        predictor.signature = predictor.signature.with_instructions(text)
+        predictor.demos = list(own)
     program.trials, program.utilization = list(saved.trials), saved.utilization
 
 

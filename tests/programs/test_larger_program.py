@@ -10,6 +10,8 @@ import pytest
 
 from routedk.adapters.engine.engine import StudentLM
 from routedk.errors import ArtifactError, SettingError
+from routedk.optimizers.feedback import feedback_metric
+from routedk.optimizers.metric import matched_f1_metric
 from routedk.programs.aicl.program import AICL
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.grouping.protocol import Grouping
@@ -99,6 +101,10 @@ def test_demos_that_are_sessions_are_never_shown_with_the_session_they_answer(
     with dspy.context(lm=lm):
         shop = optimizer.compile(Shop(), trainset=trainset)
     loaded = way(shop, Shop(), tmp_path)
+    demos = [[demo.get("session") for demo in s.bundler.generate.demos] for s in (shop, loaded)]
+    shown = [[one for one in held if isinstance(one, Session)] for held in demos]
+    assert shown[0] and [one.id for one in shown[1]] == [one.id for one in shown[0]]
+    assert [one.bundles for one in shown[1]] == [one.bundles for one in shown[0]]
     for session in sessions:
         messages = loaded.bundler.messages(session)
         assert messages == shop.bundler.messages(session)
@@ -168,15 +174,16 @@ def test_lessons_are_not_pickled(training: list[Session], tea: Session, tmp_path
     assert loaded.knowledge.context(tea) == program.knowledge.context(tea)
 
 
+@pytest.mark.parametrize("metric", [matched_f1_metric, feedback_metric])
 def test_an_evaluation_is_written_as_json(
-    training: list[Session], tea: Session, tmp_path: Path
+    metric: Callable[..., Any], training: list[Session], tea: Session, tmp_path: Path
 ) -> None:
     lm, _ = scripted_lm(lambda messages: "Thought: 1 tea; 2 tea; 3 usb")
     devset = [dspy.Example(session=session).with_inputs("session") for session in (tea, *training)]
     file = tmp_path / "results.json"
     evaluate = dspy.Evaluate(
         devset=devset,
-        metric=lambda gold, pred: float(len(pred.bundles)),
+        metric=metric,
         num_threads=1,
         save_as_json=str(file),
     )
@@ -187,3 +194,6 @@ def test_an_evaluation_is_written_as_json(
     assert first["session"]["bundles"][0]["intent"] == "brewing tea at home"
     assert first["bundles"][0]["item_ids"] == ["tea-1", "tea-2"]
     assert first["item_intents"][2] == ["usb"]
+    score = first[metric.__name__]
+    assert (score["score"] if isinstance(score, dict) else score) == 1.0
+    assert not isinstance(score, dict) or score["feedback"].startswith("Score 1.00")
