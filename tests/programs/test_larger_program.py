@@ -103,7 +103,8 @@ def test_demos_that_are_sessions_are_never_shown_with_the_session_they_answer(
     loaded = way(shop, Shop(), tmp_path)
     demos = [[demo.get("session") for demo in s.bundler.generate.demos] for s in (shop, loaded)]
     shown = [[one for one in held if isinstance(one, Session)] for held in demos]
-    assert shown[0] and [one.id for one in shown[1]] == [one.id for one in shown[0]]
+    assert shown[0]
+    assert [one.id for one in shown[1]] == [one.id for one in shown[0]]
     assert [one.bundles for one in shown[1]] == [one.bundles for one in shown[0]]
     for session in sessions:
         messages = loaded.bundler.messages(session)
