@@ -15,7 +15,7 @@ from routedk.programs.default_lm import lm_of
 from routedk.programs.grouping.protocol import Grouping
 from routedk.programs.grouping.similar_intents import SimilarIntents
 from routedk.programs.knowledge.compiled import NO_KNOWLEDGE, CompiledKnowledge
-from routedk.programs.naming import NO_ANSWER, BundleNamer
+from routedk.programs.naming import NO_ANSWER, BundleNamer, Known
 from routedk.programs.predictions import ask_bundles, named_bundles, read_bundles, unanswered
 from routedk.programs.program_file import ProgramState, SavedGrouping, program_record, read_record
 from routedk.programs.prompting import layout
@@ -94,6 +94,12 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
             )
         return found
 
+    def _known_intents(self, grouping: Grouping) -> Known:
+        """What helps a student that was trained to name bundles; other models need no help."""
+        engine = getattr(lm_of(self.namer.name), "engine", None)
+        trained = getattr(engine, "form", None) == "bundle-intent"
+        return grouping.known_intents if trained else lambda _: {}
+
     def _asking(self) -> Any:
         """Where no language model is set, the packaged student is asked."""
         lm = lm_of(self.generate)
@@ -156,9 +162,8 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         with self._asking():
             if (grouping := self.groups_by()) is not None:
                 grouped = grouping.answer(session)
-                named = self.namer(
-                    session, grouped.bundles, self.knowledge, config, knows=grouping.knows
-                )
+                known = self._known_intents(grouping)
+                named = self.namer(session, grouped.bundles, self.knowledge, config, known=known)
                 return named_bundles(named, grouped.confidence)
             request = {**self._request(session), "config": config or {}}
             return self._grouped(ask_bundles(self.generate, session, request), session)
@@ -170,8 +175,9 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         with self._asking():
             if (grouping := self.groups_by()) is not None:
                 grouped = await asyncio.to_thread(grouping.answer, session)
+                known = self._known_intents(grouping)
                 named = await self.namer.acall(
-                    session, grouped.bundles, self.knowledge, config, knows=grouping.knows
+                    session, grouped.bundles, self.knowledge, config, known=known
                 )
                 return named_bundles(named, grouped.confidence)
             request = {**self._request(session), "config": config or {}}

@@ -1,9 +1,9 @@
 """`BundleNamer`: a DSPy module that states the intent of each bundle."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import dspy
 from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError
@@ -12,7 +12,7 @@ from routedk.errors import AnswerError
 from routedk.programs.batch import call_all
 from routedk.programs.knowledge.compiled import NO_KNOWLEDGE, CompiledKnowledge
 from routedk.programs.prompting.bundle_adapter import NameLayout, naming_demo
-from routedk.programs.prompting.grounding import grounded
+from routedk.programs.prompting.grounding import choose_intent, grounded
 from routedk.programs.prompting.layout import Prompt
 from routedk.programs.prompting.naming import (
     naming_fields,
@@ -26,6 +26,8 @@ from routedk.similarity.encoders import default_encoder
 from routedk.types import Bundle, Session
 
 _MOST_AT_ONCE = 8
+# From a bundle's titles to intents with weights, or None; see `Grouping.known_intents`.
+Known: TypeAlias = Callable[[Sequence[str]], Mapping[str, float] | None]
 # A completion without text, one that ends inside its reasoning, a prompt too long for the model.
 NO_ANSWER = (AdapterParseError, AnswerError, ContextWindowExceededError)
 
@@ -33,10 +35,10 @@ NO_ANSWER = (AdapterParseError, AnswerError, ContextWindowExceededError)
 class BundleNamer(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
     """Asks a language model for the intent of each bundle, all of a session's at once.
 
-    The prediction has ``bundles``, the given ones with intents that their items' titles support
-    (see `grounded`), ``raw``, the answers as read, one below the other, and ``dropped``, which
-    answers could not be read. Kind and confidence stay as they are. Where the model says nothing,
-    the intent is made of the titles' words.
+    The prediction has ``bundles``, the given ones with intents that labelled bundles and their
+    items' titles support (see `choose_intent` and `grounded`), ``raw``, the answers as read, one
+    below the other, and ``dropped``, which answers could not be read. Kind and confidence stay as
+    they are. Where the model says nothing, the intent is made of the titles' words.
 
     Args:
         why: Whether a student in this process states why, too. Other models are always asked.
@@ -69,7 +71,7 @@ class BundleNamer(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         knowledge: CompiledKnowledge = NO_KNOWLEDGE,
         config: dict[str, Any] | None = None,
         *,
-        knows: Callable[[Sequence[str]], bool] = lambda _: True,
+        known: Known = lambda _: {},
     ) -> dspy.Prediction:
         """Name the bundles of one session.
 
@@ -78,18 +80,19 @@ class BundleNamer(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
             bundles: Any number; their own intents are ignored.
             knowledge: What prompts show.
             config: Options of these calls for the LM, e.g. ``{"temperature": 0.7}``.
-            knows: Whether to ask about a bundle with these titles, see `Grouping.knows`;
-                otherwise its intent is made of the titles' words.
+            known: Intents of labelled bundles with such titles, among which and the model's own
+                one is chosen; None where the model is not to be asked, and the intent is made of
+                the titles' words. See `Grouping.known_intents`.
         """
 
         def ask(one: Session) -> Any:
-            if not knows([item.title for item in one.items]):
-                return None
+            if (others := known([item.title for item in one.items])) is None:
+                return None, {}
             try:
                 with dspy.context(adapter=NameLayout(why=self.why)):
-                    return self.name(**self._request(one, knowledge), config=config or {})
+                    return self.name(**self._request(one, knowledge), config=config or {}), others
             except NO_ANSWER as error:
-                return error
+                return error, others
 
         parts = [part(session, bundle) for bundle in bundles]
         threads = max(1, min(len(parts), _MOST_AT_ONCE))
@@ -102,7 +105,7 @@ class BundleNamer(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         knowledge: CompiledKnowledge = NO_KNOWLEDGE,
         config: dict[str, Any] | None = None,
         *,
-        knows: Callable[[Sequence[str]], bool] = lambda _: True,
+        known: Known = lambda _: {},
     ) -> dspy.Prediction:
         """As `forward`, without blocking."""
 
@@ -110,14 +113,15 @@ class BundleNamer(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
 
         async def ask(one: Session) -> Any:
             async with limit:
-                if not await asyncio.to_thread(knows, [item.title for item in one.items]):
-                    return None
+                titles = [item.title for item in one.items]
+                if (others := await asyncio.to_thread(known, titles)) is None:
+                    return None, {}
                 try:
                     with dspy.context(adapter=NameLayout(why=self.why)):
                         request = self._request(one, knowledge)
-                        return await self.name.acall(**request, config=config or {})
+                        return await self.name.acall(**request, config=config or {}), others
                 except NO_ANSWER as error:
-                    return error
+                    return error, others
 
         parts = [part(session, bundle) for bundle in bundles]
         answers = await asyncio.gather(*map(ask, parts))
@@ -125,16 +129,23 @@ class BundleNamer(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
 
 
 def _named(parts: Sequence[Session], answers: Sequence[Any]) -> dspy.Prediction:
-    """The bundles of the parts, named by their answers: predictions, or why there is none."""
+    """The bundles of the parts, named by their answers.
+
+    Args:
+        parts: One for each bundle.
+        answers: A prediction, or why there is none, and the known intents to choose among.
+    """
     named, raw, dropped = [], [], []
-    for one, answer in zip(parts, answers, strict=True):
+    for one, (answer, others) in zip(parts, answers, strict=True):
         (bundle,) = one.bundles or ()
         answered = isinstance(answer, dspy.Prediction)
         stated, why = (answer.intent, answer.why) if answered else ("", "")
         if isinstance(answer, AnswerError):
             dropped.append(f"no intent of {', '.join(bundle.item_ids)}: {answer}")
-        intent = grounded(stated, [item.title for item in one.items], default_encoder())
-        # A reason for an intent that was replaced is one for something else.
-        named.append(replace(bundle, intent=intent, why=why if intent == stated else ""))
+        titles, encoder = [item.title for item in one.items], default_encoder()
+        intent = grounded(choose_intent(stated, others, titles, encoder), titles, encoder)
+        # A reason for what the items do not support is none for them either.
+        true = why and grounded(stated, titles, encoder) == stated
+        named.append(replace(bundle, intent=intent, why=why if true else ""))
         raw.append(render_name(stated, why))
     return dspy.Prediction(bundles=named, raw="\n".join(raw), dropped=tuple(dropped))

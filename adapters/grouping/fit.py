@@ -1,7 +1,7 @@
 """Trains a grouping: the encoder, and the models fitted on sessions it was not trained on."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from routedk.programs.grouping.encoder import (
     weights_hashes,
 )
 from routedk.programs.grouping.kinds import Kinds, fit_kinds
+from routedk.programs.grouping.known_intents import KnownIntents, mean_title
 from routedk.programs.labels import (
     Labelled,
     bundle_places,
@@ -36,6 +37,8 @@ from routedk.programs.labels import (
     telling_items,
     titles_of,
 )
+from routedk.programs.prompting.item_intents import clean_intent
+from routedk.programs.prompting.naming import labelled_parts
 
 _FOLDS = 3
 # With fewer sessions a fold is trained sooner than a process is started.
@@ -100,8 +103,10 @@ def fit_grouping(
     model, _ = train_pairs(lessons, settings)
     decision = fit_decision(scored)
     if out is not None:
-        familiarity = _familiarity(model, lessons)
-        _save(model, decision, fit_kinds(kinds), familiarity, lessons, out)
+        rows = _embeddings(model, titles_of(lessons))
+        titles_ND = torch.stack([*rows.values()]).double().cpu().numpy()
+        known = known_intents(lessons, dict(zip(rows, titles_ND, strict=True)))
+        _save(model, decision, fit_kinds(kinds), _familiarity(titles_ND), known, lessons, out)
 
 
 def held_out_readings(
@@ -154,10 +159,26 @@ def _embeddings(model: PairEncoder, titles: Sequence[str]) -> dict[str, torch.Te
         return dict(zip(titles, embed(model.encoder, titles), strict=True))
 
 
-def _familiarity(model: PairEncoder, labelled: Sequence[Labelled]) -> Familiarity:
+def known_intents(
+    labelled: Sequence[Labelled], rows: Mapping[str, "np.ndarray[Any, Any]"]
+) -> KnownIntents | None:
+    """Collect the intents of labelled bundles; None where no bundle has one.
+
+    Args:
+        labelled: The sessions that were trained on.
+        rows: The embedding of each of their titles.
+    """
+    intents, bundles = [], []
+    for part in labelled_parts(session for one in labelled for session in one.sessions):
+        (bundle,) = part.bundles or ()
+        intents.append(clean_intent(bundle.intent))
+        bundles.append(mean_title(np.stack([rows[item.title] for item in part.items])))
+    return KnownIntents(intents, np.stack(bundles)) if intents else None
+
+
+def _familiarity(rows: "np.ndarray[Any, Any]") -> Familiarity:
     from sklearn.cluster import KMeans
 
-    rows = torch.stack([*_embeddings(model, titles_of(labelled)).values()]).double().cpu().numpy()
     means = KMeans(min(_CENTERS, len(rows)), n_init=1, random_state=0).fit(rows).cluster_centers_
     centers = means / np.linalg.norm(means, axis=1, keepdims=True)
     near = (rows @ centers.T).max(axis=1)
@@ -169,6 +190,7 @@ def _save(
     decision: Decision,
     kinds: Kinds | None,
     familiarity: Familiarity,
+    intents: KnownIntents | None,
     lessons: Sequence[Labelled],
     out: Path,
 ) -> None:
@@ -197,7 +219,10 @@ def _save(
     for name, model_ in {**linear, **({"kinds": kinds.model} if kinds else {})}.items():
         heads[f"{name}.weight"], heads[f"{name}.bias"] = model_.weight, model_.bias
     heads["titles.centers"] = familiarity.centers
-    save_arrays({k: np.ascontiguousarray(v, np.float32) for k, v in heads.items()}, out / HEADS)
+    arrays = {k: np.ascontiguousarray(v, np.float32) for k, v in heads.items()}
+    if intents is not None:
+        arrays["intents.bundles"] = np.ascontiguousarray(intents.bundles, np.float16)
+    save_arrays(arrays, out / HEADS)
     record = {
         "version": VERSION,
         "encoder": settings.encoder,
@@ -205,6 +230,7 @@ def _save(
         "kinds": kinds is not None,
         "empty_above": decision.empty_above,
         "usual": familiarity.usual,
+        "intents": intents.intents if intents else [],
         "weights": weights_hashes(out),
         "training": {
             "sessions": len(lessons),

@@ -1,6 +1,6 @@
 """`EncoderGrouping`: bundles by a fine-tuned sentence encoder, with kind and confidence."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -22,6 +22,7 @@ from routedk.programs.grouping.decision import (
     Decision,
 )
 from routedk.programs.grouping.kinds import KINDS, WORD_FEATURES, Kinds
+from routedk.programs.grouping.known_intents import KnownIntents
 from routedk.programs.grouping.linear import Floats, Linear
 from routedk.programs.grouping.pair_head import PairHead
 from routedk.similarity.encoders import load_sentence_model
@@ -44,6 +45,7 @@ class _Record(BaseModel):
     kinds: bool
     empty_above: float
     usual: Annotated[float, Field(gt=0)]
+    intents: list[str] = []
 
 
 class Familiarity:
@@ -84,6 +86,7 @@ class EncoderGrouping:
         decision: Chooses the bundles.
         kinds: Names their kinds; None where labels had fewer than two kinds.
         familiarity: Lowers the confidence where titles are unlike those of training.
+        intents: Those of the labelled bundles; None where they are not known.
         record: The content of ``grouping.json``: encoder, thresholds, and how it was trained.
         folder: Where it was loaded from, which is what a saved program holds of it.
     """
@@ -95,6 +98,7 @@ class EncoderGrouping:
         decision: Decision,
         kinds: Kinds | None,
         familiarity: Familiarity,
+        intents: KnownIntents | None,
         record: dict[str, Any],
         folder: Path,
     ) -> None:
@@ -103,6 +107,7 @@ class EncoderGrouping:
         self.decision = decision
         self.kinds = kinds
         self.familiarity = familiarity
+        self.intents = intents
         self.record = record
         self.folder = folder
         self._lock = ForkLock()
@@ -142,11 +147,13 @@ class EncoderGrouping:
             session.id, bundles, confidence=round(choice.confidence * float(known.mean()), 4)
         )
 
-    def knows(self, titles: Sequence[str]) -> bool:
-        """Whether the mean nearness of a bundle's titles is at least `Familiarity.usual`."""
+    def known_intents(self, titles: Sequence[str]) -> Mapping[str, float] | None:
+        """See `Grouping`; None where the mean nearness is below `Familiarity.usual`."""
         with self._lock, torch.inference_mode():
             titles_ND = embed(self.encoder, sorted(titles)).double().numpy()
-        return float(self.familiarity.nearness(titles_ND).mean()) >= self.familiarity.usual
+        if float(self.familiarity.nearness(titles_ND).mean()) < self.familiarity.usual:
+            return None
+        return self.intents.of(titles_ND) if self.intents else {}
 
     def read(self, titles: Sequence[str]) -> tuple[Floats, Floats]:
         """Compute the embeddings of a session's titles, and the logits of its pairs.
@@ -233,12 +240,17 @@ class EncoderGrouping:
                 record["empty_above"],
             )
             familiarity = Familiarity(heads["titles.centers"], record["usual"])
+            intents = None
+            if record.get("intents"):
+                bundles = heads["intents.bundles"].reshape(-1, dimensions).astype(np.float32)
+                intents = KnownIntents(record["intents"], bundles)
             shape = (len(KINDS), dimensions + WORD_FEATURES)
             kinds = Kinds(Linear.read(heads, "kinds", *shape)) if record["kinds"] else None
             encoder = load_sentence_model(record["encoder"])
             encoder.max_seq_length = record["max_tokens"]
             fold_lora(encoder, folder)
-            grouping = cls(encoder, head, decision, kinds, familiarity, record, folder.resolve())
+            fitted = (encoder, head, decision, kinds, familiarity, intents)
+            grouping = cls(*fitted, record, folder.resolve())
             # Dimensions of another encoder show only in use.
             familiarity(grouping.read(["one", "other"])[0])
         except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:

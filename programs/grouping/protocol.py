@@ -1,6 +1,6 @@
 """`Grouping`: groups a session's items before a language model names the bundles."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from routedk.types import Answer, Session
@@ -25,11 +25,13 @@ class Grouping(Protocol):
         """
         ...
 
-    def knows(self, titles: Sequence[str]) -> bool:
-        """Whether a bundle's titles are like those that were trained on.
+    def known_intents(self, titles: Sequence[str]) -> Mapping[str, float] | None:
+        """The intents of labelled bundles with titles like these, with weights that sum to 1.
 
-        Where they are not, a student that was trained on the same sessions would still answer
-        with one of their intents, whatever the items are; so it is not asked.
+        Returns:
+            Empty where no intent is known. None where the titles are unlike those that were trained
+            on: a student that was trained on the same sessions would still answer with one of their
+            intents, whatever the items are; so it is not asked.
         """
         ...
 

@@ -5,7 +5,9 @@ A student that was trained on few hundred intents names one of these for anythin
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
 
 from routedk.programs.prompting.item_intents import clean_intent
 from routedk.similarity.encoders import TitleEncoder
@@ -13,6 +15,8 @@ from routedk.similarity.encoders import TitleEncoder
 # Cosine with the nearest title from which on an intent is taken to be about it: 95% of the intents
 # that a teacher named on held-out sessions reach it.
 LEAST_ALIKE = 0.32
+# Weight of a student's intent beside those of ten labelled bundles, which together have 1.
+_STUDENT = 0.3
 _LONGEST_PHRASE = 4
 _WORD = re.compile(r"[^\W\d_]{2,}")
 # Words that say nothing of what a bundle holds.
@@ -23,6 +27,31 @@ _EMPTY = frozenset(
     set sets shopping size stuff stück style teilig the thing things tin to und use
     various weiß white with your""".split()  # noqa: SIM905
 )
+
+
+def choose_intent(
+    stated: str, known: Mapping[str, float], titles: Sequence[str], encoder: TitleEncoder
+) -> str:
+    """Choose a bundle's intent: the one that a student states, or one that is known.
+
+    Each is scored by how much it is about the titles, and by how much it agrees with the others:
+    its mean cosine with the titles plus its weighted mean cosine with all of them. A student's own
+    mistakes agree with nothing else.
+
+    Args:
+        stated: What the student wrote; perhaps empty.
+        known: The intents of labelled bundles like this one, with weights that sum to 1.
+        titles: Of the bundle's items; untitled ones are empty.
+        encoder: Embeds intents and titles.
+    """
+    votes = {stated: _STUDENT, **known} if stated else dict(known)
+    if not known or not any(titles):
+        return stated
+    rows = encoder.encode([*votes, *filter(None, titles)])
+    intents, shown = rows[: len(votes)], rows[len(votes) :]
+    weights = np.array([*votes.values()])
+    scores = (intents @ shown.T).mean(axis=1) + intents @ intents.T @ weights / weights.sum()
+    return [*votes][int(scores.argmax())]
 
 
 def grounded(intent: str, titles: Sequence[str], encoder: TitleEncoder) -> str:

@@ -13,15 +13,19 @@ from pathlib import Path
 
 from routedk.programs.prompting import layout
 from routedk.programs.prompting.context import Neighbour, PromptContext
-from routedk.programs.prompting.item_intents import NO_INTENT, clean_intent
+from routedk.programs.prompting.item_intents import (
+    ITEM_INTENT_CHARACTERS,
+    ITEM_INTENT_WORDS,
+    NO_INTENT,
+    clean_intent,
+)
 from routedk.programs.prompting.text import RULE_WORDS, neutralise, split_reasoning
 from routedk.types import Bundle, Item, Session
 
 INTENT_HEAD, WHY_HEAD = "intent:", "why:"
 # As the heads are written by models that do not decode line by line.
 _LINE = re.compile(r"\W*(intent|why)\W*:\s*(.*)", re.IGNORECASE)
-# A longer label is a sentence about the shopper, a shorter one is junk.
-_MOST_WORDS, _LEAST_LETTERS = 8, 3
+_LEAST_LETTERS = 3
 
 
 @cache
@@ -38,9 +42,13 @@ def part(session: Session, bundle: Bundle) -> Session:
 
 
 def is_label(intent: str) -> bool:
-    """Whether an annotated intent can be learned from: "2" and a whole sentence cannot."""
+    """Whether an annotated intent can be learned from: "2" and a whole sentence cannot.
+
+    One that `clean_intent` would cut is none either: "trench coats and a denim".
+    """
     letters = sum(character.isalpha() for character in intent)
-    return letters >= _LEAST_LETTERS and len(intent.split()) <= _MOST_WORDS
+    whole = len(intent.split()) <= ITEM_INTENT_WORDS and len(intent) <= ITEM_INTENT_CHARACTERS
+    return whole and letters >= _LEAST_LETTERS
 
 
 def labelled_parts(sessions: Iterable[Session]) -> list[Session]:

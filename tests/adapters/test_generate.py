@@ -1,7 +1,7 @@
 import gc
 import re
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,8 +154,8 @@ class Confident:
         bundle = Bundle(tuple(item.id for item in session.items[:2]), kind=kind, confidence=sure)
         return Answer(session.id, (bundle,), confidence=sure)
 
-    def knows(self, titles: Sequence[str]) -> bool:
-        return True
+    def known_intents(self, titles: Sequence[str]) -> Mapping[str, float] | None:
+        return {}
 
     def fingerprint(self) -> str:
         return "confident"

@@ -125,8 +125,34 @@ def test_unfamiliar_titles_lower_the_confidence(grouping: EncoderGrouping) -> No
     known = grouping.familiarity(grouping.read(titles)[0]).mean()
     strange = ["zxqv wkpf", "Ölwechsel Klärwerk", "qwertz uiopü", "lorem ipsum dolor"]
     assert grouping.familiarity(grouping.read(strange)[0]).mean() < known
-    assert grouping.knows(titles)
-    assert not grouping.knows(strange)
+    assert grouping.known_intents(titles)
+    assert grouping.known_intents(strange) is None
+
+
+def test_a_bundle_of_training_is_called_as_it_was_labelled(grouping: EncoderGrouping) -> None:
+    session = load_sessions("demo")[0]
+    for bundle in session.bundles or ():
+        found = grouping.known_intents([session.item(name).title for name in bundle.item_ids])
+        assert found
+        assert max(found, key=lambda intent: found[intent]) == bundle.intent
+        assert sum(found.values()) == pytest.approx(1)
+
+
+def test_a_grouping_from_before_intents_were_kept(
+    grouping: EncoderGrouping, folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    record = json.loads((tmp_path / RECORD).read_text())
+    record.pop("intents")
+    (tmp_path / RECORD).write_text(json.dumps(record))
+    session = load_sessions("demo")[0]
+    loaded = EncoderGrouping.load(tmp_path)
+    assert loaded.known_intents([item.title for item in session.items]) == {}
+    assert loaded.answer(session) == grouping.answer(session)
+    record["intents"] = ["one"]
+    (tmp_path / RECORD).write_text(json.dumps(record))
+    with pytest.raises(ArtifactError, match="missing or damaged: 1 intents and"):
+        EncoderGrouping.load(tmp_path)
 
 
 def test_the_same_labels_give_the_same_grouping(folder: Path, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Students that name bundles: their training rows, their answers and what comes with them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,8 @@ class Pairs:
         bundles = [Bundle((a, b)) for a, b in zip(names[::2], names[1::2], strict=False)]
         return Answer(session.id, tuple(bundles))
 
-    def knows(self, titles: Sequence[str]) -> bool:
-        return True
+    def known_intents(self, titles: Sequence[str]) -> Mapping[str, float] | None:
+        return {}
 
     def fingerprint(self) -> str:
         return "pairs"

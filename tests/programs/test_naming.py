@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from routedk.errors import SettingError
 from routedk.programs.consensus import Consensus
 from routedk.programs.generator import BundleGenerator, load_program
 from routedk.programs.knowledge.compiled import CompiledKnowledge
+from routedk.programs.naming import BundleNamer
 from routedk.programs.prompting.asked import Asked, asked_now
 from routedk.types import Answer, Bundle, Item, Session
 from tests.scripted import scripted_lm
@@ -28,8 +29,8 @@ class Neighbours:
         bundles = [Bundle((a, b), kind="complements", confidence=0.5) for a, b in pairs]
         return Answer(session.id, tuple(bundles), confidence=0.25)
 
-    def knows(self, titles: Sequence[str]) -> bool:
-        return not any("lamp" in title for title in titles)
+    def known_intents(self, titles: Sequence[str]) -> Mapping[str, float] | None:
+        return {}
 
     def fingerprint(self) -> str:
         return "neighbours"
@@ -71,12 +72,54 @@ def test_bundles_are_grouped_then_named() -> None:
     assert [one.items for one in prompts] == [TITLES[:2], TITLES[2:4]]
 
 
+def test_a_model_that_was_not_trained_to_name_bundles_is_not_helped() -> None:
+    class Unasked(Neighbours):
+        def known_intents(self, titles: Sequence[str]) -> Mapping[str, float] | None:
+            raise AssertionError("asked")
+
+    lm, _ = scripted_lm(answer)
+    with dspy.context(lm=lm):
+        found = BundleGenerator(grouping=Unasked())(session=SESSION)
+    assert [bundle.intent for bundle in found.bundles] == ["tea time", "usb things"]
+
+
 def test_no_bundle_asks_nothing() -> None:
     lm, engine = scripted_lm(answer)
     with dspy.context(lm=lm):
         found = BundleGenerator(grouping=Neighbours())(session=Session("s", SESSION.items[:2]))
     assert (found.bundles, found.none, found.error) == ([], True, None)
     assert not engine.requests
+
+
+@pytest.mark.parametrize(
+    ("said", "known", "found"),
+    [
+        ("usb and port", {"usb hubs": 0.6, "usb cables": 0.4}, "usb hubs"),
+        ("usb hubs", {"garden hose": 0.6, "car tyres": 0.4}, "usb hubs"),
+        ("", {"usb hubs": 0.6, "garden hose": 0.4}, "usb hubs"),
+        ("", {"garden hose": 1.0}, "usb"),
+        ("usb hubs", {}, "usb hubs"),
+        ("usb hubs", None, "usb"),
+    ],
+)
+def test_a_trained_student_is_helped_by_known_intents(
+    said: str, known: dict[str, float] | None, found: str
+) -> None:
+    lm, engine = scripted_lm(lambda messages: said)
+    seen: list[Sequence[str]] = []
+
+    def of(titles: Sequence[str]) -> Mapping[str, float] | None:
+        seen.append(titles)
+        return known
+
+    namer, bundles = BundleNamer(), [Bundle(("i2", "i3"))]
+    with dspy.context(lm=lm):
+        named = namer(SESSION, bundles, known=of)
+        again = asyncio.run(namer.acall(SESSION, bundles, known=of))
+    assert [one.intent for one in named.bundles] == [found]
+    assert again.bundles == named.bundles
+    assert seen == [["usb hub", "usb cable"]] * 2
+    assert len(engine.requests) == (0 if known is None else 2)
 
 
 @pytest.mark.parametrize("said", ["", "intent: none", "intent: car tyres"])

@@ -3,7 +3,7 @@
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,8 +41,8 @@ class Pairs:
         ]
         return Answer(session.id, tuple(bundles), confidence=0.25)
 
-    def knows(self, titles: Sequence[str]) -> bool:
-        return True
+    def known_intents(self, titles: Sequence[str]) -> Mapping[str, float] | None:
+        return {}
 
     def fingerprint(self) -> str:
         return "pairs"

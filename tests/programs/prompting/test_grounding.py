@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from routedk.programs.prompting.grounding import grounded
+from routedk.programs.prompting.grounding import choose_intent, grounded
 
 
 class OneAlike:
@@ -35,3 +35,30 @@ CAMERAS = ["Nikon camera body, black", "Camera strap for Nikon"]
 )
 def test_an_intent_is_about_its_titles(intent: str, titles: list[str], found: str) -> None:
     assert grounded(intent, titles, OneAlike()) == found
+
+
+class Angles:
+    """Embeds a text as the direction that it names in degrees."""
+
+    def encode(self, texts: list[str]) -> NDArray[np.float32]:
+        angles = np.radians([float(text) for text in texts])
+        return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("stated", "known", "titles", "found"),
+    [
+        ("0", {}, ["0", "10"], "0"),
+        ("", {}, ["0"], ""),
+        ("90", {"10": 0.5, "12": 0.5}, ["0", "20"], "10"),
+        # As near to the titles as the others, and agreeing with most of them.
+        ("10", {"10": 0.5, "60": 0.5}, ["0", "20"], "10"),
+        ("0", {"80": 0.2, "85": 0.2, "90": 0.6}, ["0", "0"], "0"),
+        ("0", {"80": 0.2, "85": 0.2, "90": 0.6}, ["80", ""], "80"),
+        ("0", {"80": 1.0}, ["", ""], "0"),
+    ],
+)
+def test_an_intent_agrees_with_titles_and_with_others(
+    stated: str, known: dict[str, float], titles: list[str], found: str
+) -> None:
+    assert choose_intent(stated, known, titles, Angles()) == found
