@@ -168,7 +168,6 @@ Change = Callable[[random.Random, bytes], bytes]
 STRUCTURES: dict[str, Change] = {
     ".json": change_json,
     ".jsonl": change_json,
-    ".ndjson": change_json,
     ".safetensors": change_safetensors,
     ".toml": change_lines,
     ".csv": change_lines,

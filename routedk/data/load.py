@@ -219,9 +219,9 @@ def _read(
         kinds = ", ".join(_READERS)
         hint = f"expected {kinds} (save a table as CSV), a folder of these, of BundleRec, or demo"
         raise DataError(problem, path=path, hint=hint)
-    rows = ((part, *row) for part in parts for row in _READERS[_kind(part)](part))
-    head = list(islice(rows, 100))
-    rows = chain(head, rows)
+    found = ((part, *row) for part in parts for row in _READERS[_kind(part)](part))
+    head = list(islice(found, 100))
+    rows = chain(head, found)
     names = set(chain(*(record for *_, record in head if isinstance(record, Mapping))))
     # What has nothing but an id is a broken session.
     if _kind(parts[0]) in _CSV or (names - {"session_id", "bundles"} and "items" not in names):
