@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from benchmarks.order_lines import DAMAGED, FORMS, make_rows
 from routedk.cli.output import refuse_foreign
 from routedk.data import (
     DataOptions,
@@ -215,6 +216,7 @@ KINDS = {
     "space": Kind(("space.toml",), _use_space),
     "split": Kind(("split.json",), _use_split),
     "titles": Kind(("titles.csv",), _use_titles),
+    **{name: Kind((name,), _use_sessions, weight=0.5) for name in DAMAGED},
 }
 """What is damaged, by name."""
 
@@ -232,6 +234,8 @@ def make_files(folder: Path) -> Path:
         (folder / "bundlerec" / f"{table}.csv").write_text(text, encoding="utf-8")
     write_jsonl(folder / "sessions" / "sessions.jsonl", sessions)
     write_parquet(folder / "parquet" / "sessions.parquet", sessions)
+    for name in DAMAGED:
+        FORMS[name](make_rows(40), folder / name / name)
     ids = [session.id for session in sessions]
     parts = {"train": ids[:4], "val": ids[4:5], "test": ids[5:]}
     write_json(folder / "split" / "split.json", parts)

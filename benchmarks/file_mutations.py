@@ -177,5 +177,5 @@ STRUCTURES: dict[str, Change] = {
 
 def changed(rng: random.Random, raw: bytes, suffix: str) -> bytes:
     """A file's content, changed in its structure or, one time in three, in its bytes."""
-    change = change_bytes if rng.random() < 0.33 else STRUCTURES[suffix]
+    change = change_bytes if rng.random() < 0.33 else STRUCTURES.get(suffix, change_bytes)
     return change(rng, raw)

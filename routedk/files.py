@@ -1,10 +1,12 @@
 """Files: errors name the file and line, and a write cut short leaves nothing half-written."""
 
+import gzip
 import hashlib
 import json
 import os
 import secrets
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -83,17 +85,20 @@ def _alone(target: Path) -> Iterator[None]:
 
 @contextmanager
 def open_file(path: str | Path) -> Iterator[BufferedReader]:
-    """Open a file to read its bytes.
+    """Open a file to read its bytes, those within it where its name ends in ``.gz``.
 
     Raises:
         DataError: It is missing, a folder, or not readable.
     """
     try:
         with Path(path).open("rb") as file:
-            yield file
-    except OSError as error:
+            # GzipFile reads as a raw file does; the stubs do not know.
+            packed: Any = str(path).lower().endswith(".gz") and gzip.GzipFile(fileobj=file)
+            yield BufferedReader(packed) if packed else file
+    except (OSError, EOFError, zlib.error) as error:
         missing = isinstance(error, FileNotFoundError)
-        problem = "no such file" if missing else f"cannot read: {error.strerror or error}"
+        reason = getattr(error, "strerror", None) or error
+        problem = "no such file" if missing else f"cannot read: {reason}"
         raise DataError(problem, path=path, hint="check the path") from error
 
 

@@ -48,8 +48,7 @@ def generate(
         refuse_foreign(output, lambda first: {"session_id", "bundles"} <= first.keys() <= known)
     if data == "-" and split != "all":
         raise SettingError(f"--data - --split {split}: all of standard input is answered")
-    sessions = sessions_to_answer(data, options, split)
-    total = len(sessions) if isinstance(sessions, list) else None
+    sessions, total = sessions_to_answer(data, options, split)
     answers = routedk.stream_answers(sessions, config)
     errors: list[str] = []
     number = 0

@@ -1,6 +1,6 @@
 """The sessions and the knowledge that a command works on."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
@@ -16,7 +16,7 @@ from routedk.data.records import UnreadSession
 from routedk.errors import DataError, SettingError
 from routedk.types import Answer, KnowledgeBase, Session
 
-_SOURCE = "A .jsonl or .parquet file or a folder of these, a BundleRec folder, or demo."
+_SOURCE = "A .jsonl, .parquet or .csv file or a folder of these, a BundleRec folder, or demo."
 _KNOWLEDGE = "A knowledge.jsonl of distill; NAME= where it is of another domain. Repeatable."
 
 DataPath = Annotated[str, typer.Option("--data", metavar="PATH", help=_SOURCE)]
@@ -50,24 +50,32 @@ def load_split(data: str, options: DataOptions, split: SplitName) -> list[Sessio
 
 def sessions_to_answer(
     data: str, options: DataOptions, split: SplitName
-) -> Iterable[Session | Answer]:
+) -> tuple[Iterable[Session | Answer], int | None]:
     """The sessions of one split, with an error in the place of each that cannot be answered.
 
-    Those of standard input, ``-``, come each as soon as its line is there.
+    Those of standard input, ``-``, come each as soon as its line is there. Those of another source
+    are read twice where all are asked for, since there may be more than memory holds.
+
+    Returns:
+        The sessions, and how many they are; None for standard input.
     """
     all_items = replace(options, untitled="keep")
     if split == "all":
-        found = (_asked(one, options) for one in scan_sessions(data, all_items))
-        if data == "-":
-            return found
-        listed = list(found)
-        warn_untitled([one for one in listed if isinstance(one, Session)])
-        return listed
+        total = None if data == "-" else warn_untitled(_scanned(data, all_items, options))
+        return _scanned(data, all_items, options, report=data == "-"), total
     # Of a seeded split, a session that was dropped is no part.
     if options.untitled == "keep" or options.split_file is None:
-        return load_split(data, options, split)
-    every = select_split(load_sessions(data, all_items), all_items, split)
-    return [_asked(one, options) for one in every]
+        listed: list[Session | Answer] = [*load_split(data, options, split)]
+    else:
+        every = select_split(load_sessions(data, all_items), all_items, split)
+        listed = [_asked(one, options) for one in every]
+    return listed, len(listed)
+
+
+def _scanned(
+    data: str, all_items: DataOptions, options: DataOptions, *, report: bool = True
+) -> Iterator[Session | Answer]:
+    return (_asked(one, options) for one in scan_sessions(data, all_items, report=report))
 
 
 def _asked(one: Session | UnreadSession, options: DataOptions) -> Session | Answer:
@@ -84,16 +92,25 @@ def data_record(data: str, options: DataOptions, split: SplitName) -> dict[str, 
     return {"data": data, **read, "split": split}
 
 
-def warn_untitled(sessions: Sequence[Session]) -> None:
-    """Warn on stderr about items without a title, of which a student sees nothing."""
-    titled = [has_title(item) for session in sessions for item in session.items]
-    untitled = titled.count(False)
+def warn_untitled(sessions: Iterable[Session | Answer]) -> int:
+    """Warn on stderr about items without a title, of which a student sees nothing.
+
+    Returns:
+        How many sessions there are, those that cannot be answered included.
+    """
+    count = items = untitled = 0
+    for session in sessions:
+        count += 1
+        if isinstance(session, Session):
+            items += len(session.items)
+            untitled += sum(not has_title(item) for item in session.items)
     if untitled and is_main_process():
         typer.echo(
-            f"Warning: {untitled} of {len(titled)} items have no title and are shown as untitled: "
+            f"Warning: {untitled} of {items} items have no title and are shown as untitled: "
             "give --extra-titles FILE, or --untitled drop.",
             err=True,
         )
+    return count
 
 
 def load_knowledge(files: Sequence[str], parts: dict[Part, list[Session]]) -> KnowledgeBase:

@@ -3,17 +3,12 @@
 Source: Sun et al., "Revisiting Bundle Recommendation" (SIGIR 2022), the released data sets.
 """
 
-import csv
-import io
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
-from routedk.data.validation import shown
+from routedk.data.csv_file import Row, read_columns, read_values
 from routedk.data.values import MissingValues, as_categories, as_text
 from routedk.errors import DataError
-from routedk.files import read_text
 from routedk.types import Bundle, Item, Session
 
 _TABLES = {
@@ -24,9 +19,6 @@ _TABLES = {
 SESSION_ITEM = "session_item.csv"
 """By which a folder of BundleRec is known."""
 _TOGETHER = "the tables must belong together"
-
-Row = tuple[int, str, str]
-Value = TypeVar("Value")
 
 
 def read_bundlerec(folder: Path, missing: MissingValues) -> list[Session]:
@@ -73,77 +65,6 @@ def read_bundlerec(folder: Path, missing: MissingValues) -> list[Session]:
         Session(session_id, tuple(members.values()), tuple(bundles.get(session_id, ())))
         for session_id, members in items.items()
     ]
-
-
-def read_columns(path: Path, first: str, second: str, *, unique: bool = False) -> list[Row]:
-    """Two columns of a CSV with a header, with the line on which each row ends.
-
-    Args:
-        path: The file.
-        first: Name of the first column; no field of it may be empty.
-        second: Name of the second column.
-        unique: Whether no value of the first column may come twice.
-
-    Raises:
-        DataError: The file is not CSV, a column is missing, a row has too few or too many fields,
-            or the first column is empty or repeats a value.
-    """
-    rows: list[Row] = []
-    seen: set[str] = set()
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
-
-    def fail(problem: str, hint: str) -> DataError:
-        return DataError(problem, path=path, line=max(1, reader.line_num), hint=hint)
-
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        for name in (first, second):
-            if name not in header:
-                raise fail(
-                    f"no column {name!r} among {header}",
-                    f"the first line names the columns: {first},{second}",
-                )
-        one, two = header.index(first), header.index(second)
-        for row in filter(None, reader):
-            if len(row) != len(header):
-                problem = f"{len(row)} fields, the header has {len(header)}"
-                raise fail(problem, 'quote a field that holds a comma: "a, b"')
-            key = row[one].strip()
-            if not key:
-                raise fail(f"{first!r} is empty", "fill it in")
-            if unique and key in seen:
-                raise fail(f"{key!r} came before", "remove one of the lines")
-            seen.add(key)
-            rows.append((reader.line_num, key, row[two]))
-    except csv.Error as error:
-        raise fail(f"invalid CSV: {error}", "fix the quotes") from None
-    return rows
-
-
-def read_values(
-    path: Path, key: str, column: str, read: Callable[[str], Value], missing: MissingValues
-) -> dict[str, Value]:
-    """A column of values by another column, which is unique.
-
-    Args:
-        path: A CSV as for `read_columns`.
-        key: Name of the other column.
-        column: Name of the column.
-        read: Makes a value of a field.
-        missing: Counts the fields that cannot be read.
-
-    Raises:
-        DataError: As `read_columns`, or a field cannot be read and ``missing`` is strict.
-    """
-    values = {}
-    for line, found, text in read_columns(path, key, column, unique=True):
-        missing.place = f"{path}:{line}"
-        try:
-            values[found] = read(text)
-        except ValueError as error:
-            problem = f"{found!r}: {error}, found {shown(text)}"
-            raise DataError(problem, path=path, line=line, hint="fix it") from None
-    return values
 
 
 def first_path(text: str) -> tuple[str, ...]:

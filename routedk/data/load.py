@@ -4,12 +4,15 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
 from routedk.checks import check_choices, check_least
-from routedk.data.bundlerec import SESSION_ITEM, read_bundlerec, read_values
+from routedk.data.bundlerec import SESSION_ITEM, read_bundlerec
+from routedk.data.csv_file import read_csv, read_values
 from routedk.data.native import read_parquet
+from routedk.data.order_lines import parse_columns, read_order_lines
 from routedk.data.policies import drop_untitled, fill_titles, minimal_bundles
 from routedk.data.records import UnreadSession, readable, sessions_from_records
 from routedk.data.split_file import check_split_ids, read_split_file
@@ -39,6 +42,8 @@ class DataOptions:
         seed: Seed of the split.
         strict: Refuse a value that cannot be read, such as the price "ask us", instead of taking
             it as missing.
+        columns: Columns of order lines, such as session=InvoiceNo,item=StockCode,title=Description;
+            those that it does not name are found by their usual names.
 
     Raises:
         SettingError: A value is not allowed.
@@ -50,10 +55,12 @@ class DataOptions:
     split_file: Path | None = None
     seed: int = 0
     strict: bool = False
+    columns: str | None = None
 
     def __post_init__(self) -> None:
         check_choices(self)
         check_least(self, seed=0)
+        parse_columns(self.columns)
 
 
 def load_sessions(source: str | Path, options: DataOptions | None = None) -> list[Session]:
@@ -63,7 +70,9 @@ def load_sessions(source: str | Path, options: DataOptions | None = None) -> lis
 
     Args:
         source: ``"demo"`` for the embedded set, a ``.jsonl``, ``.ndjson`` or ``.parquet`` file of
-            native records, a folder of such files, or a BundleRec folder as published.
+            native records, or one with a line per item, as shops export orders, also ``.csv`` or
+            ``.tsv``; a folder of such files, or a BundleRec folder as published. Text may be
+            compressed, ``.csv.gz``.
         options: Extra titles and policies; None for the defaults.
 
     Raises:
@@ -77,19 +86,20 @@ def load_sessions(source: str | Path, options: DataOptions | None = None) -> lis
     """
     options = options or DataOptions()
     missing = MissingValues(strict=options.strict)
-    sessions = list(readable(_read(source, missing)))
+    sessions = list(readable(_read(source, missing, options.columns)))
     missing.report()
     return apply_options(sessions, options)
 
 
 def scan_sessions(
-    source: str | Path, options: DataOptions | None = None
+    source: str | Path, options: DataOptions | None = None, *, report: bool = True
 ) -> Iterator[Session | UnreadSession]:
     """Read the sessions of a source one at a time, with those that cannot be read in their places.
 
     Args:
         source: As for `load_sessions`, or ``"-"`` for JSONL from standard input.
         options: As for `load_sessions`; the split file plays no part.
+        report: Whether what could not be read is logged.
 
     Raises:
         DataError: As `load_sessions`, but for a broken session only if ``options.strict``.
@@ -101,13 +111,14 @@ def scan_sessions(
     if source == "-":
         found = sessions_from_records(_stdin_rows(), path="<stdin>", missing=missing)
     else:
-        found = _read(source, missing)
+        found = _read(source, missing, options.columns)
     for session in readable(found) if options.strict else found:
         if isinstance(session, Session):
             yield from apply_options(fill_titles([session], titles), policies)
         else:
             yield session
-    missing.report()
+    if report:
+        missing.report()
 
 
 def from_dataset(
@@ -192,28 +203,42 @@ def read_extra_titles(path: str | Path, missing: MissingValues) -> dict[str, str
     return read_values(Path(path), "item ID", "titles", title, missing)
 
 
-def _read(source: str | Path, missing: MissingValues) -> Iterator[Session | UnreadSession]:
+def _read(
+    source: str | Path, missing: MissingValues, columns: str | None = None
+) -> Iterator[Session | UnreadSession]:
     if source == "demo":
         source = Path(__file__).with_name("demo.jsonl")
     path = Path(source)
     if not path.exists():
         raise DataError("no such file or folder", path=path, hint='check the path, or use "demo"')
-    parts = [path]
-    if path.is_dir():
-        parts = sorted(part for part in path.iterdir() if part.suffix.lower() in _READERS)
-        parts = [part for part in parts if part.name[0] not in "._"]
-        if not parts or (path / SESSION_ITEM).exists():
-            return iter(read_bundlerec(path, missing))
-    elif path.suffix.lower() not in _READERS:
+    parts = _parts(path)
+    if path.is_dir() and (not parts or (path / SESSION_ITEM).exists()):
+        return iter(read_bundlerec(path, missing))
+    if not parts:
         problem = f"unknown kind of file {path.suffix!r}"
-        hint = f"expected {', '.join(_READERS)}, a folder of these, a BundleRec folder or demo"
+        kinds = ", ".join(_READERS)
+        hint = f"expected {kinds} (save a table as CSV), a folder of these, of BundleRec, or demo"
         raise DataError(problem, path=path, hint=hint)
-    rows = (
-        (part, line, record)
-        for part in parts
-        for line, record in _READERS[part.suffix.lower()](part)
-    )
+    found = ((part, *row) for part in parts for row in _READERS[_kind(part)](part))
+    head = list(islice(found, 100))
+    rows = chain(head, found)
+    names = set(chain(*(record for *_, record in head if isinstance(record, Mapping))))
+    # What has nothing but an id is a broken session.
+    if _kind(parts[0]) in _CSV or (names - {"session_id", "bundles"} and "items" not in names):
+        return read_order_lines(rows, parse_columns(columns), missing, path)
     return sessions_from_records(rows, path=path, missing=missing)
+
+
+def _parts(path: Path) -> list[Path]:
+    """A file, or those of a folder, if they are of the kinds that can be read."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    found = [file for file in files if _kind(file) in _READERS and file.name[0] not in "._"]
+    # A CSV beside sessions is about something else.
+    return [file for file in found if _kind(file) not in _CSV] or found
+
+
+def _kind(path: Path) -> str:
+    return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
 def _stdin_rows() -> Iterator[tuple[str, int, Mapping[str, Any] | DataError]]:
@@ -228,8 +253,10 @@ def _scan_jsonl(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | DataError
         yield from scan_jsonl(lines_of(file), path=path, lenient=True)
 
 
+_CSV = {".csv": read_csv, ".tsv": read_csv}
 _READERS: dict[str, Callable[[Path], Iterator[tuple[int, Mapping[str, Any] | DataError]]]] = {
     ".jsonl": _scan_jsonl,
     ".ndjson": _scan_jsonl,
     ".parquet": read_parquet,
+    **_CSV,
 }

@@ -42,10 +42,10 @@ def to_dataset(sessions: Iterable[Session]) -> Any:
 
 
 def read_parquet(path: str | Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """The rows of a Parquet file with the columns of the native record, counted from 1.
+    """The rows of a Parquet file, counted from 1; of native records without further columns.
 
     Raises:
-        DataError: It is not Parquet, or a column is missing.
+        DataError: It is not Parquet.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -54,18 +54,15 @@ def read_parquet(path: str | Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         try:
             file = pq.ParquetFile(opened)
             names = file.schema_arrow.names
-            if missing := [name for name in _COLUMNS[:2] if name not in names]:
-                raise DataError(
-                    f"no column {missing[0]!r} among {', '.join(names)}",
-                    path=path,
-                    hint="the columns are session_id, items, bundles",
-                )
+            native = {*_COLUMNS[:2]} <= {*names}
+            chosen = [name for name in _COLUMNS if name in names] if native else names
             row = 0
-            for batch in file.iter_batches(columns=[name for name in _COLUMNS if name in names]):
+            for batch in file.iter_batches(8192, columns=chosen):
                 for record in batch.to_pylist():
                     row += 1
                     yield row, record
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        # The last two: texts that are not UTF-8, and dates that Python does not have.
+        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
             problem = f"not a readable Parquet file: {error}"
             raise DataError(problem, path=path, hint="write it again") from error
 

@@ -42,7 +42,9 @@ def _as_text(value: object, info: ValidationInfo) -> str:
 _Text = Annotated[str, BeforeValidator(_as_text)]
 
 
-class _Item(BaseModel):
+class ItemRecord(BaseModel):
+    """An item as files hold it."""
+
     id: Id
     title: _Text = ""
     categories: Annotated[
@@ -74,7 +76,7 @@ class BundleRecord(BaseModel):
 
 class _Session(BaseModel):
     session_id: Id
-    items: Annotated[list[_Item], BeforeValidator(as_list)]
+    items: Annotated[list[ItemRecord], BeforeValidator(as_list)]
     bundles: Annotated[list[BundleRecord] | None, BeforeValidator(as_list)] = None
 
 

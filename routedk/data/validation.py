@@ -52,7 +52,8 @@ def checked(
 
 def as_number(value: object) -> Any:
     """A number, also one of NumPy's, as one of Python's; None where it is none or a truth value."""
-    if isinstance(value, bool) or not isinstance(value, Real | Decimal):
+    # Most values are texts, and asking whether one is a number takes long.
+    if isinstance(value, str | bool) or not isinstance(value, Real | Decimal):
         return None
     return value.item() if hasattr(value, "item") else value
 

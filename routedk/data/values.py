@@ -13,7 +13,7 @@ from routedk.data.validation import as_number, shown
 
 _LOG = logging.getLogger(__name__)
 # What exports write where a text is missing.
-_NO_TEXT = frozenset({"#n/a", "<na>", "n/a", "na", "nan", "none", "null", "undefined"})
+NO_TEXT = frozenset({"#n/a", "<na>", "n/a", "na", "nan", "none", "null", "undefined"})
 _ENTITY = re.compile(r"&#?\w{1,32};")
 _TWICE_ESCAPED = re.compile(r"&(?:amp;)+")
 _LONGEST_PRICE = 40
@@ -26,19 +26,23 @@ _GROUPED = re.compile(r"\d*|\d{1,3}(?:[.,'’\s]\d{2,3})*[.,'’\s]\d{3}")
 
 
 class MissingValues:
-    """The values that are taken as missing because they cannot be read, counted.
+    """What reading takes as missing because it cannot be read, and what it leaves out, counted.
 
     Args:
         strict: Whether such a value is an error instead.
 
     Attributes:
         counts: How many there are, by what they should be.
+        left_out: How many lines or sessions are left out, by what they are.
+        read: What was read of order lines, for the message.
         place: Where reading is, for the message.
     """
 
     def __init__(self, *, strict: bool = False) -> None:
         self.strict = strict
         self.counts: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
+        self.read = ""
         self.place = ""
         self._first: dict[str, str] = {}
 
@@ -53,8 +57,22 @@ class MissingValues:
         self.counts[name] += 1
         self._first.setdefault(name, f"{shown(value)} in {self.place}")
 
+    def leave_out(self, name: str) -> None:
+        """Count a line or a session."""
+        self.left_out[name] += 1
+        self._first.setdefault(name, self.place.rpartition("/")[2])
+
+    def shown_left_out(self) -> str:
+        """The counts of what is left out, with the first place of each."""
+        first, counts = self._first, self.left_out.items()
+        shown_counts = (f"{count:,} {name} (first: {first[name]})" for name, count in counts)
+        return f"left out: {', '.join(shown_counts) or 'nothing'}"
+
     def report(self) -> None:
-        """Log a warning per kind of value, with the first one and its place."""
+        """Log what was read, and a warning per kind of value, with the first one and its place."""
+        if self.read:
+            level = logging.WARNING if self.left_out else logging.INFO
+            _LOG.log(level, "read %s; %s", self.read, self.shown_left_out())
         for name, count in self.counts.items():
             first = self._first[name]
             _LOG.warning(
@@ -72,11 +90,12 @@ def as_text(value: object, name: str, missing: MissingValues) -> str:
     """
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
-    elif value is None or _is_nan(value):
-        return ""
-    elif (number := as_number(value)) is not None:
-        value = str(number)
-    if not isinstance(value, str) or value.strip().casefold() in _NO_TEXT:
+    elif not isinstance(value, str):
+        if value is None or _is_nan(value):
+            return ""
+        if (number := as_number(value)) is not None:
+            value = str(number)
+    if not isinstance(value, str) or value.strip().casefold() in NO_TEXT:
         missing.add(name, value)
         return ""
     if "&" in value:

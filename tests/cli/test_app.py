@@ -59,6 +59,7 @@ def test_describe_the_demo(run: Run) -> None:
         "split": "all",
         "seed": 0,
         "strict": False,
+        "columns": None,
     }
     _, out, _ = run("data", "describe", "demo", "--split", "test")
     assert "demo (split test, gold minimal, untitled keep)" in out

@@ -204,8 +204,10 @@ def test_parquet_without_a_column(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     path = tmp_path / "f.parquet"
-    pq.write_table(pa.table({"session_id": ["s"], "basket": [["a"]]}), path)
-    with pytest.raises(DataError, match="no column 'items' among session_id, basket"):
+    pq.write_table(pa.table({"session_id": ["s"], "things": [["a"]]}), path)
+    with pytest.raises(
+        DataError, match="no column of a usual name for the item; columns: session_id, things"
+    ):
         load_sessions(path)
     pq.write_table(pa.table({"session_id": ["s"], "items": [["a"]]}), path)
     with pytest.raises(DataError, match=r"f\.parquet:1: session 's': items.1: Input should be"):
@@ -217,14 +219,14 @@ def test_parquet_without_a_column(tmp_path: Path) -> None:
     [
         ("none.jsonl", r'no such file or folder \(check the path, or use "demo"\)'),
         (
-            "s.csv",
-            r"unknown kind of file '\.csv' \(expected \.jsonl, \.ndjson, \.parquet, a",
+            "s.xlsx",
+            r"unknown kind of file '\.xlsx' \(expected \.jsonl, .* \(save a table as CSV\), a",
         ),
         ("folder", r"not a BundleRec folder: it has no session_item\.csv \(name a folder of"),
     ],
 )
 def test_unknown_source(tmp_path: Path, name: str, message: str) -> None:
-    (tmp_path / "s.csv").write_text("")
+    (tmp_path / "s.xlsx").write_text("")
     (tmp_path / "folder").mkdir()
     with pytest.raises(DataError, match=message):
         load_sessions(tmp_path / name)
