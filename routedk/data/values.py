@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 from routedk.data.validation import as_number, shown
 
@@ -17,6 +18,8 @@ _NO_TEXT = frozenset({"#n/a", "<na>", "n/a", "na", "nan", "none", "null", "undef
 _ENTITY = re.compile(r"&#?\w{1,32};")
 _TWICE_ESCAPED = re.compile(r"&(?:amp;)+")
 _LONGEST_PRICE = 40
+_LONGEST_URL = 2000
+_HOST = re.compile(r"[\w.-]+(:\d+)?", re.ASCII)
 # An amount with its currency before or after it. A point after letters ends these: "Rs.500".
 _AMOUNT = re.compile(
     r"[^\d\-−(]{0,12}?((?:(?<![^\W\d_])[.,])?\d[\d.,'’\s]*)(?![kKmM]\b)[-–—]{0,2}"
@@ -128,6 +131,16 @@ def as_categories(value: object, missing: MissingValues) -> tuple[str, ...]:
         missing.add("category", value)
         return ()
     return tuple(filter(None, (as_text(name, "category", missing) for name in value)))
+
+
+def as_image(value: object) -> str | None:
+    """The URL of a picture, http or https with a plain host; what is none is no picture."""
+    if isinstance(value, str) and len(value) <= _LONGEST_URL and value.isprintable():
+        with suppress(ValueError):
+            parts = urlsplit(value)
+            if parts.scheme in ("http", "https") and _HOST.fullmatch(parts.netloc):
+                return value
+    return None
 
 
 def as_list(value: Any) -> Any:
