@@ -1,0 +1,292 @@
+"""The page in a browser: Debian's chromium, driven by Playwright."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from routedk import load_sessions
+from routedk.eval.predictions import read_predictions
+from routedk.review.app import make_app
+from routedk.review.desk import Desk, one_visible_line
+from routedk.types import Bundle
+from tests.hostile import hostile_titles
+from tests.running import running
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+Open = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def url(desk: Desk) -> Iterator[str]:
+    with running(make_app(desk, "ann")) as address:
+        yield address
+
+
+@pytest.fixture
+def open_page(browser: Browser, url: str) -> Iterator[Open]:
+    """Opens the page in a browser of its own, in which nothing from outside and no error is met."""
+    contexts: list[BrowserContext] = []
+    problems: list[str] = []
+
+    def check(request: Any) -> None:
+        if not request.url.startswith(f"{url}/"):
+            problems.append(request.url)
+
+    def open_one(query: str = "?session=s0", **settings: Any) -> Page:
+        context = browser.new_context(**settings)
+        contexts.append(context)
+        context.set_default_timeout(10_000)
+        page = context.new_page()
+        page.on("request", check)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.goto(f"{url}/{query}")
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+def bundles(page: Page) -> list[list[str]]:
+    """The titles of each bundle, those in none last."""
+    sections = page.locator("section.bundle").all()
+    return [section.locator(".title").all_inner_texts() for section in sections]
+
+
+def saved(page: Page, version: int) -> None:
+    """Wait until the page shows a version."""
+    expect(page.locator("#session")).to_have_attribute("data-base", str(version))
+
+
+def press(page: Page, key: str, version: int) -> None:
+    page.keyboard.press(key)
+    saved(page, version)
+
+
+def test_a_session_is_corrected_with_the_mouse(open_page: Open, output: Path) -> None:
+    page = open_page()
+    card = page.get_by_role("option", name="Garden hose")
+    card.drag_to(page.get_by_label("Bundle 2", exact=True))
+    saved(page, 1)
+    page.get_by_role("option", name="Camera case").drag_to(page.get_by_label("In no bundle").first)
+    saved(page, 2)
+    page.get_by_role("option", name="Tablet cover").drag_to(page.get_by_label("New bundle"))
+    saved(page, 3)
+    rest = ["Tablet", "Garden hose"]
+    assert bundles(page) == [["Camera", "Memory card"], rest, ["Tablet cover"], ["Camera case"]]
+    # The intent is left by a click on a button: both count.
+    page.get_by_label("Intent of bundle 3").fill("covers")
+    page.locator("[data-bundle='3'] button").click()
+    saved(page, 5)
+    page.get_by_label("Kind of bundle 2").select_option("mixed")
+    saved(page, 6)
+    page.get_by_role("option", name="Tablet cover").click()
+    page.get_by_role("option", name="Camera case").click()
+    page.get_by_role("toolbar").get_by_role("button", name="New bundle").click()
+    saved(page, 7)
+    page.get_by_label("Merge bundle 3 into another").select_option("1")
+    saved(page, 8)
+    page.get_by_role("button", name="Undo").click()
+    saved(page, 9)
+    page.locator("[data-bundle='2'] .number").drag_to(page.get_by_label("Bundle 1", exact=True))
+    saved(page, 10)
+    page.get_by_role("button", name="Accept").click()
+    expect(page.locator(".state")).to_have_text("✓ Accepted")
+    corrected = bundles(page)
+    assert corrected == [
+        ["Camera", "Memory card", *rest],
+        ["Camera case", "Tablet cover"],
+        [],
+    ]
+    page.reload()
+    assert bundles(page) == corrected
+    (gold,) = load_sessions(output)
+    assert gold.bundles == (
+        Bundle(("1", "2", "4", "6"), "camera kit", "complements"),
+        Bundle(("3", "5")),
+    )
+
+
+def test_a_session_is_corrected_with_the_keyboard(open_page: Open, output: Path) -> None:
+    page = open_page()
+    focused = page.locator(".card:focus")
+    expect(focused).to_contain_text("Camera")
+    page.keyboard.press("ArrowDown")
+    expect(focused).to_contain_text("Tablet")
+    page.keyboard.press("ArrowRight")
+    press(page, "1", 1)
+    expect(focused).to_contain_text("Tablet cover")  # It went along.
+    press(page, "0", 2)
+    press(page, "u", 3)
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Space")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Space")
+    press(page, "n", 4)
+    assert bundles(page)[:3] == [
+        ["Camera", "Tablet cover"],
+        ["Tablet"],
+        ["Memory card", "Camera case"],
+    ]
+    page.keyboard.press("r")
+    page.keyboard.type("cards")
+    press(page, "Enter", 5)
+    expect(page.get_by_label("Intent of bundle 3")).to_have_value("cards")
+    page.keyboard.press("a")
+    expect(page.get_by_role("alert")).to_have_text(
+        "bundle 2 has one item: add another, or reject it"
+    )
+    page.locator("[data-bundle='2'] .card").focus()
+    press(page, "x", 6)
+    press(page, "a", 7)
+    expect(page.locator(".state")).to_be_visible()
+    for key, session in (("k", "s2"), ("k", "s1"), ("j", "s2")):
+        page.keyboard.press(key)
+        expect(page.locator("#session")).to_have_attribute("data-session", session)
+    (gold,) = load_sessions(output)
+    assert gold.gold == [{"1", "5"}, {"2", "3"}]
+    assert gold.bundles is not None
+    assert gold.bundles[1].intent == "cards"
+
+
+def test_two_people_on_one_file(open_page: Open, output: Path) -> None:
+    ann, bo = open_page(), open_page()
+    for page, name in ((ann, "Ann"), (bo, "Bo <b>")):
+        page.get_by_label("Name").fill(name)
+    ann.get_by_role("button", name="Reject bundle 2").click()
+    saved(ann, 1)
+    bo.get_by_role("button", name="Reject bundle 1").click()
+    expect(bo.locator(".notice")).to_contain_text("Somebody was faster")
+    expect(bo.locator(".head")).to_contain_text("saved by Ann")
+    assert bundles(bo) == bundles(ann)
+    press(bo, "a", 2)
+    bo.reload()
+    expect(bo.get_by_label("Name")).to_have_value("Bo <b>")
+    kept = output.with_name("gold.jsonl.history").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["reviewed_by"] for line in kept] == ["", "Ann", "Bo <b>", "Bo <b>"]
+    assert json.loads(output.read_text(encoding="utf-8"))["reviewed_by"] == "Bo <b>"
+
+
+def test_on_a_phone(open_page: Open) -> None:
+    page = open_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    expect(page.get_by_label("Sessions", exact=True)).to_be_hidden()
+    page.get_by_role("option", name="Garden hose").tap()
+    page.get_by_role("toolbar").get_by_role("button", name="2 tablet kit").tap()
+    saved(page, 1)
+    assert bundles(page)[1] == ["Tablet", "Tablet cover", "Garden hose"]
+    page.get_by_role("button", name="Sessions").tap()
+    page.get_by_role("link", name="s1").tap()
+    expect(page.locator("#session")).to_have_attribute("data-session", "s1")
+
+
+def test_filters(open_page: Open) -> None:
+    page = open_page("")
+    names = page.locator("#list .id bdi")
+    expect(names).to_have_text(["s1", "s2", "s0"])
+    page.get_by_role("link", name="Complements").click()
+    expect(names).to_have_text(["s1", "s0"])
+    page.get_by_label("Sessions with this intent").fill("tablet")
+    page.keyboard.press("Enter")
+    expect(names).to_have_text(["s0"])
+    page.get_by_role("link", name="Mixed").click()
+    expect(page.locator("main")).to_contain_text("No session passes these filters.")
+
+
+def test_a_server_that_is_gone_is_told(open_page: Open) -> None:
+    page = open_page()
+    page.route("**/*", lambda route: route.abort())
+    page.keyboard.press("a")
+    expect(page.get_by_role("alert")).to_contain_text("not saved")
+
+
+A_SESSION = 40
+
+
+def hostile_desk(folder: Path, titles: list[str]) -> Desk:
+    """Hostile titles, categories, ids and intents, as files bring them."""
+    records, made = list[str](), list[str]()
+    for start in range(0, len(titles), A_SESSION):
+        group = titles[start : start + A_SESSION]
+        items: list[dict[str, Any]] = [{"id": f"{n} {t}", "title": t} for n, t in enumerate(group)]
+        items[0]["categories"] = group[:1]
+        pairs = [[items[n]["id"], items[n + 1]["id"]] for n in (0, 2)]
+        bundles = [{"items": pair, "intent": group[0], "why": group[0]} for pair in pairs]
+        session = {"session_id": f"{start} {group[-1]}", "items": items}
+        records.append(json.dumps(session))
+        made.append(json.dumps({"session_id": session["session_id"], "bundles": bundles}))
+    data, predictions = folder / "data.jsonl", folder / "made.jsonl"
+    data.write_text("\n".join(records), encoding="utf-8")
+    predictions.write_text("\n".join(made), encoding="utf-8")
+    sessions = load_sessions(data)
+    return Desk(sessions, read_predictions(predictions, sessions), folder / "gold.jsonl")
+
+
+def test_hostile_titles_are_text(browser: Browser, tmp_path: Path) -> None:
+    titles = hostile_titles()
+    desk = hostile_desk(tmp_path, titles)
+    met: list[str] = []
+    with running(make_app(desk, titles[0])) as url:
+        context = browser.new_context()
+        page = context.new_page()
+        page.on("dialog", lambda dialog: (met.append(dialog.message), dialog.dismiss()))
+        page.on("request", lambda one: one.url.startswith(f"{url}/") or met.append(one.url))
+        page.on("popup", lambda popup: met.append("a popup"))
+        page.on("pageerror", lambda error: met.append(str(error)))
+        page.goto(f"{url}/?order=file")
+        seen = 0
+        for number, session in enumerate(desk.sessions.values()):
+            facts = page.evaluate(FACTS)
+            expected = [one_visible_line(item.title) for item in session.items]
+            assert facts["titles"] == expected
+            assert facts["categories"] == expected[:1]
+            assert facts["intents"] == [expected[0]] * 2
+            assert all(map(str.isprintable, facts["titles"]))
+            assert facts["pwned"] is None
+            assert set(facts["tags"]) <= TAGS
+            seen += len(expected)
+            if number % 10 == 0:  # What was edited is shown as carefully.
+                page.locator(".card").first.focus()
+                press(page, "0", 1)
+                facts = page.evaluate(FACTS)
+                assert sorted(facts["titles"]) == sorted(expected)
+                assert facts["pwned"] is None
+                assert set(facts["tags"]) <= TAGS
+            if number + 1 < len(desk.sessions):
+                page.goto(f"{url}/{page.locator('#after').get_attribute('href')}")
+        context.close()
+    assert seen == len(titles) == 2000
+    assert met == []
+
+
+# What the templates are made of: no title brings another element.
+TAGS = {
+    *("a", "bdi", "button", "div", "form", "h1", "header", "i", "input", "kbd", "label", "li"),
+    *("main", "meter", "nav", "ol", "option", "output", "p", "progress", "section", "select"),
+    *("span", "strong", "time", "ul"),
+}
+FACTS = """() => {
+  const texts = (query) => [...document.querySelectorAll(query)].map((one) => one.innerText);
+  return {
+    titles: texts(".title"),
+    categories: texts(".category"),
+    intents: [...document.querySelectorAll(".intent")].map((one) => one.value),
+    pwned: globalThis.pwned ?? null,
+    tags: [...new Set([...document.body.querySelectorAll("*")].map((one) => one.localName))].sort(),
+  };
+}"""
