@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
 
 from routedk.data.validation import as_number, shown
 
@@ -18,8 +17,7 @@ _NO_TEXT = frozenset({"#n/a", "<na>", "n/a", "na", "nan", "none", "null", "undef
 _ENTITY = re.compile(r"&#?\w{1,32};")
 _TWICE_ESCAPED = re.compile(r"&(?:amp;)+")
 _LONGEST_PRICE = 40
-_LONGEST_URL = 2000
-_HOST = re.compile(r"[\w.-]+(:\d+)?", re.ASCII)
+_IMAGE = re.compile(r"https?://[A-Za-z0-9_.-]+(:\d{1,5})?/[^\x00-\x1f\x7f]{,2000}")
 # An amount with its currency before or after it. A point after letters ends these: "Rs.500".
 _AMOUNT = re.compile(
     r"[^\d\-−(]{0,12}?((?:(?<![^\W\d_])[.,])?\d[\d.,'’\s]*)(?![kKmM]\b)[-–—]{0,2}"
@@ -135,12 +133,7 @@ def as_categories(value: object, missing: MissingValues) -> tuple[str, ...]:
 
 def as_image(value: object) -> str | None:
     """The URL of a picture, http or https with a plain host; what is none is no picture."""
-    if isinstance(value, str) and len(value) <= _LONGEST_URL and value.isprintable():
-        with suppress(ValueError):
-            parts = urlsplit(value)
-            if parts.scheme in ("http", "https") and _HOST.fullmatch(parts.netloc):
-                return value
-    return None
+    return value if isinstance(value, str) and _IMAGE.fullmatch(value) else None
 
 
 def as_list(value: Any) -> Any:

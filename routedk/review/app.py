@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from fastapi import Body, Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from fastapi.staticfiles import StaticFiles
@@ -21,11 +21,8 @@ _FILES = Path(__file__).with_name("page")
 _MAX_BODY = 2**20
 _POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
 _POLICY += "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; img-src 'self'"
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_View = Annotated[View, Query()]
 _STALE = "Somebody was faster: this is the session now. Your change is in the history only."
 
 
@@ -57,15 +54,11 @@ def make_app(desk: Desk, user: str, host: str = "127.0.0.1", token: str | None =
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, max_body_size=_MAX_BODY)
 
     @app.get("/")
-    def page(view: Annotated[View, Query()], name: Annotated[str, known]) -> Response:
+    def page(view: _View, name: str = known) -> Response:
         return show(view, name)
 
     @app.post("/")
-    def edit(
-        view: Annotated[View, Query()],
-        change: Annotated[Change, Body()],
-        name: Annotated[str, known],
-    ) -> Response:
+    def edit(view: _View, change: Change, name: str = known) -> Response:
         if desk.save(change, one_visible_line(change.user) or name):
             return show(view, name)
         return show(view, name, 409, _STALE)

@@ -1,6 +1,6 @@
 """`Desk`: the sessions that are reviewed, in the order and by the filters that a person chose."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -36,7 +36,8 @@ class View(BaseModel):
         """Whether the filters let a session through."""
         if self.show != "all" and found.accepted != (self.show == "accepted"):
             return False
-        if self.kind and self.kind not in ({one.kind for one in found.bundles} or {"none"}):
+        kinds = [one.kind or "" for one in found.bundles] or ["none"]
+        if self.kind and self.kind not in kinds:
             return False
         wanted = self.intent.casefold().strip()
         return not wanted or any(wanted in one.intent.casefold() for one in found.bundles)
@@ -57,17 +58,14 @@ class Change(BaseModel):
 
     def edit(self, draft: Draft) -> Draft:
         """The draft that it makes of one."""
-        match self.do:
-            case "move":
-                return move(draft, self.items, self.to)
-            case "merge":
-                return merge(draft, self.bundle, self.to)
-            case "rename":
-                return rename(draft, self.bundle, self.intent, self.kind)
-            case "reject":
-                return reject(draft, self.bundle)
-            case _:
-                return accept(draft)
+        edits: dict[str, Callable[[], Draft]] = {
+            "move": lambda: move(draft, self.items, self.to),
+            "merge": lambda: merge(draft, self.bundle, self.to),
+            "rename": lambda: rename(draft, self.bundle, self.intent, self.kind),
+            "reject": lambda: reject(draft, self.bundle),
+            "accept": lambda: accept(draft),
+        }
+        return edits[self.do]()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,18 +123,18 @@ class Desk:
         self._log.refresh()
         order = [self._log.newest(name) for name in self._orders[view.order]]
         numbers = [number for number, one in enumerate(order) if view.passes(one)]
-        here = numbers[0] if numbers else None
+        here = numbers[0] if numbers else -1
         if view.session:
             here = self._orders[view.order].index(self._known(view.session))
-        before = [number for number in numbers if here is not None and number < here]
-        after = [number for number in numbers if here is not None and number > here]
+        before = [number for number in numbers if number < here]
+        after = [number for number in numbers if number > here]
         first = max(0, min(len(before) - _ROWS // 2, len(numbers) - _ROWS))
         return Page(
             rows=[order[number] for number in numbers[first : first + _ROWS]],
             found=len(numbers),
             accepted=sum(one.accepted for one in order),
             total=len(order),
-            current=None if here is None else order[here],
+            current=order[here] if here >= 0 else None,
             before=order[before[-1]].session_id if before else "",
             after=order[after[0]].session_id if after else "",
         )

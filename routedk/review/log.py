@@ -15,12 +15,12 @@ from typing import Any
 from filelock import FileLock
 from pydantic import BaseModel, Field, TypeAdapter
 
-from routedk.data.records import BundleRecord, session_to_record
+from routedk.data.records import BundleRecord, bundle_records, session_to_record
 from routedk.data.validation import Id, checked
 from routedk.errors import DataError
 from routedk.files import JsonlLog, write_jsonl_records
 from routedk.review.draft import Draft
-from routedk.types import Session
+from routedk.types import Bundle, Session
 
 
 class _Item(BaseModel, extra="allow"):
@@ -57,14 +57,9 @@ class Version(BaseModel):
 
     def gold(self) -> dict[str, Any]:
         """The native record, with who accepted it and when."""
-        unsure = {"confidence", "kind_confidence"}
-        bundles = [
-            {"items": one.items, "intent": one.intent}
-            | one.model_dump(exclude=unsure, exclude_defaults=True)
-            for one in self.bundles
-        ]
         keys = {"session_id", "items", "reviewed_by", "reviewed_at"}
-        return {**self.model_dump(include=keys), "bundles": bundles}
+        sure = [Bundle(tuple(one.items), one.intent, one.kind, one.why) for one in self.bundles]
+        return {**self.model_dump(include=keys), "bundles": bundle_records(sure)}
 
 
 _VERSION = TypeAdapter(Version)
@@ -144,8 +139,9 @@ class ReviewLog:
             draft = edit(old) if edit else _undone(versions[: base + 1])
             if draft == old:
                 return counts
+            now = datetime.now(UTC).isoformat(timespec="seconds")
             made = {"bundles": list(draft.bundles), "accepted": draft.accepted, "change": change}
-            made |= {"version": base + 1, "reviewed_by": by, "reviewed_at": _now()}
+            made |= {"version": base + 1, "reviewed_by": by, "reviewed_at": now}
             new = versions[base].model_copy(update=made)
             for one in [new] if base or not counts else [versions[0], new]:
                 log.append(one.model_dump(exclude_none=True))
@@ -186,10 +182,6 @@ class ReviewLog:
     def _write_gold(self) -> None:
         newest = (versions[-1] for versions in self._versions.values())
         write_jsonl_records(self._output, (one.gold() for one in newest if one.accepted))
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _undone(versions: list[Version]) -> Draft:

@@ -1,13 +1,12 @@
 """Opens what a review needs, and serves the page until a signal ends it."""
 
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from getpass import getuser
 from pathlib import Path
 from typing import Any
 
-from routedk.errors import SettingError
 from routedk.review.desk import Desk
 from routedk.server.config import ListenConfig
 from routedk.server.run import need, run
@@ -24,7 +23,7 @@ class ReviewConfig(ListenConfig):
 
     Args:
         token_file: File with the token that browsers must send as password.
-        user: Who reviews, where a browser gives no name; unset: the login's name.
+        user: Who reviews, where a browser gives no name; unset: the login's name, $USER.
 
     Raises:
         SettingError: A value is not allowed, or there is no token where one is needed.
@@ -32,17 +31,6 @@ class ReviewConfig(ListenConfig):
 
     port: int = 8001
     user: str | None = None
-
-    def name(self) -> str:
-        """Who reviews.
-
-        Raises:
-            SettingError: The login has no name.
-        """
-        try:
-            return self.user or getuser()
-        except (KeyError, OSError):
-            raise SettingError("user: this login has no name: give one with --user") from None
 
 
 def review(
@@ -62,7 +50,7 @@ def review(
         OSError: The address cannot be listened on.
     """
     need("review", "fastapi", "uvicorn")
-    user = config.name()
+    user = config.user or os.environ.get("USER") or "reviewer"
 
     def load(url: str) -> Any:
         from routedk.review.app import make_app

@@ -56,7 +56,9 @@ def test_a_session_begins_with_its_own_bundles_or_those_of_the_bundler(
     found = records(3)
     found[1]["bundles"] = [{"items": ["1-0", "1-1"], "intent": "own"}]
     data = write_records(tmp_path / "some.jsonl", found)
+    monkeypatch.setenv("USER", "")
     assert run("review", "--data", data, "--port", "0")[0] == 0
+    assert 'placeholder="reviewer"' in shown(served[0], "s1")
     assert 'value="own"' in shown(served[0], "s1")
     assert 'value="für s2"' in shown(served[0], "s2")
     assert len(asked.requests) == 2
@@ -80,16 +82,3 @@ def test_what_is_refused(
     assert (code, out, served) == (2, "", [])
     assert message in err
     assert err.count("\n") == 1
-
-
-def test_a_login_without_a_name(
-    run: Run, served: list[Any], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def nobody() -> str:
-        raise KeyError("getpwuid(): uid not found: 1234")
-
-    monkeypatch.setattr("routedk.review.run.getuser", nobody)
-    made = write_records(tmp_path / "made.jsonl", [{"session_id": "s2", "bundles": []}])
-    code, _, err = run("review", "--data", data, "--predictions", made, "--port", "0")
-    assert code == 2
-    assert err == "error: user: this login has no name: give one with --user\n"

@@ -1,13 +1,12 @@
 """The page in a browser: Debian's chromium, driven by Playwright."""
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from routedk import load_sessions
 from routedk.eval.predictions import read_predictions
@@ -17,17 +16,16 @@ from routedk.types import Bundle
 from tests.hostile import hostile_titles
 from tests.running import running
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+from .chromium import NEEDS_CHROMIUM, chromium
+
+pytestmark = NEEDS_CHROMIUM
 Open = Callable[..., Page]
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

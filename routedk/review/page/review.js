@@ -49,8 +49,7 @@ function say(text) {
 function settle() {
   $("name").value = localStorage.getItem(NAME) || "";
   $("name").defaultValue = $("name").value;
-  const current = document.querySelector("#list [aria-current=page]");
-  if (current) $("list").scrollTop = current.offsetTop - $("list").clientHeight / 2;
+  document.querySelector("#list [aria-current=page]")?.scrollIntoView({ block: "nearest" });
 }
 
 const selected = () => all(".card[aria-selected=true]");
