@@ -174,6 +174,7 @@ class ReviewLog:
         if {item.id for item in found.items} != {item.id for item in versions[0].items}:
             problem = f"session {found.session_id!r} has other items in the data"
             raise DataError(problem, path=self._history, line=line, hint="name another --output")
+        found.items = versions[0].items  # Of many versions they are kept once.
         if found.version == 0:
             versions[0] = found
         elif found.version == len(versions):

@@ -1,13 +1,14 @@
 """`routedk review`: what it begins with, what it serves, and what it refuses."""
 
+import asyncio
 import json
 import socket
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import uvicorn
-from starlette.testclient import TestClient
 
 from .conftest import Run, Script, records, write_records
 
@@ -25,10 +26,21 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     return found
 
 
+def asked_for(app: Any, method: str, path: str, **request: Any) -> str:
+    """The page that an application answers with."""
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            return await client.request(method, path, **request)
+
+    answer = asyncio.run(ask())
+    assert answer.status_code == 200
+    return answer.text
+
+
 def shown(app: Any, session: str = "s0") -> str:
-    page = TestClient(app, base_url="http://127.0.0.1").get(f"/?session={session}")
-    assert page.status_code == 200
-    return page.text
+    return asked_for(app, "GET", f"/?session={session}")
 
 
 def test_predictions_are_reviewed(run: Run, served: list[Any], data: Path, tmp_path: Path) -> None:
@@ -40,8 +52,7 @@ def test_predictions_are_reviewed(run: Run, served: list[Any], data: Path, tmp_p
     assert "review at http://127.0.0.1:" in err
     assert 'value="predicted"' in shown(served[0], "s2")
     assert "as no bundle" in shown(served[0])
-    client = TestClient(served[0], base_url="http://127.0.0.1")
-    assert client.post("/", json={"session": "s2", "base": 0, "do": "accept"}).status_code == 200
+    asked_for(served[0], "POST", "/", json={"session": "s2", "base": 0, "do": "accept"})
     (line,) = Path("out/gold.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(line)["reviewed_by"] == "ann"
     # The same command goes on.

@@ -98,15 +98,21 @@ function arrow(key) {
 document.addEventListener("keydown", (event) => {
   const { key, target } = event;
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (key === "Enter" && target.matches(".intent, #name")) return target.blur();
+  const section = target.closest("[data-bundle]");
+  if (key === "Enter" && target.matches(".intent")) return section.querySelector(".card").focus();
+  if (key === "Enter" && target.matches("#name")) return target.blur();
   if (key === "Escape") {
+    if (target.matches("input")) target.value = target.defaultValue;
     selected().forEach(toggle);
     return target.blur();
+  }
+  if (key.startsWith("Arrow") && target.matches(".merge")) {
+    event.preventDefault(); // The first one would be chosen at once.
+    return target.showPicker();
   }
   if (target.matches("input, select")) return;
   if (key === "j" || key === "k") return $(key === "j" ? "after" : "before")?.click();
   if (!$("session")) return;
-  const section = target.closest("[data-bundle]");
   if (key.startsWith("Arrow")) arrow(key)?.focus();
   else if (key === " " && target.matches(".card")) toggle(target);
   else if (/^[0-9]$/.test(key)) move(Number(key));
@@ -157,7 +163,7 @@ document.addEventListener("dragstart", (event) => {
   if (card) dragged = { do: "move", items: ids(chosenToo ? selected() : [card]) };
   else dragged = { do: "merge", bundle: Number(event.target.closest("[data-bundle]").dataset.bundle) };
   event.dataTransfer.effectAllowed = "move";
-  event.dataTransfer.setData("text/plain", "");
+  event.dataTransfer.setData("text/plain", dragged.do);
 });
 
 document.addEventListener("dragover", (event) => {
