@@ -36,7 +36,7 @@ class View(BaseModel):
         """Whether the filters let a session through."""
         if self.show != "all" and found.accepted != (self.show == "accepted"):
             return False
-        kinds = [one.kind or "" for one in found.bundles] or ["none"]
+        kinds: list[str] = [one.kind or "" for one in found.bundles] or ["none"]
         if self.kind and self.kind not in kinds:
             return False
         wanted = self.intent.casefold().strip()
