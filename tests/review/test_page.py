@@ -166,6 +166,27 @@ def test_a_session_is_corrected_with_the_keyboard(open_page: Open, output: Path)
     assert gold.bundles[1].intent == "cards"
 
 
+def test_what_is_dragged_while_an_edit_is_saved_is_not_lost(open_page: Open) -> None:
+    page = open_page()
+    held: list[Any] = []
+    page.route("**/*", lambda route: held.append(route), times=1)
+    with page.expect_request("**/*"):
+        page.keyboard.press("0")  # The camera is taken out.
+    hose, tablet = (page.locator(place) for place in ("#item-6", "[data-bundle='2'] .number"))
+    hose.hover()
+    page.mouse.down()
+    page.mouse.move(500, 500, steps=3)
+    with page.expect_response("**/*"):
+        held[0].continue_()
+    page.wait_for_timeout(500)
+    saved(page, 0)  # What is dragged has not gone from under the pointer.
+    tablet.hover()
+    page.mouse.up()
+    saved(page, 2)
+    rest = [["Memory card", "Camera case"], ["Tablet", "Tablet cover", "Garden hose"], ["Camera"]]
+    assert bundles(page) == rest
+
+
 def test_two_people_on_one_file(open_page: Open, output: Path) -> None:
     ann, bo = open_page(), open_page()
     for page, name in ((ann, "Ann"), (bo, "Bo <b>")):

@@ -34,6 +34,7 @@ def test_corrected_sessions_are_trained_on(student_folder: Path, tmp_path: Path)
         page.goto(f"{url}/?session=s0&show=all")
         hub, cable = (page.get_by_role("option", name=name) for name in ("usb hub", "usb cable"))
         hub.drag_to(page.get_by_label("New bundle"))
+        expect(page.locator("#session")).to_have_attribute("data-base", "1")
         cable.drag_to(page.get_by_label("Bundle 2", exact=True))
         page.get_by_label("Intent of bundle 2").fill("desk setup")
         for session in SESSIONS[:3]:

@@ -7,6 +7,7 @@ const NAME = "routedk-reviewer";
 const said = $("said");
 let queue = Promise.resolve();
 let released = Promise.resolve();
+let release = () => {};
 let dragged = null;
 
 // Edits go one after the other, each on the version that the one before it made.
@@ -148,15 +149,6 @@ document.addEventListener("change", ({ target }) => {
   } else if (target.matches(".intent, .kind")) rename(section);
 });
 
-// A page that changes between the press and the release of a button would lose the click.
-document.addEventListener("pointerdown", () => {
-  released = new Promise((resolve) => {
-    for (const name of ["pointerup", "pointercancel"]) {
-      document.addEventListener(name, () => setTimeout(resolve), { once: true });
-    }
-  });
-});
-
 document.addEventListener("dragstart", (event) => {
   const card = event.target.closest(".card");
   const chosenToo = card?.getAttribute("aria-selected") === "true";
@@ -179,13 +171,21 @@ document.addEventListener("drop", (event) => {
   event.preventDefault();
   if (dragged?.do === "move") edit({ ...dragged, to });
   else if (dragged && to === 0) edit({ do: "reject", bundle: dragged.bundle });
-  else if (dragged && to !== dragged.bundle) edit({ ...dragged, to });
+  else if (dragged && to !== dragged.bundle && to <= $("session").dataset.count) edit({ ...dragged, to });
 });
 
 document.addEventListener("dragend", () => {
   dragged = null;
   all(".over").forEach((one) => one.classList.remove("over"));
 });
+
+// A page that changes between press and release would lose the click, or the drag.
+document.addEventListener("pointerdown", () => {
+  released = new Promise((resolve) => (release = resolve));
+});
+for (const name of ["pointerup", "pointercancel", "dragend"]) {
+  document.addEventListener(name, () => dragged || setTimeout(release));
+}
 
 settle();
 document.querySelector(".card")?.focus({ preventScroll: true });
