@@ -187,6 +187,28 @@ def test_what_is_dragged_while_an_edit_is_saved_is_not_lost(open_page: Open) -> 
     assert bundles(page) == rest
 
 
+def test_what_is_typed_while_an_edit_is_saved_is_not_lost(open_page: Open) -> None:
+    page = open_page()
+    held: list[Any] = []
+    page.route("**/*", lambda route: held.append(route), times=1)
+    with page.expect_request("**/*"):
+        page.keyboard.press("0")
+    intent = page.get_by_label("Intent of bundle 2")
+    intent.click()
+    page.keyboard.press("End")
+    page.keyboard.type(" for")
+    held[0].continue_()
+    saved(page, 1)
+    page.keyboard.type(" travel")
+    press(page, "Enter", 2)
+    expect(intent).to_have_value("tablet kit for travel")
+    intent.fill("given up")
+    page.keyboard.press("Escape")
+    expect(intent).to_have_value("tablet kit for travel")
+    press(page, "u", 3)
+    expect(intent).to_have_value("tablet kit")
+
+
 def test_two_people_on_one_file(open_page: Open, output: Path) -> None:
     ann, bo = open_page(), open_page()
     for page, name in ((ann, "Ann"), (bo, "Bo <b>")):

@@ -9,6 +9,7 @@ let queue = Promise.resolve();
 let released = Promise.resolve();
 let release = () => {};
 let dragged = null;
+let replacing = false;
 
 // Edits go one after the other, each on the version that the one before it made.
 function edit(change) {
@@ -34,7 +35,9 @@ async function send(change, count) {
 function show(text) {
   const focused = document.activeElement;
   const typed = focused.matches("input") && focused.value !== focused.defaultValue ? focused : null;
+  replacing = true;
   $("app").replaceWith(new DOMParser().parseFromString(text, "text/html").getElementById("app"));
+  replacing = false;
   say("");
   settle();
   const again = focused.id && $(focused.id);
@@ -146,7 +149,13 @@ document.addEventListener("change", ({ target }) => {
   if (target.id === "name") localStorage.setItem(NAME, target.value.trim());
   else if (target.matches(".merge") && target.value) {
     edit({ do: "merge", bundle: Number(section.dataset.bundle), to: Number(target.value) });
-  } else if (target.matches(".intent, .kind")) rename(section);
+  } else if (target.matches(".kind")) rename(section);
+});
+
+// Not on change: a text that outlived a new page is no change to the browser.
+document.addEventListener("focusout", ({ target }) => {
+  const typed = !replacing && target.matches(".intent") && target.value !== target.defaultValue;
+  if (typed) rename(target.closest("[data-bundle]"));
 });
 
 document.addEventListener("dragstart", (event) => {
