@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 _PATH = shutil.which("chromium")
 NEEDS_CHROMIUM = pytest.mark.skipif(_PATH is None, reason="chromium is not installed")
@@ -18,3 +18,19 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=_PATH, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+def saved(page: Page, version: int) -> None:
+    """Wait until the page shows a version."""
+    expect(page.locator("#session")).to_have_attribute("data-base", str(version))
+
+
+def press(page: Page, key: str, version: int) -> None:
+    page.keyboard.press(key)
+    saved(page, version)
