@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from typing import Any, Literal, TypeAlias
 
@@ -30,6 +30,11 @@ class Labelled:
     teacher: tuple[Bundle, ...] | None = None
     teacher_weight: float = 0.5
     item_intents: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What is learned from it, to be hashed."""
+        return {**asdict(self), "session": self.session.toDict()}
 
     @property
     def labels(self) -> list[tuple[tuple[Bundle, ...], float]]:

@@ -189,32 +189,37 @@ class JsonlLog:
 
     Args:
         path: The file; it and its folder are made where they are missing.
+        start: Byte to read from, the `end` of an earlier opening: what was read is not read again.
 
     Attributes:
         records: Line number and object of what was in the file when it was opened.
+        end: Byte after the last record.
 
     Raises:
         DataError: The file cannot be read or written, or a whole line is not a JSON object.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, start: int = 0) -> None:
         self.path = Path(path)
         self._lock = Lock()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # Unbuffered: one write a record, so that a kill leaves at most one half line.
             self._file = self.path.open("ab", buffering=0)
-            content = self.path.read_bytes()
+            with self.path.open("rb") as file:
+                file.seek(start)
+                content = file.read()
         except OSError as error:
             raise self._unwritable(error) from error
-        self._end = content.rfind(b"\n") + 1
+        whole = content.rfind(b"\n") + 1
+        self.end = start + whole
         try:
-            lines = content[: self._end].split(b"\n")
+            lines = content[:whole].split(b"\n")
             self.records = list(parse_jsonl(lines, path=path, lenient=True))
         except DataError:
             self._file.close()
             raise
-        self._file.truncate(self._end)
+        self._file.truncate(self.end)
 
     def __enter__(self) -> Self:
         """The log itself."""
@@ -239,9 +244,9 @@ class JsonlLog:
                     rest = rest[self._file.write(rest) or 0 :]
                 os.fsync(self._file.fileno())
             except OSError as error:
-                self._file.truncate(self._end)
+                self._file.truncate(self.end)
                 raise self._unwritable(error) from error
-            self._end += len(line)
+            self.end += len(line)
 
     def close(self) -> None:
         """Close the file; closing twice is harmless."""

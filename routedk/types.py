@@ -21,7 +21,8 @@ class _Plain:
 
     def toDict(self: Any) -> dict[str, Any]:
         """The fields as values that JSON can hold."""
-        return asdict(self, dict_factory=lambda found: {k: v for k, v in found if k != "_index"})
+        hidden = ("_index", "image")
+        return asdict(self, dict_factory=lambda found: {k: v for k, v in found if k not in hidden})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +34,14 @@ class Item(_Plain):
         title: Title as shown to the shopper; empty where the catalogue has none.
         categories: Category path from general to special, e.g. ``("Electronics", "Camera")``.
         price: Price in the catalogue's currency, or None where unknown.
+        image: URL of a picture for people to see; it changes no prompt and no answer.
     """
 
     id: str
     title: str
     categories: tuple[str, ...] = ()
     price: float | None = None
+    image: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

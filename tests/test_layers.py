@@ -28,6 +28,7 @@ LAYERS = (
     "routedk.adapters",
     "routedk.optimizers",
     "routedk.server",
+    "routedk.review",
     "routedk.cli",
 )
 MAX_LINES = 300

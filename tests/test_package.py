@@ -92,7 +92,8 @@ def test_wheel_holds_every_file_of_every_package(wheel: Path) -> None:
         if path.is_file() and not path.name.startswith(".")
     }
     bundler = [path for path in (_ROOT / "routedk" / "bundler").rglob("*") if path.is_file()]
-    expected |= {str(path.relative_to(_ROOT)) for path in bundler}
+    page = (_ROOT / "routedk" / "review" / "page").iterdir()
+    expected |= {str(path.relative_to(_ROOT)) for path in (*bundler, *page)}
     weights = [path.stat().st_size for path in bundler if path.suffix == ".safetensors"]
     assert 0 < sum(weights) <= 8 * 2**20
     with zipfile.ZipFile(wheel) as archive:

@@ -201,7 +201,7 @@ class TrainingRun:
         )
         recipe = Recipe(
             stage="grouping",
-            inputs={"labelled": content_hash([asdict(one) for one in labelled])},
+            inputs={"labelled": content_hash([one.record for one in labelled])},
             settings={**asdict(settings), "gpu": torch.cuda.is_available()},
         )
         return obtain_together(

@@ -34,7 +34,7 @@ _REASONING_TAG = re.compile(
 )
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """Text without invisible characters; control characters and line ends become spaces."""
     kept: list[str] = []
     for character in text:
@@ -67,9 +67,9 @@ def neutralise(text: str, max_words: int = TITLE_WORDS) -> str:
 # Distilling asks for the same titles, categories and intents tens of times.
 @lru_cache(maxsize=1 << 14)
 def _neutral(head: str, max_words: int) -> str:
-    parts = _MEANT.split(_visible(head))
+    parts = _MEANT.split(visible(head))
     parts[::2] = [unicodedata.normalize("NFKC", part) for part in parts[::2]]
-    plain = _visible("".join(parts)).translate(_MARKUP)
+    plain = visible("".join(parts)).translate(_MARKUP)
     words = _ROLE.sub(r"\1 ", " ".join(plain.split())).split()
     return " ".join(words[:max_words])[: max_words * _CHARACTERS_PER_WORD].strip()
 

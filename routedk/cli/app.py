@@ -21,6 +21,7 @@ from routedk.cli.export import export
 from routedk.cli.generate import generate
 from routedk.cli.info import info
 from routedk.cli.output import is_main_process, set_up_logging
+from routedk.cli.review import review
 from routedk.cli.search import export_trial, report, search
 from routedk.cli.serve import serve
 from routedk.cli.train import train
@@ -32,7 +33,7 @@ _Command = Callable[..., None]
 _PATIENCE = 15.0
 
 _ORDER = (
-    *("data", "distill", "train", "compile", "generate", "evaluate"),
+    *("data", "distill", "train", "compile", "generate", "review", "evaluate"),
     *("search", "export", "serve", "demo", "info", "cache"),
 )
 
@@ -67,7 +68,7 @@ def _add(group: typer.Typer, *commands: _Command, **renamed: _Command) -> None:
         )(command)
 
 
-_add(app, distill, train, compile, generate, evaluate, serve, export, demo, info)
+_add(app, distill, train, compile, generate, review, evaluate, serve, export, demo, info)
 _add(data, describe, convert)
 _add(cache, prune, list=list_artifacts)
 _add(search, report, export=export_trial)

@@ -54,7 +54,8 @@ def config_options(config: Any) -> list[inspect.Parameter]:
     types = get_type_hints(config)
     texts = {
         param.arg_name: " ".join((param.description or "").split()).replace("`", "")
-        for param in docstring_parser.parse(config.__doc__ or "").params
+        for described in reversed(config.__mro__)
+        for param in docstring_parser.parse(described.__doc__ or "").params
     }
     return [_option(field, types[field.name], texts[field.name]) for field in fields(config)]
 

@@ -1,6 +1,7 @@
 """Native sessions in JSONL, Parquet and Hugging Face ``datasets``."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ def write_jsonl(path: str | Path, sessions: Iterable[Session]) -> None:
     Raises:
         DataError: The place cannot be written to.
     """
-    write_jsonl_records(path, map(session_to_record, sessions))
+    write_jsonl_records(path, map(partial(session_to_record, images=True), sessions))
 
 
 def write_parquet(path: str | Path, sessions: Iterable[Session]) -> None:
@@ -72,6 +73,7 @@ def _table(sessions: Iterable[Session]) -> Any:
 
     text = pa.string()
     item = {"id": text, "title": text, "categories": pa.list_(text), "price": pa.float64()}
+    item["image"] = text
     bundle = {"items": pa.list_(text), "intent": text}
     schema = pa.schema(
         {
@@ -80,4 +82,5 @@ def _table(sessions: Iterable[Session]) -> Any:
             "bundles": pa.list_(pa.struct(bundle)),
         }
     )
-    return pa.Table.from_pylist([session_to_record(session) for session in sessions], schema=schema)
+    rows = [session_to_record(session, images=True) for session in sessions]
+    return pa.Table.from_pylist(rows, schema=schema)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import BaseModel, BeforeValidator, TypeAdapter, ValidationInfo
 
 from routedk.data.validation import Id, checked
-from routedk.data.values import MissingValues, as_categories, as_list, as_price, as_text
+from routedk.data.values import MissingValues, as_categories, as_image, as_list, as_price, as_text
 from routedk.errors import DataError, one_line
 from routedk.types import Bundle, Item, Kind, Session, Share
 
@@ -53,6 +53,7 @@ class ItemRecord(BaseModel):
     price: Annotated[float | None, BeforeValidator(lambda v, info: as_price(v, _missing(info)))] = (
         None
     )
+    image: Annotated[str | None, BeforeValidator(as_image)] = None
 
 
 class BundleRecord(BaseModel):
@@ -93,9 +94,9 @@ def session_from_record(
     """Make a session from its native record; unknown keys are ignored.
 
     Args:
-        record: ``{"session_id", "items": [{"id", "title", "categories", "price"}], "bundles":
-            [{"items": [ids], "intent"}]}``; all but ``session_id``, ``items`` and their ``id`` may
-            be missing or null. Ids may be whole numbers, prices and categories texts.
+        record: ``{"session_id", "items": [{"id", "title", "categories", "price", "image"}],
+            "bundles": [{"items": [ids], "intent"}]}``; all but ``session_id``, ``items`` and their
+            ``id`` may be missing or null. Ids may be whole numbers, prices and categories texts.
         path: File named in error messages.
         line: Line (or row) of the record, counted from 1.
         missing: Counts the values that cannot be read; None: a warning is logged about them.
@@ -114,7 +115,7 @@ def session_from_record(
     if missing is None:
         found.report()
     try:
-        items = (Item(item.id, item.title, item.categories, item.price) for item in read.items)
+        items = (Item(**dict(item)) for item in read.items)
         bundles = [bundle.bundle() for bundle in read.bundles or ()]
         return Session(
             read.session_id, tuple(items), None if read.bundles is None else tuple(bundles)
@@ -168,8 +169,13 @@ def readable(sessions: Iterable[Session | UnreadSession]) -> Iterator[Session]:
         yield session
 
 
-def session_to_record(session: Session) -> dict[str, Any]:
-    """Make the native record of a session; unknown values are left out."""
+def session_to_record(session: Session, *, images: bool = False) -> dict[str, Any]:
+    """Make the native record of a session; unknown values are left out.
+
+    Args:
+        session: The session.
+        images: Whether it has the pictures' URLs, which no answer depends on.
+    """
     items = []
     for item in session.items:
         record: dict[str, Any] = {"id": item.id, "title": item.title}
@@ -177,6 +183,8 @@ def session_to_record(session: Session) -> dict[str, Any]:
             record["categories"] = list(item.categories)
         if item.price is not None:
             record["price"] = item.price
+        if images and item.image is not None:
+            record["image"] = item.image
         items.append(record)
     annotated = {} if session.bundles is None else {"bundles": bundle_records(session.bundles)}
     return {"session_id": session.id, "items": items, **annotated}

@@ -17,6 +17,7 @@ NO_TEXT = frozenset({"#n/a", "<na>", "n/a", "na", "nan", "none", "null", "undefi
 _ENTITY = re.compile(r"&#?\w{1,32};")
 _TWICE_ESCAPED = re.compile(r"&(?:amp;)+")
 _LONGEST_PRICE = 40
+_IMAGE = re.compile(r"https?://[A-Za-z0-9_.-]+(:\d{1,5})?/[^\x00-\x1f\x7f]{,2000}")
 # An amount with its currency before or after it. A point after letters ends these: "Rs.500".
 _AMOUNT = re.compile(
     r"[^\d\-−(]{0,12}?((?:(?<![^\W\d_])[.,])?\d[\d.,'’\s]*)(?![kKmM]\b)[-–—]{0,2}"
@@ -147,6 +148,11 @@ def as_categories(value: object, missing: MissingValues) -> tuple[str, ...]:
         missing.add("category", value)
         return ()
     return tuple(filter(None, (as_text(name, "category", missing) for name in value)))
+
+
+def as_image(value: object) -> str | None:
+    """The URL of a picture, http or https with a plain host; what is none is no picture."""
+    return value if isinstance(value, str) and _IMAGE.fullmatch(value) else None
 
 
 def as_list(value: Any) -> Any:

@@ -11,56 +11,27 @@ from routedk.files import read_text
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeConfig:
-    """Settings of a server.
+class ListenConfig:
+    """Where a server listens, and whom it lets in.
 
     Args:
-        program: A program.json of routedk compile; unset: prompts show no knowledge.
-        experts: Folder of routed experts that routedk train wrote: the student with these experts.
-        student: Folder or hub name of a causal LM. Unset or default: the student that the experts
-            were trained on, or without experts the embedded student, zero-shot. With neither
-            experts nor student: the general bundler that the package carries.
-        dtype: The student's: float32, bfloat16 or float16. Unset: float32 on a CPU, else bfloat16.
         host: Address to listen on; one beyond loopback needs a token.
         port: Port to listen on; 0 takes a free one.
-        token_file: File with the token that clients must send, as Authorization: Bearer TOKEN.
-        cors_origins: Origin whose pages may call the server from a browser, e.g.
-            https://shop.example. Repeatable; unset: none.
-        max_body: Most bytes of a request's body.
-        max_sessions: Most sessions of a request.
-        max_items: Most items of a session.
-        max_queue: Most sessions and completions under way; further requests get status 429.
-        timeout: Seconds after which a request is given up, with status 504.
+        token_file: File with the token that clients must send.
 
     Raises:
         SettingError: A value is not allowed, or there is no token where one is needed.
     """
 
-    program: Path | None = None
-    experts: Path | None = None
-    student: str | None = None
-    dtype: Dtype | None = None
     host: str = "127.0.0.1"
     port: int = 8000
     token_file: Path | None = None
-    cors_origins: tuple[str, ...] = ()
-    max_body: int = 2**20
-    max_sessions: int = 64
-    max_items: int = 200
-    max_queue: int = 256
-    timeout: float = 60.0
 
     def __post_init__(self) -> None:
         check_choices(self)
-        check_least(self, port=0, max_body=1, max_sessions=1, max_items=2, max_queue=1)
+        check_least(self, port=0)
         if self.port > 65535:
             raise SettingError(f"port={self.port}: it must be at most 65535")
-        if self.max_sessions > self.max_queue:
-            raise SettingError(
-                f"max_sessions={self.max_sessions}: the queue holds max_queue={self.max_queue}"
-            )
-        if not 0 < self.timeout < float("inf"):
-            raise SettingError(f"timeout={self.timeout}: it must be a number of seconds above 0")
         if self.token_file is None and not _is_loopback(self.host):
             raise SettingError(
                 f"host={self.host}: others can reach this address, and there is no token: name a "
@@ -83,6 +54,52 @@ class ServeConfig:
                 "openssl rand -hex 32"
             )
         return words[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeConfig(ListenConfig):
+    """Settings of a server of bundles.
+
+    Args:
+        program: A program.json of routedk compile; unset: prompts show no knowledge.
+        experts: Folder of routed experts that routedk train wrote: the student with these experts.
+        student: Folder or hub name of a causal LM. Unset or default: the student that the experts
+            were trained on, or without experts the embedded student, zero-shot. With neither
+            experts nor student: the general bundler that the package carries.
+        dtype: The student's: float32, bfloat16 or float16. Unset: float32 on a CPU, else bfloat16.
+        token_file: File with the token that clients must send, as Authorization: Bearer TOKEN.
+        cors_origins: Origin whose pages may call the server from a browser, e.g.
+            https://shop.example. Repeatable; unset: none.
+        max_body: Most bytes of a request's body.
+        max_sessions: Most sessions of a request.
+        max_items: Most items of a session.
+        max_queue: Most sessions and completions under way; further requests get status 429.
+        timeout: Seconds after which a request is given up, with status 504.
+
+    Raises:
+        SettingError: A value is not allowed, or there is no token where one is needed.
+    """
+
+    program: Path | None = None
+    experts: Path | None = None
+    student: str | None = None
+    dtype: Dtype | None = None
+    cors_origins: tuple[str, ...] = ()
+    max_body: int = 2**20
+    max_sessions: int = 64
+    max_items: int = 200
+    max_queue: int = 256
+    timeout: float = 60.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_least(self, max_body=1, max_sessions=1, max_items=2, max_queue=1)
+        if self.max_sessions > self.max_queue:
+            raise SettingError(
+                f"max_sessions={self.max_sessions}: the queue holds max_queue={self.max_queue}"
+            )
+        if not 0 < self.timeout < float("inf"):
+            raise SettingError(f"timeout={self.timeout}: it must be a number of seconds above 0")
 
 
 def _is_loopback(host: str) -> bool:

@@ -12,7 +12,7 @@ from routedk.data import load_sessions
 from .conftest import Run, Script, records, write_records
 
 # In the order of the work.
-VERBS = ["distill", "train", "compile", "generate", "evaluate", "search"]
+VERBS = ["distill", "train", "compile", "generate", "review", "evaluate", "search"]
 COMMANDS = ["data", *VERBS, "export", "serve", "demo", "info", "cache"]
 GROUPS = {
     "data": ["describe", "convert"],

@@ -37,6 +37,7 @@ def sessions(draw: st.DrawFn) -> Session:
                 title=TEXT,
                 categories=st.lists(IDS, max_size=3).map(tuple),
                 price=st.none() | st.floats(0, 1e6),
+                image=st.sampled_from([None, "https://shop.example/a.jpg"]),
             ),
             min_size=2,
             max_size=6,

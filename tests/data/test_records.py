@@ -163,6 +163,37 @@ def test_a_price_that_cannot_be_read_is_missing(written: Any) -> None:
     assert missing.counts == {"price": 1}
 
 
+@pytest.mark.parametrize("url", ["https://cdn.shop.example/é a.jpg?w=9", "http://localhost:80/a"])
+def test_a_picture_is_a_url(url: str) -> None:
+    item, missing = read(image=url)
+    assert item.image == url
+    assert not missing.counts
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("a.jpg", "//shop/a.jpg", "javascript:alert(1)", "data:image/png;base64,AA", "https:///a"),
+        *("https://a;script-src x/", "https://user@shop/", "https://[::1", "https://shop/a\n.jpg"),
+        *("https://shop/" + "x" * 2001, {"bytes": b"", "path": "a"}, 7, None, "nan"),
+    ],
+)
+def test_what_is_no_url_is_no_picture(written: Any) -> None:
+    item, missing = read(image=written)
+    assert item.image is None
+    assert not missing.counts
+
+
+def test_a_picture_changes_no_record_that_answers_are_kept_by() -> None:
+    pictured, plain = (
+        session_from_record({"session_id": "s", "items": [{"id": "a", "image": image}]})
+        for image in ("https://shop/a.jpg", None)
+    )
+    assert session_to_record(pictured) == session_to_record(plain)
+    assert pictured.toDict() == plain.toDict()
+    assert session_to_record(pictured, images=True)["items"][0]["image"] == "https://shop/a.jpg"
+
+
 @pytest.mark.parametrize(
     ("written", "title", "counted"),
     [

@@ -1,6 +1,7 @@
 """Labels: gold, a teacher's answers, or both."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,15 @@ def answered(name: str, items: tuple[Item, ...] = ()) -> TeacherAnswer:
         items=items,
         provenance=SOURCE,
     )
+
+
+def test_what_is_hashed_tells_labels_apart_and_not_pictures() -> None:
+    def record(items: tuple[Item, ...], gold: tuple[Bundle, ...]) -> dict[str, Any]:
+        return choose_labels([Session("s", items, gold)], KnowledgeBase())[0].record
+
+    pictured = tuple(replace(item, image="https://shop.example/a.jpg") for item in ITEMS)
+    assert record(pictured, GOLD) == record(ITEMS, GOLD)
+    assert record(ITEMS, STATED) != record(ITEMS, GOLD) != record(ITEMS[::-1], GOLD)
 
 
 def test_labels_are_what_was_asked_for() -> None:

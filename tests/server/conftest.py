@@ -1,15 +1,11 @@
 """The tiny student behind a real server, and clients of it."""
 
-import socket
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
 from routedk.adapters.engine.engine import engine_lm
 from routedk.adapters.experts.routed import RoutedStudent
@@ -22,12 +18,11 @@ from routedk.server.config import ServeConfig
 from routedk.types import Answer, Bundle, Session
 from tests.adapters.conftest import loaded, routed, sessions, shared, student, student_folder
 from tests.adapters.engine.conftest import CountingEngine
+from tests.running import PATIENCE, running
 
 __all__ = ["loaded", "routed", "sessions", "shared", "student", "student_folder"]
 
 Start = Callable[..., httpx.Client]
-# A test that waits longer than this for what must happen has failed.
-PATIENCE = 60.0
 
 
 class Pairs:
@@ -80,22 +75,6 @@ def program(engine: GatedEngine) -> BundleGenerator:
     return resolve_program(GenerateConfig(), lm=engine_lm(engine))
 
 
-@contextmanager
-def running(app: Any) -> Iterator[str]:
-    """The address of an application that uvicorn serves."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", ws="none"))
-    thread = threading.Thread(target=server.run, args=([listener],))
-    thread.start()
-    try:
-        until(lambda: server.started)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
-        listener.close()
-
-
 @pytest.fixture
 def start(program: BundleGenerator) -> Iterator[Start]:
     """Starts a server with these settings, and gives a client of it."""
@@ -110,14 +89,6 @@ def start(program: BundleGenerator) -> Iterator[Start]:
     yield run
     for one in reversed(opened):
         one.__exit__(None, None, None)
-
-
-def until(done: Callable[[], bool]) -> None:
-    """Wait for what must happen."""
-    end = time.monotonic() + PATIENCE
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def record(session: Session) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from routedk.eval import write_predictions
 from routedk.files import read_jsonl
 from routedk.programs.generator import BundleGenerator
 from routedk.types import Item, Session
+from tests.running import until
 
-from .conftest import GatedEngine, Start, record, until
+from .conftest import GatedEngine, Start, record
 
 HOSTILE = [
     "<script>alert('kettle')</script><img src=x onerror=alert(1)>",

@@ -13,8 +13,9 @@ import pytest
 from dspy.lm15 import Config, Message, Request
 
 from routedk.adapters.engine.engine import engine_lm
+from tests.running import PATIENCE
 
-from .conftest import PATIENCE, GatedEngine, Start
+from .conftest import GatedEngine, Start
 
 HELLO: list[Any] = [
     {"role": "system", "content": "Answer in one word."},

@@ -10,8 +10,9 @@ import pytest
 from routedk.errors import SettingError
 from routedk.server.config import ServeConfig
 from routedk.types import Session
+from tests.running import until
 
-from .conftest import GatedEngine, Start, record, until
+from .conftest import GatedEngine, Start, record
 
 CHAT = {"model": "routedk", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 3}
 

@@ -22,9 +22,10 @@ from routedk.programs.generator import BundleGenerator
 from routedk.server import run as module
 from routedk.types import Session
 from tests.cli.conftest import Run, run
+from tests.running import PATIENCE, until
 from tests.scripted import scripted_lm
 
-from .conftest import PATIENCE, record, until
+from .conftest import record
 
 __all__ = ["run"]
 

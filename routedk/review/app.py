@@ -1,0 +1,104 @@
+"""The application: a page per session, rendered here, and the edits that it sends."""
+
+import binascii
+import secrets
+from base64 import b64decode
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi.responses import HTMLResponse, PlainTextResponse
+from fastapi.staticfiles import StaticFiles
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from routedk.errors import DataError
+from routedk.review.desk import Change, Desk, View, one_visible_line
+from routedk.types import Session
+
+_FILES = Path(__file__).with_name("page")
+_MAX_BODY = 2**20
+_POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+_POLICY += "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; img-src 'self'"
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_View = Annotated[View, Query()]
+_STALE = "Somebody was faster: this is the session now. Your change is in the history only."
+
+
+def make_app(desk: Desk, user: str, host: str = "127.0.0.1", token: str | None = None) -> FastAPI:
+    """Make the ASGI application.
+
+    Args:
+        desk: The sessions.
+        user: Who edits, where a browser gives no name.
+        host: The address that it listens on.
+        token: The password that browsers must send; None where none is asked for.
+    """
+    templates = Environment(
+        loader=FileSystemLoader(_FILES), autoescape=True, undefined=StrictUndefined
+    )
+    templates.filters["line"] = one_visible_line
+    template = templates.get_template("page.html")
+    known = Depends(_knows(token, user))
+
+    def show(view: View, name: str, status: int = 200, notice: str = "") -> Response:
+        page = desk.page(view)
+        session = desk.sessions[page.current.session_id] if page.current else None
+        text = template.render(
+            page=page, session=session, sure=desk.confidence, view=view, user=name, notice=notice
+        )
+        policy = " ".join([_POLICY, *(_hosts(session) if session else ())])
+        return HTMLResponse(text, status, {**_HEADERS, "Content-Security-Policy": policy})
+
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, max_body_size=_MAX_BODY)
+
+    @app.get("/")
+    def page(view: _View, name: str = known) -> Response:
+        return show(view, name)
+
+    @app.post("/")
+    def edit(view: _View, change: Change, name: str = known) -> Response:
+        if desk.save(change, one_visible_line(change.user) or name):
+            return show(view, name)
+        return show(view, name, 409, _STALE)
+
+    @app.exception_handler(DataError)
+    async def refused(_: Request, error: DataError) -> Response:
+        return PlainTextResponse(str(error), 422, _HEADERS)
+
+    app.mount("/page", StaticFiles(directory=_FILES))
+    if token is None:
+        # A name of somebody else's that leads here must not let its pages in.
+        hosts = ["localhost", "127.0.0.1", "[::1]", f"[{host}]" if ":" in host else host]
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
+    return app
+
+
+def _knows(token: str | None, user: str) -> Callable[..., Awaitable[str]]:
+    """A dependency that checks who asks, and gives the name."""
+
+    async def check(request: Request) -> str:
+        origin = request.headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+            raise HTTPException(403, "pages of other origins may not edit")
+        if token is None:
+            return user
+        # FastAPI's HTTPBasic refuses a name such as Jörg.
+        given = request.headers.get("authorization", "").partition(" ")[2]
+        with suppress(binascii.Error):
+            name, _, password = b64decode(given).decode(errors="replace").partition(":")
+            if secrets.compare_digest(password.encode(), token.encode()):
+                return one_visible_line(name) or user
+        asked = {"WWW-Authenticate": 'Basic realm="routedk review", charset="UTF-8"'}
+        raise HTTPException(401, "give your name, and the token as password", asked)
+
+    return check
+
+
+def _hosts(session: Session) -> list[str]:
+    """The origins of a session's pictures."""
+    urls = [urlsplit(item.image) for item in session.items if item.image]
+    return sorted({f"{url.scheme}://{url.netloc}" for url in urls})

@@ -1,0 +1,159 @@
+"""`Desk`: the sessions that are reviewed, in the order and by the filters that a person chose."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlencode
+
+from pydantic import BaseModel, Field
+
+from routedk.errors import DataError
+from routedk.eval import session_confidence
+from routedk.programs.prompting.text import visible
+from routedk.review.draft import Draft, accept, draft_of, merge, move, reject, rename
+from routedk.review.log import ReviewLog, Version
+from routedk.types import Answer, Kind, Session
+
+_ROWS = 100
+_LONGEST = 200
+
+
+class View(BaseModel):
+    """What a person looks at: the query of the page's URL."""
+
+    session: str = ""
+    show: Literal["todo", "accepted", "all"] = "todo"
+    kind: Literal["", "complements", "alternatives", "mixed", "none"] = ""
+    intent: str = ""
+    order: Literal["unsure", "file"] = "unsure"
+
+    def url(self, **changes: str) -> str:
+        """The page's URL with these changes."""
+        return f"?{urlencode(self.model_dump() | changes)}"
+
+    def passes(self, found: Version) -> bool:
+        """Whether the filters let a session through."""
+        if self.show != "all" and found.accepted != (self.show == "accepted"):
+            return False
+        kinds: list[str] = [one.kind or "" for one in found.bundles] or ["none"]
+        if self.kind and self.kind not in kinds:
+            return False
+        wanted = self.intent.casefold().strip()
+        return not wanted or any(wanted in one.intent.casefold() for one in found.bundles)
+
+
+class Change(BaseModel):
+    """An edit, as the page sends it."""
+
+    session: str
+    base: int
+    do: Literal["move", "merge", "rename", "reject", "accept", "undo"]
+    items: list[str] = []
+    bundle: int = 0
+    to: int = 0
+    intent: str = Field("", max_length=_LONGEST)
+    kind: Kind | None = None
+    user: str = Field("", max_length=_LONGEST)
+
+    def edit(self, draft: Draft) -> Draft:
+        """The draft that it makes of one."""
+        edits: dict[str, Callable[[], Draft]] = {
+            "move": lambda: move(draft, self.items, self.to),
+            "merge": lambda: merge(draft, self.bundle, self.to),
+            "rename": lambda: rename(draft, self.bundle, self.intent, self.kind),
+            "reject": lambda: reject(draft, self.bundle),
+            "accept": lambda: accept(draft),
+        }
+        return edits[self.do]()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What the page shows.
+
+    Args:
+        rows: The part of the list around the session.
+        found: How many sessions the filters let through.
+        accepted: How many of all are accepted.
+        total: How many there are.
+        current: The session; None where the filters let none through.
+        before: The session before it in the list; empty at its end.
+        after: The session after it.
+    """
+
+    rows: Sequence[Version]
+    found: int
+    accepted: int
+    total: int
+    current: Version | None
+    before: str
+    after: str
+
+
+class Desk:
+    """The sessions, what was proposed for them, and what people made of it.
+
+    Args:
+        sessions: The data set.
+        answers: The proposed bundles; a session without an answer begins with none.
+        output: The file of gold; see `ReviewLog`.
+    """
+
+    def __init__(
+        self, sessions: Sequence[Session], answers: Iterable[Answer], output: Path
+    ) -> None:
+        self.sessions = {session.id: session for session in sessions}
+        found = {name: Answer(name) for name in self.sessions}
+        found |= {answer.session_id: answer for answer in answers}
+        self.confidence = {name: session_confidence(one) for name, one in found.items()}
+        # A session of unknown confidence may be anything.
+        unsure = sorted(self.sessions, key=lambda name: self.confidence[name] or 0.0)
+        self._orders = {"file": [*self.sessions], "unsure": unsure}
+        self._log = ReviewLog(
+            output, ((one, draft_of(one, found[one.id].bundles)) for one in sessions)
+        )
+
+    def page(self, view: View) -> Page:
+        """What a view shows.
+
+        Raises:
+            DataError: There is no such session.
+        """
+        self._log.refresh()
+        order = [self._log.newest(name) for name in self._orders[view.order]]
+        numbers = [number for number, one in enumerate(order) if view.passes(one)]
+        here = numbers[0] if numbers else -1
+        if view.session:
+            here = self._orders[view.order].index(self._known(view.session))
+        before = [number for number in numbers if number < here]
+        after = [number for number in numbers if number > here]
+        first = max(0, min(len(before) - _ROWS // 2, len(numbers) - _ROWS))
+        return Page(
+            rows=[order[number] for number in numbers[first : first + _ROWS]],
+            found=len(numbers),
+            accepted=sum(one.accepted for one in order),
+            total=len(order),
+            current=order[here] if here >= 0 else None,
+            before=order[before[-1]].session_id if before else "",
+            after=order[after[0]].session_id if after else "",
+        )
+
+    def save(self, change: Change, by: str) -> bool:
+        """Save an edit; see `ReviewLog.save`.
+
+        Raises:
+            DataError: There is no such session, or it is not possible.
+        """
+        edit = None if change.do == "undo" else change.edit
+        return self._log.save(self._known(change.session), change.base, change.do, edit, by)
+
+    def _known(self, name: str) -> str:
+        if name not in self.sessions:
+            raise DataError(f"there is no session {name!r}")
+        return name
+
+
+def one_visible_line(text: str) -> str:
+    """A text of anyone's as the page shows it: without invisible characters, on one line."""
+    return " ".join(visible(text).split())

@@ -1,0 +1,198 @@
+"""`ReviewLog`: every version of every session, saved at once, and the gold that they make.
+
+Two files: the history, to which each edit adds a line, and the gold, written anew from the history
+whenever what is accepted changes. Both are written under one lock, so that any number of processes
+may share them. An edit names the version that it was made on. Of two edits of one version the
+first counts; the second is in the history, and who made it is told.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from pydantic import BaseModel, Field, TypeAdapter
+
+from routedk.data.records import BundleRecord, bundle_records, session_to_record
+from routedk.data.validation import Id, checked
+from routedk.errors import DataError
+from routedk.files import JsonlLog, write_jsonl_records
+from routedk.review.draft import Draft
+from routedk.types import Bundle, Session
+
+
+class _Item(BaseModel, extra="allow"):
+    id: Id
+
+
+class Version(BaseModel):
+    """A line of the history: a session as it was proposed or saved.
+
+    Args:
+        session_id: The session.
+        items: Its items, as in a native record.
+        bundles: Its bundles, as in a draft.
+        accepted: Whether they are gold.
+        version: Number of the version; version 0 is what was proposed to the reviewers.
+        change: The edit that made it, e.g. ``move``.
+        reviewed_by: Who made it; empty for what was proposed.
+        reviewed_at: When, as ISO 8601 in UTC.
+    """
+
+    session_id: Id
+    items: list[_Item]
+    bundles: list[BundleRecord]
+    accepted: bool = False
+    version: int = Field(0, ge=0)
+    change: str = "proposed"
+    reviewed_by: str = ""
+    reviewed_at: str = ""
+
+    @property
+    def draft(self) -> Draft:
+        """The bundles."""
+        return Draft(tuple(item.id for item in self.items), tuple(self.bundles), self.accepted)
+
+    def gold(self) -> dict[str, Any]:
+        """The native record, with who accepted it and when."""
+        keys = {"session_id", "items", "reviewed_by", "reviewed_at"}
+        sure = [Bundle(tuple(one.items), one.intent, one.kind, one.why) for one in self.bundles]
+        return {**self.model_dump(include=keys), "bundles": bundle_records(sure)}
+
+
+_VERSION = TypeAdapter(Version)
+
+
+class ReviewLog:
+    """The reviews of a data set; threads and processes may share them.
+
+    Args:
+        output: The file of gold; the history is next to it, its name followed by ``.history``.
+        proposed: The sessions with the bundles that reviewers begin with. The files may hold
+            reviews of others, too.
+
+    Raises:
+        DataError: A file cannot be read or written, the history is of sessions with other items,
+            or there is gold without a history.
+    """
+
+    def __init__(self, output: Path, proposed: Iterable[tuple[Session, Draft]]) -> None:
+        self._output = output
+        self._history = output.with_name(f"{output.name}.history")
+        self._end = 0
+        self._versions = {
+            session.id: [
+                Version(**session_to_record(session, images=True) | {"bundles": draft.bundles})
+            ]
+            for session, draft in proposed
+        }
+        if output.exists() and not self._history.exists():
+            problem = f"exists already, and {self._history.name} is not next to it"
+            hint = "name another --output; to go on from this file, give it as --data"
+            raise DataError(problem, path=output, hint=hint)
+        with self._opened() as log:
+            if log.end:
+                self._write_gold()
+
+    def newest(self, session_id: str) -> Version:
+        """The session as it was last saved, or else proposed, as of the last `refresh`."""
+        return self._versions[session_id][-1]
+
+    def refresh(self) -> None:
+        """Read what other processes have saved."""
+        if self._history.stat().st_size != self._end:
+            with self._opened():
+                pass
+
+    def save(
+        self,
+        session_id: str,
+        base: int,
+        change: str,
+        edit: Callable[[Draft], Draft] | None,
+        by: str,
+    ) -> bool:
+        """Save what an edit makes of a session; on return it is on disk.
+
+        Args:
+            session_id: The session.
+            base: The version that the person saw.
+            change: What the edit is called.
+            edit: None to undo the last edit that is not undone.
+            by: Who edits.
+
+        Returns:
+            Whether it counts. If not, another edit of that version came first, and the person
+            shall be shown what it made.
+
+        Raises:
+            DataError: The edit is not possible, there is nothing to undo, or a file cannot be
+                written.
+        """
+        with self._opened() as log:
+            versions = self._versions[session_id]
+            if not 0 <= base < len(versions):
+                raise DataError(f"there is no version {base}: load the page again")
+            old, counts = versions[base].draft, base == len(versions) - 1
+            draft = edit(old) if edit else _undone(versions[: base + 1])
+            if draft == old:
+                return counts
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            made = {"bundles": list(draft.bundles), "accepted": draft.accepted, "change": change}
+            made |= {"version": base + 1, "reviewed_by": by, "reviewed_at": now}
+            new = versions[base].model_copy(update=made)
+            for one in [new] if base or not counts else [versions[0], new]:
+                log.append(one.model_dump(exclude_none=True))
+            self._take(new)
+            if counts and (draft.accepted or old.accepted):
+                self._write_gold()
+            return counts
+
+    @contextmanager
+    def _opened(self) -> Iterator[JsonlLog]:
+        """The history, of which what others wrote is read."""
+        self._output.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._output.with_name(f".{self._output.name}.lock")):
+            if self._end and self._history.stat().st_size < self._end:
+                hint = "start routedk review again"
+                raise DataError("was cut or replaced", path=self._history, hint=hint)
+            with JsonlLog(self._history, start=self._end) as log:
+                for number, record in log.records:
+                    found = checked(_VERSION, record, path=self._history, line=number)
+                    self._take(found, number)
+                self._end = log.end
+                try:
+                    yield log
+                finally:
+                    self._end = log.end
+
+    def _take(self, found: Version, line: int | None = None) -> None:
+        """Add a version, unless another of this number came first."""
+        versions = self._versions.setdefault(found.session_id, [found])
+        if {item.id for item in found.items} != {item.id for item in versions[0].items}:
+            problem = f"session {found.session_id!r} has other items in the data"
+            raise DataError(problem, path=self._history, line=line, hint="name another --output")
+        found.items = versions[0].items  # Of many versions they are kept once.
+        if found.version == 0:
+            versions[0] = found
+        elif found.version == len(versions):
+            versions.append(found)
+
+    def _write_gold(self) -> None:
+        newest = (versions[-1] for versions in self._versions.values())
+        write_jsonl_records(self._output, (one.gold() for one in newest if one.accepted))
+
+
+def _undone(versions: list[Version]) -> Draft:
+    """The draft before the last edit that is not undone."""
+    made: list[Version] = []
+    for version in versions:
+        if version.change == "undo":
+            made.pop()
+        else:
+            made.append(version)
+    if len(made) < 2:
+        raise DataError("there is nothing to undo")
+    return made[-2].draft

@@ -1,0 +1,62 @@
+"""Opens what a review needs, and serves the page until a signal ends it."""
+
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from routedk.review.desk import Desk
+from routedk.server.config import ListenConfig
+from routedk.server.run import need, run
+from routedk.types import Answer, Session
+
+logger = logging.getLogger(__name__)
+
+_PATIENCE = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReviewConfig(ListenConfig):
+    """Settings of a review.
+
+    Args:
+        token_file: File with the token that browsers must send as password.
+        user: Who reviews, where a browser gives no name; unset: the login's name, $USER.
+
+    Raises:
+        SettingError: A value is not allowed, or there is no token where one is needed.
+    """
+
+    port: int = 8001
+    user: str | None = None
+
+
+def review(
+    sessions: Sequence[Session], answers: Iterable[Answer], output: Path, config: ReviewConfig
+) -> None:
+    """Serve the page until SIGTERM or SIGINT; every edit is on disk before it is shown.
+
+    Args:
+        sessions: What is reviewed.
+        answers: The proposed bundles; may be made while they are taken.
+        output: The file of gold.
+        config: Settings.
+
+    Raises:
+        DataError: As `ReviewLog`.
+        MissingExtraError: The server's libraries are not installed.
+        OSError: The address cannot be listened on.
+    """
+    need("review", "fastapi", "uvicorn")
+    user = config.user or os.environ.get("USER") or "reviewer"
+
+    def load(url: str) -> Any:
+        from routedk.review.app import make_app
+
+        desk = Desk(sessions, answers, output)
+        logger.info("review at %s", url)
+        return make_app(desk, user, config.host, config.token())
+
+    run(config, load, patience=_PATIENCE)
