@@ -30,6 +30,7 @@ from .programs.generator import BundleGenerator as BundleGenerator
 from .programs.generator import load_program as load_program
 from .programs.teachers.config import DistillConfig as DistillConfig
 from .programs.tool import bundle_tool as bundle_tool
+from .rules import BundleRules as BundleRules
 from .types import Answer as Answer
 from .types import Bundle as Bundle
 from .types import Item as Item

@@ -53,6 +53,7 @@ class Bundle(_Plain):
         why: One sentence on why they belong together; may be empty.
         confidence: How much of a reference bundle it is expected to match; None where unknown.
         kind_confidence: Probability of its kind; None where unknown.
+        changed: What a catalogue's rules changed in it, each with its reason.
 
     Raises:
         DataError: With fewer than two items, or an item twice.
@@ -64,6 +65,7 @@ class Bundle(_Plain):
     why: str = ""
     confidence: Share | None = None
     kind_confidence: Share | None = None
+    changed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.item_ids) < 2:
@@ -148,6 +150,7 @@ class Answer:
         output_tokens: Tokens of the completions.
         item_intents: The intents of each item, in item order; empty where the student named none.
         confidence: How sure the answer as a whole is, bundles or none; None where unknown.
+        changed: Of which items a catalogue's rules left no bundle, each with its reason.
     """
 
     session_id: str
@@ -158,6 +161,7 @@ class Answer:
     output_tokens: int = 0
     item_intents: tuple[tuple[str, ...], ...] = ()
     confidence: Share | None = None
+    changed: tuple[str, ...] = ()
 
     @property
     def items(self) -> list[frozenset[str]]:
