@@ -136,7 +136,7 @@ def kind_of(session: Session, names: frozenset[str]) -> Kind | None:
     return GROUPING.kinds.of(titles, GROUPING.read(titles)[0])[0]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(carts(), rules())
 def test_bundles_keep_every_rule_and_say_what_was_changed(
     session: Session, rules: BundleRules
