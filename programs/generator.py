@@ -14,6 +14,7 @@ from routedk.artifacts import content_hash
 from routedk.errors import ArtifactError, DataError, SettingError
 from routedk.files import read_json, write_json
 from routedk.programs.default_lm import lm_of
+from routedk.programs.evidence import explained
 from routedk.programs.grouping.protocol import Grouping, ruled
 from routedk.programs.grouping.similar_intents import SimilarIntents
 from routedk.programs.knowledge.compiled import NO_KNOWLEDGE, CompiledKnowledge
@@ -48,7 +49,8 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         grouping: A `Grouping`, or how bundles are made of an answer that names each item's intent
             (by default items with an equal intent are a bundle); None for the grouping of the
             language model that is asked, where it has one.
-        why: Whether a student in this process states why, too, where it names bundles.
+        why: Whether bundles have explanations, and a student in this process states why, too,
+            where it names bundles.
 
     Attributes:
         trials: What a compilation tried, candidates with their scores; empty before one.
@@ -178,7 +180,7 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
                 group, knows = grouper
                 grouped = group(session)
                 named = self.namer(session, grouped.bundles, self.knowledge, config, knows=knows)
-                return named_bundles(named, grouped)
+                return self._explained(named_bundles(named, grouped), session)
             request = {**self._request(session), "config": config or {}}
             return self._grouped(ask_bundles(self.generate, session, request), session)
 
@@ -196,7 +198,9 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
                 named = await self.namer.acall(
                     session, grouped.bundles, self.knowledge, config, knows=knows
                 )
-                return named_bundles(named, grouped)
+                return await asyncio.to_thread(
+                    self._explained, named_bundles(named, grouped), session
+                )
             request = {**self._request(session), "config": config or {}}
             try:
                 with dspy.context(adapter=BundleLayout()):
@@ -215,6 +219,13 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
             named = prediction.item_intents
             bundles = self.grouping.bundles(session, named, default_encoder())
             prediction.bundles, prediction.none = list(bundles), not bundles
+        return self._explained(prediction, session)
+
+    def _explained(self, prediction: dspy.Prediction, session: Session) -> dspy.Prediction:
+        """The prediction with why its bundles are ones, where that is asked for."""
+        if self.namer.why:
+            grouping = self.groups_by()
+            prediction.bundles = explained(session, prediction.bundles, grouping, self.knowledge)
         return prediction
 
     def fingerprint(self) -> str:

@@ -53,8 +53,8 @@ def write_knowledge(knowledge: KnowledgeBase, path: str | Path) -> None:
 
 
 def _stated(found: list[tuple[str, Any]]) -> dict[str, Any]:
-    """What a teacher can state of a bundle: no rules changed it."""
-    return {name: value for name, value in found if name != "changed"}
+    """What a teacher can state of a bundle: no rules changed it, and its ``why`` explains it."""
+    return {name: value for name, value in found if name not in ("changed", "explanation")}
 
 
 def read_knowledge(path: str | Path) -> KnowledgeBase:

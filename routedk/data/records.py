@@ -196,5 +196,9 @@ def bundle_records(bundles: Iterable[Bundle]) -> list[dict[str, Any]]:
                 record[name] = getattr(bundle, name)
         if bundle.changed:
             record["changed"] = list(bundle.changed)
+        if (found := bundle.explanation) is not None:
+            record["ties"] = list(found.ties)
+            known = {name: getattr(found, name) for name in ("rule", "similar", "similar_intent")}
+            record |= {name: text for name, text in known.items() if text}
         records.append(record)
     return records
