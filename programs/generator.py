@@ -198,9 +198,8 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
                 named = await self.namer.acall(
                     session, grouped.bundles, self.knowledge, config, knows=knows
                 )
-                return await asyncio.to_thread(
-                    self._explained, named_bundles(named, grouped), session
-                )
+                found = named_bundles(named, grouped)
+                return await asyncio.to_thread(self._explained, found, session)
             request = {**self._request(session), "config": config or {}}
             try:
                 with dspy.context(adapter=BundleLayout()):
