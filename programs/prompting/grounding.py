@@ -138,4 +138,4 @@ def shared_words(text: str, titles: Iterable[str]) -> int:
 def _root(word: str) -> str:
     """A word without its inflection: ``charger``, ``charging`` and ``charges`` are one."""
     bare = re.sub(r"(?<=..)(ings?|ers?|ed|e?(?<!s)s|(?<=s)es|e)$", "", word)
-    return re.sub(r"(.)\1$", r"\1", re.sub("y$", "i", bare))
+    return re.sub(r"(\D)\1$", r"\1", re.sub("y$", "i", bare))

@@ -59,6 +59,7 @@ def program(answer: str, grouping: Any = None, **knowledge: Any) -> tuple[Bundle
         ("The kettle goes with the tripod.", False),  # Of the session, not of the bundle.
         ("The kettle goes with a mug.", False),  # Of nothing.
         ("The kettle carries 250 filters.", False),
+        ("The kettle carries 10 filters.", False),
         ("Two kettles compared.", False),
         ("The red kettle and the grinder.", False),
         ("The kettle and the Hario grinder.", False),

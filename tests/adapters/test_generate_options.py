@@ -1,4 +1,4 @@
-"""`generate` under the rules of a catalogue."""
+"""`generate` under the rules of a catalogue, and with explanations."""
 
 from pathlib import Path
 from typing import Any
@@ -56,3 +56,28 @@ def test_rules_that_nothing_keeps_are_refused(grouping: Any, tmp_path: Path) -> 
     with pytest.raises(SettingError, match="rules: they hold where items are grouped before"):
         generate(some(1), program=program, lm=lm, rules=rules, store=tmp_path)
     assert not engine.requests
+
+
+def test_another_model_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    student, asked = scripted_lm(lambda messages: "intent: tea\nwhy: The cup.")
+    teacher, other = scripted_lm(lambda messages: "intent: kettle\nwhy: Tea and the kettle.")
+    monkeypatch.setattr("routedk.adapters.lm.resolve_lm", lambda name: teacher.copy(model=name))
+    program = BundleGenerator(grouping=Confident())
+    items = (Item("a", "tea cup"), Item("b", "tea kettle"))
+
+    def why(**settings: Any) -> str:
+        (answer,) = generate(
+            [Session("0.5", items)],
+            GenerateConfig(**settings),
+            program=program,
+            lm=student,
+            store=tmp_path,
+        )
+        return answer.bundles[0].why
+
+    assert why(why=True) == "The cup."
+    assert why(why_lm="local/teacher") == "Tea and the kettle."
+    assert why(why=True) == "The cup."
+    assert (len(asked.requests), len(other.requests)) == (1, 1)
+    with pytest.raises(SettingError, match="why_lm=x: it names bundles of a grouping"):
+        generate(some(1), GenerateConfig(why_lm="x"), lm=student, store=tmp_path)
