@@ -25,7 +25,7 @@ from routedk.types import Answer, Bundle, Item, Kind, Session
 from .test_decision import sessions
 
 DIMENSIONS = 4
-NAMES = "abcdefgh"
+NAMES = "abcdefg"
 CATEGORIES = ("Food", "Garden", "Toys")
 ids = st.sampled_from(NAMES)
 pairs = st.lists(st.tuples(ids, ids).filter(lambda pair: pair[0] != pair[1]), max_size=3)
