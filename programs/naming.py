@@ -10,6 +10,8 @@ from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError
 
 from routedk.errors import AnswerError
 from routedk.programs.batch import call_all
+from routedk.programs.default_lm import lm_of
+from routedk.programs.grouping.protocol import Grouping
 from routedk.programs.knowledge.compiled import NO_KNOWLEDGE, CompiledKnowledge
 from routedk.programs.prompting.bundle_adapter import NameLayout, naming_demo
 from routedk.programs.prompting.grounding import choose_intent, grounded
@@ -27,7 +29,7 @@ from routedk.types import Bundle, Session
 
 _MOST_AT_ONCE = 8
 # From a bundle's titles to intents with weights, or None; see `Grouping.known_intents`.
-Known: TypeAlias = Callable[[Sequence[str]], Mapping[str, float] | None]
+_Known: TypeAlias = Callable[[Sequence[str]], Mapping[str, float] | None]
 # A completion without text, one that ends inside its reasoning, a prompt too long for the model.
 NO_ANSWER = (AdapterParseError, AnswerError, ContextWindowExceededError)
 
@@ -64,6 +66,11 @@ class BundleNamer(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         others = [demo for demo in demos if demo["titles"] != fields["titles"]]
         return {**fields, "demos": [*others, *neighbours]}
 
+    def _known_intents(self, grouping: Grouping | None) -> _Known:
+        engine = getattr(lm_of(self.name), "engine", None)
+        trained = getattr(engine, "form", None) == "bundle-intent"
+        return grouping.known_intents if grouping is not None and trained else lambda _: {}
+
     def forward(
         self,
         session: Session,
@@ -71,7 +78,7 @@ class BundleNamer(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         knowledge: CompiledKnowledge = NO_KNOWLEDGE,
         config: dict[str, Any] | None = None,
         *,
-        known: Known = lambda _: {},
+        grouping: Grouping | None = None,
     ) -> dspy.Prediction:
         """Name the bundles of one session.
 
@@ -80,10 +87,11 @@ class BundleNamer(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
             bundles: Any number; their own intents are ignored.
             knowledge: What prompts show.
             config: Options of these calls for the LM, e.g. ``{"temperature": 0.7}``.
-            known: Intents of labelled bundles with such titles, among which and the model's own
-                one is chosen; None where the model is not to be asked, and the intent is made of
-                the titles' words. See `Grouping.known_intents`.
+            grouping: What made them. A student that was trained to name bundles is helped by its
+                known intents, and not asked where it has none, see `Grouping.known_intents`: the
+                intent is then made of the titles' words.
         """
+        known = self._known_intents(grouping)
 
         def ask(one: Session) -> Any:
             if (others := known([item.title for item in one.items])) is None:
@@ -105,10 +113,10 @@ class BundleNamer(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         knowledge: CompiledKnowledge = NO_KNOWLEDGE,
         config: dict[str, Any] | None = None,
         *,
-        known: Known = lambda _: {},
+        grouping: Grouping | None = None,
     ) -> dspy.Prediction:
         """As `forward`, without blocking."""
-
+        known = self._known_intents(grouping)
         limit = asyncio.Semaphore(_MOST_AT_ONCE)
 
         async def ask(one: Session) -> Any:

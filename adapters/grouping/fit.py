@@ -18,18 +18,17 @@ from routedk.adapters.grouping.pair_trainer import PairEncoder, PairSettings, tr
 from routedk.errors import DataError
 from routedk.files import write_json
 from routedk.programs.grouping.decision import Decision, Scored, fit_decision
-from routedk.programs.grouping.encoder import (
+from routedk.programs.grouping.encoder import RECORD, VERSION
+from routedk.programs.grouping.kinds import Kinds, fit_kinds
+from routedk.programs.grouping.known_intents import KnownIntents, mean_title
+from routedk.programs.grouping.titles import (
     HEADS,
     LORA,
     MAX_TOKENS,
-    RECORD,
-    VERSION,
     Familiarity,
     embed,
     weights_hashes,
 )
-from routedk.programs.grouping.kinds import Kinds, fit_kinds
-from routedk.programs.grouping.known_intents import KnownIntents, mean_title
 from routedk.programs.labels import (
     Labelled,
     bundle_places,

@@ -67,6 +67,7 @@ class ServeConfig(ListenConfig):
             were trained on, or without experts the embedded student, zero-shot. With neither
             experts nor student: the general bundler that the package carries.
         dtype: The student's: float32, bfloat16 or float16. Unset: float32 on a CPU, else bfloat16.
+        rules: TOML file with the rules of a catalogue, for sessions that bring none of their own.
         token_file: File with the token that clients must send, as Authorization: Bearer TOKEN.
         cors_origins: Origin whose pages may call the server from a browser, e.g.
             https://shop.example. Repeatable; unset: none.
@@ -84,6 +85,7 @@ class ServeConfig(ListenConfig):
     experts: Path | None = None
     student: str | None = None
     dtype: Dtype | None = None
+    rules: Path | None = None
     cors_origins: tuple[str, ...] = ()
     max_body: int = 2**20
     max_sessions: int = 64

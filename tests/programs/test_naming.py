@@ -108,14 +108,16 @@ def test_a_trained_student_is_helped_by_known_intents(
     lm, engine = scripted_lm(lambda messages: said)
     seen: list[Sequence[str]] = []
 
-    def of(titles: Sequence[str]) -> Mapping[str, float] | None:
-        seen.append(titles)
-        return known
+    class Knowing(Neighbours):
+        def known_intents(self, titles: Sequence[str]) -> Mapping[str, float] | None:
+            seen.append(titles)
+            return known
 
-    namer, bundles = BundleNamer(), [Bundle(("i2", "i3"))]
+    engine.form = "bundle-intent"
+    namer, bundles, grouping = BundleNamer(), [Bundle(("i2", "i3"))], Knowing()
     with dspy.context(lm=lm):
-        named = namer(SESSION, bundles, known=of)
-        again = asyncio.run(namer.acall(SESSION, bundles, known=of))
+        named = namer(SESSION, bundles, grouping=grouping)
+        again = asyncio.run(namer.acall(SESSION, bundles, grouping=grouping))
     assert [one.intent for one in named.bundles] == [found]
     assert again.bundles == named.bundles
     assert seen == [["usb hub", "usb cable"]] * 2

@@ -1,0 +1,82 @@
+"""Why bundles are ones: what ties them, and what of a program's knowledge speaks for them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+
+from routedk.data.policies import is_telling
+from routedk.programs.grouping.encoder import EncoderGrouping
+from routedk.programs.grouping.protocol import Grouping
+from routedk.programs.knowledge.compiled import CompiledKnowledge
+from routedk.programs.prompting.grounding import shared_words, supported
+from routedk.programs.prompting.naming import part, title_lines
+from routedk.similarity.encoders import default_encoder
+from routedk.types import Bundle, Explanation, Session
+
+
+def explained(
+    session: Session,
+    bundles: Sequence[Bundle],
+    grouping: Grouping | None,
+    knowledge: CompiledKnowledge,
+) -> list[Bundle]:
+    """The bundles with their explanations, whose sentences are their ``why``.
+
+    What was stated as ``why`` is replaced where the titles do not support it.
+
+    Args:
+        session: The session that they are of.
+        bundles: As they were named.
+        grouping: What grouped them; without an encoder of its own, titles are compared.
+        knowledge: What may speak for them.
+    """
+    bundled = {name for bundle in bundles for name in bundle.item_ids}
+    items = [item for item in session.items if item.id in bundled or is_telling(item.title)]
+    items.sort(key=lambda item: (item.title, item.id))
+    place = {item.id: number for number, item in enumerate(items)}
+    if not bundles:
+        return []
+    if isinstance(grouping, EncoderGrouping):
+        alike = grouping.read([item.title for item in items])[1]
+    else:
+        rows = default_encoder().encode([item.title for item in items])
+        alike = (rows @ rows.T).astype(np.float64)
+    return [
+        _explained(
+            part(session, bundle),
+            max(
+                combinations(bundle.item_ids, 2),
+                key=lambda pair: alike[tuple(place[n] for n in pair)],
+            ),
+            knowledge,
+        )
+        for bundle in bundles
+    ]
+
+
+def _explained(own: Session, ties: tuple[str, str], knowledge: CompiledKnowledge) -> Bundle:
+    (bundle,) = own.bundles or ()
+    titles = [item.title for item in own.items]
+    shown = knowledge.of_bundles.context(own)
+    rules = [rule for rule in shown.rules if shared_words(rule, titles) > 1]
+    near = [
+        one.session
+        for one in shown.neighbours
+        if shared_words(" ".join(item.title for item in one.session.items), titles) > 1
+    ]
+    # The nearest one is shown last.
+    similar = near[-1] if near else Session("", own.items)
+    sentence = bundle.why
+    if not supported(sentence, titles):
+        one, other = title_lines(map(own.item, ties))
+        sentence = f"Its two closest items are {one} and {other}."
+    explanation = Explanation(
+        ties=ties,
+        rule=max(rules, key=lambda rule: shared_words(rule, titles), default=""),
+        similar=similar.id,
+        similar_intent=similar.bundles[0].intent if similar.bundles else "",
+        sentence=sentence,
+    )
+    return replace(bundle, why=sentence, explanation=explanation)

@@ -1,0 +1,173 @@
+"""The rules of a catalogue as constraints on the candidate groupings of one session."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import combinations
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routedk.rules import Breach, BundleRules
+from routedk.types import Bundle, Item, Kind, Session
+
+Cluster: TypeAlias = frozenset[int]
+
+# Larger clusters are not trimmed: their parts are candidates, too, and bundles are small.
+_MOST_TRIMMED = 20
+# Far above any mean of distances: clusters that break a rule are merged after all others.
+_FAR = 1e6
+
+
+@dataclass(eq=False)
+class Constraints:
+    """What a session's clusters must satisfy.
+
+    Args:
+        rules: Of the catalogue.
+        session: The session.
+        items: Its items that may be in a bundle, in the order of the places that clusters are
+            made of.
+        logits: Of their pairs.
+        kind_of: The kind of a cluster; asked only where there is a rule about it.
+
+    Attributes:
+        groups: What is pinned together.
+    """
+
+    rules: BundleRules
+    session: Session
+    items: Sequence[Item]
+    logits: NDArray[np.float64]
+    kind_of: Callable[[Cluster], Kind | None]
+
+    def __post_init__(self) -> None:
+        self._places = {item.id: place for place, item in enumerate(self.items)}
+        self.groups = [*map(self._cluster, self.rules.groups(self._places.keys()))]
+        # The same clusters are parts of many candidates.
+        self._fitted = cache(self._fit)
+
+    def distances(self, distances: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Distances at which pinned items merge first, and those that may not meet last."""
+        found = distances.copy()
+        for group in self.groups:
+            places = sorted(group)
+            found[np.ix_(places, places)] = 0.0
+        for one, other in combinations(range(len(self.items)), 2):
+            if self.rules.clash(self.items[one], self.items[other]):
+                found[one, other] = found[other, one] = _FAR
+        return found
+
+    def feasible(self, candidates: Iterable[Sequence[Cluster]]) -> list[tuple[Cluster, ...]]:
+        """The candidates with clusters that break no rule, and with all that is pinned.
+
+        A cluster that breaks one is replaced by the part of it that breaks none and is tied most,
+        or left out. Pinned items that may be a bundle are added where they are in none.
+        """
+        pinned = [group for group in self.groups if self._fitted(group) == group]
+        found: dict[frozenset[Cluster], tuple[Cluster, ...]] = {}
+        for candidate in [*candidates, ()]:
+            kept = [part for cluster in candidate if (part := self._fitted(cluster))]
+            kept += [group for group in pinned if not any(group & part for part in kept)]
+            if kept:
+                found.setdefault(frozenset(kept), tuple(kept))
+        covered = {one: sum(map(len, self._covered(one))) for one in found.values()}
+        most = max(covered.values(), default=0)
+        return [one for one, count in covered.items() if count == most]
+
+    def satisfied(self, bundles: Sequence[Bundle]) -> bool:
+        """Whether bundles break no rule, and all that is pinned is together."""
+        if not all(one.items <= self._places.keys() for one in bundles):
+            return False
+        clusters = [self._cluster(one.items) for one in bundles]
+        whole = len(self._covered(clusters)) == len(self.groups)
+        return whole and all(self._fitted(cluster) == cluster for cluster in clusters)
+
+    def _cluster(self, ids: Iterable[str]) -> Cluster:
+        return frozenset(self._places[name] for name in ids)
+
+    def _covered(self, candidate: Sequence[Cluster]) -> list[Cluster]:
+        return [group for group in self.groups if any(group <= one for one in candidate)]
+
+    def _fit(self, cluster: Cluster) -> Cluster | None:
+        """The part of a cluster that breaks no rule; None where there is none."""
+        while self._breaks(cluster):
+            # What is pinned together is left out together.
+            tied = [group & cluster for group in self.groups]
+            units = [*tied, *(frozenset((place,)) for place in sorted(cluster.difference(*tied)))]
+            smaller = [part for unit in units if 1 < len(part := cluster - unit) < len(cluster)]
+            if not smaller or len(cluster) > _MOST_TRIMMED:
+                return None
+            whole = [part for part in smaller if not self._breaks(part)]
+            cluster = max(whole or smaller, key=self._tie)
+        kinds = self.rules.kinds
+        return cluster if not kinds or self.kind_of(cluster) in kinds else None
+
+    def _breaks(self, cluster: Cluster) -> bool:
+        return bool(self.rules.broken(self.session, (self.items[k].id for k in sorted(cluster))))
+
+    def _tie(self, cluster: Cluster) -> float:
+        """The mean logit of the pairs of a cluster."""
+        pairs = [*zip(*combinations(sorted(cluster), 2), strict=True)]
+        return float(self.logits[pairs[0], pairs[1]].mean())
+
+
+def told(
+    rules: BundleRules,
+    session: Session,
+    before: Sequence[Bundle],
+    pinned: Sequence[Bundle],
+    after: Sequence[Bundle],
+) -> tuple[tuple[Bundle, ...], tuple[str, ...]]:
+    """What the rules changed in the bundles of a session, each with its reason.
+
+    Args:
+        rules: Of the catalogue.
+        session: The session.
+        before: What would have been chosen without rules.
+        pinned: What is pinned together, as bundles.
+        after: The bundles that were chosen.
+
+    Returns:
+        These bundles with what each has less and more than the nearest of before; and which other
+        items are in no bundle any more, or in none though they are pinned.
+    """
+
+    def broken(bundle: Bundle) -> list[Breach]:
+        return rules.broken(session, bundle.item_ids, bundle.kind)
+
+    pins = [f"{' and '.join(map(repr, one.item_ids))} are pinned" for one in pinned]
+    causes = [breach.reason for one in before for breach in broken(one)]
+    again = f"grouped again, because {[*causes, *pins][0]}"
+
+    def nearest(bundle: Bundle) -> Bundle | None:
+        met = [one for one in before if one.items & bundle.items]
+        return max(met, key=lambda one: len(one.items & bundle.items), default=None)
+
+    def changed(bundle: Bundle) -> Iterator[str]:
+        was = nearest(bundle)
+        earlier, breaches = (was.items, broken(was)) if was else (frozenset(), [])
+        said: dict[tuple[str, str], list[str]] = {}
+        for item in session.items:
+            if (item.id in earlier) == (item.id in bundle.items):
+                continue
+            # What speaks against the bundle with this item, or without it.
+            other = rules.broken(session, bundle.items ^ {item.id})
+            own = [one.reason for one in [*breaches, *other] if item.id in one.items]
+            own = own or [one.reason for one in breaches if not one.items]
+            own = own or [one.reason for one in other if not one.items] or [again]
+            verb = "left out" if item.id in earlier else "added"
+            said.setdefault((verb, "; ".join(dict.fromkeys(own))), []).append(repr(item.id))
+        for (verb, why), names in said.items():
+            yield f"{verb} {', '.join(names)}: {why}"
+
+    lost = []
+    kept = {name for one in after for name in one.item_ids}
+    compared = [nearest(one) for one in after]
+    for one in {one.items: one for one in [*before, *pinned]}.values():
+        gone = [repr(name) for name in one.item_ids if name not in kept]
+        if gone and one not in compared:
+            why = "; ".join(breach.reason for breach in broken(one)) or again
+            lost.append(f"no bundle of {', '.join(gone)}: {why}")
+    return tuple(replace(one, changed=tuple(changed(one))) for one in after), tuple(lost)

@@ -1,0 +1,95 @@
+"""Titles as a fine-tuned encoder sees them: its LoRA, their embeddings, how familiar they are."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from routedk.artifacts import content_hash
+from routedk.files import open_file, read_json, read_tensors
+from routedk.programs.grouping.linear import Floats
+
+HEADS = "heads.safetensors"
+LORA = "adapter_model.safetensors"
+MAX_TOKENS = 40
+"""Tokens of a title that are read."""
+_BATCH = 32
+
+
+class Familiarity:
+    """How near titles are to the training titles.
+
+    Args:
+        centers: Centers of the training titles' embeddings, each of length 1.
+        usual: Similarity to the nearest center that 95% of the training titles reach.
+
+    *Shape:*
+        - centers: ``(centers, dimensions)``
+    """
+
+    def __init__(self, centers: Floats, usual: float) -> None:
+        self.centers = centers
+        self.usual = usual
+
+    def nearness(self, titles_ND: Floats) -> Floats:
+        """The similarity of each title to the nearest center. *Shape:* (titles,)."""
+        near: Floats = (titles_ND @ self.centers.T).max(axis=1)
+        return near
+
+    def __call__(self, titles_ND: Floats) -> Floats:
+        """The familiarity of each title, in [0, 1]: 1 where it is as near as usual."""
+        shares: Floats = np.clip(self.nearness(titles_ND) / self.usual, 0.0, 1.0)
+        return shares
+
+
+def embed(encoder: Any, titles: Sequence[str]) -> torch.Tensor:
+    """Embed titles as vectors of length 1, with gradients where they are enabled.
+
+    Args:
+        encoder: A ``SentenceTransformer``.
+        titles: At least one; titles of similar length share a batch, to save padding.
+
+    *Shape:*
+        - result: ``(titles, dimensions)``
+    """
+    order = sorted(range(len(titles)), key=lambda place: (len(titles[place]), titles[place]))
+    parts = []
+    for first in range(0, len(order), _BATCH):
+        # Half a surrogate pair, as a cut title may end in, is no text to a tokenizer.
+        batch = [titles[k].encode(errors="replace").decode() for k in order[first : first + _BATCH]]
+        features = {
+            name: value.to(encoder.device) if isinstance(value, torch.Tensor) else value
+            for name, value in encoder.preprocess(batch).items()
+        }
+        parts.append(encoder(features)["sentence_embedding"].float())
+    rows = torch.nn.functional.normalize(torch.cat(parts), dim=-1)
+    return rows[torch.tensor(order).argsort().to(rows.device)]
+
+
+def weights_hashes(folder: Path) -> dict[str, str]:
+    """A hash of each file of weights in a grouping's folder; a missing one is a DataError."""
+    with open_file(folder / LORA) as lora, open_file(folder / HEADS) as heads:
+        return {
+            name: content_hash(f.read().hex()) for name, f in (("lora", lora), ("heads", heads))
+        }
+
+
+def fold_lora(encoder: Any, folder: Path) -> None:
+    """Add a saved LoRA to the weights of an encoder, so that it costs nothing in use.
+
+    Raises:
+        ValueError: It is of another encoder, or has weights that are not finite.
+    """
+    config: Any = read_json(folder / "adapter_config.json")
+    tensors = read_tensors(folder / LORA, "pt")
+    scale = config["lora_alpha"] / config["r"]
+    with torch.no_grad():
+        for key in filter(lambda name: name.endswith(".lora_A.weight"), tensors):
+            name = key.removesuffix(".lora_A.weight").removeprefix("base_model.model.")
+            weight = encoder.transformers_model.get_submodule(name).weight
+            change = tensors[key.replace("lora_A", "lora_B")].float() @ tensors[key].float() * scale
+            if change.shape != weight.shape or not bool(change.isfinite().all()):
+                raise ValueError(f"{name}: a weight of another encoder, or one that is not finite")
+            weight += change
