@@ -1,6 +1,5 @@
 """`BundleGenerator`: a DSPy program from a session to its bundles."""
 
-import asyncio
 from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
@@ -11,6 +10,7 @@ import dspy
 from routedk.artifacts import content_hash
 from routedk.errors import ArtifactError, DataError, SettingError
 from routedk.files import read_json, write_json
+from routedk.programs.batch import in_thread
 from routedk.programs.default_lm import lm_of
 from routedk.programs.grouping.protocol import Grouping
 from routedk.programs.grouping.similar_intents import SimilarIntents
@@ -169,7 +169,7 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         """As `forward`, without blocking."""
         with self._asking():
             if (grouping := self.groups_by()) is not None:
-                grouped = await asyncio.to_thread(grouping.answer, session)
+                grouped = await in_thread(grouping.answer, session)
                 named = await self.namer.acall(
                     session, grouped.bundles, self.knowledge, config, knows=grouping.knows
                 )
@@ -180,7 +180,7 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
                     answer = await self.generate.acall(**request)
             except NO_ANSWER as error:
                 return unanswered(error)
-            return await asyncio.to_thread(
+            return await in_thread(
                 lambda: self._grouped(read_bundles(answer.bundles, session), session)
             )
 

@@ -9,7 +9,7 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError
 
 from routedk.errors import AnswerError
-from routedk.programs.batch import call_all
+from routedk.programs.batch import call_all, in_thread
 from routedk.programs.knowledge.compiled import NO_KNOWLEDGE, CompiledKnowledge
 from routedk.programs.prompting.bundle_adapter import NameLayout, naming_demo
 from routedk.programs.prompting.grounding import grounded
@@ -110,7 +110,7 @@ class BundleNamer(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
 
         async def ask(one: Session) -> Any:
             async with limit:
-                if not await asyncio.to_thread(knows, [item.title for item in one.items]):
+                if not await in_thread(knows, [item.title for item in one.items]):
                     return None
                 try:
                     with dspy.context(adapter=NameLayout(why=self.why)):
@@ -121,7 +121,7 @@ class BundleNamer(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
 
         parts = [part(session, bundle) for bundle in bundles]
         answers = await asyncio.gather(*map(ask, parts))
-        return await asyncio.to_thread(_named, parts, answers)
+        return await in_thread(_named, parts, answers)
 
 
 def _named(parts: Sequence[Session], answers: Sequence[Any]) -> dspy.Prediction:

@@ -33,6 +33,7 @@ _ITEMS = [{"id": "a", "title": "Pour-over kettle", "price": 39.9}, {"id": "b", "
 _SESSION = {"session_id": "s1", "items": _ITEMS}
 _BUNDLE = {"items": ["a", "b"], "intent": "brew coffee", "kind": "complements", "confidence": 0.7}
 _ANSWER = {"session_id": "s1", "bundles": [_BUNDLE], "confidence": 0.7}
+_NO_MODEL = f"there is no such model here: the only one is {MODEL!r}"
 _CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "What goes with a kettle?"}]}
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"description": "The student cannot do what is asked"},
@@ -116,10 +117,12 @@ class Service:
         async def answer(session: Session) -> Answer:
             return answer_of(session, await self.program.acall(session=session))
 
+        answers = list[Answer]()
         with self.queue.room(len(sessions)), dspy.context(disable_history=True, trace=None):
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(answer(session)) for session in sessions]
-        answers = [task.result() for task in tasks]
+            for part in _parts(sessions, self.config.max_items):
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(answer(session)) for session in part]
+                answers += [task.result() for task in tasks]
         for one in answers:
             self.metrics.sessions.labels("unread" if one.error else "answered").inc()
         return list(map(prediction_record, answers))
@@ -127,7 +130,7 @@ class Service:
     async def chat(self, body: _Chat) -> Any:
         """Ask the student, in OpenAI's wire format; a stream is the finished answer."""
         if body.get("model") != MODEL:
-            raise HTTPException(404, f"there is no such model here: the only one is {MODEL!r}")
+            raise HTTPException(404, _NO_MODEL)
         request = read_request(body, self.lm.model)
         with self.queue.room(1), dspy.context(disable_history=True, trace=None):
             answer = completion(await self.lm.acall(request))
@@ -137,8 +140,13 @@ class Service:
 
     async def models(self) -> dict[str, Any]:
         """The models that chat completions may name."""
-        model = {"id": MODEL, "object": "model", "created": 0, "owned_by": "routedk"}
-        return {"object": "list", "data": [model]}
+        return {"object": "list", "data": [await self.model(MODEL)]}
+
+    async def model(self, name: str) -> dict[str, Any]:
+        """A model that chat completions may name."""
+        if name != MODEL:
+            raise HTTPException(404, _NO_MODEL)
+        return {"id": MODEL, "object": "model", "created": 0, "owned_by": "routedk"}
 
     async def measures(self) -> Response:
         """Metrics for Prometheus."""
@@ -176,6 +184,7 @@ def make_app(program: BundleGenerator, config: ServeConfig, token: str | None = 
     guarded.post("/v1/bundles", responses={200: _ANSWERED, **_ERRORS})(service.bundles)
     guarded.post("/v1/chat/completions", responses=_ERRORS)(service.chat)
     guarded.get("/v1/models")(service.models)
+    guarded.get("/v1/models/{name:path}", responses=_ERRORS)(service.model)
     guarded.get("/metrics")(service.measures)
     app.include_router(guarded)
     app.get("/healthz")(service.healthy)
@@ -187,6 +196,18 @@ def make_app(program: BundleGenerator, config: ServeConfig, token: str | None = 
         )
     _explain_errors(app)
     return app
+
+
+def _parts(sessions: list[Session], most: int) -> list[list[Session]]:
+    """Sessions in parts of at most so many items together, so that no request takes all threads."""
+    parts, count = list[list[Session]](), most
+    for session in sessions:
+        count += len(session.items)
+        if count > most:
+            parts.append([])
+            count = len(session.items)
+        parts[-1].append(session)
+    return parts
 
 
 def _bearer(token: str) -> Callable[..., Awaitable[None]]:
