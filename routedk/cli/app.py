@@ -74,7 +74,7 @@ _add(search, report, export=export_trial)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; an error of RouteDK's or of a file is one line on stderr and code 2.
+    """Run the command line; an error, in use or of a file, is one line on stderr and code 2.
 
     Args:
         arguments: Instead of the process's arguments.
@@ -82,7 +82,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # litellm otherwise asks the network for a price list at import, with retries.
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     try:
-        app(args=None if arguments is None else list(arguments), prog_name="routedk")
+        given = None if arguments is None else list(arguments)
+        sys.exit(app(args=given, prog_name="routedk", standalone_mode=False))
+    except typer.TyperException as error:
+        if (message := error.format_message()).startswith("Usage:"):  # Of a group without command.
+            typer.echo(message, err=True)
+            sys.exit(2)
+        _fail(f"{message.removesuffix('.')} (see --help)")
+    except typer.Abort:
+        sys.exit(1)
     except RouteDKError as error:
         _fail(str(error))
     except _lm_errors() as error:

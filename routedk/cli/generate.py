@@ -12,7 +12,7 @@ import routedk
 from routedk.adapters.generate import GenerateConfig
 from routedk.cli.config_options import with_config_options
 from routedk.cli.output import progress, refuse_foreign
-from routedk.cli.sessions import DataPath, Split, sessions_to_answer
+from routedk.cli.sessions import Split, StreamPath, sessions_to_answer
 from routedk.data import DataOptions
 from routedk.errors import SettingError
 from routedk.files import atomic_write
@@ -20,7 +20,7 @@ from routedk.files import atomic_write
 
 @with_config_options
 def generate(
-    data: DataPath,
+    data: StreamPath,
     config: GenerateConfig,
     options: DataOptions,
     output: Annotated[

@@ -94,6 +94,8 @@ def test_without_program_and_experts_it_is_the_packaged_bundler(
         (["--token-file", "none"], "none: no such file"),
         (["--token-file", "two"], "two: expected one token, a word of ASCII characters"),
         (["--port", "0", "--experts", "none"], "none"),
+        (["--max-body", "0"], "error: --max-body=0: it must be at least 1"),
+        (["--max-queue", "3"], "error: --max-sessions=64: the queue holds --max-queue=3"),
     ],
 )
 def test_what_is_refused(
