@@ -20,6 +20,7 @@ from routedk.cli.evaluate import evaluate
 from routedk.cli.export import export
 from routedk.cli.generate import generate
 from routedk.cli.info import info
+from routedk.cli.mcp import mcp
 from routedk.cli.output import is_main_process, set_up_logging
 from routedk.cli.search import export_trial, report, search
 from routedk.cli.serve import serve
@@ -33,7 +34,7 @@ _PATIENCE = 15.0
 
 _ORDER = (
     *("data", "distill", "train", "compile", "generate", "evaluate"),
-    *("search", "export", "serve", "demo", "info", "cache"),
+    *("search", "export", "serve", "mcp", "demo", "info", "cache"),
 )
 
 
@@ -67,7 +68,7 @@ def _add(group: typer.Typer, *commands: _Command, **renamed: _Command) -> None:
         )(command)
 
 
-_add(app, distill, train, compile, generate, evaluate, serve, export, demo, info)
+_add(app, distill, train, compile, generate, evaluate, serve, mcp, export, demo, info)
 _add(data, describe, convert)
 _add(cache, prune, list=list_artifacts)
 _add(search, report, export=export_trial)

@@ -3,7 +3,8 @@
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Annotated, Any
 
 import dspy
 from dspy.utils.exceptions import ContextWindowExceededError
@@ -14,9 +15,11 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import routedk
-from routedk.adapters.generate import answer_of
+from routedk.adapters.export.program_card import program_card
+from routedk.adapters.generate import answer_async
 from routedk.data.records import session_from_record
 from routedk.data.validation import Id, checked
 from routedk.data.values import MissingValues
@@ -28,6 +31,9 @@ from routedk.server.config import ServeConfig
 from routedk.server.guard import Guard, Metrics, Queue, problem
 from routedk.types import Answer, Session
 
+if TYPE_CHECKING:
+    from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+
 _ID: TypeAdapter[str] = TypeAdapter(Id)
 _ITEMS = [{"id": "a", "title": "Pour-over kettle", "price": 39.9}, {"id": "b", "title": "Filters"}]
 _SESSION = {"session_id": "s1", "items": _ITEMS}
@@ -38,7 +44,9 @@ _CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "What goes wit
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"description": "The student cannot do what is asked"},
     401: {"description": "The token is missing or wrong"},
+    403: {"description": "The page's origin may not ask"},
     413: {"description": "The body is too large, or has too many sessions"},
+    421: {"description": "There is no token, and the Host is no name of loopback"},
     422: {"description": "The body or the session is malformed"},
     429: {"description": "The queue is full: see Retry-After"},
     504: {"description": "There was no answer in time"},
@@ -114,18 +122,23 @@ class Service:
     async def _answers(self, sessions: list[Session]) -> list[dict[str, Any]]:
         """Lines of predictions."""
 
-        async def answer(session: Session) -> Answer:
-            return answer_of(session, await self.program.acall(session=session))
-
         answers = list[Answer]()
-        with self.queue.room(len(sessions)), dspy.context(disable_history=True, trace=None):
+        with self.queue.room(len(sessions)):
             for part in _parts(sessions, self.config.max_items):
                 async with asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(answer(session)) for session in part]
+                    tasks = [group.create_task(self.answer(session)) for session in part]
                 answers += [task.result() for task in tasks]
-        for one in answers:
-            self.metrics.sessions.labels("unread" if one.error else "answered").inc()
         return list(map(prediction_record, answers))
+
+    async def answer(self, session: Session) -> Answer:
+        """Ask the program for the bundles of one session."""
+        found = await answer_async(session, self.program)
+        self.metrics.sessions.labels("unread" if found.error else "answered").inc()
+        return found
+
+    async def card(self) -> str:
+        """What the program is."""
+        return program_card(self.program)
 
     async def chat(self, body: _Chat) -> Any:
         """Ask the student, in OpenAI's wire format; a stream is the finished answer."""
@@ -173,7 +186,9 @@ def make_app(program: BundleGenerator, config: ServeConfig, token: str | None = 
         token: What clients must send; None where no token is asked for.
     """
     service = Service(program, config)
+    tools = _tools(service) if find_spec("mcp") else None
     app = FastAPI(
+        lifespan=(lambda _: tools.run()) if tools else None,
         title="RouteDK",
         summary="Shopping sessions into bundles with a small language model.",
         version=routedk.__version__,
@@ -186,6 +201,12 @@ def make_app(program: BundleGenerator, config: ServeConfig, token: str | None = 
     guarded.get("/v1/models")(service.models)
     guarded.get("/v1/models/{name:path}", responses=_ERRORS)(service.model)
     guarded.get("/metrics")(service.measures)
+    if tools:
+
+        @guarded.post("/mcp", include_in_schema=False)
+        async def handle() -> Response:
+            return _Handled(tools.handle_request, service.queue)
+
     app.include_router(guarded)
     app.get("/healthz")(service.healthy)
     app.get("/readyz")(service.ready)
@@ -196,6 +217,33 @@ def make_app(program: BundleGenerator, config: ServeConfig, token: str | None = 
         )
     _explain_errors(app)
     return app
+
+
+def _tools(service: Service) -> "StreamableHTTPSessionManager":
+    """What answers requests of MCP, each by itself: no state is kept between them."""
+    from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+
+    from routedk.server.mcp import make_mcp
+
+    config = service.config
+    server = make_mcp(service.answer, service.card, config.max_items)
+    size = config.max_body
+    return StreamableHTTPSessionManager(
+        server, json_response=True, stateless=True, max_request_body_size=size
+    )
+
+
+class _Handled(Response):
+    """A response that another ASGI application makes."""
+
+    def __init__(self, app: ASGIApp, queue: Queue) -> None:
+        super().__init__()
+        self.app = app
+        self.queue = queue
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self.queue.room(1):
+            await self.app(scope, receive, send)
 
 
 def _parts(sessions: list[Session], most: int) -> list[list[Session]]:

@@ -1,16 +1,37 @@
 """Loads what a server needs, and runs it until a signal ends it."""
 
+import asyncio
 import logging
 import math
+import os
 import socket
-from contextlib import suppress
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
+from threading import Thread
+from typing import TYPE_CHECKING, TextIO
 
-from routedk.adapters.generate import GenerateConfig, resolve_program
+from routedk.adapters.generate import GenerateConfig, answer_async, resolve_program
 from routedk.errors import MissingExtraError
 from routedk.server.config import ServeConfig
+from routedk.types import Answer, Session
+
+if TYPE_CHECKING:
+    from routedk.programs.generator import BundleGenerator
 
 logger = logging.getLogger(__name__)
+
+
+def need_extra(name: str, *modules: str) -> None:
+    """Check that the libraries of an extra are installed.
+
+    Raises:
+        MissingExtraError: They are not.
+    """
+    if missing := ", ".join(module for module in modules if find_spec(module) is None):
+        raise MissingExtraError(f"{name}: {missing} not installed: pip install 'routedk[{name}]'")
 
 
 def serve(config: ServeConfig) -> None:
@@ -23,10 +44,7 @@ def serve(config: ServeConfig) -> None:
         MissingExtraError: The server's libraries are not installed.
         OSError: The address cannot be listened on.
     """
-    needed = ("fastapi", "prometheus_client", "uvicorn")
-    if missing := [name for name in needed if find_spec(name) is None]:
-        names = ", ".join(missing)
-        raise MissingExtraError(f"serve: {names} not installed: pip install 'routedk[serve]'")
+    need_extra("serve", "fastapi", "prometheus_client", "uvicorn")
     import uvicorn
 
     from routedk.server.app import make_app
@@ -35,8 +53,7 @@ def serve(config: ServeConfig) -> None:
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     # Before the model is loaded: an address in use is said at once, early clients wait.
     with socket.create_server((config.host, config.port), family=family) as listener:
-        named = {name: getattr(config, name) for name in ("program", "experts", "student", "dtype")}
-        app = make_app(resolve_program(GenerateConfig(**named)), config, token)
+        app = make_app(_program(config), config, token)
         logger.info("serving on port %d, documented at /docs", listener.getsockname()[1])
         settings = uvicorn.Config(
             app,
@@ -44,8 +61,68 @@ def serve(config: ServeConfig) -> None:
             access_log=False,
             server_header=False,
             ws="none",
-            lifespan="off",
+            lifespan="on",
             timeout_graceful_shutdown=math.ceil(config.timeout),
         )
         with suppress(KeyboardInterrupt):
             uvicorn.Server(settings).run([listener])
+
+
+def serve_stdio(config: ServeConfig) -> None:
+    """Serve tools over stdin and stdout until stdin ends.
+
+    Args:
+        config: Which program; of the limits ``max_items`` holds.
+
+    Raises:
+        MissingExtraError: The library is not installed.
+    """
+    need_extra("mcp", "mcp")
+    from anyio import wrap_file
+    from mcp.server.stdio import stdio_server
+
+    from routedk.server.mcp import make_mcp
+
+    loaded: Future[BundleGenerator] = Future()
+    loaded.set_running_or_notify_cancel()  # A caller that is canceled does not cancel it.
+
+    async def ask(session: Session) -> Answer:
+        return await answer_async(session, await asyncio.wrap_future(loaded))
+
+    async def card() -> str:
+        program = await asyncio.wrap_future(loaded)
+        from routedk.adapters.export.program_card import program_card
+
+        return program_card(program)
+
+    async def talk(stdout: TextIO) -> None:
+        server = make_mcp(ask, card, config.max_items)
+        async with stdio_server(stdout=wrap_file(stdout)) as (received, sent):
+            await server.run(received, sent, server.create_initialization_options())
+
+    with _messages_only() as stdout:
+        # Clients wait for a first answer only seconds. A daemon: it may be reading stdin when this
+        # process ends because of a signal or of an error in loading.
+        talking = Thread(target=asyncio.run, args=(talk(stdout),), daemon=True)
+        talking.start()
+        loaded.set_result(_program(config))
+        logger.info("serving tools on stdin and stdout")
+        talking.join()
+
+
+@contextmanager
+def _messages_only() -> Iterator[TextIO]:
+    """Stdout for messages of a protocol; whatever else is printed goes to stderr."""
+    sys.stdout.flush()
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as stdout:
+        os.dup2(2, 1)
+        try:
+            yield stdout
+        finally:
+            sys.stdout.flush()
+            os.dup2(stdout.fileno(), 1)
+
+
+def _program(config: ServeConfig) -> "BundleGenerator":
+    named = {name: getattr(config, name) for name in ("program", "experts", "student", "dtype")}
+    return resolve_program(GenerateConfig(**named))

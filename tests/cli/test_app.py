@@ -13,7 +13,7 @@ from .conftest import Run, Script, records, write_records
 
 # In the order of the work.
 VERBS = ["distill", "train", "compile", "generate", "evaluate", "search"]
-COMMANDS = ["data", *VERBS, "export", "serve", "demo", "info", "cache"]
+COMMANDS = ["data", *VERBS, "export", "serve", "mcp", "demo", "info", "cache"]
 GROUPS = {
     "data": ["describe", "convert"],
     "cache": ["list", "prune"],

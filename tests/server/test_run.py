@@ -50,7 +50,7 @@ def posted(app: Any, records: list[dict[str, Any]], **headers: str) -> list[http
     async def post() -> list[httpx.Response]:
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(
-            transport=transport, base_url="http://server", headers=headers, timeout=PATIENCE
+            transport=transport, base_url="http://localhost", headers=headers, timeout=PATIENCE
         ) as client:
             return [await client.post("/v1/bundles", json=one) for one in records]
 
