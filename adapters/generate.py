@@ -15,6 +15,7 @@ from routedk.artifacts import ArtifactStore, Recipe
 from routedk.checks import check_choices, check_least
 from routedk.errors import SettingError
 from routedk.eval import session_confidence
+from routedk.rules import BundleRules, read_rules
 from routedk.types import Answer, Kind, Session
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ class GenerateConfig:
         samples: Answers per session that consensus samples.
         why: The student states why the items of a bundle belong together, too.
         kinds: Give only bundles of these kinds: complements, alternatives or mixed. Repeatable.
+        rules: TOML file with the rules of a catalogue: stock, prices, most items, kinds, what never
+            meets, what is pinned or excluded. Bundles are chosen so that they break none, and say
+            what that changed.
         abstain_below: Leave sessions whose confidence is below this, from 0 to 1, to a person or a
             teacher: they get no bundles, and an error that says so.
         threads: Sessions in progress at once.
@@ -61,6 +65,7 @@ class GenerateConfig:
     samples: int = 8
     why: bool = False
     kinds: tuple[Kind, ...] = ()
+    rules: Path | None = None
     abstain_below: float | None = None
     threads: int = 16
     seed: int = 0
@@ -99,6 +104,7 @@ def generate(
     *,
     program: "BundleGenerator | None" = None,
     lm: "dspy.LM | None" = None,
+    rules: BundleRules | None = None,
     store: ArtifactStore | str | Path | None = None,
 ) -> list[Answer]:
     """Generate the bundles of each session, in the sessions' order.
@@ -113,13 +119,16 @@ def generate(
         program: The program, instead of ``config.program``.
         lm: The language model, instead of the one that the config names. Without either it is the
             student with the packaged general bundler, as where a program is called.
+        rules: Of the catalogue, instead of ``config.rules``.
         store: The artifact store or its folder; None for the one in the cache folder.
 
     Returns:
         One answer per session. One that could not be read has no bundles, and says why.
 
     Raises:
-        SettingError: A setting is not allowed, or a student that names bundles has no grouping.
+        SettingError: A setting is not allowed, a student that names bundles has no grouping, or
+            there are rules where the language model states the bundles.
+        DataError: The file of rules cannot be read, or two of them contradict each other.
 
     Example:
         >>> from routedk import generate, load_sessions
@@ -127,7 +136,8 @@ def generate(
         >>> [answer.session_id for answer in answers]
         ['demo-000', 'demo-001']
     """
-    return list(stream_answers(sessions, config, program=program, lm=lm, store=store))
+    answers = stream_answers(sessions, config, program=program, lm=lm, rules=rules, store=store)
+    return list(answers)
 
 
 def stream_answers(
@@ -136,6 +146,7 @@ def stream_answers(
     *,
     program: "BundleGenerator | None" = None,
     lm: "dspy.LM | None" = None,
+    rules: BundleRules | None = None,
     store: ArtifactStore | str | Path | None = None,
 ) -> Iterator[Answer]:
     """Generate answers one by one, each as soon as it and those before it are there.
@@ -147,10 +158,15 @@ def stream_answers(
     from routedk.adapters.kept_answers import open_answers
     from routedk.programs.batch import call_each
     from routedk.programs.consensus import Consensus
+    from routedk.programs.grouping.protocol import ruled
 
     config = config or GenerateConfig()
+    if rules is None and config.rules is not None:
+        rules = read_rules(config.rules)
     asked = resolve_program(config, program=program, lm=lm)
-    store, recipe = ArtifactStore.of(store), _recipe(asked, config)
+    if rules is not None:
+        ruled(asked.groups_by())  # Raises now where rules cannot hold.
+    store, recipe = ArtifactStore.of(store), _recipe(asked, config, rules)
     sampled = config.enhancement == "consensus"
     answering: Any = Consensus(asked, n=config.samples) if sampled else asked
 
@@ -161,7 +177,7 @@ def stream_answers(
                 if isinstance(session, Answer):
                     return session
                 if (found := kept.get(session)) is None:
-                    found = _answer(session, answering)
+                    found = _answer(session, answering, rules)
                     kept.add(session, found)
                 return config.shown(found)
 
@@ -204,9 +220,12 @@ def resolve_program(
     return asked
 
 
-def _recipe(program: "BundleGenerator", config: GenerateConfig) -> Recipe:
+def _recipe(
+    program: "BundleGenerator", config: GenerateConfig, rules: BundleRules | None
+) -> Recipe:
     from routedk.programs.lm_identity import lm_identity
 
+    ruled = {} if rules is None else {"rules": rules.model_dump(mode="json")}
     return Recipe(
         stage="answers",
         inputs={"program": program.fingerprint()},
@@ -214,11 +233,12 @@ def _recipe(program: "BundleGenerator", config: GenerateConfig) -> Recipe:
             "lm": lm_identity(program.generate.lm),
             "enhancement": config.enhancement,
             "samples": config.samples if config.enhancement == "consensus" else 1,
+            **ruled,
         },
     )
 
 
-def _answer(session: Session, program: Any) -> Answer:
+def _answer(session: Session, program: Any, rules: BundleRules | None) -> Answer:
     """A program's answer, with what asking for it has cost."""
     import dspy
 
@@ -226,17 +246,19 @@ def _answer(session: Session, program: Any) -> Answer:
 
     # DSPy's trace would keep each call's predictor, and with it the student, for ever.
     with dspy.context(trace=None), metered() as meter:
-        found = program(session=session)
+        found = program(session=session, **({} if rules is None else {"rules": rules}))
     tokens = meter.usage.input_tokens, meter.usage.output_tokens
     return answer_of(session, found, *tokens)
 
 
-async def answer_async(session: Session, program: "BundleGenerator") -> Answer:
+async def answer_async(
+    session: Session, program: "BundleGenerator", rules: BundleRules | None = None
+) -> Answer:
     """A program's answer for a server, which keeps neither DSPy's trace nor its history."""
     import dspy
 
     with dspy.context(disable_history=True, trace=None):
-        return answer_of(session, await program.acall(session=session))
+        return answer_of(session, await program.acall(session=session, rules=rules))
 
 
 def answer_of(
@@ -252,4 +274,5 @@ def answer_of(
         output_tokens=output_tokens,
         item_intents=tuple(found.get("item_intents") or ()),
         confidence=found.get("confidence"),
+        changed=tuple(found.get("changed") or ()),
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 
-from routedk.data.records import BundleRecord, bundle_records
+from routedk.data.records import BundleRecord, Reasons, bundle_records
 from routedk.data.validation import Id, Text, checked
 from routedk.errors import DataError
 from routedk.files import read_jsonl, write_jsonl_records
@@ -21,6 +21,7 @@ class _Line(BaseModel):
     bundles: list[BundleRecord]
     confidence: Share | None = None
     error: Text = ""
+    changed: Reasons = ()
 
 
 _LINE = TypeAdapter(_Line)
@@ -54,6 +55,7 @@ def _answer(line: _Line) -> Answer:
         error=line.error,
         dropped=tuple(dropped),
         confidence=line.confidence,
+        changed=line.changed,
     )
 
 
@@ -99,9 +101,11 @@ def write_predictions(path: str | Path, answers: Iterable[Answer]) -> None:
 
 
 def prediction_record(answer: Answer) -> dict[str, Any]:
-    """One line of a predictions file; confidence and error only where there are any."""
+    """One line of a predictions file; confidence, changed and error only where there are any."""
     bundles = bundle_records(answer.bundles)
     record: dict[str, Any] = {"session_id": answer.session_id, "bundles": bundles}
     if answer.confidence is not None:
         record["confidence"] = answer.confidence
+    if answer.changed:
+        record["changed"] = list(answer.changed)
     return record | ({"error": answer.error} if answer.error else {})

@@ -1,9 +1,11 @@
 """`BundleGenerator`: a DSPy program from a session to its bundles."""
 
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import dspy
 
@@ -12,7 +14,8 @@ from routedk.errors import ArtifactError, DataError, SettingError
 from routedk.files import read_json, write_json
 from routedk.programs.batch import in_thread
 from routedk.programs.default_lm import lm_of
-from routedk.programs.grouping.protocol import Grouping
+from routedk.programs.evidence import explained
+from routedk.programs.grouping.protocol import Grouping, ruled
 from routedk.programs.grouping.similar_intents import SimilarIntents
 from routedk.programs.knowledge.compiled import NO_KNOWLEDGE, CompiledKnowledge
 from routedk.programs.naming import NO_ANSWER, BundleNamer
@@ -22,7 +25,10 @@ from routedk.programs.prompting import layout
 from routedk.programs.prompting.bundle_adapter import BundleLayout, layout_demo
 from routedk.programs.prompting.naming import part
 from routedk.programs.prompting.signatures import GenerateBundles
-from routedk.types import Session
+from routedk.rules import BundleRules
+from routedk.types import Answer, Session
+
+_Grouper: TypeAlias = tuple[Callable[[Session], Answer], Callable[[Sequence[str]], bool]]
 
 
 class BundleGenerator(dspy.Module):  # type: ignore[misc]
@@ -34,16 +40,17 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
     The prediction has ``bundles`` (list of `Bundle`), ``thought``, ``item_intents`` (of each
     item, where the answer names intents and nothing else), ``dropped`` (what the parser did not
     use), ``lone`` (ids of items stated as a bundle of one), ``none`` (the student states that there
-    is no bundle), ``confidence`` (of a grouping; None without one), ``raw`` (the answer as written)
-    and ``error``. An unparsable answer is data: no
-    bundles, and ``error`` says why. A failing LM raises.
+    is no bundle), ``confidence`` and ``changed`` (see `Answer`; of a grouping), ``raw`` (the answer
+    as written) and ``error``. An unparsable answer is data: no bundles, and ``error`` says why. A
+    failing LM raises.
 
     Args:
         knowledge: Patterns, rules and neighbours for the prompt; none by default.
         grouping: A `Grouping`, or how bundles are made of an answer that names each item's intent
             (by default items with an equal intent are a bundle); None for the grouping of the
             language model that is asked, where it has one.
-        why: Whether a student in this process states why, too, where it names bundles.
+        why: Whether bundles have explanations, and a student in this process states why, too,
+            where it names bundles.
 
     Attributes:
         trials: What a compilation tried, candidates with their scores; empty before one.
@@ -143,37 +150,55 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
             predictor.signature = signature.with_instructions(signature.instructions)
         return copied
 
-    def forward(self, session: Session, config: dict[str, Any] | None = None) -> dspy.Prediction:
+    def _grouper(self, rules: BundleRules | None) -> _Grouper | None:
+        """What groups a session, and what knows titles; None where bundles are stated."""
+        grouping = self.groups_by()
+        if rules is not None:
+            found = ruled(grouping)
+            return partial(found.answer_under, rules=rules), found.knows
+        return None if grouping is None else (grouping.answer, grouping.knows)
+
+    def forward(
+        self,
+        session: Session,
+        config: dict[str, Any] | None = None,
+        rules: BundleRules | None = None,
+    ) -> dspy.Prediction:
         """Generate the bundles of one session.
 
         Args:
             session: The session; its gold bundles are not looked at.
             config: Options of this call for the LM, e.g. ``{"temperature": 0.7}``.
+            rules: Of the catalogue; bundles break none of them.
 
         Raises:
-            SettingError: As `groups_by`, before anything is asked.
+            SettingError: As `groups_by`, before anything is asked; or there are rules, and no
+                `Grouping` that takes them.
         """
         with self._asking():
-            if (grouping := self.groups_by()) is not None:
-                grouped = grouping.answer(session)
-                named = self.namer(
-                    session, grouped.bundles, self.knowledge, config, knows=grouping.knows
-                )
-                return named_bundles(named, grouped.confidence)
+            if grouper := self._grouper(rules):
+                group, knows = grouper
+                grouped = group(session)
+                named = self.namer(session, grouped.bundles, self.knowledge, config, knows=knows)
+                return self._explained(named_bundles(named, grouped), session)
             request = {**self._request(session), "config": config or {}}
             return self._grouped(ask_bundles(self.generate, session, request), session)
 
     async def aforward(
-        self, session: Session, config: dict[str, Any] | None = None
+        self,
+        session: Session,
+        config: dict[str, Any] | None = None,
+        rules: BundleRules | None = None,
     ) -> dspy.Prediction:
         """As `forward`, without blocking."""
         with self._asking():
-            if (grouping := self.groups_by()) is not None:
-                grouped = await in_thread(grouping.answer, session)
+            if grouper := self._grouper(rules):
+                group, knows = grouper
+                grouped = await in_thread(group, session)
                 named = await self.namer.acall(
-                    session, grouped.bundles, self.knowledge, config, knows=grouping.knows
+                    session, grouped.bundles, self.knowledge, config, knows=knows
                 )
-                return named_bundles(named, grouped.confidence)
+                return await in_thread(self._explained, named_bundles(named, grouped), session)
             request = {**self._request(session), "config": config or {}}
             try:
                 with dspy.context(adapter=BundleLayout()):
@@ -192,6 +217,13 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
             named = prediction.item_intents
             bundles = self.grouping.bundles(session, named, default_encoder())
             prediction.bundles, prediction.none = list(bundles), not bundles
+        return self._explained(prediction, session)
+
+    def _explained(self, prediction: dspy.Prediction, session: Session) -> dspy.Prediction:
+        """The prediction with why its bundles are ones, where that is asked for."""
+        if self.namer.why:
+            grouping = self.groups_by()
+            prediction.bundles = explained(session, prediction.bundles, grouping, self.knowledge)
         return prediction
 
     def fingerprint(self) -> str:

@@ -11,7 +11,7 @@ from routedk.errors import AnswerError
 from routedk.programs.naming import NO_ANSWER
 from routedk.programs.prompting.answers import ParsedAnswer, read_answer
 from routedk.programs.prompting.bundle_adapter import BundleLayout
-from routedk.types import Session
+from routedk.types import Answer, Session
 
 
 def ask_bundles(predictor: Any, session: Session, request: Mapping[str, Any]) -> dspy.Prediction:
@@ -53,10 +53,10 @@ def _prediction(read: ParsedAnswer, raw: str, error: str | None) -> dspy.Predict
     return dspy.Prediction(**{**found, "bundles": list(read.bundles)}, raw=raw, error=error)
 
 
-def named_bundles(named: dspy.Prediction, confidence: float | None) -> dspy.Prediction:
+def named_bundles(named: dspy.Prediction, grouped: Answer) -> dspy.Prediction:
     """The prediction of bundles that were grouped first, then named."""
     bundles = tuple(named.bundles)
     read = ParsedAnswer(bundles=bundles, none=not bundles, dropped=named.dropped)
     prediction = _prediction(read, named.raw, None)
-    prediction.confidence = confidence
+    prediction.confidence, prediction.changed = grouped.confidence, grouped.changed
     return prediction

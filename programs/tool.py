@@ -98,12 +98,8 @@ def read_items(items: Any, others: Iterable[str] = ()) -> Session:
         DataError: There are none, or one has no title or the id of another, or there are others.
     """
     if unknown := ", ".join(others):
-        raise DataError(f"There is no argument {unknown}: items is the only one.")
-    if isinstance(items, str):
-        try:
-            items = json.loads(items)
-        except (ValueError, RecursionError):
-            items = None
+        raise DataError(f"There is no argument {unknown}: leave it out.")
+    items = _listed(items)
     if not isinstance(items, list) or not items:
         raise DataError('items must be a list of at least one item, e.g. [{"title": "Red kettle"}]')
     places: dict[str, int] = {}
@@ -139,10 +135,39 @@ def told(bundles: Iterable[Bundle], error: str | None, session: Session) -> list
 
 
 def _told(bundle: Bundle, session: Session) -> ToldBundle:
-    items = [ToldItem(id=name, title=session.item(name).title) for name in bundle.item_ids]
+    items = [told_item(session, name) for name in bundle.item_ids]
     return ToldBundle(
         items=items, intent=bundle.intent, kind=bundle.kind, confidence=bundle.confidence
     )
+
+
+def told_item(session: Session, name: str) -> ToldItem:
+    """An item as an agent reads it.
+
+    Raises:
+        DataError: The session has no such item.
+    """
+    return ToldItem(id=name, title=session.item(name).title)
+
+
+def read_ids(ids: Any) -> list[str]:
+    """The ids of a tool's items.
+
+    Raises:
+        DataError: There are fewer than two.
+    """
+    ids = _listed(ids)
+    if not isinstance(ids, list) or len(ids) < 2:
+        raise DataError('item_ids must be a list of at least two ids, e.g. ["#1", "#2"]')
+    return list(map(str, ids))
+
+
+def _listed(value: Any) -> Any:
+    """The value; what a text says in JSON, and None where it says nothing."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        return None
 
 
 def mistake(error: RouteDKError) -> str:

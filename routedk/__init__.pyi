@@ -30,8 +30,11 @@ from .programs.generator import BundleGenerator as BundleGenerator
 from .programs.generator import load_program as load_program
 from .programs.teachers.config import DistillConfig as DistillConfig
 from .programs.tool import bundle_tool as bundle_tool
+from .programs.why import explain as explain
+from .rules import BundleRules as BundleRules
 from .types import Answer as Answer
 from .types import Bundle as Bundle
+from .types import Explanation as Explanation
 from .types import Item as Item
 from .types import KnowledgeBase as KnowledgeBase
 from .types import Pattern as Pattern

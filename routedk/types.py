@@ -41,6 +41,27 @@ class Item(_Plain):
     price: float | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation(_Plain):
+    """Why items are a bundle, in facts that are known of them.
+
+    Args:
+        ties: Ids of the two items that tie it most.
+        rule: The rule of the program's knowledge that shares most words with the titles; empty
+            where none shares two words, and some with two items.
+        similar: Id of the training session with the nearest labelled bundle that shares as much;
+            empty where there is none.
+        similar_intent: The intent of that bundle.
+        sentence: Names only items of the bundle.
+    """
+
+    ties: tuple[str, str]
+    rule: str = ""
+    similar: str = ""
+    similar_intent: str = ""
+    sentence: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Bundle(_Plain):
     """A set of at least two items of one session and the intent that ties them.
@@ -53,6 +74,8 @@ class Bundle(_Plain):
         why: One sentence on why they belong together; may be empty.
         confidence: How much of a reference bundle it is expected to match; None where unknown.
         kind_confidence: Probability of its kind; None where unknown.
+        changed: What a catalogue's rules changed in it, each with its reason.
+        explanation: Why it is one; its sentence is ``why``. None where nobody asked.
 
     Raises:
         DataError: With fewer than two items, or an item twice.
@@ -64,6 +87,8 @@ class Bundle(_Plain):
     why: str = ""
     confidence: Share | None = None
     kind_confidence: Share | None = None
+    changed: tuple[str, ...] = ()
+    explanation: Explanation | None = None
 
     def __post_init__(self) -> None:
         if len(self.item_ids) < 2:
@@ -148,6 +173,7 @@ class Answer:
         output_tokens: Tokens of the completions.
         item_intents: The intents of each item, in item order; empty where the student named none.
         confidence: How sure the answer as a whole is, bundles or none; None where unknown.
+        changed: Of which items a catalogue's rules left no bundle, each with its reason.
     """
 
     session_id: str
@@ -158,6 +184,7 @@ class Answer:
     output_tokens: int = 0
     item_intents: tuple[tuple[str, ...], ...] = ()
     confidence: Share | None = None
+    changed: tuple[str, ...] = ()
 
     @property
     def items(self) -> list[frozenset[str]]:

@@ -18,17 +18,10 @@ from routedk.adapters.grouping.pair_trainer import PairEncoder, PairSettings, tr
 from routedk.errors import DataError
 from routedk.files import write_json
 from routedk.programs.grouping.decision import Decision, Scored, fit_decision
-from routedk.programs.grouping.encoder import (
-    HEADS,
-    LORA,
-    MAX_TOKENS,
-    RECORD,
-    VERSION,
-    Familiarity,
-    embed,
-    weights_hashes,
-)
+from routedk.programs.grouping.encoder import RECORD, VERSION
 from routedk.programs.grouping.kinds import Kinds, fit_kinds
+from routedk.programs.grouping.titles import MAX_TOKENS, Familiarity, embed
+from routedk.programs.grouping.weights import HEADS, LORA, weights_hashes
 from routedk.programs.labels import (
     Labelled,
     bundle_places,

@@ -14,8 +14,8 @@ from torch.nn import functional
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainingArguments
 
 from routedk.errors import TrainingDivergedError
-from routedk.programs.grouping.encoder import MAX_TOKENS, embed
 from routedk.programs.grouping.pair_head import PairHead
+from routedk.programs.grouping.titles import MAX_TOKENS, embed
 from routedk.programs.labels import Labelled, bundle_places
 from routedk.similarity.encoders import load_sentence_model
 

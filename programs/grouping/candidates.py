@@ -7,6 +7,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from routedk.programs.grouping.constraints import Constraints
 from routedk.similarity.dendrogram import Dendrogram
 
 # At least one bundle; bundles are disjoint sets of places of items in the session.
@@ -35,7 +36,7 @@ _MOST_CANDIDATES = 150
 _NONE = -5.0
 
 
-def candidates(logits: NDArray[np.float64]) -> list[Candidate]:
+def candidates(logits: NDArray[np.float64], limits: Constraints | None = None) -> list[Candidate]:
     """The groupings of a session that its dendrogram offers.
 
     These are its flat cuts, and choices of up to three disjoint clusters, the tightest first. In
@@ -43,11 +44,13 @@ def candidates(logits: NDArray[np.float64]) -> list[Candidate]:
 
     Args:
         logits: How likely each two items are to be in one bundle, symmetric.
+        limits: What every candidate satisfies; None for no limits.
 
     *Shape:*
         - logits: ``(items, items)``
     """
-    tree = Dendrogram(range(len(logits)), 1 - probabilities(logits))
+    distances = 1 - probabilities(logits)
+    tree = Dendrogram(range(len(logits)), limits.distances(distances) if limits else distances)
     nodes = [members for members, _ in tree.merges]
     found: dict[frozenset[frozenset[int]], Candidate] = {}
     step = len(nodes) // _MOST_CANDIDATES + 1
@@ -56,7 +59,7 @@ def candidates(logits: NDArray[np.float64]) -> list[Candidate]:
         found.setdefault(frozenset(cut), cut)
     for chosen in islice(_disjoint(nodes), _MOST_CANDIDATES):
         found.setdefault(frozenset(chosen), chosen)
-    return list(found.values())
+    return limits.feasible(found.values()) if limits else list(found.values())
 
 
 def _disjoint(nodes: Sequence[frozenset[int]]) -> Iterator[Candidate]:

@@ -12,6 +12,7 @@ from routedk.programs.grouping.candidates import (
     candidates,
     probabilities,
 )
+from routedk.programs.grouping.constraints import Constraints
 from routedk.programs.grouping.linear import Floats, Linear, fit_logistic, fit_ridge
 
 _RIDGE = 10.0
@@ -77,23 +78,27 @@ class Decision:
     jaccard: Linear
     empty_above: float
 
-    def choose(self, logits: Floats) -> Choice:
+    def choose(self, logits: Floats, limits: Constraints | None = None) -> Choice:
         """Choose the bundles of a session.
 
         Args:
             logits: Of its pairs of items, symmetric.
+            limits: What the bundles must satisfy; what is pinned is chosen even where nothing
+                else is. None for no limits.
 
         *Shape:*
             - logits: ``(items, items)``
         """
         if len(logits) < 2:
             return Choice((), 1.0, ())
-        chosen = candidates(logits)
-        expected = self.f1(candidate_features(logits, chosen))[:, 0]
-        best = int(expected.argmax())
+        chosen = candidates(logits, limits)
         nothing = float(probabilities(self.empty(session_features(logits)[None]))[0, 0])
         if nothing > self.empty_above:
+            chosen = limits.only_pinned(chosen) if limits else []
+        if not chosen:
             return Choice((), nothing, ())
+        expected = self.f1(candidate_features(logits, chosen))[:, 0]
+        best = int(expected.argmax())
         expectation = float(np.clip(expected[best], 0, 1))
         features = bundle_features(logits, chosen[best], expectation)
         alike = probabilities(self.jaccard(features))[:, 0] * (1 - nothing)

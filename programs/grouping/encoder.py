@@ -1,6 +1,7 @@
 """`EncoderGrouping`: bundles by a fine-tuned sentence encoder, with kind and confidence."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -11,10 +12,11 @@ from pydantic import BaseModel, Field, TypeAdapter
 from routedk.artifacts import content_hash
 from routedk.data.policies import is_telling
 from routedk.data.validation import checked
-from routedk.errors import ArtifactError, DataError
-from routedk.files import open_file, read_json, read_tensors
+from routedk.errors import ArtifactError, DataError, SettingError
+from routedk.files import read_json, read_tensors
 from routedk.forks import ForkLock
 from routedk.programs.grouping.candidates import FEATURES
+from routedk.programs.grouping.constraints import Changes, Constraints
 from routedk.programs.grouping.decision import (
     BUNDLE_FEATURES,
     SESSION_FEATURES,
@@ -24,16 +26,14 @@ from routedk.programs.grouping.decision import (
 from routedk.programs.grouping.kinds import KINDS, WORD_FEATURES, Kinds
 from routedk.programs.grouping.linear import Floats, Linear
 from routedk.programs.grouping.pair_head import PairHead
+from routedk.programs.grouping.titles import Familiarity, embed
+from routedk.programs.grouping.weights import HEADS, fold_lora, weights_hashes
+from routedk.rules import BundleRules
 from routedk.similarity.encoders import load_sentence_model
 from routedk.types import Answer, Bundle, Item, Kind, Session
 
 RECORD = "grouping.json"
-HEADS = "heads.safetensors"
-LORA = "adapter_model.safetensors"
 VERSION = 1
-MAX_TOKENS = 40
-"""Tokens of a title that are read."""
-_BATCH = 32
 
 
 class _Record(BaseModel):
@@ -44,32 +44,6 @@ class _Record(BaseModel):
     kinds: bool
     empty_above: float
     usual: Annotated[float, Field(gt=0)]
-
-
-class Familiarity:
-    """How near titles are to the training titles.
-
-    Args:
-        centers: Centers of the training titles' embeddings, each of length 1.
-        usual: Similarity to the nearest center that 95% of the training titles reach.
-
-    *Shape:*
-        - centers: ``(centers, dimensions)``
-    """
-
-    def __init__(self, centers: Floats, usual: float) -> None:
-        self.centers = centers
-        self.usual = usual
-
-    def nearness(self, titles_ND: Floats) -> Floats:
-        """The similarity of each title to the nearest center. *Shape:* (titles,)."""
-        near: Floats = (titles_ND @ self.centers.T).max(axis=1)
-        return near
-
-    def __call__(self, titles_ND: Floats) -> Floats:
-        """The familiarity of each title, in [0, 1]: 1 where it is as near as usual."""
-        shares: Floats = np.clip(self.nearness(titles_ND) / self.usual, 0.0, 1.0)
-        return shares
 
 
 class EncoderGrouping:
@@ -127,6 +101,25 @@ class EncoderGrouping:
         Args:
             session: Any session; its gold is not looked at.
         """
+        return self.answer_under(session, None)
+
+    def answer_under(self, session: Session, rules: BundleRules | None) -> Answer:
+        """As `answer`, with bundles that break no rule, and what the rules changed.
+
+        Bundles are chosen anew only where without rules one would break a rule.
+
+        Args:
+            session: As for `answer`.
+            rules: Of the catalogue; None for none.
+
+        Raises:
+            SettingError: A rule is about kinds, and this grouping names none.
+        """
+        if rules is not None and rules.kinds and self.kinds is None:
+            raise SettingError(
+                f"kinds={', '.join(rules.kinds)}: this grouping names no kinds, because its labels "
+                "had fewer than two: leave the rule out"
+            )
         items = sorted(
             (item for item in session.items if is_telling(item.title)),
             key=lambda item: (item.title, item.id),
@@ -136,11 +129,41 @@ class EncoderGrouping:
             return Answer(session.id, confidence=1.0 if len(session.items) < 2 else 0.0)
         titles_ND, logits_NN = self.read([item.title for item in items])
         choice = self.decision.choose(logits_NN)
-        known = self.familiarity(titles_ND)
-        bundles = self._bundles(session, items, choice, titles_ND, known)
+        bundles, changed = self._bundles(session, items, titles_ND, choice), ()
+        if rules is not None:
+            choice, bundles, changed = self._under(
+                rules, session, items, titles_ND, choice, bundles
+            )
+        known = float(self.familiarity(titles_ND).mean())
         return Answer(
-            session.id, bundles, confidence=round(choice.confidence * float(known.mean()), 4)
+            session.id, bundles, confidence=round(choice.confidence * known, 4), changed=changed
         )
+
+    def _under(
+        self,
+        rules: BundleRules,
+        session: Session,
+        items: Sequence[Item],
+        titles_ND: Floats,
+        choice: Choice,
+        bundles: tuple[Bundle, ...],
+    ) -> tuple[Choice, tuple[Bundle, ...], tuple[str, ...]]:
+        """The choice under rules, its bundles, and what became of those chosen without rules."""
+        free = [place for place, item in enumerate(items) if not rules.bar(item)]
+        items, titles_ND = [items[place] for place in free], titles_ND[free]
+        logits_NN = self._logits(titles_ND)
+        limits = Constraints(
+            rules, items, logits_NN, lambda places: self._kind(items, titles_ND, places)[0]
+        )
+        if limits.satisfied(bundles):
+            return choice, bundles, ()
+        pins = Choice(tuple(limits.groups), 0.0, (0.0,) * len(limits.groups))
+        pinned = self._bundles(session, items, titles_ND, pins)
+        choice = self.decision.choose(logits_NN, limits)
+        found = self._bundles(session, items, titles_ND, choice)
+        changes = Changes(rules, session, bundles, pinned, found)
+        told = tuple(replace(one, changed=changes.of(one)) for one in found)
+        return choice, told, changes.lost()
 
     def knows(self, titles: Sequence[str]) -> bool:
         """Whether the mean nearness of a bundle's titles is at least `Familiarity.usual`."""
@@ -159,36 +182,43 @@ class EncoderGrouping:
             - second result: ``(items, items)``, symmetric, zeros on the diagonal
         """
         with self._lock, torch.inference_mode():
-            titles_ND = embed(self.encoder, titles)
-            pairs = self.head(titles_ND).double().numpy()
-        logits = np.zeros((len(titles), len(titles)))
-        upper = np.triu_indices(len(titles), k=1)
-        logits[upper] = logits.T[upper] = pairs
-        return titles_ND.double().numpy(), logits
+            titles_ND = embed(self.encoder, titles).double().numpy()
+        return titles_ND, self._logits(titles_ND)
+
+    def _logits(self, titles_ND: Floats) -> Floats:
+        logits = np.zeros((len(titles_ND), len(titles_ND)))
+        if len(titles_ND) > 1:
+            with self._lock, torch.inference_mode():
+                pairs = self.head(torch.from_numpy(titles_ND).float()).double().numpy()
+            upper = np.triu_indices(len(titles_ND), k=1)
+            logits[upper] = logits.T[upper] = pairs
+        return logits
+
+    def _kind(
+        self, items: Sequence[Item], titles_ND: Floats, places: Iterable[int]
+    ) -> tuple[Kind | None, float | None]:
+        """The kind of a bundle, and its probability; None where this grouping names none."""
+        if self.kinds is None:
+            return None, None
+        inside = sorted(places)
+        return self.kinds.of([items[place].title for place in inside], titles_ND[inside])
 
     def _bundles(
-        self,
-        session: Session,
-        items: Sequence[Item],
-        choice: Choice,
-        titles_ND: Floats,
-        known: Floats,
+        self, session: Session, items: Sequence[Item], titles_ND: Floats, choice: Choice
     ) -> tuple[Bundle, ...]:
         """The chosen bundles; items and bundles are in the order of the session."""
         found = []
         for places, confidence in zip(choice.bundles, choice.bundle_confidence, strict=True):
             inside = sorted(places)
             ids = {items[place].id for place in inside}
-            kind: Kind | None = None
-            sure: float | None = None
-            if self.kinds is not None:
-                kind, sure = self.kinds.of([items[k].title for k in inside], titles_ND[inside])
+            kind, sure = self._kind(items, titles_ND, inside)
+            known = float(self.familiarity(titles_ND[inside]).mean())
             found.append(
                 Bundle(
                     tuple(item.id for item in session.items if item.id in ids),
                     kind=kind,
                     kind_confidence=sure,
-                    confidence=round(confidence * float(known[inside].mean()), 4),
+                    confidence=round(confidence * known, 4),
                 )
             )
         return tuple(sorted(found, key=lambda bundle: session.number(bundle.item_ids[0])))
@@ -244,54 +274,3 @@ class EncoderGrouping:
         except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
             raise ArtifactError(f"{folder}: missing or damaged: {error}") from error
         return grouping
-
-
-def embed(encoder: Any, titles: Sequence[str]) -> torch.Tensor:
-    """Embed titles as vectors of length 1, with gradients where they are enabled.
-
-    Args:
-        encoder: A ``SentenceTransformer``.
-        titles: At least one; titles of similar length share a batch, to save padding.
-
-    *Shape:*
-        - result: ``(titles, dimensions)``
-    """
-    order = sorted(range(len(titles)), key=lambda place: (len(titles[place]), titles[place]))
-    parts = []
-    for first in range(0, len(order), _BATCH):
-        # Half a surrogate pair, as a cut title may end in, is no text to a tokenizer.
-        batch = [titles[k].encode(errors="replace").decode() for k in order[first : first + _BATCH]]
-        features = {
-            name: value.to(encoder.device) if isinstance(value, torch.Tensor) else value
-            for name, value in encoder.preprocess(batch).items()
-        }
-        parts.append(encoder(features)["sentence_embedding"].float())
-    rows = torch.nn.functional.normalize(torch.cat(parts), dim=-1)
-    return rows[torch.tensor(order).argsort().to(rows.device)]
-
-
-def weights_hashes(folder: Path) -> dict[str, str]:
-    """A hash of each file of weights in a grouping's folder; a missing one is a DataError."""
-    with open_file(folder / LORA) as lora, open_file(folder / HEADS) as heads:
-        return {
-            name: content_hash(f.read().hex()) for name, f in (("lora", lora), ("heads", heads))
-        }
-
-
-def fold_lora(encoder: Any, folder: Path) -> None:
-    """Add a saved LoRA to the weights of an encoder, so that it costs nothing in use.
-
-    Raises:
-        ValueError: It is of another encoder, or has weights that are not finite.
-    """
-    config: Any = read_json(folder / "adapter_config.json")
-    tensors = read_tensors(folder / LORA, "pt")
-    scale = config["lora_alpha"] / config["r"]
-    with torch.no_grad():
-        for key in filter(lambda name: name.endswith(".lora_A.weight"), tensors):
-            name = key.removesuffix(".lora_A.weight").removeprefix("base_model.model.")
-            weight = encoder.transformers_model.get_submodule(name).weight
-            change = tensors[key.replace("lora_A", "lora_B")].float() @ tensors[key].float() * scale
-            if change.shape != weight.shape or not bool(change.isfinite().all()):
-                raise ValueError(f"{name}: a weight of another encoder, or one that is not finite")
-            weight += change

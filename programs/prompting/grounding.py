@@ -23,6 +23,16 @@ _EMPTY = frozenset(
     set sets shopping size stuff stück style teilig the thing things tin to und use
     various weiß white with your""".split()  # noqa: SIM905
 )
+# What a sentence may say of items without naming a thing: it stands in no title, and is no fact.
+_RELATIONS = frozenset(
+    """a alike all alternative an as at be because been being belong between both but by can carry
+    charge choice choose clean close combine compare complement complete connect cook cover do each
+    easy either every fit give go goe good has have help her hold his in into is it its keep kind
+    let like make match mean mount need off on one onto or out over pair play power protect ready
+    run same serve share she shopper similar sit so store suit support take than that their them
+    then there these they this those tie together too under up used useful want way we wear when
+    where which while who will work would""".split()  # noqa: SIM905
+)
 
 
 def grounded(intent: str, titles: Sequence[str], encoder: TitleEncoder) -> str:
@@ -97,3 +107,32 @@ def _words(text: str) -> list[str]:
 
 def _stem(word: str) -> str:
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+
+
+def supported(sentence: str, titles: Sequence[str]) -> bool:
+    """Whether a sentence on a bundle names nothing but what its titles say.
+
+    Each of its words and numbers stands in a title, perhaps inflected, or is one of the few words
+    that relate items without naming a thing, as "belong" and "together".
+
+    Args:
+        sentence: As a language model wrote it; perhaps empty, which supports nothing.
+        titles: Of the bundle's items.
+    """
+    text = " ".join(titles)
+    known = {_root(word) for word in _words(text)} | {*map(_root, _RELATIONS)}
+    numbers = [{*re.findall(r"\d+", one)} for one in (sentence, text)]
+    words = _words(sentence)
+    return bool(words) and numbers[0] <= numbers[1] and {*map(_root, words)} <= known
+
+
+def shared_words(text: str, titles: Iterable[str]) -> int:
+    """How many words, inflected perhaps, a text shares with titles; 0 if all are in one title."""
+    named = {*map(_root, _words(text))}
+    shared = [found for title in titles if (found := named.intersection(map(_root, _words(title))))]
+    return len(frozenset().union(*shared)) if len(shared) > 1 else 0
+
+
+def _root(word: str) -> str:
+    """A word without its inflection: ``charger``, ``charging`` and ``charges`` are one."""
+    return re.sub(r"(?<=..)(ings?|ers?|ed|e?(?<!s)s|(?<=s)es|e)$", "", word)

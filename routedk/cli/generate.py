@@ -44,7 +44,7 @@ def generate(
     from routedk.eval.predictions import prediction_record
 
     if output is not None:
-        known = {"session_id", "bundles", "confidence", "error"}
+        known = {"session_id", "bundles", "confidence", "changed", "error"}
         refuse_foreign(output, lambda first: {"session_id", "bundles"} <= first.keys() <= known)
     if data == "-" and split != "all":
         raise SettingError(f"--data - --split {split}: all of standard input is answered")

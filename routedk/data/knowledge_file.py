@@ -46,8 +46,15 @@ def joint_cost(sources: Iterable[Provenance]) -> float | None:
 
 def write_knowledge(knowledge: KnowledgeBase, path: str | Path) -> None:
     """Write a knowledge base as JSONL, atomically: patterns, rules, thoughts, answers."""
-    records = ({"kind": _NAMES[type(one)], **asdict(one)} for one in knowledge.pieces)
+    records = (
+        {"kind": _NAMES[type(one)], **asdict(one, dict_factory=_stated)} for one in knowledge.pieces
+    )
     write_jsonl_records(path, records)
+
+
+def _stated(found: list[tuple[str, Any]]) -> dict[str, Any]:
+    """What a teacher can state of a bundle: no rules changed it, and its ``why`` explains it."""
+    return {name: value for name, value in found if name not in ("changed", "explanation")}
 
 
 def read_knowledge(path: str | Path) -> KnowledgeBase:

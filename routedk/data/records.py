@@ -40,6 +40,11 @@ def _as_text(value: object, info: ValidationInfo) -> str:
 
 
 _Text = Annotated[str, BeforeValidator(_as_text)]
+Reasons = Annotated[
+    tuple[str, ...],
+    BeforeValidator(lambda v: [t for t in v if isinstance(t, str)] if isinstance(v, list) else ()),
+]
+"""Texts of a list; what else another system may write under this name is no text."""
 
 
 class _Item(BaseModel):
@@ -62,6 +67,7 @@ class BundleRecord(BaseModel):
     why: _Text = ""
     confidence: Share | None = None
     kind_confidence: Share | None = None
+    changed: Reasons = ()
 
     def bundle(self) -> Bundle:
         """The bundle.
@@ -188,5 +194,11 @@ def bundle_records(bundles: Iterable[Bundle]) -> list[dict[str, Any]]:
         for name in ("kind", "kind_confidence", "confidence", "why"):
             if getattr(bundle, name) not in (None, ""):
                 record[name] = getattr(bundle, name)
+        if bundle.changed:
+            record["changed"] = list(bundle.changed)
+        if (found := bundle.explanation) is not None:
+            record["ties"] = list(found.ties)
+            known = {name: getattr(found, name) for name in ("rule", "similar", "similar_intent")}
+            record |= {name: text for name, text in known.items() if text}
         records.append(record)
     return records

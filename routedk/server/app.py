@@ -4,7 +4,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import dspy
 from dspy.utils.exceptions import ContextWindowExceededError
@@ -18,14 +18,14 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import routedk
-from routedk.adapters.export.program_card import program_card
 from routedk.adapters.generate import answer_async
 from routedk.data.records import session_from_record
 from routedk.data.validation import Id, checked
 from routedk.data.values import MissingValues
-from routedk.errors import DataError
+from routedk.errors import DataError, SettingError
 from routedk.eval.predictions import prediction_record
 from routedk.programs.generator import BundleGenerator
+from routedk.rules import BundleRules, read_rules, rules_of
 from routedk.server.chat import MODEL, completion, events, read_request
 from routedk.server.config import ServeConfig
 from routedk.server.guard import Guard, Metrics, Queue, problem
@@ -61,6 +61,7 @@ _Sessions = Annotated[
     dict[str, Any], Body(openapi_examples=_examples(one=_SESSION, many={"sessions": [_SESSION]}))
 ]
 _Chat = Annotated[dict[str, Any], Body(openapi_examples=_examples(chat=_CHAT))]
+_Asked: TypeAlias = tuple[Session, BundleRules | None]
 _ANSWERS = _examples(one=_ANSWER, many={"answers": [_ANSWER]})
 _ANSWERED = {"description": "Answered", "content": {"application/json": {"examples": _ANSWERS}}}
 
@@ -77,6 +78,7 @@ class Service:
         self.program = program
         self.lm = program.generate.lm
         self.config = config
+        self.rules = read_rules(config.rules) if config.rules else None
         self.metrics = Metrics()
         self.queue = Queue(config.max_queue, self.metrics.under_way)
 
@@ -84,23 +86,24 @@ class Service:
         """Group the items of one session, or of many, into bundles with intents.
 
         A session is answered by a line of predictions as routedk generate writes it, sessions by
-        such answers in their order; one that is not valid has an error, and no bundles.
+        such answers in their order; one that is not valid has an error, and no bundles. Bundles
+        break none of the rules that a session or the body states.
         """
         if "sessions" not in body:
-            return (await self._answers([self._session(body)]))[0]
+            return (await self._answers([self._asked(body)]))[0]
         records = body["sessions"]
         if not isinstance(records, list) or not records:
             raise DataError("sessions: expected a list of at least one session")
         if len(records) > (most := self.config.max_sessions):
             raise HTTPException(413, f"{len(records)} sessions: a request holds at most {most}")
-        read = [self._read(record) for record in records]
-        found = iter(await self._answers([one for one in read if isinstance(one, Session)]))
-        return {"answers": [next(found) if isinstance(one, Session) else one for one in read]}
+        read = [self._read(record, body.get("rules")) for record in records]
+        found = iter(await self._answers([one for one in read if isinstance(one, tuple)]))
+        return {"answers": [next(found) if isinstance(one, tuple) else one for one in read]}
 
-    def _read(self, record: Any) -> Session | dict[str, Any]:
-        """The session, or what is answered to one that is not valid."""
+    def _read(self, record: Any, rules: Any) -> _Asked | dict[str, Any]:
+        """What is asked, or what is answered to a session that is not valid."""
         try:
-            return self._session(record)
+            return self._asked(record, rules)
         except DataError as error:
             refused: dict[str, Any] = {"session_id": None, "bundles": [], "error": str(error)}
         self.metrics.sessions.labels("refused").inc()
@@ -109,7 +112,8 @@ class Service:
         except (DataError, LookupError, TypeError):
             return refused
 
-    def _session(self, record: Any) -> Session:
+    def _asked(self, record: Any, rules: Any = None) -> _Asked:
+        """A session and its own rules, else those given, else the server's."""
         if not isinstance(record, dict):
             raise DataError('a session is an object: {"session_id": ..., "items": [...]}')
         # Values that cannot be read are missing, and not logged.
@@ -117,28 +121,30 @@ class Service:
         count, most = len(session.items), self.config.max_items
         if count > most:
             raise DataError(f"session {session.id!r} has {count} items: at most {most} are allowed")
-        return session
+        stated = record.get("rules", rules)
+        return session, self.rules if stated is None else rules_of(stated)
 
-    async def _answers(self, sessions: list[Session]) -> list[dict[str, Any]]:
+    async def _answers(self, asked: list[_Asked]) -> list[dict[str, Any]]:
         """Lines of predictions."""
 
         answers = list[Answer]()
-        with self.queue.room(len(sessions)):
-            for part in _parts(sessions, self.config.max_items):
-                async with asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(self.answer(session)) for session in part]
+        with self.queue.room(len(asked)):
+            for part in _parts(asked, self.config.max_items):
+                try:
+                    async with asyncio.TaskGroup() as group:
+                        tasks = [group.create_task(self._answer(*one)) for one in part]
+                except ExceptionGroup as failed:
+                    raise failed.exceptions[0] from None
                 answers += [task.result() for task in tasks]
         return list(map(prediction_record, answers))
 
-    async def answer(self, session: Session) -> Answer:
-        """Ask the program for the bundles of one session."""
-        found = await answer_async(session, self.program)
-        self.metrics.sessions.labels("unread" if found.error else "answered").inc()
-        return found
+    async def _answer(self, session: Session, rules: BundleRules | None) -> Answer:
+        return self.counted(await answer_async(session, self.program, rules))
 
-    async def card(self) -> str:
-        """What the program is."""
-        return program_card(self.program)
+    def counted(self, answer: Answer) -> Answer:
+        """The answer, once it is in the metrics."""
+        self.metrics.sessions.labels("unread" if answer.error else "answered").inc()
+        return answer
 
     async def chat(self, body: _Chat) -> Any:
         """Ask the student, in OpenAI's wire format; a stream is the finished answer."""
@@ -225,11 +231,15 @@ def _tools(service: Service) -> "StreamableHTTPSessionManager":
 
     from routedk.server.mcp import make_mcp
 
+    async def loaded() -> BundleGenerator:
+        return service.program
+
     config = service.config
-    server = make_mcp(service.answer, service.card, config.max_items)
-    size = config.max_body
     return StreamableHTTPSessionManager(
-        server, json_response=True, stateless=True, max_request_body_size=size
+        make_mcp(loaded, config.max_items, service.rules, service.counted),
+        json_response=True,
+        stateless=True,
+        max_request_body_size=config.max_body,
     )
 
 
@@ -246,15 +256,15 @@ class _Handled(Response):
             await self.app(scope, receive, send)
 
 
-def _parts(sessions: list[Session], most: int) -> list[list[Session]]:
+def _parts(asked: list[_Asked], most: int) -> list[list[_Asked]]:
     """Sessions in parts of at most so many items together, so that no request takes all threads."""
-    parts, count = list[list[Session]](), most
-    for session in sessions:
+    parts, count = list[list[_Asked]](), most
+    for session, rules in asked:
         count += len(session.items)
         if count > most:
             parts.append([])
             count = len(session.items)
-        parts[-1].append(session)
+        parts[-1].append((session, rules))
     return parts
 
 
@@ -288,6 +298,10 @@ def _explain_errors(app: FastAPI) -> None:
     @app.exception_handler(DataError)
     async def invalid(_: Request, error: DataError) -> Response:
         return problem(422, str(error))
+
+    @app.exception_handler(SettingError)
+    async def unable(_: Request, error: SettingError) -> Response:
+        return problem(400, str(error))
 
     @app.exception_handler(ContextWindowExceededError)
     async def too_long(_: Request, error: ContextWindowExceededError) -> Response:

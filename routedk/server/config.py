@@ -21,6 +21,7 @@ class ServeConfig:
             were trained on, or without experts the embedded student, zero-shot. With neither
             experts nor student: the general bundler that the package carries.
         dtype: The student's: float32, bfloat16 or float16. Unset: float32 on a CPU, else bfloat16.
+        rules: TOML file with the rules of a catalogue, for sessions that bring none of their own.
         host: Address to listen on; one beyond loopback needs a token.
         port: Port to listen on; 0 takes a free one.
         token_file: File with the token that clients must send, as Authorization: Bearer TOKEN.
@@ -40,6 +41,7 @@ class ServeConfig:
     experts: Path | None = None
     student: str | None = None
     dtype: Dtype | None = None
+    rules: Path | None = None
     host: str = "127.0.0.1"
     port: int = 8000
     token_file: Path | None = None

@@ -3,9 +3,10 @@
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Annotated, Any
 
+import dspy
 from mcp.server import Server, ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from mcp.types import (
@@ -23,24 +24,42 @@ from mcp.types import (
     Tool,
     ToolAnnotations,
 )
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 import routedk
+from routedk.adapters.generate import answer_async
 from routedk.errors import DataError, RouteDKError
+from routedk.programs.batch import in_thread
 from routedk.programs.tool import (
     DESCRIPTION,
     ITEMS,
     NOTHING,
     ToldBundle,
+    ToldItem,
     mistake,
+    read_ids,
     read_items,
     told,
+    told_item,
 )
+from routedk.rules import BundleRules
 from routedk.types import Answer, Session
+
+if TYPE_CHECKING:
+    from routedk.programs.generator import BundleGenerator
 
 CARD = "routedk://card"
 """The resource that says what the program is."""
 _MARKDOWN = "text/markdown"
+
+_WHY = (
+    "Say why items of a shopper are a bundle: one sentence, the two items that tie it most, and "
+    "where one is known a rule or the intent of a similar bundle that speaks for it."
+)
+_IDS = {
+    "description": "Of the bundle's items, at least two, as bundle_items tells them.",
+    "anyOf": [{"type": "array", "items": {"type": ["string", "integer"]}}],
+}
 
 logger = logging.getLogger(__name__)
 
@@ -51,33 +70,63 @@ class Found(BaseModel):
     bundles: list[ToldBundle]
 
 
+class Explained(BaseModel):
+    """Why items are a bundle, in facts that are known of them."""
+
+    sentence: str
+    ties: Annotated[list[ToldItem], Field(description="The two that tie it most.")]
+    rule: Annotated[str, Field(description="A rule that speaks for it; empty: none.")] = ""
+    similar_intent: Annotated[str, Field(description="Of a similar bundle; empty: none.")] = ""
+
+
 def make_mcp(
-    ask: Callable[[Session], Awaitable[Answer]],
-    card: Callable[[], Awaitable[str]],
+    loaded: Callable[[], "Awaitable[BundleGenerator]"],
     max_items: int,
+    rules: BundleRules | None = None,
+    counted: Callable[[Answer], Answer] = lambda answer: answer,
 ) -> Server[Any]:
     """Make the server, for any of the protocol's transports.
 
     Args:
-        ask: Asks a program for the bundles of one session.
-        card: Says what the program is, in Markdown.
+        loaded: Gives the program, with its language model set.
         max_items: Most items of a call.
+        rules: Of the catalogue.
+        counted: Is told every answer.
     """
 
-    async def bundle_items(items: Any = None, **others: Any) -> CallToolResult:
-        session = _session(items, others)
-        answer = await ask(session)
-        bundles = told(answer.bundles, answer.error, session)
-        return _result(_readable(bundles) if bundles else NOTHING, {"bundles": bundles})
-
-    def _session(items: Any, others: dict[str, Any]) -> Session:
+    def read(items: Any, others: Iterable[str]) -> Session:
         session = read_items(items, others)
         if (count := len(session.items)) > max_items:
             raise DataError(f"{count} items: give at most {max_items}")
         return session
 
-    tools = {"bundle_items": bundle_items}
-    listed = [_tool("bundle_items", DESCRIPTION, {"items": ITEMS}, Found)]
+    async def bundle_items(items: Any = None, **others: Any) -> CallToolResult:
+        session = read(items, others)
+        answer = counted(await answer_async(session, await loaded(), rules))
+        bundles = told(answer.bundles, answer.error, session)
+        return _result(_readable(bundles) if bundles else NOTHING, {"bundles": bundles})
+
+    async def explain_bundle(
+        items: Any = None, item_ids: Any = None, **others: Any
+    ) -> CallToolResult:
+        from routedk.programs.why import explain
+
+        session, ids = read(items, others), read_ids(item_ids)
+        with dspy.context(disable_history=True, trace=None):
+            why = await in_thread(explain, session, ids, await loaded())
+        value = Explained(
+            sentence=why.sentence,
+            ties=[told_item(session, name) for name in why.ties],
+            rule=why.rule,
+            similar_intent=why.similar_intent,
+        ).model_dump(exclude_defaults=True)
+        return _result(_readable(value), value)
+
+    tools = {"bundle_items": bundle_items, "explain_bundle": explain_bundle}
+    listed = [
+        _tool("bundle_items", DESCRIPTION, {"items": ITEMS}, Found),
+        _tool("explain_bundle", _WHY, {"items": ITEMS, "item_ids": _IDS}, Explained),
+    ]
 
     async def list_tools(_: _Context, __: PaginatedRequestParams | None) -> ListToolsResult:
         return ListToolsResult(tools=listed)
@@ -101,7 +150,11 @@ def make_mcp(
     async def read_resource(_: _Context, params: ReadResourceRequestParams) -> ReadResourceResult:
         if str(params.uri) != CARD:
             raise MCPError(INVALID_PARAMS, f"no such resource: there is {CARD}")
-        text = TextResourceContents(uri=CARD, mime_type=_MARKDOWN, text=await card())
+        from routedk.adapters.export.program_card import program_card
+
+        text = TextResourceContents(
+            uri=CARD, mime_type=_MARKDOWN, text=program_card(await loaded())
+        )
         return ReadResourceResult(contents=[text])
 
     return Server(

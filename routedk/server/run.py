@@ -13,10 +13,10 @@ from importlib.util import find_spec
 from threading import Thread
 from typing import TYPE_CHECKING, TextIO
 
-from routedk.adapters.generate import GenerateConfig, answer_async, resolve_program
+from routedk.adapters.generate import GenerateConfig, resolve_program
 from routedk.errors import MissingExtraError
+from routedk.rules import read_rules
 from routedk.server.config import ServeConfig
-from routedk.types import Answer, Session
 
 if TYPE_CHECKING:
     from routedk.programs.generator import BundleGenerator
@@ -83,20 +83,15 @@ def serve_stdio(config: ServeConfig) -> None:
 
     from routedk.server.mcp import make_mcp
 
-    loaded: Future[BundleGenerator] = Future()
-    loaded.set_running_or_notify_cancel()  # A caller that is canceled does not cancel it.
+    rules = read_rules(config.rules) if config.rules else None
+    program: Future[BundleGenerator] = Future()
+    program.set_running_or_notify_cancel()  # A caller that is canceled does not cancel it.
 
-    async def ask(session: Session) -> Answer:
-        return await answer_async(session, await asyncio.wrap_future(loaded))
-
-    async def card() -> str:
-        program = await asyncio.wrap_future(loaded)
-        from routedk.adapters.export.program_card import program_card
-
-        return program_card(program)
+    async def loaded() -> BundleGenerator:
+        return await asyncio.wrap_future(program)
 
     async def talk(stdout: TextIO) -> None:
-        server = make_mcp(ask, card, config.max_items)
+        server = make_mcp(loaded, config.max_items, rules)
         async with stdio_server(stdout=wrap_file(stdout)) as (received, sent):
             await server.run(received, sent, server.create_initialization_options())
 
@@ -105,7 +100,7 @@ def serve_stdio(config: ServeConfig) -> None:
         # process ends because of a signal or of an error in loading.
         talking = Thread(target=asyncio.run, args=(talk(stdout),), daemon=True)
         talking.start()
-        loaded.set_result(_program(config))
+        program.set_result(_program(config))
         logger.info("serving tools on stdin and stdout")
         talking.join()
 

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -17,6 +18,7 @@ from routedk.adapters.generate import GenerateConfig, resolve_program
 from routedk.adapters.student import Student
 from routedk.data.records import session_to_record
 from routedk.programs.generator import BundleGenerator
+from routedk.rules import BundleRules
 from routedk.server.app import make_app
 from routedk.server.config import ServeConfig
 from routedk.types import Answer, Bundle, Session
@@ -40,6 +42,16 @@ class Pairs:
             for pair in zip(names[::2], names[1::2], strict=False)
         ]
         return Answer(session.id, tuple(bundles), confidence=0.25)
+
+    def answer_under(self, session: Session, rules: BundleRules | None) -> Answer:
+        """Says which rules hold, and leaves out what they bar."""
+        assert rules is not None
+        left = tuple(item for item in session.items if not rules.bar(item))
+        answer = self.answer(replace(session, items=left))
+        gone = [f"left out {i.id!r}: {rules.bar(i)}" for i in session.items if rules.bar(i)]
+        bundles = tuple(replace(one, changed=tuple(gone)) for one in answer.bundles)
+        given = [f"rules {name}={getattr(rules, name)}" for name in rules.model_fields_set]
+        return replace(answer, bundles=bundles, changed=tuple(given))
 
     def knows(self, titles: Sequence[str]) -> bool:
         return True

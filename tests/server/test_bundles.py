@@ -13,6 +13,7 @@ from routedk.eval import write_predictions
 from routedk.files import read_jsonl
 from routedk.programs.generator import BundleGenerator
 from routedk.types import Item, Session
+from tests.scripted import scripted_lm
 
 from .conftest import GatedEngine, Start, record, until
 
@@ -162,3 +163,35 @@ def test_hostile_titles_are_data(
     # A role marker in a title begins no turn.
     turn = engine.generator.tokenizer.convert_tokens_to_ids("<|im_start|>")
     assert len({job.prompt.ids.count(turn) for batch in batches for job in batch}) == 1
+
+
+def test_rules_of_a_session_of_the_body_and_of_the_server(start: Start, tmp_path: Path) -> None:
+    file = tmp_path / "rules.toml"
+    file.write_text("max_items = 2\n")
+    session = {"session_id": "s", "items": [{"id": n, "title": f"cup {n}"} for n in "abcd"]}
+    own = {**session, "rules": {"out_of_stock": ["b"]}}
+    bad = {**session, "rules": {"price_from": 2, "price_to": 1}}
+    client = start(rules=file)
+    body = {"sessions": [session, own, bad], "rules": {"max_items": 3}}
+    first, second, third = client.post("/v1/bundles", json=body).json()["answers"]
+    assert first["changed"] == ["rules max_items=3"]
+    assert second["changed"] == ["rules out_of_stock=('b',)"]
+    assert second["bundles"][0]["changed"] == ["left out 'b': 'b' is out of stock"]
+    assert third["bundles"] == []
+    assert "price_from=2 and price_to=1 contradict each other" in third["error"]
+    assert client.post("/v1/bundles", json=session).json()["changed"] == ["rules max_items=2"]
+    alone = client.post("/v1/bundles", json=bad)
+    assert alone.status_code == 422
+    assert "contradict each other" in alone.json()["error"]["message"]
+
+
+def test_rules_that_cannot_hold(start: Start) -> None:
+    lm, _ = scripted_lm(lambda messages: "1 2 | cups")
+    stating = BundleGenerator()
+    stating.set_lm(lm)
+    client = start(program=stating)
+    session = {"session_id": "s", "items": [{"id": n, "title": f"cup {n}"} for n in "ab"]}
+    assert client.post("/v1/bundles", json=session).json()["bundles"]
+    found = client.post("/v1/bundles", json={**session, "rules": {"max_items": 2}})
+    assert found.status_code == 400
+    assert "here the language model states the bundles" in found.json()["error"]["message"]

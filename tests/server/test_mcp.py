@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,12 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.server import Server
 from mcp.types import CallToolResult, TextContent
 
-from routedk.adapters.export.program_card import program_card
-from routedk.adapters.generate import answer_async
 from routedk.programs.generator import BundleGenerator
-from routedk.programs.tool import bundle_tool
+from routedk.programs.tool import bundle_tool, read_items
+from routedk.programs.why import explain
 from routedk.server import run as run_module
 from routedk.server.mcp import CARD, make_mcp
-from routedk.types import Answer, Session
+from routedk.types import Session
 from tests.cli.conftest import Run, run
 from tests.scripted import scripted_lm
 
@@ -44,10 +42,10 @@ MODES = pytest.mark.parametrize("mode", ["auto", "legacy"])
 
 
 def served(program: BundleGenerator, max_items: int = 200) -> Server[Any]:
-    async def card() -> str:
-        return program_card(program)
+    async def loaded() -> BundleGenerator:
+        return program
 
-    return make_mcp(partial(answer_async, program=program), card, max_items)
+    return make_mcp(loaded, max_items)
 
 
 def asked(client: Any, talk: Callable[[Client], Awaitable[Any]]) -> Any:
@@ -79,14 +77,17 @@ HEADERS = {"Accept": "application/json, text/event-stream"}
 
 
 def test_the_tool_is_typed_and_told(program: BundleGenerator) -> None:
-    (tool,) = asked(Client(served(program)), lambda client: client.list_tools()).tools
+    tool, other = asked(Client(served(program)), lambda client: client.list_tools()).tools
     mine = bundle_tool(program)
     assert tool.description == mine.desc
     assert "the intent that ties its items" in tool.description
     assert tool.input_schema["properties"] == mine.args
     assert tool.input_schema["required"] == ["items"]
     assert tool.output_schema["properties"]["bundles"]["type"] == "array"
+    assert other.input_schema["properties"]["items"] == mine.args["items"]
+    assert other.input_schema["required"] == ["items", "item_ids"]
     assert tool.annotations.read_only_hint
+    assert other.annotations.read_only_hint
 
 
 @MODES
@@ -122,6 +123,48 @@ def test_mistakes_are_told_in_the_same_sentences(
     assert engine.asked == 0
 
 
+def test_it_explains_as_the_library(program: BundleGenerator) -> None:
+    async def talk(client: Client) -> list[CallToolResult]:
+        found = await client.call_tool("bundle_items", {"items": CART})
+        items = found.structured_content["bundles"][0]["items"]
+        ids = [item["id"] for item in items]
+        given = {"items": CART, "item_ids": ids}
+        return [
+            await client.call_tool("explain_bundle", given),
+            await client.call_tool("explain_bundle", {**given, "item_ids": json.dumps(ids)}),
+        ]
+
+    one, other = asked(Client(served(program)), talk)
+    wanted = explain(read_items(CART), ["7", "#2"], program)
+    assert one.structured_content == other.structured_content == json.loads(text(one))
+    assert one.structured_content == {
+        "sentence": wanted.sentence,
+        "ties": [{"id": "7", "title": "red kettle"}, {"id": "#2", "title": "tea cup"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({}, "item_ids must be a list of at least two ids"),
+        ({"item_ids": ["7"]}, "item_ids must be a list of at least two ids"),
+        ({"item_ids": "7 b"}, "item_ids must be a list of at least two ids"),
+        ({"item_ids": ["7", "b"]}, "session 'items' has no item 'b'"),
+        ({"item_ids": [7, "7"]}, "a bundle names an item twice: ['7', '7']"),
+        ({"item_ids": [7, "#2"], "items": []}, "items must be a list of at least one item"),
+        ({"item_ids": [7, "#2"], "bundle": 1}, "There is no argument bundle"),
+    ],
+)
+def test_mistakes_in_what_to_explain(
+    program: BundleGenerator, engine: GatedEngine, arguments: dict[str, Any], told: str
+) -> None:
+    given = {"items": CART, **arguments}
+    found = asked(Client(served(program)), lambda client: client.call_tool("explain_bundle", given))
+    assert found.is_error
+    assert text(found).startswith(told)
+    assert engine.asked == 0
+
+
 def test_no_bundles_and_too_many_items(program: BundleGenerator, engine: GatedEngine) -> None:
     one = asked(Client(served(program)), calling(items=CART[:1]))
     assert text(one) == bundle_tool(program)(items=CART[:1]) == "No items belong together."
@@ -134,7 +177,7 @@ def test_no_bundles_and_too_many_items(program: BundleGenerator, engine: GatedEn
 
 def test_what_is_not_there(program: BundleGenerator) -> None:
     async def talk(client: Client) -> None:
-        with pytest.raises(MCPError, match="no such tool: there is bundle_items"):
+        with pytest.raises(MCPError, match="no such tool: there is bundle_items, explain_bundle"):
             await client.call_tool("bundle", {})
         with pytest.raises(MCPError, match=f"no such resource: there is {CARD}"):
             await client.read_resource("routedk://other")
@@ -144,13 +187,10 @@ def test_what_is_not_there(program: BundleGenerator) -> None:
 
 @MODES
 def test_a_failure_tells_nothing(mode: Any, caplog: pytest.LogCaptureFixture) -> None:
-    async def fail(session: Session) -> Answer:
+    async def loaded() -> BundleGenerator:
         raise RuntimeError("a secret")
 
-    async def card() -> str:
-        return ""
-
-    found = asked(Client(make_mcp(fail, card, 9), mode=mode), calling(items=CART))
+    found = asked(Client(make_mcp(loaded, 9), mode=mode), calling(items=CART))
     assert found.is_error
     assert text(found) == "The server failed: its log says why."
     assert "a secret" in caplog.text
@@ -357,7 +397,8 @@ def test_over_stdio_only_messages_are_on_stdout(tmp_path: Path) -> None:
     )
 
     async def talk(client: Client) -> CallToolResult:
-        assert [tool.name for tool in (await client.list_tools()).tools] == ["bundle_items"]
+        tools = (await client.list_tools()).tools
+        assert [tool.name for tool in tools] == ["bundle_items", "explain_bundle"]
         assert "local/scripted" in (await client.read_resource(CARD)).contents[0].text
         return await client.call_tool("bundle_items", {"items": CART})
 
