@@ -87,7 +87,7 @@ def serve_stdio(config: ServeConfig) -> None:
     program: Future[BundleGenerator] = Future()
     program.set_running_or_notify_cancel()  # A caller that is canceled does not cancel it.
 
-    async def loaded() -> BundleGenerator:
+    async def loaded() -> "BundleGenerator":
         return await asyncio.wrap_future(program)
 
     async def talk(stdout: TextIO) -> None:
