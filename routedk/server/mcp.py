@@ -1,8 +1,6 @@
 """A program's tools, and its card, over the Model Context Protocol (MCP)."""
 
-import json
 import logging
-import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +27,7 @@ from pydantic import BaseModel, Field
 import routedk
 from routedk.adapters.generate import answer_async
 from routedk.errors import DataError, RouteDKError
+from routedk.files import printable_json
 from routedk.programs.batch import in_thread
 from routedk.programs.tool import (
     DESCRIPTION,
@@ -104,7 +103,7 @@ def make_mcp(
         session = read(items, others)
         answer = counted(await answer_async(session, await loaded(), rules))
         bundles = told(answer.bundles, answer.error, session)
-        return _result(_readable(bundles) if bundles else NOTHING, {"bundles": bundles})
+        return _result(printable_json(bundles) if bundles else NOTHING, {"bundles": bundles})
 
     async def explain_bundle(
         items: Any = None, item_ids: Any = None, **others: Any
@@ -120,7 +119,7 @@ def make_mcp(
             rule=why.rule,
             similar_intent=why.similar_intent,
         ).model_dump(exclude_defaults=True)
-        return _result(_readable(value), value)
+        return _result(printable_json(value), value)
 
     tools = {"bundle_items": bundle_items, "explain_bundle": explain_bundle}
     listed = [
@@ -190,13 +189,3 @@ def _result(text: str, value: Any = None, *, error: bool = False) -> CallToolRes
     return CallToolResult(
         content=[TextContent(type="text", text=text)], structured_content=value, is_error=error
     )
-
-
-def _readable(value: Any) -> str:
-    """A value as JSON that may be printed anywhere: what a terminal would obey is escaped."""
-    text = json.dumps(value, ensure_ascii=False)
-    return re.sub(r"[^ -~]", lambda one: one[0] if one[0].isprintable() else _escaped(one[0]), text)
-
-
-def _escaped(character: str) -> str:
-    return json.dumps(character)[1:-1]
