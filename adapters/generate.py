@@ -42,7 +42,10 @@ class GenerateConfig:
         enhancement: greedy takes the likeliest answer; consensus samples several and takes the one
             that agrees most with the others.
         samples: Answers per session that consensus samples.
-        why: The student states why the items of a bundle belong together, too.
+        why: Bundles say why: which two items tie them most, what of the program's knowledge speaks
+            for them, and in a sentence, which the student states where it names bundles.
+        why_lm: A model by its LiteLLM name that states intents and sentences instead of the
+            student, e.g. a teacher; the student still groups the items. Implies why.
         kinds: Give only bundles of these kinds: complements, alternatives or mixed. Repeatable.
         rules: TOML file with the rules of a catalogue: stock, prices, most items, kinds, what never
             meets, what is pinned or excluded. Bundles are chosen so that they break none, and say
@@ -64,6 +67,7 @@ class GenerateConfig:
     enhancement: Enhancement = "greedy"
     samples: int = 8
     why: bool = False
+    why_lm: str | None = None
     kinds: tuple[Kind, ...] = ()
     rules: Path | None = None
     abstain_below: float | None = None
@@ -216,7 +220,14 @@ def resolve_program(
             "enhancement 'consensus' chooses among bundles that a language model states, and here "
             "items are grouped first: leave it out"
         )
-    asked.namer.why = asked.namer.why or config.why
+    asked.namer.why = asked.namer.why or config.why or config.why_lm is not None
+    if config.why_lm is not None:
+        if asked.groups_by() is None:
+            raise SettingError(
+                f"why_lm={config.why_lm}: it names bundles of a grouping, and here the language "
+                "model states the bundles: leave it out"
+            )
+        asked.namer.set_lm(resolve_lm(config.why_lm))
     return asked
 
 
@@ -225,7 +236,9 @@ def _recipe(
 ) -> Recipe:
     from routedk.programs.lm_identity import lm_identity
 
-    ruled = {} if rules is None else {"rules": rules.model_dump(mode="json")}
+    more = {} if rules is None else {"rules": rules.model_dump(mode="json")}
+    if config.why_lm is not None:
+        more["why_lm"] = lm_identity(program.namer.name.lm)
     return Recipe(
         stage="answers",
         inputs={"program": program.fingerprint()},
@@ -233,7 +246,7 @@ def _recipe(
             "lm": lm_identity(program.generate.lm),
             "enhancement": config.enhancement,
             "samples": config.samples if config.enhancement == "consensus" else 1,
-            **ruled,
+            **more,
         },
     )
 

@@ -5,7 +5,7 @@ from copy import deepcopy
 from typing import Any
 
 from routedk.programs.default_lm import lm_of
-from routedk.programs.evidence import explanations
+from routedk.programs.evidence import explained
 from routedk.programs.generator import BundleGenerator
 from routedk.types import Bundle, Explanation, Session
 
@@ -53,5 +53,6 @@ def explain(
         knows = {"knows": grouping.knows} if grouping is not None and lm is None else {}
         namer.set_lm(lm or lm_of(namer.name))
         (bundle,) = namer(session, [bundle], program.knowledge, **knows).bundles
-    (found,) = explanations(session, [bundle], grouping, program.knowledge)
-    return found
+    (bundle,) = explained(session, [bundle], grouping, program.knowledge)
+    assert bundle.explanation is not None
+    return bundle.explanation

@@ -20,8 +20,14 @@ from routedk.files import write_json
 from routedk.programs.grouping.decision import Decision, Scored, fit_decision
 from routedk.programs.grouping.encoder import RECORD, VERSION
 from routedk.programs.grouping.kinds import Kinds, fit_kinds
-from routedk.programs.grouping.titles import MAX_TOKENS, Familiarity, embed
-from routedk.programs.grouping.weights import HEADS, LORA, weights_hashes
+from routedk.programs.grouping.titles import (
+    HEADS,
+    LORA,
+    MAX_TOKENS,
+    Familiarity,
+    embed,
+    weights_hashes,
+)
 from routedk.programs.labels import (
     Labelled,
     bundle_places,

@@ -94,7 +94,7 @@ class Decision:
         chosen = candidates(logits, limits)
         nothing = float(probabilities(self.empty(session_features(logits)[None]))[0, 0])
         if nothing > self.empty_above:
-            chosen = limits.only_pinned(chosen) if limits else []
+            chosen = limits.feasible(()) if limits else []
         if not chosen:
             return Choice((), nothing, ())
         expected = self.f1(candidate_features(logits, chosen))[:, 0]

@@ -1,7 +1,6 @@
 """`EncoderGrouping`: bundles by a fine-tuned sentence encoder, with kind and confidence."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -16,7 +15,7 @@ from routedk.errors import ArtifactError, DataError, SettingError
 from routedk.files import read_json, read_tensors
 from routedk.forks import ForkLock
 from routedk.programs.grouping.candidates import FEATURES
-from routedk.programs.grouping.constraints import Changes, Constraints
+from routedk.programs.grouping.constraints import Constraints, told
 from routedk.programs.grouping.decision import (
     BUNDLE_FEATURES,
     SESSION_FEATURES,
@@ -26,8 +25,13 @@ from routedk.programs.grouping.decision import (
 from routedk.programs.grouping.kinds import KINDS, WORD_FEATURES, Kinds
 from routedk.programs.grouping.linear import Floats, Linear
 from routedk.programs.grouping.pair_head import PairHead
-from routedk.programs.grouping.titles import Familiarity, embed
-from routedk.programs.grouping.weights import HEADS, fold_lora, weights_hashes
+from routedk.programs.grouping.titles import (
+    HEADS,
+    Familiarity,
+    embed,
+    fold_lora,
+    weights_hashes,
+)
 from routedk.rules import BundleRules
 from routedk.similarity.encoders import load_sentence_model
 from routedk.types import Answer, Bundle, Item, Kind, Session
@@ -129,7 +133,8 @@ class EncoderGrouping:
             return Answer(session.id, confidence=1.0 if len(session.items) < 2 else 0.0)
         titles_ND, logits_NN = self.read([item.title for item in items])
         choice = self.decision.choose(logits_NN)
-        bundles, changed = self._bundles(session, items, titles_ND, choice), ()
+        bundles = self._bundles(session, items, titles_ND, choice)
+        changed: tuple[str, ...] = ()
         if rules is not None:
             choice, bundles, changed = self._under(
                 rules, session, items, titles_ND, choice, bundles
@@ -153,7 +158,7 @@ class EncoderGrouping:
         items, titles_ND = [items[place] for place in free], titles_ND[free]
         logits_NN = self._logits(titles_ND)
         limits = Constraints(
-            rules, items, logits_NN, lambda places: self._kind(items, titles_ND, places)[0]
+            rules, session, items, logits_NN, lambda c: self._kind(items, titles_ND, c)[0]
         )
         if limits.satisfied(bundles):
             return choice, bundles, ()
@@ -161,9 +166,7 @@ class EncoderGrouping:
         pinned = self._bundles(session, items, titles_ND, pins)
         choice = self.decision.choose(logits_NN, limits)
         found = self._bundles(session, items, titles_ND, choice)
-        changes = Changes(rules, session, bundles, pinned, found)
-        told = tuple(replace(one, changed=changes.of(one)) for one in found)
-        return choice, told, changes.lost()
+        return choice, *told(rules, session, bundles, pinned, found)
 
     def knows(self, titles: Sequence[str]) -> bool:
         """Whether the mean nearness of a bundle's titles is at least `Familiarity.usual`."""

@@ -15,23 +15,25 @@ from routedk.similarity.encoders import TitleEncoder
 LEAST_ALIKE = 0.32
 _LONGEST_PHRASE = 4
 _WORD = re.compile(r"[^\W\d_]{2,}")
+_WORD_OR_NUMBER = re.compile(r"[^\W\d_]{2,}|\d+")
+_COLOURS = frozenset({"black", "blue", "brown", "gray", "green", "grey", "pink", "red", "schwarz"})
+_COLOURS |= {"weiß", "white"}
 # Words that say nothing of what a bundle holds.
-_EMPTY = frozenset(
-    """accessories accessory and assorted black blue brown bundle collection count essentials
-    everyday for from gear general gift good gray great green grey große größe item items
-    kit new of other pack packs part parts piece pieces pink product products red schwarz
-    set sets shopping size stuff stück style teilig the thing things tin to und use
-    various weiß white with your""".split()  # noqa: SIM905
+_EMPTY = _COLOURS | frozenset(
+    """accessories accessory and assorted bundle collection count essentials everyday for from
+    gear general gift good great große größe item items kit new of other pack packs part parts
+    piece pieces product products set sets shopping size stuff stück style teilig the thing
+    things tin to und use various with your""".split()  # noqa: SIM905
 )
 # What a sentence may say of items without naming a thing: it stands in no title, and is no fact.
 _RELATIONS = frozenset(
-    """a alike all alternative an as at be because been being belong between both but by can carry
-    charge choice choose clean close combine compare complement complete connect cook cover do each
-    easy either every fit give go goe good has have help her hold his in into is it its keep kind
-    let like make match mean mount need off on one onto or out over pair play power protect ready
-    run same serve share she shopper similar sit so store suit support take than that their them
-    then there these they this those tie together too under up used useful want way we wear when
-    where which while who will work would""".split()  # noqa: SIM905
+    """a alike all alternative an are as at be because been being belong between both but by can
+    carry charge choice choose clean close combine compare complement complete connect cook
+    cover do each easy either every fit give go good has have help hold in into is it its keep
+    kind like make match mean mount need off on one onto or out over pair play power protect
+    ready run same serve share shopper similar sit so store suit support take than that their
+    them then there these they this those tie together too under up used useful want was way we
+    wear when where which while who will work would""".split()  # noqa: SIM905
 )
 
 
@@ -119,11 +121,11 @@ def supported(sentence: str, titles: Sequence[str]) -> bool:
         sentence: As a language model wrote it; perhaps empty, which supports nothing.
         titles: Of the bundle's items.
     """
-    text = " ".join(titles)
-    known = {_root(word) for word in _words(text)} | {*map(_root, _RELATIONS)}
-    numbers = [{*re.findall(r"\d+", one)} for one in (sentence, text)]
-    words = _words(sentence)
-    return bool(words) and numbers[0] <= numbers[1] and {*map(_root, words)} <= known
+    said, known = (
+        {_root(word) for word in _WORD_OR_NUMBER.findall(text.lower())}
+        for text in (sentence, " ".join([*titles, *_RELATIONS, *_EMPTY - _COLOURS]))
+    )
+    return bool(said) and said <= known
 
 
 def shared_words(text: str, titles: Iterable[str]) -> int:
@@ -135,4 +137,5 @@ def shared_words(text: str, titles: Iterable[str]) -> int:
 
 def _root(word: str) -> str:
     """A word without its inflection: ``charger``, ``charging`` and ``charges`` are one."""
-    return re.sub(r"(?<=..)(ings?|ers?|ed|e?(?<!s)s|(?<=s)es|e)$", "", word)
+    bare = re.sub(r"(?<=..)(ings?|ers?|ed|e?(?<!s)s|(?<=s)es|e)$", "", word)
+    return re.sub(r"(\D)\1$", r"\1", re.sub("y$", "i", bare))

@@ -31,7 +31,7 @@ from routedk.adapters.grouping.fit import fit_grouping
 from routedk.adapters.grouping.pair_trainer import PairSettings, pair_targets
 from routedk.eval import matched_f1
 from routedk.programs.grouping.encoder import RECORD, EncoderGrouping
-from routedk.programs.grouping.weights import HEADS, LORA, weights_hashes
+from routedk.programs.grouping.titles import HEADS, LORA, weights_hashes
 from routedk.programs.labels import Labelled, choose_labels
 from routedk.similarity.encoders import load_sentence_model
 

@@ -294,16 +294,3 @@ def test_stdout_is_utf8_whatever_the_terminal(data: Path, tmp_path: Path) -> Non
     )
     assert done.returncode == 0, done.stderr.decode()
     assert "für dich" in done.stdout.decode("utf-8")
-
-
-@pytest.mark.usefixtures("asked")
-def test_rules_that_cannot_be_used(run: Run, data: Path, tmp_path: Path) -> None:
-    rules = tmp_path / "rules.toml"
-    rules.write_text("price_from = 9\nprice_to = 5\n")
-    code, _, err = run("generate", "--data", data, "--lm", "x", "--rules", rules)
-    assert code == 2
-    assert "rules.toml: rules: price_from=9 and price_to=5 contradict each other" in err
-    rules.write_text("price_to = 5\n")
-    code, _, err = run("generate", "--data", data, "--lm", "x", "--rules", rules)
-    assert code == 2
-    assert "here the language model states the bundles" in err

@@ -97,3 +97,14 @@ def test_an_error_may_be_of_a_session_that_is_not_there(tmp_path: Path) -> None:
     answers = [Answer("gone", error="it was dropped"), Answer("1")]
     write_predictions(tmp_path / "p.jsonl", answers)
     assert read_predictions(tmp_path / "p.jsonl", SESSIONS) == [Answer("1")]
+
+
+def test_what_rules_changed_is_read_and_other_values_of_that_name_are_not(tmp_path: Path) -> None:
+    bundle = Bundle(("a", "b"), changed=("left out 'c': 'c' is out of stock",))
+    answers = [Answer("1", (bundle,)), Answer("2", changed=("no bundle of '7', '8': prices",))]
+    write_predictions(tmp_path / "p.jsonl", answers)
+    assert read_predictions(tmp_path / "p.jsonl", SESSIONS) == answers
+    other = {**line("1", ["a", "b"]), "changed": True}
+    other["bundles"][0]["changed"] = {"at": "noon"}  # type: ignore[index]
+    (read,) = read_predictions(write(tmp_path / "q.jsonl", other), SESSIONS)
+    assert (read.changed, read.bundles[0].changed) == ((), ())

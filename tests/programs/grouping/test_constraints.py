@@ -156,8 +156,8 @@ def test_bundles_keep_every_rule_and_say_what_was_changed(
         assert bool(one.changed) == (one.items not in before.items)
         told = " ".join(one.changed)
         nearest = [old for old in before.items if old & one.items]
-        assert not one.changed or all(
-            any(repr(name) in told for name in old ^ one.items) for old in nearest or [frozenset()]
+        assert not one.changed or any(
+            all(repr(name) in told for name in old ^ one.items) for old in nearest or [frozenset()]
         )
     for old in before.bundles:
         if not any(old.items & one.items for one in after.bundles):
