@@ -92,8 +92,11 @@ def serve_stdio(config: ServeConfig) -> None:
 
     async def talk(stdout: TextIO) -> None:
         server = make_mcp(loaded, config.max_items, rules)
-        async with stdio_server(stdout=wrap_file(stdout)) as (received, sent):
-            await server.run(received, sent, server.create_initialization_options())
+        try:
+            async with stdio_server(stdout=wrap_file(stdout)) as (received, sent):
+                await server.run(received, sent, server.create_initialization_options())
+        except* BrokenPipeError:
+            logger.info("the client left")
 
     with _messages_only() as stdout:
         # Clients wait for a first answer only seconds. A daemon: it may be reading stdin when this

@@ -433,6 +433,31 @@ def test_over_stdio_only_messages_are_on_stdout(tmp_path: Path) -> None:
     assert answers[1]["result"]["structuredContent"]["bundles"] == [bundle]
 
 
+def test_over_stdio_a_client_may_leave(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", STDIO.format(root=str(ROOT))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        hello = message("initialize", protocolVersion="2025-06-18", capabilities={}, clientInfo={})
+        hello["params"]["clientInfo"] = {"name": "test", "version": "1"}
+        process.stdin.write(json.dumps(hello) + "\n")
+        process.stdin.flush()
+        # By then the answer to the first message could not be written.
+        said = next(line for line in process.stderr if "serving tools" in line)
+        process.stdin.close()
+        said += process.stderr.read()
+        assert "Traceback" not in said
+        process.wait(PATIENCE)
+
+
 def test_over_stdio_an_error_in_loading_ends_it(tmp_path: Path) -> None:
     command = "import sys; from routedk.cli import main; main(['mcp', '--experts', 'none'])"
     with subprocess.Popen(
