@@ -15,7 +15,6 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 import routedk
 from routedk.adapters.generate import answer_async
@@ -32,7 +31,7 @@ from routedk.server.guard import Guard, Metrics, Queue, problem
 from routedk.types import Answer, Session
 
 if TYPE_CHECKING:
-    from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+    from routedk.server.mcp import HttpTools
 
 _ID: TypeAdapter[str] = TypeAdapter(Id)
 _ITEMS = [{"id": "a", "title": "Pour-over kettle", "price": 39.9}, {"id": "b", "title": "Filters"}]
@@ -194,7 +193,7 @@ def make_app(program: BundleGenerator, config: ServeConfig, token: str | None = 
     service = Service(program, config)
     tools = _tools(service) if find_spec("mcp") else None
     app = FastAPI(
-        lifespan=(lambda _: tools.run()) if tools else None,
+        lifespan=(lambda _: tools.manager.run()) if tools else None,
         title="RouteDK",
         summary="Shopping sessions into bundles with a small language model.",
         version=routedk.__version__,
@@ -208,11 +207,7 @@ def make_app(program: BundleGenerator, config: ServeConfig, token: str | None = 
     guarded.get("/v1/models/{name:path}", responses=_ERRORS)(service.model)
     guarded.get("/metrics")(service.measures)
     if tools:
-
-        @guarded.post("/mcp", include_in_schema=False)
-        async def handle() -> Response:
-            return _Handled(tools.handle_request, service.queue)
-
+        guarded.post("/mcp", include_in_schema=False)(tools.respond)
     app.include_router(guarded)
     app.get("/healthz")(service.healthy)
     app.get("/readyz")(service.ready)
@@ -225,35 +220,14 @@ def make_app(program: BundleGenerator, config: ServeConfig, token: str | None = 
     return app
 
 
-def _tools(service: Service) -> "StreamableHTTPSessionManager":
-    """What answers requests of MCP, each by itself: no state is kept between them."""
-    from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
-
-    from routedk.server.mcp import make_mcp
+def _tools(service: Service) -> "HttpTools":
+    from routedk.server.mcp import HttpTools, make_mcp
 
     async def loaded() -> BundleGenerator:
         return service.program
 
-    config = service.config
-    return StreamableHTTPSessionManager(
-        make_mcp(loaded, config.max_items, service.rules, service.counted),
-        json_response=True,
-        stateless=True,
-        max_request_body_size=config.max_body,
-    )
-
-
-class _Handled(Response):
-    """A response that another ASGI application makes."""
-
-    def __init__(self, app: ASGIApp, queue: Queue) -> None:
-        super().__init__()
-        self.app = app
-        self.queue = queue
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self.queue.room(1):
-            await self.app(scope, receive, send)
+    server = make_mcp(loaded, service.config.max_items, service.rules, service.counted)
+    return HttpTools(server, service.config.max_body, service.queue.room)
 
 
 def _parts(asked: list[_Asked], most: int) -> list[list[_Asked]]:
