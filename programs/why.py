@@ -35,10 +35,12 @@ def explain(
         DataError: There are fewer than two items, one twice, or one that the session has not.
 
     Example:
-        >>> from routedk import explain, load_sessions
+        >>> from routedk import BundleGenerator, explain, load_sessions, student_lm
+        >>> program = BundleGenerator()
+        >>> program.set_lm(student_lm())
         >>> session = load_sessions("demo")[0]
         >>> ids = [item.id for item in session.items[:2]]
-        >>> explain(session, ids, sentence=False).ties == tuple(ids)
+        >>> explain(session, ids, program, sentence=False).ties == tuple(ids)
         True
     """
     program = program or BundleGenerator()

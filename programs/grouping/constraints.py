@@ -135,8 +135,8 @@ def told(
         after: The bundles that were chosen.
 
     Returns:
-        These bundles with what was left out of each and added; and of which items there is no
-        bundle any more, or none though they are pinned.
+        These bundles with what each has less and more than the nearest of before; and which other
+        items are in no bundle any more, or in none though they are pinned.
     """
 
     def broken(bundle: Bundle) -> list[Breach]:
@@ -146,10 +146,13 @@ def told(
     causes = [breach.reason for one in before for breach in broken(one)]
     again = f"grouped again, because {[*causes, *pins][0]}"
 
+    def nearest(bundle: Bundle) -> Bundle | None:
+        met = [one for one in before if one.items & bundle.items]
+        return max(met, key=lambda one: len(one.items & bundle.items), default=None)
+
     def changed(bundle: Bundle) -> Iterator[str]:
-        was = max(before, key=lambda one: len(one.items & bundle.items), default=None)
-        met = was is not None and bool(was.items & bundle.items)
-        earlier, breaches = (was.items, broken(was)) if was and met else (frozenset(), [])
+        was = nearest(bundle)
+        earlier, breaches = (was.items, broken(was)) if was else (frozenset(), [])
         said: dict[tuple[str, str], list[str]] = {}
         for item in session.items:
             if (item.id in earlier) == (item.id in bundle.items):
@@ -165,8 +168,11 @@ def told(
             yield f"{verb} {', '.join(names)}: {why}"
 
     lost = []
+    kept = {name for one in after for name in one.item_ids}
+    compared = [nearest(one) for one in after]
     for one in {one.items: one for one in [*before, *pinned]}.values():
-        if not any(one.items & other.items for other in after):
+        gone = [repr(name) for name in one.item_ids if name not in kept]
+        if gone and one not in compared:
             why = "; ".join(breach.reason for breach in broken(one)) or again
-            lost.append(f"no bundle of {', '.join(map(repr, one.item_ids))}: {why}")
+            lost.append(f"no bundle of {', '.join(gone)}: {why}")
     return tuple(replace(one, changed=tuple(changed(one))) for one in after), tuple(lost)

@@ -25,7 +25,7 @@ from routedk.types import Answer, Bundle, Item, Kind, Session
 from .test_decision import sessions
 
 DIMENSIONS = 4
-NAMES = "abcdefgh"
+NAMES = "abcdefg"
 CATEGORIES = ("Food", "Garden", "Toys")
 ids = st.sampled_from(NAMES)
 pairs = st.lists(st.tuples(ids, ids).filter(lambda pair: pair[0] != pair[1]), max_size=3)
@@ -136,7 +136,7 @@ def kind_of(session: Session, names: frozenset[str]) -> Kind | None:
     return GROUPING.kinds.of(titles, GROUPING.read(titles)[0])[0]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(carts(), rules())
 def test_bundles_keep_every_rule_and_say_what_was_changed(
     session: Session, rules: BundleRules
@@ -159,6 +159,8 @@ def test_bundles_keep_every_rule_and_say_what_was_changed(
         assert not one.changed or any(
             all(repr(name) in told for name in old ^ one.items) for old in nearest or [frozenset()]
         )
+    said = " ".join([*after.changed, *(line for one in after.bundles for line in one.changed)])
+    assert all(repr(name) in said for one in before.items for name in one - {*placed})
     for old in before.bundles:
         if not any(old.items & one.items for one in after.bundles):
             names = ", ".join(map(repr, old.item_ids))
