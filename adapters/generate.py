@@ -264,6 +264,16 @@ def _answer(session: Session, program: Any, rules: BundleRules | None) -> Answer
     return answer_of(session, found, *tokens)
 
 
+async def answer_async(
+    session: Session, program: "BundleGenerator", rules: BundleRules | None = None
+) -> Answer:
+    """A program's answer for a server, which keeps neither DSPy's trace nor its history."""
+    import dspy
+
+    with dspy.context(disable_history=True, trace=None):
+        return answer_of(session, await program.acall(session=session, rules=rules))
+
+
 def answer_of(
     session: Session, found: "dspy.Prediction", input_tokens: int = 0, output_tokens: int = 0
 ) -> Answer:

@@ -1,10 +1,12 @@
 """Running a program over many sessions at once, so that a batching LM gets batches."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from threading import Event, Semaphore, Thread
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import dspy
 
@@ -14,6 +16,9 @@ _Value = TypeVar("_Value")
 _Result = TypeVar("_Result")
 # Values taken per thread: while the first result is not there, others are computed.
 _AHEAD = 2
+# An event loop's executor has at least five threads, and DSPy runs a part of each call in them.
+_IN_THREADS = 4
+_room: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
 
 def generate_all(
@@ -111,3 +116,19 @@ def call_each(
             stopped.set()
             room.release()
             threads.shutdown(wait=False, cancel_futures=True)
+
+
+async def in_thread(work: Callable[..., _Result], *arguments: Any) -> _Result:
+    """As `asyncio.to_thread`, but few at once, so that the event loop's threads serve others, too.
+
+    A caller that is canceled does not wait; its place is free when its work is done.
+
+    Args:
+        work: What computes and blocks.
+        *arguments: Its arguments.
+    """
+    room = _room.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(_IN_THREADS))
+    await room.acquire()
+    running = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    running.add_done_callback(lambda _: room.release())
+    return await asyncio.shield(running)

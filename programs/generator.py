@@ -1,6 +1,5 @@
 """`BundleGenerator`: a DSPy program from a session to its bundles."""
 
-import asyncio
 from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
@@ -11,6 +10,7 @@ import dspy
 from routedk.artifacts import content_hash
 from routedk.errors import ArtifactError, DataError, SettingError
 from routedk.files import read_json, write_json
+from routedk.programs.batch import in_thread
 from routedk.programs.default_lm import lm_of
 from routedk.programs.evidence import explained
 from routedk.programs.grouping.protocol import Grouping, ruled
@@ -172,12 +172,9 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
                 `Grouping` that takes them.
         """
         with self._asking():
-            if grouper := self._grouper(rules):
-                group, grouping = grouper
-                grouped = group(session)
-                named = self.namer(
-                    session, grouped.bundles, self.knowledge, config, grouping=grouping
-                )
+            if found := self._group(session, rules):
+                grouped, by = found
+                named = self.namer(session, grouped.bundles, self.knowledge, config, grouping=by)
                 return self._explained(named_bundles(named, grouped), session)
             request = {**self._request(session), "config": config or {}}
             return self._grouped(ask_bundles(self.generate, session, request), session)
@@ -190,20 +187,19 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
     ) -> dspy.Prediction:
         """As `forward`, without blocking."""
         with self._asking():
-            if found := await asyncio.to_thread(self._group, session, rules):
+            if found := await in_thread(self._group, session, rules):
                 grouped, by = found
                 named = await self.namer.acall(
                     session, grouped.bundles, self.knowledge, config, grouping=by
                 )
-                answer = named_bundles(named, grouped)
-                return await asyncio.to_thread(self._explained, answer, session)
+                return await in_thread(self._explained, named_bundles(named, grouped), session)
             request = {**self._request(session), "config": config or {}}
             try:
                 with dspy.context(adapter=BundleLayout()):
                     answer = await self.generate.acall(**request)
             except NO_ANSWER as error:
                 return unanswered(error)
-            return await asyncio.to_thread(
+            return await in_thread(
                 lambda: self._grouped(read_bundles(answer.bundles, session), session)
             )
 

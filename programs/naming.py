@@ -9,7 +9,7 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError, ContextWindowExceededError
 
 from routedk.errors import AnswerError
-from routedk.programs.batch import call_all
+from routedk.programs.batch import call_all, in_thread
 from routedk.programs.default_lm import lm_of
 from routedk.programs.grouping.protocol import Grouping
 from routedk.programs.knowledge.compiled import NO_KNOWLEDGE, CompiledKnowledge
@@ -122,7 +122,7 @@ class BundleNamer(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         async def ask(one: Session) -> Any:
             async with limit:
                 titles = [item.title for item in one.items]
-                if (others := await asyncio.to_thread(known, titles)) is None:
+                if (others := await in_thread(known, titles)) is None:
                     return None, {}
                 try:
                     with dspy.context(adapter=NameLayout(why=self.why)):
@@ -133,7 +133,7 @@ class BundleNamer(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
 
         parts = [part(session, bundle) for bundle in bundles]
         answers = await asyncio.gather(*map(ask, parts))
-        return await asyncio.to_thread(_named, parts, answers)
+        return await in_thread(_named, parts, answers)
 
 
 def _named(parts: Sequence[Session], answers: Sequence[Any]) -> dspy.Prediction:

@@ -1,14 +1,22 @@
-"""`bundle_tool`: a program as a tool that an agent calls."""
+"""A program as a tool that an agent calls: what every such tool takes and tells."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import dspy
+from pydantic import BaseModel
 
 from routedk.data.records import session_from_record
-from routedk.errors import DataError
-from routedk.types import Bundle, Session
+from routedk.data.values import MissingValues
+from routedk.errors import AnswerError, DataError, RouteDKError, one_line
+from routedk.types import Bundle, Kind, Session
 
+DESCRIPTION = (
+    "Group a shopper's items into bundles that belong together, each with the intent that ties its "
+    "items. A bundle's kind is complements (bought together), alternatives (compared to choose "
+    "one) or mixed; its confidence is from 0 to 1. An item in no bundle belongs with no other."
+)
 _ITEM = {
     "type": "object",
     "properties": {
@@ -21,10 +29,27 @@ _ITEM = {
 }
 # Without a "type" of its own DSPy checks nothing before the call, whose errors an agent reads as
 # tracebacks.
-_ITEMS = {
+ITEMS: dict[str, Any] = {
     "description": "The items, each with its title; id, price and categories may be left out.",
     "anyOf": [{"type": "array", "items": _ITEM}],
 }
+NOTHING = "No items belong together."
+
+
+class ToldItem(BaseModel):
+    """An item: its id, or # and its place where it was given none, and its title."""
+
+    id: str
+    title: str
+
+
+class ToldBundle(BaseModel):
+    """Items that belong together, and the intent that ties them."""
+
+    items: list[ToldItem]
+    intent: str
+    kind: Kind | None = None
+    confidence: float | None = None
 
 
 def bundle_tool(program: Any, name: str = "bundle_items") -> dspy.Tool:
@@ -48,32 +73,33 @@ def bundle_tool(program: Any, name: str = "bundle_items") -> dspy.Tool:
     """
 
     def bundle_items(items: Any = None, **others: Any) -> list[dict[str, Any]] | str:
-        """Group a shopper's items into bundles that belong together, each with its intent."""
-        if others:
-            return f"There is no argument {', '.join(others)}: items is the only one."
         try:
-            session = _session(items)
+            session = read_items(items, others)
         except DataError as error:
-            return error.problem
+            return mistake(error)
         found = program(session=session)
-        if found.get("error"):
-            return f"The items could not be bundled: {found.error}"
-        return [_told(bundle, session) for bundle in found.bundles] or "No items belong together."
+        try:
+            return told(found.bundles, found.get("error"), session) or NOTHING
+        except AnswerError as error:
+            return mistake(error)
 
-    return dspy.Tool(bundle_items, name=name, args={"items": _ITEMS}, arg_types={"items": Any})
+    args = {"items": ITEMS}
+    return dspy.Tool(bundle_items, name, DESCRIPTION, args=args, arg_types={"items": Any})
 
 
-def _session(items: Any) -> Session:
-    """The items as a session; those without an id get their place as one.
+def read_items(items: Any, others: Iterable[str] = ()) -> Session:
+    """A tool's items as a session; those without an id get their place as one.
+
+    Args:
+        items: What an agent gave as items.
+        others: Names of arguments that the tool does not have.
 
     Raises:
-        DataError: There are none, or one has no title or the id of another.
+        DataError: There are none, or one has no title or the id of another, or there are others.
     """
-    if isinstance(items, str):
-        try:
-            items = json.loads(items)
-        except (ValueError, RecursionError):
-            items = None
+    if unknown := ", ".join(others):
+        raise DataError(f"There is no argument {unknown}: leave it out.")
+    items = _listed(items)
     if not isinstance(items, list) or not items:
         raise DataError('items must be a list of at least one item, e.g. [{"title": "Red kettle"}]')
     places: dict[str, int] = {}
@@ -92,11 +118,58 @@ def _session(items: Any) -> Session:
             )
         more = {name: given[name] for name in ("categories", "price") if given.get(name)}
         records.append({"id": known, "title": title, **more})
-    return session_from_record({"session_id": "items", "items": records})
+    # Values that cannot be read are missing, and not logged.
+    record = {"session_id": "items", "items": records}
+    return session_from_record(record, missing=MissingValues())
 
 
-def _told(bundle: Bundle, session: Session) -> dict[str, Any]:
-    """A bundle as an agent reads it."""
-    items = [{"id": name, "title": session.item(name).title} for name in bundle.item_ids]
-    told = {"intent": bundle.intent, "kind": bundle.kind, "confidence": bundle.confidence}
-    return {"items": items, **{name: value for name, value in told.items() if value is not None}}
+def told(bundles: Iterable[Bundle], error: str | None, session: Session) -> list[dict[str, Any]]:
+    """Bundles as an agent reads them; what is not known of one is left out.
+
+    Raises:
+        AnswerError: The program's answer could not be read.
+    """
+    if error:
+        raise AnswerError(f"The items could not be bundled: {error}")
+    return [_told(bundle, session).model_dump(exclude_none=True) for bundle in bundles]
+
+
+def _told(bundle: Bundle, session: Session) -> ToldBundle:
+    items = [told_item(session, name) for name in bundle.item_ids]
+    return ToldBundle(
+        items=items, intent=bundle.intent, kind=bundle.kind, confidence=bundle.confidence
+    )
+
+
+def told_item(session: Session, name: str) -> ToldItem:
+    """An item as an agent reads it.
+
+    Raises:
+        DataError: The session has no such item.
+    """
+    return ToldItem(id=name, title=session.item(name).title)
+
+
+def read_ids(ids: Any) -> list[str]:
+    """The ids of a tool's items.
+
+    Raises:
+        DataError: There are fewer than two.
+    """
+    ids = _listed(ids)
+    if not isinstance(ids, list) or len(ids) < 2:
+        raise DataError('item_ids must be a list of at least two ids, e.g. ["#1", "#2"]')
+    return list(map(str, ids))
+
+
+def _listed(value: Any) -> Any:
+    """The value; what a text says in JSON, and None where it says nothing."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        return None
+
+
+def mistake(error: RouteDKError) -> str:
+    """An error as a sentence for an agent, who reads no file."""
+    return one_line(error.problem) if isinstance(error, DataError) else str(error)

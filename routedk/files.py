@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import secrets
 import tempfile
 import zlib
@@ -258,3 +259,14 @@ class JsonlLog:
             path=self.path,
             hint="earlier lines are kept; fix the cause and run the same command again",
         )
+
+
+def printable_json(value: object, indent: int | None = None) -> str:
+    """A value as JSON that may be shown anywhere: what a terminal would obey is escaped."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+    return re.sub(r"[^\n -~]", _shown, text)
+
+
+def _shown(found: re.Match[str]) -> str:
+    character = found[0]
+    return character if character.isprintable() else json.dumps(character)[1:-1]

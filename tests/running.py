@@ -17,7 +17,7 @@ PATIENCE = 60.0
 def running(app: Any) -> Iterator[str]:
     """The address of an application that uvicorn serves."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", ws="none"))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on", ws="none"))
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     try:

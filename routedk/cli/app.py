@@ -20,6 +20,7 @@ from routedk.cli.evaluate import evaluate
 from routedk.cli.export import export
 from routedk.cli.generate import generate
 from routedk.cli.info import info
+from routedk.cli.mcp import mcp
 from routedk.cli.output import is_main_process, set_up_logging
 from routedk.cli.review import review
 from routedk.cli.search import export_trial, report, search
@@ -34,7 +35,7 @@ _PATIENCE = 15.0
 
 _ORDER = (
     *("data", "distill", "train", "compile", "generate", "review", "evaluate"),
-    *("search", "export", "serve", "demo", "info", "cache"),
+    *("search", "export", "serve", "mcp", "demo", "info", "cache"),
 )
 
 
@@ -68,14 +69,14 @@ def _add(group: typer.Typer, *commands: _Command, **renamed: _Command) -> None:
         )(command)
 
 
-_add(app, distill, train, compile, generate, review, evaluate, serve, export, demo, info)
+_add(app, distill, train, compile, generate, review, evaluate, serve, mcp, export, demo, info)
 _add(data, describe, convert)
 _add(cache, prune, list=list_artifacts)
 _add(search, report, export=export_trial)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; an error of RouteDK's or of a file is one line on stderr and code 2.
+    """Run the command line; an error, in use or of a file, is one line on stderr and code 2.
 
     Args:
         arguments: Instead of the process's arguments.
@@ -83,7 +84,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # litellm otherwise asks the network for a price list at import, with retries.
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     try:
-        app(args=None if arguments is None else list(arguments), prog_name="routedk")
+        given = None if arguments is None else list(arguments)
+        sys.exit(app(args=given, prog_name="routedk", standalone_mode=False))
+    except typer.TyperException as error:
+        if (message := error.format_message()).startswith("Usage:"):  # Of a group without command.
+            typer.echo(message, err=True)
+            sys.exit(2)
+        _fail(f"{message.removesuffix('.')} (see --help)")
+    except typer.Abort:
+        sys.exit(1)
     except RouteDKError as error:
         _fail(str(error))
     except _lm_errors() as error:

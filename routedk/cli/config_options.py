@@ -12,7 +12,8 @@ every config gets its value.
 """
 
 import inspect
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import StrEnum
 from functools import wraps
@@ -20,6 +21,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import docstring_parser
 import typer
+
+from routedk.errors import SettingError
 
 
 def with_config_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -41,8 +44,11 @@ def with_config_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(**values: Any) -> None:
-        built = {name: _build(config, values) for name, config in configs.items()}
-        command(**{name: values[name] for name in own}, **built)
+        try:
+            built = {name: _build(config, values) for name, config in configs.items()}
+            command(**{name: values[name] for name in own}, **built)
+        except SettingError as error:
+            raise SettingError(_with_options(str(error), values)) from None
 
     run.__signature__ = signature.replace(parameters=list(parameters.values()))  # type: ignore[attr-defined]
     run.__annotations__ = {name: option.annotation for name, option in parameters.items()}
@@ -88,6 +94,13 @@ def _element(kind: Any) -> Any:
 
 def _build(config: Any, values: dict[str, Any]) -> Any:
     return config(**{field.name: _given(values[field.name]) for field in fields(config)})
+
+
+def _with_options(message: str, settings: Iterable[str]) -> str:
+    """A message about settings that names them as options: ``max_body=0`` as ``--max-body=0``."""
+    names = "|".join(rf"{name}(?==)" if "_" not in name else name for name in settings)
+    found = re.compile(rf"(?<![\w./\\'\"-])({names})(?![\w./\\'\"-])")
+    return found.sub(lambda name: "--" + name[0].replace("_", "-"), message)
 
 
 def _given(value: Any) -> Any:

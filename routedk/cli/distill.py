@@ -10,7 +10,7 @@ from routedk.cli.config_options import with_config_options
 from routedk.cli.output import OptionalFolder, print_table, progress
 from routedk.cli.sessions import DataPath, Split, load_split
 from routedk.data import DataOptions, load_sessions
-from routedk.errors import SettingError
+from routedk.errors import SettingError, one_line
 from routedk.files import read_json
 from routedk.programs.teachers.config import DistillConfig
 
@@ -87,7 +87,7 @@ def _print_unused(told: dict[str, Any], report: Path) -> None:
     for what, lines in (("bad lines", bad), ("parts of answers", parts)):
         if lines:
             typer.echo(f"{len(lines)} {what} were not used, all of them in {report}:", err=True)
-            typer.echo("\n".join(f"  {line}" for line in lines[:_SHOWN]), err=True)
+            typer.echo("\n".join(f"  {one_line(line)}" for line in lines[:_SHOWN]), err=True)
 
 
 def _print_plan(steps: dict[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """``routedk generate``: sessions in, bundles out, one line per session."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,15 +11,15 @@ import routedk
 from routedk.adapters.generate import GenerateConfig
 from routedk.cli.config_options import with_config_options
 from routedk.cli.output import progress, refuse_foreign
-from routedk.cli.sessions import DataPath, Split, sessions_to_answer
+from routedk.cli.sessions import Split, StreamPath, sessions_to_answer
 from routedk.data import DataOptions
-from routedk.errors import SettingError
-from routedk.files import atomic_write
+from routedk.errors import SettingError, one_line
+from routedk.files import atomic_write, printable_json
 
 
 @with_config_options
 def generate(
-    data: DataPath,
+    data: StreamPath,
     config: GenerateConfig,
     options: DataOptions,
     output: Annotated[
@@ -55,14 +54,14 @@ def generate(
     with progress() as show, _lines(output) as file:
         show("sessions", 0, total)
         for number, answer in enumerate(answers, start=1):
-            file.write(json.dumps(prediction_record(answer), ensure_ascii=False) + "\n")
+            file.write(printable_json(prediction_record(answer)) + "\n")
             file.flush()
             if answer.error:
                 errors.append(f"{answer.session_id}: {answer.error}")
             show("sessions", number, total)
     if errors:
         count = f"{len(errors)} of {number}"
-        typer.echo(f"Sessions without an answer: {count}, first {errors[0]}", err=True)
+        typer.echo(one_line(f"Sessions without an answer: {count}, first {errors[0]}"), err=True)
         if fail_on_error:
             raise typer.Exit(1)
 

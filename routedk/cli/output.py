@@ -1,6 +1,5 @@
 """Output of commands: tables and JSON on stdout, progress and log on stderr."""
 
-import json
 import logging
 import os
 import sys
@@ -12,11 +11,12 @@ from typing import Annotated, Any
 
 import typer
 
-from routedk.errors import DataError
-from routedk.files import lines_of, open_file, read_json
+from routedk.errors import DataError, one_line
+from routedk.files import lines_of, open_file, printable_json, read_json
 from routedk.parsing import scan_jsonl
 
 STORE = "The artifact store; unset: the one in the cache folder."
+_LONGEST = 10_000
 _OUTPUT = "Where the result goes; an earlier one is replaced."
 OutputFolder = Annotated[Path, typer.Option("--output", metavar="DIR", help=_OUTPUT)]
 OptionalFolder = Annotated[Path | None, typer.Option("--output", metavar="DIR", help=_OUTPUT)]
@@ -25,7 +25,7 @@ OutputFile = Annotated[Path, typer.Option("--output", metavar="FILE", help=_OUTP
 
 def print_json(value: object) -> None:
     """Print a value as indented JSON, without colors."""
-    typer.echo(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2))
+    typer.echo(printable_json(value, indent=2))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -36,7 +36,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
 
     def shown(cell: object) -> Text:
         if isinstance(cell, bool) or not isinstance(cell, int | float):
-            return Text(str(cell), overflow="fold")
+            return Text(one_line(str(cell), _LONGEST), overflow="fold")
         return Text(f"{cell:,}" if isinstance(cell, int) else f"{cell:.3f}", justify="right")
 
     table = Table(*columns)

@@ -20,6 +20,9 @@ _SOURCE = "A .jsonl, .parquet or .csv file or a folder of these, a BundleRec fol
 _KNOWLEDGE = "A knowledge.jsonl of distill; NAME= where it is of another domain. Repeatable."
 
 DataPath = Annotated[str, typer.Option("--data", metavar="PATH", help=_SOURCE)]
+StreamPath = Annotated[
+    str, typer.Option("--data", metavar="PATH", help=f"{_SOURCE[:-1]}; - is standard input.")
+]
 DataArgument = Annotated[str, typer.Argument(metavar="PATH", help=_SOURCE)]
 Split = Annotated[SplitName, typer.Option(help="The sessions to take.")]
 KnowledgeFiles = Annotated[

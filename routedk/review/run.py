@@ -9,7 +9,7 @@ from typing import Any
 
 from routedk.review.desk import Desk
 from routedk.server.config import ListenConfig
-from routedk.server.run import need, run
+from routedk.server.run import need_extra, run
 from routedk.types import Answer, Session
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def review(
         MissingExtraError: The server's libraries are not installed.
         OSError: The address cannot be listened on.
     """
-    need("review", "fastapi", "uvicorn")
+    need_extra("serve", "fastapi", "uvicorn")
     user = config.user or os.environ.get("USER") or "reviewer"
 
     def load(url: str) -> Any:

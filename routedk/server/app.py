@@ -3,7 +3,8 @@
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, TypeAlias
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import dspy
 from dspy.utils.exceptions import ContextWindowExceededError
@@ -16,7 +17,7 @@ from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 import routedk
-from routedk.adapters.generate import answer_of
+from routedk.adapters.generate import answer_async
 from routedk.data.records import session_from_record
 from routedk.data.validation import Id, checked
 from routedk.data.values import MissingValues
@@ -29,16 +30,22 @@ from routedk.server.config import ServeConfig
 from routedk.server.guard import Guard, Metrics, Queue, problem
 from routedk.types import Answer, Session
 
+if TYPE_CHECKING:
+    from routedk.server.mcp import HttpTools
+
 _ID: TypeAdapter[str] = TypeAdapter(Id)
 _ITEMS = [{"id": "a", "title": "Pour-over kettle", "price": 39.9}, {"id": "b", "title": "Filters"}]
 _SESSION = {"session_id": "s1", "items": _ITEMS}
 _BUNDLE = {"items": ["a", "b"], "intent": "brew coffee", "kind": "complements", "confidence": 0.7}
 _ANSWER = {"session_id": "s1", "bundles": [_BUNDLE], "confidence": 0.7}
+_NO_MODEL = f"there is no such model here: the only one is {MODEL!r}"
 _CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "What goes with a kettle?"}]}
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"description": "The student cannot do what is asked"},
     401: {"description": "The token is missing or wrong"},
+    403: {"description": "The page's origin may not ask"},
     413: {"description": "The body is too large, or has too many sessions"},
+    421: {"description": "There is no token, and the Host is no name of loopback"},
     422: {"description": "The body or the session is malformed"},
     429: {"description": "The queue is full: see Retry-After"},
     504: {"description": "There was no answer in time"},
@@ -119,24 +126,29 @@ class Service:
     async def _answers(self, asked: list[_Asked]) -> list[dict[str, Any]]:
         """Lines of predictions."""
 
-        async def answer(session: Session, rules: BundleRules | None) -> Answer:
-            return answer_of(session, await self.program.acall(session=session, rules=rules))
-
-        with self.queue.room(len(asked)), dspy.context(disable_history=True, trace=None):
-            try:
-                async with asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(answer(*one)) for one in asked]
-            except ExceptionGroup as failed:
-                raise failed.exceptions[0] from None
-        answers = [task.result() for task in tasks]
-        for one in answers:
-            self.metrics.sessions.labels("unread" if one.error else "answered").inc()
+        answers = list[Answer]()
+        with self.queue.room(len(asked)):
+            for part in _parts(asked, self.config.max_items):
+                try:
+                    async with asyncio.TaskGroup() as group:
+                        tasks = [group.create_task(self._answer(*one)) for one in part]
+                except ExceptionGroup as failed:
+                    raise failed.exceptions[0] from None
+                answers += [task.result() for task in tasks]
         return list(map(prediction_record, answers))
+
+    async def _answer(self, session: Session, rules: BundleRules | None) -> Answer:
+        return self.counted(await answer_async(session, self.program, rules))
+
+    def counted(self, answer: Answer) -> Answer:
+        """The answer, once it is in the metrics."""
+        self.metrics.sessions.labels("unread" if answer.error else "answered").inc()
+        return answer
 
     async def chat(self, body: _Chat) -> Any:
         """Ask the student, in OpenAI's wire format; a stream is the finished answer."""
         if body.get("model") != MODEL:
-            raise HTTPException(404, f"there is no such model here: the only one is {MODEL!r}")
+            raise HTTPException(404, _NO_MODEL)
         request = read_request(body, self.lm.model)
         with self.queue.room(1), dspy.context(disable_history=True, trace=None):
             answer = completion(await self.lm.acall(request))
@@ -146,8 +158,13 @@ class Service:
 
     async def models(self) -> dict[str, Any]:
         """The models that chat completions may name."""
-        model = {"id": MODEL, "object": "model", "created": 0, "owned_by": "routedk"}
-        return {"object": "list", "data": [model]}
+        return {"object": "list", "data": [await self.model(MODEL)]}
+
+    async def model(self, name: str) -> dict[str, Any]:
+        """A model that chat completions may name."""
+        if name != MODEL:
+            raise HTTPException(404, _NO_MODEL)
+        return {"id": MODEL, "object": "model", "created": 0, "owned_by": "routedk"}
 
     async def measures(self) -> Response:
         """Metrics for Prometheus."""
@@ -174,7 +191,9 @@ def make_app(program: BundleGenerator, config: ServeConfig, token: str | None = 
         token: What clients must send; None where no token is asked for.
     """
     service = Service(program, config)
+    tools = _tools(service) if find_spec("mcp") else None
     app = FastAPI(
+        lifespan=(lambda _: tools.manager.run()) if tools else None,
         title="RouteDK",
         summary="Shopping sessions into bundles with a small language model.",
         version=routedk.__version__,
@@ -185,7 +204,10 @@ def make_app(program: BundleGenerator, config: ServeConfig, token: str | None = 
     guarded.post("/v1/bundles", responses={200: _ANSWERED, **_ERRORS})(service.bundles)
     guarded.post("/v1/chat/completions", responses=_ERRORS)(service.chat)
     guarded.get("/v1/models")(service.models)
+    guarded.get("/v1/models/{name:path}", responses=_ERRORS)(service.model)
     guarded.get("/metrics")(service.measures)
+    if tools:
+        guarded.post("/mcp", include_in_schema=False)(tools.respond)
     app.include_router(guarded)
     app.get("/healthz")(service.healthy)
     app.get("/readyz")(service.ready)
@@ -196,6 +218,28 @@ def make_app(program: BundleGenerator, config: ServeConfig, token: str | None = 
         )
     _explain_errors(app)
     return app
+
+
+def _tools(service: Service) -> "HttpTools":
+    from routedk.server.mcp import HttpTools, make_mcp
+
+    async def loaded() -> BundleGenerator:
+        return service.program
+
+    server = make_mcp(loaded, service.config.max_items, service.rules, service.counted)
+    return HttpTools(server, service.config.max_body, service.queue.room)
+
+
+def _parts(asked: list[_Asked], most: int) -> list[list[_Asked]]:
+    """Sessions in parts of at most so many items together, so that no request takes all threads."""
+    parts, count = list[list[_Asked]](), most
+    for session, rules in asked:
+        count += len(session.items)
+        if count > most:
+            parts.append([])
+            count = len(session.items)
+        parts[-1].append((session, rules))
+    return parts
 
 
 def _bearer(token: str) -> Callable[..., Awaitable[None]]:

@@ -32,7 +32,7 @@ class ListenConfig:
         check_least(self, port=0)
         if self.port > 65535:
             raise SettingError(f"port={self.port}: it must be at most 65535")
-        if self.token_file is None and not _is_loopback(self.host):
+        if self.token_file is None and not is_loopback(self.host):
             raise SettingError(
                 f"host={self.host}: others can reach this address, and there is no token: name a "
                 "file that holds one with --token-file, or listen on 127.0.0.1"
@@ -104,8 +104,9 @@ class ServeConfig(ListenConfig):
             raise SettingError(f"timeout={self.timeout}: it must be a number of seconds above 0")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str | None) -> bool:
+    """Whether a name or address is this machine's, for itself alone."""
     try:
-        return host == "localhost" or ip_address(host).is_loopback
+        return host == "localhost" or ip_address(host or "").is_loopback
     except ValueError:  # Any other name may lead anywhere.
         return False

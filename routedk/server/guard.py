@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import HTTPException
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from routedk.server.config import ServeConfig
+from routedk.server.config import ServeConfig, is_loopback
 
 logger = logging.getLogger(__name__)
 
@@ -82,19 +84,45 @@ class Queue:
             self._gauge.dec(count)
 
 
+def refused(config: ServeConfig, headers: Headers) -> tuple[int, str] | None:
+    """Why a request is not answered, whatever it asks for: a status and a text.
+
+    Without a token only the names of loopback are answered to: a page whose name leads to this
+    machine could otherwise ask what it likes. Pages of other origins must be named.
+    """
+    host, origin = headers.get("host", ""), headers.get("origin")
+    if config.token_file is None and not is_loopback(_name(host)):
+        return 421, f"Host {host!r}: without a token only the names of loopback are answered to"
+    foreign = origin and origin.partition("://")[2] != host
+    if foreign and not {origin, "*"} & {*config.cors_origins}:
+        return 403, f"Origin {origin!r}: its pages may not ask this server, see --cors-origins"
+    length = headers.get("content-length", "")
+    if length.isdigit() and int(length) > config.max_body:
+        return 413, f"the body has {length} bytes: at most {config.max_body} are allowed"
+    return None
+
+
+def _name(host: str) -> str | None:
+    """The name in a Host header, without a port."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
+
+
 class Guard:
     """ASGI middleware that ends a request after a time, when its client leaves, or on a failure.
 
     Args:
         app: What answers.
-        config: The limits on a request's body and its seconds, the reading of its body included.
+        config: Whose requests are answered, and the limits on a body and on seconds, those of
+            reading the body included.
         metrics: Counts requests and their seconds.
     """
 
     def __init__(self, app: ASGIApp, config: ServeConfig, metrics: Metrics) -> None:
         self.app = app
-        self.timeout = config.timeout
-        self.max_body = config.max_body
+        self.config = config
         self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -102,10 +130,8 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        length = dict(scope["headers"]).get(b"content-length", b"")
-        if length.isdigit() and int(length) > self.max_body:
-            text = f"the body has {int(length)} bytes: at most {self.max_body} are allowed"
-            await problem(413, text)(scope, receive, send)
+        if fault := refused(self.config, Headers(scope=scope)):
+            await problem(*fault)(scope, receive, send)
             return
         began, status = time.monotonic(), 0
 
@@ -132,7 +158,7 @@ class Guard:
         left = asyncio.ensure_future(leave())
         try:
             first = asyncio.FIRST_COMPLETED
-            await asyncio.wait((work, left), timeout=self.timeout, return_when=first)
+            await asyncio.wait((work, left), timeout=self.config.timeout, return_when=first)
             if not work.done():
                 work.cancel()
                 await asyncio.wait((work,))
@@ -141,7 +167,8 @@ class Guard:
             elif left.done():
                 status = status or _LEFT
             elif not status:
-                text = f"there was no answer within {self.timeout:g} seconds: send fewer sessions"
+                seconds = f"{self.config.timeout:g} seconds"
+                text = f"there was no answer within {seconds}: send fewer sessions"
                 await problem(504, text)(scope, receive, reply)
         except Exception:
             if status:
@@ -152,5 +179,5 @@ class Guard:
             work.cancel()
             left.cancel()
             route = getattr(scope.get("route"), "path", "other")
-            seconds = self.metrics.seconds.labels(route, status or 500)
-            seconds.observe(time.monotonic() - began)
+            histogram = self.metrics.seconds.labels(route, status or 500)
+            histogram.observe(time.monotonic() - began)

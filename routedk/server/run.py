@@ -1,18 +1,37 @@
 """Loads what a server needs, and runs it until a signal ends it."""
 
+import asyncio
 import logging
 import math
+import os
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
-from typing import Any
+from threading import Thread
+from typing import TYPE_CHECKING, Any, TextIO
 
 from routedk.adapters.generate import GenerateConfig, resolve_program
 from routedk.errors import MissingExtraError
+from routedk.rules import read_rules
 from routedk.server.config import ListenConfig, ServeConfig
 
+if TYPE_CHECKING:
+    from routedk.programs.generator import BundleGenerator
+
 logger = logging.getLogger(__name__)
+
+
+def need_extra(name: str, *modules: str) -> None:
+    """Check that the libraries of an extra are installed.
+
+    Raises:
+        MissingExtraError: They are not.
+    """
+    if missing := ", ".join(module for module in modules if find_spec(module) is None):
+        raise MissingExtraError(f"{name}: {missing} not installed: pip install 'routedk[{name}]'")
 
 
 def serve(config: ServeConfig) -> None:
@@ -25,28 +44,16 @@ def serve(config: ServeConfig) -> None:
         MissingExtraError: The server's libraries are not installed.
         OSError: The address cannot be listened on.
     """
-    need("serve", "fastapi", "prometheus_client", "uvicorn")
+    need_extra("serve", "fastapi", "prometheus_client", "uvicorn")
 
     def load(url: str) -> Any:
         from routedk.server.app import make_app
 
-        named = {name: getattr(config, name) for name in ("program", "experts", "student", "dtype")}
-        app = make_app(resolve_program(GenerateConfig(**named)), config, config.token())
+        app = make_app(_program(config), config, config.token())
         logger.info("serving on port %s, documented at /docs", url.rpartition(":")[2])
         return app
 
     run(config, load, patience=config.timeout)
-
-
-def need(extra: str, *modules: str) -> None:
-    """Check that the libraries of an extra are installed.
-
-    Raises:
-        MissingExtraError: One is not.
-    """
-    if missing := [name for name in modules if find_spec(name) is None]:
-        names = ", ".join(missing)
-        raise MissingExtraError(f"{extra}: {names} not installed: pip install 'routedk[serve]'")
 
 
 def run(config: ListenConfig, load: Callable[[str], Any], *, patience: float) -> None:
@@ -72,8 +79,66 @@ def run(config: ListenConfig, load: Callable[[str], Any], *, patience: float) ->
             access_log=False,
             server_header=False,
             ws="none",
-            lifespan="off",
+            lifespan="on",
             timeout_graceful_shutdown=math.ceil(patience),
         )
         with suppress(KeyboardInterrupt):
             uvicorn.Server(settings).run([listener])
+
+
+def serve_stdio(config: ServeConfig) -> None:
+    """Serve tools over stdin and stdout until stdin ends.
+
+    Args:
+        config: Which program; of the limits ``max_items`` holds.
+
+    Raises:
+        MissingExtraError: The library is not installed.
+    """
+    need_extra("mcp", "mcp")
+    from anyio import wrap_file
+    from mcp.server.stdio import stdio_server
+
+    from routedk.server.mcp import make_mcp
+
+    rules = read_rules(config.rules) if config.rules else None
+    program: Future[BundleGenerator] = Future()
+    program.set_running_or_notify_cancel()  # A caller that is canceled does not cancel it.
+
+    async def loaded() -> "BundleGenerator":
+        return await asyncio.wrap_future(program)
+
+    async def talk(stdout: TextIO) -> None:
+        server = make_mcp(loaded, config.max_items, rules)
+        try:
+            async with stdio_server(stdout=wrap_file(stdout)) as (received, sent):
+                await server.run(received, sent, server.create_initialization_options())
+        except* BrokenPipeError:
+            logger.info("the client left")
+
+    with _messages_only() as stdout:
+        # Clients wait for a first answer only seconds. A daemon: it may be reading stdin when this
+        # process ends because of a signal or of an error in loading.
+        talking = Thread(target=asyncio.run, args=(talk(stdout),), daemon=True)
+        talking.start()
+        program.set_result(_program(config))
+        logger.info("serving tools on stdin and stdout")
+        talking.join()
+
+
+@contextmanager
+def _messages_only() -> Iterator[TextIO]:
+    """Stdout for messages of a protocol; whatever else is printed goes to stderr."""
+    sys.stdout.flush()
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as stdout:
+        os.dup2(2, 1)
+        try:
+            yield stdout
+        finally:
+            sys.stdout.flush()
+            os.dup2(stdout.fileno(), 1)
+
+
+def _program(config: ServeConfig) -> "BundleGenerator":
+    named = {name: getattr(config, name) for name in ("program", "experts", "student", "dtype")}
+    return resolve_program(GenerateConfig(**named))

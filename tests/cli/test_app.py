@@ -13,7 +13,7 @@ from .conftest import Run, Script, records, write_records
 
 # In the order of the work.
 VERBS = ["distill", "train", "compile", "generate", "review", "evaluate", "search"]
-COMMANDS = ["data", *VERBS, "export", "serve", "demo", "info", "cache"]
+COMMANDS = ["data", *VERBS, "export", "serve", "mcp", "demo", "info", "cache"]
 GROUPS = {
     "data": ["describe", "convert"],
     "cache": ["list", "prune"],
@@ -123,10 +123,30 @@ def test_an_error_is_one_line_and_exit_code_2(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.jsonl"]
 
 
-def test_a_wrong_option_is_exit_code_2(run: Run) -> None:
-    code, _, err = run("data", "describe", "demo", "--gold", "some")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["data", "describe", "demo", "--gold", "some"], "Invalid value for '--gold': "),
+        (["data", "describe"], "Missing argument 'PATH' (see --help)"),
+        (["generate"], "Missing option '--data' (see --help)"),
+        (["generate", "--nothing"], "No such option: --nothing"),
+        (["nothing"], "No such command 'nothing'"),
+    ],
+)
+def test_a_mistake_in_use_is_one_line_and_exit_code_2(
+    run: Run, arguments: list[str], message: str
+) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {message}")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["data"], ["cache"]])
+def test_a_group_alone_shows_its_help(run: Run, arguments: list[str]) -> None:
+    code, _, err = run(*arguments)
     assert code == 2
-    assert "--gold" in err
+    assert err.startswith("Usage: " + " ".join(["routedk", *arguments]))
 
 
 _HINT = "(check its name, key and address)"

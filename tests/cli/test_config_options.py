@@ -129,8 +129,29 @@ def test_the_config_checks_its_values() -> None:
         """Do nothing."""
 
     values = {field.name: field.default for field in fields(Toy)} | {"number": 10}
-    with pytest.raises(SettingError, match="number=10"):
+    with pytest.raises(SettingError, match=r"^--number=10: it must be in \[0, 9\]$"):
         command(**values)
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("other_name='y': no such name", "--other-name='y': no such name"),
+        ("other_name is for others", "--other-name is for others"),
+        ("name 'y' is of a seed", "name 'y' is of a seed"),
+        ("a/other_name: 'other_name' b.other_name", "a/other_name: 'other_name' b.other_name"),
+        ("--other-name y: leave --seed=3 out", "--other-name y: leave --seed=3 out"),
+    ],
+)
+def test_settings_are_named_as_options(message: str, told: str) -> None:
+    @with_config_options
+    def command(other: Other, name: str) -> None:
+        """Fail at work."""
+        raise SettingError(message)
+
+    with pytest.raises(SettingError) as caught:
+        command(other_name="y", seed=0, name="z")
+    assert str(caught.value) == told
 
 
 @pytest.mark.parametrize(

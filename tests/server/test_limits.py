@@ -1,6 +1,7 @@
 """Bounds of a server: what is refused, given up, canceled, and who is let in."""
 
 import socket
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -8,11 +9,12 @@ import httpx
 import pytest
 
 from routedk.errors import SettingError
+from routedk.programs.generator import BundleGenerator
 from routedk.server.config import ServeConfig
-from routedk.types import Session
-from tests.running import until
+from routedk.types import Answer, Item, Session
+from tests.running import PATIENCE, until
 
-from .conftest import GatedEngine, Start, record
+from .conftest import GatedEngine, Pairs, Start, record
 
 CHAT = {"model": "routedk", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 3}
 
@@ -42,6 +44,43 @@ def test_a_full_queue(start: Start, engine: GatedEngine, sessions: list[Session]
     assert client.get("/readyz").status_code == 200
     assert client.post("/v1/bundles", json=record(sessions[2])).status_code == 200
     assert "routedk_under_way 0.0" in client.get("/metrics").text
+
+
+class SlowPairs(Pairs):
+    """Groups no session of many items while its gate is closed."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.begun = 0
+
+    def answer(self, session: Session) -> Answer:
+        if len(session.items) > 50:
+            self.begun += 1
+            assert self.gate.wait(PATIENCE)
+            session = Session(session.id, session.items[:2])
+        return super().answer(session)
+
+
+def test_a_large_request_leaves_room_for_small_ones(
+    start: Start, program: BundleGenerator, sessions: list[Session]
+) -> None:
+    program.grouping = slow = SlowPairs()
+    items = tuple(Item(f"{n}", f"tea cup {n}") for n in range(100))
+    large = [record(Session(f"large {k}", items)) for k in range(64)]
+    client = start(program=program)
+    with ThreadPoolExecutor(1) as clients:
+        try:
+            first = clients.submit(client.post, "/v1/bundles", json={"sessions": large})
+            until(lambda: slow.begun == 2)
+            assert client.post("/v1/bundles", json=record(sessions[0])).json()["bundles"]
+            assert client.post("/v1/chat/completions", json=CHAT).status_code == 200
+            assert not first.done()
+            assert slow.begun == 2
+        finally:
+            slow.gate.set()
+        answers = first.result().json()["answers"]
+    assert [answer["session_id"] for answer in answers] == [f"large {k}" for k in range(64)]
+    assert {len(answer["bundles"]) for answer in answers} == {1}
 
 
 @pytest.mark.parametrize("path", ["/v1/bundles", "/v1/chat/completions"])

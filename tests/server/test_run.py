@@ -51,7 +51,7 @@ def posted(app: Any, records: list[dict[str, Any]], **headers: str) -> list[http
     async def post() -> list[httpx.Response]:
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(
-            transport=transport, base_url="http://server", headers=headers, timeout=PATIENCE
+            transport=transport, base_url="http://localhost", headers=headers, timeout=PATIENCE
         ) as client:
             return [await client.post("/v1/bundles", json=one) for one in records]
 
@@ -95,6 +95,8 @@ def test_without_program_and_experts_it_is_the_packaged_bundler(
         (["--token-file", "none"], "none: no such file"),
         (["--token-file", "two"], "two: expected one token, a word of ASCII characters"),
         (["--port", "0", "--experts", "none"], "none"),
+        (["--max-body", "0"], "error: --max-body=0: it must be at least 1"),
+        (["--max-queue", "3"], "error: --max-sessions=64: the queue holds --max-queue=3"),
     ],
 )
 def test_what_is_refused(

@@ -1,0 +1,34 @@
+"""``routedk mcp``: bundles as tools of an agent."""
+
+from typing import Annotated
+
+import typer
+
+from routedk.cli.config_options import with_config_options
+from routedk.server.config import ServeConfig
+
+_HTTP = (
+    "Serve over streamable HTTP, at /mcp of what routedk serve serves, not over stdin and stdout."
+)
+
+
+@with_config_options
+def mcp(
+    config: ServeConfig, http: Annotated[bool, typer.Option("--http", help=_HTTP)] = False
+) -> None:
+    """Serve bundles as tools for agents, by the Model Context Protocol (MCP).
+
+    The tools are bundle_items and explain_bundle; the resource routedk://card says what the program
+    is and what its limits are. An agent's client starts this command and speaks with it over stdin
+    and stdout; what else there is to say goes to stderr. Options of addresses, tokens and requests
+    are for --http.
+
+    Example: routedk mcp --program program.json --experts experts
+    """
+    from routedk.server.run import need_extra, serve, serve_stdio
+
+    if http:
+        need_extra("mcp", "mcp")
+        serve(config)
+    else:
+        serve_stdio(config)

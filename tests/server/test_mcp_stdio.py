@@ -1,0 +1,142 @@
+"""`routedk mcp`: on stdout are messages of the protocol and nothing else."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mcp import Client, StdioServerParameters, stdio_client
+from mcp.types import CallToolResult
+
+from routedk.server import run as run_module
+from routedk.server.mcp import CARD
+from tests.cli.conftest import Run, run
+
+from .conftest import PATIENCE
+from .tools import CALL, CART, asked, message
+
+__all__ = ["run"]
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("options", [[], ["--http"]])
+def test_without_the_extra(run: Run, monkeypatch: pytest.MonkeyPatch, options: list[str]) -> None:
+    monkeypatch.setattr(run_module, "find_spec", lambda name: None if name == "mcp" else name)
+    code, _, err = run("mcp", *options)
+    assert code == 2
+    assert err == "error: mcp: mcp not installed: pip install 'routedk[mcp]'\n"
+
+
+# Loading, answering and every library may print.
+STDIO = """
+import sys
+sys.path.append({root!r})
+import os
+import routedk.adapters.lm
+from routedk.cli import main
+from tests.scripted import scripted_lm
+
+def script(messages):
+    print("asked")
+    os.system("echo of a child")
+    print("\\x1b[31mred", file=sys.stderr)
+    return "1 2 | tea"
+
+lm, engine = scripted_lm(script)
+
+def load(dtype):
+    print("loading")
+    os.write(1, b"of a library")
+    return lm
+
+routedk.adapters.lm.default_lm = load
+main(["mcp"])
+"""
+
+
+def test_over_stdio_only_messages_are_on_stdout(tmp_path: Path) -> None:
+    code = STDIO.format(root=str(ROOT))
+    server = StdioServerParameters(
+        command=sys.executable, args=["-c", code], env=dict(os.environ), cwd=tmp_path
+    )
+
+    async def talk(client: Client) -> CallToolResult:
+        tools = (await client.list_tools()).tools
+        assert [tool.name for tool in tools] == ["bundle_items", "explain_bundle"]
+        assert "local/scripted" in (await client.read_resource(CARD)).contents[0].text
+        return await client.call_tool("bundle_items", {"items": CART})
+
+    with (tmp_path / "log").open("w") as log:
+        found = asked(Client(stdio_client(server, errlog=log)), talk)
+    (bundle,) = found.structured_content["bundles"]
+    assert bundle["intent"] == "tea"
+    said = (tmp_path / "log").read_text()
+    for word in ("loading", "of a library", "asked", "of a child", "serving tools on stdin"):
+        assert word in said
+
+    hello = message("initialize", protocolVersion="2025-06-18", capabilities={}, clientInfo={})
+    hello["params"]["clientInfo"] = {"name": "test", "version": "1"}
+    ready = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+    lines = [json.dumps(one) for one in (hello, ready, {**CALL, "id": 2})]
+    with subprocess.Popen(
+        server.command and [server.command, *server.args],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("no JSON\n" + "\n".join(lines) + "\n")
+        process.stdin.flush()
+        answers = [json.loads(process.stdout.readline()) for _ in (hello, CALL)]
+        process.stdin.close()
+        assert process.stdout.read() == ""
+        assert process.wait(PATIENCE) == 0
+    assert [answer["id"] for answer in answers] == [1, 2]
+    assert answers[1]["result"]["structuredContent"]["bundles"] == [bundle]
+
+
+def test_over_stdio_a_client_may_leave(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", STDIO.format(root=str(ROOT))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        hello = message("initialize", protocolVersion="2025-06-18", capabilities={}, clientInfo={})
+        hello["params"]["clientInfo"] = {"name": "test", "version": "1"}
+        process.stdin.write(json.dumps(hello) + "\n")
+        process.stdin.flush()
+        # By then the answer to the first message could not be written.
+        said = next(line for line in process.stderr if "serving tools" in line)
+        process.stdin.close()
+        said += process.stderr.read()
+        assert "Traceback" not in said
+        process.wait(PATIENCE)
+
+
+def test_over_stdio_an_error_in_loading_ends_it(tmp_path: Path) -> None:
+    command = "import sys; from routedk.cli import main; main(['mcp', '--experts', 'none'])"
+    with subprocess.Popen(
+        [sys.executable, "-c", command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    ) as process:
+        assert process.wait(PATIENCE) == 2
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read() == ""
+        assert process.stderr.read().startswith("error: none/routing.json: no such file")
