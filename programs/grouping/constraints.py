@@ -1,7 +1,7 @@
 """The rules of a catalogue as constraints on the candidate groupings of one session."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations
 from typing import TypeAlias
@@ -20,6 +20,7 @@ _MOST_TRIMMED = 20
 _FAR = 1e6
 
 
+@dataclass(eq=False)
 class Constraints:
     """What a session's clusters must satisfy.
 
@@ -35,21 +36,15 @@ class Constraints:
         groups: What is pinned together.
     """
 
-    def __init__(
-        self,
-        rules: BundleRules,
-        session: Session,
-        items: Sequence[Item],
-        logits: NDArray[np.float64],
-        kind_of: Callable[[Cluster], Kind | None],
-    ) -> None:
-        self._rules = rules
-        self._session = session
-        self._items = items
-        self._logits = logits
-        self._kind_of = kind_of
-        self._places = {item.id: place for place, item in enumerate(items)}
-        self.groups = [*map(self._cluster, rules.groups(self._places.keys()))]
+    rules: BundleRules
+    session: Session
+    items: Sequence[Item]
+    logits: NDArray[np.float64]
+    kind_of: Callable[[Cluster], Kind | None]
+
+    def __post_init__(self) -> None:
+        self._places = {item.id: place for place, item in enumerate(self.items)}
+        self.groups = [*map(self._cluster, self.rules.groups(self._places.keys()))]
         # The same clusters are parts of many candidates.
         self._fitted = cache(self._fit)
 
@@ -59,8 +54,8 @@ class Constraints:
         for group in self.groups:
             places = sorted(group)
             found[np.ix_(places, places)] = 0.0
-        for one, other in combinations(range(len(self._items)), 2):
-            if self._rules.clash(self._items[one], self._items[other]):
+        for one, other in combinations(range(len(self.items)), 2):
+            if self.rules.clash(self.items[one], self.items[other]):
                 found[one, other] = found[other, one] = _FAR
         return found
 
@@ -106,16 +101,16 @@ class Constraints:
                 return None
             whole = [part for part in smaller if not self._breaks(part)]
             cluster = max(whole or smaller, key=self._tie)
-        kinds = self._rules.kinds
-        return cluster if not kinds or self._kind_of(cluster) in kinds else None
+        kinds = self.rules.kinds
+        return cluster if not kinds or self.kind_of(cluster) in kinds else None
 
     def _breaks(self, cluster: Cluster) -> bool:
-        return bool(self._rules.broken(self._session, (self._items[k].id for k in sorted(cluster))))
+        return bool(self.rules.broken(self.session, (self.items[k].id for k in sorted(cluster))))
 
     def _tie(self, cluster: Cluster) -> float:
         """The mean logit of the pairs of a cluster."""
         pairs = [*zip(*combinations(sorted(cluster), 2), strict=True)]
-        return float(self._logits[pairs[0], pairs[1]].mean())
+        return float(self.logits[pairs[0], pairs[1]].mean())
 
 
 def told(
