@@ -214,10 +214,13 @@ async def watched(load: Any, process: psutil.Process, seconds: float) -> dict[st
     finally:
         watching.cancel()
     first = min(60.0, seconds / 2)
-    settled = [size for at, size in sizes if at >= first] or [sizes[-1][1]]
-    found["rss_mib_after_first_minute"] = settled[0] >> 20
-    found["rss_mib_most_afterwards"] = max(settled) >> 20
-    found["rss_growth"] = round(max(settled) / settled[0], 4)
+    # Memory follows the size of batches, up and down: peaks are compared.
+    before = max(size for at, size in sizes if at < first)
+    after = max([size for at, size in sizes if at >= first] or [sizes[-1][1]])
+    found["rss_mib_most_in_first_minute"] = before >> 20
+    found["rss_mib_most_afterwards"] = after >> 20
+    found["rss_mib_at_the_end"] = sizes[-1][1] >> 20
+    found["rss_growth"] = round(after / before, 4)
     return found
 
 

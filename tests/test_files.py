@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ from routedk import DataError
 from routedk.files import (
     JsonlLog,
     atomic_write,
+    printable_json,
     read_json,
     read_jsonl,
     read_tensors,
@@ -224,3 +226,13 @@ def test_a_log_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
                 log.append({"b": 2})
         log.append({"c": 3})
     assert (tmp_path / "log.jsonl").read_text() == '{"a": 1}\n{"c": 3}\n'
+
+
+def test_json_that_is_shown_has_nothing_that_a_terminal_obeys() -> None:
+    value = {"title": "tea \x1b[31m\x9b31m\u202e\u200b\x7f\u2028 🍵 Tüte", "n": [1, None]}
+    for indent in (None, 2):
+        shown = printable_json(value, indent)
+        assert json.loads(shown) == value
+        assert shown.replace("\n", "").isprintable()
+        assert "🍵 Tüte" in shown
+    assert printable_json({"tag": "\U000e0041"}) == '{"tag": "\\udb40\\udc41"}'
