@@ -89,8 +89,8 @@ def test_work_that_was_left_unfinished(run: Run, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (("prune",), "nothing says what to remove: name stages, an age or a size"),
-        (("prune", "--max-size", "lots"), "max_size='lots': it must be a number of bytes"),
-        (("prune", "--older-than", "-1"), "older_than=-1.0: it must be at least 0"),
+        (("prune", "--max-size", "lots"), "--max-size='lots': it must be a number of bytes"),
+        (("prune", "--older-than", "-1"), "--older-than=-1.0: it must be at least 0"),
         (("list", "--store", "nowhere"), "'nowhere' does not exist"),
     ],
 )

@@ -56,10 +56,10 @@ def test_too_few_sessions_are_said_and_an_earlier_program_is_replaced(
     ("options", "message"),
     [
         (("--utilization", "ICL", "--experts", "e"), "utilization 'ICL' trains no experts"),
-        (("--neighbours", "1", "--token-budget", "9"), "token_budget: not with neighbours"),
+        (("--neighbours", "1", "--token-budget", "9"), "--token-budget: not with neighbours"),
         (("--level", "1"), "level=1.0: it must be above 0 and below 1"),
         (("--instruction", "nowhere.txt"), "nowhere.txt: "),
-        (("--token-budget", "9"), "token_budget=9: the student as it was given has prompts of"),
+        (("--token-budget", "9"), "--token-budget=9: the student as it was given has prompts of"),
         (("--retriever", "oracle"), "the sentence-transformers model 'oracle' cannot be loaded"),
         (("--output", "notes"), "notes: exists already, and this command did not write it"),
     ],

@@ -46,7 +46,7 @@ def test_a_dry_run_asks_nothing(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--max-tokens", "9"), "max_tokens is for LM teachers"),
+        (("--max-tokens", "9"), "--max-tokens is for LM teachers"),
         (("--ratio", "1.5"), "ratio=1.5: it must be in (0, 1]"),
         (("--scores", "s.jsonl"), "scores are for the strategy difficulty"),
         (("--teacher", "nonsense"), "'nonsense'"),

@@ -16,8 +16,9 @@ from mcp.types import CallToolResult
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.tool import bundle_tool
 from routedk.types import Session
+from tests.running import PATIENCE, until
 
-from .conftest import PATIENCE, GatedEngine, Start, record, until
+from .conftest import GatedEngine, Start, record
 from .tools import CALL, CART, HEADERS, MODES, message
 
 

@@ -60,6 +60,7 @@ def made(*, kinds: bool = True) -> EncoderGrouping:
         fit_decision(sessions(120, empty=30, noise=1.0)),
         Kinds(Linear(rng.normal(size=shape), np.zeros(len(KINDS)))) if kinds else None,
         Familiarity(centers, 0.5),
+        None,
         {},
         Path(),
     )
