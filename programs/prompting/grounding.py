@@ -108,7 +108,8 @@ def _own_words(titles: Sequence[str]) -> str:
     """
     counts: Counter[str] = Counter()
     for title in titles:
-        counts.update(set(_phrases(title)))
+        # Not a set: its order, which decides among equals, differs from process to process.
+        counts.update([*dict.fromkeys(_phrases(title))])
     # Two letters are a unit more often than a thing.
     shared = [phrase for phrase, count in counts.items() if count > 1 and len(phrase) > 2]
     if shared:
