@@ -14,7 +14,7 @@ from routedk.programs.default_lm import lm_of
 from routedk.programs.grouping.protocol import Grouping
 from routedk.programs.knowledge.compiled import NO_KNOWLEDGE, CompiledKnowledge
 from routedk.programs.prompting.bundle_adapter import NameLayout, naming_demo
-from routedk.programs.prompting.grounding import choose_intent, grounded
+from routedk.programs.prompting.grounding import grounded, ranked_intents
 from routedk.programs.prompting.layout import Prompt
 from routedk.programs.prompting.naming import (
     naming_fields,
@@ -38,7 +38,7 @@ class BundleNamer(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
     """Asks a language model for the intent of each bundle, all of a session's at once.
 
     The prediction has ``bundles``, the given ones with intents that labelled bundles and their
-    items' titles support (see `choose_intent` and `grounded`), ``raw``, the answers as read, one
+    items' titles support (see `ranked_intents` and `grounded`), ``raw``, the answers as read, one
     below the other, and ``dropped``, which answers could not be read. Kind and confidence stay as
     they are. Where the model says nothing, the intent is made of the titles' words.
 
@@ -151,9 +151,9 @@ def _named(parts: Sequence[Session], answers: Sequence[Any]) -> dspy.Prediction:
         if isinstance(answer, AnswerError):
             dropped.append(f"no intent of {', '.join(bundle.item_ids)}: {answer}")
         titles, encoder = [item.title for item in one.items], default_encoder()
-        intent = grounded(choose_intent(stated, others, titles, encoder), titles, encoder)
+        intent = grounded(ranked_intents(stated, others, titles, encoder), titles, encoder)
         # A reason for what the items do not support is none for them either.
-        true = why and grounded(stated, titles, encoder) == stated
+        true = why and grounded([stated], titles, encoder) == stated
         named.append(replace(bundle, intent=intent, why=why if true else ""))
         raw.append(render_name(stated, why))
     return dspy.Prediction(bundles=named, raw="\n".join(raw), dropped=tuple(dropped))

@@ -41,10 +41,10 @@ _RELATIONS = frozenset(
 )
 
 
-def choose_intent(
+def ranked_intents(
     stated: str, known: Mapping[str, float], titles: Sequence[str], encoder: TitleEncoder
-) -> str:
-    """Choose a bundle's intent: the one that a student states, or one that is known.
+) -> list[str]:
+    """Rank what a bundle may be called: what a student states, and the known intents.
 
     Each is scored by how much it is about the titles, and by how much it agrees with the others:
     its mean cosine with the titles plus its weighted mean cosine with all of them. A student's own
@@ -56,38 +56,41 @@ def choose_intent(
         titles: Of the bundle's items; untitled ones are empty.
         encoder: Embeds intents and titles.
     """
-    votes = {stated: _STUDENT, **known} if stated else dict(known)
     if not known or not any(titles):
-        return stated
+        return [stated]
+    votes = Counter({stated: _STUDENT} if stated else {})
+    votes.update(known)
     rows = encoder.encode([*votes, *filter(None, titles)])
     intents, shown = rows[: len(votes)], rows[len(votes) :]
     weights = np.array([*votes.values()])
     scores = (intents @ shown.T).mean(axis=1) + intents @ intents.T @ weights / weights.sum()
-    return [*votes][int(scores.argmax())]
+    best = np.argsort(-scores, kind="stable")
+    return [[*votes][place] for place in best]
 
 
-def grounded(intent: str, titles: Sequence[str], encoder: TitleEncoder) -> str:
-    """The intent where the titles support it, else one in the titles' own words.
+def grounded(intents: Sequence[str], titles: Sequence[str], encoder: TitleEncoder) -> str:
+    """The first intent that the titles support, else one in the titles' own words.
 
     Supported is an intent that repeats no word, and whose words all stand in the titles, inflected
     or as part of a compound; or which is about one of the titles, by their embeddings.
 
     Args:
-        intent: As a language model wrote it; perhaps empty.
+        intents: At least one, perhaps empty, the best first.
         titles: Of the bundle's items; untitled ones are empty.
         encoder: Embeds intents and titles; used only where no word is in common.
 
     Returns:
-        The intent as it is, too, where no title has words to take.
+        The first intent as it is, too, where no title has words to take.
     """
     known = [title for title in titles if title.strip()]
     written = {_stem(word) for title in known for word in _words(title)}
-    named = _words(intent)
-    new = [word for word in named if not _stands(_stem(word), written)]
-    repeated = len({_stem(word) for word in named}) < len(named)
-    if named and not repeated and (not new or (known and _about(intent, known, encoder))):
-        return intent
-    return _own_words(known) or intent
+    for intent in intents:
+        named = _words(intent)
+        new = [word for word in named if not _stands(_stem(word), written)]
+        repeated = len({_stem(word) for word in named}) < len(named)
+        if named and not repeated and (not new or (known and _about(intent, known, encoder))):
+            return intent
+    return _own_words(known) or intents[0]
 
 
 def _stands(stem: str, written: Iterable[str]) -> bool:

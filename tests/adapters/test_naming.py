@@ -106,7 +106,9 @@ def test_why_is_a_second_line_of_the_same_prompt(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # The intents of a tiny student are of no titles.
-    monkeypatch.setattr("routedk.programs.naming.grounded", lambda intent, titles, encoder: intent)
+    monkeypatch.setattr(
+        "routedk.programs.naming.grounded", lambda intents, titles, encoder: intents[0]
+    )
     lm = engine_lm(engine)
     plain = generate(sessions[:2], lm=lm, store=tmp_path)
     told = generate(sessions[:2], GenerateConfig(why=True), lm=lm, store=tmp_path)

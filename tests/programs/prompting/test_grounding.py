@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from routedk.programs.prompting.grounding import choose_intent, grounded
+from routedk.programs.prompting.grounding import grounded, ranked_intents
 
 
 class OneAlike:
@@ -36,7 +36,12 @@ CAMERAS = ["Nikon camera body, black", "Camera strap for Nikon"]
     ],
 )
 def test_an_intent_is_about_its_titles(intent: str, titles: list[str], found: str) -> None:
-    assert grounded(intent, titles, OneAlike()) == found
+    assert grounded([intent], titles, OneAlike()) == found
+
+
+def test_the_first_intent_that_titles_support_is_taken() -> None:
+    ranked = ["coffee brewing", "photography", "camera"]
+    assert grounded(ranked, CAMERAS, OneAlike()) == "photography"
 
 
 class Angles:
@@ -63,4 +68,6 @@ class Angles:
 def test_an_intent_agrees_with_titles_and_with_others(
     stated: str, known: dict[str, float], titles: list[str], found: str
 ) -> None:
-    assert choose_intent(stated, known, titles, Angles()) == found
+    ranked = ranked_intents(stated, known, titles, Angles())
+    assert ranked[0] == found
+    assert set(ranked) <= {stated, *known}
