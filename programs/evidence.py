@@ -1,4 +1,4 @@
-"""Why bundles are ones: what ties them, and what of a program's knowledge speaks for them."""
+"""Why items belong together: what ties them, and what of a program's knowledge speaks for them."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -20,7 +20,7 @@ def mcp(
 
     The tools are bundle_items and explain_bundle; the resource routedk://card says what the program
     is and what its limits are. An agent's client starts this command and speaks with it over stdin
-    and stdout; what else there is to say goes to stderr. Options of addresses, tokens and requests
+    and stdout; logs go to stderr. Options of addresses, tokens and requests
     are for --http.
 
     Example: routedk mcp --program program.json --experts experts

@@ -4,7 +4,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from io import BufferedReader
 from itertools import chain
@@ -19,27 +19,40 @@ from routedk.files import open_file
 Row = tuple[int, str, str]
 Value = TypeVar("Value")
 _SEPARATORS = ",;\t|"
+_STATED = re.compile(r"sep=(.)\s*", re.IGNORECASE)
 _QUOTED = re.compile(r'"[^"]*"')
 _LONGEST = 1 << 20
 """Characters of a line."""
 
 
-def read_csv(path: str | Path) -> Iterator[tuple[int, dict[str, str] | DataError]]:
+def read_csv(
+    path: str | Path, required: Sequence[str] = ()
+) -> Iterator[tuple[int, dict[str, str] | DataError]]:
     """The rows of a CSV by the names in its header, each with the line on which it ends.
 
     Text is UTF-8 or UTF-16, and the separator is the one of ``, ; |`` and tab that the header has
-    most of. Empty lines are skipped. A row that is no CSV, or has more or fewer fields than the
+    most of, or that Excel's ``sep=;`` above it names. Empty lines are skipped; of columns with the
+    same name the first is read. A row that is not valid CSV, or has more or fewer fields than the
     header, is an error for each of its lines, and the next ones are read.
 
+    Args:
+        path: The file.
+        required: Names that the header must have.
+
     Raises:
-        DataError: The file cannot be read, or has a line that is too long or cannot be decoded.
+        DataError: The file cannot be read, has a line that is too long or cannot be decoded, or its
+            header is not valid CSV or lacks a name.
     """
     with open_file(path) as file:
         lines = _lines(file, path)
-        first = next(lines, "")
-        separator = max(_SEPARATORS, key=_QUOTED.sub("", first).count)
-        reader = csv.reader(chain([first], lines), delimiter=separator, strict=True)
+        above, first = _start(lines)
+        if stated := _STATED.fullmatch(first):
+            more, first = _start(lines)
+            above = [*above, "\n", *more]
+        separator = stated[1] if stated else max(_SEPARATORS, key=_QUOTED.sub("", first).count)
+        reader = csv.reader(chain(above, [first], lines), delimiter=separator, strict=True)
         header: list[str] = []
+        places: list[int] = []
         while True:
             start = reader.line_num + 1
             problem, hint = "", "fix the quotes"
@@ -52,12 +65,30 @@ def read_csv(path: str | Path) -> Iterator[tuple[int, dict[str, str] | DataError
             if row and len(row) != len(header or row):
                 problem = f"{len(row)} fields, the header has {len(header)}"
                 hint = f'quote a field that holds a {separator!r}: "a{separator} b"'
+            if problem and not header:
+                raise DataError(problem, path=path, line=start, hint=hint)
             if problem:
                 for line in range(start, reader.line_num + 1):
                     yield line, DataError(problem, path=path, line=line, hint=hint)
             elif header and row:
-                yield reader.line_num, dict(zip(header, row, strict=True))
-            header = header or [name.strip() for name in row]
+                yield reader.line_num, {header[place]: row[place] for place in places}
+            elif row:
+                header = [name.strip() for name in row]
+                places = [k for k, name in enumerate(header) if name not in header[:k]]
+                if lacking := [name for name in required if name not in header]:
+                    problem = f"no column {lacking[0]!r} among {header}"
+                    hint = f"the first line names the columns: {','.join(required)}"
+                    raise DataError(problem, path=path, line=start, hint=hint)
+
+
+def _start(lines: Iterator[str]) -> tuple[list[str], str]:
+    """The empty lines at the start, and the first other one."""
+    above = []
+    for line in lines:
+        if line.strip():
+            return above, line
+        above.append("\n")
+    return above, ""
 
 
 def _lines(file: BufferedReader, path: str | Path) -> Iterator[str]:
@@ -93,13 +124,9 @@ def read_columns(path: Path, first: str, second: str) -> list[Row]:
             or the first column is empty.
     """
     rows: list[Row] = []
-    for line, record in read_csv(path):
+    for line, record in read_csv(path, (first, second)):
         if isinstance(record, DataError):
             raise record
-        if lacking := [name for name in (first, second) if name not in record]:
-            problem = f"no column {lacking[0]!r} among {list(record)}"
-            hint = f"the first line names the columns: {first},{second}"
-            raise DataError(problem, path=path, line=1, hint=hint)
         key = record[first].strip()
         if not key:
             raise DataError(f"{first!r} is empty", path=path, line=line, hint="fill it in")

@@ -224,7 +224,11 @@ def _read(
     rows = chain(head, found)
     names = set(chain(*(record for *_, record in head if isinstance(record, Mapping))))
     # What has nothing but an id is a broken session.
-    if _kind(parts[0]) in _CSV or (names - {"session_id", "bundles"} and "items" not in names):
+    if (
+        columns
+        or _kind(parts[0]) in _CSV
+        or (names - {"session_id", "bundles"} and "items" not in names)
+    ):
         return read_order_lines(rows, parse_columns(columns), missing, path)
     return sessions_from_records(rows, path=path, missing=missing)
 

@@ -21,7 +21,7 @@ from routedk.data.values import NO_TEXT, MissingValues
 from routedk.errors import DataError, SettingError
 from routedk.types import Item, Session
 
-# In lower case, without blanks and punctuation; the first that there is counts.
+# In lower case, without blanks and punctuation; the first match wins.
 _NAMES = {
     "session": "order session usersession basket cart invoice transaction",
     "item": "lineitemsku sku asin product stock item article productsku itemsku",
@@ -34,6 +34,8 @@ _NAMES = {
 }
 # Of ids.
 _ENDS = ("id", "number", "no", "nr", "code", "key", "")
+# Often the place of a line in its order: an id only where there is no other.
+_PLACES = ("itemnumber", "itemno", "itemnr")
 _RETURN = re.compile(r"\s*(?:[-−(]\s*\d.*|0+(?:[.,]0*)?)\s*")
 # Times that sort as texts.
 _ISO = re.compile(r"\d{4}-\d\d-\d\d|\d{10}")
@@ -82,7 +84,8 @@ def find_columns(
         DataError: A column that is given is missing, there is none for sessions or for items, or
             several could be the session.
     """
-    by_key = {_key(name): name for name in reversed([*names])}
+    columns = [*names]
+    by_key = {_key(name): name for name in reversed(columns)}
     # Shopify calls an order's number its name.
     if {"name", "lineitemname"} <= by_key.keys():
         given = {"session": "name", **given}
@@ -90,11 +93,15 @@ def find_columns(
 
     def fail(problem: str) -> DataError:
         hint = "say which: --columns session=COLUMN,item=COLUMN,title=COLUMN"
-        return DataError(f"{problem}; columns: {', '.join(names)}", path=path, hint=hint)
+        return DataError(f"{problem}; columns: {', '.join(columns)}", path=path, hint=hint)
 
     for role, words in _NAMES.items():
         ends = _ENDS if role in ("session", "item") else ("",)
         nouns = {word + end: word for end in ends for word in words.split()}
+        nouns |= {key: nouns.pop(key) for key in _PLACES if key in nouns}
+        if given.get(role) in columns:
+            found[role] = given[role]
+            continue
         if role in given:
             nouns = {_key(given[role]): role}
         hits = [key for key in nouns if key in by_key]
@@ -139,6 +146,8 @@ def read_order_lines(
         hint = "free space in the folder for temporary files"
         raise DataError(f"cannot sort its lines: {error}", path=path, hint=hint) from error
     if not sessions:
+        if not lines:
+            raise DataError("it has no lines", path=path, hint="is it the right file?")
         problem = f"no session of two items: {missing.shown_left_out()}"
         raise DataError(problem, path=path, hint=f"read by {missing.read or 'no column'}")
     read = f"{sessions:,} sessions of {items:,} items from {lines:,} lines"
@@ -159,7 +168,8 @@ def _kept(
         chosen = find_columns(dict.fromkeys(names), columns, path)
         missing.read = missing.read or ",".join(f"{role}={name}" for role, name in chosen.items())
         for _, line, record in chain(head, group):
-            missing.place = f"{path}:{line}"
+            # Half a surrogate pair, as a file's name may have, is no text to SQLite.
+            missing.place = f"{path}:{line}".encode(errors="replace").decode()
             if isinstance(record, DataError):
                 if missing.strict:
                     raise record

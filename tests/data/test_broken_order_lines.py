@@ -12,8 +12,8 @@ from routedk.data import load_sessions
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"f\.csv: no session of two items: left out: nothing \(read by no column"),
-        (b"order,sku\n", r"f\.csv: no session of two items: left out: nothing"),
+        (b"", r"f\.csv: it has no lines \(is it the right file"),
+        (b"order,sku\n", r"f\.csv: it has no lines"),
         (
             b"order,sku\n1,a\n2,b\n",
             r"2 sessions of one item \(first: f\.csv:2\) \(read by session=",

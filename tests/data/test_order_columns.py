@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,65 @@ def test_columns_that_the_user_names(tmp_path: Path) -> None:
 def test_columns_of_the_wrong_form(text: str) -> None:
     with pytest.raises(SettingError, match=r"must be of the form session=InvoiceNo,item=StockCode"):
         DataOptions(columns=text)
+
+
+def test_a_column_that_is_named_exactly_is_the_one(tmp_path: Path) -> None:
+    path = tmp_path / "f.csv"
+    path.write_text("Order #,Order,SKU\n1,7,a\n1,8,b\n2,7,c\n2,8,d\n")
+    sessions = load_sessions(path, DataOptions(columns="session=Order"))
+    assert [(one.id, [item.id for item in one.items]) for one in sessions] == [
+        ("7", ["a", "c"]),
+        ("8", ["b", "d"]),
+    ]
+
+
+def test_the_place_of_a_line_is_no_id_where_there_is_another() -> None:
+    found = find_columns(["Order No", "Item No", "SKU", "Description"], {}, "f.csv")
+    assert found["item"] == "SKU"
+    assert find_columns(["Order No", "Item No"], {}, "f.csv")["item"] == "Item No"
+
+
+def test_named_columns_make_order_lines_of_what_has_items(tmp_path: Path) -> None:
+    path = tmp_path / "f.jsonl"
+    path.write_text('{"o": 1, "items": 3, "t": "Kettle"}\n{"o": 1, "items": 3, "t": "Cup"}\n')
+    assert len(load_sessions(path, DataOptions(columns="session=o,title=t"))[0].items) == 2
+    with pytest.raises(DataError, match="no column 'Order'"):
+        load_sessions("demo", DataOptions(columns="session=Order"))
+
+
+@pytest.mark.parametrize(
+    ("text", "titles"),
+    [
+        ("sep=;\norder;sku;title\n1;a;Kettle\n1;b;Cup, red\n", ["Kettle", "Cup, red"]),
+        ("\n \norder;sku;title\n1;a;Kettle\n1;b;Cup\n", ["Kettle", "Cup"]),
+        ("order,name,price,name\n1,Kettle,1,Ann\n1,Cup,2,Bob\n", ["Kettle", "Cup"]),
+    ],
+)
+def test_what_spreadsheets_write_above_and_twice(
+    tmp_path: Path, text: str, titles: list[str]
+) -> None:
+    path = tmp_path / "f.csv"
+    path.write_text(text)
+    assert [item.title for item in load_sessions(path)[0].items] == titles
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('order,"sku"x,title\n1,a,Kettle\n', ":1: invalid CSV"),
+        ("", ": it has no lines"),
+        ("order,sku\n", ": it has no lines"),
+    ],
+)
+def test_a_table_without_lines_or_header(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "f.csv"
+    path.write_text(text)
+    with pytest.raises(DataError) as caught:
+        load_sessions(path)
+    assert message in str(caught.value)
+
+
+def test_a_file_whose_name_is_no_text(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/b\xe4d.csv"))
+    path.write_text("order,sku\n1,a\n1,b\n1,b\n")
+    assert len(load_sessions(path)[0].items) == 2
