@@ -40,7 +40,7 @@ class Item(_Plain):
     id: str
     title: str
     categories: tuple[str, ...] = ()
-    price: float | None = None
+    price: Annotated[float, Interval(gt=-inf, lt=inf)] | None = None
     image: str | None = None
 
 

@@ -72,3 +72,15 @@ def test_a_cost_that_no_sum_can_hold_is_refused(tmp_path: Path, cost: str) -> No
     path.write_text(f'{{"kind": "rule", "text": "a", "provenance": {source}}}')
     with pytest.raises(DataError, match=r"k\.jsonl:1: rule: provenance\.cost"):
         read_knowledge(path)
+
+
+@pytest.mark.parametrize("price", ['"nan"', '"inf"', "-1e999"])
+def test_a_price_that_json_cannot_hold_is_refused(tmp_path: Path, price: str) -> None:
+    path = tmp_path / "k.jsonl"
+    items = f'[{{"id": "a", "title": "Kettle", "price": {price}}}]'
+    path.write_text(
+        f'{{"kind": "answer", "session_id": "s", "bundles": [], "item_intents": {{}}, "items": {items}, '
+        '"provenance": {"teacher": "t"}}'
+    )
+    with pytest.raises(DataError, match=r"k\.jsonl:1: "):
+        read_knowledge(path)
