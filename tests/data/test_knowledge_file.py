@@ -79,8 +79,8 @@ def test_a_price_that_json_cannot_hold_is_refused(tmp_path: Path, price: str) ->
     path = tmp_path / "k.jsonl"
     items = f'[{{"id": "a", "title": "Kettle", "price": {price}}}]'
     path.write_text(
-        f'{{"kind": "answer", "session_id": "s", "bundles": [], "item_intents": {{}}, "items": {items}, '
-        '"provenance": {"teacher": "t"}}'
+        '{"kind": "answer", "session_id": "s", "bundles": [], "item_intents": {}, '
+        f'"items": {items}, "provenance": {{"teacher": "t"}}}}'
     )
     with pytest.raises(DataError, match=r"k\.jsonl:1: "):
         read_knowledge(path)
