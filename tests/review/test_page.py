@@ -200,7 +200,7 @@ def test_two_people_on_one_file(open_page: Open, output: Path) -> None:
     ann.get_by_role("button", name="Reject bundle 2").click()
     saved(ann, 1)
     bo.get_by_role("button", name="Reject bundle 1").click()
-    expect(bo.locator(".notice")).to_contain_text("Somebody was faster")
+    expect(bo.locator(".notice")).to_contain_text("Someone else saved first")
     expect(bo.locator(".head")).to_contain_text("saved by Ann")
     assert bundles(bo) == bundles(ann)
     press(bo, "a", 2)
