@@ -1,6 +1,5 @@
 """The application: a page per session, rendered here, and the edits that it sends."""
 
-import binascii
 import secrets
 from base64 import b64decode
 from collections.abc import Awaitable, Callable
@@ -10,8 +9,8 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
-from fastapi.responses import HTMLResponse, PlainTextResponse
-from fastapi.staticfiles import StaticFiles
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -25,7 +24,8 @@ _POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 
 _POLICY += "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; img-src 'self'"
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _View = Annotated[View, Query()]
-_STALE = "Somebody was faster: this is the session now. Your change is in the history only."
+_STALE = "Someone else saved first. This is the current version; your change was not applied but "
+_STALE += "is kept in the history."
 
 
 def make_app(desk: Desk, user: str, host: str = "127.0.0.1", token: str | None = None) -> FastAPI:
@@ -69,7 +69,18 @@ def make_app(desk: Desk, user: str, host: str = "127.0.0.1", token: str | None =
     async def refused(_: Request, error: DataError) -> Response:
         return PlainTextResponse(str(error), 422, _HEADERS)
 
-    app.mount("/page", StaticFiles(directory=_FILES))
+    @app.exception_handler(RequestValidationError)
+    async def malformed(_: Request, error: RequestValidationError) -> Response:
+        # FastAPI repeats the input, of which not all is JSON or UTF-8.
+        found = (f"{one['loc'][-1]}: {one['msg']}" for one in error.errors())
+        return PlainTextResponse("; ".join(found), 422, _HEADERS)
+
+    @app.get("/page/{name}")
+    def file(name: str) -> Response:
+        if name not in ("review.css", "review.js"):
+            raise HTTPException(404)
+        return FileResponse(_FILES / name)
+
     if token is None:
         # A name of somebody else's that leads here must not let its pages in.
         hosts = ["localhost", "127.0.0.1", "[::1]", f"[{host}]" if ":" in host else host]
@@ -82,13 +93,13 @@ def _knows(token: str | None, user: str) -> Callable[..., Awaitable[str]]:
 
     async def check(request: Request) -> str:
         origin = request.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
             raise HTTPException(403, "pages of other origins may not edit")
         if token is None:
             return user
         # FastAPI's HTTPBasic refuses a name such as Jörg.
         given = request.headers.get("authorization", "").partition(" ")[2]
-        with suppress(binascii.Error):
+        with suppress(ValueError):
             name, _, password = b64decode(given).decode(errors="replace").partition(":")
             if secrets.compare_digest(password.encode(), token.encode()):
                 return one_visible_line(name) or user

@@ -88,10 +88,7 @@ class ReviewLog:
             ]
             for session, draft in proposed
         }
-        if output.exists() and not self._history.exists():
-            problem = f"exists already, and {self._history.name} is not next to it"
-            hint = "name another --output; to go on from this file, give it as --data"
-            raise DataError(problem, path=output, hint=hint)
+        self._keep_foreign_gold(ours=_size(self._history) > 0)
         with self._opened() as log:
             if log.end:
                 self._write_gold()
@@ -102,7 +99,7 @@ class ReviewLog:
 
     def refresh(self) -> None:
         """Read what other processes have saved."""
-        if self._history.stat().st_size != self._end:
+        if _size(self._history) != self._end:
             with self._opened():
                 pass
 
@@ -155,7 +152,7 @@ class ReviewLog:
         """The history, of which what others wrote is read."""
         self._output.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self._output.with_name(f".{self._output.name}.lock")):
-            if self._end and self._history.stat().st_size < self._end:
+            if _size(self._history) < self._end:
                 hint = "start routedk review again"
                 raise DataError("was cut or replaced", path=self._history, hint=hint)
             with JsonlLog(self._history, start=self._end) as log:
@@ -163,6 +160,8 @@ class ReviewLog:
                     found = checked(_VERSION, record, path=self._history, line=number)
                     self._take(found, number)
                 self._end = log.end
+                accepted = (one.accepted for some in self._versions.values() for one in some)
+                self._keep_foreign_gold(ours=any(accepted))
                 try:
                     yield log
                 finally:
@@ -180,9 +179,26 @@ class ReviewLog:
         elif found.version == len(versions):
             versions.append(found)
 
+    def _keep_foreign_gold(self, *, ours: bool) -> None:
+        """Refuse gold that was not made from the history."""
+        if _size(self._output) and not ours:
+            problem = (
+                f"exists already, and {self._history.name} is not next to it or accepts nothing"
+            )
+            hint = "name another --output; to go on from this file, give it as --data"
+            raise DataError(problem, path=self._output, hint=hint)
+
     def _write_gold(self) -> None:
         newest = (versions[-1] for versions in self._versions.values())
         write_jsonl_records(self._output, (one.gold() for one in newest if one.accepted))
+
+
+def _size(path: Path) -> int:
+    """How many bytes a file has; 0 where it is missing."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _undone(versions: list[Version]) -> Draft:

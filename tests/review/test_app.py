@@ -1,5 +1,6 @@
 """The page over HTTP: whom it lets in, what it shows of the list, and what it refuses."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -86,7 +87,7 @@ def test_an_edit_of_an_older_version_is_told(page: httpx.Client) -> None:
     assert page.post("/?session=s0", json=reject).status_code == 200
     answer = page.post("/?session=s0", json={**reject, "bundle": 2, "user": "bo"})
     assert answer.status_code == 409
-    assert "Somebody was faster" in answer.text
+    assert "Someone else saved first" in answer.text
     assert 'data-base="1"' in answer.text
 
 
@@ -100,11 +101,18 @@ def test_an_edit_of_an_older_version_is_told(page: httpx.Client) -> None:
         ({"base": 5}, "there is no version 5: load the page again"),
         ({"do": "drop"}, "Input should be"),
         ({"do": "rename", "bundle": 1, "intent": "x" * 201}, "at most 200 characters"),
-        ({"do": "rename", "bundle": 1, "kind": "all"}, "Input should be"),
+        ({"do": "rename", "bundle": 1, "kind": "all"}, "kind: Input should be"),
+        ({"do": "rename", "bundle": 1, "intent": "half \ud800"}, "intent: "),
+        ({"user": "half \ud800"}, "user: "),
+        ({"session": "half \ud800"}, "session"),
+        ({"do": "move", "items": ["\ud800"]}, "item"),
+        ({"do": "move", "items": ["1"], "to": float("inf")}, "to: Input should be"),
     ],
 )
 def test_what_is_refused(page: httpx.Client, change: dict[str, Any], message: str) -> None:
-    answer = page.post("/", json={**ACCEPT, **change})
+    # As a browser does not write it, but anyone can.
+    body = json.dumps({**ACCEPT, **change}).replace("Infinity", "1e400")
+    answer = page.post("/", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 422
     assert message in answer.text
     assert page.get("/?session=s9").status_code == 422
@@ -121,7 +129,7 @@ def test_names_that_lead_here_are_not_let_in(client: Client, desk: Desk) -> None
 
 
 def test_pages_of_other_origins_cannot_edit(desk: Desk, page: httpx.Client) -> None:
-    for origin in ("http://evil.example", "http://127.0.0.1:9999", "null"):
+    for origin in ("http://evil.example", "http://127.0.0.1:9999", "null", "http://[", ""):
         refused = page.post("/", json=ACCEPT, headers={"Origin": origin})
         assert refused.status_code == 403
     plain = page.post("/", content='{"session": "s0"}', headers={"Content-Type": "text/plain"})
@@ -142,7 +150,23 @@ def test_a_token_is_the_password(client: Client, desk: Desk) -> None:
     page.post("/", json={**ACCEPT, "base": 2}, auth=("Jörg", "secret"))
     text = page.get("/?session=s0&show=all", auth=("bo", "secret")).text
     assert "saved by <bdi>Jörg</bdi>" in text
-    assert page.get("/", headers={"Authorization": "Basic a"}).status_code == 401
+    for given in (b"Basic a", b"Basic", "Basic Jörg".encode(), b"Basic \xff", b"Basic YQ==="):
+        assert page.get("/", headers={"Authorization": given}).status_code == 401
+
+
+def test_of_the_files_only_what_a_browser_needs_is_served(page: httpx.Client) -> None:
+    for name, kind in (("review.css", "text/css"), ("review.js", "javascript")):
+        assert kind in page.get(f"/page/{name}").headers["Content-Type"]
+    for name in ("page.html", "", "../app.py", "..%2Fapp.py"):
+        assert page.get(f"/page/{name}").status_code == 404
+
+
+def test_a_history_that_is_deleted_is_told(page: httpx.Client, output: Path) -> None:
+    assert page.post("/", json=ACCEPT).is_success
+    output.with_name("gold.jsonl.history").unlink()
+    for answer in (page.get("/"), page.post("/", json={**ACCEPT, "base": 1, "do": "undo"})):
+        assert answer.status_code == 422
+        assert "was cut or replaced" in answer.text
 
 
 def test_pictures_come_from_their_hosts_alone(client: Client, output: Path) -> None:

@@ -206,3 +206,29 @@ def test_files_that_do_not_fit(output: Path) -> None:
     path.unlink()
     with pytest.raises(DataError, match=r"gold\.jsonl\.history is not next to it"):
         opened(output)
+    assert not path.exists()
+
+
+FOREIGN = '{"session_id": "theirs"}\n'
+
+
+def test_gold_of_others_is_never_overwritten(output: Path) -> None:
+    path = output.with_name("gold.jsonl.history")
+    output.write_text(FOREIGN)
+    for content in ("", '{"half'):
+        path.write_text(content)
+        with pytest.raises(DataError, match="is not next to it or accepts nothing"):
+            opened(output)
+    output.unlink()
+    log = opened(output)
+    assert save(log, partial(reject, bundle=1))
+    output.write_text(FOREIGN)  # Before the first gold is written.
+    for act in (lambda: save(log, accept), lambda: opened(output)):
+        with pytest.raises(DataError, match="is not next to it or accepts nothing"):
+            act()
+    assert output.read_text() == FOREIGN
+    output.unlink()
+    for _ in range(2):  # The empty gold of a restart is no one else's.
+        log = opened(output)
+    assert save(log, accept)
+    assert [session.id for session in load_sessions(output)] == ["s0"]

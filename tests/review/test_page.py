@@ -1,6 +1,7 @@
 """The page in a browser: Debian's chromium, driven by Playwright."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -200,7 +201,7 @@ def test_two_people_on_one_file(open_page: Open, output: Path) -> None:
     ann.get_by_role("button", name="Reject bundle 2").click()
     saved(ann, 1)
     bo.get_by_role("button", name="Reject bundle 1").click()
-    expect(bo.locator(".notice")).to_contain_text("Somebody was faster")
+    expect(bo.locator(".notice")).to_contain_text("Someone else saved first")
     expect(bo.locator(".head")).to_contain_text("saved by Ann")
     assert bundles(bo) == bundles(ann)
     press(bo, "a", 2)
@@ -209,6 +210,78 @@ def test_two_people_on_one_file(open_page: Open, output: Path) -> None:
     kept = output.with_name("gold.jsonl.history").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["reviewed_by"] for line in kept] == ["", "Ann", "Bo <b>", "Bo <b>"]
     assert json.loads(output.read_text(encoding="utf-8"))["reviewed_by"] == "Bo <b>"
+
+
+def hold(page: Page, key: str) -> Any:
+    """Press a key, and hold the edit that it makes on its way to the server."""
+    held: list[Any] = []
+    page.route("**/*", lambda route: held.append(route), times=1)
+    with page.expect_request("**/*"):
+        page.keyboard.press(key)
+    while not held:
+        page.wait_for_timeout(10)
+    return held[0]
+
+
+def test_no_key_counts_for_what_was_not_seen(open_page: Open, output: Path) -> None:
+    page = open_page("?order=file")
+    held = hold(page, "a")
+    page.keyboard.press("a")  # Of the session that was seen, not of the next one.
+    held.continue_()
+    saved(page, 1)
+    page.keyboard.press("0")
+    saved(page, 2)
+    expect(page.locator("#session")).to_have_attribute("data-session", "s0")
+    page.get_by_role("link", name="Accepted").click()
+    expect(page.locator("main")).to_contain_text("No session passes these filters.")
+    other = open_page("?session=s1")
+    page.goto(other.url)
+    held = hold(page, "0")
+    page.keyboard.press("a")
+    page.keyboard.press("j")
+    press(other, "x", 1)
+    held.continue_()
+    expect(page.locator(".notice")).to_contain_text("Someone else saved first")
+    other.wait_for_timeout(300)
+    expect(page.locator(".notice")).to_be_visible()  # Nor was it left behind.
+    press(page, "u", 2)
+    page.evaluate(REPEATED)
+    page.wait_for_timeout(300)
+    saved(page, 2)
+    assert output.read_text(encoding="utf-8") == ""
+
+
+REPEATED = """() => document.querySelector(".card").dispatchEvent(
+    new KeyboardEvent("keydown", { key: "a", repeat: true, bubbles: true }))"""
+
+
+@pytest.mark.parametrize("leave", ["j", "a link", "the filter"])
+def test_who_moves_on_loses_no_edit(open_page: Open, output: Path, leave: str) -> None:
+    page = open_page()
+    held = hold(page, "0")
+    page.keyboard.press("a")
+    if leave == "j":
+        page.keyboard.press("k")
+    elif leave == "a link":
+        page.get_by_role("link", name="s1").click()
+    else:
+        page.get_by_label("Sessions with this intent").fill("camera")
+        page.keyboard.press("Enter")
+    held.continue_()
+    expect(page.locator("#session")).not_to_have_attribute("data-session", "s0")
+    (gold,) = load_sessions(output)
+    assert gold.gold == [{"2", "3"}, {"4", "5"}]
+
+
+def test_what_is_no_item_or_bundle_is_dragged_as_ever(open_page: Open) -> None:
+    page = open_page()
+    search = page.get_by_label("Sessions with this intent")
+    page.get_by_role("link", name="s1").drag_to(search)
+    expect(search).to_have_value(re.compile("session=s1"))
+    page.get_by_role("option", name="Garden hose").drag_to(page.get_by_label("Name"))
+    expect(page.get_by_label("Name")).to_have_value("")
+    page.locator(".card").first.focus()
+    press(page, "0", 1)
 
 
 def test_on_a_phone(open_page: Open) -> None:

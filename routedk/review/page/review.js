@@ -10,26 +10,46 @@ let released = Promise.resolve();
 let release = () => {};
 let dragged = null;
 let replacing = false;
+let seen = {}; // Another object once the page shows what the person's own edits did not make.
 
-// Edits go one after the other, each on the version that the one before it made.
+// Edits go one after the other, each on the version that the one before it made. Where that one
+// was not saved, those that wait were meant for something else, and are dropped.
 function edit(change) {
   const count = $("session").dataset.count;
-  queue = queue.then(() => send(change, count)).catch((error) => say(`not saved: ${error.message}`));
+  later(() => send(change, count));
+}
+
+function later(act) {
+  const meant = seen;
+  queue = queue
+    .then(() => meant === seen && act())
+    .catch((error) => refuse(`not saved: ${error.message}`));
+}
+
+function refuse(text) {
+  seen = {};
+  say(text);
 }
 
 async function send(change, count) {
   const { session, base, count: now } = $("session").dataset;
-  if ((change.to || change.bundle) && count !== now) return say("The bundles have changed: once more.");
-  const body = { ...change, session, base: Number(base), user: localStorage.getItem(NAME) || "" };
+  if ((change.to || change.bundle) && count !== now) {
+    return refuse("The bundles have changed. Please try again.");
+  }
+  const user = localStorage.getItem(NAME) || "";
+  const body = JSON.stringify({ ...change, session, base: Number(base), user });
   const response = await fetch(location.href, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
-    body: JSON.stringify(body),
+    body,
+    keepalive: body.length < 2 ** 14, // Browsers refuse it above 64 KiB.
   });
   const text = await response.text();
-  if (!(response.headers.get("Content-Type") || "").startsWith("text/html")) return say(text);
+  if (!(response.headers.get("Content-Type") || "").startsWith("text/html")) return refuse(text);
   await released;
   show(text);
+  const shown = $("session")?.dataset;
+  if (!response.ok || shown?.session !== session || shown.base > Number(base) + 1) seen = {};
 }
 
 function show(text) {
@@ -51,6 +71,9 @@ function say(text) {
 }
 
 function settle() {
+  const url = new URL(location.href);
+  if ($("session")) url.searchParams.set("session", $("session").dataset.session);
+  history.replaceState(null, "", url); // A filter that the session no longer passes keeps it.
   $("name").value = localStorage.getItem(NAME) || "";
   $("name").defaultValue = $("name").value;
   document.querySelector("#list [aria-current=page]")?.scrollIntoView({ block: "nearest" });
@@ -115,6 +138,7 @@ document.addEventListener("keydown", (event) => {
     return target.showPicker();
   }
   if (target.matches("input, select")) return;
+  if (event.repeat && /^([0-9nauxrmjk ]|Enter)$/.test(key)) return event.preventDefault();
   if (key === "j" || key === "k") return $(key === "j" ? "after" : "before")?.click();
   if (!$("session")) return;
   if (key.startsWith("Arrow")) arrow(key)?.focus();
@@ -131,8 +155,13 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
-document.addEventListener("click", ({ target }) => {
-  const on = (query) => target.closest(query);
+document.addEventListener("click", (event) => {
+  const on = (query) => event.target.closest(query);
+  const link = !event.ctrlKey && !event.metaKey && !event.shiftKey && on("a[href]");
+  if (link) {
+    event.preventDefault();
+    later(() => location.assign(link.href));
+  }
   if (on("[data-do]")) {
     edit({ do: on("[data-do]").dataset.do, bundle: Number(on("[data-bundle]")?.dataset.bundle || 0) });
   } else if (on("[data-move]")) move(Number(on("[data-move]").dataset.move));
@@ -142,6 +171,12 @@ document.addEventListener("click", ({ target }) => {
     const open = document.body.classList.toggle("open");
     $("drawer").setAttribute("aria-expanded", open);
   } else if (!on("#list")) document.body.classList.remove("open");
+});
+
+document.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const query = new URLSearchParams(new FormData(event.target));
+  later(() => location.assign(`?${query}`)); // The form itself may be replaced until then.
 });
 
 document.addEventListener("change", ({ target }) => {
@@ -159,6 +194,8 @@ document.addEventListener("focusout", ({ target }) => {
 });
 
 document.addEventListener("dragstart", (event) => {
+  dragged = null;
+  if (!event.target.matches?.("[draggable=true]")) return; // A link, or text.
   const card = event.target.closest(".card");
   const chosenToo = card?.getAttribute("aria-selected") === "true";
   if (card) dragged = { do: "move", items: ids(chosenToo ? selected() : [card]) };
@@ -168,7 +205,7 @@ document.addEventListener("dragstart", (event) => {
 });
 
 document.addEventListener("dragover", (event) => {
-  const over = dragged && event.target.closest("[data-to]");
+  const over = dragged && event.target.closest?.("[data-to]");
   all(".over").forEach((one) => one !== over && one.classList.remove("over"));
   if (!over) return;
   event.preventDefault();
@@ -176,11 +213,14 @@ document.addEventListener("dragover", (event) => {
 });
 
 document.addEventListener("drop", (event) => {
-  const to = Number(event.target.closest("[data-to]")?.dataset.to);
+  if (!dragged) return;
   event.preventDefault();
-  if (dragged?.do === "move") edit({ ...dragged, to });
-  else if (dragged && to === 0) edit({ do: "reject", bundle: dragged.bundle });
-  else if (dragged && to !== dragged.bundle && to <= $("session").dataset.count) edit({ ...dragged, to });
+  const over = event.target.closest?.("[data-to]");
+  if (!over) return;
+  const to = Number(over.dataset.to);
+  if (dragged.do === "move") edit({ ...dragged, to });
+  else if (to === 0) edit({ do: "reject", bundle: dragged.bundle });
+  else if (to !== dragged.bundle && to <= $("session").dataset.count) edit({ ...dragged, to });
 });
 
 document.addEventListener("dragend", () => {
