@@ -7,9 +7,18 @@ from math import fsum
 from pathlib import Path
 from typing import Annotated, NamedTuple, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, TypeAdapter, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from routedk.data.validation import Id, checked
+from routedk.errors import DataError
 from routedk.files import read_toml
 from routedk.types import Item, Kind, NotEmpty, Session
 
@@ -245,5 +254,12 @@ def rules_of(record: object, *, path: str | Path | None = None) -> BundleRules:
     Raises:
         DataError: As `read_rules`.
     """
+    try:
+        return BundleRules.model_validate(record)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        if not fault["loc"] and fault["type"] == "value_error":
+            # It names the rules itself: all others would only hide them.
+            raise DataError(f"rules: {fault['ctx']['error']}", path=path) from None
     hint = f"rules are {', '.join(BundleRules.model_fields)}"
     return checked(TypeAdapter(BundleRules), record, path=path, about="rules", hint=hint)

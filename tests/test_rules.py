@@ -76,7 +76,6 @@ def test_contradictions_are_refused_with_the_two_that_clash(
         ({"price_to": -1}, "price_to: Input should be greater than or equal to 0, found -1"),
         ({"price_to": "5"}, "price_to: Input should be a valid number, found '5'"),
         ({"kinds": ["twins"]}, "kinds.1: Input should be 'complements', 'alternatives' or 'mixed'"),
-        ({"pinned": [["a", "a"]]}, "pinned: a pair names 'a' twice"),
         ({"excluded": [["a"]]}, "excluded.1.2: Field required"),
         ({"apart": [["Food", ""]]}, "apart.1.2: String should have at least 1 character"),
         ({"max_item": 3}, "rules: max_item: Extra inputs are not permitted"),
@@ -88,6 +87,18 @@ def test_what_is_no_rule_is_refused(rules: Any, message: str) -> None:
         rules_of(rules)
     assert message in str(caught.value)
     assert "rules are out_of_stock, price_from" in str(caught.value)
+
+
+def test_a_contradiction_is_told_in_words_of_the_file_only() -> None:
+    given = {"pinned": [["a", "b"]], "out_of_stock": ["b"], "max_items": 4}
+    with pytest.raises(DataError) as caught:
+        rules_of(given)
+    assert str(caught.value) == (
+        "rules: pinned [['a', 'b']] and out_of_stock ['b'] contradict each other: "
+        "change one of them"
+    )
+    with pytest.raises(DataError, match=r"^rules: pinned: a pair names 'a' twice$"):
+        rules_of({"pinned": [["a", "a"]]})
 
 
 class Counted(str):
