@@ -202,7 +202,7 @@ class BundleRules(BaseModel):
         found = [Breach(why, frozenset((i.id,))) for i in items if (why := self.bar(i))]
         clashes = self.clashes(items) if clashes is None else clashes
         for one, other in combinations(items, 2) if clashes else ():
-            if why := clashes.get(pair := frozenset((one.id, other.id))):
+            if why := clashes.get(pair := frozenset((one.id, other.id)), ""):
                 found.append(Breach(why, pair))
         for one in items if self.pinned else ():
             for name in sorted(self._partners.get(one.id, set()) & outside):
