@@ -1,15 +1,24 @@
 """`BundleRules`: what a catalogue demands of every bundle, and what of it a bundle breaks."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import combinations
 from math import fsum
 from pathlib import Path
 from typing import Annotated, NamedTuple, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, TypeAdapter, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from routedk.data.validation import Id, checked
+from routedk.errors import DataError
 from routedk.files import read_toml
 from routedk.types import Item, Kind, NotEmpty, Session
 
@@ -73,21 +82,28 @@ class BundleRules(BaseModel):
             for one, other in getattr(self, name):
                 if one == other:
                     raise ValueError(f"{name}: a pair names {one!r} twice")
-        clash = None
-        if None not in (self.price_from, self.price_to) and self.price_from > self.price_to:  # type: ignore[operator]
-            clash = f"price_from={self.price_from:g}", f"price_to={self.price_to:g}"
-        for group in self.groups({one for pair in self.pinned for one in pair}):
-            pins = f"pinned {[list(pair) for pair in self.pinned if pair[0] in group][:3]}"
-            if gone := sorted(group & self._gone):
-                clash = pins, f"out_of_stock {gone}"
-            if self.max_items is not None and len(group) > self.max_items:
-                clash = pins, f"max_items={self.max_items}"
-            for pair in self.excluded:
-                if group.issuperset(pair):
-                    clash = pins, f"excluded {list(pair)}"
-        if clash:
+        if clash := next(self._contradictions(), None):
             raise ValueError(f"{clash[0]} and {clash[1]} contradict each other: change one of them")
         return self
+
+    def _contradictions(self) -> Iterator[tuple[str, str]]:
+        if None not in (self.price_from, self.price_to) and self.price_from > self.price_to:  # type: ignore[operator]
+            # As they were given: no digit is lost.
+            yield f"price_from={self.price_from:.15g}", f"price_to={self.price_to:.15g}"
+        groups = self.groups(self._partners)
+        group_of = {name: group for group in groups for name in group}
+
+        def pins(group: frozenset[str]) -> str:
+            return f"pinned {[list(pair) for pair in self.pinned if pair[0] in group][:3]}"
+
+        for group in groups:
+            if gone := sorted(group & self._gone):
+                yield pins(group), f"out_of_stock {gone[:3]}"
+            if self.max_items is not None and len(group) > self.max_items:
+                yield pins(group), f"max_items={self.max_items}"
+        for one, other in self.excluded:
+            if one in group_of and group_of[one] is group_of.get(other):
+                yield pins(group_of[one]), f"excluded {[one, other]}"
 
     @cached_property
     def _gone(self) -> frozenset[str]:
@@ -98,8 +114,14 @@ class BundleRules(BaseModel):
         return frozenset(map(frozenset, self.excluded))
 
     @cached_property
-    def _apart(self) -> list[tuple[str, str]]:
-        return [(one.casefold(), other.casefold()) for one, other in self.apart]
+    def _apart(self) -> dict[str, dict[str, int]]:
+        """The categories that each never meets, with the place of the first pair that says so."""
+        found: dict[str, dict[str, int]] = {}
+        for place, pair in enumerate(self.apart):
+            one, other = (name.casefold() for name in pair)
+            found.setdefault(one, {}).setdefault(other, place)
+            found.setdefault(other, {}).setdefault(one, place)
+        return found
 
     @cached_property
     def _partners(self) -> dict[str, set[str]]:
@@ -110,16 +132,19 @@ class BundleRules(BaseModel):
             found.setdefault(other, set()).add(one)
         return found
 
-    def groups(self, ids: Collection[str]) -> list[frozenset[str]]:
+    def groups(self, ids: Iterable[str]) -> list[frozenset[str]]:
         """The sets of items, among these, that pinned pairs tie together."""
-        found: list[frozenset[str]] = []
-        for start in ids:
-            group, new = frozenset[str](), {start} & self._partners.keys()
-            while new:
-                group |= new
-                new = {two for one in new for two in self._partners[one] if two in ids} - group
-            if len(group) > 1 and group not in found:
-                found.append(group)
+        left = {name: None for name in ids if name in self._partners}
+        found = []
+        while left:
+            group, reached = set[str](), [next(iter(left))]
+            while reached:
+                if (name := reached.pop()) in left:
+                    del left[name]
+                    group.add(name)
+                    reached += self._partners[name]
+            if len(group) > 1:
+                found.append(frozenset(group))
         return found
 
     def bar(self, item: Item) -> str:
@@ -129,19 +154,37 @@ class BundleRules(BaseModel):
         priced = self.price_from is not None or self.price_to is not None
         return f"{item.id!r} has no price" if priced and item.price is None else ""
 
-    def clash(self, one: Item, other: Item) -> str:
-        """Why two items are never in one bundle; empty where nothing speaks against it."""
-        if self._excluded and frozenset((one.id, other.id)) in self._excluded:
-            return f"{_named(one.id, other.id)} are excluded"
-        if self._apart:
-            mine, theirs = ({name.casefold() for name in item.categories} for item in (one, other))
-            for pair, (a, b) in zip(self.apart, self._apart, strict=True):
-                if (a in mine and b in theirs) or (a in theirs and b in mine):
-                    return f"{pair[0]!r} and {pair[1]!r} never meet: {_named(one.id, other.id)}"
-        return ""
+    def clashes(self, items: Iterable[Item]) -> dict[frozenset[str], str]:
+        """Why pairs of these items are never in one bundle, by their ids."""
+        found: dict[frozenset[str], str] = {}
+        if not (self.excluded or self.apart):
+            return found
+        named = {item.id: {name.casefold() for name in item.categories} for item in items}
+        present = set[str]().union(*named.values())
+        # What each item's categories never meet, with the place of the first pair that says so.
+        barred: dict[str, dict[str, int]] = {}
+        for name, categories in named.items():
+            mine = barred[name] = {}
+            for category in categories & self._apart.keys():
+                never = self._apart[category]
+                for other in present & never.keys():
+                    mine[other] = min(never[other], mine.get(other, never[other]))
+        for one, other in combinations(named, 2):
+            pair = frozenset((one, other))
+            places = [barred[one][category] for category in named[other] & barred[one].keys()]
+            if pair in self._excluded:
+                found[pair] = f"{_named(one, other)} are excluded"
+            elif places:
+                first, second = self.apart[min(places)]
+                found[pair] = f"{first!r} and {second!r} never meet: {_named(one, other)}"
+        return found
 
     def broken(
-        self, session: Session, item_ids: Iterable[str], kind: Kind | None = None
+        self,
+        session: Session,
+        item_ids: Iterable[str],
+        kind: Kind | None = None,
+        clashes: Mapping[frozenset[str], str] | None = None,
     ) -> list[Breach]:
         """The rules that a bundle breaks.
 
@@ -149,6 +192,7 @@ class BundleRules(BaseModel):
             session: The session that it is of.
             item_ids: Of its items, at least one.
             kind: Its kind; None leaves the rule about kinds aside.
+            clashes: Of the session's items, where they are known.
 
         Raises:
             DataError: The session has no such item.
@@ -156,9 +200,10 @@ class BundleRules(BaseModel):
         items = [session.item(name) for name in dict.fromkeys(item_ids)]
         outside = {item.id for item in session.items}.difference(item.id for item in items)
         found = [Breach(why, frozenset((i.id,))) for i in items if (why := self.bar(i))]
-        for one, other in combinations(items, 2) if self.excluded or self.apart else ():
-            if why := self.clash(one, other):
-                found.append(Breach(why, frozenset((one.id, other.id))))
+        clashes = self.clashes(items) if clashes is None else clashes
+        for one, other in combinations(items, 2) if clashes else ():
+            if why := clashes.get(pair := frozenset((one.id, other.id)), ""):
+                found.append(Breach(why, pair))
         for one in items if self.pinned else ():
             for name in sorted(self._partners.get(one.id, set()) & outside):
                 pair = frozenset((one.id, name))
@@ -166,9 +211,9 @@ class BundleRules(BaseModel):
         # Cents do not add up exactly.
         price = round(fsum(item.price or 0.0 for item in items), 6)
         if self.price_from is not None and price < self.price_from:
-            found.append(Breach(f"it would cost {price:g}, price_from={self.price_from:g}"))
+            found.append(Breach(f"it would cost {price:.2f}, price_from={self.price_from:.2f}"))
         if self.price_to is not None and price > self.price_to:
-            found.append(Breach(f"it would cost {price:g}, price_to={self.price_to:g}"))
+            found.append(Breach(f"it would cost {price:.2f}, price_to={self.price_to:.2f}"))
         if self.max_items is not None and len(items) > self.max_items:
             found.append(Breach(f"it would have {len(items)} items, max_items={self.max_items}"))
         if self.kinds and kind is not None and kind not in self.kinds:
@@ -209,5 +254,12 @@ def rules_of(record: object, *, path: str | Path | None = None) -> BundleRules:
     Raises:
         DataError: As `read_rules`.
     """
+    try:
+        return BundleRules.model_validate(record)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        if not fault["loc"] and fault["type"] == "value_error":
+            # It names the rules itself: all others would only hide them.
+            raise DataError(f"rules: {fault['ctx']['error']}", path=path) from None
     hint = f"rules are {', '.join(BundleRules.model_fields)}"
     return checked(TypeAdapter(BundleRules), record, path=path, about="rules", hint=hint)

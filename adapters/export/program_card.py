@@ -1,5 +1,6 @@
 """The card of a program with its language model: what answers, and what it was made from."""
 
+from pathlib import Path
 from string import Template
 from typing import Any
 
@@ -26,7 +27,7 @@ def program_card(program: BundleGenerator) -> str:
         rows |= {**student_row(routed), "fusion": routed.fusion_name, **trained(routed)}
     if grouping is not None:
         record: dict[str, Any] = getattr(grouping, "record", {})
-        facts = {"encoder": record.get("encoder"), **record.get("training", {})}
+        facts = {"encoder": _public(record.get("encoder")), **record.get("training", {})}
         known = [
             f"{name.replace('_', ' ')} {fact}"
             for name, fact in facts.items()
@@ -35,3 +36,9 @@ def program_card(program: BundleGenerator) -> str:
         rows["grouping"] = ", ".join([f"fingerprint {grouping.fingerprint()[:16]}", *known])
     text = (TEXTS / "program-card.md").read_text(encoding="utf-8")
     return Template(text).substitute(table=table(rows))
+
+
+def _public(name: str | None) -> str | None:
+    """The name of a model; of a folder of this machine only its own name."""
+    local = name and (Path(name).is_dir() or name.startswith(("/", ".", "~")))
+    return Path(name).name if name and local else name

@@ -45,6 +45,7 @@ class Constraints:
     def __post_init__(self) -> None:
         self._places = {item.id: place for place, item in enumerate(self.items)}
         self.groups = [*map(self._cluster, self.rules.groups(self._places.keys()))]
+        self._clashes = self.rules.clashes(self.items)
         # The same clusters are parts of many candidates.
         self._fitted = cache(self._fit)
 
@@ -54,9 +55,9 @@ class Constraints:
         for group in self.groups:
             places = sorted(group)
             found[np.ix_(places, places)] = 0.0
-        for one, other in combinations(range(len(self.items)), 2):
-            if self.rules.clash(self.items[one], self.items[other]):
-                found[one, other] = found[other, one] = _FAR
+        for pair in self._clashes:
+            one, other = self._cluster(pair)
+            found[one, other] = found[other, one] = _FAR
         return found
 
     def feasible(self, candidates: Iterable[Sequence[Cluster]]) -> list[tuple[Cluster, ...]]:
@@ -105,7 +106,8 @@ class Constraints:
         return cluster if not kinds or self.kind_of(cluster) in kinds else None
 
     def _breaks(self, cluster: Cluster) -> bool:
-        return bool(self.rules.broken(self.session, (self.items[k].id for k in sorted(cluster))))
+        names = [self.items[place].id for place in sorted(cluster)]
+        return bool(self.rules.broken(self.session, names, clashes=self._clashes))
 
     def _tie(self, cluster: Cluster) -> float:
         """The mean logit of the pairs of a cluster."""

@@ -23,6 +23,7 @@ from routedk.data.validation import Id, checked
 from routedk.data.values import MissingValues
 from routedk.errors import DataError, SettingError
 from routedk.eval.predictions import prediction_record
+from routedk.programs.batch import in_thread
 from routedk.programs.generator import BundleGenerator
 from routedk.rules import BundleRules, read_rules, rules_of
 from routedk.server.chat import MODEL, completion, events, read_request
@@ -89,20 +90,21 @@ class Service:
         break none of the rules that a session or the body states.
         """
         if "sessions" not in body:
-            return (await self._answers([self._asked(body)]))[0]
+            return (await self._answers([await self._asked(body, self.rules)]))[0]
         records = body["sessions"]
         if not isinstance(records, list) or not records:
             raise DataError("sessions: expected a list of at least one session")
         if len(records) > (most := self.config.max_sessions):
             raise HTTPException(413, f"{len(records)} sessions: a request holds at most {most}")
-        read = [self._read(record, body.get("rules")) for record in records]
+        rules = await _own_rules(body, self.rules)
+        read = [await self._read(record, rules) for record in records]
         found = iter(await self._answers([one for one in read if isinstance(one, tuple)]))
         return {"answers": [next(found) if isinstance(one, tuple) else one for one in read]}
 
-    def _read(self, record: Any, rules: Any) -> _Asked | dict[str, Any]:
+    async def _read(self, record: Any, rules: BundleRules | None) -> _Asked | dict[str, Any]:
         """What is asked, or what is answered to a session that is not valid."""
         try:
-            return self._asked(record, rules)
+            return await self._asked(record, rules)
         except DataError as error:
             refused: dict[str, Any] = {"session_id": None, "bundles": [], "error": str(error)}
         self.metrics.sessions.labels("refused").inc()
@@ -111,8 +113,8 @@ class Service:
         except (DataError, LookupError, TypeError):
             return refused
 
-    def _asked(self, record: Any, rules: Any = None) -> _Asked:
-        """A session and its own rules, else those given, else the server's."""
+    async def _asked(self, record: Any, rules: BundleRules | None) -> _Asked:
+        """A session and its own rules, else those given."""
         if not isinstance(record, dict):
             raise DataError('a session is an object: {"session_id": ..., "items": [...]}')
         # Values that cannot be read are missing, and not logged.
@@ -120,8 +122,7 @@ class Service:
         count, most = len(session.items), self.config.max_items
         if count > most:
             raise DataError(f"session {session.id!r} has {count} items: at most {most} are allowed")
-        stated = record.get("rules", rules)
-        return session, self.rules if stated is None else rules_of(stated)
+        return session, await _own_rules(record, rules)
 
     async def _answers(self, asked: list[_Asked]) -> list[dict[str, Any]]:
         """Lines of predictions."""
@@ -228,6 +229,12 @@ def _tools(service: Service) -> "HttpTools":
 
     server = make_mcp(loaded, service.config.max_items, service.rules, service.counted)
     return HttpTools(server, service.config.max_body, service.queue.room)
+
+
+async def _own_rules(record: dict[str, Any], rules: BundleRules | None) -> BundleRules | None:
+    """The rules that a record states, else those given; there may be many to validate."""
+    stated = record.get("rules")
+    return rules if stated is None else await in_thread(rules_of, stated)
 
 
 def _parts(asked: list[_Asked], most: int) -> list[list[_Asked]]:

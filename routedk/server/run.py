@@ -140,5 +140,11 @@ def _messages_only() -> Iterator[TextIO]:
 
 
 def _program(config: ServeConfig) -> "BundleGenerator":
+    from routedk.programs.grouping.protocol import ruled
+
+    rules = read_rules(config.rules) if config.rules else None  # Before the model is loaded.
     named = {name: getattr(config, name) for name in ("program", "experts", "student", "dtype")}
-    return resolve_program(GenerateConfig(**named))
+    program = resolve_program(GenerateConfig(**named))
+    if rules is not None:
+        ruled(program.groups_by())  # Raises now where rules cannot hold.
+    return program

@@ -41,7 +41,7 @@ def test_rules_hold_and_are_part_of_what_is_kept(tmp_path: Path) -> None:
     assert prediction_record(again)["bundles"][0]["changed"] == list(bundle.changed)
     none = found(rules=BundleRules(price_to=1))
     assert prediction_record(none)["changed"] == [
-        "no bundle of 'a', 'b', 'c', 'd': it would cost 36, price_to=1"
+        "no bundle of 'a', 'b', 'c', 'd': it would cost 36.00, price_to=1.00"
     ]
     write_predictions(tmp_path / "lines.jsonl", [again])
     (read,) = read_predictions(tmp_path / "lines.jsonl", sessions)

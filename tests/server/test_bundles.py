@@ -1,5 +1,6 @@
 """`POST /v1/bundles` gives the library's answers."""
 
+import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -7,11 +8,14 @@ from typing import Any
 
 import pytest
 
+from routedk import rules
 from routedk.adapters.engine.engine import engine_lm
 from routedk.adapters.generate import generate
 from routedk.eval import write_predictions
 from routedk.files import read_jsonl
 from routedk.programs.generator import BundleGenerator
+from routedk.rules import BundleRules
+from routedk.server import app
 from routedk.types import Item, Session
 from tests.running import until
 from tests.scripted import scripted_lm
@@ -184,6 +188,46 @@ def test_rules_of_a_session_of_the_body_and_of_the_server(start: Start, tmp_path
     alone = client.post("/v1/bundles", json=bad)
     assert alone.status_code == 422
     assert "contradict each other" in alone.json()["error"]["message"]
+
+
+def test_rules_that_are_null_are_not_given(start: Start, tmp_path: Path) -> None:
+    file = tmp_path / "rules.toml"
+    file.write_text("max_items = 2\n")
+    items = [{"id": n, "title": f"cup {n}"} for n in "ab"]
+    session = {"session_id": "s", "items": items, "rules": None}
+    client = start(rules=file)
+    (found,) = client.post(
+        "/v1/bundles", json={"sessions": [session], "rules": {"max_items": 3}}
+    ).json()["answers"]
+    assert found["changed"] == ["rules max_items=3"]
+    (found,) = client.post("/v1/bundles", json={"sessions": [session], "rules": None}).json()[
+        "answers"
+    ]
+    assert found["changed"] == ["rules max_items=2"]
+    assert client.post("/v1/bundles", json=session).json()["changed"] == ["rules max_items=2"]
+
+
+def test_rules_are_validated_once_and_beside_the_event_loop(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validated = []
+
+    def rules_of(record: Any) -> BundleRules:
+        with pytest.raises(RuntimeError):
+            asyncio.get_running_loop()
+        validated.append(record)
+        return rules.rules_of(record)
+
+    monkeypatch.setattr(app, "rules_of", rules_of)
+    session = {"session_id": "s", "items": [{"id": n, "title": f"cup {n}"} for n in "ab"]}
+    client = start()
+    body = {"sessions": [session] * 5, "rules": {"max_items": 3}}
+    assert client.post("/v1/bundles", json=body).status_code == 200
+    assert client.post("/v1/bundles", json={**session, "rules": {"max_items": 2}}).is_success
+    assert validated == [{"max_items": 3}, {"max_items": 2}]
+    found = client.post("/v1/bundles", json={**body, "rules": {"max_items": 1}})
+    assert found.status_code == 422
+    assert "rules: max_items: " in found.json()["error"]["message"]
 
 
 def test_rules_that_cannot_hold(start: Start) -> None:

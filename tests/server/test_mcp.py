@@ -1,6 +1,7 @@
 """An agent's tools over the Model Context Protocol, asked by the SDK's own client."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import dspy
@@ -8,6 +9,7 @@ import pytest
 from mcp import Client, MCPError
 from mcp.types import CallToolResult
 
+from routedk.adapters.export.program_card import program_card
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.tool import bundle_tool, read_items
 from routedk.programs.why import explain
@@ -154,6 +156,25 @@ def test_the_card(program: BundleGenerator) -> None:
         "## Limits",
     ):
         assert fact in card
+
+
+@pytest.mark.parametrize(
+    ("encoder", "shown"),
+    [
+        ("minilm", "encoder minilm"),
+        ("org/small-encoder", "encoder org/small-encoder"),
+        ("/home/ann/encoder", "encoder encoder"),
+        ("FOLDER", "encoder mine"),
+    ],
+)
+def test_the_card_shows_no_folder(
+    program: BundleGenerator, tmp_path: Path, encoder: str, shown: str
+) -> None:
+    (tmp_path / "mine").mkdir()
+    encoder = encoder.replace("FOLDER", str(tmp_path / "mine"))
+    program.grouping = program.groups_by()
+    program.grouping.record = {"encoder": encoder}  # type: ignore[union-attr]
+    assert f"| grouping | fingerprint pairs, {shown} |" in program_card(program)
 
 
 def test_an_agent_of_dspy(program: BundleGenerator) -> None:

@@ -100,6 +100,27 @@ def test_over_stdio_only_messages_are_on_stdout(tmp_path: Path) -> None:
     assert answers[1]["result"]["structuredContent"]["bundles"] == [bundle]
 
 
+def test_rules_that_cannot_hold_end_it_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "rules.toml").write_text("max_items = 2\n")
+    code = STDIO.format(root=str(ROOT)).replace('["mcp"]', '["mcp", "--rules", "rules.toml"]')
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    ) as process:
+        # Nobody asked anything, and stdin is open.
+        assert process.wait(PATIENCE) == 2
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read() == ""
+        *_, line = process.stderr.read().splitlines()
+    told = line.removeprefix("of a library")
+    assert told.startswith("error: rules: they hold where items are grouped")
+
+
 def test_over_stdio_a_client_may_leave(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", STDIO.format(root=str(ROOT))],

@@ -77,6 +77,27 @@ def test_experts_and_program(
     assert set(small) == {True, False}
 
 
+def test_rules_are_refused_at_the_start(
+    run: Run,
+    served: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    lm, _ = scripted_lm(lambda messages: "1 2 | cups")
+    loads: list[object] = []
+    monkeypatch.setattr("routedk.adapters.lm.default_lm", lambda dtype: loads.append(dtype) or lm)
+    rules = tmp_path / "rules.toml"
+    rules.write_text("price_from = 2\nprice_to = 1\n")
+    code, _, err = run("serve", "--port", "0", "--rules", rules)
+    assert (code, loads) == (2, [])
+    assert "rules.toml: rules: price_from=2 and price_to=1 contradict each other" in err
+    rules.write_text("max_items = 2\n")
+    code, _, err = run("serve", "--port", "0", "--rules", rules)
+    assert (code, len(loads), served) == (2, 1, [])
+    (line,) = [line for line in err.splitlines() if "rules" in line]
+    assert line.startswith("error: rules: they hold where items are grouped")
+
+
 def test_without_program_and_experts_it_is_the_packaged_bundler(
     run: Run, served: list[Any], monkeypatch: pytest.MonkeyPatch, sessions: list[Session]
 ) -> None:

@@ -198,7 +198,7 @@ def under(session: Session, **rules: Any) -> Answer:
     [
         ({"out_of_stock": ["a"]}, "bcd", "left out 'a': 'a' is out of stock"),
         ({"max_items": 3}, None, "it would have 4 items, max_items=3"),
-        ({"price_to": 45}, "bcd", "left out 'a': it would cost 75, price_to=45"),
+        ({"price_to": 45}, "bcd", "left out 'a': it would cost 75.00, price_to=45.00"),
         ({"excluded": [("d", "a")]}, None, ": 'a' and 'd' are excluded"),
     ],
 )
@@ -221,10 +221,15 @@ def test_cents_add_up() -> None:
     assert under(cart(0.1, 0.2), price_to=0.3).bundles
 
 
+def test_prices_are_told_to_the_cent() -> None:
+    answer = under(cart(123456, 21.9), price_to=123456)
+    assert "it would cost 123477.90, price_to=123456.00" in answer.changed[0]
+
+
 def test_a_session_without_bundles_says_why() -> None:
     answer = under(cart(40, 50), price_to=20)
     assert answer.bundles == ()
-    assert answer.changed == ("no bundle of 'a', 'b': it would cost 90, price_to=20",)
+    assert answer.changed == ("no bundle of 'a', 'b': it would cost 90.00, price_to=20.00",)
     assert answer.confidence is not None
 
 
