@@ -83,7 +83,7 @@ def read_csv(
 
 def _start(lines: Iterator[str]) -> tuple[list[str], str]:
     """The empty lines at the start, and the first other one."""
-    above = []
+    above: list[str] = []
     for line in lines:
         if line.strip():
             return above, line

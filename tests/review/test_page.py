@@ -2,63 +2,20 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Page, expect
 
 from routedk import load_sessions
-from routedk.review.app import make_app
-from routedk.review.desk import Desk
 from routedk.types import Bundle
-from tests.running import running
 
-from .chromium import NEEDS_CHROMIUM, browser, press, saved
+from .chromium import NEEDS_CHROMIUM, Open, browser, bundles, open_page, press, saved, url
 
-__all__ = ["browser"]
+__all__ = ["browser", "open_page", "url"]
 
 pytestmark = NEEDS_CHROMIUM
-Open = Callable[..., Page]
-
-
-@pytest.fixture
-def url(desk: Desk) -> Iterator[str]:
-    with running(make_app(desk, "ann")) as address:
-        yield address
-
-
-@pytest.fixture
-def open_page(browser: Browser, url: str) -> Iterator[Open]:
-    """Opens the page in a browser of its own, in which nothing from outside and no error is met."""
-    contexts: list[BrowserContext] = []
-    problems: list[str] = []
-
-    def check(request: Any) -> None:
-        if not request.url.startswith(f"{url}/"):
-            problems.append(request.url)
-
-    def open_one(query: str = "?session=s0", **settings: Any) -> Page:
-        context = browser.new_context(**settings)
-        contexts.append(context)
-        context.set_default_timeout(10_000)
-        page = context.new_page()
-        page.on("request", check)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.goto(f"{url}/{query}")
-        return page
-
-    yield open_one
-    for context in contexts:
-        context.close()
-    assert problems == []
-
-
-def bundles(page: Page) -> list[list[str]]:
-    """The titles of each bundle, those in none last."""
-    sections = page.locator("section.bundle").all()
-    return [section.locator(".title").all_inner_texts() for section in sections]
 
 
 def test_a_session_is_corrected_with_the_mouse(open_page: Open, output: Path) -> None:
