@@ -39,10 +39,12 @@ def review(
     from routedk.review.run import review
 
     sessions = load_split(data, options, split)
-    review(sessions, _proposed(sessions, predictions), output, config)
+    review(sessions, _proposed(sessions, predictions, config.rules), output, config)
 
 
-def _proposed(sessions: Sequence[Session], predictions: Path | None) -> Iterator[Answer]:
+def _proposed(
+    sessions: Sequence[Session], predictions: Path | None, rules: Path | None
+) -> Iterator[Answer]:
     from routedk.eval.predictions import read_predictions
 
     if predictions is not None:
@@ -51,6 +53,8 @@ def _proposed(sessions: Sequence[Session], predictions: Path | None) -> Iterator
     yield from (Answer(one.id, one.bundles) for one in sessions if one.bundles is not None)
     if unknown := [session for session in sessions if session.bundles is None]:
         with progress() as show:
-            for number, answer in enumerate(routedk.stream_answers(unknown), start=1):
+            for number, answer in enumerate(
+                routedk.stream_answers(unknown, routedk.GenerateConfig(rules=rules)), start=1
+            ):
                 show("sessions", number, len(unknown))
                 yield answer

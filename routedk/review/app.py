@@ -47,8 +47,15 @@ def make_app(desk: Desk, user: str, host: str = "127.0.0.1", token: str | None =
     def show(view: View, name: str, status: int = 200, notice: str = "") -> Response:
         page = desk.page(view)
         session = desk.sessions[page.current.session_id] if page.current else None
+        broken = desk.broken(page.current) if page.current else []
         text = template.render(
-            page=page, session=session, sure=desk.confidence, view=view, user=name, notice=notice
+            page=page,
+            session=session,
+            broken=broken,
+            sure=desk.confidence,
+            view=view,
+            user=name,
+            notice=notice,
         )
         policy = " ".join([_POLICY, *(_hosts(session) if session else ())])
         return HTMLResponse(text, status, {**_HEADERS, "Content-Security-Policy": policy})

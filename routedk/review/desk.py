@@ -13,6 +13,7 @@ from routedk.eval import session_confidence
 from routedk.programs.prompting.text import visible
 from routedk.review.draft import Draft, accept, draft_of, merge, move, reject, rename
 from routedk.review.log import ReviewLog, Version
+from routedk.rules import BundleRules
 from routedk.types import Answer, Kind, Session
 
 _ROWS = 100
@@ -98,11 +99,17 @@ class Desk:
         sessions: The data set.
         answers: The proposed bundles; a session without an answer begins with none.
         output: The file of gold; see `ReviewLog`.
+        rules: Of the catalogue; people are told which of them a bundle breaks.
     """
 
     def __init__(
-        self, sessions: Sequence[Session], answers: Iterable[Answer], output: Path
+        self,
+        sessions: Sequence[Session],
+        answers: Iterable[Answer],
+        output: Path,
+        rules: BundleRules | None = None,
     ) -> None:
+        self.rules = rules or BundleRules()
         self.sessions = {session.id: session for session in sessions}
         found = {name: Answer(name) for name in self.sessions}
         found |= {answer.session_id: answer for answer in answers}
@@ -138,6 +145,14 @@ class Desk:
             before=order[before[-1]].session_id if before else "",
             after=order[after[0]].session_id if after else "",
         )
+
+    def broken(self, found: Version) -> list[list[str]]:
+        """The rules that each bundle of a version breaks."""
+        session = self.sessions[found.session_id]
+        return [
+            [one.reason for one in self.rules.broken(session, bundle.items, bundle.kind)]
+            for bundle in found.bundles
+        ]
 
     def save(self, change: Change, by: str) -> bool:
         """Save an edit; see `ReviewLog.save`.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from routedk.review.desk import Desk
+from routedk.rules import read_rules
 from routedk.server.config import ListenConfig
 from routedk.server.run import need_extra, run
 from routedk.types import Answer, Session
@@ -23,6 +24,8 @@ class ReviewConfig(ListenConfig):
 
     Args:
         token_file: File with the token that browsers must send as password.
+        rules: TOML file with the rules of a catalogue: bundles are proposed under them where none
+            are given, and those that break one say so.
         user: Who reviews, where a browser gives no name; unset: the login's name, $USER.
 
     Raises:
@@ -30,6 +33,7 @@ class ReviewConfig(ListenConfig):
     """
 
     port: int = 8001
+    rules: Path | None = None
     user: str | None = None
 
 
@@ -50,12 +54,13 @@ def review(
         OSError: The address cannot be listened on.
     """
     need_extra("serve", "fastapi", "uvicorn")
+    rules = read_rules(config.rules) if config.rules else None
     user = config.user or os.environ.get("USER") or "reviewer"
 
     def load(url: str) -> Any:
         from routedk.review.app import make_app
 
-        desk = Desk(sessions, answers, output)
+        desk = Desk(sessions, answers, output, rules)
         logger.info("review at %s", url)
         return make_app(desk, user, config.host, config.token())
 

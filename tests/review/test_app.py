@@ -11,10 +11,11 @@ import pytest
 
 from routedk.review.app import make_app
 from routedk.review.desk import Desk, View
+from routedk.rules import BundleRules
 from routedk.types import Answer, Bundle, Item, Session
 from tests.running import running
 
-from .conftest import SESSIONS
+from .conftest import CAMERA, SESSIONS, TABLET
 
 ACCEPT = {"session": "s0", "base": 0, "do": "accept"}
 
@@ -178,3 +179,15 @@ def test_pictures_come_from_their_hosts_alone(client: Client, output: Path) -> N
     assert policy[-1] == "img-src 'self' https://a.example:80 https://b.example"
     assert policy[:3] == ["default-src 'none'", "script-src 'self'", "style-src 'self'"]
     assert answer.text.count("<img ") == 3
+
+
+def test_a_bundle_says_which_rules_it_breaks(client: Client, output: Path) -> None:
+    rules = BundleRules(out_of_stock=("3",), price_to=50)
+    desk = Desk(SESSIONS, [Answer("s0", (CAMERA, TABLET))], output, rules)
+    text = client(desk).get("/?session=s0").text
+    assert text.count("Breaks a rule: ") == 3
+    assert "Breaks a rule: &#39;3&#39; is out of stock" in text
+    move = {"session": "s0", "base": 0, "do": "move", "items": ["3"], "to": 0}
+    text = client(desk).post("/?session=s0", json=move).text
+    assert text.count("Breaks a rule: ") == 1
+    assert "Breaks a rule: it would cost" in text
