@@ -67,7 +67,7 @@ def _explained(own: Session, ties: tuple[str, str], knowledge: CompiledKnowledge
         if shared_words(" ".join(item.title for item in one.session.items), titles) > 1
     ]
     # The nearest one is shown last.
-    similar = near[-1] if near else Session("", own.items)
+    similar = near[-1] if near else None
     sentence = bundle.why
     if not supported(sentence, titles):
         one, other = title_lines(map(own.item, ties))
@@ -75,8 +75,8 @@ def _explained(own: Session, ties: tuple[str, str], knowledge: CompiledKnowledge
     explanation = Explanation(
         ties=ties,
         rule=max(rules, key=lambda rule: shared_words(rule, titles), default=""),
-        similar=similar.id,
-        similar_intent=similar.bundles[0].intent if similar.bundles else "",
+        similar=similar.id if similar else "",
+        similar_intent=similar.bundles[0].intent if similar and similar.bundles else "",
         sentence=sentence,
     )
     return replace(bundle, why=sentence, explanation=explanation)

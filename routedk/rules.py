@@ -87,7 +87,8 @@ class BundleRules(BaseModel):
         return self
 
     def _contradictions(self) -> Iterator[tuple[str, str]]:
-        if None not in (self.price_from, self.price_to) and self.price_from > self.price_to:  # type: ignore[operator]
+        low, high = self.price_from, self.price_to
+        if low is not None and high is not None and low > high:
             # As they were given: no digit is lost.
             yield f"price_from={self.price_from:.15g}", f"price_to={self.price_to:.15g}"
         groups = self.groups(self._partners)
