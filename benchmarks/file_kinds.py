@@ -12,7 +12,6 @@ from benchmarks.order_lines import DAMAGED, FORMS, make_rows
 from routedk.cli.output import refuse_foreign
 from routedk.data import (
     DataOptions,
-    apply_options,
     load_sessions,
     read_knowledge,
     scan_sessions,
@@ -76,7 +75,7 @@ def _use_split(folder: Path) -> None:
 
 
 def _use_titles(folder: Path) -> None:
-    apply_options(_sessions(), DataOptions(extra_titles=folder / "titles.csv"))
+    load_sessions("demo", DataOptions(extra_titles=folder / "titles.csv"))
 
 
 def _use_bundlerec(folder: Path) -> None:

@@ -8,6 +8,7 @@ The results are written after every condition; a run that was interrupted resume
 
 import hashlib
 import random
+from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -122,7 +123,7 @@ def main(
     training = [s for s in parts["train"] if s.bundles is not None and s.id not in asked]
     base = read_knowledge(knowledge)
     refuse_test_sessions(str(knowledge), base, sessions)
-    warn_untitled([*training, *sessions])
+    deque(warn_untitled([*training, *sessions]), maxlen=0)
     model = resolve_lm(lm=lm, student=student, dtype=dtype)
     listed = list(conditions(base, training, _numbers(neighbours), retriever, model))
     names = [condition.name for condition in listed]

@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
-import numpy as np
-
-from routedk.data.policies import is_telling
 from routedk.programs.grouping.encoder import EncoderGrouping
 from routedk.programs.grouping.protocol import Grouping
 from routedk.programs.knowledge.compiled import CompiledKnowledge
@@ -32,33 +30,20 @@ def explained(
         grouping: What grouped them; without an encoder of its own, titles are compared.
         knowledge: What may speak for them.
     """
-    bundled = {name for bundle in bundles for name in bundle.item_ids}
-    items = [item for item in session.items if item.id in bundled or is_telling(item.title)]
-    items.sort(key=lambda item: (item.title, item.id))
-    place = {item.id: number for number, item in enumerate(items)}
-    if not bundles:
-        return []
-    if isinstance(grouping, EncoderGrouping):
-        alike = grouping.read([item.title for item in items])[1]
-    else:
-        rows = default_encoder().encode([item.title for item in items])
-        alike = (rows @ rows.T).astype(np.float64)
-    return [
-        _explained(
-            part(session, bundle),
-            max(
-                combinations(bundle.item_ids, 2),
-                key=lambda pair: alike[tuple(place[n] for n in pair)],
-            ),
-            knowledge,
-        )
-        for bundle in bundles
-    ]
+    return [_explained(part(session, bundle), grouping, knowledge) for bundle in bundles]
 
 
-def _explained(own: Session, ties: tuple[str, str], knowledge: CompiledKnowledge) -> Bundle:
+def _explained(own: Session, grouping: Grouping | None, knowledge: CompiledKnowledge) -> Bundle:
     (bundle,) = own.bundles or ()
     titles = [item.title for item in own.items]
+    alike: Any
+    if isinstance(grouping, EncoderGrouping):
+        alike = grouping.read(titles)[1]
+    else:
+        rows = default_encoder().encode(titles)
+        alike = rows @ rows.T
+    closest = max(combinations(range(len(titles)), 2), key=lambda pair: alike[pair])
+    tied = [own.items[place] for place in closest]
     shown = knowledge.of_bundles.context(own)
     rules = [rule for rule in shown.rules if shared_words(rule, titles) > 1]
     near = [
@@ -70,10 +55,10 @@ def _explained(own: Session, ties: tuple[str, str], knowledge: CompiledKnowledge
     similar = near[-1] if near else None
     sentence = bundle.why
     if not supported(sentence, titles):
-        one, other = title_lines(map(own.item, ties))
+        one, other = title_lines(tied)
         sentence = f"Its two closest items are {one} and {other}."
     explanation = Explanation(
-        ties=ties,
+        ties=(tied[0].id, tied[1].id),
         rule=max(rules, key=lambda rule: shared_words(rule, titles), default=""),
         similar=similar.id if similar else "",
         similar_intent=similar.bundles[0].intent if similar and similar.bundles else "",

@@ -8,7 +8,6 @@ import dspy
 from pydantic import BaseModel
 
 from routedk.data.records import session_from_record
-from routedk.data.values import MissingValues
 from routedk.errors import AnswerError, DataError, RouteDKError, one_line
 from routedk.types import Bundle, Kind, Session
 
@@ -75,12 +74,9 @@ def bundle_tool(program: Any, name: str = "bundle_items") -> dspy.Tool:
     def bundle_items(items: Any = None, **others: Any) -> list[dict[str, Any]] | str:
         try:
             session = read_items(items, others)
-        except DataError as error:
-            return mistake(error)
-        found = program(session=session)
-        try:
+            found = program(session=session)
             return told(found.bundles, found.get("error"), session) or NOTHING
-        except AnswerError as error:
+        except (DataError, AnswerError) as error:
             return mistake(error)
 
     args = {"items": ITEMS}
@@ -112,15 +108,11 @@ def read_items(items: Any, others: Iterable[str] = ()) -> Session:
         own = given.get("id")
         known = f"#{place}" if own is None or not str(own).strip() else str(own)
         if places.setdefault(known, place) != place:
-            raise DataError(
-                f"items {places[known]} and {place} have the same id {known!r}: give every item an "
-                "id of its own, or none"
-            )
+            same = f"items {places[known]} and {place} have the same id {known!r}"
+            raise DataError(f"{same}: give every item an id of its own, or none")
         more = {name: given[name] for name in ("categories", "price") if given.get(name)}
         records.append({"id": known, "title": title, **more})
-    # Values that cannot be read are missing, and not logged.
-    record = {"session_id": "items", "items": records}
-    return session_from_record(record, missing=MissingValues())
+    return session_from_record({"session_id": "items", "items": records})
 
 
 def told(bundles: Iterable[Bundle], error: str | None, session: Session) -> list[dict[str, Any]]:
@@ -131,14 +123,12 @@ def told(bundles: Iterable[Bundle], error: str | None, session: Session) -> list
     """
     if error:
         raise AnswerError(f"The items could not be bundled: {error}")
-    return [_told(bundle, session).model_dump(exclude_none=True) for bundle in bundles]
-
-
-def _told(bundle: Bundle, session: Session) -> ToldBundle:
-    items = [told_item(session, name) for name in bundle.item_ids]
-    return ToldBundle(
-        items=items, intent=bundle.intent, kind=bundle.kind, confidence=bundle.confidence
-    )
+    found = []
+    for bundle in bundles:
+        items = [told_item(session, name) for name in bundle.item_ids]
+        about = {name: getattr(bundle, name) for name in ("intent", "kind", "confidence")}
+        found.append(ToldBundle(items=items, **about).model_dump(exclude_none=True))
+    return found
 
 
 def told_item(session: Session, name: str) -> ToldItem:

@@ -4,9 +4,9 @@ import gzip
 import hashlib
 import json
 import os
-import re
 import secrets
 import tempfile
+import tomllib
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -19,7 +19,7 @@ from typing import IO, Any, Literal, Self
 from filelock import FileLock, Timeout
 
 from routedk.errors import DataError
-from routedk.parsing import MAX_BYTES, decode, parse_json, parse_jsonl, parse_toml
+from routedk.parsing import MAX_BYTES, check_value, decode, parse_json, parse_jsonl
 
 
 @contextmanager
@@ -46,42 +46,47 @@ def atomic_write(
         raise DataError("cannot write: not a regular file", path=path, hint="name another file")
     hidden = f".{target.name[:100]}.{secrets.token_hex(4)}.tmp"
     temporary = target.with_name(f"{target.name}.partial" if partial else hidden)
-    with _alone(target) if partial else nullcontext():
-        yield from _written(target, temporary, binary, partial)
-
-
-def _written(target: Path, temporary: Path, binary: bool, partial: bool) -> Iterator[IO[Any]]:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        text: dict[str, Any] = {} if binary else {"encoding": "utf-8", "newline": "\n"}
-        mode = ("w" if partial else "x") + ("b" if binary else "")
-        handle: IO[Any] = temporary.open(mode, **text)
-    except OSError as error:
-        raise DataError(
-            f"cannot write: {error.strerror or error}", path=target, hint="name another file"
-        ) from error
-    try:
-        with handle:
-            yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(target)
-    except BaseException:
-        if not partial:
-            temporary.unlink(missing_ok=True)
-        raise
+    text: dict[str, Any] = {} if binary else {"encoding": "utf-8", "newline": "\n"}
+    mark = hashlib.sha256(str(target).encode()).hexdigest()[:16]
+    lock = Path(tempfile.gettempdir()) / f"routedk-{mark}.lock"
+    busy = ("another run is writing it", "wait for it, or name another file")
+    with held(lock, target, *busy) if partial else nullcontext():
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle: IO[Any] = temporary.open("wb" if binary else "w", **text)
+        except OSError as error:
+            problem = f"cannot write: {error.strerror or error}"
+            raise DataError(problem, path=target, hint="name another file") from error
+        try:
+            with handle:
+                yield handle
+                handle.flush()
+                os.fsync(handle.fileno())
+            temporary.replace(target)
+        except BaseException:
+            if not partial:
+                temporary.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """Hold a file against other processes that write it by the same way."""
-    mark = hashlib.sha256(str(target).encode()).hexdigest()[:16]
+def held(lock: str | Path, path: Path, problem: str, hint: str) -> Iterator[None]:
+    """Hold a lock against other processes for the block.
+
+    Args:
+        lock: Its file, freed when this process ends.
+        path: What it is about.
+        problem: What is wrong where another process holds it.
+        hint: What to do about that.
+
+    Raises:
+        DataError: Another process holds it.
+    """
     try:
-        with FileLock(Path(tempfile.gettempdir()) / f"routedk-{mark}.lock", timeout=0):
+        with FileLock(lock, timeout=0):
             yield
     except Timeout:
-        hint = "wait for it, or name another file"
-        raise DataError("another run is writing it", path=target, hint=hint) from None
+        raise DataError(problem, path=path, hint=hint) from None
 
 
 @contextmanager
@@ -131,9 +136,18 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     """The table of a TOML file.
 
     Raises:
-        DataError: As `read_text` and `parse_toml`.
+        DataError: As `read_text`, or it is not TOML, is nested too deeply, or has a number that is
+            too long or not finite.
     """
-    return parse_toml(read_text(path), path=path)
+    text = read_text(path)
+    try:
+        table = tomllib.loads(text)
+        check_value(table)
+    except (RecursionError, ValueError) as error:
+        deep = isinstance(error, RecursionError)
+        problem = f"not TOML: {'nested too deeply' if deep else error}"
+        raise DataError(problem, path=path, hint="fix it") from None
+    return table
 
 
 def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -254,19 +268,13 @@ class JsonlLog:
         self._file.close()
 
     def _unwritable(self, error: OSError) -> DataError:
-        return DataError(
-            f"cannot write: {error.strerror or error}",
-            path=self.path,
-            hint="earlier lines are kept; fix the cause and run the same command again",
-        )
+        problem = f"cannot write: {error.strerror or error}"
+        hint = "earlier lines are kept; fix the cause and run the same command again"
+        return DataError(problem, path=self.path, hint=hint)
 
 
 def printable_json(value: object, indent: int | None = None) -> str:
     """A value as JSON that may be shown anywhere: what a terminal would obey is escaped."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
-    return re.sub(r"[^\n -~]", _shown, text)
-
-
-def _shown(found: re.Match[str]) -> str:
-    character = found[0]
-    return character if character.isprintable() else json.dumps(character)[1:-1]
+    shown = (one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text)
+    return "".join(shown)

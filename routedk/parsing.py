@@ -1,12 +1,10 @@
-"""Text of JSON, JSONL and TOML to values that are safe to use: depth, numbers and text are checked.
+"""Text of JSON and JSONL to values that are safe to use: depth, numbers and text are checked.
 
 What a format allows and later code trips over is refused here, with file and line.
 """
 
 import json
 import math
-import re
-import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,8 +15,6 @@ MAX_BYTES = 1 << 28
 """Bytes of a document, or of a line of JSONL."""
 _MAX_DEPTH = 64
 _MAX_BITS = 128
-# Only a text with one of these, or with many brackets, can hold what `check_value` refuses.
-_SUSPECT = re.compile(r"\\u[dD]|[0-9]{30}|[0-9][eE]\+?[0-9]{3}")
 
 
 def decode(raw: bytes, *, path: str | Path, line: int = 1) -> str:
@@ -33,12 +29,9 @@ def decode(raw: bytes, *, path: str | Path, line: int = 1) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"byte 0x{raw[error.start]:02x} is not UTF-8",
-            path=path,
-            line=line + raw.count(b"\n", 0, error.start),
-            hint="save the file as UTF-8",
-        ) from None
+        problem = f"byte 0x{raw[error.start]:02x} is not UTF-8"
+        line += raw.count(b"\n", 0, error.start)
+        raise DataError(problem, path=path, line=line, hint="save the file as UTF-8") from None
 
 
 def parse_jsonl(
@@ -70,19 +63,19 @@ def scan_jsonl(
     """
     for number, raw in enumerate(lines, start=1):
         try:
-            text = decode(raw, path=path, line=number).strip()
-            record = parse_json(text, path=path, line=number, lenient=lenient) if text else None
+            if not (text := decode(raw, path=path, line=number).strip()):
+                continue
+            record = parse_json(text, path=path, line=number, lenient=lenient)
+            if not isinstance(record, dict):
+                problem = f"expected a JSON object, found {type(record).__name__}"
+                hint = "JSONL holds one object {...} a line"
+                raise DataError(problem, path=path, line=number, hint=hint)
         except DataError as error:
             if len(raw) > MAX_BYTES:
                 raise
             yield number, error
-            continue
-        if isinstance(record, dict):
+        else:
             yield number, record
-        elif text:
-            problem = f"expected a JSON object, found {type(record).__name__}"
-            hint = "JSONL holds one object {...} a line"
-            yield number, DataError(problem, path=path, line=number, hint=hint)
 
 
 def parse_json(
@@ -103,7 +96,8 @@ def parse_json(
     """
     try:
         value: object = (_LENIENT if lenient else _STRICT).decode(text)
-        if _SUSPECT.search(text) or text.count("[") + text.count("{") > _MAX_DEPTH:
+        # Sessions are many, and few lines have brackets enough to be too deep.
+        if not lenient or text.count("[") + text.count("{") > _MAX_DEPTH:
             check_value(value, lenient=lenient)
     except json.JSONDecodeError as error:
         problem = f"{error.msg} at column {error.colno}"
@@ -115,25 +109,6 @@ def parse_json(
     else:
         return value
     raise DataError(f"invalid JSON: {problem}", path=path, line=line, hint="fix or remove it")
-
-
-def parse_toml(text: str, *, path: str | Path) -> dict[str, Any]:
-    """The table of a TOML text.
-
-    Raises:
-        DataError: It is not TOML, is nested too deeply, or has a number that is too long or not
-            finite.
-    """
-    try:
-        table = tomllib.loads(text)
-        check_value(table)
-    except RecursionError:
-        problem = "nested too deeply"
-    except ValueError as error:
-        problem = str(error)
-    else:
-        return table
-    raise DataError(f"not TOML: {problem}", path=path, hint="fix it")
 
 
 def check_value(value: object, *, lenient: bool = False) -> None:

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, product
 from math import fsum
 from pathlib import Path
-from typing import Annotated, NamedTuple, Self, TypeAlias
+from typing import Annotated, Any, Self, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -24,18 +24,6 @@ from routedk.types import Item, Kind, NotEmpty, Session
 
 Pair: TypeAlias = tuple[Id, Id]
 _Price = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
-
-
-class Breach(NamedTuple):
-    """A rule that a bundle breaks.
-
-    Args:
-        reason: Which one, and how.
-        items: Ids of the items that it is about; empty where it is about the bundle as a whole.
-    """
-
-    reason: str
-    items: frozenset[str] = frozenset()
 
 
 class BundleRules(BaseModel):
@@ -91,7 +79,7 @@ class BundleRules(BaseModel):
         if low is not None and high is not None and low > high:
             # As they were given: no digit is lost.
             yield f"price_from={self.price_from:.15g}", f"price_to={self.price_to:.15g}"
-        groups = self.groups(self._partners)
+        groups = self.groups(self._pins)
         group_of = {name: group for group in groups for name in group}
 
         def pins(group: frozenset[str]) -> str:
@@ -115,38 +103,24 @@ class BundleRules(BaseModel):
         return frozenset(map(frozenset, self.excluded))
 
     @cached_property
-    def _apart(self) -> dict[str, dict[str, int]]:
-        """The categories that each never meets, with the place of the first pair that says so."""
-        found: dict[str, dict[str, int]] = {}
-        for place, pair in enumerate(self.apart):
-            one, other = (name.casefold() for name in pair)
-            found.setdefault(one, {}).setdefault(other, place)
-            found.setdefault(other, {}).setdefault(one, place)
-        return found
+    def _apart(self) -> dict[frozenset[str], int]:
+        """The first place of each pair of categories that never meet."""
+        folded = (frozenset(name.casefold() for name in pair) for pair in self.apart)
+        return {pair: place for place, pair in reversed([*enumerate(folded)])}
 
     @cached_property
-    def _partners(self) -> dict[str, set[str]]:
-        """The items that each pinned item is pinned to."""
-        found: dict[str, set[str]] = {}
-        for one, other in self.pinned:
-            found.setdefault(one, set()).add(other)
-            found.setdefault(other, set()).add(one)
-        return found
+    def _pins(self) -> Any:
+        """The graph of the items that are pinned to each other."""
+        from networkx import Graph
+
+        return Graph(self.pinned)
 
     def groups(self, ids: Iterable[str]) -> list[frozenset[str]]:
         """The sets of items, among these, that pinned pairs tie together."""
-        left = {name: None for name in ids if name in self._partners}
-        found = []
-        while left:
-            group, reached = set[str](), [next(iter(left))]
-            while reached:
-                if (name := reached.pop()) in left:
-                    del left[name]
-                    group.add(name)
-                    reached += self._partners[name]
-            if len(group) > 1:
-                found.append(frozenset(group))
-        return found
+        from networkx import connected_components
+
+        found = map(frozenset, connected_components(self._pins.subgraph(ids)))
+        return sorted((group for group in found if len(group) > 1), key=min)
 
     def bar(self, item: Item) -> str:
         """Why an item is in no bundle at all; empty where nothing speaks against it."""
@@ -161,18 +135,10 @@ class BundleRules(BaseModel):
         if not (self.excluded or self.apart):
             return found
         named = {item.id: {name.casefold() for name in item.categories} for item in items}
-        present = set[str]().union(*named.values())
-        # What each item's categories never meet, with the place of the first pair that says so.
-        barred: dict[str, dict[str, int]] = {}
-        for name, categories in named.items():
-            mine = barred[name] = {}
-            for category in categories & self._apart.keys():
-                never = self._apart[category]
-                for other in present & never.keys():
-                    mine[other] = min(never[other], mine.get(other, never[other]))
         for one, other in combinations(named, 2):
             pair = frozenset((one, other))
-            places = [barred[one][category] for category in named[other] & barred[one].keys()]
+            met = map(frozenset, product(named[one], named[other])) if self.apart else ()
+            places = [self._apart[categories] for categories in met if categories in self._apart]
             if pair in self._excluded:
                 found[pair] = f"{_named(one, other)} are excluded"
             elif places:
@@ -186,8 +152,8 @@ class BundleRules(BaseModel):
         item_ids: Iterable[str],
         kind: Kind | None = None,
         clashes: Mapping[frozenset[str], str] | None = None,
-    ) -> list[Breach]:
-        """The rules that a bundle breaks.
+    ) -> list[str]:
+        """The rules that a bundle breaks: each, and how.
 
         Args:
             session: The session that it is of.
@@ -200,25 +166,24 @@ class BundleRules(BaseModel):
         """
         items = [session.item(name) for name in dict.fromkeys(item_ids)]
         outside = {item.id for item in session.items}.difference(item.id for item in items)
-        found = [Breach(why, frozenset((i.id,))) for i in items if (why := self.bar(i))]
+        found = [why for item in items if (why := self.bar(item))]
         clashes = self.clashes(items) if clashes is None else clashes
         for one, other in combinations(items, 2) if clashes else ():
-            if why := clashes.get(pair := frozenset((one.id, other.id)), ""):
-                found.append(Breach(why, pair))
+            if why := clashes.get(frozenset((one.id, other.id)), ""):
+                found.append(why)
         for one in items if self.pinned else ():
-            for name in sorted(self._partners.get(one.id, set()) & outside):
-                pair = frozenset((one.id, name))
-                found.append(Breach(f"{_named(one.id, name)} are pinned", pair))
+            for name in sorted(outside.intersection(self._pins.adj.get(one.id, ()))):
+                found.append(f"{_named(one.id, name)} are pinned")
         # Cents do not add up exactly.
         price = round(fsum(item.price or 0.0 for item in items), 6)
         if self.price_from is not None and price < self.price_from:
-            found.append(Breach(f"it would cost {price:.2f}, price_from={self.price_from:.2f}"))
+            found.append(f"it would cost {price:.2f}, price_from={self.price_from:.2f}")
         if self.price_to is not None and price > self.price_to:
-            found.append(Breach(f"it would cost {price:.2f}, price_to={self.price_to:.2f}"))
+            found.append(f"it would cost {price:.2f}, price_to={self.price_to:.2f}")
         if self.max_items is not None and len(items) > self.max_items:
-            found.append(Breach(f"it would have {len(items)} items, max_items={self.max_items}"))
+            found.append(f"it would have {len(items)} items, max_items={self.max_items}")
         if self.kinds and kind is not None and kind not in self.kinds:
-            found.append(Breach(f"its kind would be {kind}, kinds={', '.join(self.kinds)}"))
+            found.append(f"its kind would be {kind}, kinds={', '.join(self.kinds)}")
         return found
 
 

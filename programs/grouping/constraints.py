@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from routedk.rules import Breach, BundleRules
+from routedk.rules import BundleRules
 from routedk.types import Bundle, Item, Kind, Session
 
 Cluster: TypeAlias = frozenset[int]
@@ -135,41 +135,31 @@ def told(
         These bundles with what each has less and more than the nearest of before; and which other
         items are in no bundle any more, or in none though they are pinned.
     """
+    broken = {one.items: rules.broken(session, one.items, one.kind) for one in [*before, *pinned]}
+    pins = {one.items: f"{' and '.join(map(repr, one.item_ids))} are pinned" for one in pinned}
+    causes = [reason for one in before for reason in broken[one.items]] + [*pins.values()]
 
-    def broken(bundle: Bundle) -> list[Breach]:
-        return rules.broken(session, bundle.item_ids, bundle.kind)
+    def because(names: Iterable[str], reasons: Iterable[str]) -> str:
+        why = "; ".join(dict.fromkeys(reasons)) or f"grouped again, because {causes[0]}"
+        return f"{', '.join(map(repr, names))}: {why}"
 
-    pins = [f"{' and '.join(map(repr, one.item_ids))} are pinned" for one in pinned]
-    causes = [breach.reason for one in before for breach in broken(one)]
-    again = f"grouped again, because {[*causes, *pins][0]}"
-
-    def nearest(bundle: Bundle) -> Bundle | None:
-        met = [one for one in before if one.items & bundle.items]
-        return max(met, key=lambda one: len(one.items & bundle.items), default=None)
+    def nearest(bundle: Bundle) -> frozenset[str]:
+        met = (one.items for one in before if one.items & bundle.items)
+        return max(met, key=lambda items: len(items & bundle.items), default=frozenset())
 
     def changed(bundle: Bundle) -> Iterator[str]:
-        was = nearest(bundle)
-        earlier, breaches = (was.items, broken(was)) if was else (frozenset(), [])
-        said: dict[tuple[str, str], list[str]] = {}
-        for item in session.items:
-            if (item.id in earlier) == (item.id in bundle.items):
-                continue
-            # What speaks against the bundle with this item, or without it.
-            other = rules.broken(session, bundle.items ^ {item.id})
-            own = [one.reason for one in [*breaches, *other] if item.id in one.items]
-            own = own or [one.reason for one in breaches if not one.items]
-            own = own or [one.reason for one in other if not one.items] or [again]
-            verb = "left out" if item.id in earlier else "added"
-            said.setdefault((verb, "; ".join(dict.fromkeys(own))), []).append(repr(item.id))
-        for (verb, why), names in said.items():
-            yield f"{verb} {', '.join(names)}: {why}"
+        was, ids = nearest(bundle), [item.id for item in session.items]
+        if gone := was - bundle.items:
+            yield f"left out {because([i for i in ids if i in gone], broken[was])}"
+        if new := bundle.items - was:
+            own = [why for items, why in pins.items() if items & new]
+            yield f"added {because([i for i in ids if i in new], own)}"
 
-    lost = []
     kept = {name for one in after for name in one.item_ids}
-    compared = [nearest(one) for one in after]
+    met = [nearest(one) for one in after]
+    lost = []
     for one in {one.items: one for one in [*before, *pinned]}.values():
-        gone = [repr(name) for name in one.item_ids if name not in kept]
-        if gone and one not in compared:
-            why = "; ".join(breach.reason for breach in broken(one)) or again
-            lost.append(f"no bundle of {', '.join(gone)}: {why}")
+        gone = [name for name in one.item_ids if name not in kept]
+        if gone and one.items not in met:
+            lost.append(f"no bundle of {because(gone, broken[one.items])}")
     return tuple(replace(one, changed=tuple(changed(one))) for one in after), tuple(lost)

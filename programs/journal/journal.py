@@ -5,12 +5,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Condition
 
-from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from routedk.data.validation import checked
-from routedk.errors import DataError
-from routedk.files import JsonlLog
+from routedk.files import JsonlLog, held
 from routedk.programs.journal.budget import BudgetError, Tally
 
 
@@ -145,13 +143,6 @@ def open_journal(
         DataError: Another process has it open, it cannot be read or written, or a line is broken.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        held = FileLock(f"{path}.lock", timeout=0).acquire()
-    except Timeout:
-        raise DataError(
-            "another process is asking this teacher",
-            path=path,
-            hint="wait until it ends, or stop it",
-        ) from None
-    with held, JsonlLog(path) as log:
+    busy = ("another process is asking this teacher", "wait until it ends, or stop it")
+    with held(f"{path}.lock", path, *busy), JsonlLog(path) as log:
         yield Journal(log, run, max_tokens, max_cost)

@@ -2,15 +2,15 @@
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any
 
 from filelock import Timeout
+from pydantic import ByteSize
 
 from routedk.artifacts.store import MANIFEST, ArtifactStore, read_manifest
 from routedk.errors import SettingError
@@ -18,7 +18,7 @@ from routedk.errors import SettingError
 _DAY = 86_400.0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Entry:
     """An artifact, or the work folder of one that is being made or was abandoned.
 
@@ -28,7 +28,8 @@ class Entry:
         folder: Where its files are.
         size: Bytes of all of them.
         used: When it was last made, found or written to, in seconds since 1970.
-        manifest: What its manifest says; empty where it is not finished or damaged.
+        seconds: How long making it took; None where it is not finished, or damaged.
+        created: When it was made, as ISO 8601; None as well.
     """
 
     stage: str
@@ -36,7 +37,8 @@ class Entry:
     folder: Path
     size: int
     used: float
-    manifest: Mapping[str, Any]
+    seconds: float | None
+    created: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,27 +57,14 @@ class PruneConfig:
 
     stage: tuple[str, ...] = ()
     older_than: float | None = None
-    max_size: str | None = None
+    max_size: ByteSize | None = None
     dry_run: bool = False
 
     def __post_init__(self) -> None:
         if self.older_than is not None and not self.older_than >= 0:
             raise SettingError(f"older_than={self.older_than}: it must be at least 0")
-        if not self.stage and self.older_than is None and self.max_bytes is None:
+        if not self.stage and self.older_than is None and self.max_size is None:
             raise SettingError("nothing says what to remove: name stages, an age or a size")
-
-    @property
-    def max_bytes(self) -> int | None:
-        """The size as a number."""
-        from pydantic import ByteSize, TypeAdapter, ValidationError
-
-        try:
-            return TypeAdapter(ByteSize | None).validate_python(self.max_size)
-        except ValidationError:
-            raise SettingError(
-                f"max_size={self.max_size!r}: it must be a number of bytes, or one with a unit, "
-                "e.g. 500MB or 2GiB"
-            ) from None
 
 
 def entries(store: ArtifactStore, stages: Sequence[str] = ()) -> list[Entry]:
@@ -89,11 +78,15 @@ def entries(store: ArtifactStore, stages: Sequence[str] = ()) -> list[Entry]:
     for kind in ("artifacts/*/*", "work/*"):
         for folder in sorted(store.root.glob(kind)):
             stage, _, key = "-".join(folder.relative_to(store.root).parts[1:]).rpartition("-")
-            if not stages or stage in stages:
-                # Another process may finish or remove it meanwhile.
-                with suppress(FileNotFoundError):
-                    found.append(_entry(stage, key, folder))
-    return found
+            # Another process may finish or remove it meanwhile.
+            with suppress(FileNotFoundError):
+                stats = [path.stat() for path in (folder, *folder.rglob("*"))]
+                size = sum(stat.st_size for stat in stats if S_ISREG(stat.st_mode))
+                used = max(stat.st_mtime for stat in stats)
+                about = read_manifest(folder)
+                made = about.get("seconds"), about.get("created")
+                found.append(Entry(stage, key, folder, size, used, *made))
+    return [entry for entry in found if not stages or entry.stage in stages]
 
 
 def prune(store: ArtifactStore, config: PruneConfig) -> list[Entry]:
@@ -103,31 +96,18 @@ def prune(store: ArtifactStore, config: PruneConfig) -> list[Entry]:
         What was removed, or would be in a dry run, the longest unused first.
     """
     found = sorted(entries(store, config.stage), key=attrgetter("used"))
-    left, limit = sum(entry.size for entry in found), config.max_bytes
+    left, limit = sum(entry.size for entry in found), config.max_size
     everything = config.older_than is None and limit is None
     gone = []
     for entry in found:
         age = time.time() - entry.used
         old = config.older_than is not None and age >= config.older_than * _DAY
-        if not (everything or old or (limit is not None and left > limit)):
-            continue
-        with suppress(Timeout), store.lock(entry.stage, entry.key, timeout=0):
-            if not config.dry_run:
-                # The manifest first: without it a folder is no artifact, should this be cut short.
-                (entry.folder / MANIFEST).unlink(missing_ok=True)
-                shutil.rmtree(entry.folder, ignore_errors=True)
-            gone.append(entry)
-            left -= entry.size
+        if everything or old or (limit is not None and left > limit):
+            with suppress(Timeout), store.lock(entry.stage, entry.key, timeout=0):
+                if not config.dry_run:
+                    # The manifest first: without it a folder is no artifact, if this is cut short.
+                    (entry.folder / MANIFEST).unlink(missing_ok=True)
+                    shutil.rmtree(entry.folder, ignore_errors=True)
+                gone.append(entry)
+                left -= entry.size
     return gone
-
-
-def _entry(stage: str, key: str, folder: Path) -> Entry:
-    stats = [path.stat() for path in (folder, *folder.rglob("*"))]
-    return Entry(
-        stage=stage,
-        key=key,
-        folder=folder,
-        size=sum(stat.st_size for stat in stats if S_ISREG(stat.st_mode)),
-        used=max(stat.st_mtime for stat in stats),
-        manifest=read_manifest(folder),
-    )

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -63,20 +64,13 @@ def _show(title: str, found: Sequence[Entry]) -> None:
 
 def _row(entry: Entry) -> tuple[object, ...]:
     days = f"{(time.time() - entry.used) / 86_400:.1f}"
-    seconds = entry.manifest.get("seconds", "unfinished")
+    seconds = "unfinished" if entry.seconds is None else entry.seconds
     return (entry.stage, entry.key[:12], _size(entry.size), days, seconds)
 
 
 def _record(entry: Entry) -> dict[str, object]:
-    return {
-        "stage": entry.stage,
-        "key": entry.key,
-        "folder": str(entry.folder),
-        "size": entry.size,
-        "seconds": entry.manifest.get("seconds"),
-        "created": entry.manifest.get("created"),
-        "used": datetime.fromtimestamp(entry.used, UTC).isoformat(timespec="seconds"),
-    }
+    used = datetime.fromtimestamp(entry.used, UTC).isoformat(timespec="seconds")
+    return asdict(entry) | {"folder": str(entry.folder), "used": used}
 
 
 def _size(count: int) -> str:

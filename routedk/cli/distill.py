@@ -8,8 +8,8 @@ import typer
 from routedk.artifacts import check_output, copy_artifact
 from routedk.cli.config_options import with_config_options
 from routedk.cli.output import OptionalFolder, print_table, progress
-from routedk.cli.sessions import DataPath, Split, load_split
-from routedk.data import DataOptions, load_sessions
+from routedk.cli.sessions import DataPath, Split, load_parts
+from routedk.data import DataOptions
 from routedk.errors import SettingError, one_line
 from routedk.files import read_json
 from routedk.programs.teachers.config import DistillConfig
@@ -53,7 +53,8 @@ def distill(
     from routedk.programs.distill_plan import plan_distill
     from routedk.programs.distill_plan import write_requests as write
 
-    sessions = load_split(data, options, split)
+    parts = load_parts(data, options, split)
+    sessions = parts[split]
     if dry_run:
         _print_plan(plan_distill(sessions, config))
         return
@@ -65,8 +66,7 @@ def distill(
         raise SettingError("--output DIR: name the folder that the knowledge goes to")
     check_output(output)
     chosen = {session.id for session in sessions}
-    every = load_sessions(data, options) if config.answers else []
-    held_out = [session for session in every if session.id not in chosen]
+    held_out = [session for session in parts["all"] if session.id not in chosen]
     with progress() as on_step:
         artifact = distill_artifact(
             sessions, config, student=student_lm, on_step=on_step, held_out=held_out

@@ -15,7 +15,7 @@ from routedk.data import DataOptions, load_sessions, select_split, split_session
 from routedk.errors import DataError
 from routedk.eval.evaluate import EvaluateConfig
 from routedk.files import write_json
-from routedk.types import Session
+from routedk.types import Answer, Session
 
 _LEAK = (
     "Leak: untitled items were {}. Where untitled items are in no gold bundle, that gives part of "
@@ -65,15 +65,17 @@ def evaluate(
     everything = load_sessions(data, options)
     parts = split_sessions(everything, options)
     more = [] if empties is None else _more_sessions(empties, everything, options)
-    known = [*everything, *more]
+    scored = select_split(everything, options, split)
+    scored += [session for session in more if session.bundles == ()]
+
+    def answers(path: Path | None) -> list[Answer] | None:
+        return None if path is None else read_predictions(path, [*everything, *more])
+
     report = routedk.evaluate(
-        [
-            *select_split(everything, options, split),
-            *(session for session in more if session.bundles == ()),
-        ],
-        None if predictions is None else read_predictions(predictions, known),
+        scored,
+        answers(predictions),
         config,
-        reference=None if reference is None else read_predictions(reference, known),
+        reference=answers(reference),
         training=parts["train"],
         validation=parts["val"],
         catalogue=everything,

@@ -84,10 +84,12 @@ def set_up_logging() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     for name in ("transformers", "dspy.clients.lm"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    logger = logging.getLogger("routedk")
-    if is_main_process() and not logger.handlers:
-        logger.addHandler(RichHandler(console=Console(stderr=True), show_path=False))
-        logger.setLevel(logging.INFO)
+    logging.getLogger("LiteLLM").propagate = False  # It has a handler of its own.
+    # Of the root: a library that finds none there adds its own.
+    root = logging.getLogger()
+    if is_main_process() and not any(isinstance(one, RichHandler) for one in root.handlers):
+        root.addHandler(RichHandler(console=Console(stderr=True), show_path=False))
+        logging.getLogger("routedk").setLevel(logging.INFO)
 
 
 def refuse_foreign(output: Path, is_ours: Callable[[dict[str, Any]], bool]) -> None:

@@ -4,7 +4,7 @@ import shlex
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -59,10 +59,19 @@ def run(
 
 def _given(data: str, config: SearchConfig, options: DataOptions, store: Path | None) -> str:
     """The options by which other commands find a search and its data."""
-    values = {"data": data, "study": config.study, "storage": config.storage, "store": store}
+    values: dict[str, Any] = {
+        "data": data,
+        "study": config.study,
+        "storage": config.storage,
+        "store": store,
+    }
     usual = asdict(DataOptions())
     values |= {name: value for name, value in asdict(options).items() if value != usual[name]}
-    words = [(f"--{n.replace('_', '-')}", str(v)) for n, v in values.items() if v is not None]
+    words = (
+        (f"--{name.replace('_', '-')}", *([] if value is True else [str(value)]))
+        for name, value in values.items()
+        if value is not None
+    )
     return shlex.join(chain.from_iterable(words))
 
 

@@ -1,15 +1,14 @@
 """The sessions and the knowledge that a command works on."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
 from routedk.cli.output import is_main_process
-from routedk.data import DataOptions, Part, SplitName, load_sessions, select_split, split_sessions
+from routedk.data import DataOptions, SplitName, load_sessions, select_split, split_sessions
 from routedk.data.load import scan_sessions
 from routedk.data.policies import drop_untitled, has_title
 from routedk.data.records import UnreadSession
@@ -29,26 +28,29 @@ KnowledgeFiles = Annotated[
     list[str], typer.Option("--knowledge", metavar="[NAME=]FILE", help=_KNOWLEDGE)
 ]
 
+_Asked = TypeVar("_Asked", bound=Session | Answer)
 
-def load_parts(data: str, options: DataOptions) -> dict[Part, list[Session]]:
-    """All sessions by split; on stderr a warning about items without a title."""
-    sessions = load_sessions(data, options)
-    warn_untitled(sessions)
-    return split_sessions(sessions, options)
+
+def load_parts(
+    data: str, options: DataOptions, needed: SplitName = "all"
+) -> dict[SplitName, list[Session]]:
+    """All sessions by split; on stderr a warning about items without a title.
+
+    Raises:
+        DataError: There is none in the split that is needed.
+    """
+    sessions = [*warn_untitled(load_sessions(data, options))]
+    parts = dict[SplitName, list[Session]](split_sessions(sessions, options).items())
+    parts["all"] = sessions
+    if not parts[needed]:
+        problem = f"the split {needed!r} has no session"
+        raise DataError(problem, path=data, hint="name another --split")
+    return parts
 
 
 def load_split(data: str, options: DataOptions, split: SplitName) -> list[Session]:
-    """The sessions of one split; on stderr a warning about items without a title.
-
-    Raises:
-        DataError: There is none.
-    """
-    sessions = select_split(load_sessions(data, options), options, split)
-    if not sessions:
-        problem = f"the split {split!r} has no session"
-        raise DataError(problem, path=data, hint="name another --split")
-    warn_untitled(sessions)
-    return sessions
+    """The sessions of one split, as `load_parts` loads them."""
+    return load_parts(data, options, split)[split]
 
 
 def sessions_to_answer(
@@ -56,16 +58,15 @@ def sessions_to_answer(
 ) -> tuple[Iterable[Session | Answer], int | None]:
     """The sessions of one split, with an error in the place of each that cannot be answered.
 
-    Those of standard input, ``-``, come each as soon as its line is there. Those of another source
-    are read twice where all are asked for, since there may be more than memory holds.
+    All of a source come one at a time, since there may be more than memory holds; those of standard
+    input, ``-``, each as soon as its line is there.
 
     Returns:
-        The sessions, and how many they are; None for standard input.
+        The sessions, and how many they are; None where they come one at a time.
     """
     all_items = replace(options, untitled="keep")
     if split == "all":
-        total = None if data == "-" else warn_untitled(_scanned(data, all_items, options))
-        return _scanned(data, all_items, options, report=data == "-"), total
+        return warn_untitled(_asked(one, options) for one in scan_sessions(data, all_items)), None
     # Of a seeded split, a session that was dropped is no part.
     if options.untitled == "keep" or options.split_file is None:
         listed: list[Session | Answer] = [*load_split(data, options, split)]
@@ -73,12 +74,6 @@ def sessions_to_answer(
         every = select_split(load_sessions(data, all_items), all_items, split)
         listed = [_asked(one, options) for one in every]
     return listed, len(listed)
-
-
-def _scanned(
-    data: str, all_items: DataOptions, options: DataOptions, *, report: bool = True
-) -> Iterator[Session | Answer]:
-    return (_asked(one, options) for one in scan_sessions(data, all_items, report=report))
 
 
 def _asked(one: Session | UnreadSession, options: DataOptions) -> Session | Answer:
@@ -95,15 +90,11 @@ def data_record(data: str, options: DataOptions, split: SplitName) -> dict[str, 
     return {"data": data, **read, "split": split}
 
 
-def warn_untitled(sessions: Iterable[Session | Answer]) -> int:
-    """Warn on stderr about items without a title, of which a student sees nothing.
-
-    Returns:
-        How many sessions there are, those that cannot be answered included.
-    """
-    count = items = untitled = 0
+def warn_untitled(sessions: Iterable[_Asked]) -> Iterator[_Asked]:
+    """The sessions; after the last a warning about items without a title, unseen by a student."""
+    items = untitled = 0
     for session in sessions:
-        count += 1
+        yield session
         if isinstance(session, Session):
             items += len(session.items)
             untitled += sum(not has_title(item) for item in session.items)
@@ -113,10 +104,9 @@ def warn_untitled(sessions: Iterable[Session | Answer]) -> int:
             "give --extra-titles FILE, or --untitled drop.",
             err=True,
         )
-    return count
 
 
-def load_knowledge(files: Sequence[str], parts: dict[Part, list[Session]]) -> KnowledgeBase:
+def load_knowledge(files: Sequence[str], parts: Mapping[SplitName, list[Session]]) -> KnowledgeBase:
     """The knowledge that ``--knowledge`` names, merged.
 
     Args:
@@ -131,19 +121,20 @@ def load_knowledge(files: Sequence[str], parts: dict[Part, list[Session]]) -> Kn
     from routedk.data.knowledge_file import read_knowledge
     from routedk.programs.teachers.accumulate import accumulate, is_domain_name, of_domain
 
-    ids = [session.id for session in chain(*parts.values())]
+    ids = [session.id for session in parts["all"]]
     bases = []
     for file in files:
         name, found, path = file.partition("=")
-        if not found or Path(file).exists() or not is_domain_name(name):
-            bases.append(read_knowledge(file))
-        else:
-            bases.append(of_domain(read_knowledge(path), name))
-            if taken := next((i for i in ids if i.startswith(f"{name}:")), None):
-                raise SettingError(
-                    f"--knowledge {file}: session {taken!r} would be taken for one of {name}: "
-                    "call the domain something else"
-                )
+        named = found and not Path(file).exists() and is_domain_name(name)
+        base = read_knowledge(path if named else file)
+        if not base.pieces:
+            raise DataError("holds no knowledge", path=file, hint="distill it again")
+        if named and (taken := next((i for i in ids if i.startswith(f"{name}:")), None)):
+            raise SettingError(
+                f"--knowledge {file}: session {taken!r} would be taken for one of {name}: call the "
+                "domain something else"
+            )
+        bases.append(of_domain(base, name) if named else base)
         refuse_test_sessions(file, bases[-1], parts["test"])
     return bases[0] if len(bases) == 1 else accumulate(bases)
 

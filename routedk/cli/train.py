@@ -7,8 +7,8 @@ from routedk.adapters.train import TrainConfig
 from routedk.artifacts import check_output, copy_artifact
 from routedk.cli.config_options import with_config_options
 from routedk.cli.output import OutputFolder, is_main_process, print_table
-from routedk.cli.sessions import DataPath, KnowledgeFiles, Split, load_knowledge, load_split
-from routedk.data import DataOptions, load_sessions, split_sessions
+from routedk.cli.sessions import DataPath, KnowledgeFiles, Split, load_knowledge, load_parts
+from routedk.data import DataOptions
 
 
 @with_config_options
@@ -31,9 +31,8 @@ def train(
     from routedk.adapters.experts.routing_file import read_routing
 
     check_output(output)
-    sessions = load_split(data, options, split)
-    base = load_knowledge(knowledge, split_sessions(load_sessions(data, options), options))
-    folder = routedk.train(sessions, base, config)
+    parts = load_parts(data, options, split)
+    folder = routedk.train(parts[split], load_knowledge(knowledge, parts), config)
     if not is_main_process():
         return
     copy_artifact(folder, output)

@@ -4,8 +4,6 @@ from .knowledge_file import write_knowledge as write_knowledge
 from .load import DataOptions as DataOptions
 from .load import GoldPolicy as GoldPolicy
 from .load import UntitledPolicy as UntitledPolicy
-from .load import apply_options as apply_options
-from .load import demo_sessions as demo_sessions
 from .load import from_dataset as from_dataset
 from .load import load_sessions as load_sessions
 from .load import scan_sessions as scan_sessions

@@ -18,7 +18,6 @@ _TABLES = {
 }
 SESSION_ITEM = "session_item.csv"
 """By which a folder of BundleRec is known."""
-_TOGETHER = "the tables must belong together"
 
 
 def read_bundlerec(folder: Path, missing: MissingValues) -> list[Session]:
@@ -44,22 +43,26 @@ def read_bundlerec(folder: Path, missing: MissingValues) -> list[Session]:
     tables = {
         name: read_columns(folder / f"{name}.csv", *columns) for name, columns in _TABLES.items()
     }
-    title, intent = (partial(as_text, name=n, missing=missing) for n in ("title", "intent"))
-    path = partial(_categories, missing=missing)
-    titles = read_values(folder / "item_titles.csv", "item ID", "titles", title, missing)
-    intents = read_values(folder / "bundle_intent.csv", "bundle ID", "intent", intent, missing)
-    file = folder / "item_categories.csv"
+
+    def texts(table: str, key: str, column: str, name: str) -> dict[str, str]:
+        read = partial(as_text, name=name, missing=missing)
+        return read_values(folder / f"{table}.csv", key, column, read, missing)
+
+    titles = texts("item_titles", "item ID", "titles", "title")
+    intents = texts("bundle_intent", "bundle ID", "intent", "intent")
+    path, file = partial(_categories, missing=missing), folder / "item_categories.csv"
     categories = read_values(file, "item ID", "categories", path, missing)
-    file = folder / SESSION_ITEM
     items: dict[str, dict[str, Item]] = {}
     for line, session_id, item_id in tables["session_item"]:
         members = items.setdefault(session_id, {})
         if item_id in members:
             problem = f"session {session_id!r} has item {item_id!r} twice"
-            raise DataError(problem, path=file, line=line, hint="remove one of the lines")
+            hint = "remove one of the lines"
+            raise DataError(problem, path=folder / SESSION_ITEM, line=line, hint=hint)
         members[item_id] = Item(item_id, titles.get(item_id, ""), categories.get(item_id, ()))
     if not items:
-        raise DataError("holds no session", path=file, hint="expected one item a line")
+        hint = "expected one item a line"
+        raise DataError("holds no session", path=folder / SESSION_ITEM, hint=hint)
     bundles = _bundles(tables, intents, folder, items)
     return [
         Session(session_id, tuple(members.values()), tuple(bundles.get(session_id, ())))
@@ -102,25 +105,22 @@ def _bundles(
     items: dict[str, dict[str, Item]],
 ) -> dict[str, list[Bundle]]:
     """Bundles by session; every error names the line that asks for what is not there."""
-    members: dict[str, list[Row]] = {}
-    for row in tables["bundle_item"]:
-        members.setdefault(row[1], []).append(row)
-    bundles: dict[str, list[Bundle]] = {}
+    members: dict[str, list[str]] = {}
+    for _, bundle_id, item_id in tables["bundle_item"]:
+        members.setdefault(bundle_id, []).append(item_id)
+    found: dict[str, list[Bundle]] = {}
     for line, session_id, bundle_id in tables["session_bundle"]:
-        fail = partial(DataError, path=folder / "session_bundle.csv", line=line, hint=_TOGETHER)
-        if session_id not in items:
-            raise fail(f"session {session_id!r} is not in session_item.csv")
-        if bundle_id not in members:
-            raise fail(f"bundle {bundle_id!r} is not in bundle_item.csv")
-        first = members[bundle_id][0]
-        fail = partial(DataError, path=folder / "bundle_item.csv", line=first[0], hint=_TOGETHER)
-        item_ids = tuple(item_id for _, _, item_id in members[bundle_id])
-        if foreign := [item_id for item_id in item_ids if item_id not in items[session_id]]:
-            raise fail(f"bundle {bundle_id!r} names {foreign}, not in session {session_id!r}")
+        inside, ids = items.get(session_id, {}), members.get(bundle_id, [])
         try:
-            bundle = Bundle(item_ids, intents.get(bundle_id, "").strip())
+            if not inside:
+                raise DataError(f"its session {session_id!r} is not in session_item.csv")
+            if foreign := [name for name in ids if name not in inside]:
+                raise DataError(f"it names {foreign}, not in session {session_id!r}")
+            bundle = Bundle(tuple(ids), intents.get(bundle_id, "").strip())
         except DataError as error:
-            problem, hint = f"bundle {bundle_id!r}: {error.problem}", "fix or remove this bundle"
-            raise fail(problem, hint=hint) from None
-        bundles.setdefault(session_id, []).append(bundle)
-    return bundles
+            problem = f"bundle {bundle_id!r}: {error.problem}"
+            hint = "the tables must belong together"
+            path = folder / "session_bundle.csv"
+            raise DataError(problem, path=path, line=line, hint=hint) from None
+        found.setdefault(session_id, []).append(bundle)
+    return found

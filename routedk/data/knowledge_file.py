@@ -22,14 +22,9 @@ from routedk.errors import DataError
 from routedk.files import read_jsonl, write_jsonl_records
 from routedk.types import KnowledgeBase, Pattern, Provenance, Rule, TeacherAnswer, Thought
 
-_KINDS: dict[str, TypeAdapter[Any]] = {
-    "pattern": TypeAdapter(Pattern),
-    "rule": TypeAdapter(Rule),
-    "thought": TypeAdapter(Thought),
-    "answer": TypeAdapter(TeacherAnswer),
-}
-_A = {"thought": "a thought", "answer": "an answer"}
-_NAMES = {Pattern: "pattern", Rule: "rule", Thought: "thought", TeacherAnswer: "answer"}
+_KINDS = {"pattern": Pattern, "rule": Rule, "thought": Thought, "answer": TeacherAnswer}
+_ADAPTERS: dict[str, TypeAdapter[Any]] = {k: TypeAdapter(kind) for k, kind in _KINDS.items()}
+_NAMES = {kind: name for name, kind in _KINDS.items()}
 
 
 def sources_of(knowledge: KnowledgeBase) -> frozenset[str]:
@@ -71,16 +66,11 @@ def read_knowledge(path: str | Path) -> KnowledgeBase:
         if not isinstance(kind, str) or kind not in _KINDS:
             problem, hint = f"kind is {kind!r}", f"allowed are {', '.join(_KINDS)}"
             raise DataError(problem, path=path, line=line, hint=hint)
-        piece = checked(_KINDS[kind], record, path=path, line=line, about=kind)
+        piece = checked(_ADAPTERS[kind], record, path=path, line=line, about=kind)
         if isinstance(piece, Thought | TeacherAnswer):
             if (kind, piece.session_id) in seen:
-                problem = f"session {piece.session_id!r} has {_A[kind]} already"
+                problem = f"session {piece.session_id!r} has its {kind} already"
                 raise DataError(problem, path=path, line=line, hint="keep one of the two")
             seen.add((kind, piece.session_id))
         found[kind].append(piece)
-    return KnowledgeBase(
-        patterns=tuple(found["pattern"]),
-        rules=tuple(found["rule"]),
-        thoughts=tuple(found["thought"]),
-        answers=tuple(found["answer"]),
-    )
+    return KnowledgeBase(**{f"{kind}s": tuple(pieces) for kind, pieces in found.items()})

@@ -2,8 +2,10 @@
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
+from io import BufferedReader
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
@@ -84,41 +86,24 @@ def load_sessions(source: str | Path, options: DataOptions | None = None) -> lis
         >>> session.bundles[0].intent
         'living room gaming'
     """
-    options = options or DataOptions()
-    missing = MissingValues(strict=options.strict)
-    sessions = list(readable(_read(source, missing, options.columns)))
-    missing.report()
-    return apply_options(sessions, options)
+    return list(readable(scan_sessions(source, options)))
 
 
 def scan_sessions(
-    source: str | Path, options: DataOptions | None = None, *, report: bool = True
+    source: str | Path, options: DataOptions | None = None
 ) -> Iterator[Session | UnreadSession]:
     """Read the sessions of a source one at a time, with those that cannot be read in their places.
 
     Args:
-        source: As for `load_sessions`, or ``"-"`` for JSONL from standard input.
-        options: As for `load_sessions`; the split file plays no part.
-        report: Whether what could not be read is logged.
+        source: As for `load_sessions`, or ``"-"`` for JSONL or CSV from standard input.
+        options: As for `load_sessions`.
 
     Raises:
         DataError: As `load_sessions`, but for a broken session only if ``options.strict``.
     """
-    options = replace(options or DataOptions(), split_file=None)
+    options = options or DataOptions()
     missing = MissingValues(strict=options.strict)
-    titles = read_extra_titles(options.extra_titles, missing) if options.extra_titles else {}
-    policies = replace(options, extra_titles=None)
-    if source == "-":
-        found = sessions_from_records(_stdin_rows(), path="<stdin>", missing=missing)
-    else:
-        found = _read(source, missing, options.columns)
-    for session in readable(found) if options.strict else found:
-        if isinstance(session, Session):
-            yield from apply_options(fill_titles([session], titles), policies)
-        else:
-            yield session
-    if report:
-        missing.report()
+    return apply_options(_read(source, missing, options.columns), options, missing)
 
 
 def from_dataset(
@@ -147,60 +132,53 @@ def from_dataset(
         records = records.to_dict("records")
     if not isinstance(records, Iterable):
         raise DataError(f"cannot read a {type(dataset).__name__}", hint=_ROW)
-    rows = ((place, row, _mapping(record, row)) for row, record in enumerate(records, start=1))
-    sessions = list(readable(sessions_from_records(rows, path=place, missing=missing)))
-    missing.report()
-    return apply_options(sessions, options)
+
+    def rows() -> Iterator[tuple[str, int, Mapping[str, Any]]]:
+        for row, record in enumerate(records, start=1):
+            if not isinstance(record, Mapping):
+                problem = f"a row is a {type(record).__name__}"
+                raise DataError(problem, path=place, line=row, hint=_ROW)
+            yield place, row, record
+
+    found = sessions_from_records(rows(), path=place, missing=missing)
+    return list(readable(apply_options(found, options, missing)))
 
 
-def _mapping(record: object, row: int) -> Mapping[str, Any] | DataError:
-    if isinstance(record, Mapping):
-        return record
-    problem = f"a row is a {type(record).__name__}"
-    return DataError(problem, path="<dataset>", line=row, hint=_ROW)
-
-
-def demo_sessions() -> list[Session]:
-    """Read the embedded demo set, 300 synthetic sessions; see ``demo.md`` in this folder."""
-    return list(readable(_read(Path(__file__).with_name("demo.jsonl"), MissingValues())))
-
-
-def apply_options(sessions: list[Session], options: DataOptions | None = None) -> list[Session]:
-    """Apply the options to sessions: extra titles, then policies.
-
-    Raises:
-        DataError: A file that the options name is broken, or names sessions that do not exist.
-    """
-    options = options or DataOptions()
-    if options.split_file is not None:
-        # Here, as dropping untitled items may remove whole sessions.
-        check_split_ids(read_split_file(options.split_file), sessions, options.split_file)
-    if options.extra_titles is not None:
-        missing = MissingValues(strict=options.strict)
-        sessions = fill_titles(sessions, read_extra_titles(options.extra_titles, missing))
-        missing.report()
-    if options.untitled == "drop":
-        sessions = [kept for session in sessions if (kept := drop_untitled(session)) is not None]
-    if options.gold == "minimal":
-        sessions = [
-            replace(one, bundles=minimal_bundles(one.bundles)) if one.bundles else one
-            for one in sessions
-        ]
-    return sessions
-
-
-def read_extra_titles(path: str | Path, missing: MissingValues) -> dict[str, str]:
-    """Titles by item id, from a CSV with the columns ``item ID`` and ``titles``.
+def apply_options(
+    found: Iterable[Session | UnreadSession], options: DataOptions, missing: MissingValues
+) -> Iterator[Session | UnreadSession]:
+    """Sessions with extra titles, under the policies.
 
     Args:
-        path: The file.
-        missing: Counts the titles that cannot be read.
+        found: The sessions as they were read.
+        options: Extra titles and policies.
+        missing: What counted the values that cannot be read; it is logged after the last session.
 
     Raises:
-        DataError: The file is broken or an item comes twice.
+        DataError: A file that the options name is broken, or names sessions that do not exist; or
+            a session cannot be read, if ``options.strict``.
     """
-    title = partial(as_text, name="title", missing=missing)
-    return read_values(Path(path), "item ID", "titles", title, missing)
+    titles: dict[str, str] = {}
+    if (extra := options.extra_titles) is not None:
+        read = partial(as_text, name="title", missing=missing)
+        titles = read_values(Path(extra), "item ID", "titles", read, missing)
+    parts = read_split_file(options.split_file) if options.split_file else None
+    ids = set[str]()
+    for one in readable(found) if options.strict else found:
+        if isinstance(one, UnreadSession):
+            yield one
+            continue
+        if parts is not None:
+            # Dropping untitled items may remove whole sessions.
+            ids.add(one.id)
+        one = fill_titles(one, titles)
+        kept = drop_untitled(one) if options.untitled == "drop" else one
+        if kept is not None:
+            minimal = kept.bundles and options.gold == "minimal"
+            yield replace(kept, bundles=minimal_bundles(kept.bundles or ())) if minimal else kept
+    if options.split_file is not None and parts is not None:
+        check_split_ids(parts, ids, options.split_file)
+    missing.report()
 
 
 def _read(
@@ -208,10 +186,10 @@ def _read(
 ) -> Iterator[Session | UnreadSession]:
     if source == "demo":
         source = Path(__file__).with_name("demo.jsonl")
-    path = Path(source)
-    if not path.exists():
+    path = _STDIN if source == "-" else Path(source)
+    if path is not _STDIN and not path.exists():
         raise DataError("no such file or folder", path=path, hint='check the path, or use "demo"')
-    parts = _parts(path)
+    parts = [_STDIN] if path is _STDIN else _parts(path)
     if path.is_dir() and (not parts or (path / SESSION_ITEM).exists()):
         return iter(read_bundlerec(path, missing))
     if not parts:
@@ -219,8 +197,9 @@ def _read(
         kinds = ", ".join(_READERS)
         hint = f"expected {kinds} (save a table as CSV), a folder of these, of BundleRec, or demo"
         raise DataError(problem, path=path, hint=hint)
-    found = ((part, *row) for part in parts for row in _READERS[_kind(part)](part))
-    head = list(islice(found, 100))
+    found = ((part, *row) for part in parts for row in _rows(part))
+    # Of a pipe the next line may be long in coming.
+    head = list(islice(found, 1 if path is _STDIN else 100))
     rows = chain(head, found)
     names = set(chain(*(record for *_, record in head if isinstance(record, Mapping))))
     # What has nothing but an id is a broken session.
@@ -245,22 +224,27 @@ def _kind(path: Path) -> str:
     return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
-def _stdin_rows() -> Iterator[tuple[str, int, Mapping[str, Any] | DataError]]:
-    # With a buffer of its own: at exit a thread that waits for a line must not hold sys.stdin's.
-    with open(sys.stdin.fileno(), "rb", closefd=False) as file:
-        for number, record in scan_jsonl(lines_of(file), path="<stdin>", lenient=True):
-            yield "<stdin>", number, record
+def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | DataError]]:
+    """The records of a file, or of standard input, which is JSONL where it begins as such."""
+    opened: AbstractContextManager[BufferedReader] = open_file(path)
+    if path is _STDIN:
+        # A buffer of its own: at exit a thread that waits for a line must not hold sys.stdin's.
+        opened = open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115
+    with opened as file:
+        kind = _kind(path)
+        if path is _STDIN:
+            kind = ".jsonl" if file.peek(1).lstrip(b"\xef\xbb\xbf \r\n")[:1] == b"{" else ".csv"
+        yield from _READERS[kind](file, path)
 
 
-def _scan_jsonl(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | DataError]]:
-    with open_file(path) as file:
-        yield from scan_jsonl(lines_of(file), path=path, lenient=True)
+def _read_jsonl(
+    file: BufferedReader, path: Path
+) -> Iterator[tuple[int, Mapping[str, Any] | DataError]]:
+    return scan_jsonl(lines_of(file), path=path, lenient=True)
 
 
+_STDIN = Path("<stdin>")
 _CSV = {".csv": read_csv, ".tsv": read_csv}
-_READERS: dict[str, Callable[[Path], Iterator[tuple[int, Mapping[str, Any] | DataError]]]] = {
-    ".jsonl": _scan_jsonl,
-    ".ndjson": _scan_jsonl,
-    ".parquet": read_parquet,
-    **_CSV,
-}
+_READERS: dict[
+    str, Callable[[BufferedReader, Path], Iterator[tuple[int, Mapping[str, Any] | DataError]]]
+] = {".jsonl": _read_jsonl, ".ndjson": _read_jsonl, ".parquet": read_parquet, **_CSV}

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
+from io import BufferedReader
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from routedk.data.records import session_to_record
 from routedk.errors import DataError
-from routedk.files import atomic_write, open_file, write_jsonl_records
+from routedk.files import atomic_write, write_jsonl_records
 from routedk.types import Session
 
 _COLUMNS = ("session_id", "items", "bundles")
@@ -42,8 +44,12 @@ def to_dataset(sessions: Iterable[Session]) -> Any:
     return Dataset(_table(sessions))
 
 
-def read_parquet(path: str | Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def read_parquet(file: BufferedReader, path: str | Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """The rows of a Parquet file, counted from 1; of native records without further columns.
+
+    Args:
+        file: The open file.
+        path: Its name.
 
     Raises:
         DataError: It is not Parquet.
@@ -51,21 +57,17 @@ def read_parquet(path: str | Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with open_file(path) as opened:
-        try:
-            file = pq.ParquetFile(opened)
-            names = file.schema_arrow.names
-            native = {*_COLUMNS[:2]} <= {*names}
-            chosen = [name for name in _COLUMNS if name in names] if native else names
-            row = 0
-            for batch in file.iter_batches(8192, columns=chosen):
-                for record in batch.to_pylist():
-                    row += 1
-                    yield row, record
-        # The last two: texts that are not UTF-8, and dates that Python does not have.
-        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-            problem = f"not a readable Parquet file: {error}"
-            raise DataError(problem, path=path, hint="write it again") from error
+    try:
+        table = pq.ParquetFile(file)
+        names = table.schema_arrow.names
+        native = {*_COLUMNS[:2]} <= {*names}
+        chosen = [name for name in _COLUMNS if name in names] if native else names
+        batches = (batch.to_pylist() for batch in table.iter_batches(8192, columns=chosen))
+        yield from enumerate(chain.from_iterable(batches), start=1)
+    # The last two: texts that are not UTF-8, and dates that Python does not have.
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        problem = f"not a readable Parquet file: {error}"
+        raise DataError(problem, path=path, hint="write it again") from error
 
 
 def _table(sessions: Iterable[Session]) -> Any:

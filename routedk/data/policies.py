@@ -1,7 +1,7 @@
 """Policies for untitled items and for gold bundles, applied before sessions are used."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from routedk.types import Bundle, Item, Session
@@ -40,13 +40,13 @@ def drop_untitled(session: Session) -> Session | None:
     return replace(session, items=items, bundles=tuple(bundles))
 
 
-def fill_titles(sessions: Iterable[Session], titles: Mapping[str, str]) -> list[Session]:
-    """Sessions whose untitled items have the title given for their id, where there is one."""
-
-    def filled(item: Item) -> Item:
-        return item if has_title(item) else replace(item, title=titles.get(item.id, item.title))
-
-    return [replace(session, items=tuple(map(filled, session.items))) for session in sessions]
+def fill_titles(session: Session, titles: Mapping[str, str]) -> Session:
+    """The session with titles given by id where its items have none."""
+    items = (
+        item if has_title(item) else replace(item, title=titles.get(item.id, item.title))
+        for item in session.items
+    )
+    return replace(session, items=tuple(items)) if titles else session
 
 
 def has_title(item: Item) -> bool:

@@ -1,6 +1,6 @@
 """The native session record: a plain dict on one side, a Session on the other."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -35,11 +35,13 @@ def _missing(info: ValidationInfo) -> MissingValues:
     return info.context if isinstance(info.context, MissingValues) else MissingValues()
 
 
-def _as_text(value: object, info: ValidationInfo) -> str:
-    return as_text(value, info.field_name or "text", _missing(info))
+def _read(read: Callable[[Any, MissingValues], Any]) -> BeforeValidator:
+    return BeforeValidator(lambda value, info: read(value, _missing(info)))
 
 
-_Text = Annotated[str, BeforeValidator(_as_text)]
+_Text = Annotated[
+    str, BeforeValidator(lambda value, info: as_text(value, info.field_name, _missing(info)))
+]
 Reasons = Annotated[
     tuple[str, ...],
     BeforeValidator(lambda v: [t for t in v if isinstance(t, str)] if isinstance(v, list) else ()),
@@ -52,12 +54,8 @@ class ItemRecord(BaseModel):
 
     id: Id
     title: _Text = ""
-    categories: Annotated[
-        tuple[str, ...], BeforeValidator(lambda v, info: as_categories(v, _missing(info)))
-    ] = ()
-    price: Annotated[float | None, BeforeValidator(lambda v, info: as_price(v, _missing(info)))] = (
-        None
-    )
+    categories: Annotated[tuple[str, ...], _read(as_categories)] = ()
+    price: Annotated[float | None, _read(as_price)] = None
     image: Annotated[str | None, BeforeValidator(as_image)] = None
 
 
@@ -105,7 +103,7 @@ def session_from_record(
             ``id`` may be missing or null. Ids may be whole numbers, prices and categories texts.
         path: File named in error messages.
         line: Line (or row) of the record, counted from 1.
-        missing: Counts the values that cannot be read; None: a warning is logged about them.
+        missing: Counts the values that cannot be read; None: nobody does.
 
     Raises:
         DataError: A key is missing, an id or a list has the wrong type, or the session is not
@@ -118,8 +116,6 @@ def session_from_record(
     read = checked(
         _RECORD, dict(record), path=path, line=line, about=about, hint=_HINT, context=found
     )
-    if missing is None:
-        found.report()
     try:
         items = (Item(**dict(item)) for item in read.items)
         bundles = [bundle.bundle() for bundle in read.bundles or ()]
@@ -184,14 +180,9 @@ def session_to_record(session: Session, *, images: bool = False) -> dict[str, An
     """
     items = []
     for item in session.items:
-        record: dict[str, Any] = {"id": item.id, "title": item.title}
-        if item.categories:
-            record["categories"] = list(item.categories)
-        if item.price is not None:
-            record["price"] = item.price
-        if images and item.image is not None:
-            record["image"] = item.image
-        items.append(record)
+        image = item.image if images else None
+        more = _known(categories=list(item.categories), price=item.price, image=image)
+        items.append({"id": item.id, "title": item.title, **more})
     annotated = {} if session.bundles is None else {"bundles": bundle_records(session.bundles)}
     return {"session_id": session.id, "items": items, **annotated}
 
@@ -200,15 +191,15 @@ def bundle_records(bundles: Iterable[Bundle]) -> list[dict[str, Any]]:
     """The native records of bundles; what is not known of one is left out."""
     records = []
     for bundle in bundles:
-        record: dict[str, Any] = {"items": list(bundle.item_ids), "intent": bundle.intent}
-        for name in ("kind", "kind_confidence", "confidence", "why"):
-            if getattr(bundle, name) not in (None, ""):
-                record[name] = getattr(bundle, name)
-        if bundle.changed:
-            record["changed"] = list(bundle.changed)
+        more = {n: getattr(bundle, n) for n in ("kind", "kind_confidence", "confidence", "why")}
+        more["changed"] = list(bundle.changed)
         if (found := bundle.explanation) is not None:
-            record["ties"] = list(found.ties)
-            known = {name: getattr(found, name) for name in ("rule", "similar", "similar_intent")}
-            record |= {name: text for name, text in known.items() if text}
-        records.append(record)
+            more["ties"] = list(found.ties)
+            more |= {n: getattr(found, n) for n in ("rule", "similar", "similar_intent")}
+        head = {"items": list(bundle.item_ids), "intent": bundle.intent}
+        records.append(head | _known(**more))
     return records
+
+
+def _known(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value not in (None, "", [])}

@@ -36,10 +36,10 @@ def split_sessions(
             part: [session for session in sessions if part_of[session.id] == part] for part in PARTS
         }
     ids = read_split_file(options.split_file)
+    by_id = {session.id: session for session in sessions}
     # Under "drop" whole sessions may be gone; load_sessions checked the ids before that.
     if options.untitled == "keep":
-        check_split_ids(ids, sessions, options.split_file)
-    by_id = {session.id: session for session in sessions}
+        check_split_ids(ids, by_id.keys(), options.split_file)
     return {part: [by_id[name] for name in ids[part] if name in by_id] for part in PARTS}
 
 

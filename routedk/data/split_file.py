@@ -1,6 +1,8 @@
 """Split files: JSON of session ids by split."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Set
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +11,6 @@ from pydantic import TypeAdapter
 from routedk.data.validation import Id, checked
 from routedk.errors import DataError
 from routedk.files import read_json
-from routedk.types import Session
 
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
@@ -29,33 +30,22 @@ def read_split_file(path: str | Path) -> dict[Part, list[str]]:
     if len(given) != len(PARTS) or set(named) != set(PARTS):
         raise DataError(f"the splits are {', '.join(given)}", path=path, hint=_HINT)
     parts = {part: named[part] for part in PARTS}
-    seen: dict[str, Part] = {}
-    for part, ids in parts.items():
-        for session_id in ids:
-            if session_id in seen:
-                raise DataError(
-                    f"session {session_id!r} is in {seen[session_id]} and in {part}",
-                    path=path,
-                    hint="a session belongs to one split, once",
-                )
-            seen[session_id] = part
+    [(name, count)] = Counter(chain([""], *parts.values())).most_common(1)
+    if count > 1:
+        places = " and in ".join(part for part in PARTS for one in parts[part] if one == name)
+        hint = "a session belongs to one split, once"
+        raise DataError(f"session {name!r} is in {places}", path=path, hint=hint)
     return parts
 
 
-def check_split_ids(
-    parts: dict[Part, list[str]], sessions: Iterable[Session], path: str | Path
-) -> None:
-    """Check that every session a split file names exists.
+def check_split_ids(parts: dict[Part, list[str]], known: Set[str], path: str | Path) -> None:
+    """Check that every session a split file names is known.
 
     Raises:
-        DataError: Some do not; it names the first five.
+        DataError: Some are not; it names the first five.
     """
-    known = {session.id for session in sessions}
     unknown = [name for part in PARTS for name in parts[part] if name not in known]
     if unknown:
-        shown = ", ".join(map(repr, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
-        raise DataError(
-            f"names {len(unknown)} sessions that do not exist: {shown}",
-            path=path,
-            hint="use the split file of this data set",
-        )
+        shown = ", ".join(map(repr, unknown[:5]))
+        problem = f"names {len(unknown)} sessions that do not exist: {shown}"
+        raise DataError(problem, path=path, hint="use the split file of this data set")

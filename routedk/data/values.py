@@ -89,20 +89,17 @@ def as_text(value: object, name: str, missing: MissingValues) -> str:
         name: What it should be, e.g. ``title``.
         missing: Counts what is not.
     """
-    if isinstance(value, bytes):
-        value = value.decode(errors="replace")
-    elif not isinstance(value, str):
-        if value is None or _is_nan(value):
-            return ""
-        if (number := as_number(value)) is not None:
-            value = str(number)
-    if not isinstance(value, str) or value.strip().casefold() in NO_TEXT:
+    if (value := _plain(value)) is None:
+        return ""
+    # Of what is neither text nor number, "None".
+    text = value if isinstance(value, str) else str(as_number(value))
+    if text.strip().casefold() in NO_TEXT:
         missing.add(name, value)
         return ""
-    if "&" in value:
-        value = _ENTITY.sub(lambda found: html.unescape(found[0]), _TWICE_ESCAPED.sub("&", value))
+    if "&" in text:
+        text = _ENTITY.sub(lambda found: html.unescape(found[0]), _TWICE_ESCAPED.sub("&", text))
     # Half a surrogate pair, as a cut text may end in, can be neither written nor tokenized.
-    return value.encode(errors="replace").decode()
+    return text.encode(errors="replace").decode()
 
 
 def as_price(value: object, missing: MissingValues) -> float | None:
@@ -114,11 +111,11 @@ def as_price(value: object, missing: MissingValues) -> float | None:
         value: What should be one.
         missing: Counts what is not.
     """
-    if value is None or _is_nan(value) or value in ("", b""):
+    value, price = _plain(value), math.nan
+    if value is None or value == "":
         return None
-    price = math.nan
-    if isinstance(value, str | bytes):
-        price = _amount(value.decode(errors="replace") if isinstance(value, bytes) else value)
+    if isinstance(value, str):
+        price = _amount(value)
     elif (number := as_number(value)) is not None:
         with suppress(OverflowError):
             price = float(number)
@@ -138,7 +135,7 @@ def as_categories(value: object, missing: MissingValues) -> tuple[str, ...]:
         missing: Counts what is not.
     """
     value = as_list(value)
-    if isinstance(value, str | bytes):
+    if isinstance(value, str):
         value = [name.strip() for name in as_text(value, "category", missing).split(" > ")]
     elif isinstance(value, list) and value and isinstance(first := as_list(value[0]), list):
         value = first
@@ -158,10 +155,9 @@ def as_image(value: object) -> str | None:
 def as_list(value: Any) -> Any:
     """A list, where a value is another kind of one: a tuple, an array, or a dict of equal lists.
 
-    The last is what ``datasets`` makes of a list of dicts. NaN, as pandas writes nothing, is None.
+    The last is what ``datasets`` makes of a list of dicts.
     """
-    if _is_nan(value):
-        return None
+    value = _plain(value)
     if isinstance(value, Mapping) and value:
         columns = [as_list(column) for column in value.values()]
         if all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
@@ -188,6 +184,9 @@ def _amount(text: str) -> float:
     return float(re.sub(r"\D", "", whole or "0") + f".{digits}")
 
 
-def _is_nan(value: object) -> bool:
+def _plain(value: Any) -> Any:
+    """The value; bytes as text, and NaN, as pandas writes nothing, as None."""
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
     number = as_number(value)
-    return bool(number != number)
+    return value if number is None or number == number else None

@@ -10,15 +10,16 @@ from urllib.parse import urlsplit
 
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse
+from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.middleware.base import RequestResponseEndpoint
 
 from routedk.errors import DataError
 from routedk.review.desk import Change, Desk, View, one_visible_line
+from routedk.server.guard import refused
 from routedk.types import Session
 
-_FILES = Path(__file__).with_name("page")
 _MAX_BODY = 2**20
 _POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
 _POLICY += "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; img-src 'self'"
@@ -28,35 +29,24 @@ _STALE = "Someone else saved first. This is the current version; your change was
 _STALE += "is kept in the history."
 
 
-def make_app(desk: Desk, user: str, host: str = "127.0.0.1", token: str | None = None) -> FastAPI:
+def make_app(desk: Desk, user: str, token: str | None = None) -> FastAPI:
     """Make the ASGI application.
 
     Args:
         desk: The sessions.
         user: Who edits, where a browser gives no name.
-        host: The address that it listens on.
         token: The password that browsers must send; None where none is asked for.
     """
-    templates = Environment(
-        loader=FileSystemLoader(_FILES), autoescape=True, undefined=StrictUndefined
-    )
+    loader = FileSystemLoader(Path(__file__).parent)
+    templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     templates.filters["line"] = one_visible_line
-    template = templates.get_template("page.html")
+    template = templates.get_template("page.html", globals={"desk": desk})
     known = Depends(_knows(token, user))
 
     def show(view: View, name: str, status: int = 200, notice: str = "") -> Response:
         page = desk.page(view)
         session = desk.sessions[page.current.session_id] if page.current else None
-        broken = desk.broken(page.current) if page.current else []
-        text = template.render(
-            page=page,
-            session=session,
-            broken=broken,
-            sure=desk.confidence,
-            view=view,
-            user=name,
-            notice=notice,
-        )
+        text = template.render(page=page, session=session, view=view, user=name, notice=notice)
         policy = " ".join([_POLICY, *(_hosts(session) if session else ())])
         return HTMLResponse(text, status, {**_HEADERS, "Content-Security-Policy": policy})
 
@@ -73,7 +63,7 @@ def make_app(desk: Desk, user: str, host: str = "127.0.0.1", token: str | None =
         return show(view, name, 409, _STALE)
 
     @app.exception_handler(DataError)
-    async def refused(_: Request, error: DataError) -> Response:
+    async def invalid(_: Request, error: DataError) -> Response:
         return PlainTextResponse(str(error), 422, _HEADERS)
 
     @app.exception_handler(RequestValidationError)
@@ -82,16 +72,14 @@ def make_app(desk: Desk, user: str, host: str = "127.0.0.1", token: str | None =
         found = (f"{one['loc'][-1]}: {one['msg']}" for one in error.errors())
         return PlainTextResponse("; ".join(found), 422, _HEADERS)
 
-    @app.get("/page/{name}")
-    def file(name: str) -> Response:
-        if name not in ("review.css", "review.js"):
-            raise HTTPException(404)
-        return FileResponse(_FILES / name)
+    app.mount("/page", StaticFiles(directory=Path(__file__).with_name("page")))
 
-    if token is None:
-        # A name of somebody else's that leads here must not let its pages in.
-        hosts = ["localhost", "127.0.0.1", "[::1]", f"[{host}]" if ":" in host else host]
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
+    @app.middleware("http")
+    async def guard(request: Request, answer: RequestResponseEndpoint) -> Response:
+        if fault := refused(request.headers, token is not None):
+            return PlainTextResponse(fault[1], fault[0])
+        return await answer(request)
+
     return app
 
 
@@ -99,9 +87,6 @@ def _knows(token: str | None, user: str) -> Callable[..., Awaitable[str]]:
     """A dependency that checks who asks, and gives the name."""
 
     async def check(request: Request) -> str:
-        origin = request.headers.get("origin")
-        if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
-            raise HTTPException(403, "pages of other origins may not edit")
         if token is None:
             return user
         # FastAPI's HTTPBasic refuses a name such as Jörg.

@@ -11,8 +11,8 @@ from pydantic import BaseModel, Field
 from routedk.errors import DataError
 from routedk.eval import session_confidence
 from routedk.programs.prompting.text import visible
-from routedk.review.draft import Draft, accept, draft_of, merge, move, reject, rename
-from routedk.review.log import ReviewLog, Version
+from routedk.review.draft import Version, accept, merge, move, proposed, reject, rename
+from routedk.review.log import ReviewLog
 from routedk.rules import BundleRules
 from routedk.types import Answer, Kind, Session
 
@@ -57,9 +57,9 @@ class Change(BaseModel):
     kind: Kind | None = None
     user: str = Field("", max_length=_LONGEST)
 
-    def edit(self, draft: Draft) -> Draft:
-        """The draft that it makes of one."""
-        edits: dict[str, Callable[[], Draft]] = {
+    def edit(self, draft: Version) -> Version:
+        """The version that it makes of one."""
+        edits: dict[str, Callable[[], Version]] = {
             "move": lambda: move(draft, self.items, self.to),
             "merge": lambda: merge(draft, self.bundle, self.to),
             "rename": lambda: rename(draft, self.bundle, self.intent, self.kind),
@@ -117,9 +117,7 @@ class Desk:
         # A session of unknown confidence may be anything.
         unsure = sorted(self.sessions, key=lambda name: self.confidence[name] or 0.0)
         self._orders = {"file": [*self.sessions], "unsure": unsure}
-        self._log = ReviewLog(
-            output, ((one, draft_of(one, found[one.id].bundles)) for one in sessions)
-        )
+        self._log = ReviewLog(output, (proposed(one, found[one.id].bundles) for one in sessions))
 
     def page(self, view: View) -> Page:
         """What a view shows.
@@ -128,11 +126,10 @@ class Desk:
             DataError: There is no such session.
         """
         self._log.refresh()
-        order = [self._log.newest(name) for name in self._orders[view.order]]
+        names = self._orders[view.order]
+        order = [self._log.newest(name) for name in names]
         numbers = [number for number, one in enumerate(order) if view.passes(one)]
-        here = numbers[0] if numbers else -1
-        if view.session:
-            here = self._orders[view.order].index(self._known(view.session))
+        here = names.index(self._known(view.session)) if view.session else min(numbers, default=-1)
         before = [number for number in numbers if number < here]
         after = [number for number in numbers if number > here]
         first = max(0, min(len(before) - _ROWS // 2, len(numbers) - _ROWS))
@@ -142,17 +139,14 @@ class Desk:
             accepted=sum(one.accepted for one in order),
             total=len(order),
             current=order[here] if here >= 0 else None,
-            before=order[before[-1]].session_id if before else "",
-            after=order[after[0]].session_id if after else "",
+            before=names[before[-1]] if before else "",
+            after=names[after[0]] if after else "",
         )
 
     def broken(self, found: Version) -> list[list[str]]:
         """The rules that each bundle of a version breaks."""
         session = self.sessions[found.session_id]
-        return [
-            [one.reason for one in self.rules.broken(session, bundle.items, bundle.kind)]
-            for bundle in found.bundles
-        ]
+        return [self.rules.broken(session, one.items, one.kind) for one in found.bundles]
 
     def save(self, change: Change, by: str) -> bool:
         """Save an edit; see `ReviewLog.save`.

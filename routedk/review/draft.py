@@ -1,49 +1,79 @@
 """A session's bundles under review, and what a person does to them.
 
-Each edit is a function from one draft to the next. An edited draft is no longer accepted, and a
+Each edit is a function from one version to the next. An edited version is no longer accepted, and a
 bundle whose items change loses its confidence, which was about others.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from itertools import chain
+from typing import Any, Self
 
-from routedk.data.records import BundleRecord, bundle_records
+from pydantic import BaseModel, Field, model_validator
+
+from routedk.data.records import BundleRecord, bundle_records, session_to_record
+from routedk.data.validation import Id
 from routedk.errors import DataError
 from routedk.types import Bundle, Kind, Session
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """Bundles of a session, numbered from 1 by their place.
+class _Item(BaseModel, extra="allow"):
+    id: Id
+
+
+class Version(BaseModel):
+    """A session as it was proposed or saved: a line of the history.
 
     Args:
-        items: All items of the session, in its order.
-        bundles: Without an item in common. One may have a single item until it is accepted.
+        session_id: The session.
+        items: Its items, as in a native record.
+        bundles: Its bundles, numbered from 1 by their place, without an item in common. One may
+            have a single item until it is accepted.
         accepted: Whether they are gold.
-
-    Raises:
-        DataError: An item is in two bundles, or is not the session's.
+        version: Number of the version; version 0 is what was proposed to the reviewers.
+        change: The edit that made it, e.g. ``move``.
+        reviewed_by: Who made it; empty for what was proposed.
+        reviewed_at: When, as ISO 8601 in UTC.
     """
 
-    items: tuple[str, ...]
-    bundles: tuple[BundleRecord, ...] = ()
+    session_id: Id
+    items: list[_Item]
+    bundles: list[BundleRecord]
     accepted: bool = False
+    version: int = Field(0, ge=0)
+    change: str = "proposed"
+    reviewed_by: str = ""
+    reviewed_at: str = ""
 
-    def __post_init__(self) -> None:
-        placed = [*chain(*(bundle.items for bundle in self.bundles))]
-        if len(set(placed)) < len(placed) or not set(placed) <= set(self.items):
-            raise DataError("an item is in two bundles, or not in the session")
+    @model_validator(mode="after")
+    def _parted(self) -> Self:
+        if len(self._placed) > len(set(self._placed)) or not {*self._placed} <= {*self.ids}:
+            raise ValueError("an item is in two bundles, or not in the session")
+        return self
 
     @property
-    def free(self) -> tuple[str, ...]:
+    def _placed(self) -> list[str]:
+        return [*chain(*(bundle.items for bundle in self.bundles))]
+
+    @property
+    def ids(self) -> list[str]:
+        """The items, in the order of the session."""
+        return [item.id for item in self.items]
+
+    @property
+    def free(self) -> list[str]:
         """The items in no bundle."""
-        placed = {*chain(*(bundle.items for bundle in self.bundles))}
-        return tuple(item for item in self.items if item not in placed)
+        placed = set(self._placed)
+        return [name for name in self.ids if name not in placed]
+
+    def gold(self) -> dict[str, Any]:
+        """The native record, with who accepted it and when."""
+        keys = {"session_id", "items", "reviewed_by", "reviewed_at"}
+        sure = [Bundle(tuple(one.items), one.intent, one.kind, one.why) for one in self.bundles]
+        return {**self.model_dump(include=keys), "bundles": bundle_records(sure)}
 
 
-def draft_of(session: Session, bundles: Iterable[Bundle]) -> Draft:
-    """The draft that a review begins with: an item of several bundles stays in the first."""
+def proposed(session: Session, bundles: Iterable[Bundle]) -> Version:
+    """The version that a review begins with: an item of several bundles stays in the first."""
     found: list[BundleRecord] = []
     free = {item.id for item in session.items}
     for record in bundle_records(bundles):
@@ -51,10 +81,10 @@ def draft_of(session: Session, bundles: Iterable[Bundle]) -> Draft:
         if len(left) > 1:
             found.append(_holding(BundleRecord(**record), left))
             free -= set(left)
-    return Draft(tuple(item.id for item in session.items), tuple(found))
+    return Version(**session_to_record(session, images=True) | {"bundles": found})
 
 
-def move(draft: Draft, items: Sequence[str], to: int) -> Draft:
+def move(draft: Version, items: Sequence[str], to: int) -> Version:
     """Move items to a bundle.
 
     Args:
@@ -66,12 +96,12 @@ def move(draft: Draft, items: Sequence[str], to: int) -> Draft:
     Raises:
         DataError: There is no such item or bundle.
     """
-    if foreign := set(items) - set(draft.items):
+    if foreign := set(items) - set(draft.ids):
         raise DataError(f"the session has no item {min(foreign)!r}")
     bundles = [*draft.bundles, BundleRecord(items=[])]
     if not 0 <= to <= len(bundles):
         raise DataError(f"there is no bundle {to}")
-    moved = [item for item in draft.items if item in items]
+    moved = [item for item in draft.ids if item in items]
     for number, bundle in enumerate(bundles, start=1):
         left = [item for item in bundle.items if item not in moved or number == to]
         added = [item for item in moved if item not in left] if number == to else []
@@ -79,7 +109,7 @@ def move(draft: Draft, items: Sequence[str], to: int) -> Draft:
     return _edited(draft, bundles)
 
 
-def merge(draft: Draft, bundle: int, to: int) -> Draft:
+def merge(draft: Version, bundle: int, to: int) -> Version:
     """Move all items of one bundle to another, which gets the intent if it has none.
 
     Raises:
@@ -92,21 +122,23 @@ def merge(draft: Draft, bundle: int, to: int) -> Draft:
     return move(named, source.items, to)
 
 
-def rename(draft: Draft, bundle: int, intent: str, kind: Kind | None) -> Draft:
+def rename(draft: Version, bundle: int, intent: str, kind: Kind | None) -> Version:
     """Give a bundle this intent and kind.
 
     Raises:
-        DataError: There is no such bundle.
+        DataError: There is no such bundle, or a file with this intent is read as without one.
     """
     old = _bundle(draft, bundle)
     # As it will be read as gold: on one line, entities unescaped.
     new = BundleRecord(**{**dict(old), "intent": " ".join(intent.split()), "kind": kind})
+    if intent.strip() and not new.intent:
+        raise DataError(f"an intent {intent.strip()!r} reads as none: use other words")
     if kind != old.kind:
         new.kind_confidence = None
     return _edited(draft, [new if one is old else one for one in draft.bundles])
 
 
-def reject(draft: Draft, bundle: int) -> Draft:
+def reject(draft: Version, bundle: int) -> Version:
     """Take a bundle apart.
 
     Raises:
@@ -115,7 +147,7 @@ def reject(draft: Draft, bundle: int) -> Draft:
     return move(draft, _bundle(draft, bundle).items, 0)
 
 
-def accept(draft: Draft) -> Draft:
+def accept(draft: Version) -> Version:
     """Make the bundles gold; none at all says that nothing belongs together.
 
     Raises:
@@ -124,10 +156,10 @@ def accept(draft: Draft) -> Draft:
     for number, bundle in enumerate(draft.bundles, start=1):
         if len(bundle.items) < 2:
             raise DataError(f"bundle {number} has one item: add another, or reject it")
-    return replace(draft, accepted=True)
+    return draft.model_copy(update={"accepted": True})
 
 
-def _bundle(draft: Draft, number: int) -> BundleRecord:
+def _bundle(draft: Version, number: int) -> BundleRecord:
     if not 0 < number <= len(draft.bundles):
         raise DataError(f"there is no bundle {number}")
     return draft.bundles[number - 1]
@@ -140,7 +172,8 @@ def _holding(bundle: BundleRecord, items: list[str]) -> BundleRecord:
     return BundleRecord(items=items, intent=bundle.intent, kind=bundle.kind)
 
 
-def _edited(draft: Draft, bundles: Iterable[BundleRecord]) -> Draft:
-    """The draft with other bundles, empty ones gone; itself if nothing changed."""
-    kept = tuple(bundle for bundle in bundles if bundle.items)
-    return draft if kept == draft.bundles else Draft(draft.items, kept)
+def _edited(draft: Version, bundles: Iterable[BundleRecord]) -> Version:
+    """The version with other bundles, empty ones gone; itself if nothing changed."""
+    kept = [bundle for bundle in bundles if bundle.items]
+    changed = {"bundles": kept, "accepted": False}
+    return draft if kept == draft.bundles else draft.model_copy(update=changed)

@@ -10,57 +10,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import TypeAdapter
 
-from routedk.data.records import BundleRecord, bundle_records, session_to_record
-from routedk.data.validation import Id, checked
+from routedk.data.validation import checked
 from routedk.errors import DataError
 from routedk.files import JsonlLog, write_jsonl_records
-from routedk.review.draft import Draft
-from routedk.types import Bundle, Session
-
-
-class _Item(BaseModel, extra="allow"):
-    id: Id
-
-
-class Version(BaseModel):
-    """A line of the history: a session as it was proposed or saved.
-
-    Args:
-        session_id: The session.
-        items: Its items, as in a native record.
-        bundles: Its bundles, as in a draft.
-        accepted: Whether they are gold.
-        version: Number of the version; version 0 is what was proposed to the reviewers.
-        change: The edit that made it, e.g. ``move``.
-        reviewed_by: Who made it; empty for what was proposed.
-        reviewed_at: When, as ISO 8601 in UTC.
-    """
-
-    session_id: Id
-    items: list[_Item]
-    bundles: list[BundleRecord]
-    accepted: bool = False
-    version: int = Field(0, ge=0)
-    change: str = "proposed"
-    reviewed_by: str = ""
-    reviewed_at: str = ""
-
-    @property
-    def draft(self) -> Draft:
-        """The bundles."""
-        return Draft(tuple(item.id for item in self.items), tuple(self.bundles), self.accepted)
-
-    def gold(self) -> dict[str, Any]:
-        """The native record, with who accepted it and when."""
-        keys = {"session_id", "items", "reviewed_by", "reviewed_at"}
-        sure = [Bundle(tuple(one.items), one.intent, one.kind, one.why) for one in self.bundles]
-        return {**self.model_dump(include=keys), "bundles": bundle_records(sure)}
-
+from routedk.review.draft import Version
 
 _VERSION = TypeAdapter(Version)
 
@@ -70,7 +27,7 @@ class ReviewLog:
 
     Args:
         output: The file of gold; the history is next to it, its name followed by ``.history``.
-        proposed: The sessions with the bundles that reviewers begin with. The files may hold
+        proposed: What reviewers begin with. The files may hold
             reviews of others, too.
 
     Raises:
@@ -78,17 +35,11 @@ class ReviewLog:
             or there is gold without a history.
     """
 
-    def __init__(self, output: Path, proposed: Iterable[tuple[Session, Draft]]) -> None:
+    def __init__(self, output: Path, proposed: Iterable[Version]) -> None:
         self._output = output
         self._history = output.with_name(f"{output.name}.history")
         self._end = 0
-        self._versions = {
-            session.id: [
-                Version(**session_to_record(session, images=True) | {"bundles": draft.bundles})
-            ]
-            for session, draft in proposed
-        }
-        self._keep_foreign_gold(ours=_size(self._history) > 0)
+        self._versions = {one.session_id: [one] for one in proposed}
         with self._opened() as log:
             if log.end:
                 self._write_gold()
@@ -108,7 +59,7 @@ class ReviewLog:
         session_id: str,
         base: int,
         change: str,
-        edit: Callable[[Draft], Draft] | None,
+        edit: Callable[[Version], Version] | None,
         by: str,
     ) -> bool:
         """Save what an edit makes of a session; on return it is on disk.
@@ -132,18 +83,17 @@ class ReviewLog:
             versions = self._versions[session_id]
             if not 0 <= base < len(versions):
                 raise DataError(f"there is no version {base}: load the page again")
-            old, counts = versions[base].draft, base == len(versions) - 1
-            draft = edit(old) if edit else _undone(versions[: base + 1])
-            if draft == old:
+            old, counts = versions[base], base == len(versions) - 1
+            made = edit(old) if edit else _undone(versions[: base + 1])
+            if (made.bundles, made.accepted) == (old.bundles, old.accepted):
                 return counts
             now = datetime.now(UTC).isoformat(timespec="seconds")
-            made = {"bundles": list(draft.bundles), "accepted": draft.accepted, "change": change}
-            made |= {"version": base + 1, "reviewed_by": by, "reviewed_at": now}
-            new = versions[base].model_copy(update=made)
+            about = {"version": base + 1, "change": change, "reviewed_by": by, "reviewed_at": now}
+            new = made.model_copy(update=about)
             for one in [new] if base or not counts else [versions[0], new]:
                 log.append(one.model_dump(exclude_none=True))
             self._take(new)
-            if counts and (draft.accepted or old.accepted):
+            if counts and (new.accepted or old.accepted):
                 self._write_gold()
             return counts
 
@@ -161,7 +111,12 @@ class ReviewLog:
                     self._take(found, number)
                 self._end = log.end
                 accepted = (one.accepted for some in self._versions.values() for one in some)
-                self._keep_foreign_gold(ours=any(accepted))
+                if _size(self._output) and not any(accepted):  # It was not made from the history.
+                    if not log.end:
+                        self._history.unlink()
+                    about = f"exists already, and {self._history.name} is not next to it or "
+                    hint = "name another --output; to go on from this file, give it as --data"
+                    raise DataError(f"{about}accepts nothing", path=self._output, hint=hint)
                 try:
                     yield log
                 finally:
@@ -179,15 +134,6 @@ class ReviewLog:
         elif found.version == len(versions):
             versions.append(found)
 
-    def _keep_foreign_gold(self, *, ours: bool) -> None:
-        """Refuse gold that was not made from the history."""
-        if _size(self._output) and not ours:
-            problem = (
-                f"exists already, and {self._history.name} is not next to it or accepts nothing"
-            )
-            hint = "name another --output; to go on from this file, give it as --data"
-            raise DataError(problem, path=self._output, hint=hint)
-
     def _write_gold(self) -> None:
         newest = (versions[-1] for versions in self._versions.values())
         write_jsonl_records(self._output, (one.gold() for one in newest if one.accepted))
@@ -195,14 +141,11 @@ class ReviewLog:
 
 def _size(path: Path) -> int:
     """How many bytes a file has; 0 where it is missing."""
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
+    return path.stat().st_size if path.exists() else 0
 
 
-def _undone(versions: list[Version]) -> Draft:
-    """The draft before the last edit that is not undone."""
+def _undone(versions: list[Version]) -> Version:
+    """The version before the last edit that is not undone."""
     made: list[Version] = []
     for version in versions:
         if version.change == "undo":
@@ -211,4 +154,4 @@ def _undone(versions: list[Version]) -> Draft:
             made.append(version)
     if len(made) < 2:
         raise DataError("there is nothing to undo")
-    return made[-2].draft
+    return made[-2]

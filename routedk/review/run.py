@@ -53,7 +53,7 @@ def review(
         MissingExtraError: The server's libraries are not installed.
         OSError: The address cannot be listened on.
     """
-    need_extra("serve", "fastapi", "uvicorn")
+    need_extra("serve", "fastapi", "prometheus_client", "uvicorn")
     rules = read_rules(config.rules) if config.rules else None
     user = config.user or os.environ.get("USER") or "reviewer"
 
@@ -62,6 +62,6 @@ def review(
 
         desk = Desk(sessions, answers, output, rules)
         logger.info("review at %s", url)
-        return make_app(desk, user, config.host, config.token())
+        return make_app(desk, user, config.token())
 
     run(config, load, patience=_PATIENCE)

@@ -3,8 +3,10 @@
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from http import HTTPStatus
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import dspy
 from dspy.utils.exceptions import ContextWindowExceededError
@@ -15,12 +17,12 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.types import Receive, Scope, Send
 
 import routedk
 from routedk.adapters.generate import answer_async
 from routedk.data.records import session_from_record
-from routedk.data.validation import Id, checked
-from routedk.data.values import MissingValues
+from routedk.data.validation import Id
 from routedk.errors import DataError, SettingError
 from routedk.eval.predictions import prediction_record
 from routedk.programs.batch import in_thread
@@ -31,25 +33,15 @@ from routedk.server.config import ServeConfig
 from routedk.server.guard import Guard, Metrics, Queue, problem
 from routedk.types import Answer, Session
 
-if TYPE_CHECKING:
-    from routedk.server.mcp import HttpTools
-
 _ID: TypeAdapter[str] = TypeAdapter(Id)
 _ITEMS = [{"id": "a", "title": "Pour-over kettle", "price": 39.9}, {"id": "b", "title": "Filters"}]
 _SESSION = {"session_id": "s1", "items": _ITEMS}
 _BUNDLE = {"items": ["a", "b"], "intent": "brew coffee", "kind": "complements", "confidence": 0.7}
 _ANSWER = {"session_id": "s1", "bundles": [_BUNDLE], "confidence": 0.7}
-_NO_MODEL = f"there is no such model here: the only one is {MODEL!r}"
 _CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "What goes with a kettle?"}]}
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"description": "The student cannot do what is asked"},
-    401: {"description": "The token is missing or wrong"},
-    403: {"description": "The page's origin may not ask"},
-    413: {"description": "The body is too large, or has too many sessions"},
-    421: {"description": "There is no token, and the Host is no name of loopback"},
-    422: {"description": "The body or the session is malformed"},
-    429: {"description": "The queue is full: see Retry-After"},
-    504: {"description": "There was no answer in time"},
+_ERRORS: dict[int | str, Any] = {
+    status: {"description": HTTPStatus(status).description}
+    for status in (400, 401, 403, 413, 421, 422, 429, 504)
 }
 
 
@@ -108,17 +100,15 @@ class Service:
         except DataError as error:
             refused: dict[str, Any] = {"session_id": None, "bundles": [], "error": str(error)}
         self.metrics.sessions.labels("refused").inc()
-        try:
-            return {**refused, "session_id": checked(_ID, record["session_id"], path=None)}
-        except (DataError, LookupError, TypeError):
-            return refused
+        with suppress(ValueError, LookupError, TypeError):
+            refused["session_id"] = _ID.validate_python(record["session_id"])
+        return refused
 
     async def _asked(self, record: Any, rules: BundleRules | None) -> _Asked:
         """A session and its own rules, else those given."""
         if not isinstance(record, dict):
             raise DataError('a session is an object: {"session_id": ..., "items": [...]}')
-        # Values that cannot be read are missing, and not logged.
-        session = session_from_record(record, missing=MissingValues())
+        session = session_from_record(record)
         count, most = len(session.items), self.config.max_items
         if count > most:
             raise DataError(f"session {session.id!r} has {count} items: at most {most} are allowed")
@@ -126,7 +116,6 @@ class Service:
 
     async def _answers(self, asked: list[_Asked]) -> list[dict[str, Any]]:
         """Lines of predictions."""
-
         answers = list[Answer]()
         with self.queue.room(len(asked)):
             for part in _parts(asked, self.config.max_items):
@@ -149,7 +138,7 @@ class Service:
     async def chat(self, body: _Chat) -> Any:
         """Ask the student, in OpenAI's wire format; a stream is the finished answer."""
         if body.get("model") != MODEL:
-            raise HTTPException(404, _NO_MODEL)
+            raise HTTPException(404, f"there is no such model here: the only one is {MODEL!r}")
         request = read_request(body, self.lm.model)
         with self.queue.room(1), dspy.context(disable_history=True, trace=None):
             answer = completion(await self.lm.acall(request))
@@ -159,12 +148,10 @@ class Service:
 
     async def models(self) -> dict[str, Any]:
         """The models that chat completions may name."""
-        return {"object": "list", "data": [await self.model(MODEL)]}
+        return {"object": "list", "data": [await self.model()]}
 
-    async def model(self, name: str) -> dict[str, Any]:
-        """A model that chat completions may name."""
-        if name != MODEL:
-            raise HTTPException(404, _NO_MODEL)
+    async def model(self) -> dict[str, Any]:
+        """The model that chat completions may name."""
         return {"id": MODEL, "object": "model", "created": 0, "owned_by": "routedk"}
 
     async def measures(self) -> Response:
@@ -192,9 +179,9 @@ def make_app(program: BundleGenerator, config: ServeConfig, token: str | None = 
         token: What clients must send; None where no token is asked for.
     """
     service = Service(program, config)
-    tools = _tools(service) if find_spec("mcp") else None
+    tools = _Tools(service) if find_spec("mcp") else None
     app = FastAPI(
-        lifespan=(lambda _: tools.manager.run()) if tools else None,
+        lifespan=tools.lifespan if tools else None,
         title="RouteDK",
         summary="Shopping sessions into bundles with a small language model.",
         version=routedk.__version__,
@@ -205,10 +192,10 @@ def make_app(program: BundleGenerator, config: ServeConfig, token: str | None = 
     guarded.post("/v1/bundles", responses={200: _ANSWERED, **_ERRORS})(service.bundles)
     guarded.post("/v1/chat/completions", responses=_ERRORS)(service.chat)
     guarded.get("/v1/models")(service.models)
-    guarded.get("/v1/models/{name:path}", responses=_ERRORS)(service.model)
+    guarded.get(f"/v1/models/{MODEL}")(service.model)
     guarded.get("/metrics")(service.measures)
     if tools:
-        guarded.post("/mcp", include_in_schema=False)(tools.respond)
+        guarded.post("/mcp", include_in_schema=False)(tools.endpoint)
     app.include_router(guarded)
     app.get("/healthz")(service.healthy)
     app.get("/readyz")(service.ready)
@@ -217,18 +204,39 @@ def make_app(program: BundleGenerator, config: ServeConfig, token: str | None = 
         app.add_middleware(
             CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"]
         )
-    _explain_errors(app)
+    _explain_errors(app, service.metrics)
     return app
 
 
-def _tools(service: Service) -> "HttpTools":
-    from routedk.server.mcp import HttpTools, make_mcp
+class _Tools(Response):
+    """Answers a request for tools, each by itself: no state is kept between them."""
 
-    async def loaded() -> BundleGenerator:
-        return service.program
+    def __init__(self, service: Service) -> None:
+        from mcp.server.transport_security import TransportSecuritySettings
 
-    server = make_mcp(loaded, service.config.max_items, service.rules, service.counted)
-    return HttpTools(server, service.config.max_body, service.queue.room)
+        from routedk.server.mcp import make_mcp
+
+        async def loaded() -> BundleGenerator:
+            return service.program
+
+        super().__init__()
+        config, self.room = service.config, service.queue.room
+        server = make_mcp(loaded, config.max_items, service.rules, service.counted)
+        self.app = server.streamable_http_app(
+            json_response=True,
+            stateless_http=True,
+            max_request_body_size=config.max_body,
+            # `Guard` protects all routes.
+            transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
+        )
+        self.lifespan = lambda _: server.session_manager.run()
+
+    async def endpoint(self) -> Response:
+        return self
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self.room(1):
+            await self.app(scope, receive, send)
 
 
 async def _own_rules(record: dict[str, Any], rules: BundleRules | None) -> BundleRules | None:
@@ -261,7 +269,7 @@ def _bearer(token: str) -> Callable[..., Awaitable[None]]:
     return check
 
 
-def _explain_errors(app: FastAPI) -> None:
+def _explain_errors(app: FastAPI, metrics: Metrics) -> None:
     """Answer every error in one form."""
     expected = "expected a JSON object as body, sent as application/json"
 
@@ -278,6 +286,7 @@ def _explain_errors(app: FastAPI) -> None:
 
     @app.exception_handler(DataError)
     async def invalid(_: Request, error: DataError) -> Response:
+        metrics.sessions.labels("refused").inc()
         return problem(422, str(error))
 
     @app.exception_handler(SettingError)

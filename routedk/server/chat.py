@@ -36,16 +36,14 @@ def read_request(body: Mapping[str, Any], model: str) -> Request:
     given = {key: body[key] for key in _USED if body.get(key) is not None}
     try:
         request = request_from_openai_chat({**given, "model": model})
+        # Half a surrogate pair is no text.
+        json.dumps(given, ensure_ascii=False).encode()
     except (LM15Error, TypeError, ValueError) as error:
         raise HTTPException(400, " ".join(str(error).split())) from None
     system = () if isinstance(request.system, str) else request.system or ()
     parts = [*system, *(part for message in request.messages for part in message.parts)]
     if not all(isinstance(part, TextPart) for part in parts):
         raise HTTPException(400, "messages: the student reads text only, leave other parts out")
-    try:
-        "".join(part.text for part in parts).encode()
-    except UnicodeEncodeError:
-        raise HTTPException(400, "messages: half a surrogate pair is no text") from None
     return request
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
@@ -84,21 +84,24 @@ class Queue:
             self._gauge.dec(count)
 
 
-def refused(config: ServeConfig, headers: Headers) -> tuple[int, str] | None:
+def refused(
+    headers: Headers, any_host: bool, origins: Iterable[str] = ()
+) -> tuple[int, str] | None:
     """Why a request is not answered, whatever it asks for: a status and a text.
 
-    Without a token only the names of loopback are answered to: a page whose name leads to this
-    machine could otherwise ask what it likes. Pages of other origins must be named.
+    Args:
+        headers: Of the request.
+        any_host: Whether it may name any host, since it needs a token. Else only the names of
+            loopback are answered to: a page whose name leads to this machine could ask what it
+            likes.
+        origins: Whose pages may ask besides the server's own.
     """
     host, origin = headers.get("host", ""), headers.get("origin")
-    if config.token_file is None and not is_loopback(_name(host)):
+    if not any_host and not is_loopback(_name(host)):
         return 421, f"Host {host!r}: without a token only the names of loopback are answered to"
-    foreign = origin and origin.partition("://")[2] != host
-    if foreign and not {origin, "*"} & {*config.cors_origins}:
-        return 403, f"Origin {origin!r}: its pages may not ask this server, see --cors-origins"
-    length = headers.get("content-length", "")
-    if length.isdigit() and int(length) > config.max_body:
-        return 413, f"the body has {length} bytes: at most {config.max_body} are allowed"
+    foreign = origin is not None and origin.partition("://")[2] != host
+    if foreign and not {origin, "*"} & {*origins}:
+        return 403, f"Origin {origin!r}: its pages may not ask this server"
     return None
 
 
@@ -111,12 +114,12 @@ def _name(host: str) -> str | None:
 
 
 class Guard:
-    """ASGI middleware that ends a request after a time, when its client leaves, or on a failure.
+    """ASGI middleware that refuses a request, or ends it after a time or when its client leaves.
 
     Args:
         app: What answers.
-        config: Whose requests are answered, and the limits on a body and on seconds, those of
-            reading the body included.
+        config: Whose requests are answered, and the limit on seconds, those of reading the body
+            included.
         metrics: Counts requests and their seconds.
     """
 
@@ -129,9 +132,6 @@ class Guard:
         """Answer one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
-            return
-        if fault := refused(self.config, Headers(scope=scope)):
-            await problem(*fault)(scope, receive, send)
             return
         began, status = time.monotonic(), 0
 
@@ -153,30 +153,30 @@ class Guard:
             await whole.wait()  # Until then it is the application that reads.
             while (await receive())["type"] != "http.disconnect":
                 pass
+            work.cancel()
 
-        work = asyncio.ensure_future(self.app(scope, read, reply))
+        fault = refused(
+            Headers(scope=scope), self.config.token_file is not None, self.config.cors_origins
+        )
+        app = problem(*fault) if fault else self.app
+        work = asyncio.ensure_future(app(scope, read, reply))
         left = asyncio.ensure_future(leave())
         try:
-            first = asyncio.FIRST_COMPLETED
-            await asyncio.wait((work, left), timeout=self.config.timeout, return_when=first)
-            if not work.done():
-                work.cancel()
-                await asyncio.wait((work,))
-            if not work.cancelled():
-                work.result()
-            elif left.done():
-                status = status or _LEFT
-            elif not status:
-                seconds = f"{self.config.timeout:g} seconds"
-                text = f"there was no answer within {seconds}: send fewer sessions"
-                await problem(504, text)(scope, receive, reply)
-        except Exception:
+            await asyncio.wait_for(work, self.config.timeout)
+        except asyncio.CancelledError:
+            if not left.done():
+                raise
+            status = status or _LEFT
+        except Exception as error:
             if status:
                 raise
-            logger.exception("a request failed")
-            await problem(500, "the server failed: its log says why")(scope, receive, reply)
+            seconds = f"{self.config.timeout:g} seconds"
+            answer = problem(504, f"there was no answer within {seconds}: send fewer sessions")
+            if not isinstance(error, TimeoutError):
+                logger.exception("a request failed")
+                answer = problem(500, "the server failed: its log says why")
+            await answer(scope, receive, reply)
         finally:
-            work.cancel()
             left.cancel()
             route = getattr(scope.get("route"), "path", "other")
             histogram = self.metrics.seconds.labels(route, status or 500)

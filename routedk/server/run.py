@@ -3,20 +3,20 @@
 import asyncio
 import logging
 import math
-import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from importlib.util import find_spec
-from threading import Thread
-from typing import TYPE_CHECKING, Any, TextIO
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any
 
 from routedk.adapters.generate import GenerateConfig, resolve_program
 from routedk.errors import MissingExtraError
 from routedk.rules import read_rules
 from routedk.server.config import ListenConfig, ServeConfig
+from routedk.types import Item, Session
 
 if TYPE_CHECKING:
     from routedk.programs.generator import BundleGenerator
@@ -96,47 +96,38 @@ def serve_stdio(config: ServeConfig) -> None:
         MissingExtraError: The library is not installed.
     """
     need_extra("mcp", "mcp")
-    from anyio import wrap_file
-    from mcp.server.stdio import stdio_server
-
     from routedk.server.mcp import make_mcp
 
-    rules = read_rules(config.rules) if config.rules else None
     program: Future[BundleGenerator] = Future()
     program.set_running_or_notify_cancel()  # A caller that is canceled does not cancel it.
+    diverted = Event()
 
     async def loaded() -> "BundleGenerator":
         return await asyncio.wrap_future(program)
 
-    async def talk(stdout: TextIO) -> None:
-        server = make_mcp(loaded, config.max_items, rules)
+    @asynccontextmanager
+    async def running(_: object) -> AsyncIterator[None]:
+        diverted.set()  # By now whatever else is printed goes to stderr.
+        yield
+        sys.stdout.flush()
+
+    rules = read_rules(config.rules) if config.rules else None
+    server = make_mcp(loaded, config.max_items, rules, lifespan=running)
+
+    def talk() -> None:
         try:
-            async with stdio_server(stdout=wrap_file(stdout)) as (received, sent):
-                await server.run(received, sent, server.create_initialization_options())
+            asyncio.run(server.run_stdio_async())
         except* BrokenPipeError:
             logger.info("the client left")
 
-    with _messages_only() as stdout:
-        # Clients wait for a first answer only seconds. A daemon: it may be reading stdin when this
-        # process ends because of a signal or of an error in loading.
-        talking = Thread(target=asyncio.run, args=(talk(stdout),), daemon=True)
-        talking.start()
-        program.set_result(_program(config))
-        logger.info("serving tools on stdin and stdout")
-        talking.join()
-
-
-@contextmanager
-def _messages_only() -> Iterator[TextIO]:
-    """Stdout for messages of a protocol; whatever else is printed goes to stderr."""
-    sys.stdout.flush()
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as stdout:
-        os.dup2(2, 1)
-        try:
-            yield stdout
-        finally:
-            sys.stdout.flush()
-            os.dup2(stdout.fileno(), 1)
+    # Clients wait for a first answer only seconds. A daemon: it may be reading stdin when this
+    # process ends because of a signal or of an error in loading.
+    talking = Thread(target=talk, daemon=True)
+    talking.start()
+    diverted.wait()
+    program.set_result(_program(config))
+    logger.info("serving tools on stdin and stdout")
+    talking.join()
 
 
 def _program(config: ServeConfig) -> "BundleGenerator":
@@ -146,5 +137,6 @@ def _program(config: ServeConfig) -> "BundleGenerator":
     named = {name: getattr(config, name) for name in ("program", "experts", "student", "dtype")}
     program = resolve_program(GenerateConfig(**named))
     if rules is not None:
-        ruled(program.groups_by())  # Raises now where rules cannot hold.
+        # Raises now where rules cannot hold.
+        ruled(program.groups_by()).answer_under(Session("any", (Item("any", ""),)), rules)
     return program

@@ -117,7 +117,7 @@ def test_what_has_no_manifest_is_made_again(tmp_path: Path, damaged: str | None)
     (made.folder / MANIFEST).unlink()
     if damaged is not None:
         (made.folder / MANIFEST).write_text(damaged)
-    assert entries(store)[0].manifest == {}
+    assert entries(store)[0].seconds is None
     assert store.find(recipe()) is None
     assert not store.obtain(recipe(), write).reused
     assert store.obtain(recipe(), never).reused

@@ -89,7 +89,10 @@ def test_work_that_was_left_unfinished(run: Run, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (("prune",), "nothing says what to remove: name stages, an age or a size"),
-        (("prune", "--max-size", "lots"), "--max-size='lots': it must be a number of bytes"),
+        (
+            ("prune", "--max-size", "lots"),
+            "'--max-size': could not parse value and unit from byte",
+        ),
         (("prune", "--older-than", "-1"), "--older-than=-1.0: it must be at least 0"),
         (("list", "--store", "nowhere"), "'nowhere' does not exist"),
     ],

@@ -104,7 +104,7 @@ def test_policies_hold_for_stdin(run: Run, stdin: IO[bytes], tmp_path: Path) -> 
     [
         (b"", "error: <stdin>: holds no session"),
         (b'{"session_id": 1', "error: <stdin>:1: invalid JSON"),
-        (b"\xff", "<stdin>:1: byte"),
+        (b"\xff", "error: <stdin>: holds no session"),
         (b'{"session_id": "a"}', "error: <stdin>:1: "),
     ],
 )

@@ -1,4 +1,5 @@
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,5 +32,25 @@ def test_order_lines_are_answered(run: Run, tmp_path: Path) -> None:
     answers = [json.loads(line) for line in out.splitlines()]
     assert [answer["session_id"] for answer in answers] == ["s0", "s1"]
     assert all(answer["bundles"] for answer in answers)
-    # Though it is read twice.
     assert err.count("read 2 sessions") == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "order,title\n1,item 1 a\n1,item 1 b\n",
+        '{"order": 1, "title": "item 1 a"}\n{"order": 1, "title": "item 1 b"}\n',
+    ],
+)
+@pytest.mark.usefixtures("asked")
+def test_order_lines_come_from_stdin(
+    run: Run, content: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "in"
+    path.write_text(content)
+    with path.open() as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        code, out, _ = run("generate", "--data", "-", "--lm", "x")
+    assert code == 0
+    (answer,) = map(json.loads, out.splitlines())
+    assert answer["bundles"][0]["items"] == ["item 1 a", "item 1 b"]

@@ -2,7 +2,7 @@ from collections.abc import Callable
 from statistics import mean
 
 from routedk import Session
-from routedk.data import DataOptions, demo_sessions, has_title, load_sessions, split_sessions
+from routedk.data import DataOptions, has_title, load_sessions, split_sessions
 from routedk.eval import matched_f1
 from routedk.eval.baselines import SameCategory
 
@@ -11,7 +11,7 @@ ANNOTATED = [session for session in SESSIONS if session.bundles]
 
 
 def test_the_set_is_the_same_every_time() -> None:
-    assert demo_sessions() == SESSIONS
+    assert load_sessions("demo") == SESSIONS
     first = SESSIONS[0]
     assert [item.title for item in first.items[:2]] == [
         "Quillon Magnetic Controller Charging Dock",

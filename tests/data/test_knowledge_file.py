@@ -53,7 +53,7 @@ THOUGHT = {"kind": "thought", "session_id": "s", "text": "x", "provenance": {"te
             },
             "pattern: support",
         ),
-        (THOUGHT, "session 's' has a thought already"),
+        (THOUGHT, "session 's' has its thought already"),
     ],
 )
 def test_a_broken_line_is_named(bad: object, message: str, tmp_path: Path) -> None:

@@ -144,6 +144,16 @@ def test_what_is_left_out_is_counted_and_named(
     ]
 
 
+def test_what_old_programs_save_is_windows_1252(tmp_path: Path) -> None:
+    path = tmp_path / "f.csv"
+    path.write_bytes("order;title;price\n1;Käse – 12 €;1,50 £\n1;Tee;2\n".encode("cp1252"))
+    (session,) = load_sessions(path)
+    assert [(item.title, item.price) for item in session.items] == [
+        ("Käse – 12 €", 1.5),
+        ("Tee", 2),
+    ]
+
+
 def test_lines_after_an_open_quote_are_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

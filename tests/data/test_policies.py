@@ -1,19 +1,23 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from routedk import Bundle, Item, Session, SettingError
-from routedk.data import (
-    DataOptions,
-    apply_options,
-    minimal_bundles,
-)
+from routedk.data import DataOptions, minimal_bundles
+from routedk.data.load import apply_options
+from routedk.data.values import MissingValues
 
 
 def session(name: str, *bundles: str, titles: str = "abcdef") -> Session:
     """A session of the items a to f; items not in ``titles`` have none."""
     items = tuple(Item(i, i.upper() if i in titles else " ") for i in "abcdef")
     return Session(name, items, tuple(Bundle(tuple(b), f"{n} {b}") for n, b in enumerate(bundles)))
+
+
+def applied(sessions: list[Session], options: DataOptions) -> list[Any]:
+    return [*apply_options(sessions, options, MissingValues())]
 
 
 @pytest.mark.parametrize(
@@ -45,18 +49,18 @@ def test_minimal_bundles_hold_no_nesting_and_cover_all(sets: list[list[str]]) ->
 
 def test_gold_all_keeps_bundles_as_given() -> None:
     given_ = [session("s", "ab", "ba", "abc")]
-    assert apply_options(given_, DataOptions(gold="all")) == given_
+    assert applied(given_, DataOptions(gold="all")) == given_
 
 
 def test_untitled_drop_cuts_bundles_and_sessions() -> None:
     options = DataOptions(untitled="drop")
-    (cut,) = apply_options(
+    (cut,) = applied(
         [session("s", "ab", "bcd", "def", titles="cd"), session("t", "ab", titles="a")], options
     )
     assert [item.id for item in cut.items] == ["c", "d"]
     assert [bundle.item_ids for bundle in cut.bundles or ()] == [("c", "d")]
     bare = Session("u", session("u", titles="ab").items)
-    assert apply_options([bare], options)[0].bundles is None
+    assert applied([bare], options)[0].bundles is None
 
 
 @pytest.mark.parametrize(

@@ -269,11 +269,11 @@ def test_scoring_beyond_the_budget_ends_the_run(sessions: list[Session], tmp_pat
 def test_the_same_in_every_process() -> None:
     """Nothing depends on how a process hashes texts."""
     code = (
-        "from routedk.data import demo_sessions\n"
+        "from routedk.data import load_sessions\n"
         "from routedk.programs.distill import DistillConfig\n"
         "from routedk.programs.sampling.sampling import STRATEGIES, order_sessions\n"
         "from routedk.programs.teachers.annotation import annotation_knowledge\n"
-        "pool = demo_sessions()[:40]\n"
+        "pool = load_sessions('demo')[:40]\n"
         "scores = {s.id: len(s.items) / 10 for s in pool}\n"
         "for name in STRATEGIES:\n"
         "    print(*(s.id for s in order_sessions(pool, name, seed=1, scores=scores)))\n"

@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 
 from routedk.data.records import BundleRecord
 from routedk.errors import DataError
-from routedk.review.draft import Draft, accept, draft_of, merge, move, reject, rename
+from routedk.review.draft import Version, accept, merge, move, proposed, reject, rename
 from routedk.types import Bundle
 
 from .conftest import CAMERA, SESSIONS, TABLET
 
-START = draft_of(SESSIONS[0], [CAMERA, TABLET])
+START = proposed(SESSIONS[0], [CAMERA, TABLET])
 PLACE = st.integers(0, 5)
 EDITS = st.lists(
-    st.tuples(st.just(move), st.lists(st.sampled_from(START.items)), PLACE)
+    st.tuples(st.just(move), st.lists(st.sampled_from(START.ids)), PLACE)
     | st.tuples(st.just(merge), PLACE, PLACE)
     | st.tuples(st.just(rename), PLACE, st.text(max_size=5), st.sampled_from([None, "mixed"]))
     | st.tuples(st.just(reject), PLACE)
@@ -25,7 +25,7 @@ EDITS = st.lists(
 )
 
 
-def shown(draft: Draft) -> list[str]:
+def shown(draft: Version) -> list[str]:
     """The bundles' items, for a table."""
     return ["".join(bundle.items) for bundle in draft.bundles]
 
@@ -40,7 +40,7 @@ def test_every_item_stays_in_one_place(edits: list[tuple[object, ...]]) -> None:
         except DataError:
             continue
         placed = [*chain(*(bundle.items for bundle in draft.bundles)), *draft.free]
-        assert sorted(placed) == sorted(START.items)
+        assert sorted(placed) == sorted(START.ids)
         assert all(bundle.items for bundle in draft.bundles)
         assert draft.accepted == (edit is accept or (before.accepted and draft == before))
         if draft.accepted:
@@ -91,12 +91,13 @@ def test_an_edit_ends_the_acceptance_and_none_does_not() -> None:
     assert not reject(done, 1).accepted
     assert move(done, ["1"], 1) is done
     assert rename(done, 1, "camera kit", "complements") is done
-    assert accept(reject(reject(done, 2), 1)) == Draft(START.items, (), True)
+    none = accept(reject(reject(done, 2), 1))
+    assert (none.bundles, none.free, none.accepted) == ([], START.ids, True)
 
 
 def test_an_item_of_several_bundles_stays_in_the_first() -> None:
     overlapping = [Bundle(("1", "2")), Bundle(("2", "3", "4")), Bundle(("1", "3"))]
-    assert shown(draft_of(SESSIONS[0], overlapping)) == ["12", "34"]
+    assert shown(proposed(SESSIONS[0], overlapping)) == ["12", "34"]
 
 
 @pytest.mark.parametrize(
@@ -109,6 +110,7 @@ def test_an_item_of_several_bundles_stays_in_the_first() -> None:
         ((merge, 3, 1), "there is no bundle 3"),
         ((rename, 0, "", None), "there is no bundle 0"),
         ((reject, 3), "there is no bundle 3"),
+        ((rename, 1, " None ", None), "an intent 'None' reads as none: use other words"),
     ],
 )
 def test_what_is_refused(edit: tuple[object, ...], message: str) -> None:
@@ -123,5 +125,5 @@ def test_a_single_item_is_not_accepted() -> None:
 
 def test_a_draft_is_a_partition() -> None:
     for items in (["1", "1"], ["7"]):
-        with pytest.raises(DataError, match="in two bundles, or not in the session"):
-            Draft(("1",), (BundleRecord(items=items),))
+        with pytest.raises(ValueError, match="in two bundles, or not in the session"):
+            Version(session_id="s", items=[{"id": "1"}], bundles=[BundleRecord(items=items)])

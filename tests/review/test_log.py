@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from routedk import load_sessions
 from routedk.errors import DataError
-from routedk.review.draft import Draft, accept, draft_of, merge, move, reject, rename
+from routedk.review.draft import Version, accept, merge, move, proposed, reject, rename
 from routedk.review.log import ReviewLog
 from routedk.types import Bundle, Session
 
 from .conftest import ANSWERS, SESSIONS
 
-PROPOSED = [(one, draft_of(one, it.bundles)) for one, it in zip(SESSIONS, ANSWERS, strict=True)]
+PROPOSED = [proposed(one, it.bundles) for one, it in zip(SESSIONS, ANSWERS, strict=True)]
 
 
 def opened(output: Path) -> ReviewLog:
@@ -28,11 +28,18 @@ def opened(output: Path) -> ReviewLog:
 
 
 def save(
-    log: ReviewLog, edit: Callable[[Draft], Draft] | None, session: str = "s0", by: str = "ann"
+    log: ReviewLog,
+    edit: Callable[[Version], Version] | None,
+    session: str = "s0",
+    by: str = "ann",
 ) -> bool:
     """Save an edit of the newest version that this log has seen."""
     name = "undo" if edit is None else getattr(edit, "func", edit).__name__
     return log.save(session, log.newest(session).version, name, edit, by)
+
+
+def state(found: Version) -> tuple[Any, bool]:
+    return found.bundles, found.accepted
 
 
 def history(output: Path) -> list[dict[str, Any]]:
@@ -86,7 +93,7 @@ def test_undo_restores_and_a_restart_changes_nothing(
 ) -> None:
     output = tmp_path_factory.mktemp("review") / "gold.jsonl"
     log = opened(output)
-    model = [log.newest("s0").draft]
+    model = [log.newest("s0")]
     for edit in edits:
         try:
             save(log, edit)
@@ -95,17 +102,17 @@ def test_undo_restores_and_a_restart_changes_nothing(
             continue
         if edit is None:
             model.pop()
-        elif (draft := edit(model[-1])) != model[-1]:
+        elif state(draft := edit(model[-1])) != state(model[-1]):
             model.append(draft)
-        assert log.newest("s0").draft == model[-1]
+        assert state(log.newest("s0")) == state(model[-1])
     again = opened(output)
     assert again.newest("s0") == log.newest("s0")
     for draft in reversed(model[:-1]):
         assert save(again, None)
-        assert again.newest("s0").draft == draft
+        assert state(again.newest("s0")) == state(draft)
     with pytest.raises(DataError, match="nothing to undo"):
         save(again, None)
-    assert again.newest("s0").draft == PROPOSED[0][1]
+    assert state(again.newest("s0")) == state(PROPOSED[0])
 
 
 def test_two_logs_on_one_file(output: Path) -> None:
@@ -129,14 +136,14 @@ def test_two_logs_on_one_file(output: Path) -> None:
 EDITOR = """
 import sys
 from pathlib import Path
-from routedk.review.draft import Draft, accept, draft_of, move
+from routedk.review.draft import accept, move, proposed
 from routedk.review.log import ReviewLog
 from routedk.types import Item, Session
 
 name, output = sys.argv[1], Path(sys.argv[2])
 items = tuple(Item(str(n), f"item {n}") for n in range(4))
 sessions = [Session(f"{who}{n}", items) for who in "ab" for n in range(15)] + [Session("c", items)]
-log = ReviewLog(output, [(one, draft_of(one, ())) for one in sessions])
+log = ReviewLog(output, [proposed(one, ()) for one in sessions])
 print("ready", flush=True)
 sys.stdin.readline()
 lost = 0
@@ -193,7 +200,7 @@ def test_files_that_do_not_fit(output: Path) -> None:
     save(log, accept)
     other = Session("s0", SESSIONS[0].items[:2])
     with pytest.raises(DataError, match=r"history:1: session 's0' has other items in the data"):
-        ReviewLog(output, [(other, draft_of(other, ()))])
+        ReviewLog(output, [proposed(other, ())])
     with pytest.raises(DataError, match="there is no version 7: load the page again"):
         log.save("s0", 7, "accept", accept, "ann")
     path = output.with_name("gold.jsonl.history")

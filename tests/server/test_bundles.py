@@ -113,7 +113,7 @@ def test_a_bad_session_has_an_error_and_the_others_their_answers(
     assert alone.status_code == 422
     assert alone.json()["error"]["message"] == texts[5]
     metrics = client.get("/metrics").text
-    assert 'routedk_sessions_total{outcome="refused"} 6.0' in metrics
+    assert 'routedk_sessions_total{outcome="refused"} 7.0' in metrics
     assert 'routedk_sessions_total{outcome="answered"} 3.0' in metrics
     assert 'routedk_request_seconds_count{route="/v1/bundles",status="200"} 2.0' in metrics
 

@@ -54,7 +54,7 @@ def said(engine: GatedEngine, **options: Any) -> str:
 def test_openai(api: openai.OpenAI, engine: GatedEngine) -> None:
     assert [model.id for model in api.models.list()] == ["routedk"]
     assert api.models.retrieve("routedk") == next(iter(api.models.list()))
-    with pytest.raises(openai.NotFoundError, match="the only one is 'routedk'"):
+    with pytest.raises(openai.NotFoundError):
         api.models.retrieve("other/model")
     answer = api.chat.completions.create(model="routedk", messages=HELLO, max_tokens=5)
     (choice,) = answer.choices

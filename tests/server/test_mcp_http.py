@@ -57,6 +57,9 @@ def test_host_and_origin(start: Start, engine: GatedEngine, path: str) -> None:
         found = one.post(path, json=CALL, headers={**HEADERS, **headers})
         assert (found.status_code, found.json()["error"]["code"]) == (status, None)
     assert engine.asked == 0
+    metrics = client.get("/metrics").text
+    for status, count in ((421, 3), (403, 3)):
+        assert f'seconds_count{{route="other",status="{status}"}} {count}.0' in metrics
     for one, headers in (
         (client, {"Host": f"localhost:{port}"}),
         (client, {"Host": "[::1]"}),

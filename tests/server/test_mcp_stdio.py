@@ -4,7 +4,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 from mcp import Client, StdioServerParameters, stdio_client
@@ -29,6 +32,14 @@ def test_without_the_extra(run: Run, monkeypatch: pytest.MonkeyPatch, options: l
     assert code == 2
     assert err == "error: mcp: mcp not installed: pip install 'routedk[mcp]'\n"
 
+
+INITIALIZE = message(
+    "initialize",
+    protocolVersion="2025-06-18",
+    capabilities={},
+    clientInfo={"name": "test", "version": "1"},
+)
+HELLO = (INITIALIZE, {"jsonrpc": "2.0", "method": "notifications/initialized"})
 
 # Loading, answering and every library may print.
 STDIO = """
@@ -77,87 +88,64 @@ def test_over_stdio_only_messages_are_on_stdout(tmp_path: Path) -> None:
     for word in ("loading", "of a library", "asked", "of a child", "serving tools on stdin"):
         assert word in said
 
-    hello = message("initialize", protocolVersion="2025-06-18", capabilities={}, clientInfo={})
-    hello["params"]["clientInfo"] = {"name": "test", "version": "1"}
-    ready = {"jsonrpc": "2.0", "method": "notifications/initialized"}
-    lines = [json.dumps(one) for one in (hello, ready, {**CALL, "id": 2})]
-    with subprocess.Popen(
-        server.command and [server.command, *server.args],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write("no JSON\n" + "\n".join(lines) + "\n")
-        process.stdin.flush()
-        answers = [json.loads(process.stdout.readline()) for _ in (hello, CALL)]
-        process.stdin.close()
-        assert process.stdout.read() == ""
+    lines = [json.dumps(one) for one in (*HELLO, {**CALL, "id": 2})]
+    with started(tmp_path, code) as (process, stdin, stdout, stderr):
+        stdin.write("no JSON\n" + "\n".join(lines) + "\n")
+        stdin.flush()
+        answers = [json.loads(stdout.readline()) for _ in range(2)]
+        stdin.close()
+        assert stdout.read() == ""
         assert process.wait(PATIENCE) == 0
+        assert "Traceback" not in stderr.read()
     assert [answer["id"] for answer in answers] == [1, 2]
     assert answers[1]["result"]["structuredContent"]["bundles"] == [bundle]
 
 
-def test_rules_that_cannot_hold_end_it_at_the_start(tmp_path: Path) -> None:
-    (tmp_path / "rules.toml").write_text("max_items = 2\n")
-    code = STDIO.format(root=str(ROOT)).replace('["mcp"]', '["mcp", "--rules", "rules.toml"]')
+@contextmanager
+def started(folder: Path, code: str) -> Iterator[tuple[Any, IO[str], IO[str], IO[str]]]:
+    """A process in a folder, and its stdin, stdout and stderr."""
     with subprocess.Popen(
         [sys.executable, "-c", code],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=tmp_path,
+        cwd=folder,
     ) as process:
-        # Nobody asked anything, and stdin is open.
-        assert process.wait(PATIENCE) == 2
+        assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
-        assert process.stdout.read() == ""
-        *_, line = process.stderr.read().splitlines()
+        yield process, process.stdin, process.stdout, process.stderr
+
+
+def test_rules_that_cannot_hold_end_it_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "rules.toml").write_text("max_items = 2\n")
+    code = STDIO.format(root=str(ROOT)).replace('["mcp"]', '["mcp", "--rules", "rules.toml"]')
+    with started(tmp_path, code) as (process, _, stdout, stderr):
+        # Nobody asked anything, and stdin is open.
+        assert process.wait(PATIENCE) == 2
+        assert stdout.read() == ""
+        *_, line = stderr.read().splitlines()
     told = line.removeprefix("of a library")
     assert told.startswith("error: rules: they hold where items are grouped")
 
 
 def test_over_stdio_a_client_may_leave(tmp_path: Path) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", STDIO.format(root=str(ROOT))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        hello = message("initialize", protocolVersion="2025-06-18", capabilities={}, clientInfo={})
-        hello["params"]["clientInfo"] = {"name": "test", "version": "1"}
-        process.stdin.write(json.dumps(hello) + "\n")
-        process.stdin.flush()
+    with started(tmp_path, STDIO.format(root=str(ROOT))) as (process, stdin, stdout, stderr):
+        stdout.close()
+        stdin.write(json.dumps(HELLO[0]) + "\n")
+        stdin.flush()
         # By then the answer to the first message could not be written.
-        said = next(line for line in process.stderr if "serving tools" in line)
-        process.stdin.close()
-        said += process.stderr.read()
+        said = next(line for line in stderr if "serving tools" in line)
+        stdin.close()
+        said += stderr.read()
         assert "Traceback" not in said
         process.wait(PATIENCE)
 
 
 def test_over_stdio_an_error_in_loading_ends_it(tmp_path: Path) -> None:
-    command = "import sys; from routedk.cli import main; main(['mcp', '--experts', 'none'])"
-    with subprocess.Popen(
-        [sys.executable, "-c", command],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-    ) as process:
+    code = "import sys; from routedk.cli import main; main(['mcp', '--experts', 'none'])"
+    with started(tmp_path, code) as (process, _, stdout, stderr):
         assert process.wait(PATIENCE) == 2
-        assert process.stdout is not None
-        assert process.stderr is not None
-        assert process.stdout.read() == ""
-        assert process.stderr.read().startswith("error: none/routing.json: no such file")
+        assert stdout.read() == ""
+        assert stderr.read().startswith("error: none/routing.json: no such file")

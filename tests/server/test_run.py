@@ -22,6 +22,7 @@ from routedk.programs.generator import BundleGenerator
 from routedk.server import run as module
 from routedk.types import Session
 from tests.cli.conftest import Run, run
+from tests.programs.grouping.test_constraints import made
 from tests.running import PATIENCE, until
 from tests.scripted import scripted_lm
 
@@ -96,6 +97,18 @@ def test_rules_are_refused_at_the_start(
     assert (code, len(loads), served) == (2, 1, [])
     (line,) = [line for line in err.splitlines() if "rules" in line]
     assert line.startswith("error: rules: they hold where items are grouped")
+
+
+def test_a_rule_about_kinds_that_are_not_named_is_refused_at_the_start(
+    run: Run, served: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = BundleGenerator()
+    program.grouping = made(kinds=False)
+    monkeypatch.setattr(module, "resolve_program", lambda config: program)
+    (tmp_path / "rules.toml").write_text('kinds = ["complements"]\n')
+    code, _, err = run("serve", "--port", "0", "--rules", tmp_path / "rules.toml")
+    assert (code, served) == (2, [])
+    assert "this grouping names no kinds" in err
 
 
 def test_without_program_and_experts_it_is_the_packaged_bundler(

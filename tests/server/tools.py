@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from mcp import Client
-from mcp.server import Server
+from mcp.server.mcpserver import MCPServer
 from mcp.types import CallToolResult, TextContent
 
 from routedk.programs.generator import BundleGenerator
@@ -22,7 +22,7 @@ CART = [
 MODES = pytest.mark.parametrize("mode", ["auto", "legacy"])
 
 
-def served(program: BundleGenerator, max_items: int = 200) -> Server[Any]:
+def served(program: BundleGenerator, max_items: int = 200) -> MCPServer[Any]:
     async def loaded() -> BundleGenerator:
         return program
 

@@ -193,6 +193,9 @@ document.addEventListener("focusout", ({ target }) => {
   if (typed) rename(target.closest("[data-bundle]"));
 });
 
+// What is typed when the tab is closed is sent, too.
+window.addEventListener("pagehide", () => document.activeElement.blur());
+
 document.addEventListener("dragstart", (event) => {
   dragged = null;
   if (!event.target.matches?.("[draggable=true]")) return; // A link, or text.

@@ -260,10 +260,10 @@ def test_a_grouping_without_kinds_refuses_a_rule_about_them() -> None:
 def test_the_rules_that_a_bundle_breaks() -> None:
     rules = BundleRules(pinned=[("a", "b")], kinds=["complements"], max_items=2)
     broken = rules.broken(cart(1, 2, 3, 4), "acd", "mixed")
-    assert [(one.reason, one.items) for one in broken] == [
-        ("'a' and 'b' are pinned", frozenset("ab")),
-        ("it would have 3 items, max_items=2", frozenset()),
-        ("its kind would be mixed, kinds=complements", frozenset()),
+    assert broken == [
+        "'a' and 'b' are pinned",
+        "it would have 3 items, max_items=2",
+        "its kind would be mixed, kinds=complements",
     ]
     assert rules.broken(cart(1, 2, 3), "ab", "complements") == []
     assert Bundle(("a", "b")).changed == ()

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from routedk.data import demo_sessions
+from routedk.data import load_sessions
 from routedk.data.knowledge_file import sources_of
 from routedk.programs.prompting.text import RULE_WORDS
 from routedk.programs.teachers.annotation import annotation_knowledge
@@ -18,11 +18,11 @@ def distilled(sessions: list[Session], **settings: Any) -> KnowledgeBase:
 
 @pytest.fixture(scope="module")
 def demo() -> KnowledgeBase:
-    return distilled(demo_sessions())
+    return distilled(load_sessions("demo"))
 
 
 def test_provenance_is_the_sessions_given() -> None:
-    training = demo_sessions()[:60]
+    training = load_sessions("demo")[:60]
     knowledge = distilled(training)
     assert sources_of(knowledge) == {session.id for session in training}
     assert all(t.provenance.sessions == (t.session_id,) for t in knowledge.thoughts)
@@ -39,7 +39,7 @@ def test_rules_name_what_goes_together(demo: KnowledgeBase) -> None:
 
 
 def test_each_theme_has_one_rule_in_the_words_of_thoughts(demo: KnowledgeBase) -> None:
-    labels = set(GoldIntents(demo_sessions()).wording.values())
+    labels = set(GoldIntents(load_sessions("demo")).wording.values())
     named = [rule.text.split(",")[0].removeprefix("For ") for rule in demo.rules]
     assert sorted(named) == sorted(labels)
     assert len(labels) == 18
@@ -47,7 +47,7 @@ def test_each_theme_has_one_rule_in_the_words_of_thoughts(demo: KnowledgeBase) -
 
 @pytest.mark.parametrize("most", [0, 1, 5])
 def test_rules_are_bounded(most: int) -> None:
-    assert len(distilled(demo_sessions()[:80], max_rules=most).rules) == most
+    assert len(distilled(load_sessions("demo")[:80], max_rules=most).rules) == most
 
 
 def test_rules_from_titles_where_there_are_no_categories(make: Callable[..., Session]) -> None:
@@ -72,5 +72,5 @@ def test_junk_intents_make_no_rule(make: Callable[..., Session]) -> None:
 
 
 def test_formats_are_made_as_asked(demo: KnowledgeBase) -> None:
-    assert distilled(demo_sessions(), formats=("rule",)) == KnowledgeBase(rules=demo.rules)
+    assert distilled(load_sessions("demo"), formats=("rule",)) == KnowledgeBase(rules=demo.rules)
     assert distilled([]) == KnowledgeBase()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routedk.data import demo_sessions
+from routedk.data import load_sessions
 from routedk.programs.prompting.item_intents import compose_bundles, read_item_intents
 from routedk.programs.teachers.annotation_intents import GoldIntents
 from routedk.types import Bundle, Item, Session
@@ -67,7 +67,7 @@ def test_sessions_without_words(
 
 
 def test_every_thought_implies_the_gold_bundles() -> None:
-    sessions = demo_sessions()
+    sessions = load_sessions("demo")
     intents = GoldIntents(sessions)
     for session in sessions:
         assert implied(intents.thought(session), session) == set(session.gold)
