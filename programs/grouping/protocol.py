@@ -1,7 +1,7 @@
 """`Grouping`: groups a session's items before a language model names the bundles."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from routedk.errors import SettingError
 from routedk.rules import BundleRules
@@ -15,15 +15,20 @@ class Grouping(Protocol):
     ``__deepcopy__`` to return itself.
     """
 
-    def answer(self, session: Session) -> Answer:
+    def answer(self, session: Session, rules: BundleRules | None = None) -> Answer:
         """Group the items of one session.
 
         Args:
             session: The session; its gold is not looked at.
+            rules: Of the catalogue, which no bundle breaks; None for none.
 
         Returns:
             Bundles without intents, in the order of their first items, none where nothing belongs
-            together; and the confidence of the whole.
+            together; and the confidence of the whole. Under rules, bundles say what these changed
+            in them, and the answer which were lost.
+
+        Raises:
+            SettingError: A rule is about what this grouping does not know.
         """
         ...
 
@@ -42,36 +47,16 @@ class Grouping(Protocol):
         ...
 
 
-@runtime_checkable
-class RuledGrouping(Grouping, Protocol):
-    """A `Grouping` that can choose bundles under a catalogue's rules."""
-
-    def answer_under(self, session: Session, rules: BundleRules | None) -> Answer:
-        """As `Grouping.answer`, with bundles that break no rule.
-
-        Args:
-            session: The session; its gold is not looked at.
-            rules: Of the catalogue.
-
-        Returns:
-            Bundles that say what the rules changed in them, and the answer which were lost.
-
-        Raises:
-            SettingError: A rule is about what this grouping does not know.
-        """
-        ...
-
-
-def ruled(grouping: Grouping | None) -> RuledGrouping:
-    """The grouping, as one that takes rules.
+def ruled(grouping: Grouping | None) -> Grouping:
+    """The grouping, under which rules hold.
 
     Raises:
-        SettingError: There is none, or it cannot.
+        SettingError: There is none.
     """
-    if not isinstance(grouping, RuledGrouping):
-        found = "the language model states the bundles" if grouping is None else "it takes no rules"
+    if grouping is None:
         raise SettingError(
-            f"rules: they hold where items are grouped before bundles are named, and here {found}. "
-            "Use the packaged bundler, or experts of the answer form bundle-intent"
+            "rules: they hold where items are grouped before bundles are named, and here the "
+            "language model states the bundles. Use the packaged bundler, or experts of the answer "
+            "form bundle-intent"
         )
     return grouping
