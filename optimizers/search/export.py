@@ -75,8 +75,6 @@ def _readme(trial: FrozenTrial, settings: TrialSettings, config: SearchConfig) -
         "experts": "experts" if settings.experts else None,
         "student": config.student,
         "dtype": config.dtype,
-        "enhancement": settings.enhancement,
-        "seed": str(config.seed),
     }
     words = [word for name, value in options.items() if value for word in (f"--{name}", value)]
     f1, tokens = trial.user_attrs["f1"], trial.user_attrs["tokens"]

@@ -26,7 +26,6 @@ class TrialSettings(BaseModel):
         neighbours: Similar training sessions in the prompt, with their thoughts where the formats
             hold thoughts.
         rules: Rules in the prompt, those nearest to the session.
-        enhancement: How an answer is chosen: the first one, or the consensus of several.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,7 +41,6 @@ class TrialSettings(BaseModel):
     epochs: float | None = None
     neighbours: int = 0
     rules: int = 0
-    enhancement: str = "greedy"
 
     @property
     def use(self) -> Utilization:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, g
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, TypeAdapter, model_validator
 
-from routedk.adapters.generate import Enhancement
 from routedk.data.validation import checked
 from routedk.files import read_toml
 from routedk.optimizers.search.settings import TrialSettings
@@ -58,7 +57,6 @@ class SearchSpace(BaseModel):
         epochs: Passes of the base expert over its rows, above 0.
         neighbours: Similar training sessions in the prompt, at least 0.
         rules: Rules in the prompt, at least 0.
-        enhancement: How an answer is chosen.
 
     Raises:
         ValidationError: A value is not allowed, or no combination is possible. It is a
@@ -78,7 +76,6 @@ class SearchSpace(BaseModel):
     epochs: Values[_Positive] = (2.0, 4.0, 6.0)
     neighbours: Values[_Count] = (0, 1, 2, 4)
     rules: Values[_Count] = (0, 4, 8, 16)
-    enhancement: Values[Enhancement] = get_args(Enhancement)
 
     @model_validator(mode="before")
     @classmethod
@@ -128,7 +125,7 @@ class SearchSpace(BaseModel):
             chosen["neighbours"] = self._choose(trial, "neighbours", positive)
             if "rule" in chosen["formats"]:
                 chosen["rules"] = self._choose(trial, "rules", filter(None, self.rules))
-        return TrialSettings(**chosen, enhancement=self._choose(trial, "enhancement"))
+        return TrialSettings(**chosen)
 
     def _choose(self, trial: "BaseTrial", name: str, possible: Iterable[Any] | None = None) -> Any:
         """A value of a dimension; a trial is asked only where there is more than one.

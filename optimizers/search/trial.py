@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from optuna import Study
 
-from routedk.adapters.generate import GenerateConfig, stream_answers
+from routedk.adapters.generate import stream_answers
 from routedk.adapters.lm import resolve_lm
 from routedk.adapters.train import TrainConfig, train
 from routedk.artifacts import ArtifactStore, content_hash
@@ -26,8 +26,6 @@ from routedk.types import Answer, KnowledgeBase, Session
 
 # Patterns in a prompt that shows any, the nearest ones.
 _PATTERNS = 3
-# A pruner can stop a trial after so many answers.
-_BATCH = 16
 # What a runner reads of the config of its search.
 _SAME = ("student", "dtype", "seed", "max_validation")
 
@@ -90,18 +88,8 @@ class TrialRunner:
             RouteDKError: The trial cannot be carried out.
         """
         sessions = self.validation if sessions is None else sessions
-        step = _BATCH if self.config.objective == "f1" else len(sessions)
-        config: Any = {"enhancement": settings.enhancement, "seed": self.config.seed}
         with self.built(settings) as (program, _, lm):
-            for first in range(0, len(sessions), step):
-                some = sessions[first : first + step]
-                yield from stream_answers(
-                    some,
-                    GenerateConfig(**config),
-                    program=program,
-                    lm=lm,
-                    store=self._store,
-                )
+            yield from stream_answers(sessions, program=program, lm=lm, store=self._store)
 
     @contextmanager
     def built(self, settings: TrialSettings) -> Iterator[tuple[Any, Path | None, Any]]:

@@ -10,6 +10,7 @@ import pytest
 
 from routedk.errors import SettingError
 from routedk.programs.generator import BundleGenerator
+from routedk.rules import BundleRules
 from routedk.server.config import ServeConfig
 from routedk.types import Answer, Item, Session
 from tests.running import PATIENCE, until

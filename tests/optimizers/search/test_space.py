@@ -82,7 +82,6 @@ def test_a_space_in_toml(tmp_path: Path) -> None:
         "ratio": 0.7,
         "fusion": "single",
         "r": 4,
-        "enhancement": "greedy",
     }
     params |= {"learning_rate": 1e-3, "epochs": 2.0, "neighbours without 0": 2}
     assert space.suggest(FixedTrial(params)) == TrialSettings(

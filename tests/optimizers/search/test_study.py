@@ -104,7 +104,7 @@ def test_equal_settings_are_carried_out_once(objective: str, url: str) -> None:
     sessions, asked = small_sessions(8), []
     answers = FakeAnswers(sessions, lambda settings, place: asked.append((settings, place)))
     config = SearchConfig(storage=url, objective=objective, trials=6)  # type: ignore[arg-type]
-    space = SearchSpace(utilization="ICL", formats="none", neighbours=[0, 1], enhancement="greedy")
+    space = SearchSpace(utilization="ICL", formats="none", neighbours=[0, 1])
     study = run_study(answers, sessions, space, config)
     assert len(study.trials) == 6
     assert len(asked) == len(set(asked)) <= 2 * 8
