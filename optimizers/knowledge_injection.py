@@ -26,7 +26,7 @@ from routedk.optimizers.prompt_space import PromptChoice, PromptSpace
 from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.neighbours import Retriever
-from routedk.programs.knowledge.utilization import UTILIZATIONS
+from routedk.programs.knowledge.utilization import is_shown
 from routedk.programs.prompting.layout import Message
 from routedk.similarity.encoders import default_encoder
 from routedk.types import KnowledgeBase, Session
@@ -129,7 +129,7 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         if training:
             # A model that cannot be loaded is an error now, not after hours of scoring.
             Retriever(config.retriever, training)
-        shows = config.utilization is None or UTILIZATIONS[config.utilization].prompts
+        shows = config.utilization is None or is_shown(config.utilization)
         if config.fixed:
             return space.build(student, space.fixed(config) if shows else None)
         count = token_counter(student.generate.lm or dspy.settings.lm)
@@ -193,7 +193,7 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         characters = sum(len(m["content"]) for prompt in prompts for m in prompt) / len(prompts)
         return {
             **trial,
-            **asdict(contest.enter(scores, characters)),
+            **contest.enter(scores, characters),
             "prompt_characters": characters,
             "prompt_tokens": max(map(count, prompts)),
             "unparsable": sum(bool(answer.error) for answer in answers),

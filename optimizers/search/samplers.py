@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 from optuna import Study
-from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
 
@@ -17,7 +16,7 @@ SAMPLERS: Mapping[str, Callable[..., BaseSampler]] = {
 }
 
 
-class SeededSampler(BaseSampler):
+class SeededSampler:
     """One of ``SAMPLERS``, made anew for each trial, seeded by base seed + trial number.
 
     Optuna does not store the random state of a sampler. With one state per run, a resumed study
@@ -29,32 +28,14 @@ class SeededSampler(BaseSampler):
     """
 
     def __init__(self, name: str, seed: int) -> None:
-        self._name = name
+        self._make = SAMPLERS[name]
         self._seed = seed
-        self._inner: BaseSampler = RandomSampler(seed)
+        self._inner = self._make(seed=seed)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Make the trial's own sampler."""
-        self._inner = SAMPLERS[self._name](seed=self._seed + trial.number)
+        self._inner = self._make(seed=self._seed + trial.number)
 
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """See `optuna.samplers.BaseSampler`."""
-        return self._inner.infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """See `optuna.samplers.BaseSampler`."""
-        return self._inner.sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        """See `optuna.samplers.BaseSampler`."""
-        return self._inner.sample_independent(study, trial, param_name, param_distribution)
+    def __getattr__(self, name: str) -> Any:
+        """All else that Optuna asks of a sampler is the trial's own."""
+        return getattr(self._inner, name)

@@ -5,8 +5,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from routedk.programs.knowledge.utilization import UTILIZATIONS, Utilization
-
 
 class TrialSettings(BaseModel):
     """Everything that distinguishes one trial from another.
@@ -41,11 +39,6 @@ class TrialSettings(BaseModel):
     epochs: float | None = None
     neighbours: int = 0
     rules: int = 0
-
-    @property
-    def use(self) -> Utilization:
-        """Whether the utilization trains, and whether it prompts."""
-        return UTILIZATIONS[self.utilization]
 
     def to_dict(self) -> dict[str, Any]:
         """The settings ready for JSON; ``TrialSettings(**...)`` restores them."""

@@ -4,12 +4,20 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, TypeAdapter, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    TypeAdapter,
+    model_validator,
+)
 
 from routedk.data.validation import checked
 from routedk.files import read_toml
 from routedk.optimizers.search.settings import TrialSettings
-from routedk.programs.knowledge.utilization import UTILIZATIONS, Utilization, UtilizationName
+from routedk.programs.knowledge.utilization import UtilizationName, is_shown, is_trained
 from routedk.programs.teachers.config import Strategy
 
 if TYPE_CHECKING:
@@ -32,7 +40,12 @@ FusionName = Literal[
 ]
 
 
-Values: TypeAlias = Annotated[tuple[Value, ...], Field(min_length=1)]
+def _listed(value: object) -> object:
+    """A single value is a list of one."""
+    return (value,) if isinstance(value, str | int | float) else value
+
+
+Values: TypeAlias = Annotated[tuple[Value, ...], BeforeValidator(_listed), Field(min_length=1)]
 _Share = Annotated[float, Strict(), Field(gt=0, le=1)]
 _Positive = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
 _Rank = Annotated[int, Strict(), Field(ge=1)]
@@ -77,18 +90,6 @@ class SearchSpace(BaseModel):
     neighbours: Values[_Count] = (0, 1, 2, 4)
     rules: Values[_Count] = (0, 4, 8, 16)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _lists(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """A single value is a list of one; a value given twice counts once."""
-        single = {n: (v,) for n, v in values.items() if isinstance(v, str | int | float)}
-        lists = {n: v for n, v in values.items() if isinstance(v, list)}
-        # Compared one by one: what is no value of a dimension may have no hash.
-        once = {
-            n: tuple(one for k, one in enumerate(v) if one not in v[:k]) for n, v in lists.items()
-        }
-        return {**values, **single, **once}
-
     @model_validator(mode="after")
     def _possible(self) -> "SearchSpace":
         if not self._combinations():
@@ -106,7 +107,6 @@ class SearchSpace(BaseModel):
         """
         possible = self._combinations()
         utilization = self._choose(trial, "utilization", [u for u, _, _ in possible])
-        use = UTILIZATIONS[utilization]
         formats = self._choose(trial, "formats", [f for u, f, _ in possible if u == utilization])
         chosen: dict[str, Any] = {"utilization": utilization, "formats": _members(formats)}
         if chosen["formats"]:
@@ -114,13 +114,13 @@ class SearchSpace(BaseModel):
             # All sessions are the same sample by every strategy.
             if chosen["ratio"] < 1:
                 chosen["strategy"] = self._choose(trial, "strategy")
-        if use.trains:
+        if is_trained(utilization):
             learning = [e for u, f, e in possible if (u, f) == (utilization, formats)]
             chosen["experts"] = _members(self._choose(trial, "experts", learning))
             chosen["fusion"] = self._choose_fusion(trial, chosen["experts"])
             for name in ("r", "learning_rate", "epochs"):
                 chosen[name] = self._choose(trial, name)
-        if use.prompts:
+        if is_shown(utilization):
             positive = filter(None, self.neighbours) if "thought" in chosen["formats"] else None
             chosen["neighbours"] = self._choose(trial, "neighbours", positive)
             if "rule" in chosen["formats"]:
@@ -147,18 +147,18 @@ class SearchSpace(BaseModel):
             (utilization, formats, experts)
             for utilization in self.utilization
             for formats in self.formats
-            for experts in (self.experts if UTILIZATIONS[utilization].trains else ("none",))
-            if self._fits(UTILIZATIONS[utilization], _members(formats), _members(experts))
+            for experts in (self.experts if is_trained(utilization) else ("none",))
+            if self._fits(utilization, _members(formats), _members(experts))
         ]
 
-    def _fits(self, use: Utilization, formats: Sequence[str], experts: Sequence[str]) -> bool:
+    def _fits(self, utilization: str, formats: Sequence[str], experts: Sequence[str]) -> bool:
         """Whether each format has a use: it is shown, or an expert learns from it."""
         learnt = {"base", *formats}
         if len(experts) == 3 and self.fusion == ("single",):
             return False
-        if not use.prompts:
+        if not is_shown(utilization):
             return {*experts} == learnt
-        if use.trains and not (formats and learnt.issuperset(experts)):
+        if is_trained(utilization) and not (formats and learnt.issuperset(experts)):
             return False
         shown = "rule" not in formats or any(self.rules)
         return shown and ("thought" not in formats or any(self.neighbours))

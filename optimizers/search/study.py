@@ -67,6 +67,7 @@ def run_study(
         RouteDKError: The storage failed.
     """
     single = config.objective == "f1"
+    sampler: Any = SeededSampler(config.sampler, config.seed)
     objective = partial(run_trial, answer=answer, space=space, sessions=sessions)
     dimensions = space.model_dump(mode="json")
     mine = {
@@ -79,7 +80,7 @@ def run_study(
             storage=open_storage(config.url, heartbeat=config.heartbeat),
             study_name=config.study,
             directions=["maximize"] if single else ["maximize", "minimize"],
-            sampler=SeededSampler(config.sampler, config.seed),
+            sampler=sampler,
             pruner=WilcoxonPruner(n_startup_steps=_WARMUP),
             load_if_exists=True,
         )

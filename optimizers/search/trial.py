@@ -21,6 +21,7 @@ from routedk.optimizers.search.config import SearchConfig
 from routedk.optimizers.search.settings import TrialSettings
 from routedk.optimizers.search.study import IDENTITY, check_identity
 from routedk.programs.distill import DistillConfig, distill
+from routedk.programs.knowledge.utilization import is_shown, is_trained
 from routedk.programs.teachers.config import Format
 from routedk.types import Answer, KnowledgeBase, Session
 
@@ -99,12 +100,12 @@ class TrialRunner:
             The compiled program; the experts, None for the base model; the student with them.
         """
         knowledge = self._distilled(settings) if settings.formats else KnowledgeBase()
-        experts = self._trained(settings, knowledge) if settings.use.trains else None
+        experts = self._trained(settings, knowledge) if is_trained(settings.utilization) else None
         config: Any = {
             "utilization": settings.utilization,
             "neighbours": settings.neighbours,
             "rules": settings.rules,
-            "patterns": _PATTERNS if settings.use.prompts else 0,
+            "patterns": _PATTERNS if is_shown(settings.utilization) else 0,
             "experts": experts,
             "seed": self.config.seed,
         }
@@ -122,7 +123,7 @@ class TrialRunner:
 
     def _shown(self, settings: TrialSettings, knowledge: KnowledgeBase) -> Sequence[Session]:
         """The sessions that neighbours are taken from: where thoughts are shown, those with one."""
-        if not (settings.use.prompts and "thought" in settings.formats):
+        if not (is_shown(settings.utilization) and "thought" in settings.formats):
             return self.train
         thought_of = {thought.session_id for thought in knowledge.thoughts}
         return [session for session in self.train if session.id in thought_of] or self.train

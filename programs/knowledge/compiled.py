@@ -71,9 +71,25 @@ class CompiledKnowledge:
         return self
 
     @cached_property
-    def of_bundles(self) -> "BundleKnowledge":
-        """What is shown of it where one bundle is to be named."""
-        return BundleKnowledge(self)
+    def of_bundles(self) -> "CompiledKnowledge":
+        """What is shown of it where one bundle is to be named, of which its context asks.
+
+        Rules stay; a neighbour is a labelled bundle of another session, shown with why it is one
+        where neighbours are shown with their thoughts.
+        """
+        parts = labelled_parts(self.sessions) if self.k else []
+        if not self.show_thoughts:
+            parts = [
+                replace(one, bundles=tuple(replace(b, why="") for b in one.bundles or ()))
+                for one in parts
+            ]
+        return CompiledKnowledge(
+            rules=self.rules,
+            rules_shown=self.rules_shown,
+            k=self.k if parts else 0,
+            sessions=tuple(parts),
+            retriever=self.retriever,
+        )
 
     def context(self, session: Session) -> PromptContext:
         """The knowledge to show for one session; the nearest neighbour is shown last."""
@@ -88,36 +104,6 @@ class CompiledKnowledge:
                 for other in reversed(found)
             ),
             style=self.style,
-        )
-
-
-class BundleKnowledge:
-    """The part of a program's knowledge that is shown where one bundle is to be named.
-
-    Rules stay; a neighbour is a labelled bundle of another session, shown with why it is one where
-    neighbours are shown with their thoughts.
-
-    Args:
-        knowledge: Of the program.
-    """
-
-    def __init__(self, knowledge: CompiledKnowledge) -> None:
-        self._knowledge = knowledge
-        parts = labelled_parts(knowledge.sessions) if knowledge.k else []
-        if not knowledge.show_thoughts:
-            parts = [
-                replace(one, bundles=tuple(replace(b, why="") for b in one.bundles or ()))
-                for one in parts
-            ]
-        self._retriever = _shared_retriever(knowledge.retriever, tuple(parts)) if parts else None
-
-    def context(self, session: Session) -> PromptContext:
-        """The knowledge to show for one `part`; the nearest neighbour is shown last."""
-        known = self._knowledge
-        found = self._retriever.nearest(session, known.k) if self._retriever else []
-        return PromptContext(
-            rules=_nearest(known.rules, known.rules, session, known.rules_shown),
-            neighbours=tuple(Neighbour(session=other) for other in reversed(found)),
         )
 
 
