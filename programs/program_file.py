@@ -18,7 +18,6 @@ from routedk.programs.grouping.similar_intents import SimilarIntents
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.knowledge.utilization import UtilizationName
 from routedk.programs.prompting.bundle_adapter import layout_demo, naming_demo
-from routedk.programs.prompting.context import NeighbourStyle
 from routedk.programs.prompting.layout import LAYOUT
 from routedk.programs.prompting.naming import NAMING_LAYOUT, naming_instruction
 from routedk.programs.prompting.signatures import GenerateBundles
@@ -47,7 +46,8 @@ class _Knowledge(BaseModel):
     rules: tuple[str, ...]
     rules_shown: int | None
     k: int
-    style: NeighbourStyle
+    # Written before 0.6, when there was another one.
+    style: Literal["demos"] = "demos"
     show_thoughts: bool
     retriever: str
     sessions: list[dict[str, Any]]
@@ -169,7 +169,7 @@ def _knowledge_record(knowledge: CompiledKnowledge) -> dict[str, Any]:
     sessions = knowledge.sessions if knowledge.k else ()
     known = {session.id for session in sessions} if knowledge.show_thoughts else set()
     return {
-        **{name: getattr(knowledge, name) for name in _Knowledge.model_fields},
+        **{name: getattr(knowledge, name) for name in _Knowledge.model_fields.keys() - {"style"}},
         "patterns": [_pattern_record(pattern) for pattern in knowledge.patterns],
         "sessions": [_session_record(session) for session in sessions],
         "thoughts": {name: text for name, text in knowledge.thoughts.items() if name in known},
@@ -204,7 +204,9 @@ def read_record(program: "BundleGenerator", record: object, path: str | Path) ->
         saved = checked(TypeAdapter(SavedProgram), record, path=path, hint=_REMEDY)
         _check_rendering(saved, path)
         shown = [session_from_record(record, path=path) for record in saved.knowledge.sessions]
-        knowledge = CompiledKnowledge(**{**dict(saved.knowledge), "sessions": tuple(shown)})
+        values = {**dict(saved.knowledge), "sessions": tuple(shown)}
+        del values["style"]
+        knowledge = CompiledKnowledge(**values)
         demos = [_read_demo(demo, path) for demo in saved.demos]
     except DataError as error:
         raise ArtifactError(str(error)) from None

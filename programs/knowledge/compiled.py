@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, TypeVar
 
-from routedk.checks import check_choices, check_least
+from routedk.checks import check_least
 from routedk.errors import SettingError
 from routedk.programs.knowledge.neighbours import Retriever, check_retriever, titles
-from routedk.programs.prompting.context import Neighbour, NeighbourStyle, PromptContext
+from routedk.programs.prompting.context import Neighbour, PromptContext
 from routedk.programs.prompting.layout import render_pattern
 from routedk.programs.prompting.naming import labelled_parts
 from routedk.similarity.words import WordIndex
@@ -32,7 +32,6 @@ class CompiledKnowledge:
             once with each of its labels.
         thoughts: Thought of a training session by its id.
         show_thoughts: Neighbours are shown with their thoughts.
-        style: How neighbours are shown, ``demos`` or ``blocks``.
         retriever: How neighbours are found: ``tfidf``, ``minilm``, or the name or folder of a
             sentence-transformers model.
 
@@ -48,13 +47,11 @@ class CompiledKnowledge:
     sessions: tuple[Session, ...] = ()
     thoughts: Mapping[str, str] = field(default_factory=dict)
     show_thoughts: bool = False
-    style: NeighbourStyle = "demos"
     retriever: str = "tfidf"
     _retriever: Retriever | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
         """Check the values and index the sessions."""
-        check_choices(self)
         check_least(self, k=0, rules_shown=1, patterns_shown=1)
         check_retriever(self.retriever)
         for session in self.sessions:
@@ -103,7 +100,6 @@ class CompiledKnowledge:
                 Neighbour(session=other, thought=thoughts.get(other.id, ""))
                 for other in reversed(found)
             ),
-            style=self.style,
         )
 
 

@@ -1,11 +1,8 @@
 """The knowledge in a prompt: patterns, rules and similar training sessions."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from routedk.types import Pattern, Session
-
-NeighbourStyle = Literal["demos", "blocks"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,15 +25,13 @@ class PromptContext:
     Args:
         patterns: Patterns, in the order shown, between the instruction and the rules.
         rules: Rules, in the order shown, at the end of the system message.
-        neighbours: Similar training sessions, in the order shown.
-        style: ``demos`` shows neighbours as complete user and assistant turns, ``blocks`` as
-            compact blocks in front of the session's items.
+        neighbours: Similar training sessions, in the order shown, each a complete user and
+            assistant turn.
     """
 
     patterns: tuple[Pattern, ...] = ()
     rules: tuple[str, ...] = ()
     neighbours: tuple[Neighbour, ...] = ()
-    style: NeighbourStyle = "demos"
 
 
 NO_CONTEXT = PromptContext()

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import TypeAlias
 
-from routedk.programs.prompting.context import NO_CONTEXT, Neighbour, PromptContext
+from routedk.programs.prompting.context import NO_CONTEXT, PromptContext
 from routedk.programs.prompting.item_intents import (
     read_entries,
     read_item_intents,
@@ -29,7 +29,7 @@ Message: TypeAlias = dict[str, str]
 Fields: TypeAlias = dict[str, str]
 
 LAYOUT = "32b57f592916a2ba"
-"""Hash of what this layout renders, which `tests/programs/prompting/test_layout.py` computes."""
+"""Names what this layout renders; `tests/programs/prompting/test_layout.py` holds it fast."""
 NO_BUNDLE = "none"
 UNTITLED = "untitled"
 THOUGHT_PREFIX = "Thought:"
@@ -107,16 +107,6 @@ def _block(title: str, lines: Iterable[str]) -> str:
     return listed and title + listed
 
 
-def render_similar(neighbours: Sequence[Neighbour]) -> str:
-    """Neighbours as compact blocks; empty without neighbours."""
-    blocks = []
-    for neighbour in neighbours:
-        session = neighbour.session
-        answer = assistant_content(render_answer(session, session.bundles or ()), neighbour.thought)
-        blocks.append(f"Similar session:\n{render_items(session)}\nBundles:\n{answer}")
-    return "\n\n".join(blocks)
-
-
 def assistant_content(answer: str, thought: str = "", *, both: bool = False) -> str:
     """The assistant message: a thought line where there is one, then the answer.
 
@@ -151,16 +141,14 @@ def prompt_fields(session: Session, context: PromptContext) -> tuple[Fields, lis
     fields = {
         "patterns": render_patterns(context.patterns),
         "rules": render_rules(context.rules),
-        "similar": "" if context.style == "demos" else render_similar(context.neighbours),
+        "similar": "",
         "session": render_items(session),
     }
-    if context.style != "demos":
-        return fields, []
     demos = []
     for neighbour in context.neighbours:
-        session = neighbour.session
-        answer = render_answer(session, session.bundles or ())
-        demos.append(demo_fields(session, answer, neighbour.thought))
+        shown = neighbour.session
+        answer = render_answer(shown, shown.bundles or ())
+        demos.append(demo_fields(shown, answer, neighbour.thought))
     return fields, demos
 
 

@@ -22,7 +22,7 @@ from routedk.programs.prompting.text import RULE_WORDS, neutralise, split_reason
 from routedk.types import Bundle, Item, Session
 
 NAMING_LAYOUT = "174a9b833c7ab42d"
-"""Hash of what this layout renders, which `tests/programs/prompting/test_naming.py` computes."""
+"""Names what this layout renders; `tests/programs/prompting/test_naming.py` holds it fast."""
 INTENT_HEAD, WHY_HEAD = "intent:", "why:"
 # As the heads are written by models that do not decode line by line.
 _LINE = re.compile(r"\W*(intent|why)\W*:\s*(.*)", re.IGNORECASE)

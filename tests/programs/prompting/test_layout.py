@@ -83,15 +83,6 @@ def test_neighbours_as_demos(tea: Session, training: list[Session]) -> None:
     assert messages[2]["content"] == "Thought: kettle and mug\n1 2 | tea time"
 
 
-def test_neighbours_as_blocks(tea: Session, training: list[Session]) -> None:
-    context = PromptContext(neighbours=(Neighbour(session=training[0]),), style="blocks")
-    (_, user) = messages_of(tea, context)
-    assert user["content"] == (
-        "Similar session:\n1 blue kettle\n2 mug\n3 socks\nBundles:\n1 2 | tea time\n\n"
-        "Session:\n1 red kettle\n2 tea cup\n3 usb cable"
-    )
-
-
 def make_pattern(*categories: str) -> Pattern:
     provenance = Provenance(teacher="annotation")
     return Pattern(
@@ -117,7 +108,7 @@ def test_a_pattern_is_bounded() -> None:
 
 
 def test_prompts_are_what_they_were_when_programs_and_experts_were_made() -> None:
-    """A change of rendering makes saved programs stale: change the hash on purpose only."""
+    """A change of rendering makes saved programs stale: it needs another `LAYOUT`."""
     items = tuple(Item(id=name, title=f"{name} |<x>\n") for name in ("a", "b", "c"))
     bundles = (Bundle(("c", "a"), "one: two"), Bundle(("a", "b")))
     shown = Session("n", items, bundles)
@@ -129,13 +120,13 @@ def test_prompts_are_what_they_were_when_programs_and_experts_were_made() -> Non
     )
     pattern = replace(make_pattern("a |<x>\n", "b"), support=0.5, lift=1.0)
     contexts = (
-        PromptContext(rules=rules, neighbours=neighbours, style="demos"),
-        PromptContext(rules=rules, neighbours=neighbours, style="blocks"),
+        PromptContext(rules=rules, neighbours=neighbours),
         PromptContext(rules=rules, patterns=(pattern,)),
     )
     prompts = [messages_of(session, context) for context in contexts]
     rendered = repr([layout.render_answer(session, ()), *prompts])
-    assert hashlib.sha256(rendered.encode()).hexdigest()[:16] == layout.LAYOUT
+    found = hashlib.sha256(rendered.encode()).hexdigest()[:16]
+    assert (layout.LAYOUT, found) == ("32b57f592916a2ba", "TODO")
 
 
 def test_gold_is_never_shown(tea: Session) -> None:

@@ -88,7 +88,7 @@ def test_junk_labels(intent: str, usable: bool) -> None:
 
 
 def test_the_layout_has_not_changed() -> None:
-    """A change of rendering makes saved programs stale: change the hash on purpose only."""
+    """A change of rendering makes saved programs stale: it needs another `NAMING_LAYOUT`."""
     items = tuple(Item(id=name, title=f"{name} |<x>\n") for name in ("a", "b"))
     bundles = (
         Bundle(("a", "b"), "One: Two; three four five six", why="because <x>"),
