@@ -169,7 +169,7 @@ def _knowledge_record(knowledge: CompiledKnowledge) -> dict[str, Any]:
     sessions = knowledge.sessions if knowledge.k else ()
     known = {session.id for session in sessions} if knowledge.show_thoughts else set()
     return {
-        **{name: getattr(knowledge, name) for name in _Knowledge.model_fields.keys() - {"style"}},
+        **{name: getattr(knowledge, name) for name in _Knowledge.model_fields if name != "style"},
         "patterns": [_pattern_record(pattern) for pattern in knowledge.patterns],
         "sessions": [_session_record(session) for session in sessions],
         "thoughts": {name: text for name, text in knowledge.thoughts.items() if name in known},

@@ -1,12 +1,12 @@
 """Words of titles and intents: what kind of thing an item is, and which intents are meaningless."""
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 
+from routedk.programs.prompting.grounding import phrases_of, stem
 from routedk.programs.prompting.text import neutralise
-from routedk.types import Item, Session
+from routedk.types import Item
 
 # Words that people write in intents without saying what the bundle is for.
 _EMPTY_WORDS = frozenset(
@@ -15,11 +15,7 @@ _EMPTY_WORDS = frozenset(
     type unknown use used useful various""".split()  # noqa: SIM905
 )
 _WORD = re.compile(r"[^\W\d_][^\W_]+")
-_PHRASE_END = re.compile(
-    r"[,;:(|/]|\s[-–—]\s|\b(?:and|by|compatible|fits?|for|from|in|of|on|to|w|with|without)\b",
-    re.IGNORECASE,
-)
-_PLAIN = re.compile(r"[^\W\d_]{3,}")
+_PLAIN = re.compile(r"(?<!\S)[^\W\d_]{3,}(?!\S)")
 
 
 @cache
@@ -34,15 +30,6 @@ def leaf_category(categories: Sequence[str]) -> str:
     return neutralise(categories[-1]) if categories else ""
 
 
-def stem(word: str) -> str:
-    """A lower-case word without its plural ending."""
-    if len(word) > 4 and word.endswith("ies"):
-        return word[:-3] + "y"
-    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
-        return word[:-1]
-    return word
-
-
 def plain_intent(intent: str) -> str:
     """An intent as a phrase within a sentence; empty for a junk intent ("2", "nice")."""
     if _empty_words().issuperset(map(stem, _WORD.findall(neutralise(intent).lower()))):
@@ -52,52 +39,13 @@ def plain_intent(intent: str) -> str:
     return " ".join(w.lower() if w[1:].islower() or len(w) == 1 else w for w in words)
 
 
-class Kinds:
-    """The kind of thing each item is, as learned from the titles of training sessions.
+def kind_names(item: Item) -> frozenset[str]:
+    """The names for the kind of thing an item is, e.g. ``{"cases", "battery case"}``.
 
-    Args:
-        sessions: Training sessions; pairs of words that recur in their titles name kinds.
+    They are its leaf category, and the last two plain words of its title's first phrase that has
+    any, without plural endings.
     """
-
-    def __init__(self, sessions: Sequence[Session]) -> None:
-        titles = {item.title for session in sessions for item in session.items}
-        self._recurring = Counter(
-            pair for title in titles for pair in set(map(_stems, _pairs(title)))
-        )
-
-    def phrase(self, item: Item) -> str:
-        """The pair of words of its title that recurs most, e.g. ``screen protector``.
-
-        Of equal ones the last; where none recurs, the last two words of its title's first phrase.
-        """
-        pairs = reversed(_pairs(item.title))
-        best = max(pairs, key=lambda pair: self._recurring[_stems(pair)], default="")
-        return best if self._recurring[_stems(best)] > 1 else _short_title(item)
-
-    def names(self, item: Item) -> frozenset[str]:
-        """Every name for its kind, in lower case: its leaf category and its phrase."""
-        return frozenset({leaf_category(item.categories).lower(), _stems(self.phrase(item))} - {""})
-
-
-def _short_title(item: Item) -> str:
-    """The last two plain words of a title's first phrase: mostly what the item is."""
-    for phrase in _PHRASE_END.split(neutralise(item.title, 24)):
-        plain = [word for word in map(_bare, phrase.split()) if _PLAIN.fullmatch(word)]
-        if plain:
-            return " ".join(plain[-2:]).lower()
-    return leaf_category(item.categories).lower() or "untitled item"
-
-
-def _bare(word: str) -> str:
-    return word.strip(".,;:()®™'\"!")
-
-
-def _pairs(title: str) -> list[str]:
-    """Neighbouring plain words of a title, lower case, without its first word: the brand."""
-    words = [_bare(word).lower() for word in neutralise(title, 16).split()][1:]
-    usable = [bool(_PLAIN.fullmatch(word)) and stem(word) not in _empty_words() for word in words]
-    return [f"{words[n]} {words[n + 1]}" for n in range(len(words) - 1) if all(usable[n : n + 2])]
-
-
-def _stems(phrase: str) -> str:
-    return " ".join(map(stem, phrase.split()))
+    phrases = phrases_of(neutralise(item.title, 24).lower())
+    named = next(filter(None, map(_PLAIN.findall, phrases)), [])
+    names = {leaf_category(item.categories).lower(), " ".join(map(stem, named[-2:]))}
+    return frozenset(names - {""})
