@@ -9,8 +9,7 @@ from typing import get_args
 from routedk.eval.bootstrap import Interval, bootstrap
 from routedk.eval.confidence import Reliability, reliability
 from routedk.eval.empties import answers_of, stated_f1
-from routedk.eval.matched import matched_pairs
-from routedk.eval.protocols import UNCOUNTED, Score
+from routedk.eval.protocols import UNCOUNTED, Score, matched_pairs
 from routedk.types import Answer, Kind, Session
 
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -6,8 +6,7 @@ from statistics import fmean
 from typing import TypeAlias
 
 from routedk.eval.bootstrap import Interval, bootstrap
-from routedk.eval.matched import matched_f1
-from routedk.eval.protocols import UNCOUNTED, ItemSets, Score
+from routedk.eval.protocols import UNCOUNTED, ItemSets, Score, matched_f1
 from routedk.types import Answer, Session
 
 BundlesAt: TypeAlias = Callable[[Session, float], ItemSets | None]

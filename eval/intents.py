@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from routedk.eval.bootstrap import Interval, bootstrap
-from routedk.eval.matched import matched_pairs
-from routedk.eval.protocols import UNCOUNTED, Score
+from routedk.eval.protocols import UNCOUNTED, Score, matched_pairs
 from routedk.similarity.encoders import TitleEncoder
 from routedk.types import Answer, Session
 

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from routedk.eval.aicl import aicl
 from routedk.eval.bootstrap import Interval, bootstrap
 from routedk.eval.empties import (
     CurveRow,
@@ -15,9 +14,7 @@ from routedk.eval.empties import (
     score_empties,
 )
 from routedk.eval.intents import IntentScores, score_intents
-from routedk.eval.matched import matched, matched_f1
-from routedk.eval.protocols import EvaluationProtocol
-from routedk.eval.strict import strict
+from routedk.eval.protocols import EvaluationProtocol, aicl, matched, matched_f1, strict
 from routedk.similarity.encoders import TitleEncoder
 from routedk.types import Answer, Session
 

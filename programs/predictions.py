@@ -8,7 +8,7 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError
 
 from routedk.errors import AnswerError
-from routedk.eval.matched import matched_f1
+from routedk.eval.protocols import matched_f1
 from routedk.programs.naming import NO_ANSWER
 from routedk.programs.prompting.answers import ParsedAnswer, read_answer
 from routedk.programs.prompting.bundle_adapter import BundleLayout

@@ -9,7 +9,7 @@ from optuna import Trial, TrialPruned
 from optuna.trial import FrozenTrial, TrialState
 
 from routedk.errors import RouteDKError, SettingError
-from routedk.eval.matched import matched_f1
+from routedk.eval.protocols import matched_f1
 from routedk.optimizers.search.settings import TrialSettings
 from routedk.optimizers.search.space import SearchSpace
 from routedk.types import Answer, Session

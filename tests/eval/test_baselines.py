@@ -4,9 +4,8 @@ import pytest
 
 from routedk.errors import SettingError
 from routedk.eval import BASELINES, EvaluateConfig, System, evaluate
-from routedk.eval.baselines import SameCategory
 from routedk.eval.clusters import Clusters, tune_clusters
-from routedk.eval.suite import make_baselines
+from routedk.eval.suite import SameCategory, make_baselines
 from routedk.similarity import TfidfEncoder
 from routedk.types import Bundle, Item, Session
 
