@@ -62,7 +62,7 @@ class CompileConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        from routedk.programs.knowledge.neighbours import check_retriever
+        from routedk.programs.knowledge.compiled import check_retriever
         from routedk.programs.knowledge.utilization import is_shown, is_trained
 
         check_least(self, evaluations=1, token_budget=1, max_validation=1, threads=1)

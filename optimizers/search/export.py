@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from routedk.artifacts import ArtifactStore, check_output, copy_artifact
 from routedk.errors import SettingError
 from routedk.optimizers.search.config import SearchConfig, StudyConfig
-from routedk.optimizers.search.settings import TrialSettings, in_words
+from routedk.optimizers.search.space import TrialSettings, in_words
 from routedk.optimizers.search.study import read_study
 from routedk.optimizers.search.trial import runner_of
 from routedk.types import Session

@@ -10,8 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from routedk.errors import RouteDKError, SettingError
 from routedk.eval.protocols import matched_f1
-from routedk.optimizers.search.settings import TrialSettings
-from routedk.optimizers.search.space import SearchSpace
+from routedk.optimizers.search.space import SearchSpace, TrialSettings
 from routedk.types import Answer, Session
 
 Answering = Callable[[TrialSettings], Generator[Answer]]

@@ -1,5 +1,6 @@
 """`report_search`: what a study found, as JSON and as one HTML page that loads nothing."""
 
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import optuna
 from jinja2 import Environment, StrictUndefined
+from optuna import visualization
 from optuna.trial import FrozenTrial, TrialState
 
 from routedk.artifacts import ArtifactStore
@@ -14,9 +16,8 @@ from routedk.errors import SettingError
 from routedk.eval.report import versions
 from routedk.files import atomic_write, read_json, read_text, write_json
 from routedk.optimizers.search.config import ReportConfig
-from routedk.optimizers.search.plots import plot_study
 from routedk.optimizers.search.retest import default_settings, retest
-from routedk.optimizers.search.settings import TrialSettings, in_words
+from routedk.optimizers.search.space import TrialSettings, in_words
 from routedk.optimizers.search.storage import parse_url
 from routedk.optimizers.search.study import read_study
 from routedk.optimizers.search.trial import runner_of
@@ -128,3 +129,39 @@ def _earlier_test(
 def _on_validation(trial: FrozenTrial) -> dict[str, Any]:
     kept = {name: trial.user_attrs[name] for name in ("settings", "f1", "tokens")}
     return {"trial": trial.number, **kept}
+
+
+_F1, _TOKENS = "matched F1 on validation", "tokens per session"
+
+
+def plot_study(study: optuna.Study) -> dict[str, str]:
+    """Draw the plots as HTML, by their titles; plotly itself is in the first one.
+
+    Args:
+        study: As `read_study` gives it, with a complete trial.
+    """
+    figures: dict[str, Any] = {}
+    with warnings.catch_warnings():
+        # That few trials tell little is said in the title.
+        warnings.simplefilter("ignore")
+        figures["History"] = visualization.plot_optimization_history(
+            study, target=_f1, target_name=_F1
+        )
+        if len(study.directions) == 2:
+            names = [_F1, _TOKENS]
+            figures["Pareto front"] = visualization.plot_pareto_front(study, target_names=names)
+        # PED-ANOVA takes low values for the better ones.
+        figures["Importances (PED-ANOVA; of few trials they are rough)"] = (
+            visualization.plot_param_importances(
+                study, target=lambda trial: -_f1(trial), target_name=_F1
+            )
+        )
+        figures["Slices"] = visualization.plot_slice(study, target=_f1, target_name=_F1)
+    return {
+        title: figure.to_html(full_html=False, include_plotlyjs=place == 0)
+        for place, (title, figure) in enumerate(figures.items())
+    }
+
+
+def _f1(trial: FrozenTrial) -> float:
+    return float(trial.values[0])

@@ -11,7 +11,7 @@ from routedk.eval.bootstrap import bootstrap
 from routedk.eval.evaluate import EvaluateConfig, evaluate
 from routedk.eval.protocols import Score
 from routedk.eval.scoring import System
-from routedk.optimizers.search.settings import TrialSettings
+from routedk.optimizers.search.space import TrialSettings
 from routedk.optimizers.search.trial import TrialRunner
 from routedk.programs.distill import DistillConfig
 from routedk.types import Answer, Bundle, Session

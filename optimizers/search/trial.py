@@ -18,7 +18,7 @@ from routedk.errors import SettingError
 from routedk.optimizers.compile import compile_program
 from routedk.optimizers.compile_config import CompileConfig
 from routedk.optimizers.search.config import SearchConfig
-from routedk.optimizers.search.settings import TrialSettings
+from routedk.optimizers.search.space import TrialSettings
 from routedk.optimizers.search.study import IDENTITY, check_identity
 from routedk.programs.distill import DistillConfig, distill
 from routedk.programs.knowledge.utilization import is_shown, is_trained

@@ -23,12 +23,12 @@ from routedk.programs.grouping.decision import (
     Decision,
 )
 from routedk.programs.grouping.kinds import KINDS, WORD_FEATURES, Kinds
-from routedk.programs.grouping.known_intents import KnownIntents
 from routedk.programs.grouping.linear import Floats, Linear
 from routedk.programs.grouping.pair_head import PairHead
 from routedk.programs.grouping.titles import (
     HEADS,
     Familiarity,
+    KnownIntents,
     embed,
     fold_lora,
     weights_hashes,

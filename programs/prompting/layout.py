@@ -15,7 +15,6 @@ from functools import cache
 from pathlib import Path
 from typing import TypeAlias
 
-from routedk.programs.prompting.context import NO_CONTEXT, PromptContext
 from routedk.programs.prompting.item_intents import (
     read_entries,
     read_item_intents,
@@ -23,6 +22,39 @@ from routedk.programs.prompting.item_intents import (
 )
 from routedk.programs.prompting.text import INTENT_WORDS, RULE_WORDS, THOUGHT_WORDS, neutralise
 from routedk.types import Bundle, Pattern, Session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbour:
+    """A training session shown with its gold bundles.
+
+    Args:
+        session: The training session; its ``bundles`` are its gold.
+        thought: Why they are bundles; empty shows none.
+    """
+
+    session: Session
+    thought: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptContext:
+    """The knowledge in one prompt.
+
+    Args:
+        patterns: Patterns, in the order shown, between the instruction and the rules.
+        rules: Rules, in the order shown, at the end of the system message.
+        neighbours: Similar training sessions, in the order shown, each a complete user and
+            assistant turn.
+    """
+
+    patterns: tuple[Pattern, ...] = ()
+    rules: tuple[str, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()
+
+
+NO_CONTEXT = PromptContext()
+
 
 Message: TypeAlias = dict[str, str]
 # Values of the fields of `GenerateBundles`, by name.

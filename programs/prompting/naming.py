@@ -11,13 +11,13 @@ from functools import cache
 from pathlib import Path
 
 from routedk.programs.prompting import layout
-from routedk.programs.prompting.context import PromptContext
 from routedk.programs.prompting.item_intents import (
     ITEM_INTENT_CHARACTERS,
     ITEM_INTENT_WORDS,
     NO_INTENT,
     clean_intent,
 )
+from routedk.programs.prompting.layout import PromptContext
 from routedk.programs.prompting.text import RULE_WORDS, neutralise, split_reasoning
 from routedk.types import Bundle, Item, Session
 

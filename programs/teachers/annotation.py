@@ -3,20 +3,21 @@
 Deterministic and offline; it reads what annotators wrote where an LM teacher would guess.
 """
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from math import log
 
-from routedk.programs.prompting.grounding import stem
+from routedk.programs.prompting.grounding import phrases_of, stem
 from routedk.programs.prompting.text import RULE_WORDS, neutralise
-from routedk.programs.teachers.annotation_intents import GoldIntents
+from routedk.programs.teachers.annotation_intents import GoldIntents, plain_intent
 from routedk.programs.teachers.config import ANNOTATION, DistillConfig
-from routedk.programs.teachers.patterns import mine_patterns
-from routedk.programs.teachers.wording import kind_names, plain_intent
-from routedk.types import KnowledgeBase, Provenance, Rule, Session, Thought
+from routedk.programs.teachers.patterns import leaf_category, mine_patterns
+from routedk.types import Item, KnowledgeBase, Provenance, Rule, Session, Thought
 
 _KINDS_IN_A_RULE = 4
 _LEAST_BUNDLES = 2
+_PLAIN = re.compile(r"(?<!\S)[^\W\d_]{3,}(?!\S)")
 
 
 def annotation_knowledge(sessions: Sequence[Session], config: DistillConfig) -> KnowledgeBase:
@@ -93,3 +94,15 @@ def _joined(kinds: Sequence[str]) -> str:
         return f"several {kinds[0]}"
     first, *between, last = kinds
     return f"{first} with " + " and ".join(filter(None, (", ".join(between), last)))
+
+
+def kind_names(item: Item) -> frozenset[str]:
+    """The names for the kind of thing an item is, e.g. ``{"cases", "battery case"}``.
+
+    They are its leaf category, and the last two plain words of its title's first phrase that has
+    any, without plural endings.
+    """
+    phrases = phrases_of(neutralise(item.title, 24).lower())
+    named = next(filter(None, map(_PLAIN.findall, phrases)), [])
+    names = {leaf_category(item.categories).lower(), " ".join(map(stem, named[-2:]))}
+    return frozenset(names - {""})

@@ -21,10 +21,10 @@ from routedk.programs.teachers.patterns import mine_patterns
 from routedk.programs.teachers.rule_distiller import (
     StateCauses,
     StateRules,
+    merge_rules,
     reflect,
     reflecting_generator,
 )
-from routedk.programs.teachers.rule_merging import merge_rules
 from routedk.programs.teachers.thought_distiller import NameIntents, guiding_rules, think
 from routedk.programs.usage import Usage
 from routedk.types import KnowledgeBase, Provenance, Rule, Session, TeacherAnswer, Thought

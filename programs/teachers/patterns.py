@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
+from routedk.programs.prompting.text import neutralise
 from routedk.programs.teachers.config import ANNOTATION, DistillConfig
-from routedk.programs.teachers.wording import leaf_category
 from routedk.types import Pattern, Provenance, Session
 
 _MOST_CATEGORIES = 3
@@ -67,3 +67,8 @@ def mine_patterns(
             )
     patterns.sort(key=lambda pattern: (-pattern.support * pattern.lift, pattern.categories))
     return tuple(patterns[: config.max_patterns])
+
+
+def leaf_category(categories: Sequence[str]) -> str:
+    """The most specific category of an item's path, as one harmless line; empty without one."""
+    return neutralise(categories[-1]) if categories else ""

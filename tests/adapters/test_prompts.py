@@ -4,8 +4,13 @@ import pytest
 
 from routedk.adapters.prompts import encode_prompt, end_of_turn
 from routedk.adapters.student import Student
-from routedk.programs.prompting.context import NO_CONTEXT, Neighbour, PromptContext
-from routedk.programs.prompting.layout import build_prompt, render_items
+from routedk.programs.prompting.layout import (
+    NO_CONTEXT,
+    Neighbour,
+    PromptContext,
+    build_prompt,
+    render_items,
+)
 from routedk.types import Session
 
 

@@ -9,8 +9,7 @@ from optuna.trial import FixedTrial
 from pydantic import ValidationError
 
 from routedk.errors import DataError
-from routedk.optimizers.search.settings import TrialSettings
-from routedk.optimizers.search.space import SearchSpace, read_space
+from routedk.optimizers.search.space import SearchSpace, TrialSettings, read_space
 from routedk.programs.knowledge.utilization import is_shown, is_trained
 
 

@@ -13,10 +13,8 @@ from routedk.errors import MissingExtraError, RouteDKError, SettingError
 from routedk.optimizers.search import tracking
 from routedk.optimizers.search.config import ReportConfig, SearchConfig, StudyConfig
 from routedk.optimizers.search.objective import TrialFailure, own_reason
-from routedk.optimizers.search.samplers import SAMPLERS
-from routedk.optimizers.search.settings import TrialSettings
-from routedk.optimizers.search.space import SearchSpace
-from routedk.optimizers.search.study import is_done, read_study, run_study
+from routedk.optimizers.search.space import SearchSpace, TrialSettings
+from routedk.optimizers.search.study import SAMPLERS, is_done, read_study, run_study
 from routedk.optimizers.search.tracking import trackers
 from tests.optimizers.search.answers import SESSIONS, FakeAnswers, run, small_sessions
 

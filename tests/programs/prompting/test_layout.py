@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from routedk.programs.prompting import layout
-from routedk.programs.prompting.context import NO_CONTEXT, Neighbour, PromptContext
 from routedk.programs.prompting.item_intents import render_item_intents
+from routedk.programs.prompting.layout import NO_CONTEXT, Neighbour, PromptContext
 from routedk.types import Bundle, Item, Pattern, Provenance, Session
 
 

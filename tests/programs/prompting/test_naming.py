@@ -3,7 +3,7 @@ import hashlib
 import pytest
 
 from routedk.programs.knowledge.compiled import CompiledKnowledge
-from routedk.programs.prompting.context import Neighbour, PromptContext
+from routedk.programs.prompting.layout import Neighbour, PromptContext
 from routedk.programs.prompting.naming import (
     NAMING_LAYOUT,
     build_naming_prompt,

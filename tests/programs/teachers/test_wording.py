@@ -3,7 +3,9 @@
 import pytest
 
 from routedk.programs.prompting.grounding import stem
-from routedk.programs.teachers.wording import kind_names, leaf_category, plain_intent
+from routedk.programs.teachers.annotation import kind_names
+from routedk.programs.teachers.annotation_intents import plain_intent
+from routedk.programs.teachers.patterns import leaf_category
 from routedk.types import Item
 
 
