@@ -251,7 +251,7 @@ class EncoderGrouping:
                 }
             )
             decision = Decision(
-                Linear.read(heads, "f1", 1, len(FEATURES)),
+                Linear.read(heads, "f1", 1, FEATURES),
                 Linear.read(heads, "empty", 1, SESSION_FEATURES),
                 Linear.read(heads, "jaccard", 1, BUNDLE_FEATURES),
                 record["empty_above"],
