@@ -102,8 +102,7 @@ def make_baselines(
 def score_baselines(
     score: Callable[..., System],
     scored: Sequence[Session],
-    empty: Sequence[Session] = (),
-    *,
+    empty: Sequence[Session],
     training: Sequence[Session],
     validation: Sequence[Session],
     catalogue: Sequence[Session],

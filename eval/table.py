@@ -32,24 +32,20 @@ def report_table(report: "Report") -> Table:
 
     P is precision, R recall, EM exact match, C coverage; 95% is the interval of F1.
     """
-    names = [system.name + "*" * system.leaks for system in report.systems]
-    # With its mark, the longest name leaves less room between columns.
-    gap = 1 if max(map(len, names)) > 18 else 2
-    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False)
-    for title in ("\nsystem", "matched\nF1   95%", *_COLUMNS):
-        table.add_column(title, no_wrap=True)
-    for system, name in zip(report.systems, names, strict=True):
-        cells = [
-            " ".join(short(system.results[protocol][metric].value) for metric in metrics)
-            for protocol, metrics in _COLUMNS.values()
-        ]
-        table.add_row(
-            name,
+    rows = [
+        (
+            system.name + "*" * system.leaks,
             interval_text(system.f1),
-            *cells,
-            style="bold" if system is report.system else None,
+            *(
+                " ".join(short(system.results[protocol][metric].value) for metric in metrics)
+                for protocol, metrics in _COLUMNS.values()
+            ),
         )
-    return table
+        for system in report.systems
+    ]
+    # With its mark, the longest name leaves less room between columns.
+    gap = 1 if max(len(row[0]) for row in rows) > 18 else 2
+    return _table(("\nsystem", "matched\nF1   95%", *_COLUMNS), rows, gap)
 
 
 def report_notes(report: "Report") -> list[str]:
@@ -106,48 +102,42 @@ def detail_tables(report: "Report") -> Iterator[tuple[str, Table | None]]:
         count = empties[0][0].counts.empty_sessions
         bare = report.config.get("items_without_title", {}).get("empty", 0)
         leak = f" Leak: {bare} of their items have no title." if bare else ""
-        yield (
-            f"{count} sessions without a gold bundle.{leak}",
-            _table(
-                ("system", "left empty 95%", "matched F1 over all 95%"),
-                (
-                    (system.name, interval_text(one.left_empty), interval_text(one.f1_all))
-                    for system, one in empties
-                ),
-            ),
-        )
+        rows = [
+            (one.name, interval_text(found.left_empty), interval_text(found.f1_all))
+            for one, found in empties
+        ]
+        columns: Iterable[str] = ("system", "left empty 95%", "matched F1 over all 95%")
+        yield f"{count} sessions without a gold bundle.{leak}", _table(columns, rows)
     if report.reliability:
         yield _reliability("the matched gold bundle", report.reliability)
     if report.cascade:
-        yield (
-            "Cascade: the reference answers sessions whose confidence is below P.",
-            _table(
-                ("P", "teacher calls", "matched F1 95%"),
-                (
-                    (short(row.below, 1), short(row.teacher_calls), interval_text(row.matched_f1))
-                    for row in report.cascade
-                ),
-            ),
-        )
+        rows = [
+            (short(row.below, 1), short(row.teacher_calls), interval_text(row.matched_f1))
+            for row in report.cascade
+        ]
+        title = "Cascade: the reference answers sessions whose confidence is below P."
+        yield title, _table(("P", "teacher calls", "matched F1 95%"), rows)
     if (agreed := report.agreement) is None:
         return
     title = (
         f"Agreement with the reference: matched F1 {interval_text(agreed.matched_f1)} with its "
         f"bundles\nas gold, {agreed.answered} of {agreed.sessions} sessions answered."
     )
+    table = None
     if (kinds := agreed.kinds) is not None:
         title += (
             f"\nKinds agree on {interval_text(kinds.agreeing)} of {kinds.pairs} matched bundles; "
             f"always {kinds.majority_kind}: {short(kinds.majority)}."
         )
-        rows = (
-            (kind, *map(str, row.values()), short(row[kind] / max(1, sum(row.values()))))
-            for kind, row in kinds.confusion.items()
-        )
         columns = ("reference / stated", *kinds.confusion, "agreeing")
-        yield title, _table(columns, rows)
-    else:
-        yield title, None
+        table = _table(
+            columns,
+            (
+                (kind, *map(str, row.values()), short(row[kind] / max(1, sum(row.values()))))
+                for kind, row in kinds.confusion.items()
+            ),
+        )
+    yield title, table
     if agreed.reliability and not report.reliability:
         yield _reliability("the matched reference bundle: agreement", agreed.reliability)
 
@@ -184,8 +174,8 @@ def _reliability(of: str, found: Reliability) -> tuple[str, Table]:
     return f"{title}{short(found.calibration_error)}.", table
 
 
-def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
-    table = Table(*columns, box=None, padding=(0, 2, 0, 0), pad_edge=False)
+def _table(columns: Iterable[str], rows: Iterable[Iterable[str]], gap: int = 2) -> Table:
+    table = Table(*columns, box=None, padding=(0, gap, 0, 0), pad_edge=False)
     for row in rows:
         table.add_row(*row)
     return table
