@@ -44,7 +44,8 @@ class Retriever:
         self._sessions = sorted(sessions, key=lambda session: session.id)
         self._times = Counter(session.id for session in self._sessions)
         if name == TFIDF:
-            self._similarities = _by_words(self._sessions)
+            index = WordIndex([*map(titles, self._sessions)])
+            self._similarities: _Similarities = lambda one: index.similarities(titles(one))
         else:
             self._similarities = _by_meaning(self._sessions, named_encoder(name))
 
@@ -97,11 +98,6 @@ def check_retriever(name: str) -> None:
 def titles(session: Session) -> str:
     """A session's titles as one text."""
     return "\n".join(item.title for item in session.items)
-
-
-def _by_words(sessions: Sequence[Session]) -> _Similarities:
-    index = WordIndex([titles(session) for session in sessions])
-    return lambda session: index.similarities(titles(session))
 
 
 def _by_meaning(sessions: Sequence[Session], encoder: TitleEncoder) -> _Similarities:
