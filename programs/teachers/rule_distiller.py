@@ -20,6 +20,8 @@ from routedk.types import Pattern, Rule, Session
 _PATTERNS_SHOWN = 5
 _RULES_OF_A_SESSION = 3
 _LEAST_WORDS = 4
+# Average cosine distance up to which two rules are taken to say the same.
+_SAME_RULE = 0.25
 _BULLET = re.compile(r"^(?:[-*•]|\(?\d{1,2}[.):])\s*")
 # What models write around a list, and instead of one.
 _TALK = re.compile(
@@ -110,10 +112,6 @@ def read_rules(text: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-# Average cosine distance up to which two rules are taken to say the same.
-_SAME_RULE = 0.25
-
-
 def merge_rules(rules: Sequence[Rule], *, limit: int) -> tuple[Rule, ...]:
     """Merge rules that say the same and keep those that most sessions taught.
 
@@ -129,14 +127,13 @@ def merge_rules(rules: Sequence[Rule], *, limit: int) -> tuple[Rule, ...]:
     """
     if not rules:
         return ()
-    names = [str(place) for place in range(len(rules))]
     rows = default_encoder().encode([rule.text for rule in rules])
     # Rounding keeps ties ties, whatever the order of a sum.
     cosines = (rows @ rows.T).clip(-1, 1).astype(np.float64).round(6)
-    clusters = Dendrogram(names, 1 - cosines).cut(_SAME_RULE)
-    alone = [{name} for name in names if not any(name in cluster for cluster in clusters)]
+    clusters = Dendrogram(range(len(rules)), 1 - cosines).cut(_SAME_RULE)
+    alone = [{place} for place in set(range(len(rules))).difference(*clusters)]
     merged = []
-    for places in sorted(sorted(map(int, cluster)) for cluster in [*clusters, *alone]):
+    for places in sorted(sorted(cluster) for cluster in [*clusters, *alone]):
         likeness = cosines[np.ix_(places, places)].mean(axis=1).round(6)
         typical = rules[places[int(likeness.argmax())]]
         source = joint_provenance([rules[place].provenance for place in places])
