@@ -32,6 +32,7 @@ from routedk.similarity.encoders import default_encoder
 from routedk.types import KnowledgeBase, Session
 
 Trial = dict[str, Any]
+TokenCount = Callable[[Sequence[Message]], int]
 _BYTES_PER_TOKEN = 2.5
 _TOKENS_PER_MESSAGE = 4
 
@@ -135,7 +136,7 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         if config.fixed:
             return space.build(student, space.fixed(config) if shows else None)
         engine = getattr(student.generate.lm or dspy.settings.lm, "engine", None)
-        count = getattr(engine, "prompt_tokens", estimated_tokens)
+        count: TokenCount = getattr(engine, "prompt_tokens", estimated_tokens)
         budget = config.token_budget
 
         def longest(choice: PromptChoice | None) -> int:
@@ -179,7 +180,7 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         self,
         program: BundleGenerator,
         validation: Sequence[Session],
-        count: Callable[[Sequence[Message]], int],
+        count: TokenCount,
         contest: Contest,
         naming: bool,
     ) -> Trial:
