@@ -1,6 +1,7 @@
 """`Grouping`: groups a session's items before a language model names the bundles."""
 
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Protocol
 
 from routedk.errors import SettingError
@@ -48,15 +49,15 @@ class Grouping(Protocol):
 
 
 def ruled(grouping: Grouping | None) -> Grouping:
-    """The grouping, under which rules hold.
+    """The grouping, as one that takes rules.
 
     Raises:
-        SettingError: There is none.
+        SettingError: There is none, or its ``answer`` takes none.
     """
-    if grouping is None:
+    if grouping is None or "rules" not in signature(grouping.answer).parameters:
+        found = "the language model states the bundles" if grouping is None else "it takes no rules"
         raise SettingError(
-            "rules: they hold where items are grouped before bundles are named, and here the "
-            "language model states the bundles. Use the packaged bundler, or experts of the answer "
-            "form bundle-intent"
+            f"rules: they hold where items are grouped before bundles are named, and here {found}. "
+            "Use the packaged bundler, or experts of the answer form bundle-intent"
         )
     return grouping
