@@ -3,23 +3,17 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dspy
-
-from routedk.adapters.experts.routing_file import read_routing
-from routedk.adapters.generate import GenerateConfig, generate
-from routedk.adapters.lm import resolve_lm
 from routedk.artifacts import ArtifactStore, Recipe, content_hash
-from routedk.data.records import session_to_record
 from routedk.errors import SettingError
 from routedk.optimizers.compile_config import CompileConfig, read_instructions
-from routedk.optimizers.grouping_search import GroupingSearch
-from routedk.optimizers.knowledge_injection import KnowledgeInjection
-from routedk.optimizers.metric import as_examples
-from routedk.programs.generator import BundleGenerator, load_program
-from routedk.programs.lm_identity import lm_identity
 from routedk.types import Answer, KnowledgeBase, Session
+
+if TYPE_CHECKING:
+    import dspy
+
+    from routedk.programs.generator import BundleGenerator
 
 _PROGRAM = "program.json"
 # What answers are asked with, besides the model: no result depends on it.
@@ -32,10 +26,10 @@ def compile_program(
     knowledge: KnowledgeBase,
     config: CompileConfig | None = None,
     *,
-    lm: dspy.LM | None = None,
+    lm: "dspy.LM | None" = None,
     store: ArtifactStore | str | Path | None = None,
     on_trial: Callable[[dict[str, Any]], None] | None = None,
-) -> BundleGenerator:
+) -> "BundleGenerator":
     """Choose the prompt and the grouping of a program by their scores on validation sessions.
 
     First `KnowledgeInjection` chooses instruction, rules, patterns and neighbours, then
@@ -71,6 +65,18 @@ def compile_program(
         >>> [trial["sessions"] for trial in program.trials]
         [4, 4, 4]
     """
+    import dspy
+
+    from routedk.adapters.experts.routing_file import read_routing
+    from routedk.adapters.generate import GenerateConfig, generate
+    from routedk.adapters.lm import resolve_lm
+    from routedk.data.records import session_to_record
+    from routedk.optimizers.grouping_search import GroupingSearch
+    from routedk.optimizers.knowledge_injection import KnowledgeInjection
+    from routedk.optimizers.metric import as_examples
+    from routedk.programs.generator import BundleGenerator, load_program
+    from routedk.programs.lm_identity import lm_identity
+
     config = config or CompileConfig()
     store = ArtifactStore.of(store)
     if config.experts is not None:
@@ -84,7 +90,7 @@ def compile_program(
     texts = read_instructions(config)
     model = lm or resolve_lm(config.lm, config.experts, config.student, config.dtype)
 
-    def answering(program: BundleGenerator, sessions: Sequence[Session]) -> list[Answer]:
+    def answering(program: "BundleGenerator", sessions: Sequence[Session]) -> list[Answer]:
         settings = GenerateConfig(threads=config.threads)
         return generate(sessions, settings, program=program, lm=model, store=store)
 

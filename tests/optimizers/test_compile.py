@@ -105,7 +105,7 @@ def test_experts_are_compiled_for_what_they_were_trained_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     routing = {"training": {"utilization": "SFT"}}
-    read = "routedk.optimizers.compile.read_routing"
+    read = "routedk.adapters.experts.routing_file.read_routing"
     monkeypatch.setattr(read, lambda folder: routing)
     with pytest.raises(SettingError, match=r"'SFT\+ICL': the experts were trained for 'SFT'"):
         asked(lambda m: "1 2", tmp_path, experts=tmp_path, utilization="SFT+ICL")
