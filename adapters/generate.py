@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from routedk.adapters.student import Dtype
 from routedk.artifacts import ArtifactStore, Recipe
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     import dspy
 
     from routedk.programs.generator import BundleGenerator
-
-Enhancement = Literal["greedy", "consensus"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +37,6 @@ class GenerateConfig:
             were trained on, or without experts the embedded student, zero-shot. With neither
             lm, experts nor student: the general bundler that the package carries.
         dtype: The student's: float32, bfloat16 or float16. Unset: float32 on a CPU, else bfloat16.
-        enhancement: greedy takes the likeliest answer; consensus samples several and takes the one
-            that agrees most with the others.
-        samples: Answers per session that consensus samples.
         why: Bundles say why: which two items tie them most, what of the program's knowledge speaks
             for them, and in a sentence, which the student states where it names bundles.
         why_lm: A model by its LiteLLM name that states intents and sentences instead of the
@@ -53,7 +48,6 @@ class GenerateConfig:
         abstain_below: Leave sessions whose confidence is below this, from 0 to 1, to a person or a
             teacher: they get no bundles, and an error that says so.
         threads: Sessions in progress at once.
-        seed: Seed of the student's samples.
 
     Raises:
         SettingError: A value is not allowed.
@@ -64,19 +58,16 @@ class GenerateConfig:
     experts: Path | None = None
     student: str | None = None
     dtype: Dtype | None = None
-    enhancement: Enhancement = "greedy"
-    samples: int = 8
     why: bool = False
     why_lm: str | None = None
     kinds: tuple[Kind, ...] = ()
     rules: Path | None = None
     abstain_below: float | None = None
     threads: int = 16
-    seed: int = 0
 
     def __post_init__(self) -> None:
         check_choices(self)
-        check_least(self, samples=1, threads=1, seed=0)
+        check_least(self, threads=1)
         if self.abstain_below is not None and not 0 <= self.abstain_below <= 1:
             raise SettingError(f"abstain_below={self.abstain_below}: it must be from 0 to 1")
 
@@ -161,7 +152,6 @@ def stream_answers(
     """
     from routedk.adapters.kept_answers import open_answers
     from routedk.programs.batch import call_each
-    from routedk.programs.consensus import Consensus
     from routedk.programs.grouping.protocol import ruled
 
     config = config or GenerateConfig()
@@ -171,8 +161,6 @@ def stream_answers(
     if rules is not None:
         ruled(asked.groups_by())  # Raises now where rules cannot hold.
     store, recipe = ArtifactStore.of(store), _recipe(asked, config, rules)
-    sampled = config.enhancement == "consensus"
-    answering: Any = Consensus(asked, n=config.samples) if sampled else asked
 
     def answers() -> Iterator[Answer]:
         with open_answers(store.obtain(recipe, lambda out, work: None).folder) as kept:
@@ -181,7 +169,7 @@ def stream_answers(
                 if isinstance(session, Answer):
                     return session
                 if (found := kept.get(session)) is None:
-                    found = _answer(session, answering, rules)
+                    found = _answer(session, asked, rules)
                     kept.add(session, found)
                 return config.shown(found)
 
@@ -209,20 +197,12 @@ def resolve_program(
         lm = default_lm(config.dtype) if config.names_no_model else resolve_lm(*named)
     if program is None:
         program = load_program(config.program) if config.program else BundleGenerator()
-    # Only engines in this process are known to take a seed.
-    if config.enhancement == "consensus" and "seed" in getattr(lm.engine, "supported_params", ()):
-        lm = lm.copy(seed=config.seed)
     asked = deepcopy(program)
     asked.set_lm(lm)
-    # Raises now where the model cannot answer.
-    if asked.groups_by() is not None and config.enhancement == "consensus":
-        raise SettingError(
-            "enhancement 'consensus' chooses among bundles that a language model states, and here "
-            "items are grouped first: leave it out"
-        )
+    grouped = asked.groups_by() is not None  # Raises now where the model cannot answer.
     asked.namer.why = asked.namer.why or config.why or config.why_lm is not None
     if config.why_lm is not None:
-        if asked.groups_by() is None:
+        if not grouped:
             raise SettingError(
                 f"why_lm={config.why_lm}: it names bundles of a grouping, and here the language "
                 "model states the bundles: leave it out"
@@ -242,12 +222,7 @@ def _recipe(
     return Recipe(
         stage="answers",
         inputs={"program": program.fingerprint()},
-        settings={
-            "lm": lm_identity(program.generate.lm),
-            "enhancement": config.enhancement,
-            "samples": config.samples if config.enhancement == "consensus" else 1,
-            **more,
-        },
+        settings={"lm": lm_identity(program.generate.lm), **more},
     )
 
 

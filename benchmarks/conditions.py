@@ -16,9 +16,8 @@ from routedk.data import session_to_record
 from routedk.errors import SettingError
 from routedk.eval import EvaluateConfig, evaluate
 from routedk.eval.bootstrap import bootstrap
-from routedk.eval.matched import matched
 from routedk.eval.predictions import prediction_record
-from routedk.eval.protocols import Score
+from routedk.eval.protocols import Score, matched
 from routedk.eval.report import versions
 from routedk.files import read_json, write_json
 from routedk.programs.batch import generate_all

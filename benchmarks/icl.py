@@ -34,7 +34,7 @@ from routedk.errors import SettingError
 from routedk.programs.aicl.program import AICL
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
-from routedk.programs.prompting.layout import layout_hash
+from routedk.programs.prompting.layout import LAYOUT
 from routedk.types import KnowledgeBase, Session
 
 BASE = "0 neighbours, none"
@@ -140,7 +140,7 @@ def main(
         "lm": lm or student,
         "dtype": dtype,
         "model": model.model,
-        "layout": layout_hash(),
+        "layout": LAYOUT,
         "retriever": retriever,
     }
     records = run_conditions(

@@ -26,7 +26,7 @@ from routedk import Answer, GenerateConfig, Session, TrainConfig, generate, stud
 from routedk.adapters.train import choose_lessons, shown_knowledge
 from routedk.adapters.training.examples import Lesson, seen_by
 from routedk.adapters.training.run import TrainingRun
-from routedk.eval.matched import matched_f1
+from routedk.eval.protocols import matched_f1
 from routedk.files import write_json
 from routedk.programs import BundleGenerator
 from routedk.programs.grouping.similar_intents import SimilarIntents

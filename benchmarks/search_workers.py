@@ -27,8 +27,7 @@ from optuna.trial import FrozenTrial, TrialState
 from benchmarks.command import run_command
 from routedk.errors import SettingError
 from routedk.optimizers.search.config import SearchConfig
-from routedk.optimizers.search.settings import TrialSettings
-from routedk.optimizers.search.space import SearchSpace
+from routedk.optimizers.search.space import SearchSpace, TrialSettings
 from routedk.optimizers.search.storage import open_storage
 from routedk.optimizers.search.study import run_study
 from routedk.types import Answer, Bundle, Item, Session

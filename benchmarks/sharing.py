@@ -2,15 +2,14 @@
 
     python -m benchmarks.sharing --experts artifacts/demo/experts --json sharing.json
 
-- consensus: the answers that `Consensus` draws (n = 8), over one greedy answer, one caller.
 - prefix: a compiled prompt of 1,000 tokens before the session, over none, one caller, once the
   prompt has been seen before another session; beside it the same without keeping its keys and
   values.
 - callers: one caller over sixteen, who each ask for one of sixteen sessions at the same time.
 
 All in one process, the arms of a comparison alternating; medians of the rounds' ratios. In FILE,
-``ratios`` = ``{"consensus_vs_greedy", "prefix_vs_none", "prefix_computed_vs_none",
-"one_vs_sixteen_callers"}``; ``same_answers`` says whether one caller and sixteen got the same.
+``ratios`` = ``{"prefix_vs_none", "prefix_computed_vs_none", "one_vs_sixteen_callers"}``;
+``same_answers`` says whether one caller and sixteen got the same.
 """
 
 import json
@@ -31,7 +30,6 @@ from routedk.adapters.prompts import encode_prompt
 from routedk.adapters.training.examples import Writes
 from routedk.data import DataOptions, load_sessions, split_sessions
 from routedk.programs.batch import generate_all
-from routedk.programs.consensus import Consensus
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.types import Session
@@ -92,10 +90,9 @@ def measure(
     *,
     few: int,
     rounds: int,
-    n: int,
     tokens: int,
 ) -> dict[str, Any]:
-    """The three comparisons.
+    """The two comparisons.
 
     Args:
         engine: Of the student.
@@ -103,11 +100,9 @@ def measure(
             the first ``few``, one by one, in each arm of each round.
         few: How many.
         rounds: How many.
-        n: Answers of the consensus.
         tokens: Of the compiled prompt before the session.
     """
     plain = BundleGenerator()
-    consensus = Consensus(plain, n=n)
     generator = engine.generator
     long = compiled(generator.tokenizer, sessions, tokens)
     callers = sessions[:CALLERS]
@@ -145,16 +140,9 @@ def measure(
             nothing_seen()
             long(session=session)
 
-    found: dict[str, Any] = {"sessions": few, "callers": len(callers), "rounds": rounds, "n": n}
+    found: dict[str, Any] = {"sessions": few, "callers": len(callers), "rounds": rounds}
     found["prefix_tokens"] = tokens_before(generator.tokenizer, long, sessions[0])
     with dspy.context(lm=engine_lm(engine)):
-        sampled = alternate(
-            {
-                "greedy": (seen(plain), one_by_one(plain)),
-                "consensus": (seen(plain), one_by_one(consensus)),
-            },
-            rounds,
-        )
         arms: dict[str, Arm] = {
             "none": (seen(plain), one_by_one(plain)),
             "kept": (seen(long), one_by_one(long)),
@@ -163,7 +151,6 @@ def measure(
         prompts = alternate(arms, rounds)
         called = alternate({"one": called_by(1), "sixteen": called_by(CALLERS)}, rounds)
     spread = {
-        "consensus_vs_greedy": ratio(sampled, "consensus", "greedy"),
         "prefix_vs_none": ratio(prompts, "kept", "none"),
         "prefix_computed_vs_none": ratio(prompts, "computed", "none"),
         "one_vs_sixteen_callers": ratio(called, "one", "sixteen"),
@@ -173,7 +160,7 @@ def measure(
     found["same_answers"] = answers[1] == answers[CALLERS]
     found["seconds_per_session"] = {
         name: median(mine) / count
-        for count, arms in ((few, {**sampled, **prompts}), (len(callers), called))
+        for count, arms in ((few, prompts), (len(callers), called))
         for name, mine in arms.items()
     }
     return found
@@ -190,7 +177,6 @@ def main(
     dtype: str | None = None,
     sessions: Annotated[int, typer.Option(min=1, help="Of one caller.")] = 4,
     rounds: Annotated[int, typer.Option(min=1)] = 7,
-    n: Annotated[int, typer.Option(min=2)] = 8,
     tokens: Annotated[int, typer.Option(min=16)] = 1000,
     json_file: Annotated[Path | None, typer.Option("--json", help="Writes the table here.")] = None,
 ) -> None:
@@ -209,7 +195,7 @@ def main(
     routed = engine.generator.routed
     if experts_from is not None and routed is not None:
         routed.settings = replace(routed.settings, experts_from=experts_from)
-    found = measure(engine, chosen, few=sessions, rounds=rounds, n=n, tokens=tokens)
+    found = measure(engine, chosen, few=sessions, rounds=rounds, tokens=tokens)
     found["form"] = engine.form
     found["experts_from"] = None if routed is None else routed.settings.experts_from
     text = json.dumps(found, indent=2)

@@ -1,6 +1,5 @@
 from .agreement import Agreement as Agreement
 from .agreement import agreement as agreement
-from .baselines import Baseline as Baseline
 from .bootstrap import Interval as Interval
 from .confidence import cascade as cascade
 from .confidence import reliability as reliability
@@ -8,14 +7,15 @@ from .confidence import session_confidence as session_confidence
 from .empties import empties_curve as empties_curve
 from .evaluate import EvaluateConfig as EvaluateConfig
 from .evaluate import evaluate as evaluate
-from .matched import matched_f1 as matched_f1
 from .mistakes import Verdict as Verdict
 from .mistakes import judge as judge
 from .predictions import make_answer as make_answer
 from .predictions import read_predictions as read_predictions
 from .predictions import write_predictions as write_predictions
+from .protocols import matched_f1 as matched_f1
 from .report import Report as Report
 from .scoring import METRICS as METRICS
 from .scoring import PROTOCOLS as PROTOCOLS
 from .scoring import System as System
 from .suite import BASELINES as BASELINES
+from .suite import Baseline as Baseline

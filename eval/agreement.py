@@ -3,14 +3,14 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from typing import get_args
 
-from routedk.eval.bootstrap import Interval, bootstrap
+from routedk.eval.bootstrap import Interval, Means, bootstrap
 from routedk.eval.confidence import Reliability, reliability
 from routedk.eval.empties import answers_of, stated_f1
-from routedk.eval.matched import matched_pairs
-from routedk.eval.protocols import UNCOUNTED, Score
+from routedk.eval.protocols import UNCOUNTED, Score, matched_pairs
 from routedk.types import Answer, Kind, Session
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -78,18 +78,20 @@ def agreement(
     stated = {answer.session_id: answer for answer in reference if not answer.error}
     known = [replace(one, bundles=stated[one.id].bundles) for one in sessions if one.id in stated]
     given = answers_of(known, answers)
-    rows = [(Score(stated_f1(*pair)),) for pair in zip(known, given, strict=True)]
+    means = partial(bootstrap, seed=seed, resamples=resamples)
     return Agreement(
-        matched_f1=bootstrap(rows, seed=seed, resamples=resamples)[0],
+        matched_f1=means([(Score(stated_f1(*pair)),) for pair in zip(known, given, strict=True)])[
+            0
+        ],
         sessions=len(known),
         answered=sum(not answer.error for answer in given),
-        kinds=_kinds(known, given, seed=seed, resamples=resamples),
+        kinds=_kinds(known, given, means),
         reliability=reliability(known, given),
     )
 
 
 def _kinds(
-    sessions: Sequence[Session], answers: Sequence[Answer], *, seed: int, resamples: int
+    sessions: Sequence[Session], answers: Sequence[Answer], means: Means
 ) -> KindAgreement | None:
     per_session = [list(_kind_pairs(*pair)) for pair in zip(sessions, answers, strict=True)]
     counts = Counter(chain.from_iterable(per_session))
@@ -104,7 +106,7 @@ def _kinds(
     totals = {kind: sum(confusion[kind].values()) for kind in KINDS}
     most = max(KINDS, key=totals.__getitem__)
     return KindAgreement(
-        agreeing=bootstrap(rows, seed=seed, resamples=resamples)[0],
+        agreeing=means(rows)[0],
         majority=totals[most] / pairs,
         majority_kind=most,
         pairs=pairs,

@@ -1,7 +1,8 @@
 """Means over sessions with bootstrap intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,9 @@ class Interval:
 
 
 NOTHING = Interval(value=0.0, low=0.0, high=0.0)
+
+Means: TypeAlias = Callable[[Sequence[Sequence[Score]]], list[Interval]]
+"""`bootstrap` with a seed and a number of resamples, which all figures of a report share."""
 
 
 def bootstrap(

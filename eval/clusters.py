@@ -6,7 +6,7 @@ from statistics import fmean
 
 from routedk.errors import SettingError
 from routedk.eval.empties import CurveRow, empties_curve
-from routedk.eval.matched import matched_f1
+from routedk.eval.protocols import matched_f1
 from routedk.similarity.dendrogram import Dendrogram, session_dendrogram
 from routedk.similarity.encoders import TitleEncoder
 from routedk.similarity.pairs import PairModel

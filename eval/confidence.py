@@ -6,8 +6,7 @@ from statistics import fmean
 
 from routedk.eval.bootstrap import Interval, bootstrap
 from routedk.eval.empties import answers_of, stated_f1
-from routedk.eval.matched import matched_pairs
-from routedk.eval.protocols import Score
+from routedk.eval.protocols import Score, matched_pairs
 from routedk.types import Answer, Session
 
 _STEPS = 10

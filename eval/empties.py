@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TypeAlias
 
-from routedk.eval.bootstrap import Interval, bootstrap
-from routedk.eval.matched import matched_f1
-from routedk.eval.protocols import UNCOUNTED, ItemSets, Score
+from routedk.eval.bootstrap import Interval, Means
+from routedk.eval.protocols import UNCOUNTED, ItemSets, Score, matched_f1
 from routedk.types import Answer, Session
 
 BundlesAt: TypeAlias = Callable[[Session, float], ItemSets | None]
@@ -68,15 +67,14 @@ def stated_f1(session: Session, answer: Answer) -> float:
 
 
 def score_empties(
-    sessions: Sequence[Session], answers: Sequence[Answer], *, seed: int, resamples: int
+    sessions: Sequence[Session], answers: Sequence[Answer], means: Means
 ) -> EmptyScores | None:
     """Score the answers to annotated sessions; None where all of these have gold bundles.
 
     Args:
         sessions: Annotated sessions, with gold bundles or without.
         answers: One for each session, in their order.
-        seed: Seed of the bootstrap.
-        resamples: Number of bootstrap resamples.
+        means: Gives the means and their intervals.
     """
     if all(session.gold for session in sessions):
         return None
@@ -84,7 +82,7 @@ def score_empties(
     for session, answer in zip(sessions, answers, strict=True):
         f1 = Score(stated_f1(session, answer))
         rows.append((UNCOUNTED if session.gold else f1, f1))
-    left_empty, f1_all = bootstrap(rows, seed=seed, resamples=resamples)
+    left_empty, f1_all = means(rows)
     return EmptyScores(left_empty=left_empty, f1_all=f1_all)
 
 

@@ -119,24 +119,16 @@ def evaluate(
     # The packaged model is loaded with the first text: where there is none, it is not.
     encoder = encoder or default_encoder()
     score: Callable[..., System] = partial(score_system, sessions=scored, empty=empty, **draws)
-    intents = encoder if config.intents else None
-    system = None if answers is None else score("predictions", answers, encoder=intents)
+    named = partial(score, encoder=encoder if config.intents else None)
+    system = None if answers is None else named("predictions", answers)
     baselines: tuple[System, ...] = ()
     if reference is not None:
         # Recorded for the sessions with gold alone, it says nothing of the others.
         seen = {answer.session_id for answer in reference} & {session.id for session in empty}
-        asked = empty if seen else ()
-        baselines = (score("reference", reference, empty=asked, encoder=intents),)
+        baselines = (named("reference", reference, empty=empty if seen else ()),)
     if config.baselines:
-        baselines += score_baselines(
-            score,
-            scored,
-            empty,
-            training=training,
-            validation=validation,
-            catalogue=[*given, *training, *validation] if catalogue is None else catalogue,
-            encoder=encoder,
-        )
+        every = [*given, *training, *validation] if catalogue is None else catalogue
+        baselines += score_baselines(score, scored, empty, training, validation, every, encoder)
     annotated = [*scored, *empty]
     return Report(
         config=settings,

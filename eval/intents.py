@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from routedk.eval.bootstrap import Interval, bootstrap
-from routedk.eval.matched import matched_pairs
-from routedk.eval.protocols import UNCOUNTED, Score
+from routedk.eval.bootstrap import Interval, Means
+from routedk.eval.protocols import UNCOUNTED, Score, matched_pairs
 from routedk.similarity.encoders import TitleEncoder
 from routedk.types import Answer, Session
 
@@ -31,9 +30,7 @@ def score_intents(
     sessions: Sequence[Session],
     answers: Sequence[Answer],
     encoder: TitleEncoder,
-    *,
-    seed: int,
-    resamples: int,
+    means: Means,
 ) -> IntentScores | None:
     """Score intents: each session first, then the mean over sessions that have any.
 
@@ -44,8 +41,7 @@ def score_intents(
         sessions: Sessions with gold bundles.
         answers: One for each session, in their order.
         encoder: Encoder of intents.
-        seed: Seed of the bootstrap.
-        resamples: Number of bootstrap resamples.
+        means: Gives the means and their intervals.
 
     Returns:
         None when no predicted bundle has an intent.
@@ -65,7 +61,7 @@ def score_intents(
     encoder.encode([text for some in pairs for pair in some for text in pair])
     similarities = [[_similarity(encoder, *pair) for pair in some] for some in pairs]
     rows = [(_mean(a), _mean(b)) for a, b in zip(similarities, lengths, strict=True)]
-    similarity, length = bootstrap(rows, seed=seed, resamples=resamples)
+    similarity, length = means(rows)
     return IntentScores(similarity=similarity, length=length, pairs=sum(map(len, pairs)))
 
 

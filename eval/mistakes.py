@@ -4,8 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from routedk.eval.overlap import jaccard
-from routedk.eval.protocols import ItemSets
+from routedk.eval.protocols import ItemSets, jaccard
 
 Kind: TypeAlias = Literal["correct", "invalid", "contains irrelevant", "misses some", "too small"]
 

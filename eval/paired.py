@@ -1,5 +1,6 @@
 """Whether one system's scores on the same sessions are above another's beyond chance."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -62,7 +63,4 @@ def sessions_needed(level: float) -> int:
     Args:
         level: Above 0, below 1.
     """
-    count = 1
-    while 0.5**count > level:
-        count += 1
-    return count
+    return max(1, math.ceil(-math.log2(level)))

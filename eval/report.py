@@ -41,8 +41,7 @@ class Report:
 
     def __str__(self) -> str:
         """The tables, 80 columns wide, and the notes under the first."""
-        from routedk.eval.details import detail_tables
-        from routedk.eval.table import rendered, report_notes, report_table
+        from routedk.eval.table import detail_tables, rendered, report_notes, report_table
 
         blocks = [f"{title}\n{rendered(table)}" for title, table in detail_tables(self)]
         if self.systems:

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from routedk.eval.aicl import aicl
 from routedk.eval.bootstrap import Interval, bootstrap
 from routedk.eval.empties import (
     CurveRow,
@@ -15,9 +15,7 @@ from routedk.eval.empties import (
     score_empties,
 )
 from routedk.eval.intents import IntentScores, score_intents
-from routedk.eval.matched import matched, matched_f1
-from routedk.eval.protocols import EvaluationProtocol
-from routedk.eval.strict import strict
+from routedk.eval.protocols import EvaluationProtocol, aicl, matched, matched_f1, strict
 from routedk.similarity.encoders import TitleEncoder
 from routedk.types import Answer, Session
 
@@ -120,6 +118,7 @@ def score_system(
         encoder: Encoder for the similarity of intents; None leaves intents unscored.
         config: Settings of the system, for the record.
     """
+    means = partial(bootstrap, seed=seed, resamples=resamples)
     annotated = [*sessions, *empty]
     every = answers_of(annotated, answers)
     given = every[: len(sessions)]
@@ -127,26 +126,21 @@ def score_system(
     results = {}
     for protocol, metrics in METRICS.items():
         rows = [list(PROTOCOLS[protocol](*pair).values()) for pair in pairs]
-        intervals = bootstrap(rows, seed=seed, resamples=resamples)
-        results[protocol] = dict(zip(metrics, intervals, strict=True))
-    intents = None
-    if encoder is not None:
-        intents = score_intents(sessions, given, encoder, seed=seed, resamples=resamples)
-    counts = Counts(
-        sessions=len(sessions),
-        answered=sum(bool(answer.bundles) for answer in given),
-        dropped=sum(len(answer.dropped) for answer in given),
-        bundles=sum(len(answer.bundles) for answer in given),
-        gold_bundles=sum(len(session.gold) for session in sessions),
-        empty_sessions=len(empty),
-    )
+        results[protocol] = dict(zip(metrics, means(rows), strict=True))
     return System(
         name,
         results,
-        counts,
+        Counts(
+            sessions=len(sessions),
+            answered=sum(bool(answer.bundles) for answer in given),
+            dropped=sum(len(answer.dropped) for answer in given),
+            bundles=sum(len(answer.bundles) for answer in given),
+            gold_bundles=sum(len(session.gold) for session in sessions),
+            empty_sessions=len(empty),
+        ),
         session_f1=tuple(matched_f1(*pair) for pair in pairs),
-        intents=intents,
-        empties=score_empties(annotated, every, seed=seed, resamples=resamples),
+        intents=None if encoder is None else score_intents(sessions, given, encoder, means),
+        empties=score_empties(annotated, every, means),
         empties_curve=confidence_curve(annotated, every),
         config=config or {},
     )

@@ -1,12 +1,11 @@
 """The baselines of every table, by their public names."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
-from typing import Any
+from itertools import combinations
+from typing import Any, TypeAlias
 
 from routedk.data.policies import has_title
-from routedk.eval.baselines import Baseline, SameCategory, all_pairs, first_two, whole
 from routedk.eval.clusters import EMBEDDING_THRESHOLDS, TITLE_THRESHOLDS, Clusters, tune_clusters
 from routedk.eval.scoring import System
 from routedk.similarity.encoders import TitleEncoder
@@ -14,74 +13,102 @@ from routedk.similarity.pairs import fit_pairs
 from routedk.similarity.words import TfidfEncoder
 from routedk.types import Answer, Bundle, Session
 
+Baseline: TypeAlias = Callable[[Session], list[frozenset[str]]]
+"""Bundles a session without a language model; its gold bundles are never looked at.
+
+It returns distinct sets of at least two of the session's items, none only where fewer than two
+items are there to bundle, and the same ones every time.
+"""
+
+
+def whole(session: Session) -> list[frozenset[str]]:
+    """The whole session as one bundle, or none for a session of one item."""
+    if len(session.items) < 2:
+        return []
+    return [frozenset(item.id for item in session.items)]
+
+
+def first_two(session: Session) -> list[frozenset[str]]:
+    """One bundle of the first two items."""
+    return [frozenset(item.id for item in session.items[:2])] if len(session.items) > 1 else []
+
+
+def all_pairs(session: Session) -> list[frozenset[str]]:
+    """Every pair of items is a bundle: what a protocol that can be gamed rewards."""
+    return [frozenset(pair) for pair in combinations((item.id for item in session.items), 2)]
+
 
 @dataclass(frozen=True, slots=True)
-class BaselineData:
-    """Sessions and encoder that a baseline may use.
+class SameCategory:
+    """Items of one category are a bundle; the whole session where no two items share one.
+
+    Args:
+        depth: How many steps of the category path must agree, from 1. A shorter path counts in
+            full; an item without a category agrees with none.
+    """
+
+    depth: int
+
+    def __call__(self, session: Session) -> list[frozenset[str]]:
+        """Bundle one session; see `Baseline`."""
+        groups: dict[tuple[str, ...], set[str]] = {}
+        for item in session.items:
+            if item.categories:
+                groups.setdefault(item.categories[: self.depth], set()).add(item.id)
+        bundles = [frozenset(group) for group in groups.values() if len(group) > 1]
+        return bundles or whole(session)
+
+
+BASELINES = (
+    *("whole-session", "first-two", "all-pairs", "category-1", "category-2", "category-3"),
+    *("title-clusters", "embedding-clusters", "pair-clusters"),
+)
+
+
+def make_baselines(
+    catalogue: Sequence[Session],
+    tuning: Sequence[Session],
+    training: Sequence[Session],
+    encoder: TitleEncoder,
+) -> dict[str, Baseline]:
+    """Make all baselines, by name; there is no `pair-clusters` where no pair can be learned from.
 
     Args:
         catalogue: All sessions of the data set; their titles, never their bundles, are used.
-        validation: Sessions with gold that thresholds are chosen on.
-        validation_name: The split they come from, for the record.
-        encoder: Encoder for `embedding-clusters` and `pair-clusters`.
+        tuning: Sessions with gold that thresholds are chosen on.
         training: Sessions with gold that `pair-clusters` learns from: none that are scored.
+        encoder: Encoder for `embedding-clusters` and `pair-clusters`.
+
+    Raises:
+        SettingError: A threshold cannot be chosen.
     """
-
-    catalogue: Sequence[Session]
-    validation: Sequence[Session]
-    validation_name: str
-    encoder: TitleEncoder
-    training: Sequence[Session]
-
-
-def title_clusters(data: BaselineData) -> Clusters:
-    """`title-clusters`: TF-IDF fitted on every title of the data set, each item once."""
-    titles = {
-        (item.id, item.title) for session in data.catalogue for item in session.items if item.title
+    # Each item's title once.
+    titles = {(item.id, item.title) for one in catalogue for item in one.items if item.title}
+    words = TfidfEncoder(title for _, title in sorted(titles))
+    pairs = fit_pairs(training, encoder)
+    found: dict[str, Baseline] = {
+        "whole-session": whole,
+        "first-two": first_two,
+        "all-pairs": all_pairs,
+        **{f"category-{depth}": SameCategory(depth) for depth in (1, 2, 3)},
+        "title-clusters": tune_clusters(words, tuning, TITLE_THRESHOLDS),
+        "embedding-clusters": tune_clusters(encoder, tuning, EMBEDDING_THRESHOLDS),
     }
-    encoder = TfidfEncoder(title for _, title in sorted(titles))
-    return tune_clusters(encoder, data.validation, TITLE_THRESHOLDS)
-
-
-def embedding_clusters(data: BaselineData) -> Clusters:
-    """`embedding-clusters`: a sentence encoder's vectors."""
-    return tune_clusters(data.encoder, data.validation, EMBEDDING_THRESHOLDS)
-
-
-def pair_clusters(data: BaselineData) -> Clusters | None:
-    """`pair-clusters`: the probability of a pair, learned from training sessions' gold."""
-    pairs = fit_pairs(data.training, data.encoder)
-    if pairs is None:
-        return None
-    return tune_clusters(data.encoder, data.validation, EMBEDDING_THRESHOLDS, pairs)
-
-
-BASELINES: Mapping[str, Callable[[BaselineData], Baseline | None]] = MappingProxyType(
-    {
-        "whole-session": lambda _: whole,
-        "first-two": lambda _: first_two,
-        "all-pairs": lambda _: all_pairs,
-        "category-1": lambda _: SameCategory(1),
-        "category-2": lambda _: SameCategory(2),
-        "category-3": lambda _: SameCategory(3),
-        "title-clusters": title_clusters,
-        "embedding-clusters": embedding_clusters,
-        "pair-clusters": pair_clusters,
-    }
-)
+    if pairs is not None:
+        found["pair-clusters"] = tune_clusters(encoder, tuning, EMBEDDING_THRESHOLDS, pairs)
+    return found
 
 
 def score_baselines(
     score: Callable[..., System],
     scored: Sequence[Session],
-    empty: Sequence[Session] = (),
-    *,
+    empty: Sequence[Session],
     training: Sequence[Session],
     validation: Sequence[Session],
     catalogue: Sequence[Session],
     encoder: TitleEncoder,
 ) -> tuple[System, ...]:
-    """Score all baselines; there is no `pair-clusters` where no pair can be learned from.
+    """Score all baselines.
 
     Args:
         score: Scores the answers of a named system, with its ``config``, as it does all others.
@@ -102,48 +129,40 @@ def score_baselines(
     # A small data set may have no validation session with gold; training sessions are as unseen.
     split, tuning, learnable = ("val", known, unseen) if known else ("train", unseen, [])
     titled = [one for one in learnable if all(has_title(item) for item in one.items)]
-    data = BaselineData(catalogue, tuning, split, encoder, titled)
+    tuned = {"tuned_on": split, "tuned_on_sessions": len(tuning)}
+    untitled = count_untitled(scored)
     systems = []
-    for name, make in BASELINES.items():
-        baseline = make(data)
-        if baseline is None:
+    for name, baseline in make_baselines(catalogue, tuning, titled, encoder).items():
+        config: dict[str, Any] = {}
+        if isinstance(baseline, SameCategory):
+            bare = sum(not item.categories for session in scored for item in session.items)
+            # An item without a category stays out of every bundle, as if it had been dropped.
+            config = {"depth": baseline.depth, "items_without_category": bare, "leaks": bare > 0}
+        if not isinstance(baseline, Clusters):
+            systems.append(score(name, _answers(baseline, answered), config=config))
             continue
-        if isinstance(baseline, Clusters):
-            baseline.encode_titles(answered)
-        answers = [_answer(baseline, session) for session in answered]
-        system = score(name, answers, config=_config(baseline, data, scored))
-        if isinstance(baseline, Clusters):
-            system = replace(system, empties_curve=baseline.curve(answered))
-        systems.append(system)
+        config = {"learnt_from_sessions": len(titled)} if baseline.pairs else {}
+        if untitled:
+            config |= {"items_without_title": untitled, "leaks": True}
+        config |= {"threshold": baseline.threshold, **tuned}
+        baseline.encode_titles(answered)
+        system = score(name, _answers(baseline, answered), config=config)
+        systems.append(replace(system, empties_curve=baseline.curve(answered)))
     return tuple(systems)
 
 
-def _answer(baseline: Baseline, session: Session) -> Answer:
-    """Answer a session by a baseline; its bundles have no intents."""
-    bundles = (
-        Bundle(tuple(item.id for item in session.items if item.id in items))
-        for items in baseline(session)
-    )
-    return Answer(session.id, tuple(bundles))
-
-
-def _config(baseline: Baseline, data: BaselineData, scored: Sequence[Session]) -> dict[str, Any]:
-    """The settings of one baseline for the record."""
-    if isinstance(baseline, Clusters):
-        learnt = {"learnt_from_sessions": len(data.training)} if baseline.pairs else {}
-        bare = count_untitled(scored)
-        return {
-            **learnt,
-            **({"items_without_title": bare, "leaks": True} if bare else {}),
-            "threshold": baseline.threshold,
-            "tuned_on": data.validation_name,
-            "tuned_on_sessions": len(data.validation),
-        }
-    if isinstance(baseline, SameCategory):
-        bare = sum(not item.categories for session in scored for item in session.items)
-        # An item without a category stays out of every bundle, as if it had been dropped.
-        return {"depth": baseline.depth, "items_without_category": bare, "leaks": bare > 0}
-    return {}
+def _answers(baseline: Baseline, sessions: Sequence[Session]) -> list[Answer]:
+    """The answers of a baseline; its bundles have no intents."""
+    return [
+        Answer(
+            session.id,
+            tuple(
+                Bundle(tuple(item.id for item in session.items if item.id in items))
+                for items in baseline(session)
+            ),
+        )
+        for session in sessions
+    ]
 
 
 def count_untitled(sessions: Sequence[Session]) -> int:

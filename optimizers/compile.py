@@ -90,15 +90,9 @@ def compile_program(
     texts = read_instructions(config)
     model = lm or resolve_lm(config.lm, config.experts, config.student, config.dtype)
 
-    answered: dict[tuple[str, str], Answer] = {}
-
     def answering(program: "BundleGenerator", sessions: Sequence[Session]) -> list[Answer]:
-        """Ask what was not asked before: the grouping is chosen on the kept candidate's answers."""
-        key, settings = program.fingerprint(), GenerateConfig(threads=config.threads)
-        left = [session for session in sessions if (key, session.id) not in answered]
-        for answer in generate(left, settings, program=program, lm=model, store=store):
-            answered[key, answer.session_id] = answer
-        return [answered[key, session.id] for session in sessions]
+        settings = GenerateConfig(threads=config.threads)
+        return generate(sessions, settings, program=program, lm=model, store=store)
 
     def make(out: Path, work: Path) -> None:
         injection = KnowledgeInjection(knowledge, config, on_trial=on_trial, answering=answering)

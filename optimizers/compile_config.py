@@ -62,8 +62,8 @@ class CompileConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        from routedk.programs.knowledge.neighbours import check_retriever
-        from routedk.programs.knowledge.utilization import UTILIZATIONS
+        from routedk.programs.knowledge.compiled import check_retriever
+        from routedk.programs.knowledge.utilization import is_shown, is_trained
 
         check_least(self, evaluations=1, token_budget=1, max_validation=1, threads=1)
         check_least(self, neighbours=0, rules=0, patterns=0, seed=0)
@@ -76,13 +76,12 @@ class CompileConfig:
                 raise SettingError(f"{name}: not with neighbours, rules or patterns, leave one out")
         if self.utilization is None:
             return
-        wanted = UTILIZATIONS[self.utilization]
-        if not wanted.trains and self.experts is not None:
+        if not is_trained(self.utilization) and self.experts is not None:
             raise SettingError(
                 f"utilization {self.utilization!r} trains no experts: leave experts out, name "
                 "student or lm"
             )
-        if wanted.prompts and not self.fixed and self.evaluations < 2:
+        if is_shown(self.utilization) and not self.fixed and self.evaluations < 2:
             raise SettingError(
                 f"evaluations={self.evaluations}: with utilization {self.utilization!r} at least "
                 "2, the student as it was given is only compared with"

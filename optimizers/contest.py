@@ -1,27 +1,10 @@
 """`Contest`: which of several candidates is kept; a newcomer must win beyond chance."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from routedk.eval.paired import paired_p
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """How a candidate compares with the incumbent; all None for the first candidate.
-
-    Args:
-        against: The incumbent's number.
-        difference: Mean score of the candidate less that of the incumbent.
-        p: How often chance alone gives a difference as high, see `paired_p`.
-        replaced: Whether the candidate takes the incumbent's place.
-    """
-
-    against: int | None = None
-    difference: float | None = None
-    p: float | None = None
-    replaced: bool | None = None
 
 
 class Contest:
@@ -42,18 +25,25 @@ class Contest:
         self._scores: list[Sequence[float]] = []
         self._lengths: list[float] = []
 
-    def enter(self, scores: Sequence[float], length: float) -> Comparison:
+    def enter(self, scores: Sequence[float], length: float) -> dict[str, Any]:
         """Add a candidate and compare it with the incumbent.
 
         Args:
             scores: Its score on each session, higher is better; all candidates have the same
                 sessions in the same order.
             length: Length of its prompts, in any unit.
+
+        Returns:
+            ``against`` (the incumbent's number), ``difference`` of the means, ``p`` (how often
+            chance alone gives a difference as high, see `paired_p`) and whether it ``replaced``
+            the incumbent; all None for the first candidate.
         """
         self._scores.append(scores)
         self._lengths.append(length)
         *earlier, number = range(len(self._scores))
-        return self._compare(number, self.kept(earlier)) if earlier else Comparison()
+        if not earlier:
+            return dict.fromkeys(("against", "difference", "p", "replaced"))
+        return self._compare(number, self.kept(earlier))
 
     @property
     def leader(self) -> int:
@@ -69,7 +59,7 @@ class Contest:
         """
         incumbent, *others = among or range(len(self._scores))
         for number in others:
-            if self._compare(number, incumbent).replaced:
+            if self._compare(number, incumbent)["replaced"]:
                 incumbent = number
         return incumbent
 
@@ -77,10 +67,10 @@ class Contest:
         """Rounded, so that ties stay ties, whatever the order of a sum."""
         return round(fmean(self._scores[number]), 9)
 
-    def _compare(self, number: int, incumbent: int) -> Comparison:
+    def _compare(self, number: int, incumbent: int) -> dict[str, Any]:
         difference = round(self._mean(number) - self._mean(incumbent), 9)
         p = paired_p(self._scores[number], self._scores[incumbent], seed=self._seed)
         beats = difference > 0 and p <= self._level
         shorter = difference == 0 and self._lengths[number] < self._lengths[incumbent]
         replaced = beats or shorter
-        return Comparison(against=incumbent, difference=difference, p=p, replaced=replaced)
+        return {"against": incumbent, "difference": difference, "p": p, "replaced": replaced}

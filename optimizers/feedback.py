@@ -7,8 +7,8 @@ from typing import Any
 import dspy
 
 from routedk.errors import SettingError
-from routedk.eval.matched import matched_f1
 from routedk.eval.mistakes import Verdict
+from routedk.eval.protocols import matched_f1
 from routedk.programs.prompting.layout import UNTITLED
 from routedk.programs.prompting.text import INTENT_WORDS, neutralise
 from routedk.programs.teachers.feedback import missed_bundles, session_verdicts

@@ -89,7 +89,9 @@ class GroupingSearch(Teleprompter):  # type: ignore[misc]
         if all(named) and not first:
             encoder = self._encoder or default_encoder()
             grouping, scores_S = _best(sessions, named, encoder)
-            if _beyond_chance(scores_S - equal_S):
+            gain_S = scores_S - equal_S
+            # Beyond chance: above its standard error.
+            if len(gain_S) > 1 and gain_S.mean() > gain_S.std(ddof=1) / len(gain_S) ** 0.5:
                 best_S, compiled.grouping = scores_S, grouping
         trial = {
             "equal_intents_f1": None if first else float(equal_S.mean()),
@@ -127,8 +129,3 @@ def _best(
         found.append((float(smooth_H[place]), grouping, scores_HS[place]))
     _, grouping, scores_S = max(found, key=lambda one: one[0])
     return grouping, scores_S
-
-
-def _beyond_chance(gain_S: NDArray[np.float64]) -> bool:
-    """Whether a mean gain is more than its standard error."""
-    return len(gain_S) > 1 and bool(gain_S.mean() > gain_S.std(ddof=1) / len(gain_S) ** 0.5)

@@ -1,5 +1,6 @@
 """`KnowledgeInjection`: compiles distilled knowledge into a program's prompt."""
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -21,17 +22,19 @@ from routedk.optimizers.metric import (
     intent_similarity,
     matched_f1_metric,
 )
-from routedk.optimizers.prompt_length import TokenCounter, token_counter
 from routedk.optimizers.prompt_space import PromptChoice, PromptSpace
 from routedk.programs.batch import generate_all
 from routedk.programs.generator import BundleGenerator
-from routedk.programs.knowledge.neighbours import Retriever
-from routedk.programs.knowledge.utilization import UTILIZATIONS
+from routedk.programs.knowledge.compiled import Retriever
+from routedk.programs.knowledge.utilization import is_shown
 from routedk.programs.prompting.layout import Message
 from routedk.similarity.encoders import default_encoder
 from routedk.types import KnowledgeBase, Session
 
 Trial = dict[str, Any]
+TokenCount = Callable[[Sequence[Message]], int]
+_BYTES_PER_TOKEN = 2.5
+_TOKENS_PER_MESSAGE = 4
 
 
 class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
@@ -54,8 +57,8 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         knowledge: What a teacher distilled from training sessions. What a candidate shows of it
             replaces the knowledge that the student was given with.
         config: Settings; fewer ``evaluations`` are spent where there is nothing else to try: a
-            small space, a tight ``token_budget``. Tokens are counted as
-            `routedk.optimizers.prompt_length` says. ``utilization`` ``SFT`` scores and keeps the
+            small space, a tight ``token_budget``. Tokens are counted by a student in this process,
+            else estimated (`estimated_tokens`). ``utilization`` ``SFT`` scores and keeps the
             student as it was given; ``ICL`` and ``SFT+ICL`` choose it only where no candidate
             shows knowledge, and begin the comparison with the first that does; None chooses
             freely. The fields that name a language model are not looked at.
@@ -129,10 +132,11 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         if training:
             # A model that cannot be loaded is an error now, not after hours of scoring.
             Retriever(config.retriever, training)
-        shows = config.utilization is None or UTILIZATIONS[config.utilization].prompts
+        shows = config.utilization is None or is_shown(config.utilization)
         if config.fixed:
             return space.build(student, space.fixed(config) if shows else None)
-        count = token_counter(student.generate.lm or dspy.settings.lm)
+        engine = getattr(student.generate.lm or dspy.settings.lm, "engine", None)
+        count: TokenCount = getattr(engine, "prompt_tokens", estimated_tokens)
         budget = config.token_budget
 
         def longest(choice: PromptChoice | None) -> int:
@@ -176,7 +180,7 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         self,
         program: BundleGenerator,
         validation: Sequence[Session],
-        count: TokenCounter,
+        count: TokenCount,
         contest: Contest,
         naming: bool,
     ) -> Trial:
@@ -193,7 +197,7 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         characters = sum(len(m["content"]) for prompt in prompts for m in prompt) / len(prompts)
         return {
             **trial,
-            **asdict(contest.enter(scores, characters)),
+            **contest.enter(scores, characters),
             "prompt_characters": characters,
             "prompt_tokens": max(map(count, prompts)),
             "unparsable": sum(bool(answer.error) for answer in answers),
@@ -205,3 +209,16 @@ def _prompts(program: BundleGenerator, sessions: Sequence[Session]) -> list[list
     """The messages of all prompts for some sessions; one of a session's where none has a bundle."""
     prompts = [one for session in sessions for one in program.prompts(session)]
     return [list(one.messages) for one in prompts or [program.prompt(sessions[0])]]
+
+
+def estimated_tokens(messages: Sequence[Message]) -> int:
+    """An estimate on the high side: a token for every 2.5 bytes of UTF-8, and 4 per message.
+
+    Prompts of this package have 2.5 to 3.9 bytes per token of the embedded student, chat markers
+    included; tokenizers of larger vocabularies need fewer tokens.
+
+    Args:
+        messages: The chat messages of one request.
+    """
+    sizes = (len(message["content"].encode()) for message in messages)
+    return sum(math.ceil(size / _BYTES_PER_TOKEN) + _TOKENS_PER_MESSAGE for size in sizes)

@@ -8,7 +8,7 @@ from dspy import Example
 
 from routedk.data.knowledge_file import sources_of
 from routedk.errors import SettingError
-from routedk.eval.matched import matched_f1, matched_pairs
+from routedk.eval.protocols import matched_f1, matched_pairs
 from routedk.programs.prompting.layout import render_answer
 from routedk.similarity.encoders import TitleEncoder
 from routedk.types import Bundle, KnowledgeBase, Session, bundle_sets

@@ -7,7 +7,6 @@ from functools import cached_property
 from routedk.optimizers.compile_config import CompileConfig
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
-from routedk.programs.prompting.context import NeighbourStyle
 from routedk.types import KnowledgeBase, Session
 
 # Numbers of neighbours and of nearest rules to try, the first ones first; of nearest patterns.
@@ -26,7 +25,6 @@ class PromptChoice:
         patterns: Number of patterns that each prompt shows, the nearest to its session.
         k: Number of neighbours shown.
         show_thoughts: Whether neighbours are shown with their thoughts.
-        style: How neighbours are shown.
     """
 
     instruction: str | None = None
@@ -34,7 +32,6 @@ class PromptChoice:
     patterns: int = 0
     k: int = 0
     show_thoughts: bool = False
-    style: NeighbourStyle = "demos"
 
     @property
     def informed(self) -> bool:
@@ -51,8 +48,7 @@ class PromptSpace:
         training: Sessions with gold that may be shown as neighbours.
         instructions: Instructions to try in addition to the student's own.
         retriever: How neighbours are found, see `CompiledKnowledge`.
-        naming: Whether prompts ask for the intents of bundles, which show neither patterns nor
-            another style.
+        naming: Whether prompts ask for the intents of bundles, which show no patterns.
     """
 
     knowledge: KnowledgeBase
@@ -83,7 +79,6 @@ class PromptSpace:
             sessions=self.training if choice.k else (),
             thoughts=self.thoughts if choice.show_thoughts else {},
             show_thoughts=choice.show_thoughts,
-            style=choice.style,
             retriever=self.retriever,
         )
         if choice.instruction is not None:
@@ -105,7 +100,7 @@ class PromptSpace:
         """Candidates, none twice: one decision after the other, each on top of the best so far.
 
         Each instruction, a neighbour with its thought, the nearest rules, the nearest patterns, no
-        thoughts, more neighbours, all rules, another style, other numbers of nearest rules.
+        thoughts, more neighbours, all rules, other numbers of nearest rules.
 
         Args:
             best: The best candidate so far; asked again for each proposal.
@@ -135,7 +130,5 @@ class PromptSpace:
         for k in ks[1:]:
             yield neighbours(k)
         yield replace(best(), rules=every_rule)
-        if best().k and not self.naming:
-            yield replace(best(), style="blocks")
         for shown in RULES_SHOWN[1:]:
             yield replace(best(), rules=min(shown, every_rule))

@@ -14,6 +14,7 @@ what that form cannot say is left out.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from routedk.adapters.training.examples import (
     AnswerForm,
     Lesson,
     TrainingRow,
+    Writes,
     encode_rows,
     naming_rows,
     seen_by,
@@ -42,7 +44,6 @@ from routedk.programs.prompting.item_intents import (
     read_item_intents,
     render_item_intents,
 )
-from routedk.programs.prompting.layout import Prompt
 from routedk.types import KnowledgeBase, Session
 
 
@@ -106,7 +107,7 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
         super().__init__()
         if threshold is not None and not 0 <= threshold <= 1:
             raise SettingError(f"threshold={threshold}: it must be in [0, 1]")
-        any_form = config is None
+        self._form = None if config is None else config.answer_form
         if config is None:
             config = TrainConfig() if knowledge else TrainConfig(expert_names=("base",))
         informed = [name for name in config.expert_names if name != "base"]
@@ -117,7 +118,6 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
             )
         self._knowledge = knowledge or KnowledgeBase()
         self._config = config
-        self._any_form = any_form
         self._metric = metric
         self._threshold = threshold
         self._num_threads = num_threads
@@ -161,14 +161,13 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
                 f"the language model {getattr(lm, 'model', lm)!r} has no weights to train here: "
                 "use a student in this process, made by student_lm"
             )
-        base, form = engine.generator.base, self._config.answer_form
-        if form == "bundle-intent" and student.groups_by() is None:
-            if not self._any_form:
-                raise SettingError(
-                    f"answer_form={form!r}: neither the program nor its language model groups "
-                    "items; give BundleGenerator a grouping, or take item-intents"
-                )
-            form = "item-intents"
+        base, grouped = engine.generator.base, student.groups_by() is not None
+        form = self._form or ("bundle-intent" if grouped else "item-intents")
+        if form == "bundle-intent" and not grouped:
+            raise SettingError(
+                f"answer_form={form!r}: neither the program nor its language model groups "
+                "items; give BundleGenerator a grouping, or take item-intents"
+            )
         check_apart(trainset, valset or (), self._knowledge)
         by_id = {e.session.id: e for e in trainset if e.session.bundles is not None}
         if not any(example.session.bundles for example in by_id.values()):
@@ -220,10 +219,17 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
         form: AnswerForm,
     ) -> dict[str, list[TrainingRow]]:
         """The training rows of each expert."""
-        sessions = [example.session for example in examples]
-        gold = [session for session in sessions if session.bundles]
+        gold = [example.session for example in examples if example.session.bundles]
         lessons = choose_lessons(gold, self._knowledge, form)
         shown = shown_knowledge(lessons, self._knowledge, form)
+
+        def taught(program: BundleGenerator, some: Sequence[Lesson], writes: Writes) -> Any:
+            if form != "bundle-intent":
+                return encode_rows(tokenizer, some, writes, program.prompt)
+            sessions = [session for session, _ in some]
+            naming = partial(program.namer.prompt, knowledge=program.knowledge)
+            return naming_rows(tokenizer, sessions, naming)
+
         rows: dict[str, list[TrainingRow]] = {name: [] for name in self._config.expert_names}
         for name in rows:
             if name == "thought" and not shown[name].sessions:
@@ -231,15 +237,8 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
             program = student.deepcopy()
             program.generate.demos, program.namer.name.demos = [], []
             program.knowledge = seen_by(name, shown[name])
-            if form == "bundle-intent":
-                rows[name] = naming_rows(tokenizer, gold, _naming_prompt(program))
-                continue
-            rows[name] = encode_rows(tokenizer, lessons, written_by([name], form), program.prompt)
-        if form == "bundle-intent":
-            named = [session for session, _ in traces]
-            rows["base"] += naming_rows(tokenizer, named, _naming_prompt(student))
-        else:
-            rows["base"] += encode_rows(tokenizer, traces, form, student.prompt)
+            rows[name] = taught(program, lessons, written_by([name], form))
+        rows["base"] += taught(student, traces, form)
         if idle := [name for name, mine in rows.items() if not mine]:
             raise SettingError(
                 f"experts {idle} have nothing to learn in the form {form!r}: "
@@ -247,10 +246,6 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
                 "the config"
             )
         return rows
-
-
-def _naming_prompt(program: BundleGenerator) -> Callable[[Session], Prompt]:
-    return lambda one: program.namer.prompt(one, program.knowledge)
 
 
 def _lesson(session: Session, answer: Any) -> Lesson:

@@ -1,7 +1,5 @@
 from .aicl.program import AICL as AICL
 from .batch import generate_all as generate_all
-from .consensus import Consensus as Consensus
-from .consensus import central_prediction as central_prediction
 from .distill import distill_artifact as distill_artifact
 from .distill_plan import plan_distill as plan_distill
 from .distill_plan import write_requests as write_requests
@@ -13,6 +11,7 @@ from .grouping.similar_intents import SimilarIntents as SimilarIntents
 from .journal.budget import BudgetError as BudgetError
 from .knowledge.compiled import CompiledKnowledge as CompiledKnowledge
 from .naming import BundleNamer as BundleNamer
+from .predictions import central_prediction as central_prediction
 from .prompting.answers import ParsedAnswer as ParsedAnswer
 from .prompting.answers import read_answer as read_answer
 from .prompting.asked import Asked as Asked

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from routedk.errors import SettingError
 from routedk.files import write_jsonl_records
-from routedk.programs.distill_steps import make_knowledge, sampled, session_pool
+from routedk.programs.distill import make_knowledge, sampled, session_pool
 from routedk.programs.sampling.difficulty import read_scores
 from routedk.programs.teachers.config import DistillConfig
 from routedk.programs.teachers.named_lm import teacher_lm

@@ -150,8 +150,8 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         """The items in bundles, and what made them; None where a language model states them."""
         grouping = self.groups_by()
         if rules is not None:
-            taking = ruled(grouping)
-            return taking.answer_under(session, rules), taking
+            ruling = ruled(grouping)
+            return ruling.answer(session, rules), ruling
         return None if grouping is None else (grouping.answer(session), grouping)
 
     def forward(

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from typing import Any, Literal, TypeAlias
@@ -122,22 +123,21 @@ def telling_items(labelled: Sequence[Labelled]) -> list[Labelled]:
     found = []
     for one in labelled:
         items = tuple(item for item in one.session.items if is_telling(item.title))
-        if len(items) < 2:
-            continue
         kept = {item.id for item in items}
-
-        def cut(bundles: tuple[Bundle, ...] | None, kept: set[str] = kept) -> Any:
-            left = [tuple(name for name in b.item_ids if name in kept) for b in bundles or ()]
-            pairs = zip(bundles or (), left, strict=True)
-            found = tuple(replace(b, item_ids=ids) for b, ids in pairs if len(ids) > 1)
-            # A label that loses all its bundles does not say that nothing belongs together.
-            return None if bundles is None or (bundles and not found) else found
-
-        session = replace(one.session, items=items)
-        told = replace(one, session=session, gold=cut(one.gold), teacher=cut(one.teacher))
-        if told.labels:
-            found.append(told)
+        gold, teacher = _cut(one.gold, kept), _cut(one.teacher, kept)
+        if len(items) > 1 and (gold is not None or teacher is not None):
+            session = replace(one.session, items=items)
+            found.append(replace(one, session=session, gold=gold, teacher=teacher))
     return found
+
+
+def _cut(bundles: tuple[Bundle, ...] | None, kept: AbstractSet[str]) -> tuple[Bundle, ...] | None:
+    """A label without the other items; one that loses all its bundles is none: it says nothing."""
+    left = []
+    for bundle in bundles or ():
+        if len(ids := tuple(name for name in bundle.item_ids if name in kept)) > 1:
+            left.append(replace(bundle, item_ids=ids))
+    return tuple(left) if left or bundles == () else None
 
 
 def bundle_places(session: Session, bundles: Sequence[Bundle]) -> list[frozenset[int]]:

@@ -1,6 +1,6 @@
 """What `BundleGenerator` predicts, made of what a language model answered."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -8,10 +8,11 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError
 
 from routedk.errors import AnswerError
+from routedk.eval.protocols import matched_f1
 from routedk.programs.naming import NO_ANSWER
 from routedk.programs.prompting.answers import ParsedAnswer, read_answer
 from routedk.programs.prompting.bundle_adapter import BundleLayout
-from routedk.types import Answer, Session
+from routedk.types import Answer, Session, bundle_sets
 
 
 def ask_bundles(predictor: Any, session: Session, request: Mapping[str, Any]) -> dspy.Prediction:
@@ -60,3 +61,22 @@ def named_bundles(named: dspy.Prediction, grouped: Answer) -> dspy.Prediction:
     prediction = _prediction(read, named.raw, None)
     prediction.confidence, prediction.changed = grouped.confidence, grouped.changed
     return prediction
+
+
+def central_prediction(predictions: Sequence[Any]) -> Any:
+    """Return the prediction that agrees most with the others, for ``dspy.Ensemble(reduce_fn=)``.
+
+    It has the highest mean matched F1 against all, and is the first of equals. Predictions that
+    could not be read have no vote; where none could, it is the first. (``dspy.majority`` counts
+    one field as text, and bundles are none.)
+
+    Args:
+        predictions: Of one session, at least one, each with ``bundles``.
+    """
+    votes = [prediction for prediction in predictions if prediction.get("error") is None]
+    sets = [bundle_sets(prediction.bundles) for prediction in votes]
+    utilities = [sum(matched_f1(other, mine) for other in sets) for mine in sets]
+    # Rounding keeps ties ties, whatever the order of a sum.
+    places = range(len(votes))
+    best = max(places, key=lambda place: round(utilities[place], 9), default=None)
+    return predictions[0] if best is None else votes[best]

@@ -18,9 +18,8 @@ from routedk.programs.grouping.similar_intents import SimilarIntents
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.knowledge.utilization import UtilizationName
 from routedk.programs.prompting.bundle_adapter import layout_demo, naming_demo
-from routedk.programs.prompting.context import NeighbourStyle
-from routedk.programs.prompting.layout import layout_hash
-from routedk.programs.prompting.naming import naming_hash, naming_instruction
+from routedk.programs.prompting.layout import LAYOUT
+from routedk.programs.prompting.naming import NAMING_LAYOUT, naming_instruction
 from routedk.programs.prompting.signatures import GenerateBundles
 from routedk.types import Item, Pattern, Session
 
@@ -47,7 +46,8 @@ class _Knowledge(BaseModel):
     rules: tuple[str, ...]
     rules_shown: int | None
     k: int
-    style: NeighbourStyle
+    # Written before 0.6, when there was another one.
+    style: Literal["demos"] = "demos"
     show_thoughts: bool
     retriever: str
     sessions: list[dict[str, Any]]
@@ -59,7 +59,7 @@ class SavedNaming(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    layout: str = Field(default_factory=naming_hash)
+    layout: str = NAMING_LAYOUT
     instruction: str = Field(default_factory=naming_instruction)
     demos: list[dict[str, str]] = []
     why: bool = False
@@ -125,13 +125,13 @@ def program_record(program: "BundleGenerator") -> dict[str, Any]:
     return {
         "kind": "routedk.program",
         "schema_version": 1,
-        "layout": layout_hash(),
+        "layout": LAYOUT,
         "fields": list(signature.fields),
         "instruction": signature.instructions,
         "demos": list(filter(None, map(_demo_record, program.generate.demos))),
         "knowledge": _knowledge_record(program.knowledge),
         "naming": {
-            "layout": naming_hash(),
+            "layout": NAMING_LAYOUT,
             "instruction": namer.name.signature.instructions,
             "demos": list(named),
             "why": namer.why,
@@ -169,7 +169,7 @@ def _knowledge_record(knowledge: CompiledKnowledge) -> dict[str, Any]:
     sessions = knowledge.sessions if knowledge.k else ()
     known = {session.id for session in sessions} if knowledge.show_thoughts else set()
     return {
-        **{name: getattr(knowledge, name) for name in _Knowledge.model_fields},
+        **{name: getattr(knowledge, name) for name in _Knowledge.model_fields if name != "style"},
         "patterns": [_pattern_record(pattern) for pattern in knowledge.patterns],
         "sessions": [_session_record(session) for session in sessions],
         "thoughts": {name: text for name, text in knowledge.thoughts.items() if name in known},
@@ -204,7 +204,9 @@ def read_record(program: "BundleGenerator", record: object, path: str | Path) ->
         saved = checked(TypeAdapter(SavedProgram), record, path=path, hint=_REMEDY)
         _check_rendering(saved, path)
         shown = [session_from_record(record, path=path) for record in saved.knowledge.sessions]
-        knowledge = CompiledKnowledge(**{**dict(saved.knowledge), "sessions": tuple(shown)})
+        values = {**dict(saved.knowledge), "sessions": tuple(shown)}
+        del values["style"]
+        knowledge = CompiledKnowledge(**values)
         demos = [_read_demo(demo, path) for demo in saved.demos]
     except DataError as error:
         raise ArtifactError(str(error)) from None
@@ -249,20 +251,18 @@ class ProgramState(Parameter):  # type: ignore[misc]  # DSPy is untyped here
 
 def _check_rendering(saved: SavedProgram, path: str | Path) -> None:
     # Programs from before there were patterns have no field for them.
-    asked, fields = {*saved.fields, "patterns"}, set(GenerateBundles.fields)
-    if saved.naming.layout != naming_hash():
-        raise ArtifactError(
-            f"{path}: compiled under naming layout {saved.naming.layout}, this version has "
-            f"{naming_hash()} ({_REMEDY})"
-        )
-    layout = _RENDERED_BY.get(saved.layout, saved.layout)
-    if asked != fields:
+    if {*saved.fields, "patterns"} != set(GenerateBundles.fields):
         raise ArtifactError(
             f"{path}: compiled for a signature with the fields {saved.fields}, this version's are "
             f"others ({_REMEDY})"
         )
-    if layout != layout_hash():
-        raise ArtifactError(
-            f"{path}: compiled under prompt layout {saved.layout}, this version has "
-            f"{layout_hash()} ({_REMEDY})"
-        )
+    layout = _RENDERED_BY.get(saved.layout, saved.layout)
+    for what, theirs, ours in (
+        ("naming", saved.naming.layout, NAMING_LAYOUT),
+        ("prompt", layout, LAYOUT),
+    ):
+        if theirs != ours:
+            raise ArtifactError(
+                f"{path}: compiled under {what} layout {theirs}, this version has {ours} "
+                f"({_REMEDY})"
+            )

@@ -1,9 +1,8 @@
 """Counting the calls to a language model, and their tokens."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import dspy
 
@@ -39,7 +38,14 @@ class Meter(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
     @property
     def usage(self) -> Usage:
         """The calls so far."""
-        return sum(map(_of_entry, self.history), Usage())
+        given = [entry["usage"] or {} for entry in self.history]
+        counts = [(one.get("prompt_tokens"), one.get("completion_tokens")) for one in given]
+        return Usage(
+            calls=len(counts),
+            input_tokens=sum(read or 0 for read, _ in counts),
+            output_tokens=sum(written or 0 for _, written in counts),
+            unmetered=sum(None in pair for pair in counts),
+        )
 
 
 @contextmanager
@@ -58,15 +64,3 @@ def metered() -> Iterator[Meter]:
     size = max(_HISTORY, dspy.settings.max_history_size)
     with dspy.context(caller_modules=callers, disable_history=False, max_history_size=size):
         yield meter
-
-
-def _of_entry(entry: Mapping[str, Any]) -> Usage:
-    """One entry of DSPy's history."""
-    given = entry["usage"] or {}
-    read, written = given.get("prompt_tokens"), given.get("completion_tokens")
-    return Usage(
-        calls=1,
-        input_tokens=read or 0,
-        output_tokens=written or 0,
-        unmetered=int(read is None or written is None),
-    )

@@ -20,13 +20,14 @@ from routedk.files import write_json
 from routedk.programs.grouping.decision import Decision, Scored, fit_decision
 from routedk.programs.grouping.encoder import RECORD, VERSION
 from routedk.programs.grouping.kinds import Kinds, fit_kinds
-from routedk.programs.grouping.known_intents import KnownIntents, mean_title
 from routedk.programs.grouping.titles import (
     HEADS,
     LORA,
     MAX_TOKENS,
     Familiarity,
+    KnownIntents,
     embed,
+    mean_title,
     weights_hashes,
 )
 from routedk.programs.labels import (

@@ -98,7 +98,7 @@ def seen_by(expert: str, knowledge: CompiledKnowledge) -> CompiledKnowledge:
     if expert == "rule":
         return replace(knowledge, k=0, sessions=(), rules_shown=_RULES_SHOWN)
     if expert == "thought":
-        return replace(knowledge, rules=(), k=1, show_thoughts=True, style="demos")
+        return replace(knowledge, rules=(), k=1, show_thoughts=True)
     return CompiledKnowledge()
 
 

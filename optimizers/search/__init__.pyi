@@ -3,7 +3,7 @@ from .config import SearchConfig as SearchConfig
 from .config import StudyConfig as StudyConfig
 from .export import export_trial as export_trial
 from .report import report_search as report_search
-from .settings import TrialSettings as TrialSettings
 from .space import SearchSpace as SearchSpace
+from .space import TrialSettings as TrialSettings
 from .space import read_space as read_space
 from .verb import search as search

@@ -56,7 +56,6 @@ class SearchConfig(StudyConfig):
         objective: both (high matched F1 and few tokens per session), or f1 (the first alone, and
             hopeless trials are pruned).
         sampler: Optuna's sampler: tpe, nsgaii, gp or random.
-        report_to: Track trials with mlflow or wandb.
         student: Folder or hub name of a causal LM. Unset or default: the embedded
             student.
         dtype: The student's where it answers: float32, bfloat16 or float16. Unset: float32 on a
@@ -75,7 +74,6 @@ class SearchConfig(StudyConfig):
     minutes: float | None = None
     objective: Literal["both", "f1"] = "both"
     sampler: Literal["tpe", "nsgaii", "gp", "random"] = "tpe"
-    report_to: Literal["none", "mlflow", "wandb"] = "none"
     student: str | None = None
     dtype: Dtype | None = None
     max_validation: int | None = None

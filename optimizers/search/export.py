@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from routedk.artifacts import ArtifactStore, check_output, copy_artifact
 from routedk.errors import SettingError
 from routedk.optimizers.search.config import SearchConfig, StudyConfig
-from routedk.optimizers.search.settings import TrialSettings, in_words
+from routedk.optimizers.search.space import TrialSettings, in_words
 from routedk.optimizers.search.study import read_study
 from routedk.optimizers.search.trial import runner_of
 from routedk.types import Session
@@ -75,8 +75,6 @@ def _readme(trial: FrozenTrial, settings: TrialSettings, config: SearchConfig) -
         "experts": "experts" if settings.experts else None,
         "student": config.student,
         "dtype": config.dtype,
-        "enhancement": settings.enhancement,
-        "seed": str(config.seed),
     }
     words = [word for name, value in options.items() if value for word in (f"--{name}", value)]
     f1, tokens = trial.user_attrs["f1"], trial.user_attrs["tokens"]

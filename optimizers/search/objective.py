@@ -1,6 +1,5 @@
 """One trial: settings from the space, answers to the validation sessions, their scores."""
 
-import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from statistics import fmean
@@ -9,9 +8,8 @@ from optuna import Trial, TrialPruned
 from optuna.trial import FrozenTrial, TrialState
 
 from routedk.errors import RouteDKError, SettingError
-from routedk.eval.matched import matched_f1
-from routedk.optimizers.search.settings import TrialSettings
-from routedk.optimizers.search.space import SearchSpace
+from routedk.eval.protocols import matched_f1
+from routedk.optimizers.search.space import SearchSpace, TrialSettings
 from routedk.types import Answer, Session
 
 Answering = Callable[[TrialSettings], Generator[Answer]]
@@ -113,12 +111,8 @@ def own_reason(error: BaseException) -> str | None:
             return str(cause)
         if isinstance(cause, FloatingPointError):
             return f"not finite: {cause}"
-        if isinstance(cause, _memory_errors()):
+        # By its name: torch may not be loaded.
+        if isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError":
             return f"out of memory: {cause}".partition("\n")[0]
         cause = cause.__cause__
     return None
-
-
-def _memory_errors() -> tuple[type[BaseException], ...]:
-    torch = sys.modules.get("torch")
-    return (MemoryError,) if torch is None else (MemoryError, torch.OutOfMemoryError)

@@ -1,31 +1,46 @@
-"""`report_search`: what a study found, as JSON and as one HTML page that loads nothing."""
+"""`report_search`: what a study found, as JSON and as one HTML page that loads nothing.
 
+The test split, which a search never sees, is answered here.
+"""
+
+import logging
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import optuna
 from jinja2 import Environment, StrictUndefined
+from optuna import visualization
 from optuna.trial import FrozenTrial, TrialState
 
+from routedk.adapters.train import TrainConfig
 from routedk.artifacts import ArtifactStore
-from routedk.errors import SettingError
+from routedk.errors import DataError, SettingError
+from routedk.eval.bootstrap import bootstrap
+from routedk.eval.evaluate import EvaluateConfig, evaluate
+from routedk.eval.protocols import Score
 from routedk.eval.report import versions
+from routedk.eval.scoring import System
 from routedk.files import atomic_write, read_json, read_text, write_json
 from routedk.optimizers.search.config import ReportConfig
-from routedk.optimizers.search.plots import plot_study
-from routedk.optimizers.search.retest import default_settings, retest
-from routedk.optimizers.search.settings import TrialSettings, in_words
+from routedk.optimizers.search.space import TrialSettings, in_words
 from routedk.optimizers.search.storage import parse_url
 from routedk.optimizers.search.study import read_study
-from routedk.optimizers.search.trial import runner_of
-from routedk.types import Session
+from routedk.optimizers.search.trial import TrialRunner, runner_of
+from routedk.programs.distill import DistillConfig
+from routedk.types import Answer, Bundle, Session
+
+logger = logging.getLogger(__name__)
 
 REPORT = "report.json"
 PAGE = "report.html"
 # So many trials are scored on the test split.
 _BEST = 3
+# So many sessions are shown with their answers.
+_EXAMPLES = 3
 
 
 def report_search(
@@ -128,3 +143,124 @@ def _earlier_test(
 def _on_validation(trial: FrozenTrial) -> dict[str, Any]:
     kept = {name: trial.user_attrs[name] for name in ("settings", "f1", "tokens")}
     return {"trial": trial.number, **kept}
+
+
+_F1, _TOKENS = "matched F1 on validation", "tokens per session"
+
+
+def plot_study(study: optuna.Study) -> dict[str, str]:
+    """Draw the plots as HTML, by their titles; plotly itself is in the first one.
+
+    Args:
+        study: As `read_study` gives it, with a complete trial.
+    """
+    figures: dict[str, Any] = {}
+    with warnings.catch_warnings():
+        # That few trials tell little is said in the title.
+        warnings.simplefilter("ignore")
+        figures["History"] = visualization.plot_optimization_history(
+            study, target=_f1, target_name=_F1
+        )
+        if len(study.directions) == 2:
+            names = [_F1, _TOKENS]
+            figures["Pareto front"] = visualization.plot_pareto_front(study, target_names=names)
+        # PED-ANOVA takes low values for the better ones.
+        figures["Importances (PED-ANOVA; of few trials they are rough)"] = (
+            visualization.plot_param_importances(
+                study, target=lambda trial: -_f1(trial), target_name=_F1
+            )
+        )
+        figures["Slices"] = visualization.plot_slice(study, target=_f1, target_name=_F1)
+    return {
+        title: figure.to_html(full_html=False, include_plotlyjs=place == 0)
+        for place, (title, figure) in enumerate(figures.items())
+    }
+
+
+def _f1(trial: FrozenTrial) -> float:
+    return float(trial.values[0])
+
+
+def default_settings() -> TrialSettings:
+    """The settings of a trial that `distill` and `train` have by default."""
+    training = TrainConfig()
+    return TrialSettings(
+        utilization="SFT",
+        formats=DistillConfig().formats,
+        experts=training.expert_names,
+        fusion=training.fusion,
+        r=training.r,
+        learning_rate=training.learning_rate,
+        epochs=training.epochs or 6.0,
+    )
+
+
+def retest(
+    configurations: Mapping[str, TrialSettings],
+    runner: TrialRunner,
+    test: Sequence[Session],
+    validation: Sequence[Session],
+) -> list[dict[str, Any]]:
+    """Score configurations and the baselines on the same test sessions.
+
+    Args:
+        configurations: Settings by name, the chosen ones first.
+        runner: Makes what the store does not hold, and answers.
+        test: Test sessions; those without gold are left out.
+        validation: All validation sessions: the baselines' thresholds are chosen on them.
+
+    Returns:
+        A record for each, ready for JSON: its ``name``, ``settings``, scores as in a results file,
+        ``tokens`` per session, and ``chosen_minus_this``: how much the first one's matched F1 is
+        above this one's, the mean over sessions with a 95% interval. The first one has ``examples``
+        of its answers.
+
+    Raises:
+        DataError: No test session has gold.
+    """
+    scored = [session for session in test if session.gold]
+    seed = runner.config.seed
+    systems: list[tuple[System, dict[str, Any]]] = []
+    for name, settings in configurations.items():
+        logger.info("on test: %s", name)
+        answers = list(runner.answers(settings, scored))
+        tokens = sum(answer.input_tokens + answer.output_tokens for answer in answers)
+        (system,) = evaluate(scored, answers, EvaluateConfig(intents=False, seed=seed)).systems
+        mine: dict[str, Any] = {"settings": settings.to_dict(), "tokens": tokens / len(scored)}
+        if not systems:
+            mine["examples"] = list(map(_example, scored[:_EXAMPLES], answers))
+        systems.append((system, {"name": name, **mine}))
+    config = EvaluateConfig(baselines=True, seed=seed)
+    try:
+        report = evaluate(scored, None, config, training=runner.train, validation=validation)
+        systems += [(system, {"name": system.name}) for system in report.baselines]
+    except DataError as error:
+        logger.warning("the baselines are left out: %s", error)
+    return [
+        {**mine, **system.to_dict(), "chosen_minus_this": _difference(systems[0][0], system, seed)}
+        for system, mine in systems
+    ]
+
+
+def _example(session: Session, answer: Answer) -> dict[str, Any]:
+    """A session in titles, with gold and what the program answers."""
+
+    def readable(bundles: Sequence[Bundle]) -> list[dict[str, Any]]:
+        return [
+            {"intent": one.intent, "titles": [session.item(item).title for item in one.item_ids]}
+            for one in bundles
+        ]
+
+    return {
+        "session_id": session.id,
+        "titles": [item.title for item in session.items],
+        "gold": readable(session.bundles or ()),
+        "answer": readable(answer.bundles),
+        "error": answer.error,
+    }
+
+
+def _difference(chosen: System, other: System, seed: int) -> dict[str, float]:
+    pairs = zip(chosen.session_f1, other.session_f1, strict=True)
+    (ahead,) = bootstrap([[Score(mine - theirs)] for mine, theirs in pairs], seed=seed)
+    return asdict(ahead)

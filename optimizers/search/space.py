@@ -1,20 +1,76 @@
-"""`SearchSpace`: what a study chooses from, and how a trial's settings are chosen from it."""
+"""`SearchSpace`: what a study chooses from; `TrialSettings`: what one trial distills and trains."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, TypeAdapter, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    TypeAdapter,
+    model_validator,
+)
 
-from routedk.adapters.generate import Enhancement
 from routedk.data.validation import checked
 from routedk.files import read_toml
-from routedk.optimizers.search.settings import TrialSettings
-from routedk.programs.knowledge.utilization import UTILIZATIONS, Utilization, UtilizationName
+from routedk.programs.knowledge.utilization import UtilizationName, is_shown, is_trained
 from routedk.programs.teachers.config import Strategy
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
+
+
+class TrialSettings(BaseModel):
+    """Everything that distinguishes one trial from another.
+
+    `SearchSpace.suggest` makes them, and only combinations in which each part has a use.
+
+    Args:
+        utilization: Where knowledge is used: in prompts (``ICL``), in training (``SFT``) or both.
+        formats: Formats of the knowledge that is used, in the order pattern, rule, thought.
+        strategy: How the training sessions that knowledge is distilled from are sampled.
+        ratio: Share of them, in (0, 1].
+        experts: Experts that are trained, base first; None under ``ICL``.
+        fusion: How they are fused; ``single:NAME`` uses one of them alone.
+        r: Rank of each expert.
+        learning_rate: Peak learning rate of the base expert.
+        epochs: Passes of the base expert over its rows.
+        neighbours: Similar training sessions in the prompt, with their thoughts where the formats
+            hold thoughts.
+        rules: Rules in the prompt, those nearest to the session.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    utilization: str = "ICL"
+    formats: tuple[str, ...] = ()
+    strategy: str = "random"
+    ratio: float = 1.0
+    experts: tuple[str, ...] | None = None
+    fusion: str | None = None
+    r: int | None = None
+    learning_rate: float | None = None
+    epochs: float | None = None
+    neighbours: int = 0
+    rules: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings ready for JSON; ``TrialSettings(**...)`` restores them."""
+        return self.model_dump(mode="json")
+
+
+def in_words(settings: Mapping[str, Any]) -> str:
+    """`TrialSettings.to_dict` on one line: what the trial has, sets joined by ``+``."""
+    shown = {
+        name: "+".join(value) or "none" if isinstance(value, list) else value
+        for name, value in settings.items()
+        if value is not None
+    }
+    return ", ".join(f"{name} {value}" for name, value in shown.items())
+
 
 Value = TypeVar("Value")
 FormatSet = Literal[
@@ -33,7 +89,12 @@ FusionName = Literal[
 ]
 
 
-Values: TypeAlias = Annotated[tuple[Value, ...], Field(min_length=1)]
+def _listed(value: object) -> object:
+    """A single value is a list of one."""
+    return (value,) if isinstance(value, str | int | float) else value
+
+
+Values: TypeAlias = Annotated[tuple[Value, ...], BeforeValidator(_listed), Field(min_length=1)]
 _Share = Annotated[float, Strict(), Field(gt=0, le=1)]
 _Positive = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
 _Rank = Annotated[int, Strict(), Field(ge=1)]
@@ -58,7 +119,6 @@ class SearchSpace(BaseModel):
         epochs: Passes of the base expert over its rows, above 0.
         neighbours: Similar training sessions in the prompt, at least 0.
         rules: Rules in the prompt, at least 0.
-        enhancement: How an answer is chosen.
 
     Raises:
         ValidationError: A value is not allowed, or no combination is possible. It is a
@@ -78,19 +138,6 @@ class SearchSpace(BaseModel):
     epochs: Values[_Positive] = (2.0, 4.0, 6.0)
     neighbours: Values[_Count] = (0, 1, 2, 4)
     rules: Values[_Count] = (0, 4, 8, 16)
-    enhancement: Values[Enhancement] = get_args(Enhancement)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _lists(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """A single value is a list of one; a value given twice counts once."""
-        single = {n: (v,) for n, v in values.items() if isinstance(v, str | int | float)}
-        lists = {n: v for n, v in values.items() if isinstance(v, list)}
-        # Compared one by one: what is no value of a dimension may have no hash.
-        once = {
-            n: tuple(one for k, one in enumerate(v) if one not in v[:k]) for n, v in lists.items()
-        }
-        return {**values, **single, **once}
 
     @model_validator(mode="after")
     def _possible(self) -> "SearchSpace":
@@ -109,7 +156,6 @@ class SearchSpace(BaseModel):
         """
         possible = self._combinations()
         utilization = self._choose(trial, "utilization", [u for u, _, _ in possible])
-        use = UTILIZATIONS[utilization]
         formats = self._choose(trial, "formats", [f for u, f, _ in possible if u == utilization])
         chosen: dict[str, Any] = {"utilization": utilization, "formats": _members(formats)}
         if chosen["formats"]:
@@ -117,18 +163,18 @@ class SearchSpace(BaseModel):
             # All sessions are the same sample by every strategy.
             if chosen["ratio"] < 1:
                 chosen["strategy"] = self._choose(trial, "strategy")
-        if use.trains:
+        if is_trained(utilization):
             learning = [e for u, f, e in possible if (u, f) == (utilization, formats)]
             chosen["experts"] = _members(self._choose(trial, "experts", learning))
             chosen["fusion"] = self._choose_fusion(trial, chosen["experts"])
             for name in ("r", "learning_rate", "epochs"):
                 chosen[name] = self._choose(trial, name)
-        if use.prompts:
+        if is_shown(utilization):
             positive = filter(None, self.neighbours) if "thought" in chosen["formats"] else None
             chosen["neighbours"] = self._choose(trial, "neighbours", positive)
             if "rule" in chosen["formats"]:
                 chosen["rules"] = self._choose(trial, "rules", filter(None, self.rules))
-        return TrialSettings(**chosen, enhancement=self._choose(trial, "enhancement"))
+        return TrialSettings(**chosen)
 
     def _choose(self, trial: "BaseTrial", name: str, possible: Iterable[Any] | None = None) -> Any:
         """A value of a dimension; a trial is asked only where there is more than one.
@@ -150,18 +196,18 @@ class SearchSpace(BaseModel):
             (utilization, formats, experts)
             for utilization in self.utilization
             for formats in self.formats
-            for experts in (self.experts if UTILIZATIONS[utilization].trains else ("none",))
-            if self._fits(UTILIZATIONS[utilization], _members(formats), _members(experts))
+            for experts in (self.experts if is_trained(utilization) else ("none",))
+            if self._fits(utilization, _members(formats), _members(experts))
         ]
 
-    def _fits(self, use: Utilization, formats: Sequence[str], experts: Sequence[str]) -> bool:
+    def _fits(self, utilization: str, formats: Sequence[str], experts: Sequence[str]) -> bool:
         """Whether each format has a use: it is shown, or an expert learns from it."""
         learnt = {"base", *formats}
         if len(experts) == 3 and self.fusion == ("single",):
             return False
-        if not use.prompts:
+        if not is_shown(utilization):
             return {*experts} == learnt
-        if use.trains and not (formats and learnt.issuperset(experts)):
+        if is_trained(utilization) and not (formats and learnt.issuperset(experts)):
             return False
         shown = "rule" not in formats or any(self.rules)
         return shown and ("thought" not in formats or any(self.neighbours))

@@ -11,13 +11,13 @@ from typing import Any
 
 import optuna
 from optuna.pruners import WilcoxonPruner
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
 from routedk.errors import SettingError
 from routedk.optimizers.search.config import SearchConfig, StudyConfig
 from routedk.optimizers.search.objective import Answering, TrialFailure, run_trial
-from routedk.optimizers.search.samplers import SeededSampler
 from routedk.optimizers.search.space import SearchSpace
 from routedk.optimizers.search.storage import (
     GRACE,
@@ -37,6 +37,37 @@ _WARMUP = 6
 _WAIT = 1.0
 OnTrial = Callable[[optuna.Study, FrozenTrial], None]
 Objective = Callable[[optuna.Trial], float | tuple[float, float]]
+SAMPLERS: Mapping[str, Callable[..., BaseSampler]] = {
+    "tpe": partial(TPESampler, multivariate=True, group=True, constant_liar=True),
+    "nsgaii": partial(NSGAIISampler, population_size=10),
+    "gp": GPSampler,
+    "random": RandomSampler,
+}
+
+
+class SeededSampler:
+    """One of ``SAMPLERS``, made anew for each trial, seeded by base seed + trial number.
+
+    Optuna does not store the random state of a sampler. With one state per run, a resumed study
+    would repeat its first samples, and workers that start at once would all try the same.
+
+    Args:
+        name: One of ``SAMPLERS``.
+        seed: Base seed, at least 0.
+    """
+
+    def __init__(self, name: str, seed: int) -> None:
+        self._make = SAMPLERS[name]
+        self._seed = seed
+        self._inner = self._make(seed=seed)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Make the trial's own sampler."""
+        self._inner = self._make(seed=self._seed + trial.number)
+
+    def __getattr__(self, name: str) -> Any:
+        """All else that Optuna asks of a sampler is the trial's own."""
+        return getattr(self._inner, name)
 
 
 @experimental()
@@ -67,6 +98,7 @@ def run_study(
         RouteDKError: The storage failed.
     """
     single = config.objective == "f1"
+    sampler: Any = SeededSampler(config.sampler, config.seed)
     objective = partial(run_trial, answer=answer, space=space, sessions=sessions)
     dimensions = space.model_dump(mode="json")
     mine = {
@@ -79,7 +111,7 @@ def run_study(
             storage=open_storage(config.url, heartbeat=config.heartbeat),
             study_name=config.study,
             directions=["maximize"] if single else ["maximize", "minimize"],
-            sampler=SeededSampler(config.sampler, config.seed),
+            sampler=sampler,
             pruner=WilcoxonPruner(n_startup_steps=_WARMUP),
             load_if_exists=True,
         )

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from optuna import Study
 
-from routedk.adapters.generate import GenerateConfig, stream_answers
+from routedk.adapters.generate import stream_answers
 from routedk.adapters.lm import resolve_lm
 from routedk.adapters.train import TrainConfig, train
 from routedk.artifacts import ArtifactStore, content_hash
@@ -18,16 +18,15 @@ from routedk.errors import SettingError
 from routedk.optimizers.compile import compile_program
 from routedk.optimizers.compile_config import CompileConfig
 from routedk.optimizers.search.config import SearchConfig
-from routedk.optimizers.search.settings import TrialSettings
+from routedk.optimizers.search.space import TrialSettings
 from routedk.optimizers.search.study import IDENTITY, check_identity
 from routedk.programs.distill import DistillConfig, distill
+from routedk.programs.knowledge.utilization import is_shown, is_trained
 from routedk.programs.teachers.config import Format
 from routedk.types import Answer, KnowledgeBase, Session
 
 # Patterns in a prompt that shows any, the nearest ones.
 _PATTERNS = 3
-# A pruner can stop a trial after so many answers.
-_BATCH = 16
 # What a runner reads of the config of its search.
 _SAME = ("student", "dtype", "seed", "max_validation")
 
@@ -90,18 +89,8 @@ class TrialRunner:
             RouteDKError: The trial cannot be carried out.
         """
         sessions = self.validation if sessions is None else sessions
-        step = _BATCH if self.config.objective == "f1" else len(sessions)
-        config: Any = {"enhancement": settings.enhancement, "seed": self.config.seed}
         with self.built(settings) as (program, _, lm):
-            for first in range(0, len(sessions), step):
-                some = sessions[first : first + step]
-                yield from stream_answers(
-                    some,
-                    GenerateConfig(**config),
-                    program=program,
-                    lm=lm,
-                    store=self._store,
-                )
+            yield from stream_answers(sessions, program=program, lm=lm, store=self._store)
 
     @contextmanager
     def built(self, settings: TrialSettings) -> Iterator[tuple[Any, Path | None, Any]]:
@@ -111,12 +100,12 @@ class TrialRunner:
             The compiled program; the experts, None for the base model; the student with them.
         """
         knowledge = self._distilled(settings) if settings.formats else KnowledgeBase()
-        experts = self._trained(settings, knowledge) if settings.use.trains else None
+        experts = self._trained(settings, knowledge) if is_trained(settings.utilization) else None
         config: Any = {
             "utilization": settings.utilization,
             "neighbours": settings.neighbours,
             "rules": settings.rules,
-            "patterns": _PATTERNS if settings.use.prompts else 0,
+            "patterns": _PATTERNS if is_shown(settings.utilization) else 0,
             "experts": experts,
             "seed": self.config.seed,
         }
@@ -134,7 +123,7 @@ class TrialRunner:
 
     def _shown(self, settings: TrialSettings, knowledge: KnowledgeBase) -> Sequence[Session]:
         """The sessions that neighbours are taken from: where thoughts are shown, those with one."""
-        if not (settings.use.prompts and "thought" in settings.formats):
+        if not (is_shown(settings.utilization) and "thought" in settings.formats):
             return self.train
         thought_of = {thought.session_id for thought in knowledge.thoughts}
         return [session for session in self.train if session.id in thought_of] or self.train

@@ -13,6 +13,8 @@ from routedk.types import Session
 if TYPE_CHECKING:
     import optuna
 
+    from routedk.optimizers.search.study import OnTrial
+
 
 def search(
     train: Sequence[Session],
@@ -20,6 +22,7 @@ def search(
     config: SearchConfig | None = None,
     *,
     space: SearchSpace | None = None,
+    callbacks: "Sequence[OnTrial]" = (),
     store: ArtifactStore | str | Path | None = None,
 ) -> "optuna.Study":
     """Try combinations of knowledge, training and prompt, each scored on validation sessions.
@@ -32,6 +35,8 @@ def search(
         validation: Sessions that trials are scored on, those with gold; none of them in ``train``.
         config: Settings; None for the defaults.
         space: What is searched, instead of the file that the config names.
+        callbacks: Optuna's, called with every trial that ended here, e.g. the ``MLflowCallback`` of
+            optuna-integration.
         store: The artifact store or its folder; None for the one in the cache folder.
 
     Returns:
@@ -51,7 +56,6 @@ def search(
     """
     from routedk.adapters.student import DEFAULT_STUDENT, chosen_student, find_student
     from routedk.optimizers.search.study import run_study
-    from routedk.optimizers.search.tracking import trackers
     from routedk.optimizers.search.trial import TrialRunner
 
     config = config or SearchConfig()
@@ -69,5 +73,5 @@ def search(
         space,
         config,
         identity=runner.identity,
-        callbacks=trackers(config),
+        callbacks=callbacks,
     )

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import dspy
 from dspy.utils.exceptions import ContextWindowExceededError
 
 from routedk.errors import AnswerError, SettingError
-from routedk.programs.aicl import prompts
 from routedk.programs.aicl.dialogue import Dialogue, Lesson, Lessons
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.lm_identity import lm_identity
@@ -19,7 +19,61 @@ from routedk.programs.prompting.signatures import GenerateBundles
 from routedk.programs.prompting.text import INTENT_WORDS, neutralise
 from routedk.programs.teachers.feedback import render_feedback, session_verdicts
 from routedk.programs.teachers.rule_distiller import read_rules
-from routedk.types import Session
+from routedk.types import Bundle, Session
+
+UNREADABLE = "Your answer could not be read as bundles."
+_BY_INTENTS = "Your bundles and their intents:\n{answer}\nGiven the intents, adjust the bundles."
+_BY_FEEDBACK = "Feedback on your bundles:\n{feedback}\n{causes}Adjust the bundles by the feedback."
+
+
+class InferIntent(dspy.Signature):  # type: ignore[misc]
+    """Say in 3 to 5 words what the shopper wants these items for."""
+
+    items: str = dspy.InputField(desc="Items")
+    intent: str = dspy.OutputField(desc="Intent in 3 to 5 words")
+
+
+class FindCauses(dspy.Signature):  # type: ignore[misc]
+    """You grouped a shopper's items into bundles and got feedback. Say in one short sentence what
+    caused your mistakes."""
+
+    session: str = dspy.InputField(desc="Items")
+    answer: str = dspy.InputField(desc="Your bundles")
+    feedback: str = dspy.InputField(desc="Feedback")
+    causes: str = dspy.OutputField(desc="Cause of the mistakes")
+
+
+class FindRules(dspy.Signature):  # type: ignore[misc]
+    """You grouped a shopper's items into bundles and got feedback. Say what it teaches about
+    bundles of other sessions. A rule is one short sentence about kinds of items, without item
+    numbers."""
+
+    session: str = dspy.InputField(desc="Items")
+    answer: str = dspy.InputField(desc="Your bundles")
+    feedback: str = dspy.InputField(desc="Feedback")
+    causes: str = dspy.InputField(desc="Cause of the mistakes")
+    rules: str = dspy.OutputField(desc="At most three rules, one a line")
+
+
+def by_intents(dialogue: Dialogue) -> str:
+    """Asks for the bundles again, the ones so far and their inferred intents in view."""
+    bundles = [
+        replace(bundle, intent=dialogue.intents.get(bundle.items, bundle.intent))
+        for bundle in dialogue.bundles
+    ]
+    return _BY_INTENTS.format(answer=layout.render_answer(dialogue.session, bundles))
+
+
+def by_feedback(feedback: str, causes: str) -> str:
+    """Asks for the bundles again, feedback and the causes of mistakes in view."""
+    return _BY_FEEDBACK.format(feedback=feedback, causes=f"Cause: {causes}\n" if causes else "")
+
+
+def titles(session: Session, bundle: Bundle) -> str:
+    """The items of one bundle, as `InferIntent` shows them."""
+    shown = [neutralise(session.item(name).title) or layout.UNTITLED for name in bundle.item_ids]
+    return "\n".join(f"- {title}" for title in shown)
+
 
 _CAUSES_WORDS = 48
 _MOST_INTENTS = 8
@@ -67,9 +121,9 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
             raise SettingError(f"k={k}: AICL needs at least 1 neighbour")
         self.knowledge = CompiledKnowledge(k=k, sessions=tuple(sessions), retriever=retriever)
         self.generate = dspy.Predict(GenerateBundles)
-        self.intent = dspy.Predict(prompts.InferIntent)
-        self.causes = dspy.Predict(prompts.FindCauses)
-        self.rules = dspy.Predict(prompts.FindRules)
+        self.intent = dspy.Predict(InferIntent)
+        self.causes = dspy.Predict(FindCauses)
+        self.rules = dspy.Predict(FindRules)
         self.lessons = Lessons()
 
     def forward(self, session: Session) -> dspy.Prediction:
@@ -114,20 +168,20 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         shown = {
             "session": layout.render_items(neighbour),
             "answer": layout.render_answer(neighbour, bundles) if dialogue.readable else "",
-            "feedback": feedback if dialogue.readable else f"{prompts.UNREADABLE}\n{feedback}",
+            "feedback": feedback if dialogue.readable else f"{UNREADABLE}\n{feedback}",
         }
         right = [verdict.kind for verdict in verdicts] == ["correct"] * len(set(neighbour.gold))
         causes, problem = "", None
         if not right or not dialogue.readable:
             causes = neutralise(_text(self.causes, 96, **shown), _CAUSES_WORDS)
-            problem = self._ask(dialogue, prompts.by_feedback(shown["feedback"], causes))
+            problem = self._ask(dialogue, by_feedback(shown["feedback"], causes))
         rules = _text(self.rules, 96, **shown, causes=causes)
         # Without the adjusted bundles a dialogue would demonstrate its mistakes.
         last = () if problem else dialogue.bundles
         return Lesson(
             turns=() if problem else dialogue.turns,
             intents=[
-                {"items": prompts.titles(neighbour, bundle), "intent": bundle.intent}
+                {"items": titles(neighbour, bundle), "intent": bundle.intent}
                 for bundle in last
                 if bundle.intent
             ],
@@ -144,10 +198,10 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         """
         self._ask(dialogue)
         if not dialogue.readable:
-            self._ask(dialogue, prompts.UNREADABLE)
+            self._ask(dialogue, UNREADABLE)
         elif dialogue.bundles:
             self._infer_intents(dialogue)
-            return self._ask(dialogue, prompts.by_intents(dialogue))
+            return self._ask(dialogue, by_intents(dialogue))
         return None
 
     def _ask(self, dialogue: Dialogue, question: str = "") -> str | None:
@@ -173,7 +227,7 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         """Ask for the intent of each bundle, of the first few where there are many."""
         demos = [*self.intent.demos, *dialogue.intent_demos]
         for bundle in dialogue.bundles[:_MOST_INTENTS]:
-            shown = prompts.titles(dialogue.session, bundle)
+            shown = titles(dialogue.session, bundle)
             text = _text(self.intent, 32, items=shown, demos=demos)
             # What follows the first line explains it.
             line = text.strip().partition("\n")[0]

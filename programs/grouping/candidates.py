@@ -13,21 +13,7 @@ from routedk.similarity.dendrogram import Dendrogram
 # At least one bundle; bundles are disjoint sets of places of items in the session.
 Candidate: TypeAlias = tuple[frozenset[int], ...]
 
-FEATURES = (
-    "bundles",
-    "items",
-    "coverage",
-    "whole",
-    "logit_inside",
-    "lowest_inside",
-    "nearest_outsider",
-    "highest_across",
-    "highest_left",
-    "likelihood",
-    "expected_f1",
-    "highest",
-    "mean",
-)
+FEATURES = 13
 _MOST_BUNDLES = 3
 # Of bundles, and twice as many items: sessions to learn from rarely have more.
 _MOST_COUNTED = 5
@@ -73,14 +59,19 @@ def _disjoint(nodes: Sequence[frozenset[int]]) -> Iterator[Candidate]:
 def candidate_features(
     logits: NDArray[np.float64], chosen: Sequence[Candidate]
 ) -> NDArray[np.float64]:
-    """The features of each candidate, one column for each name in `FEATURES`.
+    """The features of each candidate.
+
+    In order: bundles, items and the share of them in a bundle, whether the whole session is one;
+    of logits the mean and lowest inside, the mean of the nearest outsiders and of the highest
+    across, the highest among items left out; the likelihood and the expected F1 of the grouping;
+    the highest and the mean logit of all pairs.
 
     Args:
         logits: As for `candidates`; the diagonal is ignored.
         chosen: Candidates of the same session.
 
     *Shape:*
-        - result: ``(candidates, features)``
+        - result: ``(candidates, 13)``
     """
     upper = np.triu_indices(len(logits), k=1)
     pairs, likely = logits[upper], probabilities(logits)[upper]

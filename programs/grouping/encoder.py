@@ -23,12 +23,12 @@ from routedk.programs.grouping.decision import (
     Decision,
 )
 from routedk.programs.grouping.kinds import KINDS, WORD_FEATURES, Kinds
-from routedk.programs.grouping.known_intents import KnownIntents
 from routedk.programs.grouping.linear import Floats, Linear
 from routedk.programs.grouping.pair_head import PairHead
 from routedk.programs.grouping.titles import (
     HEADS,
     Familiarity,
+    KnownIntents,
     embed,
     fold_lora,
     weights_hashes,
@@ -102,27 +102,11 @@ class EncoderGrouping:
         """A hash of the weights and of all that the bundles depend on."""
         return content_hash(self.record)
 
-    def answer(self, session: Session) -> Answer:
-        """Group the items of a session into bundles without intents.
+    def answer(self, session: Session, rules: BundleRules | None = None) -> Answer:
+        """Group the items of a session into bundles without intents; see `Grouping`.
 
-        An item whose title does not tell what it is (`is_telling`) is in no bundle.
-
-        Args:
-            session: Any session; its gold is not looked at.
-        """
-        return self.answer_under(session, None)
-
-    def answer_under(self, session: Session, rules: BundleRules | None) -> Answer:
-        """As `answer`, with bundles that break no rule, and what the rules changed.
-
-        Bundles are chosen anew only where without rules one would break a rule.
-
-        Args:
-            session: As for `answer`.
-            rules: Of the catalogue; None for none.
-
-        Raises:
-            SettingError: A rule is about kinds, and this grouping names none.
+        An item whose title does not tell what it is (`is_telling`) is in no bundle. Bundles are
+        chosen anew only where without rules one would break a rule.
         """
         if rules is not None and rules.kinds and self.kinds is None:
             raise SettingError(
@@ -267,7 +251,7 @@ class EncoderGrouping:
                 }
             )
             decision = Decision(
-                Linear.read(heads, "f1", 1, len(FEATURES)),
+                Linear.read(heads, "f1", 1, FEATURES),
                 Linear.read(heads, "empty", 1, SESSION_FEATURES),
                 Linear.read(heads, "jaccard", 1, BUNDLE_FEATURES),
                 record["empty_above"],

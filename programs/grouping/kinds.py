@@ -92,11 +92,10 @@ def fit_kinds(bundles: Sequence[tuple[Sequence[str], Floats, Kind, float]]) -> K
     weights = np.array([weight for *_, weight in bundles])
     labels = np.array([present.index(kind) for _, _, kind, _ in bundles])
     model = fit_logistic(features, labels, weights, _STRENGTH)
-    weight, bias = np.zeros((len(KINDS), features.shape[1])), np.full(len(KINDS), -30.0)
-    two = len(present) == 2
-    for place, kind in enumerate(present):
+    if len(present) == 2:
         # Of two classes scikit-learn gives the second one's logit alone.
-        row = place - 1 if two else place
-        weight[KINDS.index(kind)] = 0.0 if row < 0 else model.weight[row]
-        bias[KINDS.index(kind)] = 0.0 if row < 0 else model.bias[row]
+        model = Linear(np.vstack([0 * model.weight, model.weight]), np.append(0.0, model.bias))
+    weight, bias = np.zeros((len(KINDS), features.shape[1])), np.full(len(KINDS), -30.0)
+    rows = [KINDS.index(kind) for kind in present]
+    weight[rows], bias[rows] = model.weight, model.bias
     return Kinds(Linear(weight, bias))

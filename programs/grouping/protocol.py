@@ -1,7 +1,8 @@
 """`Grouping`: groups a session's items before a language model names the bundles."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from inspect import signature
+from typing import Protocol
 
 from routedk.errors import SettingError
 from routedk.rules import BundleRules
@@ -15,15 +16,20 @@ class Grouping(Protocol):
     ``__deepcopy__`` to return itself.
     """
 
-    def answer(self, session: Session) -> Answer:
+    def answer(self, session: Session, rules: BundleRules | None = None) -> Answer:
         """Group the items of one session.
 
         Args:
             session: The session; its gold is not looked at.
+            rules: Of the catalogue, which no bundle breaks; None for none.
 
         Returns:
             Bundles without intents, in the order of their first items, none where nothing belongs
-            together; and the confidence of the whole.
+            together; and the confidence of the whole. Under rules, bundles say what these changed
+            in them, and the answer which were lost.
+
+        Raises:
+            SettingError: A rule is about what this grouping does not know.
         """
         ...
 
@@ -42,33 +48,13 @@ class Grouping(Protocol):
         ...
 
 
-@runtime_checkable
-class RuledGrouping(Grouping, Protocol):
-    """A `Grouping` that can choose bundles under a catalogue's rules."""
-
-    def answer_under(self, session: Session, rules: BundleRules | None) -> Answer:
-        """As `Grouping.answer`, with bundles that break no rule.
-
-        Args:
-            session: The session; its gold is not looked at.
-            rules: Of the catalogue.
-
-        Returns:
-            Bundles that say what the rules changed in them, and the answer which were lost.
-
-        Raises:
-            SettingError: A rule is about what this grouping does not know.
-        """
-        ...
-
-
-def ruled(grouping: Grouping | None) -> RuledGrouping:
+def ruled(grouping: Grouping | None) -> Grouping:
     """The grouping, as one that takes rules.
 
     Raises:
-        SettingError: There is none, or it cannot.
+        SettingError: There is none, or its ``answer`` takes none.
     """
-    if not isinstance(grouping, RuledGrouping):
+    if grouping is None or "rules" not in signature(grouping.answer).parameters:
         found = "the language model states the bundles" if grouping is None else "it takes no rules"
         raise SettingError(
             f"rules: they hold where items are grouped before bundles are named, and here {found}. "

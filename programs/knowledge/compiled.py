@@ -1,18 +1,118 @@
-"""The knowledge that a program is compiled with, and the context it makes of it."""
+"""The knowledge that a program is compiled with, and what of it is shown for one session."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from heapq import nsmallest
 from typing import Any, TypeVar
 
-from routedk.checks import check_choices, check_least
+from routedk.checks import check_least
 from routedk.errors import SettingError
-from routedk.programs.knowledge.neighbours import Retriever, check_retriever, titles
-from routedk.programs.prompting.context import Neighbour, NeighbourStyle, PromptContext
-from routedk.programs.prompting.layout import render_pattern
+from routedk.programs.prompting.layout import Neighbour, PromptContext, render_pattern
 from routedk.programs.prompting.naming import labelled_parts
+from routedk.similarity.encoders import TitleEncoder, check_encoder, named_encoder
+from routedk.similarity.session_vectors import session_vectors
 from routedk.similarity.words import WordIndex
 from routedk.types import Pattern, Session
+
+TFIDF = "tfidf"
+
+# From a session to one number per training session, at most 1 and higher where nearer.
+_Similarities = Callable[[Session], Sequence[float]]
+
+
+class Retriever:
+    """Ranks training sessions by nearness to a session.
+
+    With ``tfidf`` sessions are near by the words of their titles, by TF-IDF and cosine; with the
+    name of a model by the cosine of their titles' mean embeddings. Sessions without a title, or
+    without a word, are near to nothing. Immutable and safe to share among threads.
+
+    Args:
+        name: ``tfidf``, ``minilm``, or the name or folder of a sentence-transformers model.
+        sessions: Training sessions, or parts of them: several may have the same id.
+
+    Raises:
+        SettingError: There is no such model, or it cannot be loaded.
+    """
+
+    def __init__(self, name: str, sessions: Sequence[Session]) -> None:
+        """Index the titles."""
+        check_retriever(name)
+        self._name = name
+        self._sessions = sorted(sessions, key=lambda session: session.id)
+        self._times = Counter(session.id for session in self._sessions)
+        if name == TFIDF:
+            index = WordIndex([*map(titles, self._sessions)])
+            self._similarities: _Similarities = lambda one: index.similarities(titles(one))
+        else:
+            self._similarities = _by_meaning(self._sessions, named_encoder(name))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Retriever":
+        """Copies of a program share one index."""
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickled program makes it again."""
+        return type(self), (self._name, self._sessions)
+
+    def nearest(self, session: Session, k: int) -> list[Session]:
+        """The ``k`` nearest training sessions, nearest first.
+
+        A session with the id of the one asked about is never among them. Equal nearness is
+        ordered by session id.
+
+        Args:
+            session: The session to find neighbours of.
+            k: How many, at least 0; fewer where there are not as many.
+        """
+        if k <= 0 or not self._sessions:
+            return []
+        scores = self._similarities(session)
+        places = range(len(self._sessions))
+        # More than asked for: the session itself may be among them.
+        most = k + self._times[session.id]
+        found = nsmallest(most, places, key=lambda place: (-scores[place], place))
+        others = (self._sessions[place] for place in found)
+        return [other for other in others if other.id != session.id][:k]
+
+
+def check_retriever(name: str) -> None:
+    """Refuse a name that cannot be a retriever's; nothing is loaded or fetched.
+
+    Args:
+        name: As for `Retriever`.
+
+    Raises:
+        SettingError: The name, the folder or the Hugging Face cache shows that there is none.
+    """
+    if name == TFIDF:
+        return
+    try:
+        check_encoder(name)
+    except SettingError as error:
+        raise SettingError(f"retriever {error} (tfidf and minilm are always here)") from None
+
+
+def titles(session: Session) -> str:
+    """A session's titles as one text."""
+    return "\n".join(item.title for item in session.items)
+
+
+def _by_meaning(sessions: Sequence[Session], encoder: TitleEncoder) -> _Similarities:
+    vectors = session_vectors(sessions, encoder)
+
+    def similarities(session: Session) -> Sequence[float]:
+        [vector] = session_vectors([session], encoder)
+        if not vector.any() or not vectors.any():
+            return [0.0] * len(sessions)
+        # Rounding keeps ties ties, whatever the order of a sum.
+        scores: list[float] = (vectors @ vector).round(6).tolist()
+        return scores
+
+    return similarities
+
 
 _Shown = TypeVar("_Shown")
 
@@ -32,7 +132,6 @@ class CompiledKnowledge:
             once with each of its labels.
         thoughts: Thought of a training session by its id.
         show_thoughts: Neighbours are shown with their thoughts.
-        style: How neighbours are shown, ``demos`` or ``blocks``.
         retriever: How neighbours are found: ``tfidf``, ``minilm``, or the name or folder of a
             sentence-transformers model.
 
@@ -48,13 +147,11 @@ class CompiledKnowledge:
     sessions: tuple[Session, ...] = ()
     thoughts: Mapping[str, str] = field(default_factory=dict)
     show_thoughts: bool = False
-    style: NeighbourStyle = "demos"
     retriever: str = "tfidf"
     _retriever: Retriever | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
         """Check the values and index the sessions."""
-        check_choices(self)
         check_least(self, k=0, rules_shown=1, patterns_shown=1)
         check_retriever(self.retriever)
         for session in self.sessions:
@@ -71,9 +168,25 @@ class CompiledKnowledge:
         return self
 
     @cached_property
-    def of_bundles(self) -> "BundleKnowledge":
-        """What is shown of it where one bundle is to be named."""
-        return BundleKnowledge(self)
+    def of_bundles(self) -> "CompiledKnowledge":
+        """What is shown of it where one bundle is to be named, of which its context asks.
+
+        Rules stay; a neighbour is a labelled bundle of another session, shown with why it is one
+        where neighbours are shown with their thoughts.
+        """
+        parts = labelled_parts(self.sessions) if self.k else []
+        if not self.show_thoughts:
+            parts = [
+                replace(one, bundles=tuple(replace(b, why="") for b in one.bundles or ()))
+                for one in parts
+            ]
+        return CompiledKnowledge(
+            rules=self.rules,
+            rules_shown=self.rules_shown,
+            k=self.k if parts else 0,
+            sessions=tuple(parts),
+            retriever=self.retriever,
+        )
 
     def context(self, session: Session) -> PromptContext:
         """The knowledge to show for one session; the nearest neighbour is shown last."""
@@ -87,37 +200,6 @@ class CompiledKnowledge:
                 Neighbour(session=other, thought=thoughts.get(other.id, ""))
                 for other in reversed(found)
             ),
-            style=self.style,
-        )
-
-
-class BundleKnowledge:
-    """The part of a program's knowledge that is shown where one bundle is to be named.
-
-    Rules stay; a neighbour is a labelled bundle of another session, shown with why it is one where
-    neighbours are shown with their thoughts.
-
-    Args:
-        knowledge: Of the program.
-    """
-
-    def __init__(self, knowledge: CompiledKnowledge) -> None:
-        self._knowledge = knowledge
-        parts = labelled_parts(knowledge.sessions) if knowledge.k else []
-        if not knowledge.show_thoughts:
-            parts = [
-                replace(one, bundles=tuple(replace(b, why="") for b in one.bundles or ()))
-                for one in parts
-            ]
-        self._retriever = _shared_retriever(knowledge.retriever, tuple(parts)) if parts else None
-
-    def context(self, session: Session) -> PromptContext:
-        """The knowledge to show for one `part`; the nearest neighbour is shown last."""
-        known = self._knowledge
-        found = self._retriever.nearest(session, known.k) if self._retriever else []
-        return PromptContext(
-            rules=_nearest(known.rules, known.rules, session, known.rules_shown),
-            neighbours=tuple(Neighbour(session=other) for other in reversed(found)),
         )
 
 

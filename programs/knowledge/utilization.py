@@ -12,31 +12,16 @@ what they learn to write, and that under `SFT` none of it is in the prompt at in
 left open there: assumptions. Neighbours without thoughts are examples, not distilled knowledge.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Literal
 
 UtilizationName = Literal["ICL", "SFT", "SFT+ICL"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Utilization:
-    """One way of using distilled knowledge.
-
-    Args:
-        trains: Experts are trained, with the knowledge in their prompts.
-        prompts: The compiled prompt holds it.
-    """
-
-    trains: bool
-    prompts: bool
+def is_trained(utilization: str) -> bool:
+    """Whether experts are trained, with the knowledge in their prompts."""
+    return "SFT" in utilization
 
 
-UTILIZATIONS: Mapping[str, Utilization] = MappingProxyType(
-    {
-        "ICL": Utilization(trains=False, prompts=True),
-        "SFT": Utilization(trains=True, prompts=False),
-        "SFT+ICL": Utilization(trains=True, prompts=True),
-    }
-)
+def is_shown(utilization: str) -> bool:
+    """Whether the compiled prompt holds the knowledge."""
+    return "ICL" in utilization

@@ -46,20 +46,6 @@ class BundleLayout(dspy.ChatAdapter):  # type: ignore[misc]  # DSPy is untyped h
         """All messages of one request."""
         return layout.chat_messages(str(signature.instructions), demos, inputs)
 
-    def format_assistant_message_content(
-        self,
-        signature: Any,
-        outputs: Mapping[str, Any],
-        missing_field_message: str | None = None,
-    ) -> str:
-        """The assistant message: a thought, the bundles, or both."""
-        return layout.assistant_content(outputs.get("bundles") or "", outputs.get("thought") or "")
-
-    def format_finetune_data(self, signature: Any, demos: Any, inputs: Any, outputs: Any) -> Any:
-        """DSPy's training data: the messages, and the lines that they ask about as ``items``."""
-        data = super().format_finetune_data(signature, demos, inputs, outputs)
-        return {**data, "items": list(self.asked(inputs).lines)}
-
     def parse(self, signature: Any, completion: str) -> dict[str, str]:
         """The whole completion as ``bundles``; never fails."""
         return {"thought": "", "bundles": completion.strip()}
@@ -85,15 +71,6 @@ class NameLayout(BundleLayout):
     ) -> list[layout.Message]:
         """All messages of one request."""
         return naming.naming_messages(str(signature.instructions), demos, inputs)
-
-    def format_assistant_message_content(
-        self,
-        signature: Any,
-        outputs: Mapping[str, Any],
-        missing_field_message: str | None = None,
-    ) -> str:
-        """The assistant message: the intent, and why."""
-        return naming.render_name(outputs.get("intent") or "", outputs.get("why") or "")
 
     def parse(self, signature: Any, completion: str) -> dict[str, str]:
         """The intent and why, empty where the completion does not say.

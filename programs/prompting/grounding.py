@@ -83,19 +83,19 @@ def grounded(intents: Sequence[str], titles: Sequence[str], encoder: TitleEncode
         The first intent as it is, too, where no title has words to take.
     """
     known = [title for title in titles if title.strip()]
-    written = {_stem(word) for title in known for word in _words(title)}
+    written = {stem(word) for title in known for word in _words(title)}
     for intent in intents:
         named = _words(intent)
-        new = [word for word in named if not _stands(_stem(word), written)]
-        repeated = len({_stem(word) for word in named}) < len(named)
+        new = [word for word in named if not _stands(stem(word), written)]
+        repeated = len({stem(word) for word in named}) < len(named)
         if named and not repeated and (not new or (known and _about(intent, known, encoder))):
             return intent
     return _own_words(known) or intents[0]
 
 
-def _stands(stem: str, written: Iterable[str]) -> bool:
+def _stands(word: str, written: Iterable[str]) -> bool:
     """Whether a stem is one of those written, or if it is not short, a part of one."""
-    return any(stem == other or (len(stem) > 3 and stem in other) for other in written)
+    return any(word == other or (len(word) > 3 and word in other) for other in written)
 
 
 def _about(intent: str, titles: Sequence[str], encoder: TitleEncoder) -> bool:
@@ -118,7 +118,8 @@ def _own_words(titles: Sequence[str]) -> str:
     if shared:
         best = max(shared, key=lambda phrase: (counts[phrase], len(phrase.split()), len(phrase)))
         return clean_intent(best)
-    named = ([word for word in _words(_first_phrase(title)) if len(word) > 2] for title in titles)
+    starts = [phrases_of(title)[0] or title for title in titles]
+    named = [[word for word in _words(start) if len(word) > 2] for start in starts]
     heads = [words[-1] for words in named if words]
     return clean_intent(" and ".join(dict.fromkeys(heads[:2]))) if heads else ""
 
@@ -132,16 +133,22 @@ def _phrases(title: str) -> Iterator[str]:
                 yield " ".join(phrase)
 
 
-def _first_phrase(title: str) -> str:
-    return re.split(r"[,;:(|/]|\s[-–—]\s|\b(?:for|with|by|in)\b", title, maxsplit=1)[0] or title
+def phrases_of(title: str) -> list[str]:
+    """The phrases of a title, of which the first mostly says what the item is."""
+    return re.split(r"[,;:(|/]|\s[-–—]\s|\b(?:for|with|by|in)\b", title)
 
 
 def _words(text: str) -> list[str]:
     return [word for word in _WORD.findall(text.lower()) if word not in _EMPTY]
 
 
-def _stem(word: str) -> str:
-    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+def stem(word: str) -> str:
+    """A lower-case word without its plural ending."""
+    if len(word) > 4 and word.endswith("ies"):
+        return word[:-3] + "y"
+    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        return word[:-1]
+    return word
 
 
 def supported(sentence: str, titles: Sequence[str]) -> bool:

@@ -9,27 +9,59 @@ it on a line of its own, ``Thought: ...``. A thought that names each item's inte
 bundles and stands alone, see ``routedk.programs.prompting.item_intents``.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TypeAlias
 
-from routedk.programs.prompting.context import NO_CONTEXT, Neighbour, PromptContext
 from routedk.programs.prompting.item_intents import (
     read_entries,
     read_item_intents,
-    render_item_intents,
     shared_intents,
 )
 from routedk.programs.prompting.text import INTENT_WORDS, RULE_WORDS, THOUGHT_WORDS, neutralise
-from routedk.types import Bundle, Item, Pattern, Provenance, Session
+from routedk.types import Bundle, Pattern, Session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbour:
+    """A training session shown with its gold bundles.
+
+    Args:
+        session: The training session; its ``bundles`` are its gold.
+        thought: Why they are bundles; empty shows none.
+    """
+
+    session: Session
+    thought: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptContext:
+    """The knowledge in one prompt.
+
+    Args:
+        patterns: Patterns, in the order shown, between the instruction and the rules.
+        rules: Rules, in the order shown, at the end of the system message.
+        neighbours: Similar training sessions, in the order shown, each a complete user and
+            assistant turn.
+    """
+
+    patterns: tuple[Pattern, ...] = ()
+    rules: tuple[str, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()
+
+
+NO_CONTEXT = PromptContext()
+
 
 Message: TypeAlias = dict[str, str]
 # Values of the fields of `GenerateBundles`, by name.
 Fields: TypeAlias = dict[str, str]
 
+LAYOUT = "32b57f592916a2ba"
+"""Names what this layout renders; `tests/programs/prompting/test_layout.py` holds it fast."""
 NO_BUNDLE = "none"
 UNTITLED = "untitled"
 THOUGHT_PREFIX = "Thought:"
@@ -107,16 +139,6 @@ def _block(title: str, lines: Iterable[str]) -> str:
     return listed and title + listed
 
 
-def render_similar(neighbours: Sequence[Neighbour]) -> str:
-    """Neighbours as compact blocks; empty without neighbours."""
-    blocks = []
-    for neighbour in neighbours:
-        session = neighbour.session
-        answer = assistant_content(render_answer(session, session.bundles or ()), neighbour.thought)
-        blocks.append(f"Similar session:\n{render_items(session)}\nBundles:\n{answer}")
-    return "\n\n".join(blocks)
-
-
 def assistant_content(answer: str, thought: str = "", *, both: bool = False) -> str:
     """The assistant message: a thought line where there is one, then the answer.
 
@@ -151,16 +173,14 @@ def prompt_fields(session: Session, context: PromptContext) -> tuple[Fields, lis
     fields = {
         "patterns": render_patterns(context.patterns),
         "rules": render_rules(context.rules),
-        "similar": "" if context.style == "demos" else render_similar(context.neighbours),
+        "similar": "",
         "session": render_items(session),
     }
-    if context.style != "demos":
-        return fields, []
     demos = []
     for neighbour in context.neighbours:
-        session = neighbour.session
-        answer = render_answer(session, session.bundles or ())
-        demos.append(demo_fields(session, answer, neighbour.thought))
+        shown = neighbour.session
+        answer = render_answer(shown, shown.bundles or ())
+        demos.append(demo_fields(shown, answer, neighbour.thought))
     return fields, demos
 
 
@@ -213,26 +233,3 @@ def build_prompt(session: Session, context: PromptContext = NO_CONTEXT) -> Promp
     fields, neighbours = prompt_fields(session, context)
     messages = chat_messages(instruction(), neighbours, fields)
     return Prompt(tuple(messages), item_lines(session))
-
-
-@cache
-def layout_hash() -> str:
-    """A hash of what this layout renders: it changes exactly when rendering does."""
-    items = tuple(Item(id=name, title=f"{name} |<x>\n") for name in ("a", "b", "c"))
-    bundles = (Bundle(("c", "a"), "one: two"), Bundle(("a", "b")))
-    shown = Session("n", items, bundles)
-    session = Session("s", (*items, Item(id="d", title="")), ())
-    rules = ("one rule",)
-    neighbours = (
-        Neighbour(session=shown, thought="because"),
-        Neighbour(session=shown, thought=render_item_intents([["x", "y"], ["x"], ["y"]])),
-    )
-    names, source = ("a |<x>\n", "b"), Provenance(teacher="annotation")
-    pattern = Pattern(categories=names, support=0.5, confidence=0.5, lift=1.0, provenance=source)
-    contexts = (
-        PromptContext(rules=rules, neighbours=neighbours, style="demos"),
-        PromptContext(rules=rules, neighbours=neighbours, style="blocks"),
-        PromptContext(rules=rules, patterns=(pattern,)),
-    )
-    prompts = [list(build_prompt(session, context).messages) for context in contexts]
-    return hashlib.sha256(repr([render_answer(session, ()), *prompts]).encode()).hexdigest()[:16]

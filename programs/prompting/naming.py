@@ -5,23 +5,24 @@ for use. The user message is the bundle's titles, one a line. The answer is ``in
 brewing``, and where it is wanted ``why: All for one cup.`` on a second line.
 """
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 from routedk.programs.prompting import layout
-from routedk.programs.prompting.context import Neighbour, PromptContext
 from routedk.programs.prompting.item_intents import (
     ITEM_INTENT_CHARACTERS,
     ITEM_INTENT_WORDS,
     NO_INTENT,
     clean_intent,
 )
+from routedk.programs.prompting.layout import PromptContext
 from routedk.programs.prompting.text import RULE_WORDS, neutralise, split_reasoning
 from routedk.types import Bundle, Item, Session
 
+NAMING_LAYOUT = "174a9b833c7ab42d"
+"""Names what this layout renders; `tests/programs/prompting/test_naming.py` holds it fast."""
 INTENT_HEAD, WHY_HEAD = "intent:", "why:"
 # As the heads are written by models that do not decode line by line.
 _LINE = re.compile(r"\W*(intent|why)\W*:\s*(.*)", re.IGNORECASE)
@@ -136,18 +137,3 @@ def build_naming_prompt(session: Session, context: PromptContext) -> layout.Prom
     fields, demos = naming_fields(session, context)
     messages = naming_messages(naming_instruction(), demos, fields)
     return layout.Prompt(tuple(messages), title_lines(session.items))
-
-
-@cache
-def naming_hash() -> str:
-    """A hash of what this layout renders: it changes exactly when rendering does."""
-    items = tuple(Item(id=name, title=f"{name} |<x>\n") for name in ("a", "b"))
-    bundles = (
-        Bundle(("a", "b"), "One: Two; three four five six", why="because <x>"),
-        Bundle(("a", "b"), "seven"),
-    )
-    neighbours = tuple(Neighbour(session=Session("n", items, (bundle,))) for bundle in bundles)
-    context = PromptContext(rules=("one rule",), neighbours=neighbours)
-    untitled = Session("s", (*items, Item(id="c", title="")))
-    prompts = [build_naming_prompt(untitled, one).messages for one in (context, PromptContext())]
-    return hashlib.sha256(repr([*map(list, prompts)]).encode()).hexdigest()[:16]

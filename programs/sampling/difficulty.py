@@ -52,7 +52,7 @@ def difficulty_scores(sessions: Sequence[Session], asker: "Asker") -> dict[str, 
         RouteDKError: The model refuses every session.
         LMError: It failed in a way that would affect every session.
     """
-    from routedk.eval.matched import matched_f1
+    from routedk.eval.protocols import matched_f1
     from routedk.programs.generator import BundleGenerator
     from routedk.programs.journal.budget import BudgetError
 

@@ -8,7 +8,6 @@ assumption, stated at each function.
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from decimal import ROUND_HALF_UP, Decimal
 
 from routedk.errors import SettingError
 from routedk.types import Session
@@ -74,8 +73,7 @@ def sample_size(pool: int, ratio: float) -> int:
     """
     if not 0 < ratio <= 1:
         raise SettingError(f"ratio={ratio}: it must be in (0, 1]")
-    exact = Decimal(repr(float(ratio))) * pool
-    return min(pool, max(1, int(exact.quantize(Decimal(1), rounding=ROUND_HALF_UP))))
+    return min(pool, max(1, int(round(ratio * pool, 6) + 0.5)))
 
 
 def _random(pool: list[Session], scores: Scores) -> list[Session]:

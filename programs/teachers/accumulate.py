@@ -9,7 +9,7 @@ a test session.
 import re
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from routedk.data.knowledge_file import joint_cost
 from routedk.errors import SettingError
@@ -17,8 +17,6 @@ from routedk.types import KnowledgeBase, Pattern, Provenance, Rule, TeacherAnswe
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _Piece = TypeVar("_Piece", Pattern, Rule, Thought, TeacherAnswer)
-_Said = TypeVar("_Said", Pattern, Rule)
-_OfSession = TypeVar("_OfSession", Thought, TeacherAnswer)
 
 
 def is_domain_name(text: str) -> bool:
@@ -41,17 +39,16 @@ def of_domain(knowledge: KnowledgeBase, name: str) -> KnowledgeBase:
 
     def marked(piece: _Piece) -> _Piece:
         sources = tuple(f"{name}:{session}" for session in piece.provenance.sessions)
-        return replace(piece, provenance=replace(piece.provenance, sessions=sources))
+        changes: dict[str, Any] = {"provenance": replace(piece.provenance, sessions=sources)}
+        if isinstance(piece, Thought | TeacherAnswer):
+            changes["session_id"] = f"{name}:{piece.session_id}"
+        return replace(piece, **changes)
 
     return KnowledgeBase(
         patterns=tuple(map(marked, knowledge.patterns)),
         rules=tuple(map(marked, knowledge.rules)),
-        thoughts=tuple(
-            replace(marked(t), session_id=f"{name}:{t.session_id}") for t in knowledge.thoughts
-        ),
-        answers=tuple(
-            replace(marked(a), session_id=f"{name}:{a.session_id}") for a in knowledge.answers
-        ),
+        thoughts=tuple(map(marked, knowledge.thoughts)),
+        answers=tuple(map(marked, knowledge.answers)),
     )
 
 
@@ -68,23 +65,20 @@ def accumulate(bases: Sequence[KnowledgeBase]) -> KnowledgeBase:
     return KnowledgeBase(
         patterns=_once(pattern for base in bases for pattern in base.patterns),
         rules=_once(rule for base in bases for rule in base.rules),
-        thoughts=_first(thought for base in bases for thought in base.thoughts),
-        answers=_first(answer for base in bases for answer in base.answers),
+        thoughts=_once(thought for base in bases for thought in base.thoughts),
+        answers=_once(answer for base in bases for answer in base.answers),
     )
 
 
-def _first(pieces: Iterable[_OfSession]) -> tuple[_OfSession, ...]:
-    found: dict[str, _OfSession] = {}
+def _once(pieces: Iterable[_Piece]) -> tuple[_Piece, ...]:
+    found: dict[Hashable, list[_Piece]] = {}
     for piece in pieces:
-        found.setdefault(piece.session_id, piece)
-    return tuple(found.values())
-
-
-def _once(pieces: Iterable[_Said]) -> tuple[_Said, ...]:
-    found: dict[Hashable, list[_Said]] = {}
-    for piece in pieces:
-        said = frozenset(piece.categories) if isinstance(piece, Pattern) else piece.text.casefold()
-        found.setdefault(said, []).append(piece)
+        if isinstance(piece, Pattern):
+            found.setdefault(frozenset(piece.categories), []).append(piece)
+        elif isinstance(piece, Rule):
+            found.setdefault(piece.text.casefold(), []).append(piece)
+        else:
+            found.setdefault(piece.session_id, [piece])
     return tuple(
         replace(same[0], provenance=joint_provenance([piece.provenance for piece in same]))
         for same in found.values()

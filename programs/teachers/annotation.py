@@ -3,19 +3,21 @@
 Deterministic and offline; it reads what annotators wrote where an LM teacher would guess.
 """
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from math import log
 
+from routedk.programs.prompting.grounding import phrases_of, stem
 from routedk.programs.prompting.text import RULE_WORDS, neutralise
-from routedk.programs.teachers.annotation_intents import GoldIntents
+from routedk.programs.teachers.annotation_intents import GoldIntents, plain_intent
 from routedk.programs.teachers.config import ANNOTATION, DistillConfig
-from routedk.programs.teachers.patterns import mine_patterns
-from routedk.programs.teachers.wording import Kinds, plain_intent, stem
-from routedk.types import KnowledgeBase, Provenance, Rule, Session, Thought
+from routedk.programs.teachers.patterns import leaf_category, mine_patterns
+from routedk.types import Item, KnowledgeBase, Provenance, Rule, Session, Thought
 
 _KINDS_IN_A_RULE = 4
 _LEAST_BUNDLES = 2
+_PLAIN = re.compile(r"(?<!\S)[^\W\d_]{3,}(?!\S)")
 
 
 def annotation_knowledge(sessions: Sequence[Session], config: DistillConfig) -> KnowledgeBase:
@@ -28,23 +30,29 @@ def annotation_knowledge(sessions: Sequence[Session], config: DistillConfig) -> 
         sessions: Training sessions with gold; nothing else is looked at.
         config: Which formats, and how many patterns and rules.
     """
-    kinds = Kinds(sessions)
     intents = GoldIntents(sessions)
-    rules = _rules(sessions, kinds, intents) if config.makes("rule") else []
+    thoughts = (
+        Thought(
+            session_id=session.id,
+            text=intents.thought(session),
+            provenance=Provenance(teacher=ANNOTATION, sessions=(session.id,)),
+        )
+        for session in sessions
+    )
     return KnowledgeBase(
         patterns=mine_patterns(sessions, config) if config.makes("pattern") else (),
-        rules=tuple(rules[: config.max_rules]),
-        thoughts=_thoughts(sessions, intents) if config.makes("thought") else (),
+        rules=_rules(sessions, intents)[: config.max_rules] if config.makes("rule") else (),
+        thoughts=tuple(thoughts) if config.makes("thought") else (),
     )
 
 
-def _rules(sessions: Sequence[Session], kinds: Kinds, intents: GoldIntents) -> list[Rule]:
+def _rules(sessions: Sequence[Session], intents: GoldIntents) -> tuple[Rule, ...]:
     """A rule for each intent of several bundles, those that tell most about kinds first."""
     serving: defaultdict[str, list[tuple[str, frozenset[str]]]] = defaultdict(list)
     for session in sessions:
         for bundle in session.bundles or ():
             if plain_intent(bundle.intent):
-                names = (kinds.names(session.item(item_id)) for item_id in bundle.item_ids)
+                names = (kind_names(session.item(item_id)) for item_id in bundle.item_ids)
                 held = frozenset[str]().union(*names)
                 serving[intents.word(bundle.intent)].append((session.id, held))
     overall = Counter(kind for found in serving.values() for _, held in found for kind in held)
@@ -65,7 +73,7 @@ def _rules(sessions: Sequence[Session], kinds: Kinds, intents: GoldIntents) -> l
             rule = Rule(text=text, provenance=Provenance(teacher=ANNOTATION, sessions=source))
             rules.append((sum(weights[kind] for kind in telling), rule))
     rules.sort(key=lambda found: (-found[0], found[1].text))
-    return [rule for _, rule in rules]
+    return tuple(rule for _, rule in rules)
 
 
 def _most_telling(weights: Mapping[str, float]) -> list[str]:
@@ -82,19 +90,19 @@ def _most_telling(weights: Mapping[str, float]) -> list[str]:
 
 def _joined(kinds: Sequence[str]) -> str:
     """``a with b, c and d``, or ``several a`` where there is one."""
-    first, *others = kinds
-    if not others:
-        return f"several {first}"
-    *between, last = others
-    return f"{first} with {', '.join(between)} and {last}" if between else f"{first} with {last}"
+    if len(kinds) == 1:
+        return f"several {kinds[0]}"
+    first, *between, last = kinds
+    return f"{first} with " + " and ".join(filter(None, (", ".join(between), last)))
 
 
-def _thoughts(sessions: Sequence[Session], intents: GoldIntents) -> tuple[Thought, ...]:
-    return tuple(
-        Thought(
-            session_id=session.id,
-            text=intents.thought(session),
-            provenance=Provenance(teacher=ANNOTATION, sessions=(session.id,)),
-        )
-        for session in sessions
-    )
+def kind_names(item: Item) -> frozenset[str]:
+    """The names for the kind of thing an item is, e.g. ``{"cases", "battery case"}``.
+
+    They are its leaf category, and the last two plain words of its title's first phrase that has
+    any, without plural endings.
+    """
+    phrases = phrases_of(neutralise(item.title, 24).lower())
+    named = next(filter(None, map(_PLAIN.findall, phrases)), [])
+    names = {leaf_category(item.categories).lower(), " ".join(map(stem, named[-2:]))}
+    return frozenset(names - {""})

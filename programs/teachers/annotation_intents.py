@@ -1,13 +1,16 @@
 """Which intent each item serves, from gold bundles and their titles."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from functools import cache
 from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
 
+from routedk.programs.prompting.grounding import stem
 from routedk.programs.prompting.item_intents import (
     ITEM_INTENT_CHARACTERS,
     ITEM_INTENT_WORDS,
@@ -15,7 +18,7 @@ from routedk.programs.prompting.item_intents import (
     clean_intent,
     render_item_intents,
 )
-from routedk.programs.teachers.wording import plain_intent
+from routedk.programs.prompting.text import neutralise
 from routedk.similarity.dendrogram import Dendrogram
 from routedk.similarity.encoders import default_encoder
 from routedk.types import Session
@@ -25,6 +28,13 @@ _SAME_INTENT = 0.45
 # Comparing each two intents takes memory; rarer ones keep their own wording.
 _MOST_COMPARED = 4000
 _UNNAMED = "bundle"
+# Words that people write in intents without saying what the bundle is for.
+_EMPTY_WORDS = frozenset(
+    """accesory accesories accessory and bundle buy combo cool device different equipment general
+    good great group item kit like nice none other product purpose related set several stuff thing
+    type unknown use used useful various""".split()  # noqa: SIM905
+)
+_WORD = re.compile(r"[^\W\d_][^\W_]+")
 
 
 class GoldIntents:
@@ -97,3 +107,19 @@ def _unlike(intent: str, used: AbstractSet[str]) -> str:
     head = " ".join(intent.split()[: ITEM_INTENT_WORDS - 1])[: ITEM_INTENT_CHARACTERS - 8].rstrip()
     numbered = (clean_intent(f"{head} {number}") for number in count(2))
     return next(name for name in numbered if name not in used)
+
+
+def plain_intent(intent: str) -> str:
+    """An intent as a phrase within a sentence; empty for a junk intent ("2", "nice")."""
+    if _empty_words().issuperset(map(stem, _WORD.findall(neutralise(intent).lower()))):
+        return ""
+    words = neutralise(intent, 8).rstrip(".!?,; ").split()
+    # Capitals that mean something (TV, iPad) stay, those of a sentence or a heading go.
+    return " ".join(w.lower() if w[1:].islower() or len(w) == 1 else w for w in words)
+
+
+@cache
+def _empty_words() -> frozenset[str]:
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+    return _EMPTY_WORDS | (frozenset(ENGLISH_STOP_WORDS) - {"computer", "system"})

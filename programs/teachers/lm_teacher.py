@@ -1,7 +1,7 @@
 """The LM teacher: its answers, and rules and thoughts from gold or from these answers."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,18 +21,13 @@ from routedk.programs.teachers.patterns import mine_patterns
 from routedk.programs.teachers.rule_distiller import (
     StateCauses,
     StateRules,
+    merge_rules,
     reflect,
     reflecting_generator,
 )
-from routedk.programs.teachers.rule_merging import merge_rules
 from routedk.programs.teachers.thought_distiller import NameIntents, guiding_rules, think
 from routedk.programs.usage import Usage
-from routedk.types import KnowledgeBase, Pattern, Provenance, Rule, Session, TeacherAnswer, Thought
-
-_RULE_PROMPTS = (GenerateBundles, StateCauses, StateRules)
-_THOUGHT_PROMPTS = (NameIntents,)
-_ANSWER_PROMPTS = (StateBundles,)
-_OWN_RULE_PROMPTS = (StateGeneralRules,)
+from routedk.types import KnowledgeBase, Provenance, Rule, Session, TeacherAnswer, Thought
 
 
 def lm_knowledge(sessions: Sequence[Session], config: DistillConfig, asker: Asker) -> KnowledgeBase:
@@ -57,18 +52,24 @@ def lm_knowledge(sessions: Sequence[Session], config: DistillConfig, asker: Aske
     annotated = [session for session in sessions if session.bundles is not None]
     if not any(session.bundles for session in annotated):
         answers = _answers(sessions, asker)
-        makes_rules = answers and config.max_rules and config.makes("rule")
-        own = _own_rules(answered_sessions(sessions, answers), config, asker) if makes_rules else []
+        own: Sequence[Rule] = ()
+        if answers and config.max_rules and config.makes("rule"):
+            sample = AnswerSample.of(answered_sessions(sessions, answers), config.seed)
+            call = partial(state_rules, limit=config.max_rules)
+            own = _rules(asker, call, [sample], (StateGeneralRules,))
         return knowledge_of_answers(sessions, answers, own, config)
     patterns = mine_patterns(annotated, config)
-    evidence = patterns if config.patterns_feed_rules else ()
-    stated = _rules(annotated, evidence, asker) if config.makes("rule") else []
+    stated: Sequence[Rule] = ()
+    if config.makes("rule"):
+        shown = patterns if config.patterns_feed_rules else ()
+        reflecting = partial(reflect, generator=reflecting_generator(shown))
+        stated = _rules(asker, reflecting, annotated, (GenerateBundles, StateCauses, StateRules))
     rules = merge_rules(stated, limit=config.max_rules)
-    shown = [rule.text for rule in rules] if config.rules_feed_thoughts else []
+    guides = [rule.text for rule in rules] if config.rules_feed_thoughts else []
     return KnowledgeBase(
         patterns=patterns if config.makes("pattern") else (),
         rules=rules,
-        thoughts=_thoughts(annotated, shown, asker) if config.makes("thought") else (),
+        thoughts=_thoughts(annotated, guides, asker) if config.makes("thought") else (),
         answers=_answers(sessions, asker) if "answer" in config.formats else (),
     )
 
@@ -82,29 +83,23 @@ def _answers(sessions: Sequence[Session], asker: Asker) -> tuple[TeacherAnswer, 
                 session_id=session.id,
                 bundles=stated.bundles,
                 item_intents=stated.item_intents,
-                provenance=_provenance(asker.lm, [session], _ANSWER_PROMPTS, usage),
+                provenance=_provenance(asker.lm, [session], (StateBundles,), usage),
             )
         )
     return tuple(answers)
 
 
-def _own_rules(sessions: Sequence[Session], config: DistillConfig, asker: Asker) -> list[Rule]:
-    """Rules that the teacher sees in a sample of its answers."""
-    sample = AnswerSample.of(sessions, config.seed)
-    call = partial(state_rules, limit=config.max_rules)
+def _rules(
+    asker: Asker,
+    call: Callable[[Any], list[str]],
+    asked: Sequence[Session | AnswerSample],
+    prompts: Sequence[Any],
+) -> list[Rule]:
+    """The rules that the teacher states of each session, or of a sample of its answers."""
     stated = []
-    for _, texts, usage in asker.ask("rule", call, [sample]):
-        shares = max(1, len(texts))
-        source = _provenance(asker.lm, sample.sessions, _OWN_RULE_PROMPTS, usage, shares)
-        stated += [Rule(text=text, provenance=source) for text in texts]
-    return stated
-
-
-def _rules(sessions: Sequence[Session], patterns: Sequence[Pattern], asker: Asker) -> list[Rule]:
-    stated = []
-    call = partial(reflect, generator=reflecting_generator(patterns))
-    for session, texts, usage in asker.ask("rule", call, sessions):
-        source = _provenance(asker.lm, [session], _RULE_PROMPTS, usage, max(1, len(texts)))
+    for one, texts, usage in asker.ask("rule", call, asked):
+        sessions = one.sessions if isinstance(one, AnswerSample) else [one]
+        source = _provenance(asker.lm, sessions, prompts, usage, max(1, len(texts)))
         stated += [Rule(text=text, provenance=source) for text in texts]
     return stated
 
@@ -116,7 +111,7 @@ def _thoughts(
     for session, text, usage in asker.ask(
         "thought", partial(think, rules=guiding_rules(rules)), sessions
     ):
-        source = _provenance(asker.lm, [session], _THOUGHT_PROMPTS, usage)
+        source = _provenance(asker.lm, [session], (NameIntents,), usage)
         thoughts.append(Thought(session_id=session.id, text=text, provenance=source))
     return tuple(thoughts)
 

@@ -2,14 +2,11 @@
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any
 
+from routedk.programs.prompting.text import neutralise
 from routedk.programs.teachers.config import ANNOTATION, DistillConfig
-from routedk.programs.teachers.wording import leaf_category
 from routedk.types import Pattern, Provenance, Session
-
-# A session's id, and the leaf categories of one of its gold bundles.
-_Transaction: TypeAlias = tuple[str, frozenset[str]]
 
 _MOST_CATEGORIES = 3
 
@@ -30,59 +27,48 @@ def mine_patterns(
     Returns:
         Patterns by falling support x lift; ties in the order of their names.
     """
-    transactions: list[_Transaction] = []
-    for session in sessions:
-        for bundle in session.bundles or ():
-            names = {leaf_category(session.item(i).categories) for i in bundle.item_ids} - {""}
-            transactions.append((session.id, frozenset(names)))
-    supports = _frequent(transactions, config.min_support)
-    patterns = [
-        _pattern(categories, supports, transactions, teacher)
-        for categories in supports
-        if len(categories) >= 2
+    transactions = [
+        (session.id, {leaf_category(session.item(i).categories) for i in bundle.item_ids} - {""})
+        for session in sessions
+        for bundle in session.bundles or ()
     ]
-    patterns.sort(key=lambda pattern: (-pattern.support * pattern.lift, pattern.categories))
-    return tuple(patterns[: config.max_patterns])
-
-
-def _frequent(
-    transactions: Sequence[_Transaction], min_support: float
-) -> dict[frozenset[str], float]:
-    names = sorted(frozenset[str]().union(*(held for _, held in transactions)))
+    names = sorted(set[str]().union(*(held for _, held in transactions)))
     # Fewer than two bundles are an anecdote, not a pattern.
     if not names or len(transactions) < 2:
-        return {}
-    least = max(min_support, 2 / len(transactions))
+        return ()
     import pandas as pd
     from mlxtend.frequent_patterns import fpgrowth
 
     rows = [[name in held for name in names] for _, held in transactions]
     table: Any = fpgrowth(
         pd.DataFrame(rows, columns=names, dtype=bool),
-        min_support=least - 1e-12,
+        min_support=max(config.min_support, 2 / len(transactions)) - 1e-12,
         use_colnames=True,
         max_len=_MOST_CATEGORIES,
     )
-    return {
-        frozenset(held): float(support)
+    supports = {
+        # Sorted: a product of floats depends on the order, which for a set differs by process.
+        tuple(sorted(held)): float(support)
         for support, held in zip(table["support"], table["itemsets"], strict=True)
     }
+    patterns = []
+    for categories, support in supports.items():
+        if len(categories) >= 2:
+            singles = [supports[(name,)] for name in categories]
+            holders = dict.fromkeys(n for n, held in transactions if held.issuperset(categories))
+            patterns.append(
+                Pattern(
+                    categories=categories,
+                    support=support,
+                    confidence=min(1.0, support / min(singles)),
+                    lift=support / prod(singles, start=1.0),
+                    provenance=Provenance(teacher=teacher, sessions=tuple(holders)),
+                )
+            )
+    patterns.sort(key=lambda pattern: (-pattern.support * pattern.lift, pattern.categories))
+    return tuple(patterns[: config.max_patterns])
 
 
-def _pattern(
-    categories: frozenset[str],
-    supports: dict[frozenset[str], float],
-    transactions: Sequence[_Transaction],
-    teacher: str,
-) -> Pattern:
-    support = supports[categories]
-    # Sorted: a product of floats depends on the order, which for a set differs between processes.
-    singles = [supports[frozenset([name])] for name in sorted(categories)]
-    holders = dict.fromkeys(name for name, held in transactions if categories <= held)
-    return Pattern(
-        categories=tuple(sorted(categories)),
-        support=support,
-        confidence=min(1.0, support / min(singles)),
-        lift=support / prod(singles, start=1.0),
-        provenance=Provenance(teacher=teacher, sessions=tuple(holders)),
-    )
+def leaf_category(categories: Sequence[str]) -> str:
+    """The most specific category of an item's path, as one harmless line; empty without one."""
+    return neutralise(categories[-1]) if categories else ""

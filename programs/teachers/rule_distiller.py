@@ -4,18 +4,24 @@ import re
 from collections.abc import Sequence
 
 import dspy
+import numpy as np
 
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.prompting.layout import render_answer, render_items, render_patterns
 from routedk.programs.prompting.plain_text import ask
 from routedk.programs.prompting.text import RULE_WORDS, neutralise
+from routedk.programs.teachers.accumulate import joint_provenance
 from routedk.programs.teachers.feedback import render_feedback, session_verdicts
-from routedk.types import Pattern, Session
+from routedk.similarity.dendrogram import Dendrogram
+from routedk.similarity.encoders import default_encoder
+from routedk.types import Pattern, Rule, Session
 
 _PATTERNS_SHOWN = 5
 _RULES_OF_A_SESSION = 3
 _LEAST_WORDS = 4
+# Average cosine distance up to which two rules are taken to say the same.
+_SAME_RULE = 0.25
 _BULLET = re.compile(r"^(?:[-*•]|\(?\d{1,2}[.):])\s*")
 # What models write around a list, and instead of one.
 _TALK = re.compile(
@@ -104,3 +110,33 @@ def read_rules(text: str) -> list[str]:
         if len(rule.split()) >= _LEAST_WORDS and not talk and not _ITEM_NUMBER.search(rule):
             found.append(rule)
     return list(dict.fromkeys(found))
+
+
+def merge_rules(rules: Sequence[Rule], *, limit: int) -> tuple[Rule, ...]:
+    """Merge rules that say the same and keep those that most sessions taught.
+
+    Rules are clustered by the meaning of their sentences (average linkage). A cluster's rule is
+    the sentence most like the others of it; its provenance is all of theirs, costs summed.
+
+    Args:
+        rules: In a stable order, which decides between equals.
+        limit: Most rules, at least 0.
+
+    Returns:
+        Rules by falling number of sessions.
+    """
+    if not rules:
+        return ()
+    rows = default_encoder().encode([rule.text for rule in rules])
+    # Rounding keeps ties ties, whatever the order of a sum.
+    cosines = (rows @ rows.T).clip(-1, 1).astype(np.float64).round(6)
+    clusters = Dendrogram(range(len(rules)), 1 - cosines).cut(_SAME_RULE)
+    alone = [{place} for place in set(range(len(rules))).difference(*clusters)]
+    merged = []
+    for places in sorted(sorted(cluster) for cluster in [*clusters, *alone]):
+        likeness = cosines[np.ix_(places, places)].mean(axis=1).round(6)
+        typical = rules[places[int(likeness.argmax())]]
+        source = joint_provenance([rules[place].provenance for place in places])
+        merged.append(Rule(text=typical.text, provenance=source))
+    merged.sort(key=lambda rule: -len(rule.provenance.sessions))
+    return tuple(merged[:limit])

@@ -57,9 +57,8 @@ def evaluate(
 
     Example: routedk evaluate --data demo --baselines --output result.json
     """
-    from routedk.eval.details import curves_table
     from routedk.eval.predictions import read_predictions
-    from routedk.eval.table import rendered
+    from routedk.eval.table import curves_table, rendered
 
     refuse_foreign(output, lambda document: document.keys() >= {"config", "versions"})
     everything = load_sessions(data, options)

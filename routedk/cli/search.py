@@ -15,7 +15,7 @@ from routedk.cli.sessions import DataPath, load_parts
 from routedk.data import DataOptions
 from routedk.errors import SettingError
 from routedk.optimizers.search.config import ReportConfig, SearchConfig, StudyConfig
-from routedk.optimizers.search.settings import in_words
+from routedk.optimizers.search.space import in_words
 
 _DATA = "Sessions, as they were given to the search."
 OptionalData = Annotated[str | None, typer.Option("--data", metavar="PATH", help=_DATA)]

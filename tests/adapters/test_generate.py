@@ -49,23 +49,21 @@ def test_nothing_is_answered_twice(tmp_path: Path) -> None:
     assert len(engine.requests) == MANY + 1
 
 
-@pytest.mark.parametrize("changed", ["program", "lm", "setting", "enhancement", "title"])
+@pytest.mark.parametrize("changed", ["program", "lm", "setting", "title"])
 def test_what_changes_an_answer_asks_again(tmp_path: Path, changed: str) -> None:
     lm, engine = scripted_lm(lambda messages: "1 2")
     generate(some(2), lm=lm, store=tmp_path)
-    sessions, program, config = some(2), BundleGenerator(), NONE
+    sessions, program = some(2), BundleGenerator()
     if changed == "program":
         program = BundleGenerator(CompiledKnowledge(rules=("Chargers go with phones.",)))
     elif changed == "lm":
         lm = lm.copy(model="local/other")
     elif changed == "setting":
         lm = lm.copy(temperature=0.5)
-    elif changed == "enhancement":
-        config = GenerateConfig(enhancement="consensus", samples=1)
     else:
         sessions[1] = Session("s1", (*sessions[1].items, Item("new", "new thing")))
     asked = len(engine.requests)
-    generate(sessions, config, program=program, lm=lm, store=tmp_path)
+    generate(sessions, program=program, lm=lm, store=tmp_path)
     assert len(engine.requests) == asked + (1 if changed == "title" else 2)
 
 
@@ -83,15 +81,6 @@ def test_an_answer_that_cannot_be_read(tmp_path: Path) -> None:
     assert answer.bundles == ()
     assert answer.error
     assert generate(some(1), lm=lm, store=tmp_path) == [answer]
-
-
-def test_consensus_counts_all_samples(tmp_path: Path) -> None:
-    texts = iter(["1 2", "1 3", "1 3"])
-    lm, _ = scripted_lm(lambda messages: next(texts))
-    config = GenerateConfig(enhancement="consensus", samples=3, threads=1)
-    (answer,) = generate(some(1), config, lm=lm, store=tmp_path)
-    assert answer.bundles[0].item_ids == ("0-0", "0-2")
-    assert (answer.input_tokens, answer.output_tokens) == (3, 3)
 
 
 def test_no_session_is_shown_its_own_gold(tmp_path: Path) -> None:
@@ -133,10 +122,7 @@ def test_a_saved_program_is_the_same_program(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"enhancement": "luck"}, "enhancement='luck': allowed are greedy, consensus"),
         ({"dtype": "int8"}, "dtype='int8': allowed are float32, bfloat16, float16"),
-        ({"seed": -1}, "seed=-1: it must be at least 0"),
-        ({"samples": 0}, "samples=0: it must be at least 1"),
         ({"threads": 0}, "threads=0: it must be at least 1"),
     ],
 )
@@ -203,13 +189,6 @@ def test_an_unknown_confidence_is_below_any(tmp_path: Path) -> None:
     lm, _ = scripted_lm(lambda messages: "1 2 | tea")
     (answer,) = generate(some(1), GenerateConfig(abstain_below=0.1), lm=lm, store=tmp_path)
     assert answer.error == "abstained: its confidence is unknown"
-
-
-def test_a_consensus_is_of_bundles_that_a_model_states(tmp_path: Path) -> None:
-    lm, _ = scripted_lm(lambda messages: "intent: tea")
-    config = GenerateConfig(enhancement="consensus")
-    with pytest.raises(SettingError, match="enhancement 'consensus' chooses among bundles"):
-        generate(unsure("0.1"), config, program=BundleGenerator(grouping=Confident()), lm=lm)
 
 
 @pytest.mark.parametrize("wrong", [-0.1, 1.5])

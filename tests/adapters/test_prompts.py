@@ -4,8 +4,13 @@ import pytest
 
 from routedk.adapters.prompts import encode_prompt, end_of_turn
 from routedk.adapters.student import Student
-from routedk.programs.prompting.context import NO_CONTEXT, Neighbour, PromptContext
-from routedk.programs.prompting.layout import build_prompt, render_items
+from routedk.programs.prompting.layout import (
+    NO_CONTEXT,
+    Neighbour,
+    PromptContext,
+    build_prompt,
+    render_items,
+)
 from routedk.types import Session
 
 
@@ -14,18 +19,18 @@ def tokenizer(loaded: Student) -> Any:
     return loaded.tokenizer
 
 
-@pytest.mark.parametrize("style", [None, "demos", "blocks"])
-def test_the_span_is_the_session(tokenizer: Any, sessions: list[Session], style: Any) -> None:
+@pytest.mark.parametrize("neighbour", [False, True])
+def test_the_span_is_the_session(tokenizer: Any, sessions: list[Session], neighbour: bool) -> None:
     context = NO_CONTEXT
-    if style:
+    if neighbour:
         # The neighbour's items are the same: the span is the last of both.
-        context = PromptContext(neighbours=(Neighbour(session=sessions[3]),), style=style)
+        context = PromptContext(neighbours=(Neighbour(session=sessions[3]),))
     asked = build_prompt(sessions[3], context)
     prompt = encode_prompt(tokenizer, asked.messages, asked.items)
     start, end = prompt.span
     assert render_items(sessions[3]) in tokenizer.decode(prompt.ids[start:end])
     assert tokenizer.decode(prompt.ids[end:]) == "<|im_end|>\n<|im_start|>assistant\n"
-    assert start > len(prompt.ids) / 2 if style else start > 0
+    assert start > len(prompt.ids) / 2 if neighbour else start > 0
 
 
 def test_without_a_session_all_of_the_prompt(tokenizer: Any) -> None:

@@ -178,4 +178,5 @@ def test_a_command_has_the_settings_of_its_verb(name: str, config: Any) -> None:
         assert (tuple(default) if isinstance(default, list) else default) == field.default
     own = {"data", "split", "output", "knowledge", "dry_run", "predictions", "store"}
     own |= {"write_requests", "curves", "empties", "reference", "fail_on_error"}
-    assert found.keys() - own == {field.name for field in fields(DataOptions)} - {"seed"}
+    shared = {field.name for field in fields(config)}
+    assert found.keys() - own == {field.name for field in fields(DataOptions)} - shared

@@ -245,7 +245,7 @@ def test_lines_of_a_pipe_are_answered_as_they_come(tmp_path: Path) -> None:
     [
         (("--lm", "x", "--dtype", "bfloat16"), "--dtype is for the student, leave it out"),
         (("--lm", "hosted_vllm/x", "--program", "none.json"), "none.json: no such file"),
-        (("--lm", "x", "--samples", "0"), "samples=0: it must be at least 1"),
+        (("--lm", "x", "--threads", "0"), "threads=0: it must be at least 1"),
         (("--lm", "x", "--output", "sessions.jsonl"), "sessions.jsonl: exists already, and this"),
         (("--lm", "x", "--output", "notes"), "notes: exists already, and this command did not"),
     ],

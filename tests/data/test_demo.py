@@ -4,7 +4,7 @@ from statistics import mean
 from routedk import Session
 from routedk.data import DataOptions, has_title, load_sessions, split_sessions
 from routedk.eval import matched_f1
-from routedk.eval.baselines import SameCategory
+from routedk.eval.suite import SameCategory
 
 SESSIONS = load_sessions("demo")
 ANNOTATED = [session for session in SESSIONS if session.bundles]

@@ -1,13 +1,11 @@
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 
 from routedk.errors import SettingError
 from routedk.eval import BASELINES, EvaluateConfig, System, evaluate
-from routedk.eval.baselines import SameCategory
 from routedk.eval.clusters import Clusters, tune_clusters
-from routedk.eval.suite import BaselineData
+from routedk.eval.suite import SameCategory, make_baselines
 from routedk.similarity import TfidfEncoder
 from routedk.types import Bundle, Item, Session
 
@@ -26,14 +24,12 @@ SESSIONS = [
 ]
 OTHERS = [Session(f"t{one.id}", one.items, one.bundles) for one in SESSIONS[:2]]
 ENCODER = TfidfEncoder(item.title for one in SESSIONS for item in one.items)
-DATA = BaselineData(SESSIONS, SESSIONS, "val", ENCODER, SESSIONS)
+MADE, AGAIN = (make_baselines(SESSIONS, SESSIONS, SESSIONS, ENCODER) for _ in range(2))
 
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_every_baseline_keeps_the_contract(name: str) -> None:
-    baseline, again = BASELINES[name](DATA), BASELINES[name](DATA)
-    assert baseline is not None
-    assert again is not None
+    baseline, again = MADE[name], AGAIN[name]
     for one in SESSIONS:
         bundles = baseline(one)
         items = {item.id for item in one.items}
@@ -91,7 +87,7 @@ def test_threshold_is_the_best_on_validation_and_the_smallest_among_equals() -> 
 def test_no_gold_to_learn_from() -> None:
     with pytest.raises(SettingError, match="validation sessions with gold"):
         tune_clusters(ENCODER, [session(["a", "b"])], (0.5,))
-    assert BASELINES["pair-clusters"](replace(DATA, training=())) is None
+    assert "pair-clusters" not in make_baselines(SESSIONS, SESSIONS, (), ENCODER)
 
 
 def baselines(
@@ -109,7 +105,7 @@ def baselines(
 
 def test_systems_say_what_they_were_tuned_on_and_what_leaks() -> None:
     systems = baselines(OTHERS, SESSIONS)
-    assert tuple(systems) == tuple(BASELINES)
+    assert tuple(systems) == BASELINES
     assert systems["whole-session"].config == {}
     assert systems["category-2"].config == {"depth": 2, "items_without_category": 7, "leaks": True}
     assert systems["category-2"].leaks

@@ -7,12 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routedk.eval import matched_f1
-from routedk.eval.aicl import aicl
-from routedk.eval.matched import matched, matched_pairs
-from routedk.eval.overlap import best_pairs, distinct, jaccard
-from routedk.eval.protocols import UNCOUNTED, Score
+from routedk.eval.protocols import (
+    UNCOUNTED,
+    Score,
+    aicl,
+    best_pairs,
+    distinct,
+    jaccard,
+    matched,
+    matched_pairs,
+    strict,
+)
 from routedk.eval.scoring import METRICS, PROTOCOLS
-from routedk.eval.strict import strict
 
 
 def bundles(text: str) -> list[frozenset[str]]:

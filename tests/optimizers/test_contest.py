@@ -1,16 +1,21 @@
-from routedk.optimizers.contest import Comparison, Contest
+from routedk.optimizers.contest import Contest
 
 
 def test_a_newcomer_must_beat_the_incumbent_beyond_chance() -> None:
     contest = Contest(level=0.1, seed=0)
-    assert contest.enter([0.0] * 4, 1.0) == Comparison()
+    assert contest.enter([0.0] * 4, 1.0) == {
+        "against": None,
+        "difference": None,
+        "p": None,
+        "replaced": None,
+    }
     one = contest.enter([1.0, 1.0, 0.0, 0.0], 9.0)
-    assert one == Comparison(against=0, difference=0.5, p=0.25, replaced=False)
+    assert one == {"against": 0, "difference": 0.5, "p": 0.25, "replaced": False}
     assert (contest.leader, contest.kept()) == (1, 0)
     two = contest.enter([1.0] * 4, 9.0)
-    assert two == Comparison(against=0, difference=1.0, p=1 / 16, replaced=True)
+    assert two == {"against": 0, "difference": 1.0, "p": 1 / 16, "replaced": True}
     three = contest.enter([1.0, 1.0, 1.0, 0.5], 1.0)
-    assert (three.against, three.difference, three.replaced) == (2, -0.125, False)
+    assert (three["against"], three["difference"], three["replaced"]) == (2, -0.125, False)
     assert (contest.leader, contest.kept()) == (2, 2)
 
 

@@ -12,9 +12,9 @@ import pytest
 
 from routedk.optimizers.feedback import feedback_metric
 from routedk.optimizers.metric import as_examples, matched_f1_metric
-from routedk.programs.consensus import central_prediction
 from routedk.programs.generator import BundleGenerator, load_program
 from routedk.programs.knowledge.compiled import CompiledKnowledge
+from routedk.programs.predictions import central_prediction
 from routedk.programs.prompting.layout import instruction
 from routedk.programs.prompting.signatures import GenerateBundles
 from routedk.types import Bundle, Item, Session

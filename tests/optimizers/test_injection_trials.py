@@ -8,9 +8,8 @@ import pytest
 
 from routedk.errors import SettingError
 from routedk.optimizers.compile_config import CompileConfig
-from routedk.optimizers.knowledge_injection import KnowledgeInjection
+from routedk.optimizers.knowledge_injection import KnowledgeInjection, estimated_tokens
 from routedk.optimizers.metric import as_examples
-from routedk.optimizers.prompt_length import estimated_tokens
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.types import Session

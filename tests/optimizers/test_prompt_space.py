@@ -28,7 +28,6 @@ def test_one_decision_after_the_other_on_top_of_the_best() -> None:
         replace(best, show_thoughts=False),
         replace(best, k=2),
         replace(best, rules=4),
-        replace(best, style="blocks"),
         replace(best, rules=1),
     ]
 

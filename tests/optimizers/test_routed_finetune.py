@@ -20,7 +20,6 @@ from routedk.optimizers.knowledge_injection import KnowledgeInjection
 from routedk.optimizers.metric import as_examples, matched_f1_metric
 from routedk.optimizers.routed_finetune import RoutedFinetune
 from routedk.programs.batch import generate_all
-from routedk.programs.consensus import Consensus
 from routedk.programs.generator import BundleGenerator, load_program
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.types import KnowledgeBase, Provenance, Rule, Session
@@ -227,8 +226,8 @@ def test_other_programs_and_models_are_refused(sessions: list[Session]) -> None:
     w = RoutedFinetune()  # Without knowledge the base expert alone is trained.
     with pytest.raises(SettingError, match="has no weights to train here: use a student"):
         w.compile(teacher("1 2"), trainset=as_examples(sessions))
-    with pytest.raises(SettingError, match="tunes a BundleGenerator, this is a Consensus"):
-        w.compile(Consensus(teacher("1 2")), trainset=[])  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match="tunes a BundleGenerator, this is a Predict"):
+        w.compile(dspy.Predict("session -> bundles"), trainset=[])  # type: ignore[arg-type]
 
 
 def test_what_is_not_allowed_is_said(

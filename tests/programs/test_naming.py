@@ -11,7 +11,6 @@ import pytest
 from dspy.utils.exceptions import LMError
 
 from routedk.errors import SettingError
-from routedk.programs.consensus import Consensus
 from routedk.programs.generator import BundleGenerator, load_program
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.naming import BundleNamer
@@ -171,7 +170,6 @@ def test_a_grouping_comes_with_the_lm_or_the_program_and_is_missed() -> None:
         assert program.groups_by() is engine.grouping  # type: ignore[attr-defined]
         assert len(program(session=SESSION).bundles) == 2
         assert BundleGenerator(grouping=own).groups_by() is own
-        assert len(Consensus(program, n=2)(session=SESSION).bundles) == 2
 
 
 def test_saved_and_loaded_asks_the_same(tmp_path: Path) -> None:

@@ -30,7 +30,10 @@ Start = Callable[..., httpx.Client]
 class Pairs:
     """Bundles neighbouring items, two by two, with all that a grouping may say of them."""
 
-    def answer(self, session: Session) -> Answer:
+    def answer(self, session: Session, rules: BundleRules | None = None) -> Answer:
+        """Under rules, says which hold, and leaves out what they bar."""
+        if rules is not None:
+            return self._under(session, rules)
         names = [item.id for item in session.items]
         bundles = [
             Bundle(pair, kind="complements", confidence=0.5, kind_confidence=0.75)
@@ -38,9 +41,7 @@ class Pairs:
         ]
         return Answer(session.id, tuple(bundles), confidence=0.25)
 
-    def answer_under(self, session: Session, rules: BundleRules | None) -> Answer:
-        """Says which rules hold, and leaves out what they bar."""
-        assert rules is not None
+    def _under(self, session: Session, rules: BundleRules) -> Answer:
         left = tuple(item for item in session.items if not rules.bar(item))
         answer = self.answer(replace(session, items=left))
         gone = [f"left out {i.id!r}: {rules.bar(i)}" for i in session.items if rules.bar(i)]

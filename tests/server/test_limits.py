@@ -10,6 +10,7 @@ import pytest
 
 from routedk.errors import SettingError
 from routedk.programs.generator import BundleGenerator
+from routedk.rules import BundleRules
 from routedk.server.config import ServeConfig
 from routedk.types import Answer, Item, Session
 from tests.running import PATIENCE, until
@@ -53,12 +54,12 @@ class SlowPairs(Pairs):
         self.gate = threading.Event()
         self.begun = 0
 
-    def answer(self, session: Session) -> Answer:
+    def answer(self, session: Session, rules: BundleRules | None = None) -> Answer:
         if len(session.items) > 50:
             self.begun += 1
             assert self.gate.wait(PATIENCE)
             session = Session(session.id, session.items[:2])
-        return super().answer(session)
+        return super().answer(session, rules)
 
 
 def test_a_large_request_leaves_room_for_small_ones(

@@ -9,7 +9,6 @@ from routedk.adapters.engine.engine import AsyncStudentEngine, StudentEngine
 from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.student import Student
 from routedk.programs.batch import generate_all
-from routedk.programs.consensus import Consensus
 from routedk.programs.generator import BundleGenerator
 from routedk.types import Session
 from tests.adapters.conftest import make_session
@@ -95,16 +94,6 @@ def test_answers_are_of_their_form(engine: CountingEngine, sessions: list[Sessio
     else:
         assert answer.raw == "none" or answer.raw[0].isdigit()
         assert answer.dropped == ()
-
-
-def test_a_consensus_is_one_batch_of_one_prompt(
-    intents_engine: CountingEngine, sessions: list[Session]
-) -> None:
-    with dspy.context(lm=lm_of(intents_engine)):
-        answer = Consensus(BundleGenerator(), n=8, temperature=1.5)(session=sessions[3])
-    assert len({one.raw for one in answer.answers}) > 4
-    assert len(intents_engine.batches) <= 2
-    assert len({job.prompt for batch in intents_engine.batches for job in batch}) == 1
 
 
 def test_any_other_prompt_is_answered_freely(engine: CountingEngine) -> None:

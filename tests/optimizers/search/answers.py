@@ -8,8 +8,7 @@ from typing import Any
 import optuna
 
 from routedk.optimizers.search.config import SearchConfig
-from routedk.optimizers.search.settings import TrialSettings
-from routedk.optimizers.search.space import SearchSpace
+from routedk.optimizers.search.space import SearchSpace, TrialSettings
 from routedk.optimizers.search.study import run_study
 from routedk.types import Answer, Bundle, Item, Session
 

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 
-from routedk.optimizers.search.settings import TrialSettings
+from routedk.optimizers.search.space import TrialSettings
 from tests.optimizers.search.answers import run
 
 

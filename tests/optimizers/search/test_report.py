@@ -28,7 +28,6 @@ SPACE = SearchSpace(
     epochs=1.0,
     neighbours=1,
     rules=2,
-    enhancement="greedy",
 )
 
 

@@ -9,8 +9,8 @@ from optuna.trial import FixedTrial
 from pydantic import ValidationError
 
 from routedk.errors import DataError
-from routedk.optimizers.search.settings import TrialSettings
-from routedk.optimizers.search.space import SearchSpace, read_space
+from routedk.optimizers.search.space import SearchSpace, TrialSettings, read_space
+from routedk.programs.knowledge.utilization import is_shown, is_trained
 
 
 class DrawnTrial:
@@ -36,11 +36,11 @@ def test_nothing_impossible_is_proposed_and_choices_never_change() -> None:
         trial = DrawnTrial(data)
         chosen = space.suggest(trial)  # type: ignore[arg-type]
         asked = {name.partition(" without ")[0] for name in trial.choices}
-        if not chosen.use.trains:
+        if not is_trained(chosen.utilization):
             assert not {"fusion", "experts", "r", "epochs"} & asked
         for name in chosen.formats:  # none is made in vain
             shown = {"pattern": True, "rule": chosen.rules > 0, "thought": chosen.neighbours > 0}
-            assert name in (chosen.experts or ()) or (chosen.use.prompts and shown[name])
+            assert name in (chosen.experts or ()) or (is_shown(chosen.utilization) and shown[name])
         if chosen.experts and len(chosen.experts) == 1:
             assert "fusion" not in trial.choices
         if chosen.fusion and chosen.fusion.startswith("single:"):
@@ -82,7 +82,6 @@ def test_a_space_in_toml(tmp_path: Path) -> None:
         "ratio": 0.7,
         "fusion": "single",
         "r": 4,
-        "enhancement": "greedy",
     }
     params |= {"learning_rate": 1e-3, "epochs": 2.0, "neighbours without 0": 2}
     assert space.suggest(FixedTrial(params)) == TrialSettings(

@@ -9,15 +9,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from routedk.errors import MissingExtraError, RouteDKError, SettingError
-from routedk.optimizers.search import tracking
+from routedk.errors import RouteDKError, SettingError
 from routedk.optimizers.search.config import ReportConfig, SearchConfig, StudyConfig
 from routedk.optimizers.search.objective import TrialFailure, own_reason
-from routedk.optimizers.search.samplers import SAMPLERS
-from routedk.optimizers.search.settings import TrialSettings
-from routedk.optimizers.search.space import SearchSpace
-from routedk.optimizers.search.study import is_done, read_study, run_study
-from routedk.optimizers.search.tracking import trackers
+from routedk.optimizers.search.space import SearchSpace, TrialSettings
+from routedk.optimizers.search.study import SAMPLERS, is_done, read_study, run_study
 from tests.optimizers.search.answers import SESSIONS, FakeAnswers, run, small_sessions
 
 ROOT = Path(__file__).parents[3]
@@ -104,7 +100,7 @@ def test_equal_settings_are_carried_out_once(objective: str, url: str) -> None:
     sessions, asked = small_sessions(8), []
     answers = FakeAnswers(sessions, lambda settings, place: asked.append((settings, place)))
     config = SearchConfig(storage=url, objective=objective, trials=6)  # type: ignore[arg-type]
-    space = SearchSpace(utilization="ICL", formats="none", neighbours=[0, 1], enhancement="greedy")
+    space = SearchSpace(utilization="ICL", formats="none", neighbours=[0, 1])
     study = run_study(answers, sessions, space, config)
     assert len(study.trials) == 6
     assert len(asked) == len(set(asked)) <= 2 * 8
@@ -248,7 +244,6 @@ def test_which_errors_are_a_trials_own(error: Exception, reason: str | None) -> 
         ({"seed": -1}, "seed=-1: it must be at least 0"),
         ({"objective": "cost"}, "objective='cost': allowed are both, f1"),
         ({"sampler": "grid"}, "sampler='grid': allowed are tpe, nsgaii, gp, random"),
-        ({"report_to": "paper"}, "report_to='paper': allowed are none, mlflow, wandb"),
     ],
 )
 def test_wrong_settings_are_refused(values: dict[str, Any], message: str) -> None:
@@ -260,13 +255,3 @@ def test_a_study_is_kept_under_its_name() -> None:
     assert SearchConfig().url == "sqlite:///search.db"
     assert ReportConfig(study="mine").url == "sqlite:///mine.db"
     assert ReportConfig(storage="sqlite:///x").url == "sqlite:///x"
-
-
-def test_a_missing_tracker_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> Any:
-        raise ImportError(name)
-
-    monkeypatch.setattr(tracking, "import_module", missing)
-    assert trackers(SearchConfig()) == []
-    with pytest.raises(MissingExtraError, match=r"pip install 'routedk\[mlflow\]'"):
-        trackers(SearchConfig(report_to="mlflow"))

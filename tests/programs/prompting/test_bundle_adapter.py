@@ -9,16 +9,14 @@ from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.prompting import layout
 from routedk.programs.prompting.asked import asked_now
 from routedk.programs.prompting.bundle_adapter import BundleLayout
-from routedk.programs.prompting.context import NeighbourStyle
 from routedk.programs.prompting.signatures import GenerateBundles
 from routedk.types import Session
 from tests.scripted import scripted_lm
 
 
-@pytest.mark.parametrize("style", ["demos", "blocks"])
 @pytest.mark.parametrize("show_thoughts", [False, True])
 def test_icl_sft_and_inference_are_byte_identical(
-    style: NeighbourStyle, show_thoughts: bool, tea: Session, training: list[Session]
+    show_thoughts: bool, tea: Session, training: list[Session]
 ) -> None:
     knowledge = CompiledKnowledge(
         rules=("kettles go with cups", "socks stay out"),
@@ -26,7 +24,6 @@ def test_icl_sft_and_inference_are_byte_identical(
         sessions=tuple(training),
         thoughts={"t1": "kettle and mug serve tea"},
         show_thoughts=show_thoughts,
-        style=style,
     )
     generator = BundleGenerator(knowledge)
     prompt = layout.build_prompt(tea, knowledge.context(tea))
@@ -38,22 +35,13 @@ def test_icl_sft_and_inference_are_byte_identical(
         generator(session=tea)
     assert engine.requests == [expected]
 
-    inputs, demos = layout.prompt_fields(tea, knowledge.context(tea))
-    answer = layout.render_answer(tea, tea.bundles or ())
-    outputs = {"thought": "kettle, cup", "bundles": answer}
-    data = BundleLayout().format_finetune_data(GenerateBundles, demos, inputs, outputs)
-    completion = {"role": "assistant", "content": "Thought: kettle, cup\n1 2 | brewing tea at home"}
-    assert data == {"messages": [*expected, completion], "items": [*prompt.items]}
-    assert completion["content"] == layout.assistant_content(answer, "kettle, cup")
 
-
-@pytest.mark.parametrize("style", ["demos", "blocks"])
 def test_a_thought_that_implies_the_answer_stands_alone_everywhere(
-    style: NeighbourStyle, tea: Session, training: list[Session]
+    tea: Session, training: list[Session]
 ) -> None:
     thoughts = {"t1": "1 tea time; 2 tea time; 3 socks", "t2": "1 desk; 2 desk; 3 desk"}
     knowledge = CompiledKnowledge(
-        k=3, sessions=tuple(training), thoughts=thoughts, show_thoughts=True, style=style
+        k=3, sessions=tuple(training), thoughts=thoughts, show_thoughts=True
     )
     generator = BundleGenerator(knowledge)
     messages = generator.messages(tea)
@@ -63,14 +51,6 @@ def test_a_thought_that_implies_the_answer_stands_alone_everywhere(
     assert "1 2 | tea time" not in prompt
     # A thought that implies another answer than the gold one never replaces it.
     assert "Thought: 1 desk; 2 desk; 3 desk\n1 2 | desk setup" in prompt
-
-    thought, answer = thoughts["t1"], layout.render_answer(training[0], training[0].bundles or ())
-    outputs = {"thought": thought, "bundles": answer}
-    inputs = {"session": layout.render_items(training[0])}
-    data = BundleLayout().format_finetune_data(GenerateBundles, [], inputs, outputs)
-    assert data["messages"][-1]["content"] == f"Thought: {thought}"
-    if style == "demos":
-        assert data["messages"][1:] in [messages[n : n + 2] for n in (1, 3, 5)]
 
 
 @pytest.mark.parametrize("answer", ["Thought: 1 a; 2 a; 3 none", "Thought: 1 a; 2 b"])
@@ -82,8 +62,6 @@ def test_a_thought_alone_goes_through_dspy(answer: str, tea: Session) -> None:
     assert prediction.error is None
     assert prediction.none is (len(prediction.bundles) == 0)
     assert len(engine.requests) == 1
-    fields = BundleLayout().parse(GenerateBundles, answer)
-    assert BundleLayout().format_assistant_message_content(GenerateBundles, fields) == answer
 
 
 @pytest.mark.parametrize("answer", ["Thought: a b\n1 2 | x", "<think>a</think>1 2", "1 2\n3 4"])

@@ -1,12 +1,14 @@
+import hashlib
+
 import pytest
 
 from routedk.programs.knowledge.compiled import CompiledKnowledge
-from routedk.programs.prompting.context import PromptContext
+from routedk.programs.prompting.layout import Neighbour, PromptContext
 from routedk.programs.prompting.naming import (
+    NAMING_LAYOUT,
     build_naming_prompt,
     is_label,
     labelled_parts,
-    naming_hash,
     naming_instruction,
     part,
     read_name,
@@ -86,5 +88,15 @@ def test_junk_labels(intent: str, usable: bool) -> None:
 
 
 def test_the_layout_has_not_changed() -> None:
-    """A change of rendering makes saved programs stale: change this on purpose only."""
-    assert naming_hash() == "174a9b833c7ab42d"
+    """A change of rendering makes saved programs stale: it needs another `NAMING_LAYOUT`."""
+    items = tuple(Item(id=name, title=f"{name} |<x>\n") for name in ("a", "b"))
+    bundles = (
+        Bundle(("a", "b"), "One: Two; three four five six", why="because <x>"),
+        Bundle(("a", "b"), "seven"),
+    )
+    neighbours = tuple(Neighbour(session=Session("n", items, (bundle,))) for bundle in bundles)
+    context = PromptContext(rules=("one rule",), neighbours=neighbours)
+    untitled = Session("s", (*items, Item(id="c", title="")))
+    prompts = [build_naming_prompt(untitled, one).messages for one in (context, PromptContext())]
+    rendered = repr([*map(list, prompts)])
+    assert hashlib.sha256(rendered.encode()).hexdigest()[:16] == NAMING_LAYOUT

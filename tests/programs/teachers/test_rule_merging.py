@@ -1,4 +1,4 @@
-from routedk.programs.teachers.rule_merging import merge_rules
+from routedk.programs.teachers.rule_distiller import merge_rules
 from routedk.types import Provenance, Rule
 
 TEXTS = [

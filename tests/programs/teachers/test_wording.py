@@ -1,11 +1,12 @@
 """Words of titles and intents."""
 
-from collections.abc import Callable
-
 import pytest
 
-from routedk.programs.teachers.wording import Kinds, leaf_category, plain_intent, stem
-from routedk.types import Item, Session
+from routedk.programs.prompting.grounding import stem
+from routedk.programs.teachers.annotation import kind_names
+from routedk.programs.teachers.annotation_intents import plain_intent
+from routedk.programs.teachers.patterns import leaf_category
+from routedk.types import Item
 
 
 @pytest.mark.parametrize(
@@ -33,28 +34,17 @@ def test_stem(word: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("item", "name"),
+    ("item", "names"),
     [
-        (Item("1", "Mophie Juice Pack Air Battery Case for iPhone 5"), "battery case"),
-        (Item("1", "EN-EL15, Battery Charger"), "battery charger"),
-        (Item("1", "", ("Home", "Tea Pots")), "tea pots"),
-        (Item("1", ""), "untitled item"),
-        (Item("1", "12 34"), "untitled item"),
+        (Item("1", "Mophie Juice Pack Air Battery Cases for iPhone 5"), {"battery case"}),
+        (Item("1", "EN-EL15, Battery Charger"), {"battery charger"}),
+        (Item("1", "Acme Tea Kettle Red 2", ("Home", "Kettles")), {"kettle red", "kettles"}),
+        (Item("1", "", ("Home", "Tea Pots")), {"tea pots"}),
+        (Item("1", "12 34"), set()),
     ],
 )
-def test_an_item_of_no_recurring_words(item: Item, name: str) -> None:
-    assert Kinds([]).phrase(item) == name
-
-
-def test_an_item_is_named_by_words_that_recur_and_by_its_category(
-    make: Callable[..., Session],
-) -> None:
-    titles = ["Acme Tea Kettles Red", "Bolt Tea Kettle Deluxe", "Sock"]
-    session = make("s", titles, [], [("Home", "Kettles"), (), ()])
-    kinds = Kinds([session])
-    assert [kinds.phrase(item) for item in session.items] == ["tea kettles", "tea kettle", "sock"]
-    named = [kinds.names(item) for item in session.items]
-    assert named == [{"kettles", "tea kettle"}, {"tea kettle"}, {"sock"}]
+def test_an_item_is_named_by_its_category_and_its_first_phrase(item: Item, names: set[str]) -> None:
+    assert kind_names(item) == names
 
 
 def test_leaf_category_is_harmless() -> None:
