@@ -5,7 +5,10 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 
+import regex
+
 from routedk.programs.prompting.text import neutralise
+from routedk.similarity.words import DENSE
 from routedk.types import Item, Session
 
 # Words that people write in intents without saying what the bundle is for.
@@ -14,12 +17,12 @@ _EMPTY_WORDS = frozenset(
     good great group item kit like nice none other product purpose related set several stuff thing
     type unknown use used useful various""".split()  # noqa: SIM905
 )
-_WORD = re.compile(r"[^\W\d_][^\W_]+")
+_WORD = regex.compile(rf"[^\W\d_][^\W_]+|{DENSE}")
 _PHRASE_END = re.compile(
     r"[,;:(|/]|\s[-–—]\s|\b(?:and|by|compatible|fits?|for|from|in|of|on|to|w|with|without)\b",
     re.IGNORECASE,
 )
-_PLAIN = re.compile(r"[^\W\d_]{3,}")
+_PLAIN = regex.compile(rf"[^\W\d_]{{3,}}|.*{DENSE}.*")
 
 
 @cache
@@ -47,7 +50,7 @@ def plain_intent(intent: str) -> str:
     """An intent as a phrase within a sentence; empty for a junk intent ("2", "nice")."""
     if _empty_words().issuperset(map(stem, _WORD.findall(neutralise(intent).lower()))):
         return ""
-    words = neutralise(intent, 8).rstrip(".!?,; ").split()
+    words = neutralise(intent, 8).rstrip(".!?,;。 ").split()
     # Capitals that mean something (TV, iPad) stay, those of a sentence or a heading go.
     return " ".join(w.lower() if w[1:].islower() or len(w) == 1 else w for w in words)
 
