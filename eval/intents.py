@@ -7,7 +7,7 @@ from statistics import fmean
 from routedk.eval.bootstrap import Interval, bootstrap
 from routedk.eval.matched import matched_pairs
 from routedk.eval.protocols import UNCOUNTED, Score
-from routedk.similarity.encoders import TitleEncoder
+from routedk.similarity.encoders import TitleEncoder, meanings
 from routedk.types import Answer, Session
 
 
@@ -70,7 +70,7 @@ def score_intents(
 
 
 def _similarity(encoder: TitleEncoder, gold: str, predicted: str) -> float:
-    left, right = encoder.encode([gold, predicted])
+    left, right = meanings([gold, predicted], encoder)
     return min(1.0, max(0.0, float(left @ right)))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from routedk.programs.teachers.accumulate import joint_provenance
 from routedk.similarity.dendrogram import Dendrogram
-from routedk.similarity.encoders import default_encoder
+from routedk.similarity.encoders import default_encoder, meanings
 from routedk.types import Rule
 
 # Average cosine distance up to which two rules are taken to say the same.
@@ -29,7 +29,7 @@ def merge_rules(rules: Sequence[Rule], *, limit: int) -> tuple[Rule, ...]:
     if not rules:
         return ()
     names = [str(place) for place in range(len(rules))]
-    rows = default_encoder().encode([rule.text for rule in rules])
+    rows = meanings([rule.text for rule in rules], default_encoder())
     # Rounding keeps ties ties, whatever the order of a sum.
     cosines = (rows @ rows.T).clip(-1, 1).astype(np.float64).round(6)
     clusters = Dendrogram(names, 1 - cosines).cut(_SAME_RULE)
