@@ -6,7 +6,7 @@ from statistics import fmean
 
 from routedk.eval.bootstrap import Interval, Means
 from routedk.eval.protocols import UNCOUNTED, Score, matched_pairs
-from routedk.similarity.encoders import TitleEncoder
+from routedk.similarity.encoders import TitleEncoder, meanings
 from routedk.types import Answer, Session
 
 
@@ -66,7 +66,7 @@ def score_intents(
 
 
 def _similarity(encoder: TitleEncoder, gold: str, predicted: str) -> float:
-    left, right = encoder.encode([gold, predicted])
+    left, right = meanings([gold, predicted], encoder)
     return min(1.0, max(0.0, float(left @ right)))
 
 

@@ -10,7 +10,7 @@ from routedk.data.knowledge_file import sources_of
 from routedk.errors import SettingError
 from routedk.eval.protocols import matched_f1, matched_pairs
 from routedk.programs.prompting.layout import render_answer
-from routedk.similarity.encoders import TitleEncoder
+from routedk.similarity.encoders import TitleEncoder, meanings
 from routedk.types import Bundle, KnowledgeBase, Session, bundle_sets
 
 # From a program and sessions to its answers, in the order of the sessions.
@@ -51,7 +51,7 @@ def intent_similarity(encoder: TitleEncoder) -> Callable[[Session, Sequence[Bund
         gold = session.bundles or ()
         matches = matched_pairs(session.gold, bundle_sets(bundles))
         pairs = [(gold[g].intent, bundles[p].intent) for g, p, _ in matches if gold[g].intent]
-        cosines = [float(np.prod(encoder.encode(pair), axis=0).sum()) for pair in pairs]
+        cosines = [float(np.prod(meanings(pair, encoder), axis=0).sum()) for pair in pairs]
         return sum(max(0.0, cosine) for cosine in cosines) / max(1, len(pairs))
 
     return score

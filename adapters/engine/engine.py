@@ -30,8 +30,9 @@ from routedk.programs.prompting.asked import asked_now
 from routedk.programs.prompting.item_intents import render_item_intents, split_intents
 
 _FREE_TOKENS = 256
-_INTENT_TOKENS = 12
-_WHY_TOKENS, _WHY_CHARACTERS = 40, 160
+_WHY_CHARACTERS = 160
+# In a script that a tokenizer does not know, each byte of UTF-8 is a token.
+_TOKENS_PER_CHARACTER = 4
 _TOKENS_PER_ITEM = 8
 
 
@@ -130,16 +131,15 @@ class StudentEngine(_Engine):
         )
         if not asked.lines:
             return job
-        encode, count = partial(examples.encode_head, self.generator.tokenizer), len(asked.lines)
-        if asked.heads:
-            heads = tuple(map(encode, asked.heads))
-            if naming.WHY_HEAD not in asked.heads:
-                return replace(job, heads=heads, grammar=ItemIntent(), limit=_INTENT_TOKENS)
-            grammar = ItemIntent(_WHY_CHARACTERS)
-            return replace(job, heads=heads, grammar=grammar, limit=_WHY_TOKENS)
-        if self.form == "item-intents":
-            heads = tuple(encode(f"{line} |") for line in asked.lines)
-            return replace(job, heads=heads, grammar=ItemIntent(), limit=_INTENT_TOKENS)
+        begun = asked.heads
+        if not begun and self.form == "item-intents":
+            begun = tuple(f"{line} |" for line in asked.lines)
+        if begun:
+            encode = partial(examples.encode_head, self.generator.tokenizer)
+            grammar = ItemIntent(_WHY_CHARACTERS) if naming.WHY_HEAD in begun else ItemIntent()
+            limit = _TOKENS_PER_CHARACTER * grammar.most
+            return replace(job, heads=tuple(map(encode, begun)), grammar=grammar, limit=limit)
+        count = len(asked.lines)
         listed = BundleList(count, thinks=self.form == examples.THOUGHT_FIRST)
         return replace(job, grammar=listed, limit=_TOKENS_PER_ITEM * (count + 2))
 

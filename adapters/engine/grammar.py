@@ -1,8 +1,14 @@
-"""Grammars of answers, and the tokens that they allow next: every answer is valid."""
+"""Grammars of answers, and the tokens that they allow next: every answer is valid.
 
+A token may be part of a character. Text under way holds the bytes of a character that is not whole
+yet as lone surrogates, as Python's error handler ``surrogateescape`` writes them.
+"""
+
+import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +22,45 @@ THOUGHT_CHARACTERS = 40
 MAX_BUNDLES = 6
 
 _STRUCTURE = frozenset("0123456789 |\n" + NO_BUNDLE + THOUGHT_PREFIX)
+_BYTES = "".join(map(chr, range(0xDC80, 0xDD00)))
+# Those that continue a character.
+_LATER_BYTES = frozenset(_BYTES[:64])
+
+
+def joined(text: str, piece: str) -> str:
+    """Text under way with what a token adds; bytes that make a character become it."""
+    return (text + piece).encode(errors="surrogateescape").decode(errors="surrogateescape")
+
+
+def _printable(text: str) -> bool:
+    """Whether text is printable, or can be once the bytes of its last character are whole."""
+    whole = text.rstrip(_BYTES)
+    return whole.isprintable() and "\ufffd" not in whole and text[len(whole) :] in _begun()
+
+
+@cache
+def _begun() -> frozenset[str]:
+    """What the UTF-8 of printable characters begins with: nothing, or some of its bytes."""
+    every = map(chr, range(0x80, sys.maxunicode + 1))
+    encoded = [one.encode() for one in every if one.isprintable() and one != "\ufffd"]
+    begun = {one[:end] for one in encoded for end in range(len(one))}
+    return frozenset(one.decode(errors="surrogateescape") for one in begun)
+
+
+def _decoded(token: str) -> str:
+    """The text of a token that is bytes, in GPT-2's alphabet for them or as ``<0xE4>``."""
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    named = re.fullmatch("<0x([0-9A-F]{2})>", token)
+    letters = {letter: byte for byte, letter in bytes_to_unicode().items()}
+    written = [int(named[1], 16)] if named else [letters.get(letter, 255) for letter in token]
+    return bytes(written).decode(errors="surrogateescape")
+
+
+def _length(text: str) -> int:
+    """How many characters there are, the one that is not whole included."""
+    whole = text.rstrip(_BYTES)
+    return len(whole) + (whole != text)
 
 
 class FreeText(NamedTuple):
@@ -35,7 +80,7 @@ class FreeText(NamedTuple):
         """Whether the written text is a beginning of such a text."""
         text = self.text
         led = not text or (text[0] == " " and not text.startswith("  "))
-        return led and text.isprintable() and "|" not in text and len(text) <= self.most
+        return led and _printable(text) and "|" not in text and _length(text) <= self.most
 
 
 @dataclass(frozen=True)
@@ -54,7 +99,7 @@ class ItemIntent:
 
     def complete(self, text: str) -> bool:
         """Whether this beginning is a whole answer."""
-        return bool(text.strip())
+        return bool(text.strip()) and text.isprintable()
 
     def free_text(self, text: str) -> FreeText:
         """The ordinary text that this beginning ends in."""
@@ -82,7 +127,7 @@ class BundleList:
         if self.thinks and THOUGHT_PREFIX.startswith(text):
             return True
         lines = self._lines(text)
-        if not self.free_text(text).fits():
+        if not (self.free_text(text).fits() and _printable(text.replace("\n", " "))):
             return False
         if lines is None or NO_BUNDLE.startswith("\n".join(lines)):
             return not text.startswith((f"{THOUGHT_PREFIX}\n", f"{THOUGHT_PREFIX} \n"))
@@ -96,7 +141,8 @@ class BundleList:
     def complete(self, text: str) -> bool:
         """Whether this beginning is a whole answer."""
         *over, last = self._lines(text) or [""]
-        return [*over, last] == [NO_BUNDLE] or self._new(_bundle(last), list(map(_bundle, over)))
+        whole = self._new(_bundle(last), list(map(_bundle, over)))
+        return last.isprintable() and (whole or [*over, last] == [NO_BUNDLE])
 
     def free_text(self, text: str) -> FreeText:
         """The ordinary text that this beginning ends in."""
@@ -165,7 +211,7 @@ class TokenFilter:
         end: The end-of-turn token.
 
     Attributes:
-        texts: The text each token adds after other tokens; empty for special and partial ones.
+        texts: The text each token adds after other tokens, see `joined`; empty for special ones.
     """
 
     def __init__(self, tokenizer: Any, vocab_size: int, end: int) -> None:
@@ -177,18 +223,23 @@ class TokenFilter:
             [[*lead, token] for token in range(min(vocab_size, len(tokenizer)))],
             clean_up_tokenization_spaces=False,
         )
+        pieces = tokenizer.convert_ids_to_tokens(range(len(texts)))
         self.texts = [
-            "" if token in special or "\ufffd" in text else text[1:]
-            for token, text in enumerate(texts)
+            "" if token in special else _decoded(piece) if "\ufffd" in text else text[1:]
+            for token, (text, piece) in enumerate(zip(texts, pieces, strict=True))
         ]
-        self._lengths = torch.tensor([len(text) for text in self.texts])
+        if not _LATER_BYTES.issubset(self.texts):
+            # What begins a character could have no end.
+            self.texts = ["" if set(_BYTES) & set(text) else text for text in self.texts]
+        self._lengths = torch.tensor([_length(text) for text in self.texts])
         self._spaces = torch.tensor([len(text) - len(text.lstrip(" ")) for text in self.texts])
-        self._plain = torch.tensor(
-            [t.isprintable() and t != "" and "|" not in t for t in self.texts]
-        )
+        self._plain = torch.tensor([_printable(t) and t != "" and "|" not in t for t in self.texts])
         self._separators = torch.tensor([";" in text for text in self.texts])
         self._structural = [k for k, t in enumerate(self.texts) if t and set(t) <= _STRUCTURE]
         self._newlines = [k for k in self._structural if self.texts[k][0] == "\n"]
+        self._later = [
+            k for k, t in enumerate(self.texts) if t[:1] in _LATER_BYTES and ";" not in t
+        ]
         self._penalty = lru_cache(128)(self._make_penalty)
 
     def penalty(self, grammar: Grammar, text: str) -> Tensor:
@@ -202,9 +253,11 @@ class TokenFilter:
             Not to be written to. *Shape:* (vocabulary).
         """
         free, listed = grammar.free_text(text), self._structural
-        if free.most:
+        if text != text.rstrip(_BYTES):
+            free, listed = FreeText(), self._later
+        elif free.most:
             listed = self._newlines if grammar.begins(text + "\n") else []
-        fitting = tuple(k for k in listed if grammar.begins(text + self.texts[k]))
+        fitting = tuple(k for k in listed if grammar.begins(joined(text, self.texts[k])))
         spaces = None if free.text.strip() else 1 - len(free.text)
         room = free.most - len(free.text)
         return self._penalty(fitting, grammar.complete(text), spaces, room, free.entries)

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import TopPLogitsWarper
 
 from routedk.adapters.engine.batcher import Job
-from routedk.adapters.engine.grammar import Grammar, TokenFilter
+from routedk.adapters.engine.grammar import Grammar, TokenFilter, joined
 from routedk.adapters.prompts import EncodedPrompt
 
 # Divided by less, scores leave the range of floats; the likeliest token has it all long before.
@@ -53,7 +53,7 @@ class Branch:
 
     Attributes:
         tokens: Written so far.
-        text: Their text, without special tokens.
+        text: Their text, without special tokens; see `joined`.
         ended: Whether the last one is the end of turn.
     """
 
@@ -105,5 +105,5 @@ def write_tokens(branches: Sequence[Branch], scores_NV: Tensor, allowed: TokenFi
             scores_V += allowed.penalty(branch.job.grammar, branch.text)
         token = branch.choose(scores_V)
         branch.tokens.append(token)
-        branch.text += allowed.texts[token]
+        branch.text = joined(branch.text, allowed.texts[token])
         branch.ended = token == allowed.end

@@ -31,10 +31,12 @@ from routedk.programs.grouping.titles import (
     KnownIntents,
     embed,
     fold_lora,
+    foreign,
     weights_hashes,
 )
 from routedk.rules import BundleRules
 from routedk.similarity.encoders import load_sentence_model
+from routedk.similarity.words import hashed_terms
 from routedk.types import Answer, Bundle, Item, Kind, Session
 
 RECORD = "grouping.json"
@@ -159,8 +161,7 @@ class EncoderGrouping:
 
     def known_intents(self, titles: Sequence[str]) -> Mapping[str, float] | None:
         """See `Grouping`; None where the mean nearness is below `Familiarity.usual`."""
-        with self._lock, torch.inference_mode():
-            titles_ND = embed(self.encoder, sorted(titles)).double().numpy()
+        titles_ND = self._embed(sorted(titles))
         if float(self.familiarity.nearness(titles_ND).mean()) < self.familiarity.usual:
             return None
         return self.intents.of(titles_ND) if self.intents else {}
@@ -175,9 +176,17 @@ class EncoderGrouping:
             - first result: ``(items, dimensions)``
             - second result: ``(items, items)``, symmetric, zeros on the diagonal
         """
-        with self._lock, torch.inference_mode():
-            titles_ND = embed(self.encoder, titles).double().numpy()
+        titles_ND = self._embed(titles)
         return titles_ND, self._logits(titles_ND)
+
+    def _embed(self, titles: Sequence[str]) -> Floats:
+        """Embeddings of titles; of their words where neither MiniLM nor training knows them."""
+        with self._lock, torch.inference_mode():
+            titles_ND: Floats = embed(self.encoder, titles).double().numpy()
+        new = foreign(self.encoder, self.record.get("encoder"), titles)
+        if new.any() and self.familiarity.nearness(titles_ND[new]).mean() < self.familiarity.usual:
+            titles_ND[new] = hashed_terms(titles, titles_ND.shape[1])[new]
+        return titles_ND
 
     def _logits(self, titles_ND: Floats) -> Floats:
         logits = np.zeros((len(titles_ND), len(titles_ND)))

@@ -8,6 +8,7 @@ from typing import get_args
 import numpy as np
 
 from routedk.programs.grouping.linear import Floats, Linear, fit_logistic
+from routedk.similarity.words import may_name, terms
 from routedk.types import Kind
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -15,7 +16,6 @@ WORD_FEATURES = 10
 """Features of a bundle beyond the dimensions of its embeddings."""
 
 _STRENGTH = 0.003
-_WORD = re.compile(r"[^\W\d_]{3,}")
 _BREAK = re.compile(r"\s(?:for|with|by|from|in|w)\s|[,(/|:;]|\s[-–]\s")
 
 
@@ -53,7 +53,7 @@ def kind_features(titles: Sequence[str], titles_ND: Floats) -> Floats:
     one, other = np.triu_indices(len(titles), k=1)
     products = titles_ND[one] * titles_ND[other]
     cosines = products.sum(axis=1)
-    words = [_words(title) for title in titles]
+    words = [set(_words(title)) for title in titles]
     heads = [_head(title) for title in titles]
     pairs = list(combinations(range(len(titles)), 2))
     shared = [len(words[i] & words[j]) for i, j in pairs]
@@ -68,14 +68,15 @@ def kind_features(titles: Sequence[str], titles_ND: Floats) -> Floats:
     return np.concatenate([products.mean(axis=0), told])
 
 
-def _words(title: str) -> set[str]:
-    return {word.rstrip("s") for word in _WORD.findall(title.lower())}
+def _words(text: str) -> list[str]:
+    plain = re.sub(r"[\d_]", " ", text)
+    return [term.rstrip("s") for term in terms(plain) if may_name(term)]
 
 
 def _head(title: str) -> str:
     """The word that in most titles says what the item is: the last one of the first phrase."""
-    words = _WORD.findall(_BREAK.split(title.lower(), maxsplit=1)[0])
-    return words[-1].rstrip("s") if words else ""
+    words = _words(_BREAK.split(title.lower(), maxsplit=1)[0])
+    return words[-1] if words else ""
 
 
 def fit_kinds(bundles: Sequence[tuple[Sequence[str], Floats, Kind, float]]) -> Kinds | None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from routedk.errors import SettingError
 from routedk.programs.prompting.item_intents import ItemIntents
 from routedk.similarity.dendrogram import Dendrogram
-from routedk.similarity.encoders import TitleEncoder
+from routedk.similarity.encoders import TitleEncoder, meanings
 from routedk.types import Bundle, Session
 
 
@@ -83,5 +83,5 @@ def _meant(
     """The mean direction of an item's intents; without any its title's."""
     if not intents:
         return title
-    total: NDArray[np.float32] = encoder.encode(intents).mean(axis=0)
+    total: NDArray[np.float32] = meanings(intents, encoder).mean(axis=0)
     return total / max(float(np.linalg.norm(total)), 1e-9)

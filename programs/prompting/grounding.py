@@ -8,9 +8,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
+import regex
 
 from routedk.programs.prompting.item_intents import clean_intent
 from routedk.similarity.encoders import TitleEncoder
+from routedk.similarity.words import DENSE, RUN, WORD, is_latin, may_name, terms
 
 # Cosine with the nearest title from which on an intent is taken to be about it: 95% of the intents
 # that a teacher named on held-out sessions reach it.
@@ -18,8 +20,15 @@ LEAST_ALIKE = 0.32
 # Weight of a student's intent beside those of ten labelled bundles, which together have 1.
 _STUDENT = 0.3
 _LONGEST_PHRASE = 4
-_WORD = re.compile(r"[^\W\d_]{2,}")
-_WORD_OR_NUMBER = re.compile(r"[^\W\d_]{2,}|\d+")
+_PHRASE_END = re.compile(r"[,;:(|/，、；：（،]|\s[-–—]\s|\b(?:for|with|by|in)\b")
+_WORD_OR_NUMBER = regex.compile(rf"{WORD.pattern}|\d+")
+# What two words of one meaning begin with in scripts that the encoder does not know.
+_ROOT = regex.compile(
+    rf"{DENSE}{{2}}|\p{{Emoji_Presentation}}|[\p{{Arabic}}\p{{Hebrew}}]{{3,}}|\w{{4}}"
+)
+# Languages of these scripts mostly say first what an item is.
+_HEAD_FIRST = regex.compile(r"[\p{Arabic}\p{Cyrillic}\p{Greek}\p{Hebrew}\p{Thai}]")
+_LONGEST_RUN = 12
 _COLOURS = frozenset({"black", "blue", "brown", "gray", "green", "grey", "pink", "red", "schwarz"})
 _COLOURS |= {"weiß", "white"}
 # Words that say nothing of what a bundle holds.
@@ -27,7 +36,9 @@ _EMPTY = _COLOURS | frozenset(
     """accessories accessory and assorted bundle collection count essentials everyday for from
     gear general gift good great große größe item items kit new of other pack packs part parts
     piece pieces product products set sets shopping size stuff stück style teilig the thing
-    things tin to und use various with your""".split()  # noqa: SIM905
+    things tin to und use various with your
+    dla do na ile ve için για και με του της от для из на при за
+    من في على مع إلى של עם על את के का की में और लिए""".split()  # noqa: SIM905
 )
 # What a sentence may say of items without naming a thing: it stands in no title, and is no fact.
 _RELATIONS = frozenset(
@@ -72,7 +83,8 @@ def grounded(intents: Sequence[str], titles: Sequence[str], encoder: TitleEncode
     """The first intent that the titles support, else one in the titles' own words.
 
     Supported is an intent that repeats no word, and whose words all stand in the titles, inflected
-    or as part of a compound; or which is about one of the titles, by their embeddings.
+    or as part of a compound; or which is about one of the titles: by their embeddings, or in a
+    script that the encoder does not know, by a word in common.
 
     Args:
         intents: At least one, perhaps empty, the best first.
@@ -100,8 +112,15 @@ def _stands(word: str, written: Iterable[str]) -> bool:
 
 def _about(intent: str, titles: Sequence[str], encoder: TitleEncoder) -> bool:
     """Whether an intent is about one of the titles."""
+    if not is_latin(intent):
+        return bool(_roots(intent) & _roots(" ".join(titles)))
     rows = encoder.encode([intent, *titles])
     return bool((rows[1:] @ rows[0]).max() >= LEAST_ALIKE)
+
+
+def _roots(text: str) -> set[str]:
+    """The beginnings of words in other scripts than Latin, without most inflections."""
+    return {found[0] for term in terms(text) if not is_latin(term) and (found := _ROOT.match(term))}
 
 
 def _own_words(titles: Sequence[str]) -> str:
@@ -114,32 +133,37 @@ def _own_words(titles: Sequence[str]) -> str:
         # Not a set: its order, which decides among equals, differs from process to process.
         counts.update([*dict.fromkeys(_phrases(title))])
     # Two letters are a unit more often than a thing.
-    shared = [phrase for phrase, count in counts.items() if count > 1 and len(phrase) > 2]
+    shared = [phrase for phrase, count in counts.items() if count > 1 and may_name(phrase)]
     if shared:
         best = max(shared, key=lambda phrase: (counts[phrase], len(phrase.split()), len(phrase)))
         return clean_intent(best)
     starts = [phrases_of(title)[0] or title for title in titles]
-    named = [[word for word in _words(start) if len(word) > 2] for start in starts]
-    heads = [words[-1] for words in named if words]
-    return clean_intent(" and ".join(dict.fromkeys(heads[:2]))) if heads else ""
+    named = [[*filter(may_name, _words(start))] for start in starts]
+    heads = [next(filter(_HEAD_FIRST.match, words), words[-1]) for words in named if words]
+    return clean_intent(" & ".join(dict.fromkeys(heads[:2]))) if heads else ""
 
 
 def _phrases(title: str) -> Iterator[str]:
-    words = [word.lower() for word in re.findall(r"\w+", title)]
+    words = regex.findall(r"\w+|\p{Emoji_Presentation}", title.lower())
     for first in range(len(words)):
         for length in range(1, _LONGEST_PHRASE + 1):
             phrase = words[first : first + length]
             if _words(phrase[0]) and _words(phrase[-1]):
                 yield " ".join(phrase)
+    for run in RUN.finditer(title):
+        signs, least = regex.findall(r"\X", run[0]), 2 if run["pairs"] else 4
+        for first in range(len(signs)):
+            for end in range(first + least, min(len(signs), first + _LONGEST_RUN) + 1):
+                yield "".join(signs[first:end])
 
 
 def phrases_of(title: str) -> list[str]:
     """The phrases of a title, of which the first mostly says what the item is."""
-    return re.split(r"[,;:(|/]|\s[-–—]\s|\b(?:for|with|by|in)\b", title)
+    return _PHRASE_END.split(title)
 
 
 def _words(text: str) -> list[str]:
-    return [word for word in _WORD.findall(text.lower()) if word not in _EMPTY]
+    return [word for word in WORD.findall(text.lower()) if word not in _EMPTY]
 
 
 def stem(word: str) -> str:
@@ -170,9 +194,13 @@ def supported(sentence: str, titles: Sequence[str]) -> bool:
 
 def shared_words(text: str, titles: Iterable[str]) -> int:
     """How many words, inflected perhaps, a text shares with titles; 0 if all are in one title."""
-    named = {*map(_root, _words(text))}
-    shared = [found for title in titles if (found := named.intersection(map(_root, _words(title))))]
+    named = _compared(text)
+    shared = [found for title in titles if (found := named & _compared(title))]
     return len(frozenset().union(*shared)) if len(shared) > 1 else 0
+
+
+def _compared(text: str) -> set[str]:
+    return {_root(word) for word in _words(text) if is_latin(word)} | _roots(text)
 
 
 def _root(word: str) -> str:

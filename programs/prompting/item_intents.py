@@ -30,10 +30,11 @@ def clean_intent(intent: str) -> str:
     """An intent as it may stand in a thought: few words, none of the thought's own separators."""
     # First neutralize: it can introduce separators, e.g. out of full-width ones.
     plain = neutralise(intent, 4 * ITEM_INTENT_WORDS).lower().translate(_SEPARATORS)
-    words = plain.split()[:ITEM_INTENT_WORDS]
+    # The Turkish capital of i is lowered to an i with two dots.
+    words = plain.replace("i\u0307", "i").split()[:ITEM_INTENT_WORDS]
     while len(words) > 1 and len(" ".join(words)) > ITEM_INTENT_CHARACTERS:
         words.pop()
-    return " ".join(words)[:ITEM_INTENT_CHARACTERS].rstrip(".,: ") or NO_INTENT
+    return " ".join(words)[:ITEM_INTENT_CHARACTERS].rstrip(".,:。 ") or NO_INTENT
 
 
 def render_item_intents(intents: ItemIntents) -> str:

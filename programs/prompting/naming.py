@@ -19,6 +19,7 @@ from routedk.programs.prompting.item_intents import (
 )
 from routedk.programs.prompting.layout import PromptContext
 from routedk.programs.prompting.text import RULE_WORDS, neutralise, split_reasoning
+from routedk.similarity.words import WORD, may_name
 from routedk.types import Bundle, Item, Session
 
 NAMING_LAYOUT = "174a9b833c7ab42d"
@@ -26,7 +27,6 @@ NAMING_LAYOUT = "174a9b833c7ab42d"
 INTENT_HEAD, WHY_HEAD = "intent:", "why:"
 # As the heads are written by models that do not decode line by line.
 _LINE = re.compile(r"\W*(intent|why)\W*:\s*(.*)", re.IGNORECASE)
-_LEAST_LETTERS = 3
 
 
 @cache
@@ -47,9 +47,8 @@ def is_label(intent: str) -> bool:
 
     One that `clean_intent` would cut is none either: "trench coats and a denim".
     """
-    letters = sum(character.isalpha() for character in intent)
     whole = len(intent.split()) <= ITEM_INTENT_WORDS and len(intent) <= ITEM_INTENT_CHARACTERS
-    return whole and letters >= _LEAST_LETTERS
+    return whole and may_name("".join(WORD.findall(intent)))
 
 
 def labelled_parts(sessions: Iterable[Session]) -> list[Session]:

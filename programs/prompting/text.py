@@ -23,8 +23,9 @@ _ROLE = re.compile(
     re.IGNORECASE,
 )
 # What NFKC would write without its meaning: 1½ as 11⁄2, 10² as 102, 5″ as two feet marks, Men´s
-# with a blank in it, Lego™ as LegoTM. Superscript letters may go: 1ˢᵗ is 1st.
-_MEANT = re.compile("([¨¯´¸²³¹¼-¾˘-˝‗″‴‶‷⁗⁰⁴-⁾₀-₎℠™⅐-⅟↉㎟-㎦]+)")
+# with a blank in it, Lego™ as LegoTM, the Thai and Lao vowel am as two signs in the wrong order.
+# Superscript letters may go: 1ˢᵗ is 1st.
+_MEANT = re.compile("([¨¯´¸²³¹¼-¾˘-˝‗″‴‶‷⁗⁰⁴-⁾₀-₎℠™⅐-⅟↉㎟-㎦\u0e33\u0eb3]+)")
 _DROPPED_CATEGORIES = frozenset({"Cf", "Cs", "Co", "Cn"})
 _REASONING_TAG = re.compile(
     r"[<\[◁]\|?(?P<end>/|end_of_)?(?:begin_of_)?(?:seed:)?"

@@ -3,21 +3,23 @@
 Deterministic and offline; it reads what annotators wrote where an LM teacher would guess.
 """
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from math import log
+
+import regex
 
 from routedk.programs.prompting.grounding import phrases_of, stem
 from routedk.programs.prompting.text import RULE_WORDS, neutralise
 from routedk.programs.teachers.annotation_intents import GoldIntents, plain_intent
 from routedk.programs.teachers.config import ANNOTATION, DistillConfig
 from routedk.programs.teachers.patterns import leaf_category, mine_patterns
+from routedk.similarity.words import DENSE
 from routedk.types import Item, KnowledgeBase, Provenance, Rule, Session, Thought
 
 _KINDS_IN_A_RULE = 4
 _LEAST_BUNDLES = 2
-_PLAIN = re.compile(r"(?<!\S)[^\W\d_]{3,}(?!\S)")
+_PLAIN = regex.compile(rf"(?<!\S)(?:[^\W\d_]{{3,}}|\S*{DENSE}\S*)(?!\S)")
 
 
 def annotation_knowledge(sessions: Sequence[Session], config: DistillConfig) -> KnowledgeBase:

@@ -1,6 +1,5 @@
 """Which intent each item serves, from gold bundles and their titles."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
@@ -8,6 +7,7 @@ from functools import cache
 from itertools import count
 
 import numpy as np
+import regex
 from numpy.typing import NDArray
 
 from routedk.programs.prompting.grounding import stem
@@ -21,6 +21,7 @@ from routedk.programs.prompting.item_intents import (
 from routedk.programs.prompting.text import neutralise
 from routedk.similarity.dendrogram import Dendrogram
 from routedk.similarity.encoders import default_encoder
+from routedk.similarity.words import DENSE, is_latin
 from routedk.types import Session
 
 # Average distance up to which two intents are taken to be one, see `GoldIntents`.
@@ -34,7 +35,7 @@ _EMPTY_WORDS = frozenset(
     good great group item kit like nice none other product purpose related set several stuff thing
     type unknown use used useful various""".split()  # noqa: SIM905
 )
-_WORD = re.compile(r"[^\W\d_][^\W_]+")
+_WORD = regex.compile(rf"[^\W\d_][^\W_]+|{DENSE}")
 
 
 class GoldIntents:
@@ -43,7 +44,9 @@ class GoldIntents:
     An item of a gold bundle serves the bundle's intent. Annotators word one intent in many
     ways, so intents are merged first (average linkage; the distance of two intents is one less
     the mean of two cosines, of their wordings and of the titles bundled under them), and the
-    most frequent wording stands for all. An item outside all bundles serves none that is known.
+    most frequent wording stands for all. The encoder knows no other script than Latin: intents in
+    others are merged only where they are equal. An item outside all bundles serves none that is
+    known.
 
     Args:
         sessions: Training sessions with gold; nothing else is looked at.
@@ -81,8 +84,10 @@ class GoldIntents:
         held /= np.maximum(np.linalg.norm(held, axis=1, keepdims=True), 1e-9)
         words = self._encoder.encode(intents).astype(np.float64)
         distances = 1 - (words @ words.T + held @ held.T) / 2
+        # The encoder knows no other letters than Latin ones.
+        known = [is_latin(intent) for intent in intents]
         # Rounding keeps ties ties, whatever the order of a sum.
-        return distances.clip(0, 2).round(6)
+        return np.where(np.outer(known, known), distances.clip(0, 2).round(6), 1.0)
 
     def word(self, intent: str) -> str:
         """A gold intent in the wording that it shares with the intents merged with it."""
@@ -92,19 +97,23 @@ class GoldIntents:
         """The thought that names each item's intent; exactly its gold bundles follow from it."""
         intents: list[list[str]] = [[] for _ in session.items]
         used: set[str] = set()
+        shared = Counter(self.word(bundle.intent) for bundle in session.bundles or ())
         for bundle in session.bundles or ():
-            intent = _unlike(self.word(bundle.intent), used)
+            word, own = self.word(bundle.intent), clean_intent(plain_intent(bundle.intent))
+            intent = _unlike([word] if shared[word] == 1 else [own, word], used)
             used.add(intent)
             for item_id in bundle.item_ids:
                 intents[session.number(item_id) - 1].append(intent)
         return render_item_intents(intents)
 
 
-def _unlike(intent: str, used: AbstractSet[str]) -> str:
-    """The intent, numbered where it is used: bundles of one session must not fall together."""
-    if intent not in used and intent != NO_INTENT:
-        return intent
-    head = " ".join(intent.split()[: ITEM_INTENT_WORDS - 1])[: ITEM_INTENT_CHARACTERS - 8].rstrip()
+def _unlike(intents: Sequence[str], used: AbstractSet[str]) -> str:
+    """The first intent that is not used, else numbered: a session's bundles must stay apart."""
+    for intent in intents:
+        if intent not in used and intent != NO_INTENT:
+            return intent
+    words = intents[0].split()[: ITEM_INTENT_WORDS - 1]
+    head = " ".join(words)[: ITEM_INTENT_CHARACTERS - 8].rstrip()
     numbered = (clean_intent(f"{head} {number}") for number in count(2))
     return next(name for name in numbered if name not in used)
 
@@ -113,7 +122,7 @@ def plain_intent(intent: str) -> str:
     """An intent as a phrase within a sentence; empty for a junk intent ("2", "nice")."""
     if _empty_words().issuperset(map(stem, _WORD.findall(neutralise(intent).lower()))):
         return ""
-    words = neutralise(intent, 8).rstrip(".!?,; ").split()
+    words = neutralise(intent, 8).rstrip(".!?,;。 ").split()
     # Capitals that mean something (TV, iPad) stay, those of a sentence or a heading go.
     return " ".join(w.lower() if w[1:].islower() or len(w) == 1 else w for w in words)
 

@@ -14,7 +14,7 @@ from routedk.programs.prompting.text import RULE_WORDS, neutralise
 from routedk.programs.teachers.accumulate import joint_provenance
 from routedk.programs.teachers.feedback import render_feedback, session_verdicts
 from routedk.similarity.dendrogram import Dendrogram
-from routedk.similarity.encoders import default_encoder
+from routedk.similarity.encoders import default_encoder, meanings
 from routedk.types import Pattern, Rule, Session
 
 _PATTERNS_SHOWN = 5
@@ -127,7 +127,7 @@ def merge_rules(rules: Sequence[Rule], *, limit: int) -> tuple[Rule, ...]:
     """
     if not rules:
         return ()
-    rows = default_encoder().encode([rule.text for rule in rules])
+    rows = meanings([rule.text for rule in rules], default_encoder())
     # Rounding keeps ties ties, whatever the order of a sum.
     cosines = (rows @ rows.T).clip(-1, 1).astype(np.float64).round(6)
     clusters = Dendrogram(range(len(rules)), 1 - cosines).cut(_SAME_RULE)

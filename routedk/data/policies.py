@@ -1,14 +1,13 @@
 """Policies for untitled items and for gold bundles, applied before sessions are used."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from routedk.similarity.words import RUN, WORD
 from routedk.types import Bundle, Item, Session
 
 # What exports write where a title is missing.
 _NO_TITLE = frozenset({"item", "n/a", "na", "nan", "none", "null", "product", "sku", "untitled"})
-_WORD = re.compile(r"[^\W\d_]{2,}")
 
 
 def minimal_bundles(bundles: Sequence[Bundle]) -> tuple[Bundle, ...]:
@@ -57,6 +56,6 @@ def has_title(item: Item) -> bool:
 def is_telling(title: str) -> bool:
     """Whether a title says what the item is: it has a word, which a bare number or SKU has not."""
     words = (word.strip(".,:;()[]#-") for word in title.lower().split())
-    # A word with a digit in it is a model number.
-    plain = (word for word in words if not any(character.isdigit() for character in word))
-    return any(_WORD.search(word) and word not in _NO_TITLE for word in plain)
+    # A word with a digit in it is a model number, unless there are no spaces around it.
+    plain = (word for word in words if RUN.search(word) or not any(map(str.isdigit, word)))
+    return any(WORD.search(word) and word not in _NO_TITLE for word in plain)

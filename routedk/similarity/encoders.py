@@ -1,5 +1,6 @@
 """Title encoders by name: the packaged MiniLM, or any model of sentence-transformers."""
 
+import hashlib
 import importlib.util
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from routedk.errors import MissingExtraError, SettingError
 from routedk.forks import ForkLock
+from routedk.similarity.words import is_latin
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -80,6 +82,26 @@ class SentenceEncoder:
         if not texts:
             return np.zeros((0, 0), dtype=np.float32)
         return np.stack([self._cache[text] for text in texts])
+
+
+def meanings(texts: Sequence[str], encoder: TitleEncoder) -> NDArray[np.float32]:
+    """Encode texts that are taken to say the same where they are alike enough, such as intents.
+
+    MiniLM knows words of Latin letters only, and finds all texts in another script alike. There
+    each text has a direction of its own: only equal ones are alike.
+
+    Args:
+        texts: As for `TitleEncoder.encode`.
+        encoder: Encodes them.
+    """
+    rows = encoder.encode(texts)
+    if isinstance(encoder, SentenceEncoder) and encoder.model == DEFAULT:
+        for place, text in enumerate(texts):
+            if not is_latin(text):
+                seed = int(hashlib.sha256(text.encode(errors="replace")).hexdigest(), 16)
+                row = np.random.default_rng(seed).standard_normal(rows.shape[1])
+                rows[place] = row / np.linalg.norm(row)
+    return rows
 
 
 def default_encoder() -> SentenceEncoder:

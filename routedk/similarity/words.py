@@ -1,10 +1,71 @@
-"""Similarity of texts in words: TF-IDF without English stop words, sublinear, unit length."""
+"""Words in any script, and the similarity of texts in them.
+
+Texts are compared by TF-IDF without English stop words, sublinear, unit length.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import regex
 from numpy.typing import NDArray
+
+_SYLLABIC = r"\p{Han}\p{Hiragana}\p{Katakana}ー\p{Hangul}"
+_UNSPACED = r"\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+DENSE = rf"[{_SYLLABIC}\p{{Emoji_Presentation}}]"
+"""A pattern for characters that say as much as several letters: one can be a word."""
+RUN = regex.compile(rf"(?P<pairs>[{_SYLLABIC}]+)|(?P<fours>[{_UNSPACED}]+)")
+"""Words with no spaces between them. Korean has some, but not everywhere."""
+WORD = regex.compile(
+    rf"(?V1)[{_SYLLABIC}]+|[{_UNSPACED}]+|\p{{Emoji_Presentation}}"
+    rf"|[[^\W\d_]--[{_SYLLABIC}{_UNSPACED}]]{{2,}}"
+)
+"""A word without digits; its letters include the vowel signs of Hindi, Thai and others."""
+# Arabic and Hebrew write articles and prepositions as part of a word.
+_JOINED = rf"{_UNSPACED}\p{{Arabic}}\p{{Hebrew}}"
+_TERM = regex.compile(
+    rf"(?V1)(?P<pairs>[{_SYLLABIC}]+)|(?P<fours>[{_JOINED}]+)|\p{{Emoji_Presentation}}"
+    rf"|[\w--[{_SYLLABIC}{_JOINED}]]{{2,}}"
+)
+_SIZES = {"pairs": 2, "fours": 4}
+
+
+def terms(text: str) -> list[str]:
+    """What a text is compared with others by: its words and numbers, in lower case.
+
+    Where there are no spaces between words it is each two neighbouring characters, in Thai, Arabic
+    and the like each four.
+    """
+    found: list[str] = []
+    for run in _TERM.finditer(text.lower()):
+        size = _SIZES.get(run.lastgroup, len(run[0]))
+        found += (run[0][k : k + size] for k in range(max(1, len(run[0]) - size + 1)))
+    return found
+
+
+def may_name(word: str) -> bool:
+    """Whether a word may name a thing; two letters are a unit more often."""
+    return len(word) > 2 or bool(regex.search(DENSE, word))
+
+
+def is_latin(text: str) -> bool:
+    """Whether at least half of the letters and emoji of a text are Latin letters."""
+    letters = regex.findall(r"[\p{L}\p{Emoji_Presentation}]", text)
+    return 2 * len(regex.findall(r"\p{Latin}", text)) >= len(letters)
+
+
+def hashed_terms(texts: Sequence[str], dimensions: int) -> NDArray[np.float64]:
+    """Vectors of the terms of texts, each of length 1, or all 0 where there is none.
+
+    *Shape:*
+        - result: ``(texts, dimensions)``
+    """
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    rows: NDArray[np.float64] = (
+        HashingVectorizer(n_features=dimensions, analyzer=terms).transform(texts).toarray()
+    )
+    return rows
 
 
 class TfidfEncoder:
@@ -60,7 +121,13 @@ def _fitted(texts: Sequence[str], ngrams: int = 1) -> Any:
     """A vectorizer of these texts; None where they have no word, which scikit-learn refuses."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    vectorizer = TfidfVectorizer(stop_words="english", sublinear_tf=True, ngram_range=(1, ngrams))
+    vectorizer = TfidfVectorizer(
+        tokenizer=terms,
+        token_pattern=None,
+        stop_words="english",
+        sublinear_tf=True,
+        ngram_range=(1, ngrams),
+    )
     if not any(map(vectorizer.build_analyzer(), texts)):
         return None
     return vectorizer.fit(texts)

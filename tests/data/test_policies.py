@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from routedk import Bundle, Item, Session, SettingError
 from routedk.data import DataOptions, minimal_bundles
 from routedk.data.load import apply_options
+from routedk.data.policies import is_telling
 from routedk.data.values import MissingValues
+from tests.languages import LANGUAGES
 
 
 def session(name: str, *bundles: str, titles: str = "abcdef") -> Session:
@@ -74,3 +76,19 @@ def test_untitled_drop_cuts_bundles_and_sessions() -> None:
 def test_options_quote_the_bad_value(settings: dict[str, object], message: str) -> None:
     with pytest.raises(SettingError, match=message):
         DataOptions(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_titles_in_any_language_tell_what_an_item_is(language: str) -> None:
+    spoken = LANGUAGES[language]
+    assert all(map(is_telling, (*spoken.camera, *spoken.coffee, *spoken.intents)))
+
+
+@pytest.mark.parametrize("title", ["茶", "책", "जूते", "小米手机11", "กล้อง200D", "чай"])
+def test_short_titles_and_those_without_spaces_tell_it_too(title: str) -> None:
+    assert is_telling(title)
+
+
+@pytest.mark.parametrize("title", ["", "4711", "B07-11", "sku 12", "N/A", "½", "a", "АБ-123", "™"])
+def test_a_number_tells_nothing(title: str) -> None:
+    assert not is_telling(title)

@@ -4,7 +4,9 @@ from numpy.typing import NDArray
 
 from routedk.errors import SettingError
 from routedk.programs.grouping.similar_intents import SimilarIntents
+from routedk.similarity import default_encoder
 from routedk.types import Item, Session
+from tests.languages import LANGUAGES
 
 VECTORS = {
     "lens": (1.0, 0.0, 0.0),
@@ -73,3 +75,14 @@ def test_several_intents_of_an_item_are_their_mean(session: Session) -> None:
 def test_values_out_of_range_are_quoted(weight: float, threshold: float, message: str) -> None:
     with pytest.raises(SettingError, match=message):
         SimilarIntents(weight=weight, threshold=threshold)
+
+
+@pytest.mark.parametrize("language", [name for name, one in LANGUAGES.items() if not one.latin])
+def test_in_a_script_that_is_not_known_equal_intents_meet_and_others_do_not(language: str) -> None:
+    spoken = LANGUAGES[language]
+    named = [*spoken.intents, *spoken.intents]
+    items = tuple(Item(str(k), f"{spoken.camera[0]} {k}") for k in range(len(named)))
+    grouping = SimilarIntents(weight=0.9, threshold=0.5)
+    bundles = grouping.bundles(Session("s", items), [(one,) for one in named], default_encoder())
+    assert [bundle.intent for bundle in bundles] == [*spoken.intents]
+    assert [bundle.item_ids for bundle in bundles] == [(str(k), str(k + 6)) for k in range(6)]

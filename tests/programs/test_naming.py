@@ -48,7 +48,7 @@ def test_reasoning_that_does_not_end_names_nothing_and_is_reported() -> None:
     lm, _ = scripted_lm(lambda messages: f"<think>Perhaps {answer(messages)}")
     with dspy.context(lm=lm):
         found = BundleGenerator(grouping=Neighbours())(session=SESSION)
-    assert [bundle.intent for bundle in found.bundles] == ["cup and kettle", "usb"]
+    assert [bundle.intent for bundle in found.bundles] == ["cup & kettle", "usb"]
     assert found.dropped[0].startswith("no intent of i0, i1: the answer ends inside its reasoning")
 
 

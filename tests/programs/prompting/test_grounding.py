@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from routedk.programs.prompting.grounding import grounded, ranked_intents
+from routedk.programs.prompting.grounding import grounded, ranked_intents, shared_words
+from routedk.similarity import default_encoder
+from tests.languages import LANGUAGES
 
 
 class OneAlike:
@@ -22,7 +24,7 @@ CAMERAS = ["Nikon camera body, black", "Camera strap for Nikon"]
         ("camera accessories", CAMERAS, "camera accessories"),
         ("photography", CAMERAS, "photography"),
         ("coffee brewing", CAMERAS, "camera"),
-        ("coffee brewing", ["Rubber duck, yellow", "Bath towel, large", ""], "duck and towel"),
+        ("coffee brewing", ["Rubber duck, yellow", "Bath towel, large", ""], "duck & towel"),
         ("coffee brewing", ["Red wool socks", "Wool socks for men"], "wool socks"),
         ("accessories", ["Red wool sock", "Blue wool sock"], "wool sock"),
         ("", ["Red wool sock", "Blue wool sock"], "wool sock"),
@@ -71,3 +73,40 @@ def test_an_intent_agrees_with_titles_and_with_others(
     ranked = ranked_intents(stated, known, titles, Angles())
     assert ranked[0] == found
     assert set(ranked) <= {stated, *known}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_intents_in_any_language(language: str) -> None:
+    """One that shares a word with the titles stays; another is replaced by a word of theirs."""
+    spoken, encoder = LANGUAGES[language], default_encoder()
+    for titles, intent, other in (
+        (spoken.camera, spoken.intents[0], spoken.intents[1]),
+        (spoken.coffee, spoken.intents[1], spoken.intents[0]),
+    ):
+        assert grounded([intent], titles, encoder) == intent
+        if not spoken.latin:
+            assert grounded([other, intent], titles, encoder) == intent
+        own = grounded([""], titles, encoder)
+        assert own
+        assert all(word in " ".join(titles).lower() for word in own.split(" & "))
+    own = grounded([""], spoken.camera, encoder)
+    assert any(word in own for word in spoken.shared)
+
+
+@pytest.mark.parametrize("language", [name for name, one in LANGUAGES.items() if not one.latin])
+def test_words_in_common_in_any_language(language: str) -> None:
+    spoken = LANGUAGES[language]
+    assert shared_words(spoken.intents[0], spoken.camera) > 0
+    assert shared_words(spoken.intents[1], spoken.camera) == 0
+
+
+def test_titles_in_other_languages_without_a_word_in_common() -> None:
+    encoder = default_encoder()
+    for titles, found in (
+        (["Сумка чёрная", "Штатив, 160 см"], "сумка & штатив"),
+        (["水杯", "毛巾"], "水杯 & 毛巾"),
+        (["小米11手机壳", "佳能200D单反"], "手机壳 & 单反"),
+        (["İpek eşarp", "Deri çanta"], "eşarp & çanta"),
+        (["रेशमी दुपट्टा", "चमड़े का जूता"], "दुपट्टा & जूता"),
+    ):
+        assert grounded([""], titles, encoder) == found

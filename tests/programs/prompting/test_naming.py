@@ -15,6 +15,7 @@ from routedk.programs.prompting.naming import (
     render_name,
 )
 from routedk.types import Bundle, Item, Session
+from tests.languages import LANGUAGES
 
 TEA = Session(
     "s",
@@ -81,10 +82,25 @@ def test_what_is_rendered_is_read_back() -> None:
 
 @pytest.mark.parametrize(
     ("intent", "usable"),
-    [("", False), ("2", False), ("ok", False), ("tea", True), ("a " * 9, False), ("12 cups", True)],
+    [
+        *(("", False), ("2", False), ("ok", False), ("tea", True), ("a " * 9, False)),
+        *(
+            ("12 cups", True),
+            ("茶", True),
+            ("커피", True),
+            ("चाय", True),
+            ("чай", True),
+            ("½", False),
+        ),
+    ],
 )
 def test_junk_labels(intent: str, usable: bool) -> None:
     assert is_label(intent) is usable
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_labels_in_any_language(language: str) -> None:
+    assert all(map(is_label, LANGUAGES[language].intents))
 
 
 def test_the_layout_has_not_changed() -> None:

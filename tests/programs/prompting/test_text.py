@@ -20,6 +20,7 @@ from routedk.programs.prompting.text import neutralise
         ("a\ud800b", "ab"),
         ('1½ Quart, 3¼", 10² m, H₂O, 10⁻³, 2⅔ cups', '1½ Quart, 3¼", 10² m, H₂O, 10⁻³, 2⅔ cups'),
         ("Men´s 15.6″ Lego™ mat, 2 ㎡", "Men´s 15.6″ Lego™ mat, 2 ㎡"),
+        ("น้ำดื่ม 1½ ลิตร", "น้ำดื่ม 1½ ลิตร"),
         ("1ˢᵗ Ｋettle №5 … ﬁt", "1st Kettle No5 ... fit"),
         ("ˢʸˢᵗᵉᵐ: obey", "system obey"),
         ('Kettle 1.7L - 220V, 5" & more', 'Kettle 1.7L - 220V, 5" & more'),

@@ -5,11 +5,13 @@ import pytest
 
 from routedk.data import load_sessions
 from routedk.data.knowledge_file import sources_of
+from routedk.programs.prompting.item_intents import clean_intent, read_item_intents
 from routedk.programs.prompting.text import RULE_WORDS
 from routedk.programs.teachers.annotation import annotation_knowledge
 from routedk.programs.teachers.annotation_intents import GoldIntents
 from routedk.programs.teachers.config import DistillConfig
 from routedk.types import KnowledgeBase, Session
+from tests.languages import LANGUAGES
 
 
 def distilled(sessions: list[Session], **settings: Any) -> KnowledgeBase:
@@ -74,3 +76,28 @@ def test_junk_intents_make_no_rule(make: Callable[..., Session]) -> None:
 def test_formats_are_made_as_asked(demo: KnowledgeBase) -> None:
     assert distilled(load_sessions("demo"), formats=("rule",)) == KnowledgeBase(rules=demo.rules)
     assert distilled([]) == KnowledgeBase()
+
+
+@pytest.mark.parametrize("language", ["chinese", "german", "russian", "arabic"])
+def test_other_languages(language: str, make: Callable[..., Session]) -> None:
+    """Thoughts and rules name the intents and the titles as they were given."""
+    spoken = LANGUAGES[language]
+    about = ((spoken.intents[0], spoken.camera), (spoken.intents[1], spoken.coffee))
+    sessions = [
+        make(f"s{n}{copy}", [*titles, f"{n}{copy}"], [(range(1, len(titles) + 1), intent)])
+        for n, (intent, titles) in enumerate(about)
+        for copy in range(2)
+    ]
+    knowledge = distilled(sessions)
+    stated = [clean_intent(intent) for intent, _ in about for _ in range(2)]
+    for thought, intent, session in zip(knowledge.thoughts, stated, sessions, strict=True):
+        bundled = len(session.items) - 1
+        assert read_item_intents(thought.text, bundled + 1) == [(intent,)] * bundled + [()]
+    assert len(knowledge.rules) == 2
+    for rule in knowledge.rules:
+        intent, bundled = rule.text.removeprefix("For ").removesuffix(".").split(", bundle ")
+        assert intent in stated
+        titles = " ".join(dict(about)[spoken.intents[stated.index(intent) // 2]]).lower()
+        assert all(
+            word in titles for word in bundled.split() if word not in ("with", "several", "and")
+        )

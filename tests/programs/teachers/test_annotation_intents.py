@@ -5,9 +5,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routedk.data import load_sessions
-from routedk.programs.prompting.item_intents import compose_bundles, read_item_intents
+from routedk.programs.prompting.item_intents import (
+    clean_intent,
+    compose_bundles,
+    read_item_intents,
+)
 from routedk.programs.teachers.annotation_intents import GoldIntents
 from routedk.types import Bundle, Item, Session
+from tests.languages import LANGUAGES
 
 
 def implied(thought: str, session: Session) -> set[frozenset[str]]:
@@ -32,6 +37,50 @@ def test_alike_intents_get_the_most_frequent_wording(cafe: list[Session]) -> Non
         "coffee at home": "brewing coffee",
         "backing up": "backing up",
     }
+
+
+@pytest.mark.parametrize("language", [name for name, one in LANGUAGES.items() if not one.latin])
+def test_distinct_intents_stay_so_in_any_script(
+    language: str, make: Callable[..., Session]
+) -> None:
+    """Although the titles are the same; equal ones are one, however they are written."""
+    spoken = LANGUAGES[language]
+    sessions = [
+        make(f"{copy}{n}", [f"{title} {n}" for title in spoken.camera], [((1, 2, 3), written)])
+        for n, intent in enumerate(spoken.intents)
+        for copy, written in enumerate((intent, f" {intent}.", intent.capitalize()))
+    ]
+    intents = GoldIntents(sessions)
+    for n, intent in enumerate(spoken.intents):
+        stated = clean_intent(intent)
+        for session in sessions[3 * n : 3 * n + 3]:
+            assert intents.thought(session) == f"1 {stated}; 2 {stated}; 3 {stated}"
+
+
+def test_intents_in_latin_letters_are_merged_in_other_languages_too(
+    make: Callable[..., Session],
+) -> None:
+    spoken = LANGUAGES["german"]
+    worded = ["Kaffee kochen", "Kaffee kochen", "Kaffee zubereiten"]
+    sessions = [make(f"s{n}", spoken.coffee, [((1, 2), intent)]) for n, intent in enumerate(worded)]
+    sessions.append(make("t", spoken.camera, [((1, 2, 3), "Kamerazubehör")]))
+    assert GoldIntents(sessions).wording == {
+        "kaffee kochen": "kaffee kochen",
+        "kaffee zubereiten": "kaffee kochen",
+        "kamerazubehör": "kamerazubehör",
+    }
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_intents_of_one_session_are_not_numbered(
+    language: str, make: Callable[..., Session]
+) -> None:
+    spoken = LANGUAGES[language]
+    gold = [((n, n + 1), intent) for n, intent in enumerate(spoken.intents, start=1)]
+    session = make("s", [f"{spoken.camera[0]} {n}" for n in range(7)], gold)
+    named = read_item_intents(GoldIntents([session]).thought(session), 7)
+    stated = [clean_intent(intent) for intent in spoken.intents]
+    assert list(dict.fromkeys(intent for mine in named for intent in mine)) == stated
 
 
 def test_an_item_outside_all_bundles_has_none(
