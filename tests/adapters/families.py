@@ -110,8 +110,8 @@ def sentence_pieces() -> PreTrainedTokenizerFast:
         max_token_length=8,
         show_progress=False,
     )
-    texts = [f" {word}" for word in [*instruction().split(), *words.split()]]
-    tokenizer.train_from_iterator([*texts, "1 2 3 | a"], trainer)
+    # No token goes on from one word into the next.
+    tokenizer.train_from_iterator([*instruction().split(), *words.split()], trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         unk_token="<unk>",
