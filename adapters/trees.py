@@ -99,7 +99,8 @@ def tree_masks(
     all_QT = torch.ones(queries, tokens, dtype=torch.bool, device=branch_ids_BT.device)
     seen_BQT = in_sight_BQT & all_QT.tril(diagonal=tokens - queries)
     # The same rule as that of `transformers.masking_utils.create_masks_for_generate`.
-    kinds, window = getattr(config, "layer_types", None), getattr(config, "sliding_window", None)
+    kinds: Any = getattr(config, "layer_types", None)
+    window: Any = getattr(config, "sliding_window", None)
     masks = {}
     for kind in set(kinds or [FULL if window is None else SLIDING]):
         allowed_BQT = seen_BQT
