@@ -1,12 +1,26 @@
 """Chat messages to token ids, and where the session's own tokens are among them."""
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date
+from functools import lru_cache, partial
 from typing import Any
 
+from jinja2 import TemplateError
+
+from routedk.errors import StudentError
 from routedk.programs.prompting.layout import Message
 
 Tokenizer = Any  # transformers' tokenizers are untyped here
+
+# What templates show as today's date: prompts do not change from day to day, nor their hashes.
+_DATE = date(2024, 7, 26)
+_TODAY = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
+# No template has it.
+_ANSWER = "Qz7answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +48,8 @@ def encode_prompt(
         items: The session's numbered lines, as they stand in the last message; none where the
             prompt asks about no session.
     """
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    text = render_chat(tokenizer, messages, add_generation_prompt=True)
+    text += _around_answer(tokenizer, tokenizer.get_chat_template())[0]
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids = tuple(encoded["input_ids"])
     lines = "\n".join(items)
@@ -46,14 +61,74 @@ def encode_prompt(
     return EncodedPrompt(ids, (inside[0], inside[-1] + 1))
 
 
+def render_chat(tokenizer: Tokenizer, messages: Sequence[Message], **options: Any) -> str:
+    """Render messages with the chat template.
+
+    Where the template has no place for a system turn, its text begins the user's first turn.
+
+    Args:
+        tokenizer: The student's.
+        messages: The chat messages.
+        options: Of the template.
+
+    Raises:
+        StudentError: The template refuses the messages.
+    """
+    template = tokenizer.get_chat_template()
+    dated = _TODAY.sub(lambda call: json.dumps(_DATE.strftime(call[2])), template)
+    options |= {"chat_template": dated, "tokenize": False}
+    render: Callable[..., str] = partial(tokenizer.apply_chat_template, **options)
+    chat = list(messages)
+    if len(chat) > 1 and chat[0]["role"] == "system":
+        system, first, *others = chat
+        with suppress(TemplateError):
+            text = render(chat)
+            if system["content"].strip() in text:
+                return text
+        chat = [{**first, "content": f"{system['content']}\n\n{first['content']}"}, *others]
+    try:
+        return render(chat)
+    except TemplateError as error:
+        raise StudentError(f"the student's chat template refuses the prompt: {error}") from error
+
+
+@lru_cache(maxsize=8)
+def _around_answer(tokenizer: Tokenizer, template: str) -> tuple[str, int]:
+    """What a tokenizer's own template puts around an answer, by rendering one.
+
+    Returns:
+        The text between the generation prompt and the answer, and the token that ends it.
+    """
+    user = {"role": "user", "content": "Hello"}
+    answer = {"role": "assistant", "content": _ANSWER}
+    asked = render_chat(tokenizer, [user], add_generation_prompt=True)
+    before, _, after = render_chat(tokenizer, [user, answer]).partition(_ANSWER)
+    # Where nothing closes an answer the next turn does.
+    after += render_chat(tokenizer, [user, answer, user]).partition(_ANSWER)[2]
+    special, ids = set(tokenizer.all_special_ids), tokenizer(after, add_special_tokens=False)
+    end = next((token for token in ids["input_ids"] if token in special), tokenizer.eos_token_id)
+    # A space at its end would be a token of its own, apart from the answer's first word.
+    opening = before[len(asked) :].rstrip(" ") if before.startswith(asked) else ""
+    return opening, int(end)
+
+
 def end_of_turn(tokenizer: Tokenizer) -> int:
     """The token that ends an assistant turn: the first special token after a rendered answer."""
-    marker = "x"
-    rendered = tokenizer.apply_chat_template(
-        [{"role": "user", "content": marker}, {"role": "assistant", "content": marker}],
-        tokenize=False,
-    )
-    tail = rendered[rendered.rindex(marker) + 1 :]
-    special = set(tokenizer.all_special_ids)
-    ids: list[int] = tokenizer(tail, add_special_tokens=False)["input_ids"]
-    return next((token for token in ids if token in special), int(tokenizer.eos_token_id))
+    return _around_answer(tokenizer, tokenizer.get_chat_template())[1]
+
+
+def encode_after(tokenizer: Tokenizer, before: str, text: str) -> tuple[int, ...]:
+    """The tokens of a text as it goes on after another one.
+
+    Some tokenizers put a space before whatever they are given, which no answer has there.
+
+    Args:
+        tokenizer: The student's.
+        before: Of which no token may go on into the text, else the text is encoded alone.
+        text: To be encoded.
+    """
+    lead = tokenizer(before, add_special_tokens=False)["input_ids"]
+    whole = tokenizer(before + text, add_special_tokens=False)["input_ids"]
+    if whole[: len(lead)] == lead:
+        return tuple(whole[len(lead) :])
+    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])

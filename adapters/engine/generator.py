@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -68,20 +69,18 @@ class Generator:
         """Write the branches of trees that share a prefix to their ends."""
         batch = TreeBatch(self.base.model, gating, trees)
         nodes, ends = zip(*(tree.nodes() for tree in trees), strict=True)
-        hidden_BTH = batch.read(nodes)
         columns = [tree.branches for tree in trees]
-        places = [[mine[b.line] for b in row] for row, mine in zip(columns, ends, strict=True)]
+        firsts = accumulate(map(len, ends), initial=0)
+        places = [first + b.line for first, row in zip(firsts, columns, strict=False) for b in row]
+        scores_NV = batch.read(nodes, ends)[places]
         while columns:
-            hidden = [hidden_TH[at] for hidden_TH, at in zip(hidden_BTH, places, strict=True)]
             branches = [branch for row in columns for branch in row]
-            scores_NV = self.base.model.lm_head(torch.cat(hidden))
             write_tokens(branches, scores_NV, self.token_filter)
             columns = [[branch for branch in row if branch.under_way] for row in columns]
             columns = [row for row in columns if row]
             if columns:
                 batch.keep([row[0].row for row in columns])
-                hidden_BTH = batch.read([[Tree.last(branch) for branch in row] for row in columns])
-                places = [[*range(len(row))] for row in columns]
+                scores_NV = batch.read([[Tree.last(branch) for branch in row] for row in columns])
 
 
 def _alike(trees: Sequence[Tree]) -> Iterator[list[Tree]]:

@@ -16,7 +16,7 @@ from transformers import DynamicCache
 
 from routedk.adapters.engine.writing import Branch, Writing
 from routedk.adapters.prompts import EncodedPrompt
-from routedk.adapters.trees import branch_mask, pad
+from routedk.adapters.trees import pad, tree_masks
 
 PROMPT, PADDING = 0, -1
 
@@ -112,7 +112,7 @@ class TreeBatch:
     """Trees that grow together.
 
     Args:
-        model: A causal LM of transformers with ``model`` and ``lm_head``.
+        model: The student's.
         gating: Sets the gates of rows.
         trees: Of one prefix; nothing else of them is read yet.
     """
@@ -125,33 +125,45 @@ class TreeBatch:
         shape = (len(self._rows), -1, -1, -1)
         layers = [(keys.expand(shape), values.expand(shape)) for keys, values in prefix.layers]
         self._cache = DynamicCache(layers)
-        # The branch of each token in the cache.
+        # Of each token in the cache.
         self._branches_BT = torch.full((len(self._rows), len(prefix.ids)), PROMPT).to(model.device)
+        known_T = torch.arange(len(prefix.ids), device=model.device)
+        self._positions_BT = known_T.expand_as(self._branches_BT)
 
-    def read(self, nodes: Sequence[Sequence[Node]]) -> Tensor:
+    def read(
+        self, nodes: Sequence[Sequence[Node]], wanted: Sequence[Sequence[int]] | None = None
+    ) -> Tensor:
         """Compute further tokens of each row and append them to the cache.
 
         Args:
             nodes: For each row its tokens, each after those that it sees.
+            wanted: For each row the places of those whose scores are wanted; of all where None.
 
         Returns:
-            Their hidden states, padded on the right. *Shape:* (batch, tokens, hidden).
+            The next-token scores of the wanted ones, row by row, in the order of the tokens.
+            *Shape:* (wanted, vocabulary).
         """
         filler = Node(0, 0, PADDING, PADDING)
         fields = zip(*(zip(*row, strict=True) for row in nodes), strict=True)
         tensors = [pad(rows, value) for rows, value in zip(fields, filler, strict=True)]
         ids_BQ, positions_BQ, own_BQ, heads_BQ = (t.to(self._model.device) for t in tensors)
         self._branches_BT = torch.cat([self._branches_BT, own_BQ], dim=1)
-        mask = branch_mask(self._branches_BT, own_BQ, heads_BQ, self._model.dtype)
+        self._positions_BT = torch.cat([self._positions_BT, positions_BQ], dim=1)
+        wanted_BQ = own_BQ != PADDING
+        if wanted is not None:
+            marked = [[k in mine for k in range(ids_BQ.shape[1])] for mine in map(set, wanted)]
+            wanted_BQ = torch.tensor(marked, device=self._model.device)
+        masks = tree_masks(self._model, self._branches_BT, self._positions_BT, heads_BQ)
         with self._gating(self._rows):
-            hidden_BQH: Tensor = self._model.model(
+            scores_NV: Tensor = self._model(
                 input_ids=ids_BQ,
                 position_ids=positions_BQ,
-                attention_mask=mask,
+                attention_mask=masks,
                 past_key_values=self._cache,
                 use_cache=True,
-            ).last_hidden_state
-        return hidden_BQH
+                logits_to_keep=wanted_BQ,
+            ).logits
+        return scores_NV
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop all other rows."""
@@ -159,9 +171,10 @@ class TreeBatch:
             places = torch.tensor([*map(self._rows.index, rows)], device=self._model.device)
             self._cache.batch_select_indices(places)
             self._branches_BT = self._branches_BT[places]
+            self._positions_BT = self._positions_BT[places]
             self._rows = list(rows)
 
     def prefix(self, ids: tuple[int, ...]) -> Prefix:
         """Read the first tokens of the only tree's prompt into a cache of their own."""
-        self.read([consecutive(ids, 0, PROMPT, PROMPT)])
+        self.read([consecutive(ids, 0, PROMPT, PROMPT)], wanted=[[]])
         return Prefix(ids, tuple((layer.keys, layer.values) for layer in self._cache.layers))

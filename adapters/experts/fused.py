@@ -103,17 +103,19 @@ class FusedLinear(LoraLinear):  # type: ignore[misc]  # PEFT is untyped here
         """Apply the base layer and the gated experts.
 
         Args:
-            x: Hidden states. *Shape:* (batch, tokens, in).
+            x: Hidden states. *Shape:* (batch, tokens, in) or (batch * tokens, in).
             args: For PEFT's own layer.
             kwargs: For PEFT's own layer.
 
         Returns:
-            *Shape:* (batch, tokens, out).
+            *Shape:* (batch, tokens, out) or (batch * tokens, out).
         """
         state = self.gate_state
         gates_BTR = state.settled.get(self.place) if state is not None else None
         if gates_BTR is None or self.disable_adapters:
             return super().forward(x, *args, **kwargs)  # type: ignore[no-any-return]
+        if x.ndim == 2:  # Mixtures of experts flatten the batch.
+            gates_BTR = gates_BTR.expand(-1, len(x) // len(gates_BTR), -1).flatten(0, 1)
         down, up = self.frozen_stack or self.stacked()
         if down.dtype != x.dtype:
             down, up, gates_BTR = (tensor.to(x.dtype) for tensor in (down, up, gates_BTR))

@@ -10,61 +10,54 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from routedk.adapters.trees import TokenTree, branch_mask, pad
+from routedk.adapters.trees import TokenTree, tree_inputs, tree_masks
 
 
 @contextmanager
-def only_layers(decoder: Any, start: int, stop: int) -> Iterator[None]:
-    """Let a transformers decoder run the layers ``start`` to ``stop`` only, inside the block.
+def skipped(layers: Sequence[Any], hidden_BTH: Tensor | None = None) -> Iterator[None]:
+    """Let decoder layers compute nothing inside the block.
 
     Args:
-        decoder: The model below the language-modeling head, with ``layers`` and ``config``.
-        start: First layer run; above 0 the decoder is to be given ``inputs_embeds``.
-        stop: One past the last layer run.
+        layers: Of a transformers decoder, consecutive ones.
+        hidden_BTH: What they hand on; what they are given where None.
     """
-    every = decoder.layers
-    decoder.layers = nn.ModuleList(every[start:stop])
+    for layer in layers:
+        layer.forward = lambda hidden_states, *args, **kwargs: (
+            hidden_states if hidden_BTH is None else hidden_BTH
+        )
     try:
         yield
     finally:
-        decoder.layers = every
+        for layer in layers:
+            del layer.forward
 
 
 @torch.inference_mode()
-def lower_hidden(
-    decoder: Any, trees: Sequence[TokenTree], layers: int, pad_token_id: int
-) -> list[Tensor]:
+def lower_hidden(model: Any, trees: Sequence[TokenTree], layers: int) -> list[Tensor]:
     """The output of the lowest layers for a batch of rows.
 
     Args:
-        decoder: As in `only_layers`; without gates set.
+        model: The student's; without gates set.
         trees: The rows.
-        layers: Number of lowest layers; 0 for the input embeddings.
-        pad_token_id: Fills rows up to equal length.
+        layers: Number of lowest layers; the output of none is empty.
 
     Returns:
         One tensor per row, *shape* (tokens, hidden), on the CPU.
     """
-    embed = decoder.get_input_embeddings()
-    device = embed.weight.device
     if layers == 0:
-        return [embed(torch.tensor(tree.input_ids, device=device)).cpu() for tree in trees]
-    outputs: list[Tensor] = []
+        return [torch.empty(len(tree.input_ids), 0) for tree in trees]
+    inputs = {name: tensor.to(model.device) for name, tensor in tree_inputs(trees).items()}
+    masks = tree_masks(model, inputs.pop("branch_ids"), inputs["position_ids"])
+    decoder, outputs = model.base_model, []
     # The decoder's own output is normed.
     hook = decoder.layers[layers - 1].register_forward_hook(
         lambda module, args, output: outputs.append(output)
     )
-    members_BT = pad([tree.branch_ids for tree in trees], -1).to(device)
     try:
-        with only_layers(decoder, 0, layers):
-            decoder(
-                input_ids=pad([tree.input_ids for tree in trees], pad_token_id).to(device),
-                position_ids=pad([tree.position_ids for tree in trees], 0).to(device),
-                attention_mask=branch_mask(members_BT, members_BT, members_BT, decoder.dtype),
-                use_cache=False,
-            )
+        with skipped(decoder.layers[layers:]):
+            decoder(**inputs, attention_mask=masks, use_cache=False)
     finally:
         hook.remove()
     rows_BTH = outputs[0].cpu()

@@ -6,9 +6,10 @@ from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora.layer import Linear as LoraLinear
+from torch import nn
 
 from routedk.adapters.experts.fused import FusedLinear, fused_layers
-from routedk.adapters.experts.routing_file import ExpertSettings
+from routedk.adapters.experts.routing_file import TARGET_MODULES, ExpertSettings
 from routedk.adapters.student import Student
 from routedk.errors import SettingError
 
@@ -17,15 +18,23 @@ def check_student(student: Student) -> None:
     """Check that a student can get experts.
 
     Raises:
-        SettingError: It has experts already, or no decoder layers where they are sought.
+        SettingError: It has experts already.
     """
     if fused_layers(student.model):
         raise SettingError(f"the student {student.name!r} has experts already: load it again")
-    if not hasattr(getattr(student.model, "model", None), "layers"):
-        raise SettingError(
-            f"the student {student.name!r} is a {type(student.model).__name__}, without "
-            "decoder layers under model.layers: use a student like Llama, Qwen or SmolLM2"
-        )
+
+
+def linear_layers(layers: Sequence[nn.Module], wanted: Sequence[str]) -> list[str]:
+    """The linear layers that get experts, by the end of their names.
+
+    Args:
+        layers: The decoder layers.
+        wanted: Those asked for. Where these are the usual ones, and the student has them not all,
+            all that it has are taken: some students fuse them.
+    """
+    modules = (named for layer in layers for named in layer.named_modules())
+    found = {name.rpartition(".")[2] for name, each in modules if isinstance(each, nn.Linear)}
+    return list(wanted) if wanted != TARGET_MODULES or found >= {*wanted} else sorted(found)
 
 
 def add_experts(
@@ -49,7 +58,7 @@ def add_experts(
     config = LoraConfig(
         r=settings.r,
         lora_alpha=settings.lora_alpha,
-        target_modules=list(settings.target_modules),
+        target_modules=linear_layers(model.base_model.layers, settings.target_modules),
         layers_to_transform=list(range(first_layer, model.config.num_hidden_layers)),
         layers_pattern="layers",
         task_type="CAUSAL_LM",

@@ -46,8 +46,7 @@ class RoutedStudent:
         training: How the experts were trained, as ``routing.json`` says.
 
     Raises:
-        SettingError: The student has experts already, or no decoder layers where they are sought,
-            or the rank is above its hidden size.
+        SettingError: The student has experts already, or the rank is above its hidden size.
     """
 
     def __init__(
@@ -66,7 +65,7 @@ class RoutedStudent:
         depth = student.model.config.num_hidden_layers
         self.first_layer = max(0, depth - (self.settings.layers or depth))
         self.model = add_experts(student.model, self.settings, self.adapters, self.first_layer)
-        layers = student.model.model.layers[self.first_layer :]
+        layers = student.model.base_model.layers[self.first_layer :]
         self.gate_state, self._hooks = connect(self.adapters, layers, self.settings.r)
         self.use_fusion(fusion)
         self.model.requires_grad_(False)

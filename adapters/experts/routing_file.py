@@ -34,7 +34,8 @@ class ExpertSettings:
         experts: Names, in gate order: lower-case letters, digits and ``_``.
         r: Rank of each expert, at least 1 and at most the student's hidden size.
         lora_alpha: LoRA scaling is ``lora_alpha / r``; at least 1.
-        target_modules: Linear layers that get experts, by the end of their names.
+        target_modules: Linear layers that get experts, by the end of their names. Where a student
+            has not all of the usual ones, all its linear layers.
         layers: Number of uppermost decoder layers that get experts; None for all. The layers
             below are computed once per row in training.
         router_input: Over which tokens of a prompt the mean input embedding is that a router sees:

@@ -32,7 +32,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from routedk.adapters.prompts import EncodedPrompt, Tokenizer, encode_prompt, end_of_turn
+from routedk.adapters.prompts import (
+    EncodedPrompt,
+    Tokenizer,
+    encode_after,
+    encode_prompt,
+    end_of_turn,
+)
 from routedk.errors import SettingError
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.programs.prompting.item_intents import (
@@ -227,8 +233,7 @@ def encode_target(
     answer = render_answer(session, session.bundles or ())
     first = thought if writes == THOUGHT_FIRST else ""
     text = assistant_content(answer, first, both=True)
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return (((*ids, end_of_turn(tokenizer)), 0),)
+    return (((*encode_head(tokenizer, text), end_of_turn(tokenizer)), 0),)
 
 
 def _encode_lines(tokenizer: Tokenizer, session: Session, thought: str) -> tuple[Line, ...]:
@@ -242,10 +247,10 @@ def _encode_lines(tokenizer: Tokenizer, session: Session, thought: str) -> tuple
 
 def _encode_line(tokenizer: Tokenizer, head: str, text: str) -> Line:
     given = encode_head(tokenizer, head)
-    learnt = tokenizer(f" {text}", add_special_tokens=False)["input_ids"]
+    learnt = encode_after(tokenizer, head, f" {text}")
     return (*given, *learnt, end_of_turn(tokenizer)), len(given)
 
 
 def encode_head(tokenizer: Tokenizer, head: str) -> tuple[int, ...]:
-    """The given beginning of a line: the item's line of the prompt and a bar, or ``intent:``."""
-    return tuple(tokenizer(head, add_special_tokens=False)["input_ids"])
+    """The beginning of a line: the item's line of the prompt and a bar, or ``intent:``."""
+    return encode_after(tokenizer, "\n", head)

@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from routedk.adapters.experts.lower import only_layers
 from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.experts.router import ROUTERS, SoftmaxRouter
 from routedk.adapters.experts.routing_file import ROUTER_FILE
@@ -94,21 +93,18 @@ def expert_losses(routed: RoutedStudent, rows: Sequence[PreparedRow], stage: Sta
     Returns:
         *Shape:* (rows, experts).
     """
-    decoder, collate = routed.student.model.model, RowCollator(rows)
+    collate = RowCollator(rows)
     one_hot_EE = torch.eye(len(routed.adapters), device=routed.device)
 
     def compute(places: Sequence[int]) -> list[Tensor]:
         batch = {k: v.to(routed.device) for k, v in collate([{"row": k} for k in places]).items()}
-        labels_BT, starts_B = batch["labels"], routed.starts(batch["start"])
-        trees = {k: batch[k] for k in ("inputs_embeds", "position_ids", "attention_mask")}
-        columns = []
+        starts_B, columns = routed.starts(batch["start"]), []
         for one_hot_E in one_hot_EE:
             with routed.gate_state.use(one_hot_E.expand(len(places), -1), starts_B):
-                losses_N, row_N = token_losses(routed, trees, labels_BT, stage)
+                losses_N, row_N = token_losses(routed, batch, batch["labels"], stage)
             sums_B = losses_N.new_zeros(len(places)).index_add(0, row_N, losses_N)
             columns.append(sums_B / row_N.bincount(minlength=len(places)).clamp(min=1))
         return list(torch.stack(columns, dim=1).cpu())
 
     lengths = [len(row.tree.input_ids) for row in rows]
-    with only_layers(decoder, routed.first_layer, len(decoder.layers)):
-        return torch.stack(computed_together("expert losses", lengths, compute))
+    return torch.stack(computed_together("expert losses", lengths, compute))

@@ -25,10 +25,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from routedk.adapters.experts.lower import skipped
 from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.training.processes import shared_mean
 from routedk.adapters.training.stage import Stage
-from routedk.adapters.trees import IGNORED
+from routedk.adapters.trees import IGNORED, tree_masks
 
 
 class Objective(PreTrainedModel):  # type: ignore[misc]  # transformers is untyped here
@@ -81,7 +82,7 @@ class AnswerLoss(Objective):
     all tokens, which here costs more than the layers that are trained.
 
     Args:
-        routed: Its layers below the experts are left out of the model while this is used.
+        routed: Its layers below the experts are not run: batches hold their output.
         stage: Of its precision.
     """
 
@@ -92,10 +93,10 @@ class AnswerLoss(Objective):
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """See `Objective`."""
         routed = self.routed
-        labels_BT = batch.pop("labels").masked_fill(~batch.pop("present"), IGNORED)
+        labels_BT = batch["labels"].masked_fill(~batch["present"], IGNORED)
         # Not a context manager: the gates are needed through the backward pass, too.
-        routed.gate_state.gates = routed.fusion(batch.pop("pooled"))
-        routed.gate_state.starts = routed.starts(batch.pop("start"))
+        routed.gate_state.gates = routed.fusion(batch["pooled"])
+        routed.gate_state.starts = routed.starts(batch["start"])
         return shared_mean(token_losses(routed, batch, labels_BT, self.stage)[0])
 
 
@@ -104,15 +105,24 @@ def token_losses(
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy of each labeled token of a batch of trees, under the gates now set.
 
+    Args:
+        routed: The student.
+        batch: Of a `RowCollator`.
+        labels_BT: The labels that count.
+        stage: Of its precision.
+
     Returns:
         The losses, *shape* (labeled tokens,), and each one's row.
     """
     student: Any = routed.student.model
-    next_BT = labels_BT[:, 1:]
+    next_BT = nn.functional.pad(labels_BT[:, 1:], (0, 1), value=IGNORED)
     learnt_BT = next_BT != IGNORED
-    with stage.autocast(routed.device):
-        hidden_BTH = student.model(**batch, use_cache=False).last_hidden_state[:, :-1]
-        logits_NV = student.lm_head(hidden_BTH[learnt_BT])
+    lower = student.base_model.layers[: routed.first_layer]
+    inputs = {name: batch[name] for name in ("input_ids", "position_ids")}
+    masks = tree_masks(student, batch["branch_ids"], batch["position_ids"])
+    options = {"attention_mask": masks, "use_cache": False, "logits_to_keep": learnt_BT}
+    with stage.autocast(routed.device), skipped(lower, batch["hidden"]):
+        logits_NV = student(**inputs, **options).logits
     losses_N = nn.functional.cross_entropy(logits_NV.float(), next_BT[learnt_BT], reduction="none")
     return losses_N, learnt_BT.nonzero()[:, 0]
 

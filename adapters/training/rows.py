@@ -14,7 +14,7 @@ from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.training.examples import TrainingRow
 from routedk.adapters.training.processes import is_main, place
 from routedk.adapters.training.stage import Stage
-from routedk.adapters.trees import IGNORED, TokenTree, branch_mask, grow_tree, pad
+from routedk.adapters.trees import IGNORED, TokenTree, grow_tree, pad, tree_inputs
 
 _BATCH = 8
 
@@ -25,7 +25,7 @@ class PreparedRow:
 
     Args:
         tree: Its tokens.
-        hidden_TH: The output of the layers below the experts.
+        hidden_TH: The output of the layers below the experts; empty where there are none.
         pooled_H: What the router sees of the prompt.
         start: Position of the first of the session's own tokens.
     """
@@ -45,11 +45,11 @@ def prepare(routed: RoutedStudent, rows: Sequence[TrainingRow], stage: Stage) ->
         stage: Its precision.
     """
     trees = [grow_tree(row.prompt.ids, row.lines) for row in rows]
-    decoder, pad_id = routed.student.model.model, routed.tokenizer.pad_token_id
 
     def compute(places: Sequence[int]) -> list[Tensor]:
         with stage.autocast(routed.device):
-            return lower_hidden(decoder, [trees[k] for k in places], routed.first_layer, pad_id)
+            chosen = [trees[k] for k in places]
+            return lower_hidden(routed.student.model, chosen, routed.first_layer)
 
     lengths = [len(tree.input_ids) for tree in trees]
     hidden = computed_together("lower layers", lengths, compute)
@@ -91,16 +91,15 @@ class RowCollator:
     def __call__(self, places: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Pad and stack; ``pooled`` determines the gates of each row."""
         rows = [self.rows[place["row"]] for place in places]
+        inputs = tree_inputs([row.tree for row in rows])
         hidden = [row.hidden_TH for row in rows]
-        members_BT = pad([row.tree.branch_ids for row in rows], -1)
         return {
-            "inputs_embeds": nn.utils.rnn.pad_sequence(hidden, batch_first=True),
-            "position_ids": pad([row.tree.position_ids for row in rows], 0),
+            **inputs,
+            "hidden": nn.utils.rnn.pad_sequence(hidden, batch_first=True),
             "labels": pad([row.tree.labels for row in rows], IGNORED),
-            "attention_mask": branch_mask(members_BT, members_BT, members_BT, hidden[0].dtype),
             "start": torch.tensor([row.start for row in rows]),
             "pooled": torch.stack([row.pooled_H for row in rows]),
-            "present": members_BT >= 0,
+            "present": inputs["branch_ids"] >= 0,
         }
 
 

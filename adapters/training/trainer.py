@@ -11,7 +11,6 @@ from transformers import ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig, SFTTrainer
 
-from routedk.adapters.experts.lower import only_layers
 from routedk.adapters.training.objectives import Objective
 from routedk.adapters.training.processes import for_averaging, place, total
 from routedk.adapters.training.stage import Stage
@@ -132,19 +131,18 @@ def run_stage(
     routed.model.train()
     routed.fusion.train()
     try:
-        with only_layers(student.model, routed.first_layer, len(student.model.layers)):
-            if stage.gradient_checkpointing:
-                student.activation_checkpointing_enable({"use_reentrant": False})
-            trainer = RoutedTrainer(
-                model=objective,
-                args=arguments,
-                train_dataset=Dataset.from_dict({"row": list(range(count))}),
-                data_collator=collator,
-                processing_class=routed.tokenizer,
-            )
-            trainer.remove_callback(ProgressCallback)
-            trainer.add_callback(LossBar)
-            trainer.train(resume_from_checkpoint=checkpoint)
+        if stage.gradient_checkpointing:
+            student.activation_checkpointing_enable({"use_reentrant": False})
+        trainer = RoutedTrainer(
+            model=objective,
+            args=arguments,
+            train_dataset=Dataset.from_dict({"row": list(range(count))}),
+            data_collator=collator,
+            processing_class=routed.tokenizer,
+        )
+        trainer.remove_callback(ProgressCallback)
+        trainer.add_callback(LossBar)
+        trainer.train(resume_from_checkpoint=checkpoint)
     finally:
         routed.gate_state.gates = routed.gate_state.starts = None
         student.activation_checkpointing_disable()

@@ -105,6 +105,6 @@ def kind_names(item: Item) -> frozenset[str]:
     any, without plural endings.
     """
     phrases = phrases_of(neutralise(item.title, 24).lower())
-    named = next(filter(None, map(_PLAIN.findall, phrases)), [])
+    named: list[str] = next(filter(None, map(_PLAIN.findall, phrases)), [])
     names = {leaf_category(item.categories).lower(), " ".join(map(stem, named[-2:]))}
     return frozenset(names - {""})

@@ -138,5 +138,5 @@ def _program(config: ServeConfig) -> "BundleGenerator":
     program = resolve_program(GenerateConfig(**named))
     if rules is not None:
         # Raises now where rules cannot hold.
-        ruled(program.groups_by()).answer_under(Session("any", (Item("any", ""),)), rules)
+        ruled(program.groups_by()).answer(Session("any", (Item("any", ""),)), rules)
     return program

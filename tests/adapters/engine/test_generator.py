@@ -69,9 +69,9 @@ def test_one_prompt_is_read_once_for_all_its_completions(
     read: list[int] = []
     whole = TreeBatch.read
 
-    def counted(self: TreeBatch, nodes: Any) -> Any:
+    def counted(self: TreeBatch, nodes: Any, *wanted: Any) -> Any:
         read.append(sum(map(len, nodes)))
-        return whole(self, nodes)
+        return whole(self, nodes, *wanted)
 
     monkeypatch.setattr(TreeBatch, "read", counted)
     generator = Generator(loaded)

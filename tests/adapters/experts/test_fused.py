@@ -106,11 +106,3 @@ def test_precision_follows_the_student(loaded: Student, ids: Tensor) -> None:
     for row in range(3):
         alone = logits(routed, ids[[row]], gates[[row]])
         torch.testing.assert_close(outputs[0][[row]], alone, rtol=0.05, atol=0.5)
-
-
-def test_a_student_without_decoder_layers(student: Student) -> None:
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=1))
-    with pytest.raises(SettingError, match="GPT2LMHeadModel, without decoder layers"):
-        RoutedStudent(Student(gpt2, student.tokenizer, "gpt", "0"))
