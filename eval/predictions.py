@@ -1,15 +1,16 @@
-"""Predictions on disk: JSONL, one session per line, checked against the sessions they are for."""
+"""Predictions on disk, as JSONL or Parquet, checked against the sessions they are for."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 
+from routedk.data.native import read_parquet
 from routedk.data.records import BundleRecord, Reasons, bundle_records
 from routedk.data.validation import Id, Text, checked
 from routedk.errors import DataError
-from routedk.files import read_jsonl, write_jsonl_records
+from routedk.files import atomic_write, read_jsonl, write_jsonl_records
 from routedk.types import Answer, Bundle, Session, Share
 
 _HINT = 'expected {"session_id": id, "bundles": [{"items": [ids], "intent": text}]}'
@@ -63,7 +64,8 @@ def read_predictions(path: str | Path, sessions: Iterable[Session]) -> list[Answ
     """Read a predictions file.
 
     Args:
-        path: JSONL file; ids may be texts or whole numbers, ``intent`` may be missing.
+        path: JSONL file, or a folder of `write_part`'s; ids may be texts or whole numbers,
+            ``intent`` may be missing.
         sessions: The sessions of the data set; the file may leave out any of them.
 
     Raises:
@@ -73,7 +75,7 @@ def read_predictions(path: str | Path, sessions: Iterable[Session]) -> list[Answ
     known = {session.id: {item.id for item in session.items} for session in sessions}
     lines: dict[str, int] = {}
     answers = []
-    for number, record in read_jsonl(path):
+    for number, record in _records(Path(path)):
         line = checked(_LINE, record, path=path, line=number, hint=_HINT)
         name = line.session_id
         problem = hint = ""
@@ -95,9 +97,33 @@ def read_predictions(path: str | Path, sessions: Iterable[Session]) -> list[Answ
     return answers
 
 
+def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The records of a file, or of a folder of parts, with their numbers."""
+    if not path.is_dir():
+        return read_jsonl(path)
+    rows = (row for part in sorted(path.glob("*.parquet")) for _, row in read_parquet(part))
+    return enumerate(rows, start=1)
+
+
 def write_predictions(path: str | Path, answers: Iterable[Answer]) -> None:
     """Write answers as JSONL, atomically, in their order."""
     write_jsonl_records(path, map(prediction_record, answers))
+
+
+def write_part(path: str | Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write records of predictions as Parquet, atomically; what a record lacks is null."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    text, share, texts = pa.string(), pa.float64(), pa.list_(pa.string())
+    bundle = {"items": texts, "intent": text, "kind": text, "kind_confidence": share}
+    bundle |= {"confidence": share, "why": text, "changed": texts, "ties": texts}
+    bundle |= {"rule": text, "similar": text, "similar_intent": text}
+    line = {"session_id": text, "bundles": pa.list_(pa.struct(bundle)), "confidence": share}
+    schema = pa.schema(line | {"changed": texts, "error": text})
+    table = pa.Table.from_pylist([*records], schema=schema)
+    with atomic_write(path, binary=True) as file:
+        pq.write_table(table, file)
 
 
 def prediction_record(answer: Answer) -> dict[str, Any]:

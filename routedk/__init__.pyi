@@ -2,6 +2,8 @@ from .adapters.engine.engine import student_lm as student_lm
 from .adapters.generate import GenerateConfig as GenerateConfig
 from .adapters.generate import generate as generate
 from .adapters.generate import stream_answers as stream_answers
+from .adapters.ray_engine import RayConfig as RayConfig
+from .adapters.ray_engine import answers_on_ray as answers_on_ray
 from .adapters.train import TrainConfig as TrainConfig
 from .adapters.train import train as train
 from .data import DataOptions as DataOptions

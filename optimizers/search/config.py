@@ -17,8 +17,9 @@ class StudyConfig:
 
     Args:
         study: Name of the study.
-        storage: Where it is kept: sqlite:///FILE, or another database's URL such as
-            postgresql://USER@HOST/NAME. Unset: sqlite:///STUDY.db.
+        storage: Where it is kept: sqlite:///FILE, another database's URL such as
+            postgresql://USER@HOST/NAME, or Optuna's proxy of one, grpc://HOST:PORT. Unset:
+            sqlite:///STUDY.db.
 
     Raises:
         SettingError: A value is not allowed.
@@ -48,8 +49,9 @@ class SearchConfig(StudyConfig):
     Args:
         study: Name of the study. A study of this name in the storage is resumed, or joined
             if other workers run it.
-        storage: Where the study is kept: sqlite:///FILE, or another database's URL such as
-            postgresql://USER@HOST/NAME. Unset: sqlite:///STUDY.db.
+        storage: Where the study is kept: sqlite:///FILE, another database's URL such as
+            postgresql://USER@HOST/NAME, or Optuna's proxy of one, grpc://HOST:PORT. Unset:
+            sqlite:///STUDY.db.
         space: TOML file of the dimensions that are not to be searched as by default.
         trials: Trials of the whole study, those of all workers and earlier runs.
         minutes: Minutes in which this worker begins trials.

@@ -1,12 +1,19 @@
-"""Where studies are kept: an SQLite file, or another database of SQLAlchemy's."""
+"""Where studies are kept: an SQLite file, another database of SQLAlchemy's, or a proxy of one."""
 
+import sys
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
-from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages import (
+    BaseStorage,
+    GrpcStorageProxy,
+    RDBStorage,
+    RetryHeartbeatStaleTrialCallback,
+)
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
@@ -16,6 +23,8 @@ MAX_RETRIES = 3
 GRACE = 4
 """Missing heartbeats after which a worker counts as dead."""
 _ATTEMPTS = 5
+# Seconds that a proxy has to answer.
+_PATIENCE = 10
 
 
 @contextmanager
@@ -27,21 +36,27 @@ def experimental() -> Iterator[None]:
 
 
 @experimental()
-def open_storage(url: str, *, heartbeat: int = 30) -> RDBStorage:
+def open_storage(url: str, *, heartbeat: int = 30) -> BaseStorage:
     """Open a storage, or make it.
 
     Args:
-        url: ``sqlite:///FILE``, or any other URL of SQLAlchemy.
+        url: ``sqlite:///FILE``, any other URL of SQLAlchemy, or ``grpc://HOST:PORT``, Optuna's
+            proxy of one, which knows no heartbeats.
         heartbeat: Seconds between two heartbeats of a worker; after four missing ones its trial is
             queued again.
 
     Raises:
         SettingError: It is no URL of a database.
-        MissingExtraError: The database's driver is not installed.
+        MissingExtraError: The database's driver, or gRPC, is not installed.
         RouteDKError: The database cannot be reached, or is of another version of Optuna.
     """
     with storage_errors(url):
-        return _database(url, heartbeat)
+        return _proxy(parse_url(url)) if is_proxy(url) else _database(url, heartbeat)
+
+
+def is_proxy(url: str) -> bool:
+    """Whether a storage is Optuna's proxy, behind which no worker has a heartbeat."""
+    return parse_url(url).drivername == "grpc"
 
 
 def parse_url(url: str) -> URL:
@@ -71,10 +86,30 @@ def storage_errors(url: str) -> Iterator[None]:
     shown = parse_url(url)
     try:
         yield
-    except (SQLAlchemyError, StorageInternalError) as error:
-        cause = getattr(error, "orig", None) or error.__cause__ or error
-        reason = " ".join(str(cause).split())
+    except _errors() as error:
+        cause: Any = getattr(error, "orig", None) or error.__cause__ or error
+        said = cause.details() if hasattr(cause, "details") else cause
+        reason = " ".join(str(said).split())
         raise RouteDKError(f"storage '{shown}': {reason}") from error
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """What a database raises, or a proxy where gRPC is in use."""
+    grpc: Any = sys.modules.get("grpc")
+    return (SQLAlchemyError, StorageInternalError, *([grpc.RpcError] if grpc else []))
+
+
+def _proxy(url: URL) -> GrpcStorageProxy:
+    try:
+        proxy = GrpcStorageProxy(host=url.host or "localhost", port=url.port or 13000)
+        proxy.wait_server_ready(timeout=_PATIENCE)
+    except ImportError as error:
+        message = f"storage '{url}': {error}: pip install 'routedk[grpc]'"
+        raise MissingExtraError(message) from None
+    except ConnectionError:
+        message = f"storage '{url}': no proxy answers (docs/scale.md says how to start one)"
+        raise RouteDKError(message) from None
+    return proxy
 
 
 def _database(url: str, heartbeat: int, attempt: int = 1) -> RDBStorage:

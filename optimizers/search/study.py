@@ -22,6 +22,7 @@ from routedk.optimizers.search.space import SearchSpace
 from routedk.optimizers.search.storage import (
     GRACE,
     experimental,
+    is_proxy,
     open_storage,
     parse_url,
     storage_errors,
@@ -192,7 +193,9 @@ def _run(
         if out_of_time or (done >= config.trials and not retry):
             logger.info("%d trials, %.1f minutes here", done, minutes)
             return
-        if retry or done + _running(trials, config.heartbeat) < config.trials:
+        # Without heartbeats one that runs may be a dead worker's: another takes its place.
+        running = 0 if is_proxy(config.url) else _running(trials, config.heartbeat)
+        if retry or done + running < config.trials:
             study.optimize(objective, n_trials=1, catch=(TrialFailure,), callbacks=callbacks)
         else:
             time.sleep(_WAIT)

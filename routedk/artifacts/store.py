@@ -9,6 +9,10 @@
 An artifact appears under its name by one rename, all its files on disk, so what has a manifest is
 whole. What a killed process left in its work folder (checkpoints of a training run) is there for
 the next one to resume from. Only the artifacts of answers grow afterwards.
+
+A store at a URL, such as ``s3://BUCKET/PATH``, is such a folder in the cache, and at the URL one
+archive of each finished artifact. There are no locks there: machines may make the same artifact at
+once, and take that of the first one to finish.
 """
 
 import logging
@@ -25,7 +29,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from routedk.artifacts.recipe import Recipe
+from routedk.artifacts.recipe import Recipe, content_hash
+from routedk.artifacts.remote import fetch, share
 from routedk.cache import cache_folder
 from routedk.errors import ArtifactError, DataError, SettingError
 from routedk.files import read_json, write_json
@@ -59,13 +64,17 @@ class ArtifactStore:
     """Keeps artifacts by their recipes; several processes and machines may share its folder.
 
     Args:
-        folder: Made with the first artifact; None for ``store`` in RouteDK's cache folder.
+        folder: Made with the first artifact; or a URL of fsspec's. None for ``store`` in RouteDK's
+            cache folder.
 
     Raises:
         SettingError: It is a file.
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
+        self._url = folder if isinstance(folder, str) and "://" in folder else None
+        if self._url is not None:
+            folder = cache_folder() / f"store-{content_hash(self._url)[:12]}"
         self.root = Path(folder or cache_folder() / "store").resolve()
         if self.root.is_file():
             raise SettingError(f"store {folder}: it is a file, name a folder")
@@ -106,6 +115,8 @@ class ArtifactStore:
     def find(self, recipe: Recipe) -> Artifact | None:
         """The artifact of a recipe, where the store has it; else None."""
         folder = self.folder(recipe.stage, recipe.key)
+        if self._url is not None and not read_manifest(folder):
+            fetch(self._url, recipe.stage, recipe.key, folder)
         if not (manifest := read_manifest(folder)):
             return None
         # The time of its last use, which `prune` goes by; a store may be read-only.
@@ -147,6 +158,11 @@ class ArtifactStore:
         manifest = {"key": recipe.key, "seconds": seconds, "created": created}
         write_json(out / MANIFEST, recipe.to_dict() | manifest)
         _flush(out)
+        shared = self._url is None or share(self._url, recipe.stage, recipe.key, out)
+        # Another machine was faster: all shall use the same.
+        if not shared and (found := self.find(recipe)) is not None:
+            shutil.rmtree(here)
+            return found
         # What a removal that was cut short has left there, or an artifact that was damaged.
         shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,8 @@ from routedk.optimizers.search.space import in_words
 
 _DATA = "Sessions, as they were given to the search."
 OptionalData = Annotated[str | None, typer.Option("--data", metavar="PATH", help=_DATA)]
-StoreFolder = Annotated[Path | None, typer.Option(metavar="DIR", help=STORE)]
+_STORE = f"{STORE[:-1]}. Also a URL of fsspec's, such as s3://BUCKET/PATH."
+StoreFolder = Annotated[str | None, typer.Option(metavar="DIR", help=_STORE)]
 
 search = typer.Typer(invoke_without_command=True)
 
@@ -57,7 +58,7 @@ def run(
     typer.echo(f"On the test split, beside others: routedk search report {given} --output report")
 
 
-def _given(data: str, config: SearchConfig, options: DataOptions, store: Path | None) -> str:
+def _given(data: str, config: SearchConfig, options: DataOptions, store: str | None) -> str:
     """The options by which other commands find a search and its data."""
     values: dict[str, Any] = {
         "data": data,

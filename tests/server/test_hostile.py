@@ -146,7 +146,7 @@ def test_on_a_terminal(
 ) -> None:
     program, _ = asked
     monkeypatch.setenv("ROUTEDK_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("routedk.adapters.generate.resolve_program", lambda *_, **__: program)
+    monkeypatch.setattr("routedk.adapters.answering.resolve_program", lambda *_, **__: program)
     path = tmp_path / "hostile.jsonl"
     few, unread = RECORDS[::4], {"session_id": TITLES[28], "items": []}
     path.write_text("\n".join(map(json.dumps, [*few, unread])), encoding="utf-8")

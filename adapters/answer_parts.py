@@ -1,0 +1,71 @@
+"""Answers in a folder of Parquet parts: each part appears whole, and is never computed again.
+
+::
+
+    part-000001.parquet   predictions, one row per session
+    unread.parquet        the sessions that could not be read; written anew by every run
+    _job.json             what the job was made with; readers of Parquet pass over it
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from routedk.errors import ArtifactError, SettingError
+from routedk.eval.predictions import write_part
+from routedk.files import read_json, write_json
+
+UNREAD = "unread.parquet"
+_JOB, _LOCK, _PARTS = "_job.json", ".lock", "part-*.parquet"
+
+
+def stored(folder: Path) -> Iterator[tuple[str, str]]:
+    """The id and the error, or an empty text, of each session in the parts."""
+    import pyarrow.parquet as pq
+
+    for part in sorted(folder.glob(_PARTS)):
+        for row in pq.read_table(part, columns=["session_id", "error"]).to_pylist():
+            yield row["session_id"], row["error"] or ""
+
+
+def add_part(folder: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write a part; on return it is on disk."""
+    last = max(folder.glob(_PARTS), default=Path("part-0"))
+    write_part(folder / f"part-{1 + int(last.stem.partition('-')[2]):06}.parquet", records)
+
+
+@contextmanager
+def sole_writer(folder: Path, made_with: Mapping[str, Any]) -> Iterator[None]:
+    """Hold the folder of a job, a new one or one that was cut short, for this process alone.
+
+    Args:
+        folder: Where they are, or will be.
+        made_with: What must be the same whenever the job is resumed, ready for JSON.
+
+    Raises:
+        ArtifactError: Something else is there, or another run is writing it.
+        SettingError: The job was made with something else; the message names the first difference.
+    """
+    job = folder / _JOB
+    if folder.exists() and not job.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ArtifactError(f"{folder}: exists already: name another folder, or remove it")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        held = FileLock(folder / _LOCK, timeout=0).acquire()
+    except Timeout:
+        problem = f"{folder}: another run is writing it: wait for it, or name another folder"
+        raise ArtifactError(problem) from None
+    with held:
+        if not job.exists():
+            write_json(job, made_with)
+        theirs: Any = read_json(job)
+        for name, mine in made_with.items():
+            if theirs.get(name) != mine:
+                raise SettingError(
+                    f"{folder}: was made with a different {name}: {theirs.get(name)}, not {mine}; "
+                    "give the same, or name another folder"
+                )
+        yield
