@@ -101,8 +101,14 @@ def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """The records of a file, or of a folder of parts, with their numbers."""
     if not path.is_dir():
         return read_jsonl(path)
-    rows = (row for part in sorted(path.glob("*.parquet")) for _, row in read_parquet(part))
-    return enumerate(rows, start=1)
+    return enumerate(_rows(path), start=1)
+
+
+def _rows(folder: Path) -> Iterator[Mapping[str, Any]]:
+    for part in sorted(folder.glob("*.parquet")):
+        with part.open("rb") as file:
+            for _, row in read_parquet(file, part):
+                yield row
 
 
 def write_predictions(path: str | Path, answers: Iterable[Answer]) -> None:

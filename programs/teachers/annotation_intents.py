@@ -99,7 +99,8 @@ class GoldIntents:
         used: set[str] = set()
         shared = Counter(self.word(bundle.intent) for bundle in session.bundles or ())
         for bundle in session.bundles or ():
-            word, own = self.word(bundle.intent), clean_intent(plain_intent(bundle.intent))
+            word = self.word(bundle.intent)
+            own = clean_intent(plain_intent(bundle.intent) or _UNNAMED)
             intent = _unlike([word] if shared[word] == 1 else [own, word], used)
             used.add(intent)
             for item_id in bundle.item_ids:

@@ -42,11 +42,11 @@ def generate(
 ) -> None:
     """Generate the bundles of each session, as JSONL that routedk evaluate reads.
 
-    Sessions come from a file or, with --data -, as JSONL from standard input. A session's line is
-    written when it and those before it are answered; with --output to FILE.partial, which becomes
-    FILE at the end. A session that cannot be answered has a line with an error. Answers are kept: a
-    run that was interrupted resumes when the same command is given again. With --engine ray the
-    lines are rows of Parquet files, in no order.
+    Sessions come from a file or, with --data -, from standard input, as JSONL or CSV. A session's
+    line is written when it and those before it are answered; with --output to FILE.partial, which
+    becomes FILE at the end. A session that cannot be answered has a line with an error. Answers are
+    kept: a run that was interrupted resumes when the same command is given again. With --engine ray
+    the lines are rows of Parquet files, in no order.
 
     Example: routedk generate --data demo --split test --experts experts --program program.json
     --output bundles.jsonl

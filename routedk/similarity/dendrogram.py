@@ -6,7 +6,6 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from routedk.data.policies import has_title
 from routedk.similarity.encoders import TitleEncoder
 from routedk.similarity.pairs import PairModel
 from routedk.types import Session
@@ -69,7 +68,7 @@ def session_dendrogram(
         encoder: Encoder of the titles.
         pairs: A pair is as far apart as it is improbable; None for cosine distance.
     """
-    items = [item for item in session.items if has_title(item)]
+    items = [item for item in session.items if item.title.strip()]
     names = [item.id for item in items]
     titles = encoder.encode([item.title for item in items])
     if pairs is not None:

@@ -1,6 +1,7 @@
 """Students of many families train and answer as in plain transformers, or are refused."""
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from routedk.adapters.engine.generator import Generator
+from routedk.adapters.engine.grammar import joined
 from routedk.adapters.engine.writing import Writing
 from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.experts.routing_file import ExpertSettings
@@ -107,21 +109,28 @@ def generated(routed: RoutedStudent, generator: Generator, job: Writing) -> list
     """The lines of a job by the model's own `generate`, each from the prompt and its head."""
     known, model = generator.token_filter, routed.student.model
 
+    def text(tokens: list[int]) -> str:
+        return reduce(joined, (known.texts[token] for token in tokens), "")
+
     def write(start: list[int]) -> list[int]:
         def allowed(_: int, ids: Tensor) -> list[int]:
-            text = "".join(known.texts[token] for token in ids[len(start) :].tolist())
-            return (known.penalty(job.grammar, text) == 0).nonzero()[:, 0].tolist()
+            written = text(ids[len(start) :].tolist())
+            return (known.penalty(job.grammar, written) == 0).nonzero()[:, 0].tolist()
 
         ids: Tensor = model.generate(
             torch.tensor([start]),
             attention_mask=torch.ones(1, len(start), dtype=torch.long),
-            max_new_tokens=job.limit,
+            max_new_tokens=job.limit + 8,
             do_sample=False,
             eos_token_id=known.end,
             pad_token_id=known.end,
             prefix_allowed_tokens_fn=allowed if job.grammar else None,
         )
-        return ids[0, len(start) :].tolist()
+        tokens: list[int] = ids[0, len(start) :].tolist()
+        # A line that is not whole at its limit is finished.
+        ends = range(job.limit, len(tokens))
+        whole = (n for n in ends if not job.grammar or job.grammar.complete(text(tokens[:n])))
+        return tokens[: next(whole, len(tokens))]
 
     return [write([*job.prompt.ids, *head]) for head in job.heads]
 
@@ -189,4 +198,4 @@ def test_what_is_learned_may_be_written(
             text = ""
             for token in line[given:]:
                 assert known.penalty(grammar, text)[token] == 0, (text, known.texts[token])
-                text += known.texts[token]
+                text = joined(text, known.texts[token])

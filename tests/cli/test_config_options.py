@@ -14,6 +14,7 @@ from routedk import (
     SearchConfig,
     TrainConfig,
 )
+from routedk.adapters.ray_engine import RayConfig
 from routedk.cli.app import app
 from routedk.cli.config_options import with_config_options
 from routedk.errors import SettingError
@@ -178,5 +179,7 @@ def test_a_command_has_the_settings_of_its_verb(name: str, config: Any) -> None:
         assert (tuple(default) if isinstance(default, list) else default) == field.default
     own = {"data", "split", "output", "knowledge", "dry_run", "predictions", "store"}
     own |= {"write_requests", "curves", "empties", "reference", "fail_on_error"}
+    if name == "generate":
+        own |= {"engine", *(field.name for field in fields(RayConfig))}
     shared = {field.name for field in fields(config)}
     assert found.keys() - own == {field.name for field in fields(DataOptions)} - shared

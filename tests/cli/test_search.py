@@ -47,7 +47,7 @@ def test_search(run: Run, calls: Calls, tmp_path: Path) -> None:
     code, out, _ = run("search", "--data", "demo", *options, "--store", tmp_path)
     assert code == 0
     (((train, validation, config), found),) = calls
-    assert (len(train), len(validation), found) == (210, 30, {"store": tmp_path})
+    assert (len(train), len(validation), found) == (210, 30, {"store": str(tmp_path)})
     assert config == SearchConfig(study="mine", trials=9, objective="f1", seed=5)
     assert "Best on validation: trial 7, matched F1 0.700" in out
     assert "utilization ICL" in out
@@ -59,7 +59,7 @@ def test_search(run: Run, calls: Calls, tmp_path: Path) -> None:
     (arguments, found) = calls[1]
     assert (arguments[0], arguments[1]) == (train, validation)
     assert arguments[2:] == (7, Path("best"), config_module.StudyConfig(study="mine"))
-    assert found == {"store": tmp_path}
+    assert found == {"store": str(tmp_path)}
 
 
 def test_report(run: Run, calls: Calls, tmp_path: Path) -> None:
