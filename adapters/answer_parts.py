@@ -3,7 +3,7 @@
 ::
 
     part-000001.parquet   predictions, one row per session
-    unread.parquet        the sessions that could not be read; written anew by every run
+    unread.parquet        those that could not be read, or failed; written anew by every run
     _job.json             what the job was made with; readers of Parquet pass over it
 """
 
@@ -33,8 +33,8 @@ def stored(folder: Path) -> Iterator[tuple[str, str]]:
 
 def add_part(folder: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Write a part; on return it is on disk."""
-    last = max(folder.glob(_PARTS), default=Path("part-0"))
-    write_part(folder / f"part-{1 + int(last.stem.partition('-')[2]):06}.parquet", records)
+    numbers = (int(part.stem.partition("-")[2]) for part in folder.glob(_PARTS))
+    write_part(folder / f"part-{1 + max(numbers, default=0):06}.parquet", records)
 
 
 @contextmanager
@@ -50,7 +50,8 @@ def sole_writer(folder: Path, made_with: Mapping[str, Any]) -> Iterator[None]:
         SettingError: The job was made with something else; the message names the first difference.
     """
     job = folder / _JOB
-    if folder.exists() and not job.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    ours = folder.is_dir() and {one.name for one in folder.iterdir()} <= {_LOCK}
+    if folder.exists() and not job.exists() and not ours:
         raise ArtifactError(f"{folder}: exists already: name another folder, or remove it")
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -59,7 +60,7 @@ def sole_writer(folder: Path, made_with: Mapping[str, Any]) -> Iterator[None]:
         problem = f"{folder}: another run is writing it: wait for it, or name another folder"
         raise ArtifactError(problem) from None
     with held:
-        if not job.exists():
+        if not any(folder.glob(_PARTS)):  # Nothing is answered: settings may still change.
             write_json(job, made_with)
         theirs: Any = read_json(job)
         for name, mine in made_with.items():

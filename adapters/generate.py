@@ -51,7 +51,8 @@ def generate(
         engine: Where: local, in this process, or ray, in actors; see `answers_on_ray`, which
             does not hold all answers.
         ray: Settings of Ray.
-        output: With ray, the folder that keeps the answers, instead of the store.
+        output: With ray, the folder that keeps the answers, instead of the store: of these
+            sessions alone, their ids distinct.
 
     Returns:
         One answer per session. One that could not be read has no bundles, and says why.

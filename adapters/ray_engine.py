@@ -40,7 +40,8 @@ class RayConfig:
     """How the engine ray spreads its work.
 
     Args:
-        address: A running Ray cluster, e.g. auto. Unset: Ray is started on this machine.
+        address: A running Ray cluster, e.g. auto; local starts Ray on this machine. Unset: the
+            cluster that RAY_ADDRESS or ray start names, else Ray is started on this machine.
         actors: Processes that each load program and student. Unset: as many as there is room for.
         num_cpus: CPU cores of each actor, and the threads that it computes with.
         num_gpus: GPUs of each actor; 0.5 lets two share one. Unset: 1 where there are any, else 0.
@@ -117,10 +118,16 @@ def answers_on_ray(
         some = left()
         batches = iter(lambda: [*islice(some, ray.batch_size)], [])
         blocks = [cluster.put(_block(map(session_to_record, batch))) for batch in batches]
+        unread[:] = [one for one in unread if one.session_id not in done]
         write_part(folder / UNREAD, map(prediction_record, unread))
         yield from ((one.session_id, one.error) for one in unread)
         for records in _answered(cluster, blocks, ray, actor) if blocks else ():
-            add_part(folder, records)
+            if kept := [one for one in records if not one.get("failed")]:
+                add_part(folder, kept)
+            if failed := [one for one in records if one.get("failed")]:
+                # Tried again by the next run, like those that could not be read.
+                unread += [Answer(one["session_id"], error=one["error"]) for one in failed]
+                write_part(folder / UNREAD, map(prediction_record, unread))
             yield from ((one["session_id"], one.get("error", "")) for one in records)
 
 
@@ -199,7 +206,10 @@ class _Actor:
         errors = [error for _, error in found if error is not None]
         if len(errors) == len(found) >= _ALIKE:
             raise errors[0]
-        return _block(prediction_record(answer) for answer, _ in found)
+        return _block(
+            prediction_record(answer) | ({} if error is None else {"failed": True})
+            for answer, error in found
+        )
 
 
 def _attempt(ask: Ask, session: Session) -> tuple[Answer, Exception | None]:

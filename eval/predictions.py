@@ -105,7 +105,9 @@ def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _rows(folder: Path) -> Iterator[Mapping[str, Any]]:
-    for part in sorted(folder.glob("*.parquet")):
+    if not (parts := sorted(folder.glob("*.parquet"))):
+        raise DataError("holds no Parquet file", path=folder, hint="name a file of predictions")
+    for part in parts:
         with part.open("rb") as file:
             for _, row in read_parquet(file, part):
                 yield row

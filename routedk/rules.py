@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from itertools import combinations, product
+from itertools import combinations
 from math import fsum
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeAlias
@@ -103,10 +103,14 @@ class BundleRules(BaseModel):
         return frozenset(map(frozenset, self.excluded))
 
     @cached_property
-    def _apart(self) -> dict[frozenset[str], int]:
-        """The first place of each pair of categories that never meet."""
-        folded = (frozenset(name.casefold() for name in pair) for pair in self.apart)
-        return {pair: place for place, pair in reversed([*enumerate(folded)])}
+    def _apart(self) -> dict[str, dict[str, int]]:
+        """The categories that each never meets, with the place of the first pair that says so."""
+        found: dict[str, dict[str, int]] = {}
+        for place, pair in enumerate(self.apart):
+            one, other = (name.casefold() for name in pair)
+            found.setdefault(one, {}).setdefault(other, place)
+            found.setdefault(other, {}).setdefault(one, place)
+        return found
 
     @cached_property
     def _pins(self) -> Any:
@@ -135,10 +139,18 @@ class BundleRules(BaseModel):
         if not (self.excluded or self.apart):
             return found
         named = {item.id: {name.casefold() for name in item.categories} for item in items}
+        present = set[str]().union(*named.values())
+        # What each item's categories never meet, with the place of the first pair that says so.
+        barred: dict[str, dict[str, int]] = {}
+        for name, categories in named.items():
+            mine = barred[name] = {}
+            for category in categories & self._apart.keys():
+                never = self._apart[category]
+                for other in present & never.keys():
+                    mine[other] = min(never[other], mine.get(other, never[other]))
         for one, other in combinations(named, 2):
             pair = frozenset((one, other))
-            met = map(frozenset, product(named[one], named[other])) if self.apart else ()
-            places = [self._apart[categories] for categories in met if categories in self._apart]
+            places = [barred[one][category] for category in named[other] & barred[one].keys()]
             if pair in self._excluded:
                 found[pair] = f"{_named(one, other)} are excluded"
             elif places:

@@ -137,7 +137,7 @@ class StudentEngine(_Engine):
         if begun:
             encode = partial(examples.encode_head, self.generator.tokenizer)
             grammar = ItemIntent(_WHY_CHARACTERS) if naming.WHY_HEAD in begun else ItemIntent()
-            limit = _TOKENS_PER_CHARACTER * grammar.most
+            limit = min(_TOKENS_PER_CHARACTER * grammar.most, room)
             return replace(job, heads=tuple(map(encode, begun)), grammar=grammar, limit=limit)
         count = len(asked.lines)
         listed = BundleList(count, thinks=self.form == examples.THOUGHT_FIRST)

@@ -49,13 +49,16 @@ def obtain_together(
         return store.obtain(recipe, make)
     folders: list[Path | None] = [None, None]
     if is_main():
+        announced = False
 
         def announce_and_make(out: Path, work: Path) -> None:
+            nonlocal announced
+            announced = True
             broadcast_object_list([out, work])
             make(out, work)
 
-        artifact = store.obtain(recipe, announce_and_make)
-        if artifact.reused:
+        store.obtain(recipe, announce_and_make)
+        if not announced:
             broadcast_object_list(folders)
     else:
         out, work = broadcast_object_list(folders)

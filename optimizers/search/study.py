@@ -161,6 +161,8 @@ def check_identity(study: optuna.Study, mine: Mapping[str, Any]) -> None:
     name, theirs = study.study_name, study.user_attrs.get(IDENTITY)
     if theirs is None:
         raise SettingError(f"study {name!r} was not made by routedk search: choose another name")
+    if "space enhancement" in theirs:
+        raise SettingError(f"study {name!r} was made before RouteDK 0.6: choose another name")
     # JSON, as it comes back from a storage.
     for key, value in json.loads(json.dumps(mine)).items():
         if theirs.get(key) != value:

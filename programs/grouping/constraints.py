@@ -135,7 +135,8 @@ def told(
         These bundles with what each has less and more than the nearest of before; and which other
         items are in no bundle any more, or in none though they are pinned.
     """
-    broken = {one.items: rules.broken(session, one.items, one.kind) for one in [*before, *pinned]}
+    every = [*before, *pinned]
+    broken = {one.items: rules.broken(session, one.item_ids, one.kind) for one in every}
     pins = {one.items: f"{' and '.join(map(repr, one.item_ids))} are pinned" for one in pinned}
     causes = [reason for one in before for reason in broken[one.items]] + [*pins.values()]
 

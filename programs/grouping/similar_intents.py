@@ -61,7 +61,7 @@ def intent_dendrogram(
     session: Session, intents: ItemIntents, encoder: TitleEncoder, weight: float
 ) -> Dendrogram[str]:
     """The dendrogram of a session's items by intent and title, see `SimilarIntents.bundles`."""
-    titles = encoder.encode([item.title for item in session.items])
+    titles = meanings([item.title for item in session.items], encoder)
     named = zip(intents, titles, strict=True)
     meant = np.stack([_meant(mine, encoder, title) for mine, title in named])
     # The product of two rows is the weighted sum of both cosines.

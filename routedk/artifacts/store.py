@@ -148,16 +148,18 @@ class ArtifactStore:
         target = self.folder(recipe.stage, recipe.key)
         here = self.work_folder(recipe.stage, recipe.key)
         out, work = here / "out", here / "work"
-        shutil.rmtree(out, ignore_errors=True)
-        out.mkdir(parents=True)
-        work.mkdir(exist_ok=True)
-        started = time.monotonic()
-        make(out, work)
-        seconds = round(time.monotonic() - started, 3)
-        created = datetime.now(UTC).isoformat(timespec="seconds")
-        manifest = {"key": recipe.key, "seconds": seconds, "created": created}
-        write_json(out / MANIFEST, recipe.to_dict() | manifest)
-        _flush(out)
+        if not read_manifest(out):  # It is whole where only sharing it failed.
+            shutil.rmtree(out, ignore_errors=True)
+            out.mkdir(parents=True)
+            work.mkdir(exist_ok=True)
+            started = time.monotonic()
+            make(out, work)
+            seconds = round(time.monotonic() - started, 3)
+            created = datetime.now(UTC).isoformat(timespec="seconds")
+            manifest = {"key": recipe.key, "seconds": seconds, "created": created}
+            _flush(out)
+            write_json(out / MANIFEST, recipe.to_dict() | manifest)
+            _flush(out)
         shared = self._url is None or share(self._url, recipe.stage, recipe.key, out)
         # Another machine was faster: all shall use the same.
         if not shared and (found := self.find(recipe)) is not None:
@@ -168,6 +170,7 @@ class ArtifactStore:
         target.parent.mkdir(parents=True, exist_ok=True)
         out.rename(target)
         shutil.rmtree(here)
+        seconds = read_manifest(target)["seconds"]
         return Artifact(folder=target, key=recipe.key, reused=False, seconds=seconds)
 
 

@@ -66,7 +66,9 @@ def sessions_to_answer(
     """
     all_items = replace(options, untitled="keep")
     if split == "all":
-        return warn_untitled(_asked(one, options) for one in scan_sessions(data, all_items)), None
+        # The split plays no part: sessions that it names may be missing.
+        every = scan_sessions(data, replace(all_items, split_file=None))
+        return warn_untitled(_asked(one, options) for one in every), None
     # Of a seeded split, a session that was dropped is no part.
     if options.untitled == "keep" or options.split_file is None:
         listed: list[Session | Answer] = [*load_split(data, options, split)]

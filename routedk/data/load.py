@@ -14,7 +14,7 @@ from routedk.checks import check_choices, check_least
 from routedk.data.bundlerec import SESSION_ITEM, read_bundlerec
 from routedk.data.csv_file import read_csv, read_values
 from routedk.data.native import read_parquet
-from routedk.data.order_lines import parse_columns, read_order_lines
+from routedk.data.order_lines import find_columns, parse_columns, read_order_lines
 from routedk.data.policies import drop_untitled, fill_titles, minimal_bundles
 from routedk.data.records import UnreadSession, readable, sessions_from_records
 from routedk.data.split_file import check_split_ids, read_split_file
@@ -103,7 +103,7 @@ def scan_sessions(
     """
     options = options or DataOptions()
     missing = MissingValues(strict=options.strict)
-    return apply_options(_read(source, missing, options.columns), options, missing)
+    yield from apply_options(_read(source, missing, options.columns), options, missing)
 
 
 def from_dataset(
@@ -203,11 +203,13 @@ def _read(
     rows = chain(head, found)
     names = set(chain(*(record for *_, record in head if isinstance(record, Mapping))))
     # What has nothing but an id is a broken session.
-    if (
-        columns
-        or _kind(parts[0]) in _CSV
-        or (names - {"session_id", "bundles"} and "items" not in names)
-    ):
+    lines = bool(names - {"session_id", "bundles"}) and "items" not in names
+    if lines and path is _STDIN:
+        try:
+            find_columns(names, {}, path)
+        except DataError:  # The one line that was looked at is a broken session, too.
+            lines = False
+    if columns or _kind(parts[0]) in _CSV or lines:
         return read_order_lines(rows, parse_columns(columns), missing, path)
     return sessions_from_records(rows, path=path, missing=missing)
 

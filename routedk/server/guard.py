@@ -172,7 +172,7 @@ class Guard:
                 raise
             seconds = f"{self.config.timeout:g} seconds"
             answer = problem(504, f"there was no answer within {seconds}: send fewer sessions")
-            if not isinstance(error, TimeoutError):
+            if not (isinstance(error, TimeoutError) and work.cancelled()):
                 logger.exception("a request failed")
                 answer = problem(500, "the server failed: its log says why")
             await answer(scope, receive, reply)

@@ -119,6 +119,8 @@ def serve_stdio(config: ServeConfig) -> None:
             asyncio.run(server.run_stdio_async())
         except* BrokenPipeError:
             logger.info("the client left")
+        finally:
+            diverted.set()
 
     # Clients wait for a first answer only seconds. A daemon: it may be reading stdin when this
     # process ends because of a signal or of an error in loading.

@@ -34,6 +34,11 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert read_predictions(tmp_path / "p.jsonl", SESSIONS) == answers
 
 
+def test_a_folder_without_predictions_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no Parquet file"):
+        read_predictions(tmp_path, [])
+
+
 def test_what_is_known_of_an_answer_is_kept(tmp_path: Path) -> None:
     bundle = Bundle(("a", "b"), kind="alternatives", confidence=0.5)
     answers = [
