@@ -73,8 +73,8 @@ def sessions_to_answer(
     if options.untitled == "keep" or options.split_file is None:
         listed: list[Session | Answer] = [*load_split(data, options, split)]
     else:
-        every = select_split(load_sessions(data, all_items), all_items, split)
-        listed = [_asked(one, options) for one in every]
+        those = select_split(load_sessions(data, all_items), all_items, split)
+        listed = [_asked(one, options) for one in those]
     return listed, len(listed)
 
 
