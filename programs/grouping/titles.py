@@ -19,6 +19,9 @@ LORA = "adapter_model.safetensors"
 MAX_TOKENS = 40
 """Tokens of a title that are read."""
 _BATCH = 32
+_NEAREST = 10
+# Of cosines, in the softmax of the weights.
+_TEMPERATURE = 0.1
 
 
 class Familiarity:
@@ -118,11 +121,6 @@ def fold_lora(encoder: Any, folder: Path) -> None:
             if change.shape != weight.shape or not bool(change.isfinite().all()):
                 raise ValueError(f"{name}: a weight of another encoder, or one that is not finite")
             weight += change
-
-
-_NEAREST = 10
-# Of cosines, in the softmax of the weights.
-_TEMPERATURE = 0.1
 
 
 class KnownIntents:
