@@ -4,7 +4,7 @@ An answer depends on the program, the language model and its session alone. The 
 program and model are one artifact that grows, so that a killed run continues after its last answer.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -102,7 +102,7 @@ def stream_answers(
     lm: "dspy.LM | None" = None,
     rules: BundleRules | None = None,
     store: ArtifactStore | str | Path | None = None,
-) -> Iterator[Answer]:
+) -> Generator[Answer]:
     """Generate answers one by one, each as soon as it and those before it are there.
 
     As `generate`, for sessions that may come slowly or without end. No more of them are taken than
@@ -116,7 +116,7 @@ def stream_answers(
     ask, recipe = answering(config, program=program, lm=lm, rules=rules)
     store = ArtifactStore.of(store)
 
-    def answers() -> Iterator[Answer]:
+    def answers() -> Generator[Answer]:
         with open_answers(store.obtain(recipe, lambda out, work: None).folder) as kept:
 
             def kept_or_asked(session: Session | Answer) -> Answer:
@@ -151,7 +151,7 @@ def answering(
     asked = resolve_program(config, program=program, lm=lm)
     if rules is not None:
         ruled(asked.groups_by())  # Raises now where rules cannot hold.
-    return partial(_answer, program=asked, rules=rules), _recipe(asked, config, rules)
+    return partial(answer, program=asked, rules=rules), _recipe(asked, config, rules)
 
 
 def resolve_program(
@@ -202,8 +202,8 @@ def _recipe(
     )
 
 
-def _answer(session: Session, program: Any, rules: BundleRules | None) -> Answer:
-    """A program's answer, with what asking for it has cost."""
+def answer(session: Session, program: Any, rules: BundleRules | None = None) -> Answer:
+    """Answer a session by a program whose language model is set, and count the tokens."""
     import dspy
 
     from routedk.programs.usage import metered

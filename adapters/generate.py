@@ -4,10 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from routedk.adapters.answering import GenerateConfig as GenerateConfig
-from routedk.adapters.answering import answer_async as answer_async
-from routedk.adapters.answering import resolve_program as resolve_program
-from routedk.adapters.answering import stream_answers as stream_answers
+from routedk.adapters.answering import GenerateConfig, stream_answers
 from routedk.adapters.ray_engine import RayConfig, answers_on_ray
 from routedk.artifacts import ArtifactStore
 from routedk.errors import SettingError

@@ -34,8 +34,9 @@ class TrainConfig:
         grouping_epochs: Most passes over the sessions for the grouping. Unset: 2 to 12, the more
             the fewer sessions there are.
         student: Folder or hub name of a causal LM. Unset or default: the embedded student.
-        expert_names: The experts, in gate order, of base, rule and thought. The others start from
-            the weights of base, which comes first.
+        expert_names: The experts, in gate order, of base, rule, thought and mixed, which learns
+            from the rows of both rule and thought. The others start from the weights of base, which
+            comes first, or is left out of the fusion.
         experts: Folder of trained experts: only a router is trained, over a copy of them. Their
             names, shape and answer form are kept.
         r: Rank of each expert.
@@ -81,7 +82,9 @@ class TrainConfig:
     encoder: str = "minilm"
     grouping_epochs: float | None = None
     student: str | None = None
-    expert_names: tuple[Literal["base", "rule", "thought"], ...] = ("base", "rule", "thought")
+    expert_names: tuple[Literal["base", "rule", "thought", "mixed"], ...] = (
+        *("base", "rule", "thought"),
+    )
     experts: Path | None = None
     r: int = 8
     lora_alpha: int = 16
@@ -129,8 +132,10 @@ class TrainConfig:
             raise SettingError(f"teacher_weight={self.teacher_weight}: it must be from 0 to 1")
         check_encoder(self.encoder)
         names = self.shape.experts
-        if names[0] != "base":
-            raise SettingError(f"experts {names}: the first must be base, the others start from it")
+        if "base" in names[1:]:
+            raise SettingError(f"experts {names}: base comes first, the others start from it")
+        if "mixed" in names and self.answer_form == "bundles":
+            raise SettingError("experts mixed: rule and thought do not write the same form bundles")
         make_fusion(self.fusion, names, 1, 1, [1 / len(names)] * len(names))
         if self.experts is not None and self.fusion not in (*ROUTERS, "merged"):
             raise SettingError(
@@ -270,11 +275,9 @@ def shown_knowledge(
     if form != "bundle-intent":
         distilled_from = {thought.session_id for thought in knowledge.thoughts}
         distinct = {name: one for name, one in distinct.items() if name in distilled_from}
-    return {
-        "base": CompiledKnowledge(),
-        "rule": CompiledKnowledge(rules=tuple(rule.text for rule in knowledge.rules)),
-        "thought": CompiledKnowledge(
-            sessions=tuple(session for session, _ in distinct.values()),
-            thoughts={name: thought for name, (_, thought) in distinct.items() if thought},
-        ),
-    }
+    mixed = CompiledKnowledge(
+        rules=tuple(rule.text for rule in knowledge.rules),
+        sessions=tuple(session for session, _ in distinct.values()),
+        thoughts={name: thought for name, (_, thought) in distinct.items() if thought},
+    )
+    return {"base": CompiledKnowledge(), "rule": mixed, "thought": mixed, "mixed": mixed}

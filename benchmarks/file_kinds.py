@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def _use_split(folder: Path) -> None:
 
 
 def _use_titles(folder: Path) -> None:
-    load_sessions("demo", DataOptions(extra_titles=folder / "titles.csv"))
+    load_sessions(folder / "sessions.jsonl", DataOptions(extra_titles=folder / "titles.csv"))
 
 
 def _use_bundlerec(folder: Path) -> None:
@@ -115,9 +116,11 @@ def _use_scores(folder: Path) -> None:
 
 
 def _use_space(folder: Path) -> None:
-    from routedk.optimizers.search.space import read_space
+    from routedk.optimizers.search import read_space
+    from routedk.optimizers.studies import read_grid
 
     read_space(folder / "space.toml").model_dump_json()
+    read_grid(folder / "grid.toml").chosen("small")
 
 
 def _use_manifest(folder: Path) -> None:
@@ -182,6 +185,7 @@ def _use_experts(folder: Path) -> None:
     RoutedStudent.load(folder, student=_copy()).fingerprint()
 
 
+_GRID = "studies/routedk.toml"
 _LORA = "adapter_model.safetensors"
 _TABLES = {
     "session_item": "session ID,item ID\n2,10\n2,11\n1,10\n1,12\n1,13\n",
@@ -212,7 +216,7 @@ KINDS = {
     "program": Kind(("program.json",), _use_program),
     "scores": Kind(("scores.jsonl",), _use_scores),
     "sessions": Kind(("sessions.jsonl",), _use_sessions),
-    "space": Kind(("space.toml",), _use_space),
+    "space": Kind(("space.toml", "grid.toml"), _use_space),
     "split": Kind(("split.json",), _use_split),
     "titles": Kind(("titles.csv",), _use_titles),
     **{name: Kind((name,), _use_sessions, weight=0.5) for name in DAMAGED},
@@ -232,6 +236,7 @@ def make_files(folder: Path) -> Path:
     for table, text in _TABLES.items():
         (folder / "bundlerec" / f"{table}.csv").write_text(text, encoding="utf-8")
     write_jsonl(folder / "sessions" / "sessions.jsonl", sessions)
+    write_jsonl(folder / "titles" / "sessions.jsonl", sessions)
     write_parquet(folder / "parquet" / "sessions.parquet", sessions)
     for name in DAMAGED:
         FORMS[name](make_rows(40), folder / name / name)
@@ -280,6 +285,7 @@ def make_files(folder: Path) -> Path:
     write_jsonl_records(folder / "scores" / "scores.jsonl", scores)
     space = 'utilization = "ICL"\nformats = ["none", "rule"]\nrules = [0, 4, 32]\nratio = 0.5\n'
     (folder / "space" / "space.toml").write_text(space)
+    (folder / "space" / "grid.toml").write_bytes((files("routedk.optimizers") / _GRID).read_bytes())
     manifest = {"stage": "answers", "key": "0", "version": "0", "seconds": 1.0}
     write_json(folder / "manifest" / "manifest.json", manifest)
     kept = {"key": "0", "run": "run", "text": "t", "input_tokens": 1, "output_tokens": 1}
@@ -287,13 +293,7 @@ def make_files(folder: Path) -> Path:
     settings = ExpertSettings(experts=("base", "rule"), r=2, lora_alpha=4, layers=1)
     (folder / "experts").rmdir()
     RoutedStudent(_copy(), settings).save(folder / "experts")
-    _copy_grouping(folder / "grouping")
-    return folder
-
-
-def _copy_grouping(folder: Path) -> None:
-    from importlib.resources import files
-
-    packaged = Path(str(files("routedk") / "bundler" / "grouping"))
+    packaged = files("routedk") / "bundler" / "grouping"
     for name in KINDS["grouping"].files:
-        (folder / name).write_bytes((packaged / name).read_bytes())
+        (folder / "grouping" / name).write_bytes((packaged / name).read_bytes())
+    return folder

@@ -67,8 +67,9 @@ def compile_program(
     """
     import dspy
 
+    from routedk.adapters.answering import GenerateConfig
     from routedk.adapters.experts.routing_file import read_routing
-    from routedk.adapters.generate import GenerateConfig, generate
+    from routedk.adapters.generate import generate
     from routedk.adapters.lm import resolve_lm
     from routedk.data.records import session_to_record
     from routedk.optimizers.grouping_search import GroupingSearch

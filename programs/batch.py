@@ -1,7 +1,7 @@
 """Running a program over many sessions at once, so that a batching LM gets batches."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from threading import Event, Semaphore, Thread
@@ -67,8 +67,8 @@ def call_all(
 
 
 def call_each(
-    call: Callable[[_Value], _Result], values: Iterable[_Value], *, num_threads: int
-) -> Iterator[_Result]:
+    call: Callable[[_Value], _Result], values: Iterable[_Value], *, num_threads: int = 16
+) -> Generator[_Result]:
     """As `call_all`, but values may come without end, and each result is given when it is there.
 
     Values are taken on a thread of its own, so that results do not wait for the next value, e.g.

@@ -117,7 +117,7 @@ def distill_artifact(
         "teacher": teacher,
     }
     if config.answers:
-        inputs["answers"] = [_file_hash(path) for path in config.answers]
+        inputs["answers"] = [file_hash(path) for path in config.answers]
         inputs["held_out"] = content_hash([session_to_record(session) for session in held_out])
     # A run with a higher budget continues the one that a lower budget stopped.
     run = Recipe(stage="knowledge", inputs=inputs, settings=config.recorded).key
@@ -166,7 +166,7 @@ def _journal_path(store: ArtifactStore, teacher: Mapping[str, str]) -> Path:
     return store.root / "journals" / f"{name}-{key}.jsonl"
 
 
-def _file_hash(path: Path) -> list[str]:
+def file_hash(path: Path) -> list[str]:
     """A file's name, which the report tells, and its content."""
     with open_file(path) as file:
         return [str(path), hashlib.file_digest(file, "sha256").hexdigest()]

@@ -1,7 +1,7 @@
+from .adapters.answering import GenerateConfig as GenerateConfig
+from .adapters.answering import stream_answers as stream_answers
 from .adapters.engine.engine import student_lm as student_lm
-from .adapters.generate import GenerateConfig as GenerateConfig
 from .adapters.generate import generate as generate
-from .adapters.generate import stream_answers as stream_answers
 from .adapters.ray_engine import RayConfig as RayConfig
 from .adapters.ray_engine import answers_on_ray as answers_on_ray
 from .adapters.train import TrainConfig as TrainConfig
@@ -26,6 +26,8 @@ from .optimizers.compile_config import CompileConfig as CompileConfig
 from .optimizers.search.config import SearchConfig as SearchConfig
 from .optimizers.search.space import SearchSpace as SearchSpace
 from .optimizers.search.verb import search as search
+from .optimizers.studies.verb import PaperConfig as PaperConfig
+from .optimizers.studies.verb import study_paper as study_paper
 from .programs.distill import distill as distill
 from .programs.distill_plan import plan_distill as plan_distill
 from .programs.generator import BundleGenerator as BundleGenerator

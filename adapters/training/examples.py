@@ -76,6 +76,7 @@ Lesson = tuple[Session, str]
 Line = tuple[tuple[int, ...], int]
 
 _RULES_SHOWN = 3
+_MIXED = ("rule", "thought")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +127,12 @@ def training_rows(
         tokenizer: The student's.
         lessons: Training sessions with the bundles to learn.
         knowledge: Of which the expert sees its part.
-        expert: Its name: base, rule or thought.
+        expert: Its name: base, rule or thought; or mixed, which has the rows of both of these.
         form: What it learns to write.
     """
+    if expert == "mixed":
+        both = (training_rows(tokenizer, lessons, knowledge, one, form) for one in _MIXED)
+        return [row for rows in both for row in rows]
     seen = seen_by(expert, knowledge)
     if form == "bundle-intent":
         known = seen.of_bundles

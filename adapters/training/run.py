@@ -86,10 +86,8 @@ class TrainingRun:
             wanted = document["student"]["fingerprint"]
             self.shape = replace(settings_of(document), router_input=config.router_input)
             self.form = (document.get("training") or {}).get("answer_form", FORMER_FORM)
-        folder = find_student(self.name, wanted=wanted)
-        self.tokenizer = load_tokenizer(folder)
-        self.fingerprint = fingerprint(folder)
-        self.folder = folder
+        self.folder = folder = find_student(self.name, wanted=wanted)
+        self.tokenizer, self.fingerprint = load_tokenizer(folder), fingerprint(folder)
         if wanted not in (None, self.fingerprint):
             raise ArtifactError(
                 f"{config.experts}: trained on a student with fingerprint {wanted}, but "
@@ -97,6 +95,8 @@ class TrainingRun:
             )
         names = self.shape.experts
         self.fusion = config.fusion if len(names) > 1 else f"single:{names[0]}"
+        # Base comes first, also where it is not fused: the others start from it.
+        self._trained = dict.fromkeys(names if config.experts else ("base", *names))
 
     def rows(
         self, lessons: Sequence[Lesson], shown: Mapping[str, CompiledKnowledge]
@@ -111,14 +111,14 @@ class TrainingRun:
             SettingError: The thought expert has no thought to see.
             DataError: No label has an intent that can be learned.
         """
-        if "thought" in self.shape.experts and not shown["thought"].sessions:
+        if {"thought", "mixed"} & {*self.shape.experts} and not shown["thought"].sessions:
             raise SettingError(
                 "no training session has a thought: distill thoughts from them first, or leave the "
                 "thought expert out"
             )
         rows = {
             name: training_rows(self.tokenizer, lessons, shown[name], name, self.form)
-            for name in self.shape.experts
+            for name in self._trained
         }
         if self.form == "bundle-intent" and not any(rows.values()):
             raise DataError(
@@ -143,9 +143,8 @@ class TrainingRun:
         grouping = self._grouping(labelled)
         stages: dict[str, Artifact] = {}
         folders: dict[str, Path] = {}
-        for name in self.shape.experts:
-            folder = self.config.experts
-            if folder is None:
+        for name in self._trained:
+            if (folder := self.config.experts) is None:
                 # The router's input and the other experts make no difference to this one.
                 alone = replace(self.shape, experts=(name,), router_input="session")
                 start = {name: folders["base"]} if folders else {}
@@ -153,13 +152,14 @@ class TrainingRun:
                 stages[name] = self._obtain("uniform", alone, start, rows[name], stage)
                 folder = stages[name].folder
             folders[name] = Path(folder) / f"expert_{name}"
+        folders = {name: folders[name] for name in self.shape.experts}
         routed_by = "softmax" if self.fusion == "merged" else self.fusion
         if routed_by in ROUTERS:
             every = [row for name in folders for row in rows[name]]
             stage = router_stage(self.config)
             stages["router"] = self._obtain(routed_by, self.shape, folders, every, stage)
-        taught = len({row.session_id for row in rows["base"]}) if "base" in stages else None
-        told = {"sessions": taught, "longer_than_window": long}
+        taught = {row.session_id for row in rows["base"]} if "base" in stages else ()
+        told = {"sessions": len(taught) or None, "longer_than_window": long}
         recipe = Recipe(
             stage="experts",
             inputs={

@@ -1,18 +1,37 @@
 """One trial: settings from the space, answers to the validation sessions, their scores."""
 
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from statistics import fmean
+from time import perf_counter
+from typing import Any, Protocol
 
+import psutil
 from optuna import Trial, TrialPruned
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import BaseTrial, FrozenTrial, TrialState
 
 from routedk.errors import RouteDKError, SettingError
 from routedk.eval.protocols import matched_f1
-from routedk.optimizers.search.space import SearchSpace, TrialSettings
+from routedk.optimizers.search.space import TrialSettings
 from routedk.types import Answer, Session
 
-Answering = Callable[[TrialSettings], Generator[Answer]]
+Answering = Callable[[TrialSettings], AbstractContextManager[Iterable[Answer]]]
+
+
+class Space(Protocol):
+    """What settings are chosen from."""
+
+    def suggest(self, trial: BaseTrial) -> TrialSettings:
+        """A trial's settings."""
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]:
+        """The choices by their names, ready for JSON."""
+
+
+FIGURES = ("f1", "tokens", "session_f1", "seconds", "memory")
+"""User attributes of a complete trial: mean matched F1, tokens per session, the matched F1 of each
+session, seconds per session of answering (next to none where the store holds the answers), and the
+MiB of memory that the process holds after it."""
 
 
 class TrialFailure(RouteDKError, RuntimeError):
@@ -20,18 +39,18 @@ class TrialFailure(RouteDKError, RuntimeError):
 
 
 def run_trial(
-    trial: Trial, *, answer: Answering, space: SearchSpace, sessions: Sequence[Session]
+    trial: Trial, *, answer: Answering, space: Space, sessions: Sequence[Session]
 ) -> float | tuple[float, float]:
     """Carry out one trial and score it on validation sessions.
 
-    Its user attributes hold ``settings``, then ``f1`` and ``tokens``, or, where the trial fails for
+    Its user attributes hold ``settings``, then what `_measured` gives or, where the trial fails for
     a reason of its own, ``failure``. A trial that any other error ends is queued again. One with
-    the settings of a complete trial has its scores.
+    the settings of a complete trial has its figures.
 
     Args:
         trial: The trial. Where F1 is its study's only objective it can be pruned.
-        answer: Carries out settings: yields an answer per session, in their order. It is closed
-            where a trial is pruned, so that nothing more is asked.
+        answer: Carries out settings: a context with an answer per session, in their order. It is
+            left where a trial is pruned, so that nothing more is asked.
         space: Chooses the settings.
         sessions: Validation sessions with gold, at least one.
 
@@ -48,10 +67,10 @@ def run_trial(
     if (earlier := _equal_trial(trial, settings)) is not None:
         for place, score in earlier.intermediate_values.items():
             trial.report(score, place)
-        return _recorded(trial, earlier.user_attrs["f1"], earlier.user_attrs["tokens"])
+        return _recorded(trial, earlier.user_attrs)
     try:
-        with closing(answer(settings)) as answers:
-            f1, tokens = _scores(answers, sessions, trial if single else None)
+        with answer(settings) as answers:
+            measured = _measured(answers, sessions, trial if single else None)
     except TrialPruned:
         raise
     except BaseException as error:
@@ -61,7 +80,7 @@ def run_trial(
         # For whoever resumes the study.
         trial.study.enqueue_trial(trial.params)
         raise
-    return _recorded(trial, f1, tokens)
+    return _recorded(trial, measured)
 
 
 def _equal_trial(trial: Trial, settings: TrialSettings) -> FrozenTrial | None:
@@ -71,18 +90,19 @@ def _equal_trial(trial: Trial, settings: TrialSettings) -> FrozenTrial | None:
     return next((one for one in complete if one.user_attrs["settings"] == mine), None)
 
 
-def _recorded(trial: Trial, f1: float, tokens: float) -> float | tuple[float, float]:
-    trial.set_user_attr("f1", f1)
-    trial.set_user_attr("tokens", tokens)
-    return f1 if len(trial.study.directions) == 1 else (f1, tokens)
+def _recorded(trial: Trial, found: Mapping[str, Any]) -> float | tuple[float, float]:
+    for name in FIGURES:
+        trial.set_user_attr(name, found.get(name))
+    return found["f1"] if len(trial.study.directions) == 1 else (found["f1"], found["tokens"])
 
 
-def _scores(
+def _measured(
     answers: Iterable[Answer], sessions: Sequence[Session], pruned: Trial | None
-) -> tuple[float, float]:
-    """Mean matched F1 and tokens per session; ``pruned`` may be ended before the last session."""
+) -> dict[str, Any]:
+    """The ``FIGURES`` of answers; ``pruned`` may be ended before the last session."""
     scores: list[float] = []
     spent = 0
+    started = perf_counter()
     for session, answer in zip(sessions, answers, strict=True):
         scores.append(matched_f1(session.gold, answer.items))
         spent += answer.input_tokens + answer.output_tokens
@@ -92,7 +112,13 @@ def _scores(
                 # Samplers take the last reported value for the trial's.
                 pruned.report(fmean(scores), len(sessions))
                 raise TrialPruned(f"after {len(scores)} of {len(sessions)} sessions")
-    return fmean(scores), spent / len(scores)
+    return {
+        "f1": fmean(scores),
+        "tokens": spent / len(scores),
+        "session_f1": scores,
+        "seconds": (perf_counter() - started) / len(scores),
+        "memory": psutil.Process().memory_info().rss / 2**20,
+    }
 
 
 def own_reason(error: BaseException) -> str | None:

@@ -30,7 +30,6 @@ from routedk.optimizers.search.space import TrialSettings, in_words
 from routedk.optimizers.search.storage import parse_url
 from routedk.optimizers.search.study import read_study
 from routedk.optimizers.search.trial import TrialRunner, runner_of
-from routedk.programs.distill import DistillConfig
 from routedk.types import Answer, Bundle, Session
 
 logger = logging.getLogger(__name__)
@@ -97,13 +96,17 @@ def report_search(
         "versions": {**versions(), "optuna": optuna.__version__},
     }
     write_json(Path(output) / REPORT, record)
-    # All that came from data, settings or reasons is escaped.
+    plots = plot_study(study) if best else {}
+    write_page(Path(output) / PAGE, Path(__file__).with_name(PAGE), r=record, plots=plots)
+    return record
+
+
+def write_page(path: Path, template: Path, **values: Any) -> None:
+    """Write a page; all that came from data, settings or reasons is escaped."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters["in_words"] = in_words
-    template = environment.from_string(read_text(Path(__file__).with_name(PAGE)))
-    with atomic_write(Path(output) / PAGE) as file:
-        file.write(template.render(r=record, plots=plot_study(study) if best else {}))
-    return record
+    with atomic_write(path) as file:
+        file.write(environment.from_string(read_text(template)).render(**values))
 
 
 def best_trials(study: optuna.Study) -> list[FrozenTrial]:
@@ -171,6 +174,11 @@ def plot_study(study: optuna.Study) -> dict[str, str]:
             )
         )
         figures["Slices"] = visualization.plot_slice(study, target=_f1, target_name=_F1)
+    return as_html(figures)
+
+
+def as_html(figures: Mapping[str, Any]) -> dict[str, str]:
+    """Figures of plotly's as HTML; plotly itself is in the first one."""
     return {
         title: figure.to_html(full_html=False, include_plotlyjs=place == 0)
         for place, (title, figure) in enumerate(figures.items())
@@ -186,7 +194,7 @@ def default_settings() -> TrialSettings:
     training = TrainConfig()
     return TrialSettings(
         utilization="SFT",
-        formats=DistillConfig().formats,
+        formats=("pattern", "rule", "thought"),
         experts=training.expert_names,
         fusion=training.fusion,
         r=training.r,
@@ -223,7 +231,8 @@ def retest(
     systems: list[tuple[System, dict[str, Any]]] = []
     for name, settings in configurations.items():
         logger.info("on test: %s", name)
-        answers = list(runner.answers(settings, scored))
+        with runner.answers(settings, scored) as given:
+            answers = list(given)
         tokens = sum(answer.input_tokens + answer.output_tokens for answer in answers)
         (system,) = evaluate(scored, answers, EvaluateConfig(intents=False, seed=seed)).systems
         mine: dict[str, Any] = {"settings": settings.to_dict(), "tokens": tokens / len(scored)}
@@ -236,8 +245,13 @@ def retest(
         systems += [(system, {"name": system.name}) for system in report.baselines]
     except DataError as error:
         logger.warning("the baselines are left out: %s", error)
+    chosen = systems[0][0]
     return [
-        {**mine, **system.to_dict(), "chosen_minus_this": _difference(systems[0][0], system, seed)}
+        {
+            **mine,
+            **system.to_dict(),
+            "chosen_minus_this": paired_difference(chosen.session_f1, system.session_f1, seed),
+        }
         for system, mine in systems
     ]
 
@@ -260,7 +274,10 @@ def _example(session: Session, answer: Answer) -> dict[str, Any]:
     }
 
 
-def _difference(chosen: System, other: System, seed: int) -> dict[str, float]:
-    pairs = zip(chosen.session_f1, other.session_f1, strict=True)
+def paired_difference(
+    scores: Sequence[float], others: Sequence[float], seed: int
+) -> dict[str, float]:
+    """The mean difference of the same sessions' scores, with a 95% interval."""
+    pairs = zip(scores, others, strict=True)
     (ahead,) = bootstrap([[Score(mine - theirs)] for mine, theirs in pairs], seed=seed)
     return asdict(ahead)

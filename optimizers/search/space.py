@@ -29,7 +29,8 @@ class TrialSettings(BaseModel):
     `SearchSpace.suggest` makes them, and only combinations in which each part has a use.
 
     Args:
-        utilization: Where knowledge is used: in prompts (``ICL``), in training (``SFT``) or both.
+        utilization: Where knowledge is used: in prompts (``ICL``), in training (``SFT``) or both;
+            or ``AICL``, the method of that name, which has no other settings.
         formats: Formats of the knowledge that is used, in the order pattern, rule, thought.
         strategy: How the training sessions that knowledge is distilled from are sampled.
         ratio: Share of them, in (0, 1].
@@ -45,9 +46,9 @@ class TrialSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    utilization: str = "ICL"
-    formats: tuple[str, ...] = ()
-    strategy: str = "random"
+    utilization: UtilizationName | Literal["AICL"] = "ICL"
+    formats: tuple[Literal["pattern", "rule", "thought"], ...] = ()
+    strategy: Strategy = "random"
     ratio: float = 1.0
     experts: tuple[str, ...] | None = None
     fusion: str | None = None
@@ -157,7 +158,7 @@ class SearchSpace(BaseModel):
         possible = self._combinations()
         utilization = self._choose(trial, "utilization", [u for u, _, _ in possible])
         formats = self._choose(trial, "formats", [f for u, f, _ in possible if u == utilization])
-        chosen: dict[str, Any] = {"utilization": utilization, "formats": _members(formats)}
+        chosen: dict[str, Any] = {"utilization": utilization, "formats": members(formats)}
         if chosen["formats"]:
             chosen["ratio"] = self._choose(trial, "ratio")
             # All sessions are the same sample by every strategy.
@@ -165,7 +166,7 @@ class SearchSpace(BaseModel):
                 chosen["strategy"] = self._choose(trial, "strategy")
         if is_trained(utilization):
             learning = [e for u, f, e in possible if (u, f) == (utilization, formats)]
-            chosen["experts"] = _members(self._choose(trial, "experts", learning))
+            chosen["experts"] = members(self._choose(trial, "experts", learning))
             chosen["fusion"] = self._choose_fusion(trial, chosen["experts"])
             for name in ("r", "learning_rate", "epochs"):
                 chosen[name] = self._choose(trial, name)
@@ -197,7 +198,7 @@ class SearchSpace(BaseModel):
             for utilization in self.utilization
             for formats in self.formats
             for experts in (self.experts if is_trained(utilization) else ("none",))
-            if self._fits(utilization, _members(formats), _members(experts))
+            if self._fits(utilization, members(formats), members(experts))
         ]
 
     def _fits(self, utilization: str, formats: Sequence[str], experts: Sequence[str]) -> bool:
@@ -238,5 +239,6 @@ def read_space(path: str | Path) -> SearchSpace:
     return checked(TypeAdapter(SearchSpace), read_toml(path), path=path, hint=hint)
 
 
-def _members(subset: str) -> tuple[str, ...]:
+def members(subset: str) -> tuple[str, ...]:
+    """The members of a set that is written with ``+``; of ``none`` no one."""
     return () if subset == "none" else tuple(subset.split("+"))

@@ -17,8 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from routedk.errors import SettingError
 from routedk.optimizers.search.config import SearchConfig, StudyConfig
-from routedk.optimizers.search.objective import Answering, TrialFailure, run_trial
-from routedk.optimizers.search.space import SearchSpace
+from routedk.optimizers.search.objective import Answering, Space, TrialFailure, run_trial
 from routedk.optimizers.search.storage import (
     GRACE,
     experimental,
@@ -75,11 +74,12 @@ class SeededSampler:
 def run_study(
     answer: Answering,
     sessions: Sequence[Session],
-    space: SearchSpace,
+    space: Space,
     config: SearchConfig,
     *,
     identity: Mapping[str, Any] | None = None,
     callbacks: Sequence[OnTrial] = (),
+    sampler: BaseSampler | None = None,
 ) -> optuna.Study:
     """Make a study, or join it, and run trials until the budget is used up.
 
@@ -92,6 +92,7 @@ def run_study(
         config: How the study is run.
         identity: What else must be the same wherever the study is resumed, ready for JSON.
         callbacks: Called with every trial that ended here, e.g. a tracker.
+        sampler: Instead of the one that the config names.
 
     Raises:
         SettingError: The study was made with another space, objective or identity; the message
@@ -99,7 +100,7 @@ def run_study(
         RouteDKError: The storage failed.
     """
     single = config.objective == "f1"
-    sampler: Any = SeededSampler(config.sampler, config.seed)
+    seeded: Any = sampler or SeededSampler(config.sampler, config.seed)
     objective = partial(run_trial, answer=answer, space=space, sessions=sessions)
     dimensions = space.model_dump(mode="json")
     mine = {
@@ -112,7 +113,7 @@ def run_study(
             storage=open_storage(config.url, heartbeat=config.heartbeat),
             study_name=config.study,
             directions=["maximize"] if single else ["maximize", "minimize"],
-            sampler=sampler,
+            sampler=seeded,
             pruner=WilcoxonPruner(n_startup_steps=_WARMUP),
             load_if_exists=True,
         )

@@ -1,15 +1,16 @@
 """`TrialRunner`: carries out a trial by calling the verbs with its settings, over one store."""
 
 import random
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 from optuna import Study
 
-from routedk.adapters.generate import stream_answers
+from routedk.adapters.answering import answer, stream_answers
 from routedk.adapters.lm import resolve_lm
 from routedk.adapters.train import TrainConfig, train
 from routedk.artifacts import ArtifactStore, content_hash
@@ -20,7 +21,9 @@ from routedk.optimizers.compile_config import CompileConfig
 from routedk.optimizers.search.config import SearchConfig
 from routedk.optimizers.search.space import TrialSettings
 from routedk.optimizers.search.study import IDENTITY, check_identity
-from routedk.programs.distill import DistillConfig, distill
+from routedk.programs.aicl.program import AICL
+from routedk.programs.batch import call_each
+from routedk.programs.distill import DistillConfig, distill, file_hash
 from routedk.programs.knowledge.utilization import is_shown, is_trained
 from routedk.programs.teachers.config import Format
 from routedk.types import Answer, KnowledgeBase, Session
@@ -54,7 +57,7 @@ class TrialRunner:
         store: ArtifactStore | str | Path | None,
     ) -> None:
         self.train = train
-        self.validation = _scored(validation, config)
+        self.validation = gold_sample(validation, config.max_validation, config.seed)
         self.config = config
         self._store = ArtifactStore.of(store)
         if not self.validation or not any(session.gold for session in train):
@@ -69,38 +72,60 @@ class TrialRunner:
     @property
     def identity(self) -> dict[str, Any]:
         """The data and settings that must be the same to resume, report or export the study."""
+        answers = [[str(path.resolve()), *file_hash(path)[1:]] for path in self.config.answers]
         return {
             **{name: getattr(self.config, name) for name in _SAME},
-            "train": _record(self.train),
-            "validation": _record(self.validation),
+            # None as in studies from before there was a choice.
+            "answers": answers or None,
+            "train": sessions_record(self.train),
+            "validation": sessions_record(self.validation),
         }
 
+    @contextmanager
     def answers(
         self, settings: TrialSettings, sessions: Sequence[Session] | None = None
-    ) -> Generator[Answer]:
-        """Answer sessions as a trial does, in their order.
+    ) -> Iterator[Iterable[Answer]]:
+        """Build what a trial answers with, then answer sessions as it does, in their order.
 
         Args:
             settings: The trial's.
             sessions: What to answer, none of them from the training sessions; None for the
                 validation sessions.
 
+        Yields:
+            The answers, each as soon as it is there.
+
         Raises:
             RouteDKError: The trial cannot be carried out.
         """
         sessions = self.validation if sessions is None else sessions
         with self.built(settings) as (program, _, lm):
-            yield from stream_answers(sessions, program=program, lm=lm, store=self._store)
+            if isinstance(program, AICL):
+                program.set_lm(lm)
+                answers = call_each(partial(answer, program=program), sessions)
+            else:
+                answers = stream_answers(sessions, program=program, lm=lm, store=self._store)
+            with closing(answers):
+                yield answers
 
     @contextmanager
     def built(self, settings: TrialSettings) -> Iterator[tuple[Any, Path | None, Any]]:
         """The trial's program, its folder of experts and its student, closed after the block.
 
         Yields:
-            The compiled program; the experts, None for the base model; the student with them.
+            The compiled program, or `AICL`; the experts, None for the base model; the student with
+            them.
         """
+        if settings.utilization == "AICL":
+            lm = self._student()
+            with closing(lm.engine):
+                yield AICL([session for session in self.train if session.gold]), None, lm
+            return
         knowledge = self._distilled(settings) if settings.formats else KnowledgeBase()
-        experts = self._trained(settings, knowledge) if is_trained(settings.utilization) else None
+        experts = None
+        if is_trained(settings.utilization):
+            wanted = self.train_config(settings)
+            experts = train(self.train, knowledge, wanted, store=self._store)
         config: Any = {
             "utilization": settings.utilization,
             "neighbours": settings.neighbours,
@@ -128,8 +153,14 @@ class TrialRunner:
         thought_of = {thought.session_id for thought in knowledge.thoughts}
         return [session for session in self.train if session.id in thought_of] or self.train
 
-    def _trained(self, settings: TrialSettings, knowledge: KnowledgeBase) -> Path:
+    def train_config(self, settings: TrialSettings) -> TrainConfig:
+        """How a trial trains.
+
+        Raises:
+            SettingError: Its settings are not allowed.
+        """
         config: Any = {
+            "labels": "gold",
             "answer_form": "item-intents",
             "expert_names": settings.experts,
             "fusion": settings.fusion,
@@ -139,13 +170,23 @@ class TrialRunner:
             "student": self.config.student,
             "seed": self.config.seed,
         }
-        return train(self.train, knowledge, TrainConfig(**config), store=self._store)
+        return TrainConfig(**{name: value for name, value in config.items() if value is not None})
 
     def _distilled(self, settings: TrialSettings) -> KnowledgeBase:
-        strategy: Any = settings.strategy
         # All formats at once, for trials to share.
-        config = DistillConfig(ratio=settings.ratio, strategy=strategy, seed=self.config.seed)
-        made = distill(self.train, config, student=self._student, store=self._store)
+        config = DistillConfig(
+            answers=self.config.answers,
+            ratio=settings.ratio,
+            strategy=settings.strategy,
+            seed=self.config.seed,
+        )
+        made = distill(
+            self.train,
+            config,
+            student=self._student,
+            store=self._store,
+            held_out=self.validation if self.config.answers else (),
+        )
         unused = [name for name in get_args(Format) if name not in settings.formats]
         return replace(made, **{f"{name}s": () for name in unused})
 
@@ -171,21 +212,23 @@ def runner_of(
         SettingError: The study was made with other sessions.
     """
     made_with = study.user_attrs[IDENTITY]
-    config = SearchConfig(**{name: made_with[name] for name in _SAME})
+    answers = tuple(Path(path) for path, _ in made_with.get("answers") or ())
+    config = SearchConfig(answers=answers, **{name: made_with[name] for name in _SAME})
     runner = TrialRunner(train, validation, config, store)
     check_identity(study, runner.identity)
     return runner
 
 
-def _scored(validation: Sequence[Session], config: SearchConfig) -> list[Session]:
-    scored = [session for session in validation if session.gold]
-    if config.max_validation is None or config.max_validation >= len(scored):
-        return scored
-    places = random.Random(config.seed).sample(range(len(scored)), config.max_validation)
-    return [scored[place] for place in sorted(places)]
+def gold_sample(sessions: Sequence[Session], size: int | None, seed: int) -> list[Session]:
+    """The sessions with gold, or a seeded sample of so many of them, in their order."""
+    gold = [session for session in sessions if session.gold]
+    if size is None or size >= len(gold):
+        return gold
+    places = random.Random(seed).sample(range(len(gold)), size)
+    return [gold[place] for place in sorted(places)]
 
 
-def _record(sessions: Sequence[Session]) -> str:
+def sessions_record(sessions: Sequence[Session]) -> str:
     """The number of sessions and a hash of all that they hold, in their order."""
     digest = content_hash([session_to_record(session) for session in sessions])
     return f"{len(sessions)} sessions, {digest[:12]}"

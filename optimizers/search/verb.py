@@ -54,16 +54,11 @@ def search(
         >>> config = SearchConfig(study="mine", trials=1)
         >>> study = search(parts["train"][:8], parts["val"][:2], config)
     """
-    from routedk.adapters.student import DEFAULT_STUDENT, chosen_student, find_student
     from routedk.optimizers.search.study import run_study
     from routedk.optimizers.search.trial import TrialRunner
 
-    config = config or SearchConfig()
     # What is wrong for every trial is an error before there is a study.
-    named = chosen_student(config.student)
-    student = find_student(named or DEFAULT_STUDENT)
-    local = named is not None and Path(named).is_dir()
-    config = replace(config, student=str(student.resolve()) if local else named)
+    config = with_student(config or SearchConfig())
     if space is None:
         space = SearchSpace() if config.space is None else read_space(config.space)
     runner = TrialRunner(train, validation, config, store)
@@ -75,3 +70,17 @@ def search(
         identity=runner.identity,
         callbacks=callbacks,
     )
+
+
+def with_student(config: SearchConfig) -> SearchConfig:
+    """The config with its student as a study keeps it: a folder by its whole path.
+
+    Raises:
+        StudentError: The student cannot be found.
+    """
+    from routedk.adapters.student import DEFAULT_STUDENT, chosen_student, find_student
+
+    named = chosen_student(config.student)
+    student = find_student(named or DEFAULT_STUDENT)
+    local = named is not None and Path(named).is_dir()
+    return replace(config, student=str(student.resolve()) if local else named)

@@ -19,9 +19,9 @@ UtilizationName = Literal["ICL", "SFT", "SFT+ICL"]
 
 def is_trained(utilization: str) -> bool:
     """Whether experts are trained, with the knowledge in their prompts."""
-    return "SFT" in utilization
+    return "SFT" in utilization.split("+")
 
 
 def is_shown(utilization: str) -> bool:
     """Whether the compiled prompt holds the knowledge."""
-    return "ICL" in utilization
+    return "ICL" in utilization.split("+")

@@ -25,6 +25,7 @@ from routedk.cli.output import is_main_process, set_up_logging
 from routedk.cli.review import review
 from routedk.cli.search import export_trial, report, search
 from routedk.cli.serve import serve
+from routedk.cli.study import study
 from routedk.cli.train import train
 from routedk.errors import RouteDKError, one_line
 
@@ -35,7 +36,7 @@ _PATIENCE = 15.0
 
 _ORDER = (
     *("data", "distill", "train", "compile", "generate", "review", "evaluate"),
-    *("search", "export", "serve", "mcp", "demo", "info", "cache"),
+    *("search", "study", "export", "serve", "mcp", "demo", "info", "cache"),
 )
 
 
@@ -69,7 +70,8 @@ def _add(group: typer.Typer, *commands: _Command, **renamed: _Command) -> None:
         )(command)
 
 
-_add(app, distill, train, compile, generate, review, evaluate, serve, mcp, export, demo, info)
+_add(app, distill, train, compile, generate, review, evaluate, study)
+_add(app, serve, mcp, export, demo, info)
 _add(data, describe, convert)
 _add(cache, prune, list=list_artifacts)
 _add(search, report, export=export_trial)

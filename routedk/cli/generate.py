@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 import routedk
-from routedk.adapters.generate import Engine, GenerateConfig
+from routedk.adapters.answering import GenerateConfig
+from routedk.adapters.generate import Engine
 from routedk.adapters.ray_engine import RayConfig, answers_on_ray
 from routedk.cli.config_options import with_config_options
 from routedk.cli.output import progress, refuse_foreign

@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import Receive, Scope, Send
 
 import routedk
-from routedk.adapters.generate import answer_async
+from routedk.adapters.answering import answer_async
 from routedk.data.records import session_from_record
 from routedk.data.validation import Id
 from routedk.errors import DataError, SettingError

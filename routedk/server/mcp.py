@@ -11,7 +11,7 @@ from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, Field, WithJsonSchema
 
 import routedk
-from routedk.adapters.generate import answer_async
+from routedk.adapters.answering import answer_async
 from routedk.errors import DataError, RouteDKError
 from routedk.files import printable_json
 from routedk.programs import tool as shared

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
-from routedk.adapters.generate import GenerateConfig, resolve_program
+from routedk.adapters.answering import GenerateConfig, resolve_program
 from routedk.errors import MissingExtraError
 from routedk.rules import read_rules
 from routedk.server.config import ListenConfig, ServeConfig

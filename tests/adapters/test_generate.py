@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from routedk.adapters.generate import GenerateConfig, generate
+from routedk.adapters.answering import GenerateConfig
+from routedk.adapters.generate import generate
 from routedk.data import load_sessions
 from routedk.errors import SettingError
 from routedk.programs.batch import generate_all

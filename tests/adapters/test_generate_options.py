@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from routedk.adapters.generate import GenerateConfig, generate
+from routedk.adapters.answering import GenerateConfig
+from routedk.adapters.generate import generate
 from routedk.errors import SettingError
 from routedk.eval.predictions import prediction_record, read_predictions, write_predictions
 from routedk.programs.generator import BundleGenerator

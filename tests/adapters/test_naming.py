@@ -8,9 +8,10 @@ from typing import Any
 import dspy
 import pytest
 
+from routedk.adapters.answering import GenerateConfig
 from routedk.adapters.engine.engine import engine_lm, student_lm
 from routedk.adapters.experts.routed import RoutedStudent
-from routedk.adapters.generate import GenerateConfig, generate
+from routedk.adapters.generate import generate
 from routedk.adapters.student import Student
 from routedk.adapters.train import choose_lessons, shown_knowledge, train
 from routedk.adapters.training.examples import training_rows

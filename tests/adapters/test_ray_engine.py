@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from routedk.adapters.generate import GenerateConfig, generate
+from routedk.adapters.answering import GenerateConfig
+from routedk.adapters.generate import generate
 from routedk.adapters.ray_engine import RayConfig, answers_on_ray
 from routedk.errors import ArtifactError, MissingExtraError, RouteDKError, SettingError
 from routedk.eval.predictions import prediction_record

@@ -9,8 +9,9 @@ from queue import SimpleQueue
 
 import pytest
 
+from routedk.adapters.answering import GenerateConfig, stream_answers
 from routedk.adapters.engine.engine import StudentEngine, engine_lm
-from routedk.adapters.generate import GenerateConfig, generate, stream_answers
+from routedk.adapters.generate import generate
 from routedk.adapters.student import Student
 from routedk.types import Answer, Item, Session
 from tests.scripted import scripted_lm
@@ -28,7 +29,8 @@ def test_a_killed_run_repeats_no_answer(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys\n"
         f"sys.path.append({str(Path(__file__).parents[2])!r})\n"
-        "from routedk.adapters.generate import GenerateConfig, generate\n"
+        "from routedk.adapters.answering import GenerateConfig\n"
+        "from routedk.adapters.generate import generate\n"
         "from tests.scripted import scripted_lm\n"
         "from routedk.types import Item, Session\n"
         "log = open('asked', 'a', buffering=1)\n"

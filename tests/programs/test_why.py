@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routedk.adapters.generate import GenerateConfig, generate
+from routedk.adapters.answering import GenerateConfig
+from routedk.adapters.generate import generate
 from routedk.errors import DataError
 from routedk.eval.predictions import prediction_record
 from routedk.programs.generator import BundleGenerator

@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
+from routedk.adapters.answering import GenerateConfig, resolve_program
 from routedk.adapters.engine.engine import engine_lm
 from routedk.adapters.experts.routed import RoutedStudent
-from routedk.adapters.generate import GenerateConfig, resolve_program
 from routedk.adapters.student import Student
 from routedk.data.records import session_to_record
 from routedk.programs.generator import BundleGenerator

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from mcp import Client
 
-from routedk.adapters.generate import GenerateConfig, resolve_program
+from routedk.adapters.answering import GenerateConfig, resolve_program
 from routedk.programs.generator import BundleGenerator
 from routedk.programs.tool import bundle_tool
 from routedk.server.mcp import make_mcp

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import Any
 
 import optuna
@@ -34,8 +35,13 @@ class FakeAnswers:
         self._sessions = sessions
         self._hook = hook
 
-    def __call__(self, settings: TrialSettings) -> Generator[Answer]:
-        """An answer to each session."""
+    @contextmanager
+    def __call__(self, settings: TrialSettings) -> Iterator[Generator[Answer]]:
+        """A context with an answer to each session."""
+        with closing(self._answers(settings)) as answers:
+            yield answers
+
+    def _answers(self, settings: TrialSettings) -> Generator[Answer]:
         spent = settings.neighbours + settings.rules + 4 * len(settings.experts or ())
         for place, session in enumerate(self._sessions):
             if self._hook:

@@ -116,7 +116,8 @@ def test_equal_settings_are_carried_out_once(objective: str, url: str) -> None:
 def test_scores_are_the_means_over_sessions(url: str) -> None:
     study = run(url, 3)
     for trial in study.trials:
-        answers = list(FakeAnswers(SESSIONS)(TrialSettings(**trial.user_attrs["settings"])))
+        with FakeAnswers(SESSIONS)(TrialSettings(**trial.user_attrs["settings"])) as given:
+            answers = list(given)
         right = sum(answer.bundles == SESSIONS[0].bundles for answer in answers)
         whole = 0.5  # the Jaccard of two items among four
         assert trial.values[0] == pytest.approx((right + (4 - right) * whole) / 4)

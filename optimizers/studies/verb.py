@@ -1,0 +1,132 @@
+"""`study_paper`: runs the systems of a paper's grid and reports what they reach."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from routedk.adapters.student import Dtype
+from routedk.artifacts import ArtifactStore
+from routedk.checks import check_choices
+from routedk.errors import DataError, SettingError
+from routedk.optimizers.search.config import SearchConfig, StudyConfig
+from routedk.optimizers.search.verb import with_student
+from routedk.optimizers.studies.grid import BudgetName, Listed, Paper, read_grid
+from routedk.programs.knowledge.utilization import is_trained
+from routedk.types import Answer, Session
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperConfig(StudyConfig):
+    """Settings of `study_paper`.
+
+    Args:
+        study: Name of the study. One of this name in the storage is resumed, or joined.
+        storage: Where the study is kept, as for search. Unset: study.db in the output folder.
+        budget: small (two CPU cores, about an hour a domain) or full (one GPU).
+        grid: TOML file of systems and budgets, instead of the paper's.
+        answers: Recorded answers of a teacher, as distill takes them, which knowledge is made of
+            instead of gold. Repeatable.
+        student: Folder or hub name of a causal LM. Unset or default: the embedded student.
+        dtype: The student's where it answers: float32, bfloat16 or float16. Unset: float32 on a
+            CPU, else bfloat16.
+        seed: Seed of all chance.
+
+    Raises:
+        SettingError: A value is not allowed.
+    """
+
+    study: str = "paper"
+    budget: BudgetName = "small"
+    grid: Path | None = None
+    answers: tuple[Path, ...] = ()
+    student: str | None = None
+    dtype: Dtype | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        super().__post_init__()
+        check_choices(self)
+
+
+def study_paper(
+    paper: Paper,
+    parts: Mapping[Any, Sequence[Session]],
+    output: str | Path,
+    config: PaperConfig | None = None,
+    *,
+    reference: Sequence[Answer] | None = None,
+    store: ArtifactStore | str | Path | None = None,
+) -> dict[str, Any]:
+    """Run every system of a paper's grid on the test sessions, and report them beside baselines.
+
+    A study is a search over a fixed grid: each system is one trial, which distills, trains,
+    compiles and answers; what systems have in common is made once. The same call resumes an
+    interrupted study, or joins it as a further worker.
+
+    Args:
+        paper: kd (which knowledge, how much, used where; arXiv 2504.17220), or routedk (mixed
+            against routed experts; arXiv 2508.17250).
+        parts: Training, validation and test sessions as `split_sessions` gives them. Those with
+            gold are used, as many as the budget allows.
+        output: Folder for ``report.json``, ``report.html`` and the study.
+        config: Settings; None for the defaults.
+        reference: The teacher's own answers to test sessions, which are scored, too.
+        store: The artifact store or its folder; None for the one in the cache folder.
+
+    Returns:
+        What ``report.json`` holds.
+
+    Raises:
+        SettingError: A setting is not allowed, or the study was made with others.
+        DataError: The grid cannot be read, or a part has no session with gold.
+        RouteDKError: The storage failed, or a trial did for a reason that is not its own.
+
+    Example:
+        >>> from routedk import PaperConfig, load_sessions, split_sessions, study_paper
+        >>> parts = split_sessions(load_sessions("demo"))
+        >>> report = study_paper("kd", parts, "kd-demo")  # doctest: +SKIP
+    """
+    from optuna.samplers import GridSampler
+
+    from routedk.optimizers.search.study import run_study
+    from routedk.optimizers.search.trial import TrialRunner, gold_sample, sessions_record
+    from routedk.optimizers.studies.report import write_study
+
+    config = config or PaperConfig()
+    grid = read_grid(config.grid or paper)
+    budget = grid.budget[config.budget]
+    systems = grid.chosen(config.budget)
+    train, validation, test = (
+        gold_sample(parts[name], size, config.seed)
+        for name, size in zip(
+            ("train", "val", "test"), (budget.train, budget.validation, budget.test), strict=True
+        )
+    )
+    if not test:
+        raise DataError("test: no session has gold bundles, a study needs them")
+    if both := {s.id for s in test} & {s.id for s in (*train, *validation)}:
+        raise SettingError(f"test sessions are in other splits, too, e.g. {min(both)!r}")
+    search = SearchConfig(
+        study=config.study,
+        storage=config.storage or f"sqlite:///{Path(output).resolve() / 'study.db'}",
+        trials=len(systems),
+        answers=config.answers,
+        student=config.student,
+        dtype=config.dtype,
+        seed=config.seed,
+    )
+    runner = TrialRunner(train, validation, with_student(search), store)
+    for settings in filter(lambda one: is_trained(one.utilization), systems.values()):
+        runner.train_config(settings)  # Raises now what is wrong with any of them.
+    Path(output).mkdir(parents=True, exist_ok=True)
+    study = run_study(
+        lambda settings: runner.answers(settings, test),
+        test,
+        Listed(systems),
+        search,
+        identity={**runner.identity, "test": sessions_record(test)},
+        sampler=GridSampler({"system": list(systems)}, seed=config.seed),
+    )
+    return write_study(output, study, grid, config, runner, test, reference)

@@ -1,0 +1,85 @@
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from routedk.errors import DataError
+from routedk.optimizers.search.space import TrialSettings
+from routedk.optimizers.studies import StudyGrid, read_grid
+
+BUDGETS = "[budget.small]\n[budget.full]\n"
+
+
+def test_kd_has_every_combination_that_differs() -> None:
+    systems = read_grid("kd").chosen("full")
+    samples = {("random", 1.0)} | {
+        (strategy, ratio)
+        for strategy in ("random", "length", "diversity", "difficulty")
+        for ratio in (0.1, 0.3)
+    }
+    every = {
+        tuple(f for f, used in zip(("pattern", "rule", "thought"), chosen, strict=True) if used)
+        for chosen in product((False, True), repeat=3)
+    } - {()}
+    # No expert learns from patterns: under SFT they make no difference.
+    learnt = {formats for formats in every if "pattern" not in formats}
+    wanted = {
+        (utilization, formats, *sample)
+        for utilization, sets in (("ICL", every), ("SFT", learnt), ("SFT+ICL", every))
+        for formats in sets
+        for sample in samples
+    }
+    found = [(one.utilization, one.formats, one.strategy, one.ratio) for one in systems.values()]
+    with_patterns = {one for one in found if one[0] == "SFT" and "pattern" in one[1]}
+    assert {*found} - with_patterns == wanted
+    assert len(found) == len({*found})
+
+
+def test_what_a_system_of_kd_learns_and_shows() -> None:
+    systems = read_grid("kd").chosen("small")
+    both = systems["SFT+ICL, pattern+rule+thought, difficulty 0.1"]
+    assert (both.experts, both.fusion) == (("base", "mixed"), "single:mixed")
+    assert (both.rules, both.neighbours, both.epochs) == (3, 1, 1.0)
+    shown = systems["ICL, rule, all"]
+    assert (shown.experts, shown.r, shown.rules, shown.neighbours) == (None, None, 3, 0)
+    alone = systems["SFT+ICL, pattern, all"]
+    assert (alone.experts, alone.fusion, alone.rules) == (("base",), "single:base", 0)
+    assert {one.ratio for one in systems.values()} == {0.1, 1.0}
+
+
+def test_routedk_compares_systems_that_it_has() -> None:
+    grid = read_grid("routedk")
+    systems = grid.chosen("small")
+    assert systems["routed, without base"].experts == ("rule", "thought")
+    assert systems["AICL"] == TrialSettings(utilization="AICL")
+    assert systems["routed"].epochs == 2.0
+    assert systems["student, zero-shot"] == TrialSettings(utilization="ICL")
+    assert {name for pair in grid.compare for name in pair} <= {*systems, "embedding-clusters"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f'title = "t"\n{BUDGETS}', "neither a system nor a dimension"),
+        ('title = "t"\n[systems.a]\n[budget.small]', "no budget full"),
+        (f'title = "t"\n[systems.a]\nutilization = "RAG"\n{BUDGETS}', "RAG"),
+        (f'title = "t"\n[systems.a]\nrank = 3\n{BUDGETS}', "rank"),
+        (f'title = "t"\n[settings]\nratio = 1\n[systems.a]\n{BUDGETS}', "ratio cannot be common"),
+        (f'title = "t"\n[vary]\nformats = ["idea"]\n{BUDGETS}', "idea"),
+        (f'title = "t"\n[systems.a]\n{BUDGETS}[budget.tiny]', "tiny"),
+    ],
+)
+def test_a_grid_that_is_wrong_is_one_line(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "grid.toml"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message) as raised:
+        read_grid(path)
+    assert str(path) in str(raised.value)
+
+
+def test_a_grid_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "grid.toml"
+    path.write_text(f'title = "t"\n[vary]\nformats = "rule"\nratio = [0.5, 1.0]\n{BUDGETS}')
+    grid = read_grid(path)
+    assert isinstance(grid, StudyGrid)
+    assert [*grid.chosen("full")] == ["ICL, rule, random 0.5", "ICL, rule, all"]

@@ -1,0 +1,153 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from routedk.errors import DataError, SettingError
+from routedk.optimizers.search.trial import TrialRunner
+from routedk.optimizers.studies import PaperConfig, study_paper
+from routedk.types import Answer, Session
+
+Parts = dict[str, list[Session]]
+VARIED = """
+title = "Small"
+[settings]
+r = 2
+learning_rate = 0.02
+epochs = 1.0
+rules = 2
+neighbours = 1
+[vary]
+formats = ["rule", "rule+thought"]
+ratio = [0.5, 1.0]
+utilization = ["ICL", "SFT"]
+[[questions]]
+title = "Formats?"
+dimension = "formats"
+by = "utilization"
+[[questions]]
+title = "Quantity?"
+dimension = "ratio"
+by = "strategy"
+[budget.small]
+test = 3
+[budget.full]
+"""
+NAMED = """
+title = "Named"
+compare = [["no base", "one"], ["one", "whole-session"], ["one", "teacher"]]
+[settings]
+r = 2
+learning_rate = 0.02
+epochs = 1.0
+[systems.one]
+[systems.AICL]
+utilization = "AICL"
+[systems."no base"]
+utilization = "SFT"
+formats = ["rule", "thought"]
+experts = ["rule", "thought"]
+fusion = "softmax"
+[budget.small]
+train = 6
+test = 2
+[budget.full]
+"""
+
+
+def grid(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "grid.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_study_that_was_cut_resumes(
+    parts: Parts, student_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = PaperConfig(grid=grid(tmp_path, VARIED), student=str(student_folder))
+    built, done = TrialRunner.built, []
+
+    def cut(self: TrialRunner, settings: object) -> object:
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(settings)
+        return built(self, settings)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TrialRunner, "built", cut)
+        with pytest.raises(KeyboardInterrupt):
+            study_paper("kd", parts, tmp_path / "out", config, store=tmp_path / "store")
+    record = study_paper("kd", parts, tmp_path / "out", config, store=tmp_path / "store")
+
+    systems = [one for one in record["systems"] if "settings" in one]
+    assert [one["name"] for one in systems] == [
+        f"{use}, {formats}, {sample}"
+        for formats in ("rule", "rule+thought")
+        for sample in ("random 0.5", "all")
+        for use in ("ICL", "SFT")
+    ]
+    assert record["sessions"] == {"train": 8, "validation": 2, "test": 3}
+    assert all(len(one["session_f1"]) == 3 and one["tokens"] > 50 for one in systems)
+    assert all(one["seconds"] > 0 and one["memory"] > 100 for one in systems)
+    by_use, by_strategy = (one["series"] for one in record["questions"])
+    assert {
+        line: [(p["level"], p["systems"]) for p in points] for line, points in by_use.items()
+    } == {use: [("rule", 2), ("rule+thought", 2)] for use in ("ICL", "SFT")}
+    assert [p["level"] for p in by_strategy["random"]] == ["0.5", "1.0"]
+    rule = [one["session_f1"] for one in systems if one["name"].startswith("ICL, rule,")]
+    mean = sum(map(sum, rule)) / sum(map(len, rule))
+    assert by_use["ICL"][0]["matched_f1"]["value"] == pytest.approx(mean)
+    assert by_use["ICL"][0]["minus_first"]["value"] == 0
+    assert (
+        json.loads((tmp_path / "out" / "report.json").read_text())["systems"] == record["systems"]
+    )
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Formats?" in page
+    assert "embedding-clusters" in page
+
+    other = PaperConfig(grid=config.grid, student=config.student, seed=1)
+    with pytest.raises(SettingError, match="made with a different seed: 0, not 1"):
+        study_paper("kd", parts, tmp_path / "out", other, store=tmp_path / "store")
+
+
+def test_named_systems_beside_baselines_and_the_teacher(
+    parts: Parts, student_folder: Path, tmp_path: Path
+) -> None:
+    config = PaperConfig(grid=grid(tmp_path, NAMED), student=str(student_folder))
+    gold = [Answer(session.id, session.bundles or ()) for session in parts["test"]]
+    record = study_paper(
+        "routedk", parts, tmp_path / "out", config, reference=gold, store=tmp_path / "store"
+    )
+    names = [one["name"] for one in record["systems"]]
+    assert names[:4] == ["one", "AICL", "no base", "teacher"]
+    assert names[-1] == "pair-clusters"
+    found = {one["name"]: one["matched_f1"]["value"] for one in record["systems"]}
+    assert found["teacher"] == 1.0
+    assert [(one["one"], one["other"]) for one in record["comparisons"]] == [
+        ("no base", "one"),
+        ("one", "whole-session"),
+        ("one", "teacher"),
+    ]
+    last = record["comparisons"][-1]["difference"]["value"]
+    assert last == pytest.approx(found["one"] - 1.0)
+    assert record["failures"] == {}
+    (experts,) = (tmp_path / "store").glob("*/experts/*/routing.json")
+    assert json.loads(experts.read_text())["experts"] == ["rule", "thought"]
+
+
+def test_what_is_wrong_is_said_before_anything_is_made(
+    parts: Parts, student_folder: Path, tmp_path: Path
+) -> None:
+    text = NAMED.replace('fusion = "softmax"', 'fusion = "loud"')
+    config = PaperConfig(grid=grid(tmp_path, text), student=str(student_folder))
+    with pytest.raises(SettingError, match="loud"):
+        study_paper("routedk", parts, tmp_path / "out", config, store=tmp_path / "store")
+    config = PaperConfig(grid=grid(tmp_path, NAMED), student=str(student_folder))
+    blind = {**parts, "test": [Session(one.id, one.items) for one in parts["test"]]}
+    with pytest.raises(DataError, match="test: no session has gold"):
+        study_paper("routedk", blind, tmp_path / "out", config, store=tmp_path / "store")
+    leaking = {**parts, "test": [*parts["test"], parts["train"][0]]}
+    full = PaperConfig(grid=config.grid, student=config.student, budget="full")
+    with pytest.raises(SettingError, match="test sessions are in other splits"):
+        study_paper("routedk", leaking, tmp_path / "out", full, store=tmp_path / "store")
+    assert not (tmp_path / "out").exists()
