@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -34,13 +35,17 @@ _Asked = TypeVar("_Asked", bound=Session | Answer)
 def load_parts(
     data: str, options: DataOptions, needed: SplitName = "all"
 ) -> dict[SplitName, list[Session]]:
-    """All sessions by split; on stderr a warning about items without a title.
+    """All sessions by split; on stderr a warning about items without a title in what is needed.
 
     Raises:
         DataError: There is none in the split that is needed.
     """
-    sessions = [*warn_untitled(load_sessions(data, options))]
+    sessions = load_sessions(data, options)
     parts = dict[SplitName, list[Session]](split_sessions(sessions, options).items())
+    # A split file may leave sessions out.
+    parts["all"] = [*chain.from_iterable(parts.values())]
+    for _ in warn_untitled(parts[needed]):
+        pass
     parts["all"] = sessions
     if not parts[needed]:
         problem = f"the split {needed!r} has no session"
