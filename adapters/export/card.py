@@ -8,11 +8,14 @@ from string import Template
 from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.student import EMBEDDED_WEIGHTS, GGUF_NAME, GGUF_SHA256, WHEEL
 from routedk.adapters.training.examples import FORMER_FORM
+from routedk.programs.prompting.naming import INTENT_HEAD
 
 # What vLLM allows for --max-lora-rank (its LoRAConfig), from 8 on.
 SERVER_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 TEXTS = Path(__file__).parent
+TEMPLATE = "intent_template.jinja"
+"""The student's chat template with the assistant turn begun, as it learned to name bundles."""
 # Rows of the card by what routing.json calls them.
 _TRAINING = {"answer_form": "answer form", "sessions": "training sessions", "tokens": "tokens seen"}
 
@@ -94,6 +97,11 @@ def write_card(
     rows["gates"] = ", ".join(f"{expert} {gate:.4f}" for expert, gate in gates.items())
     rows |= trained(routed)
     form = routed.training.get("answer_form", FORMER_FORM)
+    if form == "bundle-intent":
+        begun = "{% if add_generation_prompt %}" + INTENT_HEAD + "{% endif %}"
+        template = routed.student.tokenizer.get_chat_template() + begun
+        (folder / TEMPLATE).write_text(template, encoding="utf-8")
+        serve += f" --chat-template {TEMPLATE}"
     card = Template((TEXTS / "card.md").read_text(encoding="utf-8")).substitute(
         base_model="" if local else f"base_model: {json.dumps(base)}\n",
         library="transformers" if rank is None else "peft",

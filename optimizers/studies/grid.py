@@ -21,6 +21,7 @@ Paper = Literal["kd", "routedk"]
 BudgetName = Literal["small", "full"]
 _Count = Annotated[int, Field(ge=1)]
 _IN_TRAINING = ("r", "learning_rate", "epochs")
+_IN_PROMPT = {"rules": "rule", "neighbours": "thought"}
 # The one system of a varied grid for each set of experts: what learns from all of its formats.
 _LEARNERS: Mapping[tuple[str, ...], str] = {
     (): "base",
@@ -162,18 +163,13 @@ def read_grid(grid: str | Path) -> StudyGrid:
 
 def _settings(common: Mapping[str, Any], own: Mapping[str, Any]) -> TrialSettings:
     """A system's settings; of the common ones those that have a use."""
-    used: dict[str, Any] = {}
-    utilization = own.get("utilization", "ICL")
-    formats = own.get("formats", ())
-    if is_trained(utilization):
-        used |= {name: common[name] for name in _IN_TRAINING if name in common}
-    if is_shown(utilization):
-        needed = {"rules": "rule", "neighbours": "thought"}
-        used |= {k: common[k] for k, f in needed.items() if k in common and f in formats}
-    unknown = common.keys() - {*_IN_TRAINING, "rules", "neighbours"}
-    if unknown:
+    stated = TrialSettings(**own)
+    if unknown := common.keys() - {*_IN_TRAINING, *_IN_PROMPT}:
         raise ValueError(f"settings: {', '.join(sorted(unknown))} cannot be common to all systems")
-    return TrialSettings(**{**used, **own})
+    names = [name for name in _IN_TRAINING if is_trained(stated.utilization)]
+    if is_shown(stated.utilization):
+        names += [name for name, format in _IN_PROMPT.items() if format in stated.formats]
+    return TrialSettings(**{name: common[name] for name in names if name in common} | {**own})
 
 
 def _varied(

