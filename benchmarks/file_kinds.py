@@ -120,7 +120,7 @@ def _use_space(folder: Path) -> None:
     from routedk.optimizers.studies import read_grid
 
     read_space(folder / "space.toml").model_dump_json()
-    read_grid(folder / "grid.toml").chosen("small")
+    read_grid(folder / "grid.toml").of("small")
 
 
 def _use_manifest(folder: Path) -> None:

@@ -58,8 +58,8 @@ class SearchConfig(StudyConfig):
         objective: both (high matched F1 and few tokens per session), or f1 (the first alone, and
             hopeless trials are pruned).
         sampler: Optuna's sampler: tpe, nsgaii, gp or random.
-        answers: Recorded answers of a teacher, as distill takes them, which knowledge is made of
-            instead of gold. Repeatable.
+        answers: Recorded answers of a teacher, as distill takes them, used as the source of
+            knowledge instead of gold. Repeatable.
         student: Folder or hub name of a causal LM. Unset or default: the embedded
             student.
         dtype: The student's where it answers: float32, bfloat16 or float16. Unset: float32 on a

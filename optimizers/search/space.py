@@ -23,6 +23,29 @@ if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
 
+Value = TypeVar("Value")
+
+
+def _listed(value: object) -> object:
+    """A single value is a list of one."""
+    return (value,) if isinstance(value, str | int | float) else value
+
+
+def _joined(value: object) -> object:
+    """A set that is written with ``+``."""
+    return members(value) if isinstance(value, str) else value
+
+
+Values: TypeAlias = Annotated[tuple[Value, ...], BeforeValidator(_listed), Field(min_length=1)]
+Members: TypeAlias = Annotated[tuple[Value, ...], BeforeValidator(_joined)]
+Ratio = Annotated[float, Strict(), Field(gt=0, le=1)]
+Positive = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
+Rank = Annotated[int, Strict(), Field(ge=1)]
+Count = Annotated[int, Strict(), Field(ge=0)]
+FormatName = Literal["pattern", "rule", "thought"]
+ExpertName = Literal["base", "rule", "thought", "mixed"]
+
+
 class TrialSettings(BaseModel):
     """Everything that distinguishes one trial from another.
 
@@ -46,17 +69,39 @@ class TrialSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    utilization: UtilizationName | Literal["AICL"] = "ICL"
-    formats: tuple[Literal["pattern", "rule", "thought"], ...] = ()
+    utilization: Literal["ICL", "SFT", "SFT+ICL", "AICL"] = "ICL"
+    formats: Members[FormatName] = ()
     strategy: Strategy = "random"
-    ratio: float = 1.0
-    experts: tuple[str, ...] | None = None
+    ratio: Ratio = 1.0
+    experts: Members[ExpertName] | None = None
     fusion: str | None = None
-    r: int | None = None
-    learning_rate: float | None = None
-    epochs: float | None = None
-    neighbours: int = 0
-    rules: int = 0
+    r: Rank | None = None
+    learning_rate: Positive | None = None
+    epochs: Positive | None = None
+    neighbours: Count = 0
+    rules: Count = 0
+
+    @model_validator(mode="after")
+    def _useful(self) -> "TrialSettings":
+        used = {name for name, value in self if value != type(self).model_fields[name].default}
+        useless = used - {"utilization"} if self.utilization == "AICL" else set[str]()
+        if not is_trained(self.utilization):
+            useless |= used & {"experts", "fusion", "r", "learning_rate", "epochs"}
+        if not is_shown(self.utilization):
+            useless |= used & {"neighbours", "rules"}
+        if useless:
+            names = ", ".join(sorted(useless))
+            raise ValueError(f"{names}: of no use under utilization {self.utilization}")
+        if is_trained(self.utilization) and not self.experts:
+            raise ValueError(f"experts: utilization {self.utilization} trains some, say which")
+        if self.formats != tuple(name for name in get_args(FormatName) if name in self.formats):
+            raise ValueError("formats: each once, in the order pattern, rule, thought")
+        needed = {*(self.experts or ())} - {"base"}
+        if "mixed" in needed:
+            needed = needed - {"mixed"} | {"rule", "thought"}
+        if lacking := needed - {*self.formats}:
+            raise ValueError(f"experts: {', '.join(sorted(lacking))} is not among the formats")
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         """The settings ready for JSON; ``TrialSettings(**...)`` restores them."""
@@ -73,7 +118,6 @@ def in_words(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in shown.items())
 
 
-Value = TypeVar("Value")
 FormatSet = Literal[
     "none",
     "pattern",
@@ -88,18 +132,6 @@ ExpertSet = Literal["base", "base+rule", "base+thought", "base+rule+thought"]
 FusionName = Literal[
     "softmax", "static", "top1", "layerwise", "sparsegen", "uniform", "merged", "single"
 ]
-
-
-def _listed(value: object) -> object:
-    """A single value is a list of one."""
-    return (value,) if isinstance(value, str | int | float) else value
-
-
-Values: TypeAlias = Annotated[tuple[Value, ...], BeforeValidator(_listed), Field(min_length=1)]
-_Share = Annotated[float, Strict(), Field(gt=0, le=1)]
-_Positive = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
-_Rank = Annotated[int, Strict(), Field(ge=1)]
-_Count = Annotated[int, Strict(), Field(ge=0)]
 
 
 class SearchSpace(BaseModel):
@@ -131,14 +163,14 @@ class SearchSpace(BaseModel):
     utilization: Values[UtilizationName] = get_args(UtilizationName)
     formats: Values[FormatSet] = get_args(FormatSet)
     strategy: Values[Strategy] = get_args(Strategy)
-    ratio: Values[_Share] = (0.1, 0.3, 1.0)
+    ratio: Values[Ratio] = (0.1, 0.3, 1.0)
     experts: Values[ExpertSet] = get_args(ExpertSet)
     fusion: Values[FusionName] = get_args(FusionName)
-    r: Values[_Rank] = (4, 8, 16)
-    learning_rate: Values[_Positive] = (1e-3, 2e-3, 4e-3)
-    epochs: Values[_Positive] = (2.0, 4.0, 6.0)
-    neighbours: Values[_Count] = (0, 1, 2, 4)
-    rules: Values[_Count] = (0, 4, 8, 16)
+    r: Values[Rank] = (4, 8, 16)
+    learning_rate: Values[Positive] = (1e-3, 2e-3, 4e-3)
+    epochs: Values[Positive] = (2.0, 4.0, 6.0)
+    neighbours: Values[Count] = (0, 1, 2, 4)
+    rules: Values[Count] = (0, 4, 8, 16)
 
     @model_validator(mode="after")
     def _possible(self) -> "SearchSpace":

@@ -20,6 +20,7 @@ from routedk.optimizers.search.config import SearchConfig, StudyConfig
 from routedk.optimizers.search.objective import Answering, Space, TrialFailure, run_trial
 from routedk.optimizers.search.storage import (
     GRACE,
+    MAX_RETRIES,
     experimental,
     is_proxy,
     open_storage,
@@ -164,6 +165,9 @@ def check_identity(study: optuna.Study, mine: Mapping[str, Any]) -> None:
         raise SettingError(f"study {name!r} was not made by routedk search: choose another name")
     if "space enhancement" in theirs:
         raise SettingError(f"study {name!r} was made before RouteDK 0.6: choose another name")
+    if (paper := theirs.get("paper")) != mine.get("paper"):
+        made_by = f"study {paper}" if paper else "search"
+        raise SettingError(f"study {name!r} is one of routedk {made_by}: choose another name")
     # JSON, as it comes back from a storage.
     for key, value in json.loads(json.dumps(mine)).items():
         if theirs.get(key) != value:
@@ -175,9 +179,14 @@ def check_identity(study: optuna.Study, mine: Mapping[str, Any]) -> None:
 
 
 def is_done(trial: FrozenTrial) -> bool:
-    """Whether a trial counts towards those asked for: it ended, and is not tried again."""
-    ended = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
-    return ended or (trial.state == TrialState.FAIL and "failure" in trial.user_attrs)
+    """Whether a trial counts towards those asked for: it ended, and is not tried again.
+
+    One that killed its worker is tried again a few times.
+    """
+    if trial.state == TrialState.FAIL:
+        killed = len(RetryHeartbeatStaleTrialCallback.retry_history(trial))
+        return "failure" in trial.user_attrs or killed >= MAX_RETRIES
+    return trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 def _run(
@@ -188,7 +197,8 @@ def _run(
     retry_history = RetryHeartbeatStaleTrialCallback.retry_history
     while True:
         trials = study.get_trials(deepcopy=False)
-        done = sum(map(is_done, trials))
+        # Of a listed system two workers may carry out a trial each.
+        done = len({one.params.get("system", one.number) for one in trials if is_done(one)})
         # A killed worker's trial is tried again, also where another one took its place meanwhile.
         retry = any(t.state == TrialState.WAITING and retry_history(t) for t in trials)
         minutes = (time.monotonic() - started) / 60

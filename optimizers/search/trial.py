@@ -19,7 +19,7 @@ from routedk.errors import SettingError
 from routedk.optimizers.compile import compile_program
 from routedk.optimizers.compile_config import CompileConfig
 from routedk.optimizers.search.config import SearchConfig
-from routedk.optimizers.search.space import TrialSettings
+from routedk.optimizers.search.space import FormatName, TrialSettings
 from routedk.optimizers.search.study import IDENTITY, check_identity
 from routedk.programs.aicl.program import AICL
 from routedk.programs.batch import call_each
@@ -60,6 +60,8 @@ class TrialRunner:
         self.validation = gold_sample(validation, config.max_validation, config.seed)
         self.config = config
         self._store = ArtifactStore.of(store)
+        if config.answers:  # What is wrong with them is wrong for every trial.
+            self._distilled(TrialSettings(formats=get_args(FormatName)))
         if not self.validation or not any(session.gold for session in train):
             part = "train" if self.validation else "validation"
             raise SettingError(f"{part}: no session has gold bundles, a search needs them")

@@ -1,6 +1,6 @@
 """`StudyGrid`: the systems of a study, how much data a budget gives them, what is compared."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -8,9 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from routedk.data.validation import checked
-from routedk.errors import DataError
+from routedk.errors import SettingError
+from routedk.eval.suite import BASELINES
 from routedk.files import read_toml
-from routedk.optimizers.search.space import FormatSet, TrialSettings, Values, members
+from routedk.optimizers.search.space import (
+    Count,
+    FormatSet,
+    Positive,
+    Rank,
+    Ratio,
+    TrialSettings,
+    Values,
+    members,
+)
 from routedk.programs.knowledge.utilization import UtilizationName, is_shown, is_trained
 from routedk.programs.teachers.config import Strategy
 
@@ -19,11 +29,11 @@ if TYPE_CHECKING:
 
 Paper = Literal["kd", "routedk"]
 BudgetName = Literal["small", "full"]
-_Count = Annotated[int, Field(ge=1)]
-_IN_TRAINING = ("r", "learning_rate", "epochs")
-_IN_PROMPT = {"rules": "rule", "neighbours": "thought"}
-# The one system of a varied grid for each set of experts: what learns from all of its formats.
-_LEARNERS: Mapping[tuple[str, ...], str] = {
+Dimension = Literal["formats", "strategy", "ratio", "utilization"]
+TEACHER = "teacher"
+_Size = Annotated[int, Field(ge=1)]
+# The expert that learns from a set of formats, in a study without routing.
+_EXPERTS: Mapping[tuple[str, ...], str] = {
     (): "base",
     ("rule",): "rule",
     ("thought",): "thought",
@@ -35,8 +45,29 @@ class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Dimensions(_Table):
-    """The values of each dimension of a grid, all of whose combinations are systems.
+class Common(_Table):
+    """Settings of all systems that they are relevant to; see `TrialSettings`."""
+
+    r: Rank | None = None
+    learning_rate: Positive | None = None
+    epochs: Positive | None = None
+    rules: Count | None = None
+    neighbours: Count | None = None
+
+    def fill(self, system: TrialSettings) -> TrialSettings:
+        """The system with the settings that it leaves open."""
+        names = ["r", "learning_rate", "epochs"] if is_trained(system.utilization) else []
+        if is_shown(system.utilization) and "rule" in system.formats:
+            names.append("rules")
+        if is_shown(system.utilization) and "thought" in system.formats:
+            names.append("neighbours")
+        wanted = {name for name in names if getattr(self, name) is not None}
+        update = {name: getattr(self, name) for name in wanted - system.model_fields_set}
+        return system.model_copy(update=update)
+
+
+class Vary(_Table):
+    """Values of dimensions, all of whose combinations are systems.
 
     Args:
         formats: Sets of knowledge formats, joined by ``+``.
@@ -45,10 +76,20 @@ class Dimensions(_Table):
         utilization: Where knowledge is used.
     """
 
-    formats: Values[FormatSet]
+    formats: Values[FormatSet] = ("none",)
     strategy: Values[Strategy] = ("random",)
-    ratio: Values[Annotated[float, Field(gt=0, le=1)]] = (1.0,)
+    ratio: Values[Ratio] = (1.0,)
     utilization: Values[UtilizationName] = ("ICL",)
+
+    def systems(self) -> Iterator[tuple[str, TrialSettings]]:
+        """The combinations that differ, by name."""
+        seen = set()
+        dimensions = (self.formats, self.strategy, self.ratio, self.utilization)
+        for formats, strategy, ratio, utilization in product(*dimensions):
+            one = _combined(members(formats), strategy, ratio, utilization)
+            if one is not None and one not in seen:
+                seen.add(one)
+                yield _label(one), one
 
 
 class Budget(_Table):
@@ -58,15 +99,15 @@ class Budget(_Table):
         train: Training sessions with gold, a seeded sample; unset: all.
         validation: Validation sessions with gold, likewise.
         test: Test sessions with gold, likewise.
-        settings: Of every system, over those of the grid.
-        vary: Dimensions that have other values than in the grid.
+        settings: Override the grid's.
+        vary: Override the grid's.
     """
 
-    train: _Count | None = None
-    validation: _Count | None = None
-    test: _Count | None = None
-    settings: dict[str, Any] = {}
-    vary: dict[str, Any] = {}
+    train: _Size | None = None
+    validation: _Size | None = None
+    test: _Size | None = None
+    settings: Common = Common()
+    vary: Vary = Vary()
 
 
 class Question(_Table):
@@ -75,12 +116,12 @@ class Question(_Table):
     Args:
         title: The question.
         dimension: Its values are compared.
-        by: A line for each value of this dimension.
+        by: One line for each value of this dimension.
     """
 
     title: str
-    dimension: Literal["formats", "strategy", "ratio", "utilization"]
-    by: Literal["formats", "strategy", "ratio", "utilization"]
+    dimension: Dimension
+    by: Dimension
 
 
 class StudyGrid(_Table):
@@ -89,46 +130,65 @@ class StudyGrid(_Table):
     Args:
         title: Of the report.
         budget: By name.
-        settings: `TrialSettings` of every system, where they have a use.
-        systems: Systems by name, each with `TrialSettings` of its own.
+        settings: Of all systems.
+        systems: Systems by name.
         vary: Dimensions whose combinations are further systems.
-        compare: Pairs of systems or baselines whose difference is reported.
+        compare: Pairs of systems, baselines or ``teacher`` whose difference is reported.
         questions: The figures.
     """
 
     title: str
-    budget: dict[BudgetName, Budget]
-    settings: dict[str, Any] = {}
-    systems: dict[str, dict[str, Any]] = {}
-    vary: Dimensions | None = None
+    budget: Annotated[dict[BudgetName, Budget], Field(min_length=1)]
+    settings: Common = Common()
+    systems: dict[str, TrialSettings] = {}
+    vary: Vary | None = None
     compare: list[tuple[str, str]] = []
     questions: list[Question] = []
 
     @model_validator(mode="after")
     def _valid(self) -> "StudyGrid":
+        others = {*BASELINES, TEACHER}
+        if bad := next((name for name in self.systems if name in others or not name), None):
+            raise ValueError(f"systems: {bad!r} cannot be the name of a system")
+        titles = [question.title for question in self.questions]
+        if len({*titles}) < len(titles):
+            raise ValueError("questions: two have the same title")
         for name in self.budget:
-            if not self.chosen(name):
-                raise ValueError("there is neither a system nor a dimension")
+            if not (known := self.of(name)):
+                raise ValueError(f"budget.{name}: there is no system")
+            pairs = (one for pair in self.compare for one in pair)
+            if unknown := next((one for one in pairs if one not in known.keys() | others), None):
+                raise ValueError(f"compare: {unknown!r} is neither a system nor a baseline")
         return self
 
-    def chosen(self, budget: BudgetName) -> dict[str, TrialSettings]:
-        """The systems of a budget, by name, no two of them alike."""
-        given = self.budget[budget]
-        common = {**self.settings, **given.settings}
-        found = {name: _settings(common, own) for name, own in self.systems.items()}
-        if self.vary is not None:
-            vary = Dimensions(**{**self.vary.model_dump(), **given.vary})
-            known = {*found.values()}
-            names = tuple(Dimensions.model_fields)
-            for values in product(*(getattr(vary, name) for name in names)):
-                settings = _varied(common, **dict(zip(names, values, strict=True)))
-                if settings is not None and settings not in known:
-                    known.add(settings)
-                    found[_named(settings)] = settings
-        return found
+    def varied(self, budget: BudgetName) -> Vary | None:
+        """The dimensions under a budget; None where nothing varies."""
+        if self.vary is None:
+            return None
+        override = self.budget[budget].vary
+        return self.vary.model_copy(update=override.model_dump(include=override.model_fields_set))
+
+    def of(self, budget: BudgetName) -> dict[str, TrialSettings]:
+        """The systems under a budget, by name.
+
+        Raises:
+            SettingError: The grid has no such budget.
+        """
+        if budget not in self.budget:
+            raise SettingError(f"budget={budget}: the grid has {', '.join(self.budget)}")
+        override = self.budget[budget].settings
+        update = override.model_dump(include=override.model_fields_set)
+        common = self.settings.model_copy(update=update)
+        vary = self.varied(budget)
+        found = dict(self.systems)
+        for name, system in vary.systems() if vary else ():
+            if name in found:
+                raise ValueError(f"systems: {name!r} is one of vary, too")
+            found[name] = system
+        return {name: common.fill(system) for name, system in found.items()}
 
 
-class Listed:
+class ListedSystems:
     """A search space of listed systems.
 
     Args:
@@ -144,7 +204,7 @@ class Listed:
 
     def model_dump(self, *, mode: str = "json") -> dict[str, Any]:
         """The systems, ready for JSON."""
-        return {"systems": {name: one.to_dict() for name, one in self.systems.items()}}
+        return {name: one.to_dict() for name, one in self.systems.items()}
 
 
 def read_grid(grid: str | Path) -> StudyGrid:
@@ -153,42 +213,29 @@ def read_grid(grid: str | Path) -> StudyGrid:
     Raises:
         DataError: The file cannot be read, is not TOML, or states what is not allowed.
     """
-    papers = get_args(Paper)
-    path = Path(__file__).with_name(f"{grid}.toml") if grid in papers else Path(grid)
-    found = checked(TypeAdapter(StudyGrid), read_toml(path), path=path, hint="see docs/papers.md")
-    if missing := {*("small", "full")} - {*found.budget}:
-        raise DataError(f"there is no budget {', '.join(sorted(missing))}", path=path)
-    return found
+    packaged = grid in get_args(Paper)
+    path = Path(__file__).with_name(f"{grid}.toml") if packaged else Path(grid)
+    return checked(TypeAdapter(StudyGrid), read_toml(path), path=path, hint="see docs/papers.md")
 
 
-def _settings(common: Mapping[str, Any], own: Mapping[str, Any]) -> TrialSettings:
-    """A system's settings; of the common ones those that have a use."""
-    stated = TrialSettings(**own)
-    if unknown := common.keys() - {*_IN_TRAINING, *_IN_PROMPT}:
-        raise ValueError(f"settings: {', '.join(sorted(unknown))} cannot be common to all systems")
-    names = [name for name in _IN_TRAINING if is_trained(stated.utilization)]
-    if is_shown(stated.utilization):
-        names += [name for name, format in _IN_PROMPT.items() if format in stated.formats]
-    return TrialSettings(**{name: common[name] for name in names if name in common} | {**own})
-
-
-def _varied(
-    common: Mapping[str, Any], *, formats: str, strategy: str, ratio: float, utilization: str
+def _combined(
+    formats: tuple[str, ...], strategy: str, ratio: float, utilization: str
 ) -> TrialSettings | None:
     """The system of one combination; None where no expert would learn from its formats."""
-    shown = members(formats)
-    own: dict[str, Any] = {"utilization": utilization, "formats": shown, "ratio": ratio}
-    # All sessions are the same sample by every strategy.
-    own["strategy"] = strategy if ratio < 1 else "random"
+    used = formats if is_shown(utilization) else tuple(f for f in formats if f != "pattern")
+    if formats and not used:
+        return None
+    own: dict[str, Any] = {"utilization": utilization, "formats": used}
+    # Of nothing, or of all sessions, every sample is the same.
+    if used and ratio < 1:
+        own |= {"ratio": ratio, "strategy": strategy}
     if is_trained(utilization):
-        learner = _LEARNERS[tuple(one for one in shown if one != "pattern")]
-        if learner == "base" and shown and not is_shown(utilization):
-            return None
-        own["experts"] = tuple(dict.fromkeys(("base", learner)))
-        own["fusion"] = f"single:{learner}"
-    return _settings(common, own)
+        expert = _EXPERTS[tuple(f for f in used if f != "pattern")]
+        own["experts"] = ("base",) if expert == "base" else ("base", expert)
+        own["fusion"] = f"single:{expert}"
+    return TrialSettings(**own)
 
 
-def _named(settings: TrialSettings) -> str:
+def _label(settings: TrialSettings) -> str:
     sample = f"{settings.strategy} {settings.ratio:g}" if settings.ratio < 1 else "all"
     return f"{settings.utilization}, {'+'.join(settings.formats) or 'no knowledge'}, {sample}"

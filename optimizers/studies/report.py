@@ -1,8 +1,8 @@
 """What a study's systems reach, as JSON and as one HTML page that loads nothing."""
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,27 +10,31 @@ import optuna
 from optuna.trial import TrialState
 from plotly import graph_objects
 
-from routedk.errors import DataError
+from routedk.errors import SettingError
 from routedk.eval.bootstrap import bootstrap
 from routedk.eval.evaluate import EvaluateConfig, evaluate
 from routedk.eval.protocols import Score
 from routedk.eval.report import versions
 from routedk.files import write_json
 from routedk.optimizers.search.objective import FIGURES
-from routedk.optimizers.search.report import as_html, paired_difference, write_page
+from routedk.optimizers.search.report import (
+    PAGE,
+    REPORT,
+    as_html,
+    paired_difference,
+    write_page,
+)
+from routedk.optimizers.search.storage import experimental
+from routedk.optimizers.search.study import is_done
 from routedk.optimizers.search.trial import TrialRunner
-from routedk.optimizers.studies.grid import Question, StudyGrid
+from routedk.optimizers.studies.grid import TEACHER, Question, StudyGrid, Vary
 from routedk.types import Answer, Session
 
 if TYPE_CHECKING:
     from routedk.optimizers.studies.verb import PaperConfig
 
-logger = logging.getLogger(__name__)
 
-REPORT = "report.json"
-PAGE = "report.html"
-
-
+@experimental()
 def write_study(
     output: str | Path,
     study: optuna.Study,
@@ -53,48 +57,49 @@ def write_study(
 
     Returns:
         What ``report.json`` holds.
+
+    Raises:
+        SettingError: No system is complete.
     """
-    systems: dict[str, dict[str, Any]] = {}
-    failures: dict[str, str | None] = {}
+    found: dict[str, dict[str, Any]] = {}
+    failures: dict[str, str] = {}
     for trial in study.get_trials(deepcopy=False):
-        name, found = trial.params.get("system", ""), trial.user_attrs
+        name, known = trial.params.get("system", ""), trial.user_attrs
         if trial.state == TrialState.COMPLETE:
-            figures = {figure: found[figure] for figure in FIGURES}
-            systems.setdefault(name, {"settings": found["settings"], **figures})
-        elif "failure" in found:
-            failures[name] = found["failure"]
+            found[name] = {"settings": known["settings"]} | {k: known[k] for k in FIGURES}
+        elif is_done(trial):
+            failures[name] = known.get("failure", "its process was killed, again and again")
+    if not found:
+        raise SettingError(f"no system could be run: {'; '.join(sorted({*failures.values()}))}")
     # In the order of the grid, not in that of the trials.
-    systems = {name: systems[name] for name in grid.chosen(config.budget) if name in systems}
+    systems = {name: found[name] for name in grid.of(config.budget) if name in found}
     scores = {name: one["session_f1"] for name, one in systems.items()}
     scores |= _baselines(runner, test, reference, config.seed)
+    sizes = {"train": len(runner.train), "validation": len(runner.validation), "test": len(test)}
     record = {
         "title": grid.title,
         "study": study.study_name,
-        "budget": {"name": config.budget, **grid.budget[config.budget].model_dump()},
+        "budget": config.budget,
         "made_with": study.user_attrs,
-        "sessions": {
-            "train": len(runner.train),
-            "validation": len(runner.validation),
-            "test": len(test),
-        },
+        "sessions": sizes,
         "systems": [
             {"name": name, "matched_f1": _interval(mine, config.seed), **systems.get(name, {})}
             for name, mine in scores.items()
         ],
         "comparisons": [
             {
-                "one": one,
-                "other": other,
+                "system": one,
+                "minus": other,
                 "difference": paired_difference(scores[one], scores[other], config.seed),
             }
             for one, other in grid.compare
             if one in scores and other in scores
         ],
         "questions": [
-            {**question.model_dump(), "series": _series(question, systems, config.seed)}
+            {**question.model_dump(), "series": _series(question, grid, config, systems)}
             for question in grid.questions
         ],
-        "failures": failures,
+        "failures": {name: why for name, why in failures.items() if name not in found},
         "versions": {**versions(), "optuna": optuna.__version__},
     }
     write_json(Path(output) / REPORT, record)
@@ -114,83 +119,88 @@ def _baselines(
     """Matched F1 of each session by the baselines and, first, the teacher."""
     config = EvaluateConfig(baselines=True, intents=False, seed=seed)
     known: dict[str, Any] = {"training": runner.train, "validation": runner.validation}
-    try:
-        report = evaluate(test, None, config, reference=reference, **known)
-    except DataError as error:
-        logger.warning("the baselines are left out: %s", error)
-        return {}
-    named = {"reference": "teacher"}
+    report = evaluate(test, None, config, reference=reference, **known)
+    named = {"reference": TEACHER}
     return {named.get(one.name, one.name): one.session_f1 for one in report.baselines}
 
 
 def _series(
-    question: Question, systems: Mapping[str, dict[str, Any]], seed: int
+    question: Question, grid: StudyGrid, config: "PaperConfig", systems: Mapping[str, Any]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Of each line its points: mean matched F1 of all systems that a point stands for."""
-    points: dict[str, dict[str, list[Sequence[float]]]] = {}
-    for one in systems.values():
-        for line in _values(question.by, one["settings"], systems):
-            for level in _values(question.dimension, one["settings"], systems):
-                points.setdefault(line, {}).setdefault(level, []).append(one["session_f1"])
+    """The points of each line: mean matched F1 of all systems with a value of the dimension."""
+    vary = grid.varied(config.budget) or Vary()
+    point: dict[str, Any]
     found: dict[str, list[dict[str, Any]]] = {}
-    for line, levels in points.items():
-        means = {
-            level: [sum(mine) / len(mine) for mine in zip(*scores, strict=True)]
-            for level, scores in levels.items()
-        }
-        first = next(iter(means.values()))
-        found[line] = [
-            {
-                "level": level,
-                "systems": len(levels[level]),
-                "matched_f1": _interval(scores, seed),
-                "minus_first": paired_difference(scores, first, seed),
-            }
-            for level, scores in means.items()
+    for line, value in product(getattr(vary, question.by), getattr(vary, question.dimension)):
+        scores = [
+            one["session_f1"]
+            for one in systems.values()
+            if _has(one["settings"], question.by, line)
+            and _has(one["settings"], question.dimension, value)
         ]
+        if scores:
+            means = [sum(mine) / len(mine) for mine in zip(*scores, strict=True)]
+            point = {"value": str(value), "systems": len(scores), "session_f1": means}
+            found.setdefault(str(line), []).append(point)
+    for points in found.values():
+        first = points[0]
+        for point in points:
+            point["matched_f1"] = _interval(point["session_f1"], config.seed)
+            point["minus"] = first["value"]
+            pair = point["session_f1"], first["session_f1"]
+            point["difference"] = paired_difference(*pair, config.seed)
     return found
 
 
-def _values(
-    dimension: str, settings: Mapping[str, Any], systems: Mapping[str, dict[str, Any]]
-) -> Iterator[str]:
-    """The values of a dimension that a system has: with all sessions, every strategy's."""
+def _has(settings: Mapping[str, Any], dimension: str, value: Any) -> bool:
+    """Whether a system has a value; all sessions are the sample of every strategy."""
     if dimension == "strategy" and settings["ratio"] == 1:
-        yield from dict.fromkeys(one["settings"]["strategy"] for one in systems.values())
-    else:
-        value = settings[dimension]
-        yield "+".join(value) if isinstance(value, list) else str(value)
+        return True
+    found: str | float = settings[dimension]
+    if dimension == "formats":
+        found = "+".join(settings["formats"]) or "none"
+    return bool(found == value)
 
 
 def _figures(record: Mapping[str, Any]) -> dict[str, Any]:
     figures: dict[str, Any] = {}
-    axes = {"yaxis_title": "matched F1 on test (95%)", "template": "plotly_white"}
+    layout = {
+        "yaxis_title": "matched F1 (95%)",
+        "template": "plotly_white",
+        "margin": {"t": 20, "l": 50, "r": 10},
+        "legend": {"orientation": "h", "y": -0.25},
+    }
     for question in record["questions"]:
         figure = graph_objects.Figure()
+        ordered = question["dimension"] == "ratio"
         for line, points in question["series"].items():
-            _draw(figure, line, [point["level"] for point in points], points)
-        figures[question["title"]] = figure.update_layout(
-            xaxis_title=question["dimension"], xaxis_type="category", **axes
-        )
+            values = [point["value"] for point in points]
+            _draw(figure, line, values, points, "lines+markers" if ordered else "markers")
+        every = (point["value"] for points in question["series"].values() for point in points)
+        axis = {"type": "category", "categoryarray": [*dict.fromkeys(every)]}
+        axis |= {"title": question["dimension"]}
+        figures[question["title"]] = figure.update_layout(xaxis=axis, scattermode="group", **layout)
     costs = [one for one in record["systems"] if "tokens" in one]
-    if costs and not record["questions"]:
+    if not record["questions"]:
         figure = graph_objects.Figure()
         for one in costs:
-            _draw(figure, one["name"], [one["tokens"]], [one])
-        figures["Quality and cost"] = figure.update_layout(xaxis_title="tokens per session", **axes)
+            _draw(figure, one["name"], [one["tokens"]], [one], "markers")
+        figures["Quality and cost"] = figure.update_layout(
+            xaxis={"title": "tokens per session", "type": "log"}, **layout
+        )
     return figures
 
 
 def _draw(
-    figure: Any, name: str, places: Sequence[Any], points: Sequence[Mapping[str, Any]]
+    figure: Any,
+    name: str,
+    places: Sequence[Any],
+    points: Sequence[Mapping[str, Any]],
+    mode: str,
 ) -> None:
     found = [point["matched_f1"] for point in points]
     above = [one["high"] - one["value"] for one in found]
     below = [one["value"] - one["low"] for one in found]
-    figure.add_scatter(
-        x=places,
-        y=[one["value"] for one in found],
-        error_y={"type": "data", "array": above, "arrayminus": below},
-        name=name,
-        mode="lines+markers",
-    )
+    values = [one["value"] for one in found]
+    bars = {"type": "data", "array": above, "arrayminus": below}
+    figure.add_scatter(x=places, y=values, error_y=bars, name=name, mode=mode)

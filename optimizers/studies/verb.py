@@ -3,15 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from routedk.adapters.student import Dtype
 from routedk.artifacts import ArtifactStore
-from routedk.checks import check_choices
+from routedk.checks import check_choices, check_least
 from routedk.errors import DataError, SettingError
 from routedk.optimizers.search.config import SearchConfig, StudyConfig
 from routedk.optimizers.search.verb import with_student
-from routedk.optimizers.studies.grid import BudgetName, Listed, Paper, read_grid
+from routedk.optimizers.studies.grid import BudgetName, ListedSystems, Paper, read_grid
 from routedk.programs.knowledge.utilization import is_trained
 from routedk.types import Answer, Session
 
@@ -25,8 +25,8 @@ class PaperConfig(StudyConfig):
         storage: Where the study is kept, as for search. Unset: study.db in the output folder.
         budget: small (two CPU cores, about an hour a domain) or full (one GPU).
         grid: TOML file of systems and budgets, instead of the paper's.
-        answers: Recorded answers of a teacher, as distill takes them, which knowledge is made of
-            instead of gold. Repeatable.
+        answers: Recorded answers of a teacher, as distill takes them, used as the source of
+            knowledge instead of gold. Repeatable.
         student: Folder or hub name of a causal LM. Unset or default: the embedded student.
         dtype: The student's where it answers: float32, bfloat16 or float16. Unset: float32 on a
             CPU, else bfloat16.
@@ -48,6 +48,7 @@ class PaperConfig(StudyConfig):
         """Check the values."""
         super().__post_init__()
         check_choices(self)
+        check_least(self, seed=0)
 
 
 def study_paper(
@@ -62,8 +63,8 @@ def study_paper(
     """Run every system of a paper's grid on the test sessions, and report them beside baselines.
 
     A study is a search over a fixed grid: each system is one trial, which distills, trains,
-    compiles and answers; what systems have in common is made once. The same call resumes an
-    interrupted study, or joins it as a further worker.
+    compiles and answers; common steps run only once. The same call resumes an interrupted study,
+    or joins it as a further worker.
 
     Args:
         paper: kd (which knowledge, how much, used where; arXiv 2504.17220), or routedk (mixed
@@ -72,15 +73,16 @@ def study_paper(
             gold are used, as many as the budget allows.
         output: Folder for ``report.json``, ``report.html`` and the study.
         config: Settings; None for the defaults.
-        reference: The teacher's own answers to test sessions, which are scored, too.
+        reference: The teacher's own answers to the test sessions, which are scored, too.
         store: The artifact store or its folder; None for the one in the cache folder.
 
     Returns:
         What ``report.json`` holds.
 
     Raises:
-        SettingError: A setting is not allowed, or the study was made with others.
-        DataError: The grid cannot be read, or a part has no session with gold.
+        SettingError: A setting is not allowed, the study was made with others, the reference
+            lacks a test session, or no system could be run.
+        DataError: The grid or the answers cannot be read, or no test session has gold.
         RouteDKError: The storage failed, or a trial did for a reason that is not its own.
 
     Example:
@@ -95,19 +97,21 @@ def study_paper(
     from routedk.optimizers.studies.report import write_study
 
     config = config or PaperConfig()
+    if paper not in get_args(Paper):
+        raise SettingError(f"paper={paper!r}: it must be {' or '.join(get_args(Paper))}")
     grid = read_grid(config.grid or paper)
-    budget = grid.budget[config.budget]
-    systems = grid.chosen(config.budget)
-    train, validation, test = (
-        gold_sample(parts[name], size, config.seed)
-        for name, size in zip(
-            ("train", "val", "test"), (budget.train, budget.validation, budget.test), strict=True
-        )
-    )
+    systems, budget = grid.of(config.budget), grid.budget[config.budget]
+    train = gold_sample(parts["train"], budget.train, config.seed)
+    validation = gold_sample(parts["val"], budget.validation, config.seed)
+    test = gold_sample(parts["test"], budget.test, config.seed)
     if not test:
         raise DataError("test: no session has gold bundles, a study needs them")
     if both := {s.id for s in test} & {s.id for s in (*train, *validation)}:
         raise SettingError(f"test sessions are in other splits, too, e.g. {min(both)!r}")
+    if reference is not None:
+        answered = {answer.session_id for answer in reference}
+        if count := sum(session.id not in answered for session in test):
+            raise SettingError(f"reference: lacks {count} of the {len(test)} test sessions")
     search = SearchConfig(
         study=config.study,
         storage=config.storage or f"sqlite:///{Path(output).resolve() / 'study.db'}",
@@ -118,15 +122,16 @@ def study_paper(
         seed=config.seed,
     )
     runner = TrialRunner(train, validation, with_student(search), store)
-    for settings in filter(lambda one: is_trained(one.utilization), systems.values()):
-        runner.train_config(settings)  # Raises now what is wrong with any of them.
+    for settings in systems.values():
+        if is_trained(settings.utilization):
+            runner.train_config(settings)  # Raises now what is wrong with any of them.
     Path(output).mkdir(parents=True, exist_ok=True)
     study = run_study(
         lambda settings: runner.answers(settings, test),
         test,
-        Listed(systems),
+        ListedSystems(systems),
         search,
-        identity={**runner.identity, "test": sessions_record(test)},
+        identity={**runner.identity, "paper": paper, "test": sessions_record(test)},
         sampler=GridSampler({"system": list(systems)}, seed=config.seed),
     )
     return write_study(output, study, grid, config, runner, test, reference)

@@ -58,6 +58,11 @@ def run(
     typer.echo(f"On the test split, beside others: routedk search report {given} --output report")
 
 
+def _is_report(document: dict[str, Any]) -> bool:
+    """Whether a report is one of a search; those of studies have a title."""
+    return document.keys() >= {"study", "made_with"} and "title" not in document
+
+
 def _given(data: str, config: SearchConfig, options: DataOptions, store: str | None) -> str:
     """The options by which other commands find a search and its data."""
     values: dict[str, Any] = {
@@ -96,7 +101,7 @@ def report(
     from routedk.optimizers.search import report_search
     from routedk.optimizers.search.report import PAGE, REPORT
 
-    refuse_foreign(output / REPORT, lambda document: document.keys() >= {"study", "made_with"})
+    refuse_foreign(output / REPORT, _is_report)
     if not (output / REPORT).exists():
         refuse_foreign(output / PAGE, lambda document: False)
     parts = None if data is None else load_parts(data, options)

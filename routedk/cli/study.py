@@ -28,22 +28,27 @@ def study(
     ] = None,
     store: StoreFolder = None,
 ) -> None:
-    """Ask a paper's questions: run every system of its grid on the test split, and report them.
+    """Rerun a paper's comparisons on your own sessions, and report them.
 
-    kd: which formats of knowledge, how much of it, and used where. routedk: the student alone, by
-    prompts, by each expert, mixed, uniform and routed, beside AICL, the baselines and the teacher.
-    The same command resumes a study that was interrupted. report.html needs no other file.
+    kd: which formats of knowledge, how much of it, and where to use it. routedk: the student alone,
+    by prompts, by each expert, mixed, uniform and routed, beside AICL, the baselines and the
+    teacher. Systems are scored on the test split. The same command resumes an interrupted study.
+    report.html needs no other file.
 
     Example: routedk study routedk --data demo --output study
     """
     from routedk.eval.predictions import read_predictions
-    from routedk.optimizers.studies.report import PAGE, REPORT
+    from routedk.optimizers.search.report import PAGE, REPORT
 
     refuse_foreign(output / REPORT, lambda document: document.keys() >= {"study", "title"})
+    if not (output / REPORT).exists():
+        refuse_foreign(output / PAGE, lambda document: False)
     parts = load_parts(data, options)
     stated = None if reference is None else read_predictions(reference, parts["all"])
     found = routedk.study_paper(paper, parts, output, config, reference=stated, store=store)
     for one in found["systems"]:
         f1 = one["matched_f1"]
         typer.echo(f"{f1['value']:.3f} ({f1['low']:.3f} to {f1['high']:.3f})  {one['name']}")
+    for name, reason in found["failures"].items():
+        typer.echo(f"failed  {name}: {reason}")
     typer.echo(f"Report: {output / PAGE}")

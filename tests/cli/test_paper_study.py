@@ -17,7 +17,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     def call(*arguments: Any, **options: Any) -> Any:
         found.append((arguments, options))
         f1 = {"value": 0.5, "low": 0.4, "high": 0.6}
-        return {"systems": [{"name": "routed", "matched_f1": f1}]}
+        return {
+            "systems": [{"name": "routed", "matched_f1": f1}],
+            "failures": {"uniform": "out of memory"},
+        }
 
     monkeypatch.setattr(routedk, "study_paper", call, raising=False)
     return found
@@ -40,6 +43,7 @@ def test_study(run: Run, calls: list[Any], tmp_path: Path) -> None:
     }
     assert [one.session_id for one in found["reference"]] == ["demo-000"]
     assert "0.500 (0.400 to 0.600)  routed" in out
+    assert "failed  uniform: out of memory" in out
     assert str(output / "report.html") in out
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from routedk.errors import DataError
+from routedk.errors import DataError, SettingError
 from routedk.optimizers.search.space import TrialSettings
 from routedk.optimizers.studies import StudyGrid, read_grid
 
@@ -11,7 +11,7 @@ BUDGETS = "[budget.small]\n[budget.full]\n"
 
 
 def test_kd_has_every_combination_that_differs() -> None:
-    systems = read_grid("kd").chosen("full")
+    systems = read_grid("kd").of("full")
     samples = {("random", 1.0)} | {
         (strategy, ratio)
         for strategy in ("random", "length", "diversity", "difficulty")
@@ -30,13 +30,12 @@ def test_kd_has_every_combination_that_differs() -> None:
         for sample in samples
     }
     found = [(one.utilization, one.formats, one.strategy, one.ratio) for one in systems.values()]
-    with_patterns = {one for one in found if one[0] == "SFT" and "pattern" in one[1]}
-    assert {*found} - with_patterns == wanted
-    assert len(found) == len({*found})
+    assert len(found) == len(wanted)
+    assert {*found} == wanted
 
 
 def test_what_a_system_of_kd_learns_and_shows() -> None:
-    systems = read_grid("kd").chosen("small")
+    systems = read_grid("kd").of("small")
     both = systems["SFT+ICL, pattern+rule+thought, difficulty 0.1"]
     assert (both.experts, both.fusion) == (("base", "mixed"), "single:mixed")
     assert (both.rules, both.neighbours, both.epochs) == (3, 1, 1.0)
@@ -49,22 +48,38 @@ def test_what_a_system_of_kd_learns_and_shows() -> None:
 
 def test_routedk_compares_systems_that_it_has() -> None:
     grid = read_grid("routedk")
-    systems = grid.chosen("small")
+    systems = grid.of("small")
     assert systems["routed, without base"].experts == ("rule", "thought")
     assert systems["AICL"] == TrialSettings(utilization="AICL")
     assert systems["routed"].epochs == 2.0
     assert systems["student, zero-shot"] == TrialSettings(utilization="ICL")
-    assert {name for pair in grid.compare for name in pair} <= {*systems, "embedding-clusters"}
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (f'title = "t"\n{BUDGETS}', "neither a system nor a dimension"),
-        ('title = "t"\n[systems.a]\n[budget.small]', "no budget full"),
-        (f'title = "t"\n[systems.a]\nutilization = "RAG"\n{BUDGETS}', "RAG"),
-        (f'title = "t"\n[systems.a]\nrank = 3\n{BUDGETS}', "rank"),
-        (f'title = "t"\n[settings]\nratio = 1\n[systems.a]\n{BUDGETS}', "ratio cannot be common"),
+        (f'title = "t"\n{BUDGETS}', "budget.small: there is no system"),
+        ('title = "t"\n[systems.a]\n[budget]', "budget"),
+        (f'title = "t"\n[systems.a]\nutilization = "RAG"\n{BUDGETS}', "systems.a.utilization.*RAG"),
+        (f'title = "t"\n[systems.a]\nutilization = ["ICL"]\n{BUDGETS}', "systems.a.utilization"),
+        (f'title = "t"\n[systems.a]\nformats = 3\n{BUDGETS}', "systems.a.formats"),
+        (f'title = "t"\n[systems.a]\nratio = 5\n{BUDGETS}', "systems.a.ratio"),
+        (f'title = "t"\n[systems.a]\nrank = 3\n{BUDGETS}', "systems.a.rank"),
+        (f'title = "t"\n[systems.a]\nr = 3\n{BUDGETS}', "r: of no use under utilization ICL"),
+        (f'title = "t"\n[systems.a]\nutilization = "SFT"\n{BUDGETS}', "trains some, say which"),
+        (
+            f'title = "t"\n[systems.a]\nutilization = "SFT"\nexperts = "base+rule"\n{BUDGETS}',
+            "rule is not among the formats",
+        ),
+        (
+            f'title = "t"\n[systems.a]\nutilization = "AICL"\nrules = 2\n{BUDGETS}',
+            "rules: of no use",
+        ),
+        (f'title = "t"\n[systems.a]\nformats = ["rule", "rule"]\n{BUDGETS}', "each once"),
+        (f'title = "t"\n[systems.teacher]\n{BUDGETS}', "'teacher' cannot be the name"),
+        (f'title = "t"\ncompare = [["a", "b"]]\n[systems.a]\n{BUDGETS}', "'b' is neither"),
+        (f'title = "t"\n[vary]\n[systems."ICL, no knowledge, all"]\n{BUDGETS}', "of vary, too"),
+        (f'title = "t"\n[settings]\nratio = 1\n[systems.a]\n{BUDGETS}', "settings.ratio"),
         (f'title = "t"\n[vary]\nformats = ["idea"]\n{BUDGETS}', "idea"),
         (f'title = "t"\n[systems.a]\n{BUDGETS}[budget.tiny]', "tiny"),
     ],
@@ -79,7 +94,18 @@ def test_a_grid_that_is_wrong_is_one_line(text: str, message: str, tmp_path: Pat
 
 def test_a_grid_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "grid.toml"
-    path.write_text(f'title = "t"\n[vary]\nformats = "rule"\nratio = [0.5, 1.0]\n{BUDGETS}')
+    path.write_text(
+        'title = "t"\n[vary]\nformats = ["none", "rule"]\nratio = [0.5, 1.0]\n[budget.small]\n'
+        '[systems.mine]\nutilization = "SFT"\nformats = "rule+thought"\nexperts = "base+mixed"\n'
+    )
     grid = read_grid(path)
     assert isinstance(grid, StudyGrid)
-    assert [*grid.chosen("full")] == ["ICL, rule, random 0.5", "ICL, rule, all"]
+    assert [*grid.of("small")] == [
+        "mine",
+        "ICL, no knowledge, all",
+        "ICL, rule, random 0.5",
+        "ICL, rule, all",
+    ]
+    assert grid.systems["mine"].experts == ("base", "mixed")
+    with pytest.raises(SettingError, match="budget=full: the grid has small"):
+        grid.of("full")

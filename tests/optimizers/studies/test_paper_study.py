@@ -1,14 +1,19 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from routedk.errors import DataError, SettingError
+from routedk.optimizers.search.config import ReportConfig
+from routedk.optimizers.search.report import report_search
+from routedk.optimizers.search.space import TrialSettings
 from routedk.optimizers.search.trial import TrialRunner
 from routedk.optimizers.studies import PaperConfig, study_paper
 from routedk.types import Answer, Session
 
 Parts = dict[str, list[Session]]
+TRAINED = TrialSettings(utilization="SFT", experts=("base",))
 VARIED = """
 title = "Small"
 [settings]
@@ -90,14 +95,17 @@ def test_a_study_that_was_cut_resumes(
     assert all(len(one["session_f1"]) == 3 and one["tokens"] > 50 for one in systems)
     assert all(one["seconds"] > 0 and one["memory"] > 100 for one in systems)
     by_use, by_strategy = (one["series"] for one in record["questions"])
-    assert {
-        line: [(p["level"], p["systems"]) for p in points] for line, points in by_use.items()
-    } == {use: [("rule", 2), ("rule+thought", 2)] for use in ("ICL", "SFT")}
-    assert [p["level"] for p in by_strategy["random"]] == ["0.5", "1.0"]
+    points = {
+        line: [(one["value"], one["minus"], one["systems"]) for one in points]
+        for line, points in by_use.items()
+    }
+    each = [("rule", "rule", 2), ("rule+thought", "rule", 2)]
+    assert points == {"ICL": each, "SFT": each}
+    assert [one["value"] for one in by_strategy["random"]] == ["0.5", "1.0"]
     rule = [one["session_f1"] for one in systems if one["name"].startswith("ICL, rule,")]
     mean = sum(map(sum, rule)) / sum(map(len, rule))
     assert by_use["ICL"][0]["matched_f1"]["value"] == pytest.approx(mean)
-    assert by_use["ICL"][0]["minus_first"]["value"] == 0
+    assert by_use["ICL"][0]["difference"]["value"] == 0
     assert (
         json.loads((tmp_path / "out" / "report.json").read_text())["systems"] == record["systems"]
     )
@@ -108,6 +116,9 @@ def test_a_study_that_was_cut_resumes(
     other = PaperConfig(grid=config.grid, student=config.student, seed=1)
     with pytest.raises(SettingError, match="made with a different seed: 0, not 1"):
         study_paper("kd", parts, tmp_path / "out", other, store=tmp_path / "store")
+    url = f"sqlite:///{tmp_path}/out/study.db"
+    with pytest.raises(SettingError, match="'paper' is one of routedk study kd"):
+        report_search(tmp_path / "other", ReportConfig(study="paper", storage=url))
 
 
 def test_named_systems_beside_baselines_and_the_teacher(
@@ -123,7 +134,7 @@ def test_named_systems_beside_baselines_and_the_teacher(
     assert names[-1] == "pair-clusters"
     found = {one["name"]: one["matched_f1"]["value"] for one in record["systems"]}
     assert found["teacher"] == 1.0
-    assert [(one["one"], one["other"]) for one in record["comparisons"]] == [
+    assert [(one["system"], one["minus"]) for one in record["comparisons"]] == [
         ("no base", "one"),
         ("one", "whole-session"),
         ("one", "teacher"),
@@ -138,6 +149,8 @@ def test_named_systems_beside_baselines_and_the_teacher(
 def test_what_is_wrong_is_said_before_anything_is_made(
     parts: Parts, student_folder: Path, tmp_path: Path
 ) -> None:
+    with pytest.raises(SettingError, match="paper='rag': it must be kd or routedk"):
+        study_paper("rag", parts, tmp_path / "out")  # type: ignore[arg-type]
     text = NAMED.replace('fusion = "softmax"', 'fusion = "loud"')
     config = PaperConfig(grid=grid(tmp_path, text), student=str(student_folder))
     with pytest.raises(SettingError, match="loud"):
@@ -146,8 +159,39 @@ def test_what_is_wrong_is_said_before_anything_is_made(
     blind = {**parts, "test": [Session(one.id, one.items) for one in parts["test"]]}
     with pytest.raises(DataError, match="test: no session has gold"):
         study_paper("routedk", blind, tmp_path / "out", config, store=tmp_path / "store")
+    few = [Answer(parts["test"][0].id)]
+    with pytest.raises(SettingError, match=r"reference: lacks [12] of the 2 test sessions"):
+        study_paper("routedk", parts, tmp_path / "out", config, reference=few)
+    garbage = tmp_path / "answers.jsonl"
+    garbage.write_text("no JSON")
+    taught = replace(config, answers=(garbage,))
+    with pytest.raises(DataError, match="no line can be used"):
+        study_paper("routedk", parts, tmp_path / "out", taught, store=tmp_path / "store")
     leaking = {**parts, "test": [*parts["test"], parts["train"][0]]}
     full = PaperConfig(grid=config.grid, student=config.student, budget="full")
     with pytest.raises(SettingError, match="test sessions are in other splits"):
         study_paper("routedk", leaking, tmp_path / "out", full, store=tmp_path / "store")
     assert not (tmp_path / "out").exists()
+
+
+def test_failed_and_killed_systems_are_told(
+    parts: Parts, student_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = PaperConfig(grid=grid(tmp_path, NAMED), student=str(student_folder))
+    built = TrialRunner.built
+
+    def failing(self: TrialRunner, settings: TrialSettings) -> object:
+        if settings.utilization != "ICL":
+            raise MemoryError("too much")
+        return built(self, settings)
+
+    monkeypatch.setattr(TrialRunner, "built", failing)
+    record = study_paper("routedk", parts, tmp_path / "out", config, store=tmp_path / "store")
+    reason = "out of memory: too much"
+    assert record["failures"] == {"AICL": reason, "no base": reason}
+    assert [one["name"] for one in record["systems"]][:2] == ["one", "whole-session"]
+    assert reason in (tmp_path / "out" / "report.html").read_text()
+
+    monkeypatch.setattr(TrialRunner, "built", lambda self, settings: failing(self, TRAINED))
+    with pytest.raises(SettingError, match=f"no system could be run: {reason}"):
+        study_paper("routedk", parts, tmp_path / "none", config, store=tmp_path / "store")
