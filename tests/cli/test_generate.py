@@ -147,13 +147,13 @@ def test_sessions_that_cannot_be_read_are_told_in_their_places(
 @pytest.mark.usefixtures("asked")
 def test_untitled_items_are_said(run: Run, data: Path) -> None:
     assert "Warning" not in run("generate", "--data", data, "--lm", "x")[2]
-    data.write_text(data.read_text() + '{"session_id": "z", "items": [{"id": "a"}, {"id": "b"}]}')
+    with data.open("a") as file:
+        file.write('\n{"session_id": "z", "items": [{"id": "a"}, {"id": "b"}]}')
     _, _, err = run("generate", "--data", data, "--lm", "x")
     assert "items have no title and are shown as untitled" in err
-    split = data.with_name("split.json")  # Not of sessions that are in no split.
-    split.write_text('{"train": ["s0"], "val": [], "test": ["s1"]}')
-    few = ("--split-file", split, "--split", "test")
-    assert "Warning" not in run("generate", "--data", data, "--lm", "x", *few)[2]
+    (split := data.with_name("s.json")).write_text('{"train": ["s0"], "val": [], "test": ["s1"]}')
+    options = ("--data", data, "--lm", "x", "--split-file", split, "--split", "test")
+    assert "Warning" not in run("generate", *options)[2]
 
 
 def test_unreadable_answers_are_lines_with_an_error(run: Run, data: Path, script: Script) -> None:
