@@ -1,5 +1,6 @@
 """`train`: LoRA experts and the router that fuses them, from sessions and knowledge."""
 
+import logging
 import math
 import random
 from collections.abc import Sequence
@@ -18,6 +19,9 @@ from routedk.types import KnowledgeBase, Session
 if TYPE_CHECKING:
     from routedk.adapters.training.examples import AnswerForm, Lesson
     from routedk.programs.knowledge.compiled import CompiledKnowledge
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,6 +220,8 @@ def train(
     )
     learnt = [session for one in labelled for session in one.sessions if session.bundles]
     run = TrainingRun(config, store)
+    if {"rule", "mixed"} & {*run.shape.experts} and not (knowledge.rules or config.experts):
+        logger.warning("no rule was distilled: what learns from rules learns without any")
     lessons = choose_lessons(learnt, knowledge, run.form)
     return run.train(run.rows(lessons, shown_knowledge(lessons, knowledge, run.form)), labelled)
 

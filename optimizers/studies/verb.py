@@ -23,7 +23,7 @@ class PaperConfig(StudyConfig):
     Args:
         study: Name of the study. One of this name in the storage is resumed, or joined.
         storage: Where the study is kept, as for search. Unset: study.db in the output folder.
-        budget: small (two CPU cores, about an hour a domain) or full (one GPU).
+        budget: small (for two CPU cores) or full (for a GPU).
         grid: TOML file of systems and budgets, instead of the paper's.
         answers: Recorded answers of a teacher, as distill takes them, used as the source of
             knowledge instead of gold. Repeatable.
