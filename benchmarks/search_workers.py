@@ -13,6 +13,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -113,7 +114,7 @@ def _work(pipe: Connection, moment: Moment | None, config: SearchConfig) -> None
             bundle = Bundle(("a", "b") if right else ("b", "c"))
             yield Answer(session.id, (bundle,), input_tokens=50 + settings.rules)
 
-    run_study(answers, SESSIONS, SPACE, config)
+    run_study(lambda settings: closing(answers(settings)), SESSIONS, SPACE, config)
 
 
 def kill_workers(

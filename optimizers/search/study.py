@@ -178,6 +178,7 @@ def check_identity(study: optuna.Study, mine: Mapping[str, Any]) -> None:
             )
 
 
+@experimental()
 def is_done(trial: FrozenTrial) -> bool:
     """Whether a trial counts towards those asked for: it ended, and is not tried again.
 

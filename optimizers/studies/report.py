@@ -24,7 +24,6 @@ from routedk.optimizers.search.report import (
     paired_difference,
     write_page,
 )
-from routedk.optimizers.search.storage import experimental
 from routedk.optimizers.search.study import is_done
 from routedk.optimizers.search.trial import TrialRunner
 from routedk.optimizers.studies.grid import TEACHER, Question, StudyGrid, Vary
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from routedk.optimizers.studies.verb import PaperConfig
 
 
-@experimental()
 def write_study(
     output: str | Path,
     study: optuna.Study,
