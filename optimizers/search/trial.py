@@ -44,6 +44,8 @@ class TrialRunner:
         config: Of the search.
         store: Keeps what the verbs make: an artifact store or its folder; None for the one in the
             cache folder.
+        max_sessions: Experts are trained on a seeded sample of so many training sessions; None
+            for all. Knowledge is distilled from all.
 
     Raises:
         SettingError: There is no session to learn from or none to score, or one is in both sets.
@@ -55,8 +57,10 @@ class TrialRunner:
         validation: Sequence[Session],
         config: SearchConfig,
         store: ArtifactStore | str | Path | None,
+        max_sessions: int | None = None,
     ) -> None:
         self.train = train
+        self._max_sessions = max_sessions
         self.validation = gold_sample(validation, config.max_validation, config.seed)
         self.config = config
         self._store = ArtifactStore.of(store)
@@ -163,6 +167,7 @@ class TrialRunner:
         """
         config: Any = {
             "labels": "gold",
+            "max_sessions": self._max_sessions,
             "answer_form": "item-intents",
             "expert_names": settings.experts,
             "fusion": settings.fusion,

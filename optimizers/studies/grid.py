@@ -96,7 +96,8 @@ class Budget(_Table):
     """What a study may spend.
 
     Args:
-        train: Training sessions with gold, a seeded sample; unset: all.
+        train: Training sessions with gold that experts learn from, a seeded sample; unset: all.
+            Knowledge is distilled from all.
         validation: Validation sessions with gold, likewise.
         test: Test sessions with gold, likewise.
         settings: Override the grid's.

@@ -73,7 +73,13 @@ def write_study(
     systems = {name: found[name] for name in grid.of(config.budget) if name in found}
     scores = {name: one["session_f1"] for name, one in systems.items()}
     scores |= _baselines(runner, test, reference, config.seed)
-    sizes = {"train": len(runner.train), "validation": len(runner.validation), "test": len(test)}
+    gold = sum(bool(session.gold) for session in runner.train)
+    most = grid.budget[config.budget].train
+    sizes = {
+        "train": gold if most is None else min(most, gold),
+        "validation": len(runner.validation),
+        "test": len(test),
+    }
     record = {
         "title": grid.title,
         "study": study.study_name,

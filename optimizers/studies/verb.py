@@ -69,8 +69,9 @@ def study_paper(
     Args:
         paper: kd (which knowledge, how much, used where; arXiv 2504.17220), or routedk (mixed
             against routed experts; arXiv 2508.17250).
-        parts: Training, validation and test sessions as `split_sessions` gives them. Those with
-            gold are used, as many as the budget allows.
+        parts: Training, validation and test sessions as `split_sessions` gives them. As many of
+            those with gold are used as the budget allows; knowledge is distilled from all training
+            sessions.
         output: Folder for ``report.json``, ``report.html`` and the study.
         config: Settings; None for the defaults.
         reference: The teacher's own answers to the test sessions, which are scored, too.
@@ -101,12 +102,11 @@ def study_paper(
         raise SettingError(f"paper={paper!r}: it must be {' or '.join(get_args(Paper))}")
     grid = read_grid(config.grid or paper)
     systems, budget = grid.of(config.budget), grid.budget[config.budget]
-    train = gold_sample(parts["train"], budget.train, config.seed)
     validation = gold_sample(parts["val"], budget.validation, config.seed)
     test = gold_sample(parts["test"], budget.test, config.seed)
     if not test:
         raise DataError("test: no session has gold bundles, a study needs them")
-    if both := {s.id for s in test} & {s.id for s in (*train, *validation)}:
+    if both := {s.id for s in test} & {s.id for s in (*parts["train"], *validation)}:
         raise SettingError(f"test sessions are in other splits, too, e.g. {min(both)!r}")
     if reference is not None:
         answered = {answer.session_id for answer in reference}
@@ -121,7 +121,10 @@ def study_paper(
         dtype=config.dtype,
         seed=config.seed,
     )
-    runner = TrialRunner(train, validation, with_student(search), store)
+    # Knowledge may be of any training session, as a teacher's rules are.
+    runner = TrialRunner(
+        parts["train"], validation, with_student(search), store, max_sessions=budget.train
+    )
     for settings in systems.values():
         if is_trained(settings.utilization):
             runner.train_config(settings)  # Raises now what is wrong with any of them.
@@ -131,7 +134,12 @@ def study_paper(
         test,
         ListedSystems(systems),
         search,
-        identity={**runner.identity, "paper": paper, "test": sessions_record(test)},
+        identity={
+            **runner.identity,
+            "paper": paper,
+            "test": sessions_record(test),
+            "budget": config.budget,
+        },
         sampler=GridSampler({"system": list(systems)}, seed=config.seed),
     )
     return write_study(output, study, grid, config, runner, test, reference)

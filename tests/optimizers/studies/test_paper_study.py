@@ -195,3 +195,24 @@ def test_failed_and_killed_systems_are_told(
     monkeypatch.setattr(TrialRunner, "built", lambda self, settings: failing(self, TRAINED))
     with pytest.raises(SettingError, match=f"no system could be run: {reason}"):
         study_paper("routedk", parts, tmp_path / "none", config, store=tmp_path / "store")
+
+
+def test_a_teachers_rules_may_be_of_any_training_session(
+    parts: Parts, student_folder: Path, tmp_path: Path
+) -> None:
+    """The budget samples what experts are trained on, not what knowledge is made of."""
+    answers = tmp_path / "answers.jsonl"
+    ids = [session.id for session in parts["train"]]
+    rule = {"text": "Bundle what one intent asks for.", "sessions": ids}
+    lines = [rule, *({"session_id": name, "bundles": []} for name in ids)]
+    answers.write_text("\n".join(map(json.dumps, lines)))
+    path = grid(
+        tmp_path,
+        'title = "t"\n[systems.one]\nformats = "rule"\nrules = 1\n[budget.small]\ntrain = 2',
+    )
+    config = PaperConfig(grid=path, answers=(answers,), student=str(student_folder))
+    record = study_paper("kd", parts, tmp_path / "out", config, store=tmp_path / "store")
+    assert record["sessions"]["train"] == 2
+    (made,) = (tmp_path / "store").glob("*/knowledge/*/report.json")
+    counts = json.loads(made.read_text())
+    assert (counts["counts"]["rules"], counts["bad_lines"]) == (1, [])
