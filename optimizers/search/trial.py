@@ -68,7 +68,7 @@ class TrialRunner:
             self._distilled(TrialSettings(formats=get_args(FormatName)))
         if not self.validation or not any(session.gold for session in train):
             part = "train" if self.validation else "validation"
-            raise SettingError(f"{part}: no session has gold bundles, a search needs them")
+            raise SettingError(f"{part}: no session has gold bundles, trials need them")
         if both := {s.id for s in train} & {s.id for s in validation}:
             raise SettingError(
                 f"{len(both)} validation sessions are training sessions, e.g. {min(both)!r}: "
