@@ -4,7 +4,7 @@ import logging
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -281,9 +281,14 @@ def shown_knowledge(
     if form != "bundle-intent":
         distilled_from = {thought.session_id for thought in knowledge.thoughts}
         distinct = {name: one for name, one in distinct.items() if name in distilled_from}
-    mixed = CompiledKnowledge(
-        rules=tuple(rule.text for rule in knowledge.rules),
+    rules = tuple(rule.text for rule in knowledge.rules)
+    thoughts = CompiledKnowledge(
         sessions=tuple(session for session, _ in distinct.values()),
         thoughts={name: thought for name, (_, thought) in distinct.items() if thought},
     )
-    return {"base": CompiledKnowledge(), "rule": mixed, "thought": mixed, "mixed": mixed}
+    return {
+        "base": CompiledKnowledge(),
+        "rule": CompiledKnowledge(rules=rules),
+        "thought": thoughts,
+        "mixed": replace(thoughts, rules=rules),
+    }

@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 
 from routedk.adapters.experts.routing_file import EXPERTS
+from routedk.adapters.student import Student
 from routedk.adapters.train import choose_lessons, shown_knowledge
+from routedk.adapters.training.examples import training_rows
 from routedk.programs.prompting.item_intents import compose_bundles, read_item_intents
 from routedk.programs.teachers.annotation_intents import GoldIntents
 from routedk.types import Bundle, KnowledgeBase, Provenance, Session, Thought
@@ -55,3 +57,16 @@ def test_where_bundles_are_named_all_labelled_sessions_are_neighbours(
     assert shown["thought"].sessions == tuple(sessions[:4])
     assert shown["rule"].rules == tuple(rule.text for rule in knowledge.rules)
     assert not any(shown[name].thoughts for name in EXPERTS)
+
+
+def test_the_mixed_expert_has_the_rows_of_rule_and_thought(
+    loaded: Student, sessions: list[Session], knowledge: KnowledgeBase
+) -> None:
+    lessons = choose_lessons(sessions, knowledge, "item-intents")
+    shown = shown_knowledge(lessons, knowledge, "item-intents")
+    rows = {
+        name: training_rows(loaded.tokenizer, lessons, known, name, "item-intents")
+        for name, known in shown.items()
+    }
+    assert rows["rule"] != rows["thought"]
+    assert rows["mixed"] == [*rows["rule"], *rows["thought"]]

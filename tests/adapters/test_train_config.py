@@ -31,7 +31,7 @@ def test_the_more_rows_the_fewer_epochs(rows: int, epochs: float) -> None:
         ({"layers": -1}, "layers=-1: it must be at least 0"),
         ({"seed": -1}, "seed=-1: it must be at least 0"),
         ({"r": 0}, "r=0"),
-        ({"expert_names": ("rule", "base")}, "the first must be base, the others start from it"),
+        ({"expert_names": ("rule", "base")}, "base comes first, the others start from it"),
         ({"expert_names": ("base", "verse")}, "expert_names='verse': allowed are base, rule"),
         ({"answer_form": "prose"}, "answer_form='prose': allowed are bundle-intent, item-intents"),
         ({"utilization": "ICL"}, r"utilization='ICL': allowed are SFT, SFT\+ICL"),
