@@ -73,6 +73,7 @@ def write_study(
     systems = {name: found[name] for name in grid.of(config.budget) if name in found}
     scores = {name: one["session_f1"] for name, one in systems.items()}
     scores |= _baselines(runner, test, reference, config.seed)
+    vary = grid.varied(config.budget) or Vary()
     gold = sum(bool(session.gold) for session in runner.train)
     most = grid.budget[config.budget].train
     sizes = {
@@ -100,7 +101,11 @@ def write_study(
             if one in scores and other in scores
         ],
         "questions": [
-            {**question.model_dump(), "series": _series(question, grid, config, systems)}
+            {
+                **question.model_dump(),
+                "values": [*map(str, getattr(vary, question.dimension))],
+                "series": _series(question, vary, config.seed, systems),
+            }
             for question in grid.questions
         ],
         "failures": {name: why for name, why in failures.items() if name not in found},
@@ -129,10 +134,9 @@ def _baselines(
 
 
 def _series(
-    question: Question, grid: StudyGrid, config: "PaperConfig", systems: Mapping[str, Any]
+    question: Question, vary: Vary, seed: int, systems: Mapping[str, Any]
 ) -> dict[str, list[dict[str, Any]]]:
     """The points of each line: mean matched F1 of all systems with a value of the dimension."""
-    vary = grid.varied(config.budget) or Vary()
     point: dict[str, Any]
     found: dict[str, list[dict[str, Any]]] = {}
     for line, value in product(getattr(vary, question.by), getattr(vary, question.dimension)):
@@ -149,10 +153,10 @@ def _series(
     for points in found.values():
         first = points[0]
         for point in points:
-            point["matched_f1"] = _interval(point["session_f1"], config.seed)
+            point["matched_f1"] = _interval(point["session_f1"], seed)
             point["minus"] = first["value"]
             pair = point["session_f1"], first["session_f1"]
-            point["difference"] = paired_difference(*pair, config.seed)
+            point["difference"] = paired_difference(*pair, seed)
     return found
 
 
@@ -180,14 +184,12 @@ def _figures(record: Mapping[str, Any]) -> dict[str, Any]:
         for line, points in question["series"].items():
             values = [point["value"] for point in points]
             _draw(figure, line, values, points, "lines+markers" if ordered else "markers")
-        every = (point["value"] for points in question["series"].values() for point in points)
-        axis = {"type": "category", "categoryarray": [*dict.fromkeys(every)]}
+        axis = {"type": "category", "categoryarray": question["values"]}
         axis |= {"title": question["dimension"]}
         figures[question["title"]] = figure.update_layout(xaxis=axis, scattermode="group", **layout)
-    costs = [one for one in record["systems"] if "tokens" in one]
     if not record["questions"]:
         figure = graph_objects.Figure()
-        for one in costs:
+        for one in (one for one in record["systems"] if "tokens" in one):
             _draw(figure, one["name"], [one["tokens"]], [one], "markers")
         figures["Quality and cost"] = figure.update_layout(
             xaxis={"title": "tokens per session", "type": "log"}, **layout

@@ -94,6 +94,10 @@ def test_a_study_that_was_cut_resumes(
     assert record["sessions"] == {"train": 8, "validation": 2, "test": 3}
     assert all(len(one["session_f1"]) == 3 and one["tokens"] > 50 for one in systems)
     assert all(one["seconds"] > 0 and one["memory"] > 100 for one in systems)
+    assert [one["values"] for one in record["questions"]] == [
+        ["rule", "rule+thought"],
+        ["0.5", "1.0"],
+    ]
     by_use, by_strategy = (one["series"] for one in record["questions"])
     points = {
         line: [(one["value"], one["minus"], one["systems"]) for one in points]
