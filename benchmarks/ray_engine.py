@@ -1,10 +1,12 @@
 """``generate --engine ray`` beside ``generate``, and after the death of an actor and of the driver.
 
-    python -m benchmarks.ray_engine --n 100000 --output ray.json
+    python -m benchmarks.ray_engine --n 100000 --tiny --output ray.json
 
-Answers n synthetic sessions by the packaged bundler on actors of one core each, kills one of them
-after a third and the driver after two thirds, and resumes. ``generate`` answers the first of these
-sessions before, on one core. Exits with 1 where a session is lost or a stored one computed again.
+Answers n synthetic sessions on actors of one core each, kills one of them after a third and the
+driver after two thirds, and resumes. ``generate`` answers the first of these sessions before, on
+one core. Exits with 1 where a session is lost or a stored one computed again. They are answered by
+the packaged bundler or, with ``--tiny``, by a random student of two layers that states the bundles:
+of its time Ray's own share is larger.
 """
 
 import json
@@ -24,12 +26,15 @@ import pyarrow.parquet as pq
 import typer
 
 from benchmarks.command import run_command
+from benchmarks.validity import tiny_student
 from routedk.adapters.answering import GenerateConfig, answering, stream_answers
 from routedk.adapters.ray_engine import RayConfig, answers_on_ray
 from routedk.types import Answer, Item, Session
 
 _NOUNS = ("kettle", "mug", "lamp", "cable", "chair", "shirt", "tent", "socks", "camera", "case")
-_CONFIG = GenerateConfig()
+_STUDENT = "student"
+# Begins the lines of `drive`; Ray prints others.
+_ANSWERED = "answered"
 
 
 def make_sessions(n: int, seed: int) -> Iterator[Session]:
@@ -43,15 +48,15 @@ def make_sessions(n: int, seed: int) -> Iterator[Session]:
         yield Session(f"s{number}", tuple(items))
 
 
-def logging_load(log: Path) -> Callable[[], Callable[[Session], Answer]]:
+def logging_load(log: Path, config: GenerateConfig) -> Callable[[], Callable[[Session], Answer]]:
     """What answers as ``generate`` does, and notes the process and the session."""
 
     def load() -> Callable[[Session], Answer]:
-        ask, _ = answering(_CONFIG)
+        ask, _ = answering(config)
         file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
         def logged(session: Session) -> Answer:
-            found = _CONFIG.shown(ask(session))
+            found = config.shown(ask(session))
             os.write(file, f"{os.getpid()} {session.id}\n".encode())
             return found
 
@@ -65,17 +70,19 @@ def drive(folder: Path, n: int, seed: int, actors: int, batch_size: int) -> None
     cores = sorted(os.sched_getaffinity(0))[: max(1, actors)]
     os.sched_setaffinity(0, cores)
     sessions = make_sessions(n, seed)
+    student = folder / _STUDENT
+    config = GenerateConfig(student=str(student) if student.exists() else None)
     if not actors:
-        for _ in stream_answers(sessions, _CONFIG, store=folder / "store"):
-            print(time.monotonic(), flush=True)
+        for _ in stream_answers(sessions, config, store=folder / "store"):
+            print(_ANSWERED, time.monotonic(), flush=True)
         return
     import ray
 
     ray.init("local", num_cpus=actors, include_dashboard=False, log_to_driver=False)
     settings = RayConfig(actors=actors, batch_size=batch_size)
-    load = logging_load(folder / "log")
-    for _ in answers_on_ray(sessions, folder / "out", _CONFIG, ray=settings, load=load):
-        print(time.monotonic(), flush=True)
+    load = logging_load(folder / "log", config)
+    for _ in answers_on_ray(sessions, folder / "out", config, ray=settings, load=load):
+        print(_ANSWERED, time.monotonic(), flush=True)
 
 
 def start(folder: Path, *numbers: int) -> "subprocess.Popen[str]":
@@ -97,7 +104,8 @@ def times(process: "subprocess.Popen[str]", most: int | None = None) -> list[flo
     assert process.stdout is not None
     found = []
     while (most is None or len(found) < most) and (line := process.stdout.readline()):
-        found.append(float(line))
+        if line.startswith(_ANSWERED):
+            found.append(float(line.removeprefix(_ANSWERED)))
     return found
 
 
@@ -163,6 +171,7 @@ def main(
     actors: Annotated[int, typer.Option(min=0, help="Of one core each.")] = 2,
     batch_size: Annotated[int, typer.Option(min=1)] = 256,
     seed: Annotated[int, typer.Option(help="Of the sessions.")] = 0,
+    tiny: Annotated[bool, typer.Option("--tiny", help="Answer by a random student.")] = False,
     output: Annotated[Path | None, typer.Option(help="Write it as JSON, too.")] = None,
     folder: Annotated[Path | None, typer.Option(hidden=True)] = None,
 ) -> None:
@@ -171,6 +180,10 @@ def main(
         drive(folder, n, seed, actors, batch_size)
         return
     with tempfile.TemporaryDirectory() as scratch:
+        if tiny:
+            student = tiny_student(seed)
+            student.model.save_pretrained(Path(scratch) / _STUDENT)
+            student.tokenizer.save_pretrained(Path(scratch) / _STUDENT)
         found = measure(Path(scratch), n, min(n, local), seed, actors, batch_size)
     text = json.dumps(found, indent=2)
     if output is not None:

@@ -1,5 +1,6 @@
 """One trial: settings from the space, answers to the validation sessions, their scores."""
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from statistics import fmean
@@ -12,8 +13,10 @@ from optuna.trial import BaseTrial, FrozenTrial, TrialState
 
 from routedk.errors import RouteDKError, SettingError
 from routedk.eval.protocols import matched_f1
-from routedk.optimizers.search.space import TrialSettings
+from routedk.optimizers.search.space import TrialSettings, in_words
 from routedk.types import Answer, Session
+
+logger = logging.getLogger(__name__)
 
 Answering = Callable[[TrialSettings], AbstractContextManager[Iterable[Answer]]]
 
@@ -71,10 +74,12 @@ def run_trial(
     try:
         with answer(settings) as answers:
             measured = _measured(answers, sessions, trial if single else None)
-    except TrialPruned:
+    except TrialPruned as reason:
+        logger.info("trial %d pruned %s", trial.number, reason)
         raise
     except BaseException as error:
         if reason := own_reason(error):
+            logger.warning("trial %d failed: %s", trial.number, reason)
             trial.set_user_attr("failure", reason)
             raise TrialFailure(reason) from error
         # For whoever resumes the study.
@@ -93,6 +98,10 @@ def _equal_trial(trial: Trial, settings: TrialSettings) -> FrozenTrial | None:
 def _recorded(trial: Trial, found: Mapping[str, Any]) -> float | tuple[float, float]:
     for name in FIGURES:
         trial.set_user_attr(name, found.get(name))
+    listed = "system" in trial.params
+    settings = in_words(trial.params if listed else trial.user_attrs["settings"])
+    done = trial.number, found["f1"], found["tokens"], settings
+    logger.info("trial %d: matched F1 %.3f, %.0f tokens per session (%s)", *done)
     return found["f1"] if len(trial.study.directions) == 1 else (found["f1"], found["tokens"])
 
 

@@ -36,6 +36,8 @@ IDENTITY = "routedk"
 # Before so many sessions no trial is pruned.
 _WARMUP = 6
 _WAIT = 1.0
+# Characters of two values in a message; a study's whole grid says nothing there.
+_LONGEST = 300
 OnTrial = Callable[[optuna.Study, FrozenTrial], None]
 Objective = Callable[[optuna.Trial], float | tuple[float, float]]
 SAMPLERS: Mapping[str, Callable[..., BaseSampler]] = {
@@ -171,9 +173,10 @@ def check_identity(study: optuna.Study, mine: Mapping[str, Any]) -> None:
     # JSON, as it comes back from a storage.
     for key, value in json.loads(json.dumps(mine)).items():
         if theirs.get(key) != value:
+            both = f": {theirs.get(key)}, not {value}"
             raise SettingError(
-                f"study {name!r} was made with a different {key.replace('space ', 'choice of ')}: "
-                f"{theirs.get(key)}, not {value}; "
+                f"study {name!r} was made with a different {key.replace('space ', 'choice of ')}"
+                f"{both if len(both) < _LONGEST else ''}; "
                 "resume it with its own data and settings, or choose another name"
             )
 
@@ -195,6 +198,7 @@ def _run(
 ) -> None:
     """Trial after trial; where all that are left run elsewhere, wait for how they end."""
     started = time.monotonic()
+    waiting = False
     retry_history = RetryHeartbeatStaleTrialCallback.retry_history
     while True:
         trials = study.get_trials(deepcopy=False)
@@ -212,6 +216,9 @@ def _run(
         if retry or done + running < config.trials:
             study.optimize(objective, n_trials=1, catch=(TrialFailure,), callbacks=callbacks)
         else:
+            if not waiting:
+                logger.info("waiting for %d trials of other workers", running)
+            waiting = True
             time.sleep(_WAIT)
             optuna.storages.fail_stale_trials(study)
 

@@ -45,6 +45,7 @@ def run(
     if data is None:
         raise SettingError("which sessions? give --data PATH")
     parts = load_parts(data, options)
+    quiet_optuna()
     study = routedk.search(parts["train"], parts["val"], config, store=store)
     best = max(
         study.best_trials, key=lambda t: (t.values[0], -t.user_attrs["tokens"]), default=None
@@ -56,6 +57,13 @@ def run(
     typer.echo(f"Its settings: {in_words(best.user_attrs['settings'])}")
     typer.echo(f"To use it: routedk search export {best.number} {given} --output best")
     typer.echo(f"On the test split, beside others: routedk search report {given} --output report")
+
+
+def quiet_optuna() -> None:
+    """Leave it to RouteDK to log trials: on a line each, and without tracebacks."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 def _is_report(document: dict[str, Any]) -> bool:

@@ -8,7 +8,7 @@ import typer
 import routedk
 from routedk.cli.config_options import with_config_options
 from routedk.cli.output import OutputFolder, refuse_foreign
-from routedk.cli.search import StoreFolder
+from routedk.cli.search import StoreFolder, quiet_optuna
 from routedk.cli.sessions import DataPath, load_parts
 from routedk.data import DataOptions
 from routedk.optimizers.studies.grid import Paper
@@ -45,6 +45,7 @@ def study(
         refuse_foreign(output / PAGE, lambda document: False)
     parts = load_parts(data, options)
     stated = None if reference is None else read_predictions(reference, parts["all"])
+    quiet_optuna()
     found = routedk.study_paper(paper, parts, output, config, reference=stated, store=store)
     for one in found["systems"]:
         f1 = one["matched_f1"]

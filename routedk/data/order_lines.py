@@ -63,9 +63,10 @@ def parse_columns(text: str | None) -> dict[str, str]:
         SettingError: It is not of this form.
     """
     parts = (part.partition("=") for part in text.split(",")) if text else ()
-    found = {role.strip(): name.strip() for role, _, name in parts}
-    if not all(role in _NAMES and name for role, name in found.items()):
-        form = f"session=InvoiceNo,item=StockCode, out of {', '.join(_NAMES)}"
+    named = [(role.strip(), name.strip()) for role, _, name in parts]
+    found = dict(named)
+    if len(found) < len(named) or not all(role in _NAMES and name for role, name in named):
+        form = f"session=InvoiceNo,item=StockCode, each once, out of {', '.join(_NAMES)}"
         raise SettingError(f"columns must be of the form {form}, got {text!r}")
     return found
 

@@ -85,7 +85,9 @@ def test_columns_that_the_user_names(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("text", ["session", "session=", "basket=a", "=a", "session=a,", ","])
+@pytest.mark.parametrize(
+    "text", ["session", "session=", "basket=a", "=a", "session=a,", ",", "session=a,session=b"]
+)
 def test_columns_of_the_wrong_form(text: str) -> None:
     with pytest.raises(SettingError, match=r"must be of the form session=InvoiceNo,item=StockCode"):
         DataOptions(columns=text)

@@ -113,6 +113,14 @@ def test_equal_settings_are_carried_out_once(objective: str, url: str) -> None:
         assert all(trial.intermediate_values for trial in study.trials)
 
 
+def test_a_long_difference_is_only_named(url: str) -> None:
+    config = SearchConfig(study="mine", storage=url, trials=1)
+    space, answers = SearchSpace(utilization="ICL"), FakeAnswers(SESSIONS)
+    run_study(answers, SESSIONS, space, config, identity={"systems": ["a"] * 100})
+    with pytest.raises(SettingError, match="was made with a different systems; resume it with"):
+        run_study(answers, SESSIONS, space, config, identity={"systems": ["b"] * 100})
+
+
 def test_scores_are_the_means_over_sessions(url: str) -> None:
     study = run(url, 3)
     for trial in study.trials:
@@ -184,7 +192,9 @@ def test_a_budget_is_used_up_by_what_comes_first(
     assert len(study.trials) == trials
 
 
-def test_a_failure_of_its_own_is_recorded_and_the_study_continues(url: str) -> None:
+def test_a_failure_of_its_own_is_recorded_and_the_study_continues(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
     failed: list[int] = []
 
     def hook(settings: TrialSettings, place: int) -> None:
@@ -192,9 +202,16 @@ def test_a_failure_of_its_own_is_recorded_and_the_study_continues(url: str) -> N
             failed.append(place)
             raise SettingError("these settings do not go together")
 
-    study = run(url, 3, hook)
+    with caplog.at_level("INFO", logger="routedk"):
+        study = run(url, 3, hook)
     assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE", "COMPLETE"]
     assert study.trials[0].user_attrs["failure"] == "these settings do not go together"
+    said = [record.message for record in caplog.records]
+    assert said[0] == "trial 0 failed: these settings do not go together"
+    f1, tokens = study.trials[1].values
+    wanted = f"trial 1: matched F1 {f1:.3f}, {tokens:.0f} tokens per session (utilization ICL"
+    assert said[1].startswith(wanted)
+    assert not any(record.exc_info for record in caplog.records)
 
 
 @pytest.mark.parametrize("error", [OSError("disk"), KeyboardInterrupt(), RouteDKError("teacher")])

@@ -29,6 +29,7 @@ def test_kd_has_every_combination_that_differs() -> None:
         for formats in sets
         for sample in samples
     }
+    wanted |= {("ICL", (), "random", 1.0), ("SFT", (), "random", 1.0)}  # to compare with
     found = [(one.utilization, one.formats, one.strategy, one.ratio) for one in systems.values()]
     assert len(found) == len(wanted)
     assert {*found} == wanted
