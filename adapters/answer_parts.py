@@ -1,10 +1,10 @@
-"""Answers in a folder of Parquet parts: each part appears whole, and is never computed again.
+"""Answers in a folder of Parquet parts; each is written atomically and never recomputed.
 
 ::
 
     part-000001.parquet   predictions, one row per session
-    unread.parquet        those that could not be read, or failed; written anew by every run
-    _job.json             what the job was made with; readers of Parquet pass over it
+    unread.parquet        sessions that could not be read, or failed; rewritten by every run
+    _job.json             what the job was started with; Parquet readers ignore it
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +23,7 @@ _JOB, _LOCK, _PARTS = "_job.json", ".lock", "part-*.parquet"
 
 
 def stored(folder: Path) -> Iterator[tuple[str, str]]:
-    """The id and the error, or an empty text, of each session in the parts."""
+    """The id and the error (empty if none) of each session in the parts."""
     import pyarrow.parquet as pq
 
     for part in sorted(folder.glob(_PARTS)):
@@ -39,15 +39,15 @@ def add_part(folder: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 @contextmanager
 def sole_writer(folder: Path, made_with: Mapping[str, Any]) -> Iterator[None]:
-    """Hold the folder of a job, a new one or one that was cut short, for this process alone.
+    """Lock the folder of a job, new or interrupted, for this process alone.
 
     Args:
-        folder: Where they are, or will be.
-        made_with: What must be the same whenever the job is resumed, ready for JSON.
+        folder: The job's folder; created if missing.
+        made_with: What must be the same whenever the job is resumed, JSON-serializable.
 
     Raises:
-        ArtifactError: Something else is there, or another run is writing it.
-        SettingError: The job was made with something else; the message names the first difference.
+        ArtifactError: The folder holds something else, or another run is writing to it.
+        SettingError: The job was started with other values; the message names the first difference.
     """
     job = folder / _JOB
     ours = folder.is_dir() and {one.name for one in folder.iterdir()} <= {_LOCK}
@@ -60,7 +60,7 @@ def sole_writer(folder: Path, made_with: Mapping[str, Any]) -> Iterator[None]:
         problem = f"{folder}: another run is writing it: wait for it, or name another folder"
         raise ArtifactError(problem) from None
     with held:
-        if not any(folder.glob(_PARTS)):  # Nothing is answered: settings may still change.
+        if not any(folder.glob(_PARTS)):  # Nothing answered yet: settings may still change.
             write_json(job, made_with)
         theirs: Any = read_json(job)
         for name, mine in made_with.items():

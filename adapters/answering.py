@@ -1,7 +1,7 @@
-"""`stream_answers`: sessions to bundles, each answer kept as soon as it is there.
+"""`stream_answers`: sessions to bundles, each answer kept as soon as it is ready.
 
-An answer depends on the program, the language model and its session alone. The answers of one
-program and model are one artifact that grows, so that a killed run continues after its last answer.
+An answer depends only on the program, the language model and its session. The answers of one
+program and model form one growing artifact, so a killed run resumes after its last answer.
 """
 
 from collections.abc import Callable, Generator, Iterable
@@ -30,23 +30,23 @@ class GenerateConfig:
     """Settings of `generate`.
 
     Args:
-        program: A program.json of routedk compile; unset: prompts show no knowledge.
+        program: A program.json from routedk compile. Unset: prompts show no knowledge.
         lm: A model by its LiteLLM name, e.g. openai/gpt-4o-mini or ollama_chat/llama3.1; its key
             is read from the environment. Unset: the student.
-        experts: Folder of routed experts that routedk train wrote: the student with these experts.
+        experts: Folder of routed experts from routedk train; the student answers with them.
         student: Folder or hub name of a causal LM. Unset or default: the student that the experts
-            were trained on, or without experts the embedded student, zero-shot. With neither
-            lm, experts nor student: the general bundler that the package carries.
-        dtype: The student's: float32, bfloat16 or float16. Unset: float32 on a CPU, else bfloat16.
-        why: Bundles say why: which two items tie them most, what of the program's knowledge speaks
-            for them, and in a sentence, which the student states where it names bundles.
-        why_lm: A model by its LiteLLM name that states intents and sentences instead of the
-            student, e.g. a teacher; the student still groups the items. Implies why.
-        kinds: Give only bundles of these kinds: complements, alternatives or mixed. Repeatable.
-        rules: TOML file with the rules of a catalogue: stock, prices, most items, kinds, what never
-            meets, what is pinned or excluded. Bundles are chosen so that they break none, and say
-            what that changed.
-        abstain_below: Leave sessions whose confidence is below this, from 0 to 1, to a person or a
+            were trained on, or without experts the embedded student, zero-shot. If lm, experts
+            and student are all unset: the packaged general bundler.
+        dtype: Student precision: float32, bfloat16, float16. Unset: float32 on CPU, else bfloat16.
+        why: Explain bundles: the two items that tie them most, the program's knowledge that
+            supports them, and a sentence, which the student writes if it names the bundles.
+        why_lm: LiteLLM name of a model, e.g. a teacher, that writes intents and sentences instead
+            of the student; the student still groups the items. Implies why.
+        kinds: Return only bundles of these kinds: complements, alternatives or mixed. Repeatable.
+        rules: TOML file with the rules of a catalogue: stock, prices, maximum items, kinds,
+            categories kept apart, items pinned together or excluded. Bundles are chosen to break
+            none, and report what that changed.
+        abstain_below: Leave sessions with a confidence below this, from 0 to 1, to a person or a
             teacher: they get no bundles, and an error that says so.
         threads: Sessions in progress at once.
 
@@ -78,7 +78,7 @@ class GenerateConfig:
         return not any((self.lm, self.experts, self.student))
 
     def shown(self, answer: Answer) -> Answer:
-        """The answer with the kinds that were asked for, or without bundles where it abstains."""
+        """The answer with only the requested kinds, or without bundles if it abstains."""
         if self.abstain_below is not None and not answer.error:
             confidence = session_confidence(answer)
             if confidence is None or confidence < self.abstain_below:
@@ -103,10 +103,10 @@ def stream_answers(
     rules: BundleRules | None = None,
     store: ArtifactStore | str | Path | None = None,
 ) -> Generator[Answer]:
-    """Generate answers one by one, each as soon as it and those before it are there.
+    """Generate answers one by one, each as soon as it and those before it are ready.
 
-    As `generate`, for sessions that may come slowly or without end. No more of them are taken than
-    are in progress, or answered and waiting for one before them: at most twice the threads.
+    Like `generate`, for sessions that may arrive slowly or never end. Only sessions in progress, or
+    answered and waiting for an earlier one, are taken in advance: at most twice the threads.
     Settings are checked, and the model is loaded, when this is called.
     """
     from routedk.adapters.kept_answers import open_answers
@@ -139,7 +139,7 @@ def answering(
     lm: "dspy.LM | None" = None,
     rules: BundleRules | None = None,
 ) -> tuple[Callable[[Session], Answer], Recipe]:
-    """What answers a session, all of its answer shown, and the recipe of its answers.
+    """The function that answers a session, unfiltered, and the recipe of its answers.
 
     Raises:
         SettingError: As for `generate`.
@@ -150,7 +150,7 @@ def answering(
         rules = read_rules(config.rules)
     asked = resolve_program(config, program=program, lm=lm)
     if rules is not None:
-        ruled(asked.groups_by())  # Raises now where rules cannot hold.
+        ruled(asked.groups_by())  # Raises early if rules cannot hold.
     return partial(answer, program=asked, rules=rules), _recipe(asked, config, rules)
 
 
@@ -175,7 +175,7 @@ def resolve_program(
         program = load_program(config.program) if config.program else BundleGenerator()
     asked = deepcopy(program)
     asked.set_lm(lm)
-    grouped = asked.groups_by() is not None  # Raises now where the model cannot answer.
+    grouped = asked.groups_by() is not None  # Raises early if the model cannot answer.
     asked.namer.why = asked.namer.why or config.why or config.why_lm is not None
     if config.why_lm is not None:
         if not grouped:
@@ -203,12 +203,12 @@ def _recipe(
 
 
 def answer(session: Session, program: Any, rules: BundleRules | None = None) -> Answer:
-    """Answer a session by a program whose language model is set, and count the tokens."""
+    """Answer a session with a program whose language model is set, and count the tokens."""
     import dspy
 
     from routedk.programs.usage import metered
 
-    # DSPy's trace would keep each call's predictor, and with it the student, for ever.
+    # DSPy's trace would keep each call's predictor, and with it the student, alive forever.
     with dspy.context(trace=None), metered() as meter:
         found = program(session=session, **({} if rules is None else {"rules": rules}))
     tokens = meter.usage.input_tokens, meter.usage.output_tokens
@@ -218,7 +218,7 @@ def answer(session: Session, program: Any, rules: BundleRules | None = None) -> 
 async def answer_async(
     session: Session, program: "BundleGenerator", rules: BundleRules | None = None
 ) -> Answer:
-    """A program's answer for a server, which keeps neither DSPy's trace nor its history."""
+    """Answer a session for a server, keeping neither DSPy's trace nor its history."""
     import dspy
 
     with dspy.context(disable_history=True, trace=None):
@@ -228,7 +228,7 @@ async def answer_async(
 def answer_of(
     session: Session, found: "dspy.Prediction", input_tokens: int = 0, output_tokens: int = 0
 ) -> Answer:
-    """Make an answer of a program's prediction."""
+    """Convert a program's prediction to an answer."""
     return Answer(
         session.id,
         tuple(found.bundles),

@@ -33,31 +33,31 @@ def generate(
 ) -> list[Answer]:
     """Generate the bundles of each session, in the sessions' order.
 
-    Answers are kept in the artifact store: the same session, program and model are not answered
-    again, and an interrupted run resumes by itself.
+    Answers are kept in the artifact store: a run with the same session, program and model reuses
+    them, and an interrupted run resumes automatically.
 
     Args:
         sessions: What to answer. A session's own gold is never shown to the model. An `Answer`
-            among them stands for a session that could not be read, and is passed on.
+            among them stands for a session that could not be read, and is passed through.
         config: Settings; None for the defaults.
         program: The program, instead of ``config.program``.
         lm: The language model, instead of the one that the config names. Without either it is the
-            student with the packaged general bundler, as where a program is called.
-        rules: Of the catalogue, instead of ``config.rules``.
+            student with the packaged general bundler, as when a program is called.
+        rules: The catalogue's rules, instead of ``config.rules``.
         store: The artifact store or its folder; None for the one in the cache folder.
-        engine: Where: local, in this process, or ray, in actors; see `answers_on_ray`, which
-            does not hold all answers.
+        engine: local (in this process) or ray (in actors); see `answers_on_ray`, which does not
+            hold all answers in memory.
         ray: Settings of Ray.
-        output: With ray, the folder that keeps the answers, instead of the store: of these
-            sessions alone, their ids distinct.
+        output: With ray, the folder that keeps the answers, instead of the store; for these
+            sessions only, whose ids must be distinct.
 
     Returns:
         One answer per session. One that could not be read has no bundles, and says why.
 
     Raises:
         SettingError: A setting is not allowed, a student that names bundles has no grouping, or
-            there are rules where the language model states the bundles.
-        DataError: The file of rules cannot be read, or two of them contradict each other.
+            rules are given although the language model states the bundles.
+        DataError: The rules file cannot be read, or two rules contradict each other.
 
     Example:
         >>> from routedk import generate, load_sessions

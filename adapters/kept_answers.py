@@ -1,4 +1,4 @@
-"""`KeptAnswers`: the answers of one program and model, on disk, so that none is asked for twice."""
+"""`KeptAnswers`: the answers of one program and model, kept on disk so that runs can reuse them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,20 +28,20 @@ _LINE = TypeAdapter(_Line)
 
 
 class KeptAnswers:
-    """Keeps answers by the sessions they answer, gold left aside; threads may share it.
+    """Stores answers by session, ignoring gold; threads may share it.
 
-    Made by `open_answers`.
+    Created by `open_answers`.
 
     Args:
         folder: Where the logs of all processes are.
-        log: The log of this one.
+        log: This process's log.
     """
 
     def __init__(self, folder: Path, log: JsonlLog) -> None:
         self._log = log
         self._answers: dict[str, Answer] = {}
         for path in sorted(folder.glob(_LOGS)):
-            # A last line without an end is one that another process is writing, or died writing.
+            # An unterminated last line is one that another process is writing, or died writing.
             with open_file(path) as file:
                 whole = filter(lambda line: line.endswith(b"\n"), lines_of(file))
                 for number, record in parse_jsonl(whole, path=path):
@@ -49,7 +49,7 @@ class KeptAnswers:
                     self._answers[line.key] = line.answer
 
     def get(self, session: Session) -> Answer | None:
-        """The answer to a session; None where it was not answered yet."""
+        """The answer to a session; None if the logs had none when they were opened."""
         return self._answers.get(_key(session))
 
     def add(self, session: Session, answer: Answer) -> None:
@@ -65,11 +65,11 @@ class KeptAnswers:
 def open_answers(folder: Path) -> Iterator[KeptAnswers]:
     """Open the answers in a folder.
 
-    Processes that have them open at once write a log each, and read those of the others when they
-    open them. One after the other they share the first log.
+    Processes that have them open at the same time write a log each, and read the others' logs on
+    opening. Processes that run one after the other share the first log.
 
     Raises:
-        DataError: A log cannot be read or written, or a whole line of it is broken.
+        DataError: A log cannot be read or written, or a complete line of it is invalid.
     """
     for number in count():
         try:

@@ -1,4 +1,4 @@
-"""The language model that a config names: one of LiteLLM's, or the student in this process."""
+"""The language model that a config names: a LiteLLM model, or the student in this process."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -14,9 +14,9 @@ _RETRIES = 8
 
 
 def default_lm(dtype: str | None = None) -> "dspy.LM":
-    """The student with the general bundler that the package carries.
+    """The student with the packaged general bundler.
 
-    It groups items and names bundles without any training of one's own; its card,
+    It groups items and names bundles without any training on your part; its card,
     ``routedk/bundler/README.md``, says what it was made from.
 
     Args:
@@ -35,18 +35,18 @@ def resolve_lm(
 ) -> "dspy.LM":
     """Make the ``dspy.LM`` that a config names, with DSPy's cache off.
 
-    With none named it is the embedded student, zero-shot.
+    If it names none, this is the embedded student, zero-shot.
 
     Args:
         lm: A model by its LiteLLM name, e.g. ``openai/gpt-4o-mini``.
         experts: Folder of trained experts with their router.
         student: The path or name of a causal LM. None or ``default``: the student that
             ``experts`` were trained on, or without experts the embedded one.
-        dtype: Of the student's weights: ``float32``, ``bfloat16`` or ``float16``.
+        dtype: The student's precision: ``float32``, ``bfloat16`` or ``float16``.
 
     Raises:
-        SettingError: ``lm`` together with a setting of the student, its provider is not known, or
-            the provider's key is missing.
+        SettingError: ``lm`` is combined with a setting of the student, its provider is not known,
+            or the provider's key is missing.
     """
     if lm is None:
         from routedk.adapters.engine.engine import student_lm

@@ -1,4 +1,4 @@
-"""Chat messages to token ids, and where the session's own tokens are among them."""
+"""Encodes chat messages as token ids, and locates the session's own tokens among them."""
 
 import json
 import re
@@ -16,10 +16,10 @@ from routedk.programs.prompting.layout import Message
 
 Tokenizer = Any  # transformers' tokenizers are untyped here
 
-# What templates show as today's date: prompts do not change from day to day, nor their hashes.
+# What templates show as today's date, so that prompts and their hashes do not change daily.
 _DATE = date(2024, 7, 26)
 _TODAY = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
-# No template has it.
+# Occurs in no template.
 _ANSWER = "Qz7answer"
 
 
@@ -28,9 +28,9 @@ class EncodedPrompt:
     """A prompt as tokens.
 
     Args:
-        ids: Token ids, up to and with the turn marker of the answer.
+        ids: Token ids, up to and including the answer's turn marker.
         span: First token and one past the last token of the session's item lines; the whole
-            prompt where it holds no session. The router pools over it.
+            prompt if it holds no session. The router pools over it.
     """
 
     ids: tuple[int, ...]
@@ -45,8 +45,8 @@ def encode_prompt(
     Args:
         tokenizer: The student's.
         messages: The chat messages.
-        items: The session's numbered lines, as they stand in the last message; none where the
-            prompt asks about no session.
+        items: The session's numbered lines, as they stand in the last message; empty if the
+            prompt is not about a session.
     """
     text = render_chat(tokenizer, messages, add_generation_prompt=True)
     text += _around_answer(tokenizer, tokenizer.get_chat_template())[0]
@@ -64,15 +64,15 @@ def encode_prompt(
 def render_chat(tokenizer: Tokenizer, messages: Sequence[Message], **options: Any) -> str:
     """Render messages with the chat template.
 
-    Where the template has no place for a system turn, its text begins the user's first turn.
+    If the template has no system turn, the system text is prepended to the first user turn.
 
     Args:
         tokenizer: The student's.
         messages: The chat messages.
-        options: Of the template.
+        options: The template's options.
 
     Raises:
-        StudentError: The template refuses the messages.
+        StudentError: The template rejects the messages.
     """
     template = tokenizer.get_chat_template()
     dated = _TODAY.sub(lambda call: json.dumps(_DATE.strftime(call[2])), template)
@@ -94,7 +94,7 @@ def render_chat(tokenizer: Tokenizer, messages: Sequence[Message], **options: An
 
 @lru_cache(maxsize=8)
 def _around_answer(tokenizer: Tokenizer, template: str) -> tuple[str, int]:
-    """What a tokenizer's own template puts around an answer, by rendering one.
+    """What a tokenizer's own template puts around an answer, found by rendering one.
 
     Returns:
         The text between the generation prompt and the answer, and the token that ends it.
@@ -103,11 +103,11 @@ def _around_answer(tokenizer: Tokenizer, template: str) -> tuple[str, int]:
     answer = {"role": "assistant", "content": _ANSWER}
     asked = render_chat(tokenizer, [user], add_generation_prompt=True)
     before, _, after = render_chat(tokenizer, [user, answer]).partition(_ANSWER)
-    # Where nothing closes an answer the next turn does.
+    # If nothing closes an answer, the next turn does.
     after += render_chat(tokenizer, [user, answer, user]).partition(_ANSWER)[2]
     special, ids = set(tokenizer.all_special_ids), tokenizer(after, add_special_tokens=False)
     end = next((token for token in ids["input_ids"] if token in special), tokenizer.eos_token_id)
-    # A space at its end would be a token of its own, apart from the answer's first word.
+    # A trailing space would be a token of its own, separate from the answer's first word.
     opening = before[len(asked) :].rstrip(" ") if before.startswith(asked) else ""
     return opening, int(end)
 
@@ -118,14 +118,14 @@ def end_of_turn(tokenizer: Tokenizer) -> int:
 
 
 def encode_after(tokenizer: Tokenizer, before: str, text: str) -> tuple[int, ...]:
-    """The tokens of a text as it goes on after another one.
+    """The tokens of a text as the continuation of another one.
 
-    Some tokenizers put a space before whatever they are given, which no answer has there.
+    Some tokenizers prepend a space to any input, which no answer has there.
 
     Args:
         tokenizer: The student's.
-        before: Of which no token may go on into the text, else the text is encoded alone.
-        text: To be encoded.
+        before: The text before it; if one of its tokens spans both, ``text`` is encoded alone.
+        text: The text to encode.
     """
     lead = tokenizer(before, add_special_tokens=False)["input_ids"]
     whole = tokenizer(before + text, add_special_tokens=False)["input_ids"]

@@ -1,7 +1,7 @@
-"""`answers_on_ray`: sessions answered by a pool of Ray's actors, batch by batch.
+"""`answers_on_ray`: sessions answered by a pool of Ray actors, batch by batch.
 
-The driver reads the sessions and writes the answers, so that it alone needs the data and the
-output; each actor loads program and student once. An answered batch is one part of the output.
+The driver reads the sessions and writes the answers, so only it needs the data and the output;
+each actor loads program and student once. An answered batch is one part of the output.
 """
 
 import hashlib
@@ -30,22 +30,22 @@ from routedk.rules import BundleRules, read_rules
 from routedk.types import Answer, Item, Session
 
 Ask = Callable[[Session], Answer]
-# Where all of so many sessions fail, or more, it is no fault of theirs.
+# If at least this many sessions all fail, the sessions are not to blame.
 _ALIKE = 8
 _RETRIES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class RayConfig:
-    """How the engine ray spreads its work.
+    """How engine ray distributes its work.
 
     Args:
         address: A running Ray cluster, e.g. auto; local starts Ray on this machine. Unset: the
-            cluster that RAY_ADDRESS or ray start names, else Ray is started on this machine.
+            cluster of RAY_ADDRESS or ray start, else Ray is started on this machine.
         actors: Processes that each load program and student. Unset: as many as there is room for.
         num_cpus: CPU cores of each actor, and the threads that it computes with.
-        num_gpus: GPUs of each actor; 0.5 lets two share one. Unset: 1 where there are any, else 0.
-        batch_size: Sessions of a batch: a part of the output, and what a killed actor repeats.
+        num_gpus: GPUs of each actor; 0.5 lets two share one. Unset: 1 if there are any, else 0.
+        batch_size: Sessions per batch: one part of the output, and what a killed actor repeats.
 
     Raises:
         SettingError: A value is not allowed.
@@ -71,29 +71,29 @@ def answers_on_ray(
     made_with: Mapping[str, Any] | None = None,
     load: Callable[[], Ask] | None = None,
 ) -> Iterator[tuple[str, str]]:
-    """Answer sessions on Ray, into a folder of Parquet parts; the same call resumes.
+    """Answer sessions on Ray, into a folder of Parquet parts; repeating the call resumes it.
 
     Args:
-        sessions: What to answer, ids distinct. An `Answer` among them stands for a session that
-            could not be read. All are taken before the first is answered, and kept by Ray, on disk
-            where memory does not suffice.
+        sessions: What to answer; ids must be distinct. An `Answer` among them stands for a session
+            that could not be read. All are taken before the first is answered, and held by Ray, on
+            disk if memory does not suffice.
         output: The folder.
         config: Settings; None for the defaults.
         ray: Settings of Ray; None for the defaults.
-        rules: Of the catalogue, instead of ``config.rules``.
-        made_with: What else must be the same wherever the job is resumed, ready for JSON.
-        load: Makes what answers a session, once in each actor, instead of the config; Ray pickles
-            it.
+        rules: The catalogue's rules, instead of ``config.rules``.
+        made_with: What else must be the same whenever the job is resumed, JSON-serializable.
+        load: Makes the function that answers a session, once per actor, instead of the config; Ray
+            pickles it.
 
     Yields:
-        The id and the error, or an empty text, of each session that is in the output, in no order;
-        first those that earlier runs answered.
+        The id and the error (empty if none) of each session in the output; first those answered by
+        earlier runs, otherwise in no order.
 
     Raises:
         SettingError: A setting is not allowed, or the folder was made with another one.
-        ArtifactError: The folder holds something else, or another run is writing it.
+        ArtifactError: The folder holds something else, or another run is writing to it.
         MissingExtraError: Ray is not installed.
-        RouteDKError: Ray failed; what is in the folder stays.
+        RouteDKError: Ray failed; what is in the folder is kept.
     """
     config, ray = config or GenerateConfig(), ray or RayConfig()
     if rules is None and config.rules is not None:
@@ -125,7 +125,7 @@ def answers_on_ray(
             if kept := [one for one in records if not one.get("failed")]:
                 add_part(folder, kept)
             if failed := [one for one in records if one.get("failed")]:
-                # Tried again by the next run, like those that could not be read.
+                # Retried by the next run, like those that could not be read.
                 unread += [Answer(one["session_id"], error=one["error"]) for one in failed]
                 write_part(folder / UNREAD, map(prediction_record, unread))
             yield from ((one["session_id"], one.get("error", "")) for one in records)
@@ -148,7 +148,7 @@ def _answered(
     settings.enable_progress_bars = False
     settings.retried_map_errors, settings.max_map_retries = True, _RETRIES
     settings.max_consecutive_actor_init_deaths = _RETRIES
-    # A batch may take longer than Ray's half an hour, and so may a cluster that grows.
+    # A batch may take longer than Ray's default half hour, and so may growing a cluster.
     settings.execution_no_progress_timeout_s = -1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", cluster.util.annotations.RayDeprecationWarning)
@@ -160,7 +160,7 @@ def _answered(
             batch_format="pyarrow",
             num_cpus=ray.num_cpus,
             num_gpus=num_gpus,
-            # Without end by default: a batch that kills its actor would never be given up.
+            # Unlimited by default: a batch that kills its actor would be retried forever.
             max_task_retries=_RETRIES,
         )
     try:
@@ -170,7 +170,7 @@ def _answered(
                 raise SettingError(failure)
             yield records
     except cluster.exceptions.RayError as error:
-        # Of the traces in it, the first ends with the cause.
+        # The first of the tracebacks in it ends with the cause.
         cause = re.search(r"^[\w.]*(?:Error|Exception): .+", str(error), re.MULTILINE)
         reason = one_line(cause[0] if cause else str(error), 150)
         hint = "answered batches are kept; fix the cause and run the same command again"
@@ -178,12 +178,12 @@ def _answered(
 
 
 class _Actor:
-    """Answers batches of sessions; what answers them is loaded with the first one.
+    """Answers batches of sessions; the function that answers them is loaded with the first one.
 
     Args:
-        load: Makes it.
+        load: Makes that function.
         threads: Sessions in progress at once.
-        cores: To compute with. Ray itself says so only where no variable of OpenMP does.
+        cores: Cores to compute with. Ray itself sets this only if no OpenMP variable does.
     """
 
     def __init__(self, load: Callable[[], Ask], threads: int, cores: int) -> None:
@@ -191,7 +191,7 @@ class _Actor:
         self._ask: Ask | None = None
 
     def __call__(self, batch: Any) -> Any:
-        """The predictions of a batch, or the reason why no batch can be answered."""
+        """Return the predictions of a batch, or the reason why no batch can be answered."""
         from routedk.programs.batch import call_all
 
         try:
@@ -201,7 +201,7 @@ class _Actor:
                     torch.set_num_threads(self._cores)
             sessions = [_session(json.loads(text)) for text in batch["json"].to_pylist()]
             found = call_all(partial(_attempt, self._ask), sessions, num_threads=self._threads)
-        except RouteDKError as error:  # Ray tries again what is raised.
+        except RouteDKError as error:  # Ray retries what is raised.
             return _block([{"failure": str(error)}])
         errors = [error for _, error in found if error is not None]
         if len(errors) == len(found) >= _ALIKE:
@@ -213,7 +213,7 @@ class _Actor:
 
 
 def _attempt(ask: Ask, session: Session) -> tuple[Answer, Exception | None]:
-    """The answer; where asking fails one with the error, and the error."""
+    """The answer and None; if asking fails, an answer that holds the error, and the error."""
     try:
         return ask(session), None
     except SettingError:
@@ -228,22 +228,22 @@ def _load(config: GenerateConfig, rules: BundleRules | None) -> Ask:
 
 
 def _block(records: Iterable[Mapping[str, Any]]) -> Any:
-    """Records as a table of JSON: so that no value of theirs has a type that Ray must guess."""
+    """Records as a table of JSON texts, so that Ray need not guess the types of their values."""
     import pyarrow as pa
 
     texts = (json.dumps(record, ensure_ascii=False) for record in records)
-    # A text may hold half a surrogate pair, which UTF-8 cannot.
+    # A text may hold half a surrogate pair, which UTF-8 cannot encode.
     return pa.table({"json": [text.encode(errors="replace").decode() for text in texts]})
 
 
 def _session(record: Mapping[str, Any]) -> Session:
-    """A session as it was; `session_from_record` would read its values once more."""
+    """Restore a session as it was; `session_from_record` would parse its values again."""
     items = ({**item, "categories": tuple(item.get("categories", ()))} for item in record["items"])
     return Session(record["session_id"], tuple(Item(**item) for item in items))
 
 
 def _identity(config: GenerateConfig, rules: BundleRules | None) -> dict[str, Any]:
-    """What answers depend on, ready for JSON: settings, and what the files that they name hold."""
+    """What answers depend on, JSON-serializable: settings, and the contents of files they name."""
     named = {name: value for name, value in asdict(config).items() if name != "threads"}
     for name in ("program", "experts", "student"):
         if named[name] is not None and (path := Path(named[name])).exists():
@@ -253,7 +253,7 @@ def _identity(config: GenerateConfig, rules: BundleRules | None) -> dict[str, An
 
 
 def _content(path: Path) -> str:
-    """A hash of a file, or of all files of a folder."""
+    """A hash of a file, or of all files in a folder."""
     digest = hashlib.sha256()
     for file in filter(Path.is_file, sorted(path.rglob("*")) if path.is_dir() else [path]):
         with open_file(file) as opened:
@@ -262,8 +262,8 @@ def _content(path: Path) -> str:
 
 
 def _connected(address: str | None) -> Any:
-    """Ray; where this process is connected already, it stays so."""
-    # Ray otherwise reports home.
+    """Ray, connected; an existing connection of this process is kept."""
+    # Ray would otherwise send usage statistics.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray

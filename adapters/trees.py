@@ -1,7 +1,7 @@
 """Token trees: one prompt and several completions of it, computed in one row.
 
 The lines of a student's thought are completions of one prompt that do not see each other. Packed
-as a tree the prompt is computed once; each branch attends to the prompt and to itself only, at
+as a tree, the prompt is computed once; each branch attends only to the prompt and to itself, at
 the positions it would have alone, so the result equals that of separate rows.
 """
 
@@ -16,19 +16,19 @@ from transformers.cache_utils import get_layer_types_and_kwargs
 from routedk.errors import StudentError
 
 IGNORED = -100
-# Kinds of layers, in transformers' words.
+# Layer types, as transformers names them.
 FULL, SLIDING = "full_attention", "sliding_attention"
 
 
 @dataclass(frozen=True, slots=True)
 class TokenTree:
-    """Branches packed behind their common prompt; all lists have one entry per token.
+    """Branches packed after their common prompt; all lists have one entry per token.
 
     Args:
         input_ids: Token ids: the prompt, then each branch.
-        position_ids: The position each token has in its own sequence.
+        position_ids: The position of each token in its own sequence.
         branch_ids: 0 for the prompt, k for the k-th branch.
-        labels: The token itself where it is to be learned, else ``IGNORED``.
+        labels: The token itself if it is to be learned, else ``IGNORED``.
     """
 
     input_ids: list[int]
@@ -38,13 +38,13 @@ class TokenTree:
 
 
 def grow_tree(prompt: Sequence[int], branches: Sequence[tuple[Sequence[int], int]]) -> TokenTree:
-    """Pack branches behind their prompt.
+    """Pack branches after their prompt.
 
     Args:
         prompt: Token ids of the prompt.
         branches: Token ids of each branch, and how many of them at its beginning are given
-            rather than learned; at least 1 where there are several, since the prompt's last token
-            cannot predict the first token of every branch.
+            rather than learned; at least 1 if there are several branches, since the prompt's last
+            token cannot predict the first token of every branch.
     """
     start = len(prompt)
     ids, positions, members = list(prompt), list(range(start)), [0] * start
@@ -75,22 +75,22 @@ def tree_inputs(trees: Sequence[TokenTree]) -> dict[str, Tensor]:
 def tree_masks(
     model: Any, branch_ids_BT: Tensor, position_ids_BT: Tensor, stems_BQ: Tensor | None = None
 ) -> Tensor | dict[str, Tensor]:
-    """The additive attention masks of the last tokens of a batch of trees, as the student asks.
+    """The additive attention masks for the last tokens of a batch of trees, as the student expects.
 
-    A token sees itself and earlier tokens of the prompt, of its own branch and of its stem, in a
-    sliding layer only those at the positions of its window.
+    A token sees itself and earlier tokens of the prompt, of its own branch and of its stem; in a
+    sliding layer, only those within its window.
 
     Args:
         model: The student's.
         branch_ids_BT: Of all tokens: 0 for a prompt token, k for branch k, -1 for padding.
             *Shape:* (batch, tokens).
         position_ids_BT: Of all tokens, each in its own sequence. *Shape:* (batch, tokens).
-        stems_BQ: The branch that the branch of each of the last tokens continues; its own where
-            that begins at the prompt, as all do where None. *Shape:* (batch, queries).
+        stems_BQ: For each of the last tokens, the branch that its branch continues, or its own if
+            that starts at the prompt; None if all do. *Shape:* (batch, queries).
 
     Returns:
-        0 where attention is allowed, the least finite number elsewhere, *shape* (batch, 1,
-        queries, tokens); by kind of layer where the student's layers have kinds.
+        0 where attention is allowed, the lowest finite number elsewhere, *shape* (batch, 1,
+        queries, tokens); a dict by layer type if the student has layer types.
     """
     config, stems_BQ = model.config, branch_ids_BT if stems_BQ is None else stems_BQ
     tokens, queries = branch_ids_BT.shape[1], stems_BQ.shape[1]
@@ -98,7 +98,7 @@ def tree_masks(
     in_sight_BQT = (key_B1T == 0) | (key_B1T == own_BQ1) | (key_B1T == stems_BQ[:, :, None])
     all_QT = torch.ones(queries, tokens, dtype=torch.bool, device=branch_ids_BT.device)
     seen_BQT = in_sight_BQT & all_QT.tril(diagonal=tokens - queries)
-    # The same rule as that of `transformers.masking_utils.create_masks_for_generate`.
+    # The same rule as in `transformers.masking_utils.create_masks_for_generate`.
     kinds: Any = getattr(config, "layer_types", None)
     window: Any = getattr(config, "sliding_window", None)
     masks = {}
@@ -117,7 +117,7 @@ def check_trees(model: Any) -> None:
     """Check that a student can read trees.
 
     Raises:
-        StudentError: Its layers are not where they are sought, or see in another way.
+        StudentError: Its layers are not where they are expected, or attend in another way.
     """
     kind, layers = type(model).__name__, getattr(model.base_model, "layers", None)
     if layers is None:

@@ -1,10 +1,10 @@
-"""Does tuning prompt and weights in turn help? ``dspy.BetterTogether``, prompt, weights, prompt.
+"""Does tuning prompt and weights in turn help? BetterTogether: prompt, weights, prompt.
 
     python -m benchmarks.better_together --output tuned --train 48 --evaluations 4
 
-Matched F1 of the program before, after the prompt (`KnowledgeInjection`), after the weights
-(`RoutedFinetune`) and after the prompt again, on the validation sessions that choose among them
-and on test sessions that nothing has seen. A step that fails ends the benchmark.
+Matched F1 of the program before, after tuning the prompt (`KnowledgeInjection`), the weights
+(`RoutedFinetune`) and the prompt again, on the validation sessions that choose among them and on
+unseen test sessions. A step that fails ends the benchmark.
 """
 
 import random
@@ -42,7 +42,7 @@ STEPS = ("", "p", "p -> w", STRATEGY)
 
 
 class StepFailedError(RouteDKError, RuntimeError):
-    """A step of BetterTogether failed, which it logs and does not raise."""
+    """A step of BetterTogether failed, which it only logs."""
 
 
 @with_config_options

@@ -1,4 +1,4 @@
-"""Runs a benchmark as a command: what is wrong with its input is one line, not a traceback."""
+"""Runs a benchmark as a command: an error in its input is one line, not a traceback."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,6 +1,6 @@
 """A slow OpenAI-compatible server on loopback that plays the teacher and counts what it computes.
 
-Its answers are made of the prompt alone: bundles of neighbouring items, causes, rules of the
+Its answers depend on the prompt alone: bundles of adjacent items, causes of mistakes, rules in the
 items' own words, and thoughts from which the given bundles follow (some only when asked again).
 """
 
@@ -21,8 +21,8 @@ class Counts:
     """What the server saw, by the ``Idempotency-Key`` of requests.
 
     Args:
-        asked: The key of each request, in the order they came.
-        computed: Times each question's answer was computed.
+        asked: The key of each request, in order of arrival.
+        computed: How often each question's answer was computed.
     """
 
     asked: list[str] = field(default_factory=list)
@@ -30,12 +30,12 @@ class Counts:
 
 
 class CountingServer:
-    """Answers chat completions after a wait, each question's own.
+    """Answers chat completions, each question after a delay of its own.
 
     Args:
-        seconds: Mean wait before an answer.
-        idempotent: Whether a question that comes again with its ``Idempotency-Key`` is given the
-            first answer, computed or under way, and not computed again.
+        seconds: Mean delay of an answer.
+        idempotent: Whether a question repeated with its ``Idempotency-Key`` gets the first answer,
+            finished or in progress, instead of being computed again.
     """
 
     def __init__(self, seconds: float, *, idempotent: bool = True) -> None:
@@ -68,12 +68,12 @@ class CountingServer:
             self._http.server_close()
 
     def forget(self) -> None:
-        """Begin to count anew, as a server that was never asked."""
+        """Reset the counts and forget all answers."""
         with self._changed:
             self.counts, self._answers = Counts(), {}
 
     def wait_for(self, asked: int, seconds: float) -> bool:
-        """Whether so many requests have come in all, waiting at most so long for them."""
+        """Wait for ``asked`` requests in all, at most ``seconds``; whether they have come."""
         with self._changed:
             return self._changed.wait_for(lambda: len(self.counts.asked) >= asked, seconds)
 
@@ -131,7 +131,7 @@ def _blocks(content: str) -> dict[str, str]:
 
 
 def _fraction(messages: list[dict[str, str]]) -> float:
-    """A number in [0, 1) that is the prompt's own."""
+    """A number in [0, 1) that depends only on the prompt."""
     return int(hashlib.sha256(json.dumps(messages).encode()).hexdigest()[:8], 16) / 16**8
 
 
@@ -165,5 +165,5 @@ def _send(
         handler.end_headers()
         handler.wfile.write(raw)
     except OSError:
-        # Whoever asked was killed meanwhile.
+        # The client was killed in the meantime.
         handler.close_connection = True

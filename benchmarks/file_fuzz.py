@@ -1,8 +1,8 @@
 """Damaged files of every kind that a command takes: ``python -m benchmarks.file_fuzz --n 100000``.
 
-A file is used, or refused by an error of RouteDK's that is one short line. Any other exception, a
-hang, a write outside the folder of a file, a connection, a process, or an import of what a file
-names is a fault. Prints counts as JSON; exits with 1 where there is a fault.
+A file must be used, or refused with a RouteDK error of one short line. Any other exception, a hang,
+a write outside the file's folder, a connection, a new process, or an import of something that a
+file names is a fault. Prints counts as JSON; exits with 1 if there is a fault.
 """
 
 import argparse
@@ -35,11 +35,11 @@ class _Hang(BaseException):
 
 
 class _Forbidden(BaseException):
-    """What no file may bring about."""
+    """Something that no file may cause."""
 
 
 def _watch(event: str, details: tuple[Any, ...]) -> None:
-    """An audit hook: while a file is used, refuse what it may not bring about."""
+    """An audit hook: while a file is used, refuse what it may not cause."""
     if _allowed is None:
         return
     if event in _EVENTS:
@@ -59,8 +59,8 @@ class FileFuzz:
     """Damages one file after another.
 
     Args:
-        folder: Empty; everything is made there.
-        seed: Of the damage.
+        folder: Empty folder in which everything is created.
+        seed: Seed of the damage.
         kinds: Names of the kinds; None for all.
     """
 
@@ -73,7 +73,7 @@ class FileFuzz:
         self.counts: dict[str, Counter[str]] = {name: Counter() for name in self.names}
         self.faults: list[str] = []
         for name in self.names:
-            # What is not damaged is used: else nothing below would be tested.
+            # Undamaged files must be usable: otherwise nothing below would be tested.
             shutil.copytree(self.made / name, self.damaged / name)
             KINDS[name].use(self.damaged / name)
 
@@ -81,7 +81,7 @@ class FileFuzz:
         """Damage and use files.
 
         Args:
-            count: How many.
+            count: How many files.
 
         Returns:
             What went wrong, as tracebacks with the content of the file.

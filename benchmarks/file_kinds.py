@@ -47,7 +47,7 @@ class Kind:
     Args:
         files: The files in its folder that are damaged.
         use: What a command does with the folder.
-        weight: How often it is damaged, compared with the others.
+        weight: How often it is damaged, relative to the others.
     """
 
     files: tuple[str, ...]
@@ -61,7 +61,7 @@ def _sessions() -> list[Session]:
 
 
 def _use_sessions(folder: Path) -> None:
-    """Read all that can be read, show it and write it; then as strictly as training does."""
+    """Read all that can be read, show it and write it; then read as strictly as training does."""
     path = next(folder.iterdir())
     found = [one for one in scan_sessions(path) if isinstance(one, Session)]
     for session in found:
@@ -145,7 +145,7 @@ def _encoder() -> Any:
 
 
 def _use_grouping(folder: Path) -> None:
-    """With one encoder for all: only what a damaged record names is loaded again."""
+    """Share one encoder: only another one that a damaged record names is loaded."""
     from routedk.programs.grouping import encoder
 
     load = encoder.load_sentence_model
@@ -221,11 +221,11 @@ KINDS = {
     "titles": Kind(("titles.csv",), _use_titles),
     **{name: Kind((name,), _use_sessions, weight=0.5) for name in DAMAGED},
 }
-"""What is damaged, by name."""
+"""The kinds that are damaged, by name."""
 
 
 def make_files(folder: Path) -> Path:
-    """An example of each kind, in a folder of its name."""
+    """Write an example of each kind, in a folder named after it."""
     from routedk.adapters.experts.routed import ExpertSettings, RoutedStudent
     from routedk.programs.generator import BundleGenerator
     from routedk.programs.knowledge.compiled import CompiledKnowledge

@@ -1,4 +1,4 @@
-"""Damages files at random: in their bytes, or in the structure that their format has."""
+"""Damages files at random: in their bytes, or in the structure of their format."""
 
 import io
 import json
@@ -11,10 +11,10 @@ from typing import Any
 from benchmarks.parser_fuzz import PIECES
 
 CANARY = "routedk_canary"
-"""A module that no file may have imported."""
+"""A module that no file may cause to be imported."""
 
 
-# Texts that JSON's writer would not write; each is put in for its number, as a text.
+# Raw texts that a JSON writer would not write; each replaces the string "@" + its index.
 _RAW = ("1e999", "9" * 5000, "[" * 400 + "]" * 400, "[" * 9999, "NaN", "0x1", "'a'", "-0", '"\\x"')
 
 
@@ -65,7 +65,7 @@ def _places(value: Any, found: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
 
 
 def change_value(rng: random.Random, value: Any) -> Any:
-    """A value of JSON, changed in one to three places."""
+    """A JSON value, changed in one to three places."""
     value = deepcopy(value)
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         if not isinstance(value, dict | list) or not (places := _places(value, [])):
@@ -86,7 +86,7 @@ def change_value(rng: random.Random, value: Any) -> Any:
 
 
 def change_bytes(rng: random.Random, raw: bytes) -> bytes:
-    """Bytes, changed in one to four places; rarely all of them."""
+    """Bytes, changed in one to four places; rarely replaced altogether."""
     if rng.random() < 0.02:
         return rng.choice((b"", b"\xef\xbb\xbf", b"\x00" * 99, b"\x80\x04N.", b"[" * 9999, b"{}"))
     for _ in range(rng.randint(1, 4)):
@@ -135,7 +135,7 @@ def change_safetensors(rng: random.Random, raw: bytes) -> bytes:
 
 
 def change_lines(rng: random.Random, raw: bytes) -> bytes:
-    """TOML or CSV, changed in a field of a line."""
+    """TOML or CSV, changed in one field of a line."""
     lines = raw.decode().split("\n")
     place = rng.randrange(len(lines))
     mark = "=" if "=" in raw.decode() else ","
@@ -159,7 +159,7 @@ def change_parquet(rng: random.Random, raw: bytes) -> bytes:
     try:
         pq.write_table(pa.Table.from_pylist(change_value(rng, rows)), out)
     except Exception:
-        # Not every value has a type of Arrow's.
+        # Not every value has an Arrow type.
         return change_bytes(rng, raw)
     return out.getvalue()
 

@@ -3,7 +3,7 @@
 python -m benchmarks.fusion --json fusion.json
 
 Every system has the same three random experts on the same layers (`base` none, `lora` one). All
-are timed in one process, taking turns, and a ratio is the median of the ratios of each turn.
+are timed in one process, taking turns, and a ratio is the median of the ratios of all rounds.
 """
 
 import json
@@ -44,10 +44,10 @@ class System:
     """One way to run the student.
 
     Args:
-        name: As in the table.
+        name: Name in the table.
         model: A causal LM.
-        gated: What a forward pass on these ids runs under.
-        train: Makes it trainable; None where there is nothing to train.
+        gated: Returns the context in which a forward pass on these ids runs.
+        train: Makes it trainable; None if there is nothing to train.
     """
 
     name: str
@@ -56,13 +56,13 @@ class System:
     train: Callable[[], None] | None = None
 
     def prefill(self) -> None:
-        """Compute a prompt."""
+        """Prefill a prompt."""
         ids = _ids(1, PROMPT_TOKENS)
         with torch.inference_mode(), self.gated(ids):
             self.model(input_ids=ids, use_cache=True, logits_to_keep=1)
 
     def decode(self, batch: int, tokens: int = NEW_TOKENS) -> None:
-        """Write tokens one by one after a short prompt."""
+        """Generate tokens one by one after a short prompt."""
         ids, cache = _ids(batch, 16), None
         with torch.inference_mode(), self.gated(ids):
             for _ in range(tokens):
@@ -86,7 +86,7 @@ def _ids(rows: int, tokens: int) -> Tensor:
 
 
 def systems(student: str, settings: ExpertSettings, folder: Path) -> Iterator[System]:
-    """Build every system over the same weights; only `merged` has a copy of its own.
+    """Build every system on the same weights; only `merged` has its own copy.
 
     Args:
         student: Name or folder.
@@ -141,14 +141,14 @@ TASKS: Mapping[str, Callable[[System], None]] = MappingProxyType(
         "prefill": System.prefill,
         "decode": lambda system: system.decode(1),
         "decode_16": lambda system: system.decode(16),
-        # The last: experts that were made trainable are stacked anew in each pass.
+        # Must be last: trainable experts are stacked again in each pass.
         "train": System.step,
     }
 )
 
 
 def measure(every: list[System], rounds: int, tasks: Iterable[str]) -> Iterator[Times]:
-    """Seconds by system and task, one number per round; all so far, after each task."""
+    """Yield, after each task, all seconds so far by system and task, one number per round."""
     times: dict[str, dict[str, list[float]]] = {system.name: {} for system in every}
     for task in tasks:
         chosen = every
@@ -158,10 +158,10 @@ def measure(every: list[System], rounds: int, tasks: Iterable[str]) -> Iterator[
                 assert system.train is not None
                 system.train()
         for turn in range(-1, rounds):  # The first, a warm-up, does not count.
-            # There and back, so that none always follows the same one.
+            # Alternate the direction, so that none always follows the same one.
             for system in chosen if turn % 2 else reversed(chosen):
-                # Its weights are in the processor's caches when the clock starts, as its
-                # neighbours' are, which have them in common.
+                # Bring its weights into the CPU caches before the clock starts, as those that
+                # the other systems share already are.
                 system.decode(1, tokens=1)
                 started = perf_counter()
                 TASKS[task](system)

@@ -2,10 +2,10 @@
 
     python -m benchmarks.intents --output intents.json [--limit 60]
 
-The packaged bundler names the bundles of BundleRec's test sessions, with the vote of known intents
-and without. Intents are compared, as cosines of their embeddings, with those of the most alike
-bundle of the teacher and of gold, where it shares at least half of the items; differences are
-paired, with 95% intervals. The file holds every bundle's two intents, for a person to read.
+The packaged bundler names the bundles of BundleRec's test sessions, with and without the vote of
+known intents. Intents are compared, by cosine of their embeddings, with those of the most similar
+bundle of the teacher and of gold, if its Jaccard is at least one half; differences are paired, with
+95% intervals. The file holds both intents of every bundle, for a person to read.
 ROUTEDK_BUNDLEREC and ROUTEDK_TEACHER name the data.
 """
 
@@ -28,7 +28,7 @@ _LEAST_OVERLAP = 0.5
 
 
 def alike(bundle: Bundle, others: list[Bundle]) -> str:
-    """The intent of the most alike of other bundles; empty where none is alike."""
+    """The intent of the most similar of other bundles; empty if none is similar enough."""
     overlaps = [
         (len(bundle.items & one.items) / len(bundle.items | one.items), one.intent)
         for one in others
@@ -56,7 +56,7 @@ def main(
     limit: Annotated[int | None, typer.Option(help="Sessions a domain, sampled.")] = None,
     store: Annotated[Path, typer.Option(help="Keeps the answers.")] = Path(".routedk"),
 ) -> None:
-    """Name the bundles in both ways and compare."""
+    """Name the bundles both ways and compare."""
     rows: list[dict[str, Any]] = []
     for name in DOMAINS:
         domain = Domain(name, *data_folders())

@@ -1,4 +1,4 @@
-"""``routedk distill`` killed at random moments and started again: what is lost or paid twice.
+"""``routedk distill`` killed at random moments and restarted: what is lost or paid for twice.
 
 python -m benchmarks.kill_resume --kills 50 --output kills.json
 """
@@ -24,9 +24,9 @@ from benchmarks.command import run_command
 from benchmarks.counting_server import CountingServer
 
 _KNOWLEDGE = "knowledge.jsonl"
-# Of five kills, one falls anywhere between a run's first and last second, imports included.
+# One kill in five falls anywhere between a run's first and last second, imports included.
 _ANYWHERE = 0.2
-# How far calls before a kill are spread: their mean is a little less than each kill's share.
+# Most calls before a kill, over all calls per kill: on average, a little less than that share.
 _SPREAD = 1.9
 _PATIENCE = 600.0
 # What takes seconds to import; the encoder is needed to merge rules.
@@ -54,7 +54,7 @@ class Start(Protocol):
     """How processes are started."""
 
     def __call__(self, arguments: list[str], log: Path) -> Run:
-        """Begin ``routedk`` with these arguments; what it prints goes into the log."""
+        """Start ``routedk`` with these arguments; its output goes to the log."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +62,11 @@ class Kill:
     """One kill and what it left.
 
     Args:
-        after_calls: It was to fall after so many calls of its run; None for any moment of it.
-        after_seconds: And so many seconds after that, or after the start.
+        after_calls: Planned number of calls in its run before it; None for any moment of the run.
+        after_seconds: Planned seconds after that, or after the start.
         calls: Calls that reached the server in this run.
-        under_way: Of them, those without a line in the journal when the process was dead.
-        journaled: Lines of the journal then.
+        under_way: Those of them without a line in the journal when the process was dead.
+        journaled: Lines of the journal at that time.
         half_line: Whether the journal ended in the middle of a line.
     """
 
@@ -79,7 +79,7 @@ class Kill:
 
 
 def start_command(arguments: list[str], log: Path) -> Run:
-    """The command itself, in a fresh interpreter."""
+    """Start the command itself, in a fresh interpreter."""
     with log.open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-c", "from routedk.cli import main; main()", *arguments],
@@ -89,10 +89,10 @@ def start_command(arguments: list[str], log: Path) -> Run:
 
 
 class Forks:
-    """Starts the same command in forks of an interpreter that has libraries loaded.
+    """Starts the same command in forks of an interpreter with preloaded libraries.
 
     Args:
-        preload: What is imported once, before the forks.
+        preload: Modules that are imported once, before forking.
     """
 
     def __init__(self, preload: tuple[str, ...] = (*LIBRARIES, ENCODER)) -> None:
@@ -101,7 +101,7 @@ class Forks:
 
     def __call__(self, arguments: list[str], log: Path) -> Run:
         """See `Start`."""
-        # The server of forks may be older than the environment.
+        # The fork server may be older than the environment variables.
         given = (arguments, log, dict(os.environ))
         process = self._context.Process(target=_distill, args=given, daemon=True)
         process.start()
@@ -143,23 +143,23 @@ def kill_and_resume(
     """Distill once undisturbed and once with kills; compare, and count.
 
     Args:
-        folder: Where both runs go.
-        kills: Kills, each followed by the same command again.
+        folder: Folder for both runs.
+        kills: Number of kills, each followed by the same command again.
         seed: Seed of their moments.
-        seconds: The server's mean wait before an answer.
+        seconds: Mean delay of the server's answers.
         start: How processes are started.
-        options: Further options of ``routedk distill``.
+        options: Additional options of ``routedk distill``.
     """
     chance = random.Random(seed)
     os.environ.setdefault("OPENAI_API_KEY", "none")
-    # Read by LiteLLM where it is imported before the command.
+    # LiteLLM reads it on import, which may come before the command.
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     with CountingServer(seconds).running() as server:
         common = ["distill", "--data", "demo", "--teacher", "openai/fake", *options]
         common += ["--api-base", server.address, "--output"]
 
         def begin(name: str) -> Run:
-            """The command, with a store and an output of its own."""
+            """Start the command with its own store and output."""
             os.environ["ROUTEDK_CACHE"] = str(folder / f"{name}-cache")
             return start([*common, str(folder / name)], folder / f"{name}.log")
 
@@ -178,7 +178,7 @@ def kill_and_resume(
             tries += 1
             complete = len(known) == len(quiet.asked)
             anywhere = complete or chance.random() < _ANYWHERE
-            # Not too many calls before a kill anywhere, either: else few are left for the others.
+            # Limit calls before a kill anywhere, too: otherwise few are left for the others.
             after_calls = most if anywhere else chance.randint(1, most)
             after_seconds = chance.uniform(0, duration if anywhere else 2 * seconds)
             before, began = len(server.counts.asked), time.monotonic()
@@ -191,7 +191,7 @@ def kill_and_resume(
             known, half_line = _journaled(journals)
             if ended:
                 duration = time.monotonic() - began
-                # A finished result is returned at once; forget it, to go on with the journal.
+                # A finished result is returned at once; delete it to go on with the journal.
                 shutil.rmtree(folder / "killed-cache" / "store" / "artifacts", ignore_errors=True)
                 continue
             done.append(
@@ -229,10 +229,10 @@ def kill_and_resume(
 
 
 def _wait(run: Run, server: CountingServer, asked: int, seconds: float, anywhere: bool) -> bool:
-    """Wait for the moment of a kill; whether the run ended before it.
+    """Wait for the moment of a kill; return whether the run ended before it.
 
-    The moment is so many seconds after so many calls in all have come; anywhere, it is the first
-    of both, counted from now.
+    The moment is ``seconds`` after ``asked`` calls in all have come; with ``anywhere``, it is
+    whichever comes first, counting seconds from now.
     """
     deadline = time.monotonic() + _PATIENCE
     moment = time.monotonic() + seconds if anywhere else deadline
@@ -255,13 +255,13 @@ def _to_the_end(run: Run, *, killed: bool = False) -> None:
             run.kill()
             raise RuntimeError("the run does not end")
         time.sleep(0.02)
-    # A run may end between the moment of its kill and the kill.
+    # A run may end just before it is killed.
     if code != 0 and not (killed and code == -signal.SIGKILL):
         raise RuntimeError(f"routedk distill ended with {code}: see the logs")
 
 
 def _journaled(folder: Path) -> tuple[set[str], bool]:
-    """The keys in a journal's whole lines, and whether half a line follows."""
+    """The keys in a journal's complete lines, and whether half a line follows."""
     paths = list(folder.glob("*.jsonl"))
     *lines, rest = paths[0].read_bytes().split(b"\n") if paths else [b""]
     return {json.loads(line)["key"] for line in lines}, bool(rest)
@@ -278,7 +278,7 @@ def main(
     ] = False,
     output: Annotated[Path | None, typer.Option(help="The log, as JSON.")] = None,
 ) -> None:
-    """Print what kills cost, as JSON; exit code 1 where anything was lost or paid for twice."""
+    """Print what kills cost, as JSON; exit code 1 if anything was lost or paid for twice."""
     with tempfile.TemporaryDirectory() as folder:
         found = kill_and_resume(
             Path(folder),

@@ -1,12 +1,12 @@
-"""`POST /v1/bundles` under load: throughput beside `generate`'s, latency, memory, wrong answers.
+"""`POST /v1/bundles` under load: throughput against `generate`, latency, memory, wrong answers.
 
     python -m benchmarks.load --seconds 600
 
-starts `routedk serve` on loopback with the packaged bundler and asks it as long twice: by clients
-that wait for their answers, then with a tenth of them leaving in the middle, and malformed and
-oversized bodies among the requests. Every answer is compared with what `generate` answered before,
-with a store of its own. No answer can come of a cache: a server keeps none, and no two requests
-have a session id or an item id in common. One JSON document is printed; the exit code is 1 where a
+starts `routedk serve` on loopback with the packaged bundler and sends it requests for that long
+twice: first from clients that wait for their answers, then with a tenth of the requests malformed
+or oversized and a tenth of the others abandoned. Every answer is compared with what `generate`
+answered before, with its own store. No answer can come from a cache: a server keeps none, and no
+two requests have a session id or an item id in common. Prints one JSON document; exits with 1 if a
 bound does not hold.
 """
 
@@ -70,7 +70,7 @@ def composed(number: int, seed: int) -> list[Session]:
 
 
 def library(sessions: list[Session]) -> tuple[list[Answer], float]:
-    """What `generate` answers, and how many sessions in a second, loading apart."""
+    """What `generate` answers, and how many sessions per second, without loading."""
     from routedk.adapters.lm import default_lm
 
     lm, config = default_lm(None), GenerateConfig()
@@ -88,10 +88,10 @@ class Load:
     """Clients of one server, and what they saw.
 
     Args:
-        url: Of the server.
-        sessions: What is asked, again and again.
-        answers: What is right for each.
-        numbers: Tell requests apart.
+        url: URL of the server.
+        sessions: Sessions to ask about, again and again.
+        answers: The right answer to each.
+        numbers: Numbers that tell requests apart.
     """
 
     url: str
@@ -103,7 +103,7 @@ class Load:
     wrong: list[Any] = field(default_factory=list)
 
     async def run(self, clients: int, seconds: float, rough: bool) -> dict[str, Any]:
-        """Ask for so long, then wait for what is under way."""
+        """Ask for ``seconds``, then wait for what is under way."""
         began = time.monotonic()
         limits = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(base_url=self.url, timeout=_PATIENCE, limits=limits) as http:
@@ -137,7 +137,7 @@ class Load:
     async def _misbehave(self, http: httpx.AsyncClient, kind: str, body: bytes, due: int) -> None:
         try:
             found = await http.post("/v1/bundles", content=body, headers=_JSON)
-        except httpx.WriteError:  # A server may close before it has read all that is too large.
+        except httpx.WriteError:  # A server may close before it has read an oversized body.
             self.seen[f"{kind}: closed"] += 1
             return
         self.seen[f"{kind}: {found.status_code}"] += 1
@@ -199,7 +199,7 @@ def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 async def watched(load: Any, process: psutil.Process, seconds: float) -> dict[str, Any]:
-    """A load's figures, with those of the memory of the server's process."""
+    """A load's figures, with those of the server process's memory."""
     sizes: list[tuple[float, int]] = []
     began = time.monotonic()
 
@@ -216,7 +216,7 @@ async def watched(load: Any, process: psutil.Process, seconds: float) -> dict[st
     minute = min(60.0, seconds / 3)
     peaks: dict[int, float] = {}
     for at, size in sizes:
-        # Within a minute memory follows the size of batches, up and down.
+        # Within a minute, memory goes up and down with the size of batches.
         peaks[int(at // minute)] = max(size / 2**20, peaks.get(int(at // minute), 0.0))
     # The last minute is cut short.
     after = [peaks[number] for number in sorted(peaks)[1:-1]]
@@ -242,7 +242,7 @@ def main(
         "generate_per_second": round(speed, 3),
     }
     with server() as (url, process):
-        # Every client once, so that what is measured begins as it goes on.
+        # A warm-up in which every client asks once.
         asyncio.run(Load(url, asked, answers, numbers).run(clients, 0.1, rough=False))
         for name, rough in (("steady", False), ("rough", True)):
             load = Load(url, asked, answers, numbers).run(clients, seconds, rough)

@@ -1,4 +1,4 @@
-"""Makes the general bundler that the package carries, from recorded answers of a teacher.
+"""Makes the general bundler that the package carries, from a teacher's recorded answers.
 
     python -m benchmarks.make_bundler --output routedk/bundler
 
@@ -31,7 +31,7 @@ def main(
     sessions: list[Session] = []
     answers: list[TeacherAnswer] = []
     for domain in domains:
-        # Ids are distinct only within a data set.
+        # Ids are unique only within a data set.
         sessions += [
             replace(one, id=f"{domain.name}:{one.id}", bundles=None)
             for one in domain.split["train"]

@@ -1,9 +1,9 @@
 """Time, memory and summary of reading order lines: ``benchmarks.order_lines --n 1000000``.
 
-Makes an export of n lines, as a shop has it: odd prices, entities, returns, items twice, titles
-missing, a few broken lines. Writes it in each form, reads each in a process of its own, session by
-session, as ``routedk generate`` does, and prints JSON: seconds, those of CPU, peak memory in MiB,
-what it was before reading, sessions, and what was logged.
+Makes an export of n lines like a shop's: odd prices, HTML entities, returns, repeated items,
+missing titles, a few broken lines. Writes it in each form, reads each in its own process, session
+by session, as ``routedk generate`` does, and prints JSON: seconds, CPU seconds, peak memory in MiB
+after and before reading, number of sessions, and what was logged.
 """
 
 import argparse
@@ -28,7 +28,7 @@ Rows = list[list[str]]
 
 
 def make_rows(n: int, seed: int = 0) -> Rows:
-    """Order lines; those of an order stand together."""
+    """Order lines; those of an order are adjacent."""
     rng = random.Random(seed)
     rows: Rows = []
     order = 0
@@ -99,7 +99,7 @@ DAMAGED = ("orders.csv", "orders.parquet", "zipped.csv.gz")
 
 
 def _peak() -> int:
-    """The most memory that this process has had, in MiB."""
+    """Peak memory of this process, in MiB."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) >> 10
 
@@ -110,7 +110,7 @@ def read(path: Path) -> dict[str, object]:
 
     log = io.StringIO()
     logging.basicConfig(stream=log, format="%(message)s", level=logging.INFO)
-    # What the first file loads is no part of what a million lines need.
+    # What the first file loads is not part of what a million lines need.
     for _ in scan_sessions("demo"):
         pass
     before, start, cpu = _peak(), time.perf_counter(), time.process_time()

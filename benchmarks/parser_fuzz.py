@@ -1,7 +1,7 @@
 """Random and mutated answers through the parser: ``python -m benchmarks.parser_fuzz --n 100000``.
 
-Nothing but `AnswerError` may be raised and no item outside the session may leave the parser.
-Prints counts as JSON; exits with 1 where either happened.
+Nothing but `AnswerError` may be raised, and no item outside the session and no unclean intent may
+leave the parser. Prints counts as JSON; exits with 1 if any of this happened.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def random_answer(rng: random.Random, session: Session) -> str:
 
 
 def fuzz(n: int, seed: int) -> Counter[str]:
-    """Counts of what became of n answers, by outcome."""
+    """Parse n answers and count them by outcome."""
     rng = random.Random(seed)
     counts: Counter[str] = Counter()
     for _ in range(n):

@@ -1,9 +1,9 @@
-"""How much knowledge there is in how many sessions, by sampling strategy and ratio.
+"""How much knowledge is distilled from how many sessions, by sampling strategy and ratio.
 
     python -m benchmarks.quantity --data demo --output artifacts/quantity
 
-The annotation teacher distills from every sample. What bounds knowledge elsewhere is set so wide
-here that only the evidence does: a pattern needs two bundles, a rule two bundles of its own.
+The annotation teacher distills from every sample. The usual limits on knowledge are set so high
+here that only the evidence limits it: a pattern needs two bundles, a rule two bundles of its own.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,14 +42,14 @@ def points(
     config: DistillConfig,
     tokenizer: Any,
 ) -> Iterator[Point]:
-    """What is distilled from each sample; one that was distilled before is not distilled again.
+    """Count what is distilled from each sample; equal samples are distilled only once.
 
     Args:
         pool: Training sessions with gold, ids distinct.
         strategies: Names of sampling strategies.
-        scores: For the strategy difficulty.
-        config: Of the annotation teacher.
-        tokenizer: The student's.
+        scores: Scores for the strategy difficulty.
+        config: Settings of the annotation teacher.
+        tokenizer: The student's tokenizer.
 
     Yields:
         Strategy, ratio, sessions, bundles, seconds, and the count and tokens of each kind.
@@ -91,7 +91,7 @@ def plot(found: Sequence[Point], path: Path) -> None:
 
     Args:
         found: What `points` yields.
-        path: Where to.
+        path: The file to write.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,12 +1,12 @@
-"""``generate --engine ray`` beside ``generate``, and after the death of an actor and of the driver.
+"""``generate --engine ray`` against ``generate``, and after an actor and the driver are killed.
 
     python -m benchmarks.ray_engine --n 100000 --tiny --output ray.json
 
-Answers n synthetic sessions on actors of one core each, kills one of them after a third and the
-driver after two thirds, and resumes. ``generate`` answers the first of these sessions before, on
-one core. Exits with 1 where a session is lost or a stored one computed again. They are answered by
-the packaged bundler or, with ``--tiny``, by a random student of two layers that states the bundles:
-of its time Ray's own share is larger.
+Answers n synthetic sessions on actors with one core each, kills one actor after a third and the
+driver after two thirds, and resumes. Before that, ``generate`` answers the first of these sessions
+on one core. Exits with 1 if a session is lost or stored twice, or a stored one is computed again.
+They are answered by the packaged bundler or, with ``--tiny``, by a random student of two layers
+that states the bundles, so that Ray's overhead is a larger share of the time.
 """
 
 import json
@@ -33,7 +33,7 @@ from routedk.types import Answer, Item, Session
 
 _NOUNS = ("kettle", "mug", "lamp", "cable", "chair", "shirt", "tent", "socks", "camera", "case")
 _STUDENT = "student"
-# Begins the lines of `drive`; Ray prints others.
+# Starts each line that `drive` prints; Ray prints others.
 _ANSWERED = "answered"
 
 
@@ -49,7 +49,7 @@ def make_sessions(n: int, seed: int) -> Iterator[Session]:
 
 
 def logging_load(log: Path, config: GenerateConfig) -> Callable[[], Callable[[Session], Answer]]:
-    """What answers as ``generate`` does, and notes the process and the session."""
+    """Loads what answers like ``generate`` and logs the process and the session."""
 
     def load() -> Callable[[Session], Answer]:
         ask, _ = answering(config)
@@ -66,7 +66,7 @@ def logging_load(log: Path, config: GenerateConfig) -> Callable[[], Callable[[Se
 
 
 def drive(folder: Path, n: int, seed: int, actors: int, batch_size: int) -> None:
-    """Answer on Ray, or with no actor in this process, and print a line for each session."""
+    """Answer on Ray or, without actors, in this process; print a line for each session."""
     cores = sorted(os.sched_getaffinity(0))[: max(1, actors)]
     os.sched_setaffinity(0, cores)
     sessions = make_sessions(n, seed)
@@ -86,13 +86,13 @@ def drive(folder: Path, n: int, seed: int, actors: int, batch_size: int) -> None
 
 
 def start(folder: Path, *numbers: int) -> "subprocess.Popen[str]":
-    """Begin `drive` in a process of its own."""
+    """Start `drive` in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.ray_engine", "--folder", str(folder)]
     names = ("--n", "--seed", "--actors", "--batch-size")
     for name, number in zip(names, numbers, strict=True):
         command += [name, str(number)]
     threads = {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
-    # Ray's workers otherwise yield to all other processes.
+    # By default, Ray's workers yield to all other processes.
     threads["RAY_worker_niceness"] = "0"
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env={**os.environ, **threads}
@@ -100,7 +100,7 @@ def start(folder: Path, *numbers: int) -> "subprocess.Popen[str]":
 
 
 def times(process: "subprocess.Popen[str]", most: int | None = None) -> list[float]:
-    """When sessions were answered: the next ones, or all that are left."""
+    """When sessions were answered: the next ``most``, or all that are left."""
     assert process.stdout is not None
     found = []
     while (most is None or len(found) < most) and (line := process.stdout.readline()):
@@ -110,7 +110,7 @@ def times(process: "subprocess.Popen[str]", most: int | None = None) -> list[flo
 
 
 def rate(stamps: list[float], first: int = 1) -> float:
-    """Answers a second, after the first ones."""
+    """Answers per second, after the first ones."""
     return len(stamps[first:]) / (stamps[-1] - stamps[first - 1])
 
 
@@ -128,11 +128,11 @@ def logged(folder: Path) -> list[list[str]]:
 def measure(
     folder: Path, n: int, local: int, seed: int, actors: int, batch_size: int
 ) -> dict[str, Any]:
-    """Both engines, two kills and a resumption; what is lost and what is repeated."""
+    """Run both engines, kill twice and resume; report what is lost and what is repeated."""
     with start(folder, local, seed, 0, batch_size) as process:
         here = rate(times(process))
     with start(folder, n, seed, actors, batch_size) as driver:
-        # The first batches include what actors load.
+        # The first batches include the actors' loading time.
         quiet = times(driver, n // 3 + actors * batch_size)
         there = rate(quiet, actors * batch_size)
         before = logged(folder)

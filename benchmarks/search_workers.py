@@ -37,7 +37,7 @@ SPACE = SearchSpace(utilization="ICL", strategy="random")
 ITEMS = tuple(Item(name, f"thing {name}") for name in "abc")
 SESSIONS = [Session(f"s{k}", ITEMS, (Bundle(("a", "b")),)) for k in range(4)]
 HEARTBEAT = 1
-# The trial of its own within which a worker is killed: it ends one before.
+# In which of its own trials a worker is killed: it ends at least one before.
 _ATTEMPTS = (2, 3)
 _PATIENCE = 240.0
 
@@ -47,8 +47,8 @@ class Moment:
     """Where a worker stops until it is killed.
 
     Args:
-        attempt: In this trial of its own, counted from 1.
-        session: Before this session of it, counted from 0.
+        attempt: In which of its own trials, counted from 1.
+        session: Before which session of that trial, counted from 0.
     """
 
     attempt: int
@@ -56,7 +56,7 @@ class Moment:
 
 
 class _Worker:
-    """A process that runs trials, and tells which it begins."""
+    """A process that runs trials, and reports each one it begins."""
 
     def __init__(self, moment: Moment | None, config: SearchConfig) -> None:
         context = multiprocessing.get_context("forkserver")
@@ -69,7 +69,7 @@ class _Worker:
         theirs.close()
 
     def wait_until_held(self) -> None:
-        """Read what it says until it is held within a trial."""
+        """Read its messages until it is held within a trial."""
         if not self._read(until="held"):
             raise RuntimeError("a worker ended before the moment of its kill")
 
@@ -78,7 +78,7 @@ class _Worker:
         self._pipe.send("continue")
 
     def wait_until_ended(self) -> int | None:
-        """Its exit code, after the last it said."""
+        """Its exit code, after its last message."""
         self._read(until="")
         self.process.join(_PATIENCE)
         return self.process.exitcode
@@ -97,7 +97,7 @@ class _Worker:
 
 
 def _work(pipe: Connection, moment: Moment | None, config: SearchConfig) -> None:
-    """Run trials; be held at the moment, or, where there is none, in the first trial."""
+    """Run trials; be held at the moment or, if there is none, in the first trial."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     held = moment or Moment(attempt=1, session=0)
     attempts = 0
@@ -122,16 +122,16 @@ def kill_workers(
 ) -> dict[str, Any]:
     """Run one study with several workers, kill some of them, and account for all trials.
 
-    Those that are to be killed stop each within a trial, the others within their first. Once all
-    of them stand there, the ones are killed and the others continue.
+    Workers to be killed each stop within a trial, the others within their first. Once all have
+    stopped, the former are killed and the latter continue.
 
     Args:
         url: The storage.
-        workers: Processes at once, at least 1.
+        workers: Concurrent processes, at least 1.
         kills: How many of them are killed with SIGKILL, fewer than all.
         trials: Trials of the study, enough to kill workers within.
-        seed: Of the study and of the moments of the kills.
-        study: A name that the storage does not hold yet.
+        seed: Seed of the study and of the moments of the kills.
+        study: A name that is not in the storage yet.
 
     Raises:
         SettingError: There are too few trials or workers for so many kills.
@@ -175,8 +175,8 @@ def read_trials(url: str, study: str) -> list[FrozenTrial]:
     """All trials of a study; the connections are closed afterwards.
 
     Args:
-        url: Its storage.
-        study: Its name.
+        url: URL of the storage.
+        study: Name of the study.
     """
     storage = open_storage(url)
     try:
@@ -191,7 +191,7 @@ def account(trials: list[FrozenTrial]) -> dict[str, Any]:
     """What the storage holds: states, retries, and trials that were completed twice.
 
     Args:
-        trials: All of a study.
+        trials: All trials of a study.
     """
     again = {}
     with warnings.catch_warnings():
@@ -221,16 +221,16 @@ def account(trials: list[FrozenTrial]) -> dict[str, Any]:
 
 
 def is_clean(found: dict[str, Any]) -> bool:
-    """Whether all trials asked for are complete, none was run twice and each killed one retried.
+    """Whether all trials asked for are complete, none ran twice and each killed one was retried.
 
     Args:
-        found: What `kill_workers` found.
+        found: What `kill_workers` returned.
     """
     states, kills = found["states"], found["kills"]
     return (
         found["exit_codes"] == [-signal.SIGKILL] * kills + [0] * (found["workers"] - kills)
         and states.keys() <= {"COMPLETE", "FAIL"}
-        # A trial of settings that were scored before asks nothing.
+        # A trial whose settings were scored before asks nothing.
         and kills <= found["begun"] <= sum(states.values())
         and not found["completed_twice"]
         and len(found["killed"]) == kills
@@ -247,7 +247,7 @@ def main(
     seed: Annotated[int, typer.Option(help="Of the study and of the moments of kills.")] = 0,
     output: Annotated[Path | None, typer.Option(help="Write it as JSON, too.")] = None,
 ) -> None:
-    """Print what became of all trials, as JSON; exit code 1 where any is lost or was run twice."""
+    """Print what became of all trials, as JSON; exit code 1 if any is lost or was run twice."""
     study = f"workers-{secrets.token_hex(4)}"
     found = kill_workers(
         storage, workers=workers, kills=kills, trials=trials, seed=seed, study=study

@@ -1,15 +1,15 @@
-"""What is computed once for many: seconds per session with shared work, over those without.
+"""The gain from shared work: ratios of seconds per session, with the prefix cache and batches.
 
     python -m benchmarks.sharing --experts artifacts/demo/experts --json sharing.json
 
-- prefix: a compiled prompt of 1,000 tokens before the session, over none, one caller, once the
-  prompt has been seen before another session; beside it the same without keeping its keys and
-  values.
-- callers: one caller over sixteen, who each ask for one of sixteen sessions at the same time.
+- prefix: a compiled prompt of 1,000 tokens before the session, relative to none, with one caller,
+  after the prompt was seen with another session; and the same without the prefix cache.
+- callers: one caller relative to sixteen, who each ask about one of sixteen sessions at the same
+  time.
 
-All in one process, the arms of a comparison alternating; medians of the rounds' ratios. In FILE,
-``ratios`` = ``{"prefix_vs_none", "prefix_computed_vs_none", "one_vs_sixteen_callers"}``;
-``same_answers`` says whether one caller and sixteen got the same.
+All in one process, alternating between the arms of a comparison; medians of the rounds' ratios. In
+FILE, ``ratios`` = ``{"prefix_vs_none", "prefix_computed_vs_none", "one_vs_sixteen_callers"}``;
+``same_answers`` says whether one caller and sixteen got the same answers.
 """
 
 import json
@@ -37,17 +37,17 @@ from routedk.types import Session
 CALLERS = 16
 
 Act = Callable[[], object]
-# What is done before the clock, and what is timed.
+# What is done before the clock starts, and what is timed.
 Arm = tuple[Act, Act]
 
 
 def compiled(tokenizer: Any, sessions: Sequence[Session], tokens: int) -> BundleGenerator:
-    """A program whose prompt has at least so many tokens before the session.
+    """A program whose prompt has at least ``tokens`` tokens before the session.
 
     Args:
-        tokenizer: The student's.
-        sessions: Where the words of its rules come from.
-        tokens: How many.
+        tokenizer: The student's tokenizer.
+        sessions: Sessions from which its rules take their words.
+        tokens: How many tokens.
     """
     titles = [item.title for session in sessions for item in session.items]
     rules: list[str] = []
@@ -95,12 +95,12 @@ def measure(
     """The two comparisons.
 
     Args:
-        engine: Of the student.
-        sessions: More than sixteen; the first sixteen are the callers'. Of the other comparisons
+        engine: Engine of the student.
+        sessions: More than sixteen; the first sixteen are the callers'. The other comparisons take
             the first ``few``, one by one, in each arm of each round.
-        few: How many.
-        rounds: How many.
-        tokens: Of the compiled prompt before the session.
+        few: Number of sessions in the other comparisons.
+        rounds: Number of rounds.
+        tokens: Tokens of the compiled prompt before the session.
     """
     plain = BundleGenerator()
     generator = engine.generator
@@ -109,7 +109,7 @@ def measure(
     answers: dict[int, list[Any]] = {}
 
     def seen(program: Any) -> Act:
-        """All that is known before the clock is what prompts have in common."""
+        """Before the clock starts, only what prompts have in common is cached."""
 
         def prepare() -> None:
             generator.prefixes = PrefixCache()

@@ -2,12 +2,12 @@
 
 For each BundleRec domain a grouping is trained on the teacher's recorded answers, on gold, on both,
 on the other domain's answers alone ("out of the box"), and on both domains' answers (the bundler
-that the package carries); a test session is seen by none of them. Beside them stand the teacher
+that the package carries); none of them sees a test session. They are compared with the teacher
 itself and the baselines, with paired 95% intervals.
 
     python -m benchmarks.teacher --json table.json [--domain electronic] [--system teacher]
 
-About 10 minutes a system on two cores. ROUTEDK_BUNDLEREC and ROUTEDK_TEACHER name the data.
+About 10 minutes per system on two cores. ROUTEDK_BUNDLEREC and ROUTEDK_TEACHER name the data.
 """
 
 import argparse
@@ -43,7 +43,7 @@ _RESAMPLES = 10_000
 
 
 class Domain:
-    """One domain: its splits, and what the teacher says of them."""
+    """One domain: its splits, and what the teacher says about them."""
 
     def __init__(self, name: str, bundlerec: Path, teacher: Path) -> None:
         self.name = name
@@ -57,7 +57,7 @@ class Domain:
         self.stated = read_predictions(answers / "test.jsonl", self.sessions)
         composed = [json.loads(line) for line in (answers / "composed.jsonl").open()]
         with tempfile.TemporaryDirectory() as scratch:
-            # The other half are of test sessions' items.
+            # The other half is composed of test sessions' items.
             learnt = Path(scratch) / "composed.jsonl"
             own = (one for one in composed if one["session_id"].startswith("train-"))
             learnt.write_text("".join(json.dumps(one) + "\n" for one in own))
@@ -71,7 +71,7 @@ class Domain:
             self.composed = [one for one in load_sessions(tested) if not one.bundles]
 
     def labels(self, labels: Labels) -> list[Labelled]:
-        """Of the training split, under names that are the domain's own."""
+        """Labels of the training split, with ids that are unique across domains."""
         found = choose_labels(self.split["train"], self.knowledge, labels)
         return [
             replace(one, session=replace(one.session, id=f"{self.name}:{one.session.id}"))
@@ -80,7 +80,7 @@ class Domain:
 
 
 def data_folders() -> tuple[Path, Path]:
-    """BundleRec's folder and that of the teacher's recorded answers."""
+    """The folders of BundleRec and of the teacher's recorded answers."""
     shared = Path(__file__).parents[1].parent / "shared" / "data"
     return (
         Path(os.environ.get("ROUTEDK_BUNDLEREC", shared / "bundlerec")),

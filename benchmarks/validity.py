@@ -1,10 +1,10 @@
-"""Answers of a student of random weights under the grammar: are all of them valid?
+"""Answers of a student with random weights under the grammar: are all of them valid?
 
     python -m benchmarks.validity --generations 10000 --json FILE
 
-Prompts are random tokens, sessions have 2 to 10 items, or 20 where no thought is written,
-decoding is greedy and sampled at temperatures 1, 1.5 and 3, in all answer forms. Exits with 1
-where an answer is not valid.
+Prompts are random tokens, sessions have 2 to 10 items, or 20 if no thought is written, and
+decoding is greedy or sampled at temperatures 1, 1.5 and 3, in all answer forms. Exits with 1 if an
+answer is not valid.
 """
 
 import json
@@ -39,12 +39,12 @@ SIZES = (2, 3, 4, 5, 6, 7, 8, 9, 10, 20)
 TEMPERATURES = (0.0, 1.0, 1.5, 3.0)
 FORMS = ("bundles", "thought, then bundles", "item-intents")
 _BATCH = 50
-# A random student does not end its thought before it must, which takes 40 tokens per item.
+# A random student ends its thought only when it must, which takes 40 tokens per item.
 _MOST_THOUGHT_ABOUT = 10
 
 
 def tiny_student(seed: int) -> Student:
-    """A student of random weights, its tokenizer trained on the instruction alone."""
+    """A student with random weights, its tokenizer trained on the instruction and a few answers."""
     tokenizer = Tokenizer(models.BPE())
     digits = pre_tokenizers.Digits(individual_digits=seed % 2 == 0)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(False)])
@@ -86,7 +86,7 @@ def faults(text: str, size: int, *, thinks: bool = False) -> list[str]:
     Args:
         text: The answer.
         size: Items of the session.
-        thinks: Whether a thought may stand first.
+        thinks: Whether a thought may come first.
     """
     found = []
     if thinks and text.startswith(THOUGHT_PREFIX):
@@ -117,12 +117,12 @@ def faults(text: str, size: int, *, thinks: bool = False) -> list[str]:
 
 
 def generate(generator: Generator, rng: random.Random, form: str, count: int) -> Counter[str]:
-    """Generate answers in one batch and count them by what they are.
+    """Generate answers in one batch and count them by outcome.
 
     Args:
-        generator: Of a student.
-        rng: Chance of prompts, sizes and temperatures.
-        form: What is written.
+        generator: Generator of a student.
+        rng: Draws prompts, sizes and temperatures.
+        form: One of ``FORMS``.
         count: How many answers.
     """
     thinks = form == "thought, then bundles"
@@ -146,7 +146,7 @@ def generate(generator: Generator, rng: random.Random, form: str, count: int) ->
 
 
 def job(generator: Generator, rng: random.Random, form: str, size: int) -> Writing:
-    """What asks for one answer about a session of so many items."""
+    """The request for one answer about a session of ``size`` items."""
     words = range(3, generator.base.model.config.vocab_size)
     prompt = EncodedPrompt(tuple(rng.choices(words, k=rng.randint(2, 12))), (0, 1))
     temperature, seed = rng.choice(TEMPERATURES), rng.randrange(2**32)
@@ -167,7 +167,7 @@ def job(generator: Generator, rng: random.Random, form: str, size: int) -> Writi
 
 
 def run(generations: int, seed: int = 0) -> dict[str, int]:
-    """Generate answers of several students and count them by what they are."""
+    """Generate answers of several students and count them by outcome."""
     rng = random.Random(seed)
     outcome: Counter[str] = Counter()
     generators = [Generator(tiny_student(seed + k)) for k in range(2)]

@@ -1,4 +1,4 @@
-"""Agreement with recorded answers of a teacher: a reference, not the truth."""
+"""Agreement with a teacher's recorded answers, which are a reference, not the truth."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from routedk.types import Answer, Kind, Session
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 SAME_BUNDLE = 0.5
-"""Jaccard from which two matched bundles are the same enough to compare their kinds."""
+"""Lowest Jaccard at which two matched bundles are similar enough to compare their kinds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,12 +24,12 @@ class KindAgreement:
 
     Args:
         agreeing: Share of the pairs whose kinds are equal.
-        majority: Share of the pairs of the reference's most frequent kind: what stating always
-            that one would reach.
+        majority: Share of the pairs with the reference's most frequent kind: what always stating
+            that kind would reach.
         majority_kind: That kind.
-        pairs: Bundles matched one to one with a reference bundle of a Jaccard of at least .5, both
+        pairs: Bundles matched one to one with a reference bundle at a Jaccard of at least .5, both
             with a kind.
-        confusion: From the reference's kind to the stated kind to the number of pairs.
+        confusion: Number of pairs by the reference's kind, then by the stated kind.
     """
 
     agreeing: Interval
@@ -44,11 +44,11 @@ class Agreement:
     """Agreement of a system with the reference.
 
     Args:
-        matched_f1: Matched F1 with the reference's bundles in the place of gold.
+        matched_f1: Matched F1 with the reference's bundles in place of gold.
         sessions: Sessions that the reference has answered.
-        answered: Those of them that the system has answered, with bundles or with none.
-        kinds: Of matched bundles; None where no two of them have kinds.
-        reliability: Confidence against the reference's bundles; None where none is stated.
+        answered: Those of them that the system has answered, with or without bundles.
+        kinds: Agreement of the kinds of matched bundles; None if no matched pair has kinds.
+        reliability: Confidence against the reference's bundles; None if none is stated.
     """
 
     matched_f1: Interval
@@ -69,9 +69,9 @@ def agreement(
     """Compare answers with a reference's, on the sessions that the reference has answered.
 
     Args:
-        sessions: Sessions; their gold bundles are not looked at.
-        answers: The system's.
-        reference: The teacher's, at least one of them of a session.
+        sessions: Sessions; their gold bundles are ignored.
+        answers: The system's answers.
+        reference: The teacher's answers, at least one of them to one of the sessions.
         seed: Seed of the bootstrap.
         resamples: Number of bootstrap resamples.
     """
@@ -115,7 +115,7 @@ def _kinds(
 
 
 def _kind_pairs(session: Session, answer: Answer) -> list[tuple[Kind, Kind]]:
-    """The reference's kind and the stated one, of bundles that are the same enough."""
+    """The reference's kind and the stated one, for bundles that are similar enough."""
     bundles = session.bundles or ()
     return [
         (kind, stated)

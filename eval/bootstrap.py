@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from routedk.eval.protocols import Score
 
-_DRAWS_AT_ONCE = 4_000_000  # so that a large test set needs no gigabytes
+_DRAWS_AT_ONCE = 4_000_000  # keeps memory small on large test sets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,16 +33,16 @@ def bootstrap(
     """Weighted mean and 95% interval of each metric, resampling sessions with replacement.
 
     The same seed and number of sessions give the same resamples, so two systems scored on the
-    same sessions are compared fairly. A resample in which no session counts for a
-    metric says nothing about it and is left out.
+    same sessions are compared fairly. A resample in which no session counts for a metric says
+    nothing about it and is left out.
 
     Args:
-        scores: Of each session, at least one, the score for each metric.
+        scores: For each session, at least one, the score on each metric.
         seed: Seed of the resampling.
         resamples: Number of resamples.
 
     Returns:
-        One interval per metric; 0 throughout where no session counts.
+        One interval per metric; all zeros if no session counts.
     """
     values_NM, weights_NM = np.array(scores, dtype=np.float64).transpose(2, 0, 1).copy()
     sessions = len(values_NM)

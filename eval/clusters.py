@@ -19,16 +19,16 @@ _CURVE_THRESHOLDS = tuple(step / 20 for step in range(1, 20))
 
 @dataclass(frozen=True)
 class Clusters:
-    """Clusters of similar titles are the bundles.
+    """Bundles are clusters of similar titles.
 
-    Average linkage on cosine distance, or on the improbability of a pair, cut at a threshold;
-    clusters of one item are dropped; where none is left, all items are one bundle. An item
-    without a title is in none.
+    Average linkage on cosine distance, or on one minus the probability of a pair, cut at a
+    threshold; clusters of one item are dropped; if none is left, all items form one bundle. Items
+    without a title are in no bundle.
 
     Args:
         encoder: Encoder of the titles.
         threshold: Distance at which the dendrogram is cut.
-        pairs: Says how probable each pair is; None for cosines.
+        pairs: Gives the probability of each pair; None for cosines.
     """
 
     encoder: TitleEncoder
@@ -44,7 +44,7 @@ class Clusters:
         return _bundles(session_dendrogram(session, self.encoder, self.pairs), self.threshold)
 
     def curve(self, sessions: Sequence[Session]) -> tuple[CurveRow, ...]:
-        """The curve of clusters that leave a session empty where none is left; over thresholds."""
+        """The curve over thresholds, with a session left empty if no cluster is left."""
         trees = {one.id: session_dendrogram(one, self.encoder, self.pairs) for one in sessions}
         thresholds = sorted({*_CURVE_THRESHOLDS, self.threshold})
         return empties_curve(sessions, lambda one, cut: trees[one.id].cut(cut), thresholds)
@@ -56,7 +56,7 @@ def tune_clusters(
     thresholds: Sequence[float],
     pairs: PairModel | None = None,
 ) -> Clusters:
-    """Clusters with the threshold that is best on some sessions.
+    """Choose the clusters' threshold on given sessions.
 
     Args:
         encoder: Encoder of the titles.
@@ -66,7 +66,7 @@ def tune_clusters(
         pairs: As in `Clusters`.
 
     Returns:
-        Clusters with the highest mean matched F1; the smallest threshold among equals.
+        Clusters with the highest mean matched F1; among equals, the smallest threshold.
 
     Raises:
         SettingError: No session has gold bundles.
@@ -90,5 +90,5 @@ def tune_clusters(
 
 
 def _bundles(tree: Dendrogram[str], threshold: float) -> list[frozenset[str]]:
-    """The clusters, else everything, where that is at least two items."""
+    """The clusters; if there are none, all items as one bundle, if there are at least two."""
     return tree.cut(threshold) or [frozenset(tree.names)] * (len(tree.names) > 1)

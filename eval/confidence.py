@@ -1,4 +1,4 @@
-"""What a confidence is worth: its calibration, and the cascade that it decides."""
+"""What a confidence is worth: its calibration, and the cascade that depends on it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Bin:
 
     Args:
         low: Lowest confidence of the bin.
-        high: Its end; only 1 belongs to it.
+        high: Upper end of the bin, which is excluded unless it is 1.
         bundles: Number of bundles.
         confidence: Their mean confidence.
         jaccard: Mean Jaccard with the matched bundle, 0 for a bundle without a match.
@@ -34,7 +34,7 @@ class Bin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reliability:
-    """Confidence against what it foretells.
+    """Confidence against what it predicts.
 
     Args:
         bins: Ten bins of equal width, those without a bundle left out.
@@ -51,9 +51,9 @@ class CascadeRow:
     """What a student and a teacher reach together.
 
     Args:
-        below: Sessions of a lower confidence take the teacher's answer.
-        teacher_calls: Their share.
-        matched_f1: Matched F1 of the answers so composed, against gold.
+        below: Sessions with a lower confidence take the teacher's answer.
+        teacher_calls: Share of the sessions that do.
+        matched_f1: Matched F1 of the combined answers, against gold.
     """
 
     below: float
@@ -65,7 +65,7 @@ def session_confidence(answer: Answer) -> float | None:
     """The confidence of an answer as a whole: the stated one, else the mean over its bundles.
 
     Returns:
-        None where the answer states none, and so does one of its bundles, or it has no bundle.
+        None if the answer states none, and it has no bundles or one of them states none.
     """
     if answer.confidence is not None:
         return answer.confidence
@@ -81,7 +81,7 @@ def reliability(sessions: Sequence[Session], answers: Sequence[Answer]) -> Relia
         answers: One for each session, in their order; bundles without a confidence are left out.
 
     Returns:
-        None where no bundle has a confidence.
+        None if no bundle has a confidence.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, arXiv 1706.04599, equation 3.
     """
@@ -118,21 +118,21 @@ def cascade(
     resamples: int = 2000,
     thresholds: Sequence[float] = CASCADE,
 ) -> tuple[CascadeRow, ...]:
-    """Leave the sessions of low confidence to a teacher, whose recorded answers stand for calls.
+    """Leave sessions of low confidence to a teacher, whose recorded answers stand in for calls.
 
-    A session without a confidence, or without an answer, counts as one of confidence 0. One that
+    A session without a confidence, or without an answer, counts as confidence 0. A session that
     the teacher has not answered keeps the student's answer.
 
     Args:
         sessions: Sessions with gold bundles.
-        answers: The student's.
-        teacher: The teacher's.
+        answers: The student's answers.
+        teacher: The teacher's answers.
         seed: Seed of the bootstrap.
         resamples: Number of bootstrap resamples.
         thresholds: Confidences below which the teacher is asked.
 
     Returns:
-        One row per threshold; none where no answer has a confidence.
+        One row per threshold; none if no answer has a confidence.
     """
     own = answers_of(sessions, answers)
     if all(session_confidence(answer) is None for answer in own):

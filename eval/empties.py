@@ -1,4 +1,4 @@
-"""Sessions in which nothing belongs together: whether an answer says so, and at what price."""
+"""Sessions in which nothing belongs together: whether an answer says so, and at what cost."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from routedk.eval.protocols import UNCOUNTED, ItemSets, Score, matched_f1
 from routedk.types import Answer, Session
 
 BundlesAt: TypeAlias = Callable[[Session, float], ItemSets | None]
-"""The bundles of a session at a threshold; None where there is no answer."""
+"""The bundles of a session at a threshold; None if there is no answer."""
 
 _CONFIDENCES = tuple(step / 20 for step in range(21))
 
@@ -32,11 +32,11 @@ class CurveRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmptyScores:
-    """How a system does where gold is "no bundle".
+    """How a system does on sessions whose gold is "no bundle".
 
     Args:
         left_empty: Share of the sessions without a gold bundle that are left empty.
-        f1_all: Matched F1 over all annotated sessions, with gold bundles and without.
+        f1_all: Matched F1 over all annotated sessions, with or without gold bundles.
     """
 
     left_empty: Interval
@@ -44,16 +44,16 @@ class EmptyScores:
 
 
 def answers_of(sessions: Iterable[Session], answers: Iterable[Answer]) -> list[Answer]:
-    """The answer for each session; where there is none, one with an error that says so."""
+    """The answer for each session; if there is none, an answer whose error says so."""
     by_id = {answer.session_id: answer for answer in answers}
     return [by_id.get(one.id) or Answer(one.id, error="no answer") for one in sessions]
 
 
 def stated_bundles(answer: Answer, confidence: float = 0.0) -> list[frozenset[str]] | None:
-    """The bundles of at least this confidence, unknown being 0; None where there is no answer.
+    """The bundles of at least this confidence, unknown counting as 0; None without an answer.
 
-    An answer with an error is none: only one that could be read states that nothing belongs
-    together.
+    An answer with an error counts as none: only one that could be read can state that nothing
+    belongs together.
     """
     if answer.error:
         return None
@@ -61,7 +61,7 @@ def stated_bundles(answer: Answer, confidence: float = 0.0) -> list[frozenset[st
 
 
 def stated_f1(session: Session, answer: Answer) -> float:
-    """Matched F1 of an answer to an annotated session: 0 where there is none, whatever gold is."""
+    """Matched F1 of an answer to an annotated session: 0 without an answer, whatever the gold."""
     stated = stated_bundles(answer)
     return 0.0 if stated is None else matched_f1(session.gold, stated)
 
@@ -69,10 +69,10 @@ def stated_f1(session: Session, answer: Answer) -> float:
 def score_empties(
     sessions: Sequence[Session], answers: Sequence[Answer], means: Means
 ) -> EmptyScores | None:
-    """Score the answers to annotated sessions; None where all of these have gold bundles.
+    """Score the answers to annotated sessions; None if all of them have gold bundles.
 
     Args:
-        sessions: Annotated sessions, with gold bundles or without.
+        sessions: Annotated sessions, with or without gold bundles.
         answers: One for each session, in their order.
         means: Gives the means and their intervals.
     """
@@ -93,11 +93,11 @@ def empties_curve(
 
     Args:
         sessions: Annotated sessions.
-        bundles_at: Bundles a session, with no bundle as a possible answer.
-        thresholds: Its thresholds.
+        bundles_at: Gives the bundles of a session at a threshold, possibly none.
+        thresholds: The thresholds.
 
     Returns:
-        No row unless there are sessions with gold bundles and sessions without.
+        No rows unless there are sessions with gold bundles and sessions without.
     """
     gold = [session for session in sessions if session.gold]
     empty = [session for session in sessions if not session.gold]
@@ -123,7 +123,7 @@ def confidence_curve(
         answers: One for each session, in their order.
 
     Returns:
-        No row where no bundle has a confidence.
+        No rows if no bundle has a confidence.
     """
     if all(bundle.confidence is None for answer in answers for bundle in answer.bundles):
         return ()

@@ -1,4 +1,4 @@
-"""`evaluate`: scores answers and baselines against gold, and a teacher's answers."""
+"""`evaluate`: scores answers and baselines against gold, and against a teacher's answers."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -22,8 +22,8 @@ class EvaluateConfig:
     """Settings of `evaluate`.
 
     Args:
-        baselines: Score the baselines, too; those that cluster bundle items with a title only.
-        intents: Compare intents with gold ones by a sentence encoder, where there are any.
+        baselines: Also score the baselines; the clustering ones only bundle items with a title.
+        intents: Compare any intents with gold ones, using a sentence encoder.
         resamples: Bootstrap resamples behind each 95% interval.
         seed: Seed of the resamples.
 
@@ -53,31 +53,31 @@ def evaluate(
 ) -> Report:
     """Score bundles against gold bundles, with 95% intervals over sessions.
 
-    Sessions annotated as holding no bundle are scored in figures of their own, and those that are
-    not annotated against the reference alone. Sessions without an answer count as unanswered.
+    Sessions annotated as holding no bundle are scored separately, and those that are not annotated
+    only against the reference. Sessions without an answer count as unanswered.
 
     Args:
         sessions: Sessions to score.
-        answers: What was predicted for them; None scores the baselines alone.
+        answers: Predictions for them; None scores only the baselines.
         config: Settings; None for the defaults.
         training: Sessions that `pair-clusters` learns from; those that are scored are left out.
-            They also choose the thresholds where no validation session has gold.
+            If no validation session has gold, thresholds are chosen on them instead.
         validation: Sessions on which the baselines' thresholds are chosen.
         catalogue: All sessions of the data set, for the words of `title-clusters`; None for
             those given here.
         encoder: Encoder of titles and intents; None for the packaged MiniLM.
-        reference: A teacher's answers to some of the sessions, made without their gold. What is
-            measured against them is called agreement; where sessions have gold, they are scored
-            as a system, `reference`, too, and take the answer's place where it is not confident.
+        reference: A teacher's answers to some of the sessions, made without their gold. Scores
+            against them are called agreement; if sessions have gold, they are also scored as a
+            system, `reference`, and in the cascade replace answers of low confidence.
 
     Returns:
         A report: ``str(report)`` is its table, ``report.to_dict()`` the results file.
 
     Raises:
         DataError: No session has a gold bundle, and there are no predictions with a reference that
-            answers them.
-        SettingError: There is nothing to score, no answer is of a session, or no threshold can be
-            chosen.
+            answers some of them.
+        SettingError: There is nothing to score, no answer is for one of the sessions, or no
+            threshold can be chosen.
 
     Example:
         >>> from routedk import Answer, EvaluateConfig, evaluate, load_sessions
@@ -116,14 +116,14 @@ def evaluate(
     }
     if not scored:
         return Report(config=settings, agreement=agreed)
-    # The packaged model is loaded with the first text: where there is none, it is not.
+    # The packaged model is loaded with the first text, so never if there is none.
     encoder = encoder or default_encoder()
     score: Callable[..., System] = partial(score_system, sessions=scored, empty=empty, **draws)
     named = partial(score, encoder=encoder if config.intents else None)
     system = None if answers is None else named("predictions", answers)
     baselines: tuple[System, ...] = ()
     if reference is not None:
-        # Recorded for the sessions with gold alone, it says nothing of the others.
+        # If it was recorded only for sessions with gold, it says nothing about the others.
         seen = {answer.session_id for answer in reference} & {session.id for session in empty}
         baselines = (named("reference", reference, empty=empty if seen else ()),)
     if config.baselines:
@@ -143,7 +143,7 @@ def evaluate(
 def _of_sessions(
     name: str, answers: Iterable[Answer] | None, sessions: Sequence[Session]
 ) -> list[Answer] | None:
-    """The answers, some of which must be of these sessions where there are any."""
+    """The answers; if there are any, at least one must be for one of these sessions."""
     if answers is None:
         return None
     answers, ids = list(answers), {session.id for session in sessions}

@@ -1,4 +1,4 @@
-"""How good predicted intents are: like the gold intent, and short."""
+"""How good predicted intents are: similar to the gold intent, and short."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ class IntentScores:
     Args:
         similarity: Cosine similarity (at least 0) of a predicted intent to the gold intent of the
             bundle it is matched with.
-        length: Words of a predicted intent.
-        pairs: Matched bundles of which both have an intent.
+        length: Number of words of a predicted intent.
+        pairs: Matched pairs of bundles that both have an intent.
     """
 
     similarity: Interval

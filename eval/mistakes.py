@@ -16,9 +16,9 @@ class Verdict:
     Args:
         predicted: The predicted items.
         kind: What is right or wrong with it, see `judge`.
-        gold: The gold bundle it is nearest to: one that holds all of it, else one that shares two
-            items, else one that shares one, of these the one of highest Jaccard; None where none
-            shares an item.
+        gold: The nearest gold bundle: one that holds all of it, else one that shares two items,
+            else one that shares one; among these, the one of highest Jaccard. None if no gold
+            bundle shares an item.
         irrelevant: Predicted items that are not in that gold bundle.
         missing: Items of that gold bundle that were not predicted.
     """
@@ -43,13 +43,13 @@ def judge(gold: ItemSets, predicted: Sequence[Collection[str]]) -> list[Verdict]
 
     Args:
         gold: Gold bundles of one session.
-        predicted: Predicted bundles of the same session, as they were stated: one item is
-            allowed here, so that a bundle that is too small is recognized.
+        predicted: Predicted bundles of the same session, as stated: single items are allowed here,
+            so that bundles that are too small are recognized.
 
     Returns:
         One verdict per predicted bundle, in their order.
 
-    Source: AICL, arXiv 2312.16262, names the kinds; where one ends and the next begins is ours.
+    Source: AICL, arXiv 2312.16262, names the kinds; the boundaries between them are ours.
     """
     return [_judge(gold, frozenset(items)) for items in predicted]
 

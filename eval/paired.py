@@ -1,4 +1,4 @@
-"""Whether one system's scores on the same sessions are above another's beyond chance."""
+"""Whether one system scores higher than another on the same sessions, beyond chance."""
 
 import math
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ RESAMPLES = 9999
 def paired_p(scores: Sequence[float], others: Sequence[float], *, seed: int) -> float:
     """Compute how often chance alone would give a mean difference as high as this one.
 
-    If neither system were better, each session's difference could as well have had the other
+    If neither system were better, each session's difference could just as well have the opposite
     sign. The p-value is the share of all choices of signs whose mean difference is at least the
-    observed one: exact where at most 13 sessions differ, else over 9,999 random choices and the
+    observed one: exact if at most 13 sessions differ, else over 9,999 random choices and the
     observed one. It tests the mean, which is what is optimized; Wilcoxon's test, which ranks the
-    differences first, can prefer a system that gains a little often and loses much seldom.
+    differences first, can prefer a system that often gains a little and rarely loses a lot.
 
     Args:
         scores: Score of each session under the system that may be better.
@@ -24,7 +24,7 @@ def paired_p(scores: Sequence[float], others: Sequence[float], *, seed: int) -> 
         seed: Seed of the random choices.
 
     Returns:
-        One-sided p-value in (0, 1]; 1 where no session differs.
+        One-sided p-value in (0, 1]; 1 if no session differs.
 
     Raises:
         ValueError: The lists differ in length.
@@ -36,7 +36,7 @@ def paired_p(scores: Sequence[float], others: Sequence[float], *, seed: int) -> 
     from scipy.stats import permutation_test
 
     differences_N = np.round(np.subtract(scores, others, dtype=np.float64), 12)
-    # Where nothing differs no sign matters; SciPy wants two numbers at least.
+    # The sign of a zero difference does not matter; SciPy needs at least two numbers.
     signed_D = differences_N[differences_N != 0]
     signed_D = np.append(signed_D, np.zeros(max(0, 2 - len(signed_D))))
     found = permutation_test(
@@ -52,7 +52,7 @@ def paired_p(scores: Sequence[float], others: Sequence[float], *, seed: int) -> 
 
 
 def _mean(differences: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    """Rounded, so that ties stay ties, whatever the order of a sum."""
+    """The mean, rounded so that ties stay ties whatever the order of summation."""
     rounded: NDArray[np.float64] = np.round(differences.mean(axis=axis), 9)
     return rounded
 

@@ -64,13 +64,13 @@ def read_predictions(path: str | Path, sessions: Iterable[Session]) -> list[Answ
     """Read a predictions file.
 
     Args:
-        path: JSONL file, or a folder of `write_part`'s; ids may be texts or whole numbers,
+        path: JSONL file, or a folder of files from `write_part`; ids may be strings or integers,
             ``intent`` may be missing.
         sessions: The sessions of the data set; the file may leave out any of them.
 
     Raises:
-        DataError: A line is not in the layout, a session comes twice, or the file names a session
-            or items that do not exist. A line with an error may name any session.
+        DataError: A line is not in the layout, a session appears twice, or the file names a
+            session or items that do not exist. A line with an error may name any session.
     """
     known = {session.id: {item.id for item in session.items} for session in sessions}
     lines: dict[str, int] = {}
@@ -119,7 +119,7 @@ def write_predictions(path: str | Path, answers: Iterable[Answer]) -> None:
 
 
 def write_part(path: str | Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Write records of predictions as Parquet, atomically; what a record lacks is null."""
+    """Write prediction records as Parquet, atomically; missing values are null."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -135,7 +135,7 @@ def write_part(path: str | Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 
 def prediction_record(answer: Answer) -> dict[str, Any]:
-    """One line of a predictions file; confidence, changed and error only where there are any."""
+    """One line of a predictions file; confidence, changed and error only if there are any."""
     bundles = bundle_records(answer.bundles)
     record: dict[str, Any] = {"session_id": answer.session_id, "bundles": bundles}
     if answer.confidence is not None:

@@ -1,6 +1,6 @@
-"""The evaluation protocols, which score the predictions of one session by its gold.
+"""The evaluation protocols, which score the predictions of one session against its gold.
 
-`matched` is the one that RouteDK optimizes: one-to-one assignment by Jaccard. `strict` has AICL's
+`matched` is the one that RouteDK optimizes: one-to-one assignment by Jaccard. `strict` uses AICL's
 notions without its loopholes, and `aicl` scores as AICL's published code does.
 """
 
@@ -15,9 +15,9 @@ class Score(NamedTuple):
     """The value of one metric for one session, and how much the session counts in the mean.
 
     Args:
-        value: Higher is better; 0 where the session does not count.
-        weight: 1 for a plain mean over sessions; 0 where the session leaves the denominator; the
-            number of hits for a mean over hits.
+        value: Higher is better; 0 if the session does not count.
+        weight: 1 for a plain mean over sessions; 0 if the session is left out of the denominator;
+            the number of hits for a mean over hits.
     """
 
     value: float
@@ -27,10 +27,10 @@ class Score(NamedTuple):
 UNCOUNTED = Score(0.0, 0.0)
 
 EvaluationProtocol: TypeAlias = Callable[[ItemSets, ItemSets], dict[str, Score]]
-"""Scores one session by its gold bundles and its predicted ones, in this order.
+"""Scores one session, given its gold bundles and its predicted ones, in this order.
 
-It gives the score of each metric by its name, the same names for every session; the weighted mean
-over sessions is what is reported.
+It returns the score of each metric by name, with the same names for every session; the weighted
+mean over sessions is what is reported.
 """
 
 
@@ -93,8 +93,8 @@ def matched(gold: ItemSets, predicted: ItemSets) -> dict[str, Score]:
         precision = S / |p|    recall = S / |g|    f1 = 2 S / (|p| + |g|)
         exact     = 1 if p and g are the same bundles, else 0
 
-    The mean of `exact` is the share of sessions answered without any fault. A session without a
-    prediction scores 0. Where there is no gold bundle, saying so scores 1 and anything else 0.
+    The mean of `exact` is the share of sessions answered without any mistake. A session without a
+    prediction scores 0. If there is no gold bundle, saying so scores 1 and anything else 0.
 
     Args:
         gold: Gold bundles; repeats count once.
@@ -135,7 +135,7 @@ def strict(gold: ItemSets, predicted: ItemSets) -> dict[str, Score]:
 
         precision = |H| / |p|    recall = |H| / |g|    coverage = mean over H of |p_i| / |g_j|
 
-    A session without a prediction scores 0, and so does the coverage of one without a hit. Where
+    A session without a prediction scores 0, and so does the coverage of one without a hit. If
     there is no gold bundle, saying so scores 1 and anything else 0.
 
     Args:
@@ -165,18 +165,18 @@ def aicl(gold: ItemSets, predicted: ItemSets) -> dict[str, Score]:
     """Score one session under the `aicl` protocol.
 
     A prediction p_i is a hit when it is a subset of some gold bundle; g_j is the first that
-    holds it::
+    contains it::
 
         precision = hits / |p|    recall = hits / |g|    coverage = mean over hits of |p_i| / |g_j|
 
-    Precision and recall are averaged over sessions with a prediction; coverage over all hits of
-    all sessions, so a session weighs as many as it has. Several hits in one gold bundle all
-    count: recall can exceed 1, and many small predictions pay (all pairs of a session's items
-    score a recall of several).
+    Precision and recall are averaged over sessions with a prediction, coverage over all hits of
+    all sessions, so a session's weight is its number of hits. Several hits in one gold bundle all
+    count: recall can exceed 1, and many small predictions pay off (all pairs of a session's items
+    give a recall of several).
 
     Args:
         gold: Gold bundles.
-        predicted: Predicted bundles; repeats count again.
+        predicted: Predicted bundles; repeats count each time.
 
     Returns:
         ``precision`` in [0, 1], ``recall`` >= 0 and ``coverage`` in [0, 1]. A session without a

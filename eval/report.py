@@ -18,13 +18,13 @@ class Report:
     """Results of an evaluation: the system, the baselines, settings and versions.
 
     Args:
-        config: Settings that all systems share; a caller may add what the data was.
-        system: The system under test; None where only baselines were asked for.
-        baselines: The systems it is compared with, in the order of the table: the reference, where
-            there is one, and the baselines.
-        agreement: Agreement of the system with the reference; None where there is none.
-        reliability: Its confidence against gold; None where it states none.
-        cascade: The system and the reference together, by confidence.
+        config: Settings that all systems share; a caller may add a record of the data.
+        system: The system under test; None if only baselines were requested.
+        baselines: The systems it is compared with, in the order of the table: the reference, if
+            any, and the baselines.
+        agreement: Agreement of the system with the reference; None without a reference.
+        reliability: Its confidence against gold; None if it states none.
+        cascade: The system and the reference combined, by confidence.
     """
 
     config: Mapping[str, Any]
@@ -49,10 +49,10 @@ class Report:
         return "\n\n".join(block.rstrip() for block in blocks)
 
     def to_dict(self) -> dict[str, Any]:
-        """As a results file, in the spirit of lm-eval.
+        """The content of a results file, in the style of lm-eval.
 
-        ``results``, ``counts`` and perhaps ``intents`` and ``empties`` are the system's;
-        ``baselines`` has the same by name; ``config`` and ``versions`` say how it came about.
+        ``results``, ``counts`` and, if any, ``intents`` and ``empties`` are the system's;
+        ``baselines`` has the same by name; ``config`` and ``versions`` record how they were made.
         """
         record: dict[str, Any] = {"config": dict(self.config), "versions": versions()}
         if self.system is not None:
@@ -69,5 +69,5 @@ class Report:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that evaluation rests on."""
+    """Versions of Python and of the packages that evaluation depends on."""
     return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}

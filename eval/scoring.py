@@ -34,12 +34,12 @@ class Counts:
     Args:
         sessions: Sessions with gold bundles: those that are scored.
         answered: Those of them with at least one valid predicted bundle; the others score 0 in
-            `matched` and `strict`, and are not in the denominator of `aicl`.
+            `matched` and `strict`, and are left out of the denominator of `aicl`.
         dropped: Predicted bundles of scored sessions that were not valid or repeated another.
         bundles: Valid predicted bundles of scored sessions.
-        gold_bundles: Their gold bundles.
-        empty_sessions: Further sessions, annotated as holding no bundle: they are scored in figures
-            of their own, and are in no other count.
+        gold_bundles: Gold bundles of scored sessions.
+        empty_sessions: Additional sessions, annotated as holding no bundle: they are scored
+            separately and are in no other count.
     """
 
     sessions: int
@@ -56,15 +56,15 @@ class System:
 
     Args:
         name: Public name.
-        results: Protocol, then metric, to its mean and interval.
-        counts: What they rest on.
+        results: Mean and interval by protocol, then by metric.
+        counts: What they are based on.
         session_f1: Matched F1 of each scored session, in order, for paired comparisons.
-        intents: How good the intents are; None where they were not asked for or there are none.
-        empties: Scores with sessions annotated as empty; None where there are none.
-        empties_curve: What leaving more sessions empty would cost, over thresholds; no row where
-            the system has none, or there are no such sessions.
-        config: Settings of its own, e.g. a threshold and what it was chosen on. ``leaks`` says
-            that something other than titles gives part of the answer away.
+        intents: How good the intents are; None if not requested or there are none.
+        empties: Scores with sessions annotated as empty; None if there are none.
+        empties_curve: What leaving more sessions empty would cost, over thresholds; no rows if
+            the system has no thresholds, or there are no such sessions.
+        config: The system's own settings, e.g. a threshold and what it was chosen on. ``leaks``
+            says that something other than titles gives part of the answer away.
     """
 
     name: str
@@ -87,7 +87,7 @@ class System:
         return bool(self.config.get("leaks", False))
 
     def to_dict(self) -> dict[str, Any]:
-        """Results, counts, and what else there is of it, as in a results file."""
+        """Results, counts and any other scores, as in a results file."""
         kept = ("results", "counts", "intents", "empties", "empties_curve")
         return {name: value for name, value in asdict(self).items() if name in kept and value}
 
@@ -108,13 +108,13 @@ def score_system(
     The same sessions, seed and resamples make systems comparable.
 
     Args:
-        name: Of the system.
-        answers: What it predicted; a session without an answer counts as unanswered, and answers
+        name: Name of the system.
+        answers: Its predictions; a session without an answer counts as unanswered, and answers
             for other sessions are ignored.
         sessions: Sessions to score, at least one, each with gold bundles.
         seed: Seed of the bootstrap.
         resamples: Number of bootstrap resamples.
-        empty: Further sessions to score, annotated as holding no bundle.
+        empty: Additional sessions to score, annotated as holding no bundle.
         encoder: Encoder for the similarity of intents; None leaves intents unscored.
         config: Settings of the system, for the record.
     """

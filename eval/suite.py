@@ -16,8 +16,8 @@ from routedk.types import Answer, Bundle, Session
 Baseline: TypeAlias = Callable[[Session], list[frozenset[str]]]
 """Bundles a session without a language model; its gold bundles are never looked at.
 
-It returns distinct sets of at least two of the session's items, none only where fewer than two
-items are there to bundle, and the same ones every time.
+It returns distinct sets of at least two of the session's items, none only if there are fewer than
+two items to bundle, and the same ones every time.
 """
 
 
@@ -40,11 +40,11 @@ def all_pairs(session: Session) -> list[frozenset[str]]:
 
 @dataclass(frozen=True, slots=True)
 class SameCategory:
-    """Items of one category are a bundle; the whole session where no two items share one.
+    """Items of the same category form a bundle; if no two share one, the whole session does.
 
     Args:
         depth: How many steps of the category path must agree, from 1. A shorter path counts in
-            full; an item without a category agrees with none.
+            full; an item without a category matches no other.
     """
 
     depth: int
@@ -71,12 +71,12 @@ def make_baselines(
     training: Sequence[Session],
     encoder: TitleEncoder,
 ) -> dict[str, Baseline]:
-    """Make all baselines, by name; there is no `pair-clusters` where no pair can be learned from.
+    """Make all baselines, by name; without `pair-clusters` if there is no pair to learn from.
 
     Args:
         catalogue: All sessions of the data set; their titles, never their bundles, are used.
         tuning: Sessions with gold that thresholds are chosen on.
-        training: Sessions with gold that `pair-clusters` learns from: none that are scored.
+        training: Sessions with gold that `pair-clusters` learns from; none of them are scored.
         encoder: Encoder for `embedding-clusters` and `pair-clusters`.
 
     Raises:
@@ -111,11 +111,11 @@ def score_baselines(
     """Score all baselines.
 
     Args:
-        score: Scores the answers of a named system, with its ``config``, as it does all others.
+        score: Scores the answers of a named system, with its ``config``, like any other system's.
         scored: The sessions with gold bundles that it scores; nothing is learned from them.
         empty: Those annotated as holding no bundle.
-        training: As in `evaluate`, and so are the others.
-        validation: Where none has gold, the training sessions choose the thresholds.
+        training: As in `evaluate`.
+        validation: As in `evaluate`; if none has gold, thresholds are chosen on training sessions.
         catalogue: All sessions of the data set.
         encoder: Encoder of titles.
 
@@ -126,7 +126,7 @@ def score_baselines(
     ids = {session.id for session in answered}
     unseen = [session for session in training if session.gold and session.id not in ids]
     known = [session for session in validation if session.gold]
-    # A small data set may have no validation session with gold; training sessions are as unseen.
+    # A small data set may have no gold in validation; training sessions are just as unseen.
     split, tuning, learnable = ("val", known, unseen) if known else ("train", unseen, [])
     titled = [one for one in learnable if all(has_title(item) for item in one.items)]
     tuned = {"tuned_on": split, "tuned_on_sessions": len(tuning)}

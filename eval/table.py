@@ -97,7 +97,7 @@ _SHARES = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 def detail_tables(report: "Report") -> Iterator[tuple[str, Table | None]]:
-    """Each table that there is something for, with a title, which may be all."""
+    """Each table that has content, after its title; sometimes only the title."""
     if empties := [(one, one.empties) for one in report.systems if one.empties]:
         count = empties[0][0].counts.empty_sessions
         bare = report.config.get("items_without_title", {}).get("empty", 0)
@@ -143,7 +143,7 @@ def detail_tables(report: "Report") -> Iterator[tuple[str, Table | None]]:
 
 
 def curves_table(report: "Report") -> Table:
-    """The best matched F1 on gold sessions at which some share of the others is left empty."""
+    """The best matched F1 on gold sessions at which a given share of the others is left empty."""
 
     def best(system_curve: Iterable[tuple[float, float]], share: float) -> str:
         reached = [f1 for left_empty, f1 in system_curve if left_empty >= share]

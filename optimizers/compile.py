@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from routedk.programs.generator import BundleGenerator
 
 _PROGRAM = "program.json"
-# What answers are asked with, besides the model: no result depends on it.
+# Left out of the recipe's settings: threads change no result, the others count by their content.
 _NOT_IN_KEY = ("threads", "instruction", "lm", "experts", "student")
 
 
@@ -32,24 +32,24 @@ def compile_program(
 ) -> "BundleGenerator":
     """Choose the prompt and the grouping of a program by their scores on validation sessions.
 
-    First `KnowledgeInjection` chooses instruction, rules, patterns and neighbours, then
-    `GroupingSearch` how bundles are made of the intents that the student names. The plain program
-    stays unless another is better, session by session, beyond chance. The result and the
-    candidates' answers are kept in the store: the same call again returns at once, an interrupted
-    one asks no answered session again.
+    First `KnowledgeInjection` chooses the instruction, rules, patterns and neighbours, then
+    `GroupingSearch` chooses how to form bundles from the intents that the student names. The plain
+    program is kept unless another is better, session by session, beyond chance. The result and all
+    candidates' answers are kept in the store: repeating a call returns at once, and an interrupted
+    one resumes without asking about any session twice.
 
     Args:
-        train: Sessions to show as neighbours, those with gold.
+        train: Training sessions; those with gold may be shown as neighbours.
         validation: Sessions with gold to score on, none of them in ``train``.
-        knowledge: What was distilled from ``train``.
+        knowledge: Knowledge distilled from ``train``.
         config: All settings; None for the defaults.
-        lm: The program's language model, instead of the one that the config names. Without either
-            it is the embedded student, zero-shot.
+        lm: The program's language model, instead of the one that the config names. If neither is
+            given, it is the embedded student, zero-shot.
         store: The artifact store or its folder; None for the one in the cache folder.
         on_trial: Called with each candidate's trial as it is scored, e.g. to show progress.
 
     Returns:
-        The program, without its LM; its ``trials`` say what was tried, the grouping last.
+        The program, without its LM; its ``trials`` record what was tried, the grouping last.
 
     Raises:
         SettingError: A setting is not allowed, the sets overlap, or no validation session has

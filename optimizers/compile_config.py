@@ -15,29 +15,29 @@ class CompileConfig:
     """Settings of `compile_program`.
 
     Args:
-        evaluations: Candidates scored, the plain program among them.
-        level: How often, at most, chance alone may replace the plain program: above 0 and below 1,
-            shared among the candidates.
-        instruction: A text file with an instruction to try in addition to the usual one.
-        token_budget: Most tokens of a prompt on the validation sessions; longer candidates are
-            not tried.
-        max_validation: Most validation sessions a candidate is scored on; the grouping sees all.
+        evaluations: Candidates to score, including the plain program.
+        level: Highest probability, above 0 and below 1, that chance alone replaces the plain
+            program; shared among the candidates.
+        instruction: A text file with an instruction to try in addition to the default one.
+        token_budget: Most tokens that a prompt may have on the validation sessions; longer
+            candidates are skipped.
+        max_validation: Most validation sessions to score a candidate on; the grouping uses all.
         retriever: How similar sessions are found: tfidf, minilm, or the name or folder of a
             sentence-transformers model.
         utilization: Where knowledge is used: ICL (in the prompt), SFT (in the experts' training)
-            or SFT+ICL. Unset: as validation says.
-        neighbours: Similar sessions in each prompt. With neighbours, rules or patterns set, the
+            or SFT+ICL. Unset: as the experts were trained, else as validation decides.
+        neighbours: Similar sessions in each prompt. If neighbours, rules or patterns is set, the
             prompt shows exactly these numbers and no candidates are scored.
         rules: Rules in each prompt, the nearest to its session; see neighbours.
         patterns: Patterns in each prompt, the nearest to its session; see neighbours.
-        threads: Calls to the language model at once.
-        seed: Seed of all chance.
+        threads: Concurrent calls to the language model.
+        seed: Seed of all random choices.
         lm: A model by its LiteLLM name, e.g. openai/gpt-4o-mini or ollama_chat/llama3.1; its key
             is read from the environment. Unset: the student.
-        experts: Folder of the student's routed experts, as train writes it.
+        experts: Folder of the student's routed experts, as written by train.
         student: Folder or hub name of a causal LM. Unset or default: the student that the experts
             were trained on, or without experts the embedded student, zero-shot.
-        dtype: The student's: float32, bfloat16 or float16. Unset: float32 on a CPU, else bfloat16.
+        dtype: Student dtype: float32, bfloat16 or float16. Unset: float32 on a CPU, else bfloat16.
 
     Raises:
         SettingError: A value is not allowed.
@@ -89,12 +89,12 @@ class CompileConfig:
 
     @property
     def level_each(self) -> float:
-        """The p-value at which one candidate replaces another: the level shared among all."""
+        """The highest p-value at which one candidate replaces another: its share of the level."""
         return self.level / max(1, self.evaluations - 1)
 
     @property
     def fixed(self) -> bool:
-        """Whether the prompt is given, instead of chosen on validation."""
+        """Whether the settings fix the prompt, instead of validation choosing it."""
         return any(count is not None for count in (self.neighbours, self.rules, self.patterns))
 
 
@@ -103,7 +103,7 @@ def read_instructions(config: CompileConfig) -> tuple[str, ...]:
 
     Raises:
         DataError: A file cannot be read.
-        SettingError: One is empty.
+        SettingError: A file is empty.
     """
     texts = [read_text(path).strip() for path in config.instruction]
     for path, text in zip(config.instruction, texts, strict=True):

@@ -1,4 +1,4 @@
-"""`Contest`: which of several candidates is kept; a newcomer must win beyond chance."""
+"""`Contest`: decides which of several candidates is kept; a newcomer must win beyond chance."""
 
 from collections.abc import Sequence
 from statistics import fmean
@@ -10,16 +10,16 @@ from routedk.eval.paired import paired_p
 class Contest:
     """Candidates, numbered from 0 in the order they enter.
 
-    The first is the first incumbent. A newcomer takes its place where its mean is higher and the
-    p-value at most ``level``, or where the means are equal and its prompt is shorter.
+    The first candidate is the first incumbent. A newcomer replaces the incumbent if its mean is
+    higher and the p-value at most ``level``, or if the means are equal and its prompt is shorter.
 
     Args:
-        level: Of one comparison, above 0, below 1.
-        seed: Of the comparisons' random signs.
+        level: Significance level of one comparison, above 0, below 1.
+        seed: Seed of the random signs in comparisons.
     """
 
     def __init__(self, *, level: float, seed: int) -> None:
-        """No candidate yet."""
+        """Start without candidates."""
         self._level = level
         self._seed = seed
         self._scores: list[Sequence[float]] = []
@@ -29,13 +29,13 @@ class Contest:
         """Add a candidate and compare it with the incumbent.
 
         Args:
-            scores: Its score on each session, higher is better; all candidates have the same
-                sessions in the same order.
+            scores: Its score on each session, higher is better; all candidates are scored on the
+                same sessions in the same order.
             length: Length of its prompts, in any unit.
 
         Returns:
             ``against`` (the incumbent's number), ``difference`` of the means, ``p`` (how often
-            chance alone gives a difference as high, see `paired_p`) and whether it ``replaced``
+            chance alone gives a difference this high, see `paired_p`) and whether it ``replaced``
             the incumbent; all None for the first candidate.
         """
         self._scores.append(scores)
@@ -47,15 +47,15 @@ class Contest:
 
     @property
     def leader(self) -> int:
-        """The number of the highest mean, beyond chance or not; of equal ones the shortest."""
+        """The number of the highest mean, beyond chance or not; among equals the shortest."""
         numbers = range(len(self._scores))
         return min(numbers, key=lambda n: (-self._mean(n), self._lengths[n], n))
 
     def kept(self, among: Sequence[int] = ()) -> int:
-        """The number of the last incumbent.
+        """The number of the final incumbent.
 
         Args:
-            among: Hold the contest among these alone, in their order; empty for all.
+            among: Hold the contest only among these candidates, in this order; empty for all.
         """
         incumbent, *others = among or range(len(self._scores))
         for number in others:
@@ -64,7 +64,7 @@ class Contest:
         return incumbent
 
     def _mean(self, number: int) -> float:
-        """Rounded, so that ties stay ties, whatever the order of a sum."""
+        """The mean, rounded so that ties stay ties whatever the order of summation."""
         return round(fmean(self._scores[number]), 9)
 
     def _compare(self, number: int, incumbent: int) -> dict[str, Any]:

@@ -24,21 +24,21 @@ def feedback_metric(
 ) -> Any:
     """Score one answer and explain, item by item, what is right and wrong.
 
-    For ``dspy.GEPA``, whose reflection reads the feedback, and ``dspy.SIMBA``. Optimizers that
-    ask whether an example succeeded, such as BootstrapFewShot, take `matched_f1_metric`: any
-    prediction is a success to them unless they have a ``metric_threshold``.
+    For ``dspy.GEPA``, whose reflection reads the feedback, and ``dspy.SIMBA``. For optimizers that
+    ask whether an example succeeded, such as BootstrapFewShot, use `matched_f1_metric`: they count
+    any ``dspy.Prediction`` as success unless ``metric_threshold`` is set.
 
     Args:
         gold: Example whose ``session`` has gold.
-        pred: What a `BundleGenerator`, or a program like it, answered.
-        trace: Not looked at.
-        pred_name: Not looked at: there is one predictor.
-        pred_trace: Not looked at.
+        pred: The answer of a `BundleGenerator` or a similar program.
+        trace: Ignored.
+        pred_name: Ignored: there is only one predictor.
+        pred_trace: Ignored.
 
     Returns:
         A ``dspy.Prediction`` with ``score``, the matched F1, and ``feedback``: a line on the
-        score, one per stated bundle, one per gold bundle that was missed. Items are named by
-        their number and title, as the student saw them. ``dspy.Evaluate`` can write it as JSON.
+        score, one per stated bundle, and one per missed gold bundle. Items are named by their
+        number and title, as the student saw them. ``dspy.Evaluate`` can write it as JSON.
 
     Raises:
         SettingError: The session is not annotated.
@@ -72,7 +72,7 @@ def feedback_metric(
 
 
 class _Feedback(dspy.Prediction, dict[str, Any]):  # type: ignore[misc]  # DSPy is untyped here
-    """A prediction that is a dict, too, as ``json`` writes no others."""
+    """A prediction that is also a dict, so that ``json`` can write it."""
 
     def __init__(self, **values: Any) -> None:
         dspy.Prediction.__init__(self, **values)
@@ -110,6 +110,6 @@ def _items(session: Session, items: Iterable[str]) -> str:
 
 
 def _intent(session: Session, gold: frozenset[str]) -> str:
-    """The intent of a gold bundle, with the words before it; empty where it has none."""
+    """The intent of a gold bundle, in parentheses after a space; empty if it has none."""
     intents = [b.intent for b in session.bundles or () if b.items == gold and b.intent]
     return f" ({neutralise(intents[0], INTENT_WORDS)})" if intents else ""

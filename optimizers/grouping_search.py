@@ -1,4 +1,4 @@
-"""`GroupingSearch`: how alike intents must be to make a bundle, chosen on validation."""
+"""`GroupingSearch`: chooses on validation how similar intents must be to form a bundle."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -18,26 +18,26 @@ from routedk.programs.prompting.item_intents import ItemIntents
 from routedk.similarity.encoders import TitleEncoder, default_encoder
 from routedk.types import Session
 
-# Without weight for the intents the student would have no say.
+# With a weight of 0 for the intents, the student would have no say.
 WEIGHTS = (0.25, 0.5, 0.75, 1.0)
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(2, 19))
 
 
 class GroupingSearch(Teleprompter):  # type: ignore[misc]
-    """Chooses between grouping by equal and by similar intents, and how similar.
+    """Chooses whether to group by equal or by similar intents, and how similar they must be.
 
     The student answers each validation session once, and the groupings are tried on these answers:
-    how much intents weigh, and where to cut. They are many and sessions few, so chance would often
-    win: a threshold is scored together with its two neighbours, and grouping by equal intents
-    stays unless the best of the others is better, session by session, by more than the standard
-    error of the difference. Where items are grouped before a language model names the bundles
-    (`BundleGenerator.groups_by`) there is nothing to choose: the trial says how good they are.
+    how much intents weigh, and where to cut. With many groupings and few sessions, chance would
+    often win: so a threshold is scored together with its two neighbours, and grouping by equal
+    intents is kept unless the best alternative is better, session by session, by more than the
+    standard error of the difference. If items are grouped before a language model names the bundles
+    (`BundleGenerator.groups_by`), there is nothing to choose: the trial records how good they are.
 
     Args:
-        encoder: Embeds intents and titles; None for the default one.
-        num_threads: Calls to the LM at once.
-        answering: From a program and sessions to its answers, in order, each with ``bundles`` and
-            ``item_intents``; None asks the program.
+        encoder: Embeds intents and titles; None for the default encoder.
+        num_threads: Concurrent calls to the LM.
+        answering: Maps a program and sessions to its answers, in order, each with ``bundles`` and
+            ``item_intents``; None calls the program.
     """
 
     def __init__(
@@ -64,12 +64,12 @@ class GroupingSearch(Teleprompter):  # type: ignore[misc]
 
         Args:
             student: The program; it is not changed.
-            trainset: Examples to choose on without a validation set; else not looked at.
-            teacher: Not used; DSPy's interface names it.
+            trainset: Examples to choose on if there is no validation set; otherwise ignored.
+            teacher: Not used; part of DSPy's interface.
             valset: Examples to choose on.
 
         Returns:
-            The compiled program; its last trial says what the choice rests on.
+            The compiled program; its last trial records what the choice is based on.
 
         Raises:
             SettingError: No session has gold.
@@ -105,11 +105,11 @@ class GroupingSearch(Teleprompter):  # type: ignore[misc]
 def _best(
     sessions: Sequence[Session], named: Sequence[ItemIntents], encoder: TitleEncoder
 ) -> tuple[SimilarIntents, NDArray[np.float64]]:
-    """The grouping with the best score among its neighbours, with its score of each session.
+    """The grouping with the best score, averaged with its neighbours, and its score per session.
 
     Args:
         sessions: Validation sessions.
-        named: The intents named for the items of each.
+        named: The intents named for the items of each session.
         encoder: Embeds intents and titles.
     """
     asked = [*zip(sessions, named, strict=True)]

@@ -40,34 +40,33 @@ _TOKENS_PER_MESSAGE = 4
 class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
     """Chooses a program's instruction, rules, patterns, neighbours, thoughts and prompt length.
 
-    Candidates are those of `PromptSpace.propose`: each changes the best one so far by mean matched
-    F1 on the validation set. One evaluation is one candidate on every validation session,
-    one call to the program each; there is no other cost and no early stop. The student as it was
-    given is the first candidate, and the first incumbent. A candidate takes the incumbent's place
-    only where it is better session by session beyond chance: the p-value of
-    `routedk.eval.paired.paired_p` is at most `CompileConfig.level_each`, so that trying many
-    candidates makes a lucky winner no likelier than trying one. Of equal means the shorter prompt
-    wins. The last incumbent is kept.
+    Candidates come from `PromptSpace.propose`: each modifies the best one so far, by mean matched
+    F1 on the validation set. One evaluation runs one candidate on every validation session, with
+    one call to the program each; there is no other cost and no early stopping. The student as given
+    is the first candidate and the first incumbent. A candidate replaces the incumbent only if it is
+    better session by session beyond chance: the p-value of `routedk.eval.paired.paired_p` is at
+    most `CompileConfig.level_each`, so that trying many candidates makes a lucky winner no likelier
+    than trying one. If the means are equal, the shorter prompt wins. The final incumbent is kept.
 
-    Where items are grouped first (`BundleGenerator.groups_by`), the prompts ask for intents and
-    the bundles do not depend on them: candidates then differ in how alike their intents and the
-    gold ones are, by the default encoder (`intent_similarity`).
+    If items are grouped first (`BundleGenerator.groups_by`), the prompts only ask for intents and
+    do not affect the bundles: candidates are then compared by how similar their intents are to the
+    gold ones, under the default encoder (`intent_similarity`).
 
     Args:
-        knowledge: What a teacher distilled from training sessions. What a candidate shows of it
-            replaces the knowledge that the student was given with.
-        config: Settings; fewer ``evaluations`` are spent where there is nothing else to try: a
-            small space, a tight ``token_budget``. Tokens are counted by a student in this process,
-            else estimated (`estimated_tokens`). ``utilization`` ``SFT`` scores and keeps the
-            student as it was given; ``ICL`` and ``SFT+ICL`` choose it only where no candidate
-            shows knowledge, and begin the comparison with the first that does; None chooses
-            freely. The fields that name a language model are not looked at.
+        knowledge: Knowledge that a teacher distilled from training sessions. What a candidate
+            shows of it replaces the student's own knowledge.
+        config: Settings; fewer ``evaluations`` are spent if there is nothing left to try: a small
+            space, a tight ``token_budget``. Tokens are counted by a student in this process,
+            otherwise estimated (`estimated_tokens`). ``utilization`` ``SFT`` scores and keeps the
+            student as given; ``ICL`` and ``SFT+ICL`` choose it only if no candidate shows
+            knowledge, and otherwise start the comparison with the first that does; None chooses
+            freely. The fields that name a language model are ignored.
         on_trial: Called after each evaluation with its trial, e.g. to show progress.
-        answering: From a program and sessions to its answers, in order, each with ``bundles`` and
-            ``error``; None asks the program.
+        answering: Maps a program and sessions to its answers, in order, each with ``bundles`` and
+            ``error``; None calls the program.
 
     Raises:
-        DataError: A file with an instruction cannot be read.
+        DataError: An instruction file cannot be read.
         SettingError: An instruction is empty.
     """
 
@@ -102,17 +101,17 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         Args:
             student: The program; it is not changed.
             trainset: Examples whose sessions may be shown as neighbours.
-            teacher: Not used; DSPy's interface names it.
-            valset: Examples to score on, needed. None of them may be in the training set or have
-                been used to distill the knowledge.
+            teacher: Not used; part of DSPy's interface.
+            valset: Examples to score on; required. None of them may be in the training set or
+                have been used to distill the knowledge.
 
         Returns:
-            The compiled program; its ``trials`` say what was tried, with scores, and against
-            which incumbent each was compared.
+            The compiled program; its ``trials`` record what was tried, the scores, and the
+            incumbent that each was compared with.
 
         Raises:
             SettingError: The sets overlap, no validation session has gold, the retriever's model
-                cannot be loaded, or the student's own prompts are over the token budget.
+                cannot be loaded, or the student's own prompts exceed the token budget.
         """
         config = self._config
         student = student.deepcopy()
@@ -130,7 +129,7 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
             naming=naming,
         )
         if training:
-            # A model that cannot be loaded is an error now, not after hours of scoring.
+            # If the model cannot be loaded, fail now, not after hours of scoring.
             Retriever(config.retriever, training)
         shows = config.utilization is None or is_shown(config.utilization)
         if config.fixed:
@@ -184,7 +183,7 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
         contest: Contest,
         naming: bool,
     ) -> Trial:
-        """Spend one evaluation."""
+        """Evaluate one candidate."""
         answers = self._answering(program, validation)
         scores = list(map(matched_f1_metric, as_examples(validation), answers))
         trial: Trial = {"matched_f1": fmean(scores)}
@@ -206,16 +205,16 @@ class KnowledgeInjection(Teleprompter):  # type: ignore[misc]
 
 
 def _prompts(program: BundleGenerator, sessions: Sequence[Session]) -> list[list[Message]]:
-    """The messages of all prompts for some sessions; one of a session's where none has a bundle."""
+    """The messages of all prompts for some sessions; if there are none, of one for the first."""
     prompts = [one for session in sessions for one in program.prompts(session)]
     return [list(one.messages) for one in prompts or [program.prompt(sessions[0])]]
 
 
 def estimated_tokens(messages: Sequence[Message]) -> int:
-    """An estimate on the high side: a token for every 2.5 bytes of UTF-8, and 4 per message.
+    """Estimate tokens on the high side: one for every 2.5 bytes of UTF-8, and 4 per message.
 
     Prompts of this package have 2.5 to 3.9 bytes per token of the embedded student, chat markers
-    included; tokenizers of larger vocabularies need fewer tokens.
+    included; tokenizers with larger vocabularies need fewer tokens.
 
     Args:
         messages: The chat messages of one request.

@@ -1,4 +1,4 @@
-"""Sessions and scores in DSPy's terms: examples, their metric, and validation kept apart."""
+"""Sessions and scores in DSPy's terms: examples, metrics, and the check of a validation set."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -13,15 +13,15 @@ from routedk.programs.prompting.layout import render_answer
 from routedk.similarity.encoders import TitleEncoder, meanings
 from routedk.types import Bundle, KnowledgeBase, Session, bundle_sets
 
-# From a program and sessions to its answers, in the order of the sessions.
+# Maps a program and sessions to its answers, in the order of the sessions.
 Answering: TypeAlias = Callable[[Any, Sequence[Session]], Sequence[Any]]
 
 
 def as_examples(sessions: Sequence[Session]) -> list[Any]:
     """Turn sessions into DSPy examples with the input ``session``; gold is inside the session.
 
-    Where there is gold, the label ``bundles`` says it as an answer, for optimizers that show
-    training examples to a language model.
+    If there is gold, the label ``bundles`` holds it in the form of an answer, for optimizers that
+    show training examples to a language model.
     """
     return [Example(session=s, **_label(s)).with_inputs("session") for s in sessions]
 
@@ -37,14 +37,14 @@ def matched_f1_metric(example: Any, prediction: Any, trace: object = None) -> fl
 
 
 def intent_similarity(encoder: TitleEncoder) -> Callable[[Session, Sequence[Bundle]], float]:
-    """Make the score of named bundles: how alike their intents and those of the gold are.
+    """Make a score for named bundles: how similar their intents are to the gold intents.
 
     Args:
         encoder: Embeds intents.
 
     Returns:
-        Of a session with gold and its bundles: the mean cosine, at least 0, over matched bundles
-        with a gold intent; 0 where there is none. Higher is better.
+        A function of a session with gold and its bundles: the mean cosine, each at least 0, over
+        matched bundles with a gold intent; 0 if there are none. Higher is better.
     """
 
     def score(session: Session, bundles: Sequence[Bundle]) -> float:
@@ -58,12 +58,12 @@ def intent_similarity(encoder: TitleEncoder) -> Callable[[Session, Sequence[Bund
 
 
 def check_apart(trainset: Sequence[Any], valset: Sequence[Any], knowledge: KnowledgeBase) -> None:
-    """Check that no validation session was seen before.
+    """Check that no validation session was trained on or distilled from.
 
     Args:
         trainset: Examples to learn from.
         valset: Examples to score on.
-        knowledge: What was distilled.
+        knowledge: The distilled knowledge.
 
     Raises:
         SettingError: A validation session is in the training set, or knowledge was made from it.

@@ -1,4 +1,4 @@
-"""`PromptSpace`: the prompts that a compilation may try, and in which order it tries them."""
+"""`PromptSpace`: the prompts that compilation may try, and in which order."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from routedk.programs.generator import BundleGenerator
 from routedk.programs.knowledge.compiled import CompiledKnowledge
 from routedk.types import KnowledgeBase, Session
 
-# Numbers of neighbours and of nearest rules to try, the first ones first; of nearest patterns.
+# How many neighbours and nearest rules to try, in this order; how many nearest patterns.
 KS = (1, 2)
 RULES_SHOWN = (3, 1, 6)
 PATTERNS_SHOWN = 3
@@ -35,20 +35,20 @@ class PromptChoice:
 
     @property
     def informed(self) -> bool:
-        """Whether the prompt shows distilled knowledge; neighbours alone are examples."""
+        """Whether the prompt shows distilled knowledge; neighbours alone are only examples."""
         return bool(self.rules or self.patterns or self.show_thoughts)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromptSpace:
-    """The candidates for a program's prompt, proposed one after the other.
+    """The candidates for a program's prompt, proposed one after another.
 
     Args:
         knowledge: Rules, patterns and thoughts; they replace those of the student.
         training: Sessions with gold that may be shown as neighbours.
         instructions: Instructions to try in addition to the student's own.
         retriever: How neighbours are found, see `CompiledKnowledge`.
-        naming: Whether prompts ask for the intents of bundles, which show no patterns.
+        naming: Whether prompts ask for the intents of bundles; such prompts show no patterns.
     """
 
     knowledge: KnowledgeBase
@@ -65,7 +65,7 @@ class PromptSpace:
         return {each.session_id: each.text for each in thoughts if each.session_id in known}
 
     def build(self, student: BundleGenerator, choice: PromptChoice | None) -> BundleGenerator:
-        """A copy of the student with the chosen prompt; None leaves it the student's own."""
+        """A copy of the student with the chosen prompt; None keeps the student's own."""
         program: BundleGenerator = student.deepcopy()
         if choice is None:
             return program
@@ -87,7 +87,7 @@ class PromptSpace:
         return program
 
     def fixed(self, config: CompileConfig) -> PromptChoice:
-        """The choice that shows the numbers of a config, or as many as there are."""
+        """The choice with the numbers that a config sets, or as many as are available."""
         k = min(config.neighbours or 0, len(self.training))
         return PromptChoice(
             rules=min(config.rules or 0, len(self.knowledge.rules)),
@@ -97,13 +97,13 @@ class PromptSpace:
         )
 
     def propose(self, best: Callable[[], PromptChoice]) -> Iterator[PromptChoice]:
-        """Candidates, none twice: one decision after the other, each on top of the best so far.
+        """Yield distinct candidates: one decision after another, each on top of the best so far.
 
-        Each instruction, a neighbour with its thought, the nearest rules, the nearest patterns, no
-        thoughts, more neighbours, all rules, other numbers of nearest rules.
+        In order: each instruction, a neighbour with its thought, the nearest rules, the nearest
+        patterns, no thoughts, more neighbours, all rules, other numbers of nearest rules.
 
         Args:
-            best: The best candidate so far; asked again for each proposal.
+            best: Returns the best candidate so far; called again for each proposal.
         """
         seen = {PromptChoice()}
         for choice in self._decisions(best):

@@ -7,9 +7,9 @@
 | trace  | the program's own                             | its own, or a          | base         |
 |        |                                               | teacher's              |              |
 
-All prompts have the program's instruction and layout; its demos stand in its own prompts only, and
+All prompts have the program's instruction and layout; its demos appear only in its own prompts, and
 no prompt shows the gold of its own session. Answers are learned in the form that the experts write;
-what that form cannot say is left out.
+what that form cannot express is left out.
 """
 
 from collections.abc import Callable, Sequence
@@ -53,10 +53,10 @@ class FinetuneReport:
 
     Args:
         gold: Training sessions whose gold bundles were taught.
-        asked: Answers that were asked for and scored.
-        accepted: Those that the metric accepted.
+        asked: Answers that were requested and scored.
+        accepted: Answers that the metric accepted.
         rows: Training rows of all experts.
-        folder: Where the experts are.
+        folder: Folder of the experts.
     """
 
     gold: int
@@ -69,28 +69,28 @@ class FinetuneReport:
 class RoutedFinetune(Teleprompter):  # type: ignore[misc]
     """Trains experts and router on gold and on the program's own accepted answers.
 
-    The program comes back with another LM, which serves the new experts; its prompt stays. The
-    given program, its LM and the frozen student stay as they are. Works alone, and in
+    The compiled program has a new LM, which serves the new experts; its prompt does not change.
+    The given program, its LM and the frozen student are left as they are. Works alone and in
     ``dspy.BetterTogether(metric, p=..., w=RoutedFinetune(...))``. Every compilation starts from
-    the frozen student, not from the experts of the one before.
+    the frozen student, not from the experts of the previous one.
 
     Args:
         knowledge: For the rule and thought experts; without it only the base expert is trained.
-        config: How to train; by default that of `train`, for the experts that can be trained and
-            with the answer form that the program needs. The student is that of the program's LM.
-        metric: Of an example and a prediction: a number in [0, 1], higher is better.
-        threshold: The lowest score at which an answer of the program's is learned from in
-            addition to the gold, in [0, 1]; None learns from gold alone.
-        num_threads: Calls to the LM at once.
-        store: Keeps what is trained: the same lessons are not learned twice, and a killed training
-            run resumes. None for the default store in the cache folder.
+        config: Settings; by default those of `train`, for the experts that can be trained and with
+            the answer form that the program needs. The student is that of the program's LM.
+        metric: Maps an example and a prediction to a number in [0, 1], higher is better.
+        threshold: The lowest score, in [0, 1], at which the program's answers are learned from in
+            addition to the gold; None learns from gold alone.
+        num_threads: Concurrent calls to the LM.
+        store: Keeps the trained experts: the same lessons are not learned twice, and a killed run
+            can resume. None for the default store in the cache folder.
 
     Attributes:
         reports: One per compilation, the latest last.
 
     Raises:
-        SettingError: A value is not allowed, or experts of knowledge are to be trained without
-            knowledge.
+        SettingError: A value is not allowed, or experts that need knowledge are to be trained
+            without it.
     """
 
     def __init__(
@@ -132,23 +132,23 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
         teacher: Any = None,
         valset: Sequence[Any] | None = None,
     ) -> BundleGenerator:
-        """Return a copy of the program over a tuned LM.
+        """Return a copy of the program with a tuned LM.
 
         Args:
             student: The program; its predictor's LM, or that of the surrounding
-                ``dspy.context(lm=...)``, is a student in this process.
-            trainset: Examples to learn from: the gold bundles of those that have some, and the
-                accepted answers to those that are annotated, also with "no bundle".
-            teacher: Program, or programs, whose answers are learned under the student's prompts,
-                instead of the student's own.
-            valset: Not learned from; only checked to be apart from the training set.
+                ``dspy.context(lm=...)``, must be a student in this process.
+            trainset: Examples to learn from: the gold bundles of those that have any, and the
+                accepted answers to all annotated ones, including those annotated "no bundle".
+            teacher: Program, or list of programs, whose answers are learned under the student's
+                prompts instead of the student's own.
+            valset: Not learned from; only checked for overlap with the training data.
 
         Returns:
             The program; its LM's ``launch_kwargs["experts"]`` names the folder of experts.
 
         Raises:
-            SettingError: The program or its LM is another, the sets overlap, no session has gold,
-                or an expert has nothing to learn.
+            SettingError: The program or its LM is of another type, the sets overlap, no session
+                has gold bundles, or an expert has nothing to learn.
         """
         if not isinstance(student, BundleGenerator):
             raise SettingError(
@@ -172,7 +172,7 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
         by_id = {e.session.id: e for e in trainset if e.session.bundles is not None}
         if not any(example.session.bundles for example in by_id.values()):
             raise SettingError("no training session has gold bundles: there is nothing to learn")
-        # The same set teaches the same, whatever its order.
+        # The order of the training set does not matter.
         examples = self._config.sampled([by_id[name] for name in sorted(by_id)])
         traces, asked = self._traces(student, teacher, examples)
         config = replace(self._config, student=base.name, answer_form=form)
@@ -197,7 +197,7 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
     def _traces(
         self, student: BundleGenerator, teacher: Any, examples: Sequence[Any]
     ) -> tuple[list[Lesson], int]:
-        """Accepted answers in the order of sessions, and how many were asked for."""
+        """Accepted answers, sorted by session id, and how many were requested."""
         if self._threshold is None:
             return [], 0
         sessions = [example.session for example in examples]
@@ -233,7 +233,7 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
         rows: dict[str, list[TrainingRow]] = {name: [] for name in self._config.expert_names}
         for name in rows:
             if name == "thought" and not shown[name].sessions:
-                continue  # Its prompt shows a neighbour with its thought: there is none.
+                continue  # Its prompt shows a neighbour with its thought, but there is none.
             program = student.deepcopy()
             program.generate.demos, program.namer.name.demos = [], []
             program.knowledge = seen_by(name, shown[name])
@@ -249,10 +249,10 @@ class RoutedFinetune(Teleprompter):  # type: ignore[misc]
 
 
 def _lesson(session: Session, answer: Any) -> Lesson:
-    """An answer as it is to be learned.
+    """An answer in the form that is learned.
 
-    Its thought is learned where it says the bundles that were scored: a grouping may have made
-    others of it, and then one is made of these.
+    Its thought is learned if it yields the bundles that were scored. A grouping may have formed
+    others from it; then a new thought is written from these.
     """
     bundles = tuple(answer.bundles)
     meant = {bundle.items for bundle in bundles}

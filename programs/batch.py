@@ -1,4 +1,4 @@
-"""Running a program over many sessions at once, so that a batching LM gets batches."""
+"""Run a program over many sessions at once, so that a batching LM gets batches."""
 
 import asyncio
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -14,9 +14,9 @@ from routedk.types import Session
 
 _Value = TypeVar("_Value")
 _Result = TypeVar("_Result")
-# Values taken per thread: while the first result is not there, others are computed.
+# Values taken per thread: while the first result is pending, others are computed.
 _AHEAD = 2
-# An event loop's executor has at least five threads, and DSPy runs a part of each call in them.
+# An event loop's executor has at least five threads, and DSPy runs part of each call in them.
 _IN_THREADS = 4
 _room: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
@@ -24,14 +24,14 @@ _room: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKey
 def generate_all(
     program: Callable[..., Any], sessions: Sequence[Session], *, num_threads: int = 16
 ) -> list[Any]:
-    """Call a program on every session, on threads, results in the sessions' order.
+    """Call a program on every session, in threads; results are in the order of the sessions.
 
-    The LM is that of the program or of the surrounding ``dspy.context(lm=...)``.
+    The LM is the program's own or that of the surrounding ``dspy.context(lm=...)``.
 
     Args:
         program: A `BundleGenerator`, or any program that takes ``session=``.
-        sessions: What to answer.
-        num_threads: Calls under way at once, at least 1.
+        sessions: The sessions to answer.
+        num_threads: Maximum number of concurrent calls, at least 1.
 
     Returns:
         One prediction per session.
@@ -41,7 +41,7 @@ def generate_all(
     """
 
     def call(session: Session) -> Any:
-        # DSPy's trace would keep each call's predictor, and with it a student, for ever.
+        # DSPy's trace would keep each call's predictor, and with it a student, forever.
         with dspy.context(trace=None):
             return program(session=session)
 
@@ -51,15 +51,15 @@ def generate_all(
 def call_all(
     call: Callable[[_Value], _Result], values: Sequence[_Value], *, num_threads: int
 ) -> list[_Result]:
-    """Call a function on every value, on threads under DSPy's context, results in their order.
+    """Call a function on every value, in threads with DSPy's context; results keep their order.
 
     Args:
-        call: What asks a language model.
+        call: Asks a language model.
         values: Its arguments.
-        num_threads: Calls under way at once, at least 1.
+        num_threads: Maximum number of concurrent calls, at least 1.
 
     Raises:
-        Exception: That of the first value whose call failed; calls not yet begun are canceled.
+        Exception: That of the first value whose call failed; calls not yet started are canceled.
     """
     if len(values) == 1:
         return [call(values[0])]
@@ -69,22 +69,22 @@ def call_all(
 def call_each(
     call: Callable[[_Value], _Result], values: Iterable[_Value], *, num_threads: int = 16
 ) -> Generator[_Result]:
-    """As `call_all`, but values may come without end, and each result is given when it is there.
+    """As `call_all`, but values may be endless, and each result is yielded once it is available.
 
-    Values are taken on a thread of its own, so that results do not wait for the next value, e.g.
-    of a pipe. Only as many are taken as keep the threads busy.
+    Values are taken in a separate thread, so that results do not wait for the next value, e.g.
+    from a pipe. Only as many are taken as keep the threads busy.
 
     Args:
-        call: What asks a language model.
-        values: Its arguments; they may block.
-        num_threads: Calls under way at once, at least 1.
+        call: Asks a language model.
+        values: Its arguments; iterating over them may block.
+        num_threads: Maximum number of concurrent calls, at least 1.
 
     Raises:
-        Exception: That of the first value whose call failed, or of taking the values, after the
-            results before it; calls not yet begun are canceled.
+        Exception: That of the first value whose call failed, or of the iterable of values, after
+            the results before it; calls not yet started are canceled.
     """
-    # Not dspy.Parallel: each makes a tqdm bar, though it is not shown, and of bars that sixteen
-    # threads made at once one raised a KeyError.
+    # Not dspy.Parallel: each one creates a tqdm bar, even if hidden, and when sixteen threads
+    # created theirs at once, one raised a KeyError.
     settings = dspy.settings.copy()
     room = Semaphore(_AHEAD * num_threads)
     stopped = Event()
@@ -119,12 +119,12 @@ def call_each(
 
 
 async def in_thread(work: Callable[..., _Result], *arguments: Any) -> _Result:
-    """As `asyncio.to_thread`, but few at once, so that the event loop's threads serve others, too.
+    """As `asyncio.to_thread`, but few at once, to leave the event loop's threads for others, too.
 
-    A caller that is canceled does not wait; its place is free when its work is done.
+    A canceled caller does not wait; its slot is released when its work is done.
 
     Args:
-        work: What computes and blocks.
+        work: A function that computes and blocks.
         *arguments: Its arguments.
     """
     room = _room.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(_IN_THREADS))

@@ -1,4 +1,4 @@
-"""The language model that a program asks, and the one of a program that was given none."""
+"""The language model that a program asks, and the default for a program that was given none."""
 
 from functools import cache
 from importlib.metadata import entry_points
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     import dspy
 
 STUDENT = "local/routedk-"
-"""What the name of a student in this process begins with."""
+"""Prefix of the name of a student in this process."""
 
 
 def lm_of(predictor: Any) -> Any:
-    """The language model that a predictor would ask now; where none is set, the packaged student.
+    """The language model that a predictor would ask now; if none is set, the packaged student.
 
     Raises:
-        SettingError: Its student did not come with a saved program, or `default_lm`.
+        SettingError: A saved program's student has not been set again; or as for `default_lm`.
     """
     import dspy
 
@@ -32,10 +32,10 @@ def lm_of(predictor: Any) -> Any:
 
 @cache
 def default_lm() -> "dspy.LM":
-    """The one of the entry point ``default`` in the group ``routedk.lm``, made once a process.
+    """The LM of the entry point ``default`` in the group ``routedk.lm``, made once per process.
 
     Raises:
-        SettingError: RouteDK is not installed as a package, so that it has no entry points.
+        SettingError: RouteDK is not installed as a package, so it has no entry points.
     """
     for found in entry_points(group="routedk.lm", name="default"):
         lm: dspy.LM = found.load()()

@@ -1,4 +1,4 @@
-"""`distill`: knowledge from training sessions, by a language model, its answers, or gold."""
+"""`distill`: knowledge from training sessions, by a language model, recorded answers, or gold."""
 
 import hashlib
 import logging
@@ -42,12 +42,12 @@ def distill(
 ) -> KnowledgeBase:
     """Distill patterns, rules, thoughts and a teacher's answers from training sessions.
 
-    The annotation teacher works from gold bundles, without network and language model. An LM
-    teacher needs none: it states bundles itself (see `TeacherAnswer`), which are then what its
-    rules and thoughts are made from. What it says is kept in a journal in the store as it arrives:
-    a run that was killed resumes when it is started again, and pays for no answer twice. Answers
-    recorded elsewhere (``DistillConfig(answers=...)``) take the place of a teacher. The same
-    sessions, config and model give the knowledge that is in the store.
+    The annotation teacher works from gold bundles, without a network or a language model. An LM
+    teacher needs no gold: without it, the teacher states bundles itself (see `TeacherAnswer`), and
+    its rules and thoughts are made from these. Its answers are written to a journal in the store as
+    they arrive: a killed run resumes when it is started again, and pays for no answer twice.
+    Answers recorded elsewhere (``DistillConfig(answers=...)``) replace a teacher. The same
+    sessions, config and model return the knowledge already in the store.
 
     Example:
         >>> from routedk import DistillConfig, distill, load_sessions
@@ -56,16 +56,16 @@ def distill(
         (2, 40)
 
     Args:
-        sessions: Training sessions, with gold bundles or without.
+        sessions: Training sessions, with or without gold bundles.
         config: All settings.
-        lm: A ``dspy.LM`` that takes the place of the teacher that the config names.
-        student: Makes the base model, e.g. `routedk.student_lm`. Under the strategy ``difficulty``
-            it answers every session zero-shot where there is neither an LM teacher nor a file of
+        lm: A ``dspy.LM`` that replaces the teacher named in the config.
+        student: Makes the base model, e.g. `routedk.student_lm`. With the strategy ``difficulty``
+            it answers every session zero-shot if there is neither an LM teacher nor a file of
             scores; otherwise it is not called.
         store: Where knowledge and answers are kept; None for the default store.
-        on_step: Called from any thread after each session of an LM teacher's step: its name
-            (``score``, ``rule``, ``thought`` or ``answer``), sessions done, and how many there are.
-        held_out: The data set's other sessions: recorded answers of theirs are left out.
+        on_step: Called from any thread after each session of an LM teacher's step, with its name
+            (``score``, ``rule``, ``thought`` or ``answer``), sessions done, and sessions in total.
+        held_out: The data set's other sessions: recorded answers to them are left out.
 
     Raises:
         DataError: The annotation teacher has no gold bundles, no recorded answer can be used, or
@@ -91,7 +91,7 @@ def distill_artifact(
 ) -> Artifact:
     """Distill as `distill` does; returns the artifact: ``knowledge.jsonl`` and ``report.json``.
 
-    Takes what `distill` takes.
+    The arguments are those of `distill`.
     """
     config = config or DistillConfig()
     store = ArtifactStore.of(store)
@@ -160,14 +160,14 @@ def distill_artifact(
 
 
 def _journal_path(store: ArtifactStore, teacher: Mapping[str, str]) -> Path:
-    """One journal for each model and address: its options are part of the questions."""
+    """One journal per model and address: the model's options are part of the questions."""
     name = "".join(c if c.isalnum() else "-" for c in teacher["model"])[-40:]
     key = content_hash([teacher["model"], teacher["address"]])[:8]
     return store.root / "journals" / f"{name}-{key}.jsonl"
 
 
 def file_hash(path: Path) -> list[str]:
-    """A file's name, which the report tells, and its content."""
+    """A file's name, which the report shows, and the hash of its content."""
     with open_file(path) as file:
         return [str(path), hashlib.file_digest(file, "sha256").hexdigest()]
 
@@ -175,12 +175,12 @@ def file_hash(path: Path) -> list[str]:
 def session_pool(
     sessions: Sequence[Session], config: DistillConfig, *, asked: bool
 ) -> list[Session]:
-    """The sessions that are sampled from: annotated ones where knowledge is made of gold alone.
+    """The sessions to sample from: only annotated ones if knowledge is made from gold alone.
 
     Args:
         sessions: Training sessions.
         config: All settings.
-        asked: A language model is asked.
+        asked: Whether a language model is asked.
     """
     annotated = [session for session in sessions if session.bundles is not None]
     learned = any(session.bundles for session in annotated)
@@ -209,12 +209,12 @@ def session_pool(
 
 
 def needs_scores(config: DistillConfig) -> bool:
-    """Whether sampling takes scores that no file gives."""
+    """Whether sampling needs scores that no file provides."""
     return config.strategy == "difficulty" and config.scores is None and config.ratio < 1
 
 
 def sampled(pool: Sequence[Session], config: DistillConfig, scores: Scores | None) -> list[Session]:
-    """The sessions of a pool that a config takes."""
+    """The sample of a pool that a config asks for."""
     return sample_sessions(pool, config.strategy, config.ratio, seed=config.seed, scores=scores)
 
 
@@ -224,10 +224,10 @@ def make_knowledge(
     scores: Scores | None,
     asker: "Asker | None" = None,
 ) -> tuple[list[Session], KnowledgeBase]:
-    """The sample, and what the annotation teacher or, with an asker, an LM teacher makes of it."""
+    """The sample, and the knowledge that the annotation teacher (with an asker: an LM) makes."""
     from routedk.programs.teachers.annotation import annotation_knowledge
 
-    # An answer that was cut short needs no warning: its use is checked.
+    # A truncated answer needs no warning: answers are checked when they are used.
     logging.getLogger("dspy.clients.lm").setLevel(logging.ERROR)
     if asker is not None and needs_scores(config):
         scores = difficulty_scores(pool, asker)
@@ -245,7 +245,7 @@ def read_recorded(
     scores: Scores | None,
     held_out: Sequence[Session],
 ) -> tuple[list[Session], KnowledgeBase, dict[str, Any]]:
-    """The sample, what recorded answers hold of it, and what they hold that is not used."""
+    """The sample, the knowledge in its recorded answers, and a report of what was not used."""
     from routedk.programs.teachers.answer_knowledge import knowledge_of_answers
     from routedk.programs.teachers.recorded import RecordedAnswers
 

@@ -1,4 +1,4 @@
-"""What `distill` would ask a language model: counted, or written as the requests of a batch."""
+"""What `distill` would ask a language model: counted, or written as a batch of requests."""
 
 import logging
 from collections.abc import Sequence
@@ -21,17 +21,16 @@ if TYPE_CHECKING:
 def plan_distill(
     sessions: Sequence[Session], config: DistillConfig | None = None
 ) -> dict[str, "Tally"]:
-    """Count about how many calls, tokens and dollars distilling takes, without asking anything.
+    """Estimate how many calls, tokens and dollars distilling takes, without asking anything.
 
-    Answers are counted as typical ones. A session without a mistake needs fewer calls.
+    Answers are assumed to be of typical size. A session without a mistake needs fewer calls.
 
     Args:
         sessions: Training sessions.
         config: All settings.
 
     Returns:
-        For each step of an LM teacher what its calls come to, with answers of typical size; empty
-        where no language model is asked.
+        The total of the calls of each step of an LM teacher; empty if no language model is asked.
 
     Raises:
         DataError: The annotation teacher has no gold bundles, or there are no sessions.
@@ -47,7 +46,7 @@ def plan_distill(
     engine = PlanEngine()
     scores = None if config.scores is None else read_scores(config.scores)
     asker = Asker(engine.lm, threads=config.threads)
-    # Its answers are made up, and no session will be left out because of them.
+    # Its answers are made up; no real session will be left out because of them.
     asker.level = logging.DEBUG
     make_knowledge(pool, config, scores, asker)
     return engine.steps(config.teacher)
@@ -56,7 +55,7 @@ def plan_distill(
 def write_requests(
     sessions: Sequence[Session], path: str | Path, config: DistillConfig | None = None
 ) -> int:
-    """Write what an LM teacher would be asked for its answers, as requests of an OpenAI batch.
+    """Write the requests that ask an LM teacher for its answers, as an OpenAI batch.
 
     ``DistillConfig(answers=...)`` reads the batch's result file.
 
@@ -66,7 +65,7 @@ def write_requests(
         config: Names the teacher and the sample.
 
     Returns:
-        How many there are.
+        The number of requests.
 
     Raises:
         SettingError: The config names no LM teacher.

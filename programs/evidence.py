@@ -1,4 +1,4 @@
-"""Why items belong together: what ties them, and what of a program's knowledge speaks for them."""
+"""Why items belong together: what ties them, and which of a program's knowledge supports it."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,15 +20,15 @@ def explained(
     grouping: Grouping | None,
     knowledge: CompiledKnowledge,
 ) -> list[Bundle]:
-    """The bundles with their explanations, whose sentences are their ``why``.
+    """The bundles with their explanations, whose sentences become their ``why``.
 
-    What was stated as ``why`` is replaced where the titles do not support it.
+    A stated ``why`` that the titles do not support is replaced.
 
     Args:
-        session: The session that they are of.
-        bundles: As they were named.
-        grouping: What grouped them; without an encoder of its own, titles are compared.
-        knowledge: What may speak for them.
+        session: The session of the bundles.
+        bundles: The named bundles.
+        grouping: What grouped them; if it has no encoder, the default encoder compares titles.
+        knowledge: The knowledge that may support them.
     """
     return [_explained(part(session, bundle), grouping, knowledge) for bundle in bundles]
 
@@ -51,7 +51,7 @@ def _explained(own: Session, grouping: Grouping | None, knowledge: CompiledKnowl
         for one in shown.neighbours
         if shared_words(" ".join(item.title for item in one.session.items), titles) > 1
     ]
-    # The nearest one is shown last.
+    # The nearest neighbour is shown last.
     similar = near[-1] if near else None
     sentence = bundle.why
     if not supported(sentence, titles):

@@ -34,23 +34,23 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
     the language model is asked for the intent of each bundle. Without one it states the bundles.
 
     The prediction has ``bundles`` (list of `Bundle`), ``thought``, ``item_intents`` (of each
-    item, where the answer names intents and nothing else), ``dropped`` (what the parser did not
+    item, if the answer names intents and nothing else), ``dropped`` (what the parser did not
     use), ``lone`` (ids of items stated as a bundle of one), ``none`` (the student states that there
-    is no bundle), ``confidence`` and ``changed`` (see `Answer`; of a grouping), ``raw`` (the answer
-    as written) and ``error``. An unparsable answer is data: no bundles, and ``error`` says why. A
-    failing LM raises.
+    is no bundle), ``confidence`` and ``changed`` (from a grouping, see `Answer`), ``raw`` (the
+    answer as written) and ``error``. An unparsable answer is data: no bundles, and ``error`` says
+    why. A failing LM raises.
 
     Args:
         knowledge: Patterns, rules and neighbours for the prompt; none by default.
-        grouping: A `Grouping`, or how bundles are made of an answer that names each item's intent
-            (by default items with an equal intent are a bundle); None for the grouping of the
-            language model that is asked, where it has one.
-        why: Whether bundles have explanations, and a student in this process states why, too,
-            where it names bundles.
+        grouping: A `Grouping`, or how to make bundles from an answer that names each item's intent
+            (by default, items with an equal intent form a bundle); None for the grouping of the
+            language model that is asked, if it has one.
+        why: Whether bundles get explanations, and a student in this process that names bundles
+            also states why.
 
     Attributes:
-        trials: What a compilation tried, candidates with their scores; empty before one.
-        utilization: The utilization that it was compiled for; None where the choice was free.
+        trials: The candidates that a compilation tried, with their scores; empty before one.
+        utilization: The utilization that it was compiled for; None if the choice was free.
     """
 
     def __init__(
@@ -68,14 +68,14 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         self.namer = BundleNamer(why=why)
         self.trials: list[dict[str, Any]] = []
         self.utilization: str | None = None
-        # After the predictors: their demos are in it, too, as prompts show them.
+        # After the predictors: it also holds their demos, as prompts show them.
         self.record = ProgramState(self)
 
     def groups_by(self) -> Grouping | None:
-        """What groups the items of a session, with the language model that would be asked now.
+        """What groups the items of a session, given the language model that would be asked now.
 
         Returns:
-            None where the language model states the bundles.
+            None if the language model states the bundles.
 
         Raises:
             SettingError: The model is a student that was trained to name bundles, and there is no
@@ -98,7 +98,7 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         return found
 
     def _asking(self) -> Any:
-        """Where no language model is set, the packaged student is asked."""
+        """A context in which the packaged student is asked if no language model is set."""
         lm = lm_of(self.generate)
         return nullcontext() if dspy.settings.lm else dspy.context(lm=lm)
 
@@ -128,15 +128,15 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         """The arguments of the predictor for one session: its inputs and demos."""
         inputs, neighbours = layout.prompt_fields(session, self.knowledge.context(session))
         demos = filter(None, map(layout_demo, self.generate.demos))
-        # The answer of a demo of this very session would stand in its prompt.
+        # A demo of this very session would put its answer into the prompt.
         others = [demo for demo in demos if demo["session"] != inputs["session"]]
         return {**inputs, "demos": [*others, *neighbours]}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """A copy with a signature of its own.
+        """A copy with its own signatures.
 
         A signature is a class, which copies share, and some of DSPy's optimizers write their
-        instructions into it: all candidates of a search would have the last one's.
+        instructions into it: all candidates of a search would end up with the last one's.
         """
         copied = self.__class__.__new__(self.__class__)
         memo[id(self)] = copied
@@ -147,7 +147,7 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         return copied
 
     def _group(self, session: Session, rules: BundleRules | None) -> tuple[Answer, Grouping] | None:
-        """The items in bundles, and what made them; None where a language model states them."""
+        """The grouped items, and what grouped them; None if a language model states the bundles."""
         grouping = self.groups_by()
         if rules is not None:
             ruling = ruled(grouping)
@@ -163,12 +163,12 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         """Generate the bundles of one session.
 
         Args:
-            session: The session; its gold bundles are not looked at.
-            config: Options of this call for the LM, e.g. ``{"temperature": 0.7}``.
-            rules: Of the catalogue; bundles break none of them.
+            session: The session; its gold bundles are ignored.
+            config: LM options for this call, e.g. ``{"temperature": 0.7}``.
+            rules: The catalogue's rules; no bundle breaks one.
 
         Raises:
-            SettingError: As `groups_by`, before anything is asked; or there are rules, and no
+            SettingError: As for `groups_by`, before anything is asked; or there are rules, but no
                 `Grouping` that takes them.
         """
         with self._asking():
@@ -204,7 +204,7 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
             )
 
     def _grouped(self, prediction: dspy.Prediction, session: Session) -> dspy.Prediction:
-        """The prediction with its bundles made by the grouping, where there is one."""
+        """The prediction, its bundles made from item intents if `SimilarIntents` is set."""
         if isinstance(self.grouping, SimilarIntents) and prediction.item_intents:
             from routedk.similarity.encoders import default_encoder
 
@@ -214,16 +214,16 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         return self._explained(prediction, session)
 
     def _explained(self, prediction: dspy.Prediction, session: Session) -> dspy.Prediction:
-        """The prediction with why its bundles are ones, where that is asked for."""
+        """The prediction, its bundles explained if ``why`` is set."""
         if self.namer.why:
             grouping = self.groups_by()
             prediction.bundles = explained(session, prediction.bundles, grouping, self.knowledge)
         return prediction
 
     def fingerprint(self) -> str:
-        """A hash of all that the answers depend on: what `save` writes, without trials, and more.
+        """A hash of all that answers depend on: what `save` writes, without trials and folders.
 
-        A grouping of the language model is not in it: the model's name tells it.
+        The language model's own grouping is left out: the model's name identifies it.
         """
         record = {**program_record(self), "trials": []}
         if found := record.pop("grouped_by", None):
@@ -238,12 +238,12 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
     ) -> None:
         """Write the program as one JSON file, atomically; see `routedk.programs.program_file`.
 
-        Neither its LM is in it nor a `Grouping`, of which the file names the folder.
+        It holds neither the LM nor a `Grouping`, only the latter's folder and fingerprint.
 
         Args:
-            path: The file. One that ends in ``.pkl`` is written as DSPy does.
+            path: The file. One that ends in ``.pkl`` is written by DSPy.
             save_program: Write a folder with the pickled program, as DSPy does.
-            modules_to_serialize: As DSPy's.
+            modules_to_serialize: As in DSPy.
         """
         if save_program or _is_pickle(path):
             super().save(path, save_program, modules_to_serialize)
@@ -256,15 +256,15 @@ class BundleGenerator(dspy.Module):  # type: ignore[misc]
         allow_pickle: bool = False,
         allow_unsafe_lm_state: bool = False,
     ) -> None:
-        """Load the program of a file into this one, without an LM; see `load_program`.
+        """Load a saved program into this one, without an LM; see `load_program`.
 
         Args:
             path: A file that `save` wrote.
-            allow_pickle: As DSPy's, for a file that ends in ``.pkl``.
+            allow_pickle: As in DSPy, for a file that ends in ``.pkl``.
             allow_unsafe_lm_state: As ``allow_pickle``.
 
         Raises:
-            ArtifactError: As `load_program`.
+            ArtifactError: As for `load_program`.
         """
         if _is_pickle(path):
             super().load(path, allow_pickle, allow_unsafe_lm_state)
@@ -282,7 +282,7 @@ def _is_pickle(path: str | Path) -> bool:
 
 
 def load_program(path: str | Path) -> BundleGenerator:
-    """Read a program; give it an LM with ``dspy.context(lm=...)`` or ``set_lm``.
+    """Load a program; give it an LM with ``dspy.context(lm=...)`` or ``set_lm``.
 
     Raises:
         ArtifactError: The file is missing, damaged, of another kind or schema version, or was

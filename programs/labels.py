@@ -19,10 +19,10 @@ class Labelled:
     """A session with its labels.
 
     Args:
-        session: Without bundles, so that none is looked at by mistake.
-        gold: Annotators' bundles; None where it is not annotated.
-        teacher: A teacher's bundles; None where it gave no answer.
-        teacher_weight: Weight of the teacher's bundles where there are both, in [0, 1].
+        session: Without bundles, so that none is used by mistake.
+        gold: Annotators' bundles; None if it is not annotated.
+        teacher: A teacher's bundles; None if it gave no answer.
+        teacher_weight: Weight of the teacher's bundles if there are both, in [0, 1].
         item_intents: Item id to the intent that the teacher names for it.
     """
 
@@ -34,7 +34,7 @@ class Labelled:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What is learned from it, to be hashed."""
+        """Everything that is learned from it, for hashing."""
         return {**asdict(self), "session": self.session.toDict()}
 
     @property
@@ -46,7 +46,7 @@ class Labelled:
 
     @property
     def sessions(self) -> list[Session]:
-        """The session once with each label as its bundles."""
+        """The session once per label, with the label as its bundles."""
         return [replace(self.session, bundles=bundles) for bundles, _ in self.labels]
 
 
@@ -59,13 +59,13 @@ def choose_labels(
     """Collect the labels of training sessions.
 
     Args:
-        sessions: Training sessions, with gold where there is any.
-        knowledge: Holds the teacher's answers; one with items of its own is another session.
-        labels: ``gold``, ``teacher``, or ``both``, whichever a session has.
+        sessions: Training sessions, with or without gold.
+        knowledge: Holds the teacher's answers; one with its own items is an additional session.
+        labels: ``gold``, ``teacher``, or ``both``: whichever of the two a session has.
         teacher_weight: As in `Labelled`.
 
     Returns:
-        The sessions with a label, in order, then those that came with the teacher's answers.
+        The labelled sessions, in order, then those that came with the teacher's answers.
 
     Raises:
         DataError: No label has a bundle.
@@ -96,12 +96,12 @@ def choose_labels(
 
 
 def compose_sessions(sessions: Sequence[Session], count: int, seed: int) -> list[Labelled]:
-    """Compose sessions of items that nobody looked at together, labelled as empty.
+    """Compose sessions of items that nobody viewed together, labelled as empty.
 
     Args:
-        sessions: Give the items, one each, and the sizes; at least two.
+        sessions: The source of the items, one from each, and of the sizes; at least two.
         count: How many to compose; one whose items are all the same is left out.
-        seed: Seed of all chance.
+        seed: Seed of all randomness.
     """
     draw = random.Random(seed)
     composed = []
@@ -116,9 +116,9 @@ def compose_sessions(sessions: Sequence[Session], count: int, seed: int) -> list
 
 
 def telling_items(labelled: Sequence[Labelled]) -> list[Labelled]:
-    """Leave out items whose titles do not say what they are.
+    """Drop items whose titles do not say what they are.
 
-    Bundles and sessions with fewer than two items left are left out, too.
+    Bundles and sessions with fewer than two remaining items are dropped, too.
     """
     found = []
     for one in labelled:
@@ -132,7 +132,7 @@ def telling_items(labelled: Sequence[Labelled]) -> list[Labelled]:
 
 
 def _cut(bundles: tuple[Bundle, ...] | None, kept: AbstractSet[str]) -> tuple[Bundle, ...] | None:
-    """A label without the other items; one that loses all its bundles is none: it says nothing."""
+    """A label reduced to the kept items; None if it loses all its bundles: it says nothing."""
     left = []
     for bundle in bundles or ():
         if len(ids := tuple(name for name in bundle.item_ids if name in kept)) > 1:
@@ -141,7 +141,7 @@ def _cut(bundles: tuple[Bundle, ...] | None, kept: AbstractSet[str]) -> tuple[Bu
 
 
 def bundle_places(session: Session, bundles: Sequence[Bundle]) -> list[frozenset[int]]:
-    """Bundles as places of items in the session, counted from 0."""
+    """Bundles as positions of items in the session, counted from 0."""
     places = {item.id: place for place, item in enumerate(session.items)}
     return [frozenset(places[name] for name in bundle.item_ids) for bundle in bundles]
 

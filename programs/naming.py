@@ -30,7 +30,7 @@ from routedk.types import Bundle, Session
 _MOST_AT_ONCE = 8
 # From a bundle's titles to intents with weights, or None; see `Grouping.known_intents`.
 _Known: TypeAlias = Callable[[Sequence[str]], Mapping[str, float] | None]
-# A completion without text, one that ends inside its reasoning, a prompt too long for the model.
+# An empty completion, one that ends inside its reasoning, a prompt too long for the model.
 NO_ANSWER = (AdapterParseError, AnswerError, ContextWindowExceededError)
 
 
@@ -38,12 +38,12 @@ class BundleNamer(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
     """Asks a language model for the intent of each bundle, all of a session's at once.
 
     The prediction has ``bundles``, the given ones with intents that labelled bundles and their
-    items' titles support (see `ranked_intents` and `grounded`), ``raw``, the answers as read, one
-    below the other, and ``dropped``, which answers could not be read. Kind and confidence stay as
-    they are. Where the model says nothing, the intent is made of the titles' words.
+    items' titles support (see `ranked_intents` and `grounded`), ``raw``, the answers as read,
+    joined by line ends, and ``dropped``, the answers that could not be read. Kind and confidence
+    are unchanged. If the model states no intent, it is made from the titles' words.
 
     Args:
-        why: Whether a student in this process states why, too. Other models are always asked.
+        why: Whether a student in this process also states why. Other models are always asked to.
     """
 
     def __init__(self, *, why: bool = False) -> None:
@@ -62,7 +62,7 @@ class BundleNamer(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
     def _request(self, session: Session, knowledge: CompiledKnowledge) -> dict[str, Any]:
         fields, neighbours = naming_fields(session, knowledge.of_bundles.context(session))
         demos = filter(None, map(naming_demo, self.name.demos))
-        # The answer to this very bundle would stand in its prompt.
+        # A demo of this very bundle would put its answer into the prompt.
         others = [demo for demo in demos if demo["titles"] != fields["titles"]]
         return {**fields, "demos": [*others, *neighbours]}
 
@@ -83,13 +83,13 @@ class BundleNamer(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         """Name the bundles of one session.
 
         Args:
-            session: The session that they are of.
+            session: The session of the bundles.
             bundles: Any number; their own intents are ignored.
             knowledge: What prompts show.
-            config: Options of these calls for the LM, e.g. ``{"temperature": 0.7}``.
-            grouping: What made them. A student that was trained to name bundles is helped by its
-                known intents, and not asked where it has none, see `Grouping.known_intents`: the
-                intent is then made of the titles' words.
+            config: LM options for these calls, e.g. ``{"temperature": 0.7}``.
+            grouping: What made them. For a student that was trained to name bundles, its known
+                intents are candidates, too; if they are None (see `Grouping.known_intents`), the
+                student is not asked, and the intent is made from the titles' words.
         """
         known = self._known_intents(grouping)
 
@@ -140,8 +140,8 @@ def _named(parts: Sequence[Session], answers: Sequence[Any]) -> dspy.Prediction:
     """The bundles of the parts, named by their answers.
 
     Args:
-        parts: One for each bundle.
-        answers: A prediction, or why there is none, and the known intents to choose among.
+        parts: One per bundle.
+        answers: For each, a prediction or why there is none, and the known intents to choose from.
     """
     named, raw, dropped = [], [], []
     for one, (answer, others) in zip(parts, answers, strict=True):
@@ -152,7 +152,7 @@ def _named(parts: Sequence[Session], answers: Sequence[Any]) -> dspy.Prediction:
             dropped.append(f"no intent of {', '.join(bundle.item_ids)}: {answer}")
         titles, encoder = [item.title for item in one.items], default_encoder()
         intent = grounded(ranked_intents(stated, others, titles, encoder), titles, encoder)
-        # A reason for what the items do not support is none for them either.
+        # If the items do not support the stated intent, its reason does not hold for them either.
         true = why and grounded([stated], titles, encoder) == stated
         named.append(replace(bundle, intent=intent, why=why if true else ""))
         raw.append(render_name(stated, why))

@@ -1,4 +1,4 @@
-"""What `BundleGenerator` predicts, made of what a language model answered."""
+"""The predictions of `BundleGenerator`, made from what a language model answered."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -19,12 +19,12 @@ def ask_bundles(predictor: Any, session: Session, request: Mapping[str, Any]) ->
     """Ask a predictor of `GenerateBundles` for one session's bundles.
 
     Args:
-        predictor: What is asked.
+        predictor: The predictor to ask.
         session: The session.
         request: The predictor's arguments: the signature's inputs, demos and config.
 
     Returns:
-        The fields that `BundleGenerator` states.
+        A prediction with the fields listed in `BundleGenerator`.
     """
     try:
         with dspy.context(adapter=BundleLayout()):
@@ -35,7 +35,7 @@ def ask_bundles(predictor: Any, session: Session, request: Mapping[str, Any]) ->
 
 
 def read_bundles(raw: str, session: Session) -> dspy.Prediction:
-    """The prediction of an answer; an error in it where it cannot be read."""
+    """The prediction for an answer; its ``error`` says why if the answer cannot be read."""
     try:
         return _prediction(read_answer(raw, session), raw, None)
     except AnswerError as error:
@@ -43,7 +43,7 @@ def read_bundles(raw: str, session: Session) -> dspy.Prediction:
 
 
 def unanswered(error: Exception) -> dspy.Prediction:
-    """The prediction where there was no answer."""
+    """The prediction for a call without an answer."""
     if isinstance(error, AdapterParseError):
         return _prediction(ParsedAnswer(), error.lm_response, "the answer is empty")
     return _prediction(ParsedAnswer(), "", str(error))
@@ -55,7 +55,7 @@ def _prediction(read: ParsedAnswer, raw: str, error: str | None) -> dspy.Predict
 
 
 def named_bundles(named: dspy.Prediction, grouped: Answer) -> dspy.Prediction:
-    """The prediction of bundles that were grouped first, then named."""
+    """The prediction for bundles that were grouped first, then named."""
     bundles = tuple(named.bundles)
     read = ParsedAnswer(bundles=bundles, none=not bundles, dropped=named.dropped)
     prediction = _prediction(read, named.raw, None)
@@ -66,17 +66,17 @@ def named_bundles(named: dspy.Prediction, grouped: Answer) -> dspy.Prediction:
 def central_prediction(predictions: Sequence[Any]) -> Any:
     """Return the prediction that agrees most with the others, for ``dspy.Ensemble(reduce_fn=)``.
 
-    It has the highest mean matched F1 against all, and is the first of equals. Predictions that
-    could not be read have no vote; where none could, it is the first. (``dspy.majority`` counts
-    one field as text, and bundles are none.)
+    It has the highest mean matched F1 against all; the first one wins ties. Predictions that could
+    not be read have no vote; if none could be read, the first is returned. (``dspy.majority``
+    counts one field as text, which bundles are not.)
 
     Args:
-        predictions: Of one session, at least one, each with ``bundles``.
+        predictions: Predictions for one session, at least one, each with ``bundles``.
     """
     votes = [prediction for prediction in predictions if prediction.get("error") is None]
     sets = [bundle_sets(prediction.bundles) for prediction in votes]
     utilities = [sum(matched_f1(other, mine) for other in sets) for mine in sets]
-    # Rounding keeps ties ties, whatever the order of a sum.
+    # Rounding keeps ties ties, whatever the order of summation.
     places = range(len(votes))
     best = max(places, key=lambda place: round(utilities[place], 9), default=None)
     return predictions[0] if best is None else votes[best]

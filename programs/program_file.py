@@ -1,6 +1,6 @@
 """A compiled program on disk: one ``program.json`` with state and architecture, without its LM.
 
-The same record is part of the state that DSPy saves of a program that holds this one.
+The same record is part of the state that DSPy saves for a program that contains this one.
 """
 
 from dataclasses import asdict
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from routedk.programs.generator import BundleGenerator
 
 _REMEDY = "compile the program again"
-# Earlier layouts, and the later one that renders all that they could as they did.
+# Earlier layouts, each with the later one that renders identically all that the earlier could.
 _RENDERED_BY = {"117a13036d43ef34": "32b57f592916a2ba"}
 
 
@@ -46,7 +46,7 @@ class _Knowledge(BaseModel):
     rules: tuple[str, ...]
     rules_shown: int | None
     k: int
-    # Written before 0.6, when there was another one.
+    # Written before 0.6, when there was another style.
     style: Literal["demos"] = "demos"
     show_thoughts: bool
     retriever: str
@@ -66,7 +66,7 @@ class SavedNaming(BaseModel):
 
 
 class SavedGrouping(BaseModel):
-    """Where a `Grouping` is, which holds a model and is in no file."""
+    """The location of a `Grouping`, which holds a model and is not part of the file."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -77,7 +77,7 @@ class SavedGrouping(BaseModel):
         """Load it from its folder.
 
         Raises:
-            SettingError: It has none, or another one is there.
+            SettingError: It has no folder, or another grouping is there.
             ArtifactError: The folder is missing or damaged.
         """
         from routedk.programs.grouping.encoder import EncoderGrouping
@@ -113,9 +113,9 @@ class SavedProgram(BaseModel):
 def program_record(program: "BundleGenerator") -> dict[str, Any]:
     """A program as JSON.
 
-    In it are its knowledge, instructions, demos and trials, and of a `Grouping` its fingerprint and
-    folder; never its LM. Training sessions and thoughts that it does not show are left out, and so
-    are the sessions behind its patterns.
+    It holds the knowledge, instructions, demos and trials, and the fingerprint and folder of a
+    `Grouping`, but never the LM. Training sessions and thoughts that are not shown are left out,
+    and so are the sessions behind the patterns.
     """
     signature, namer = program.generate.signature, program.namer
     named = filter(None, map(naming_demo, namer.name.demos))
@@ -144,7 +144,7 @@ def program_record(program: "BundleGenerator") -> dict[str, Any]:
 
 
 def _demo_record(demo: Any) -> dict[str, Any] | None:
-    """The texts of a demo as prompts show it; of one that holds a `Session` its record."""
+    """The texts of a demo as prompts show it; a `Session` in it is kept as its record."""
     texts = {name: text for name, text in (layout_demo(demo) or {}).items() if text}
     if texts and isinstance(session := demo.get("session"), Session):
         return {**texts, "session": _session_record(session)}
@@ -189,10 +189,10 @@ def _session_record(session: Session) -> dict[str, Any]:
 
 
 def read_record(program: "BundleGenerator", record: object, path: str | Path) -> None:
-    """Make a program what a record says that one was.
+    """Restore a saved program from its record.
 
     Args:
-        program: Keeps its own `Grouping` where it is the one that was saved.
+        program: The program to change; it keeps its `Grouping` if that is the one that was saved.
         record: As `program_record` makes it.
         path: Named in errors.
 
@@ -228,7 +228,7 @@ def read_record(program: "BundleGenerator", record: object, path: str | Path) ->
 class ProgramState(Parameter):  # type: ignore[misc]  # DSPy is untyped here
     """Lets DSPy save and load what a program has besides its predictors.
 
-    DSPy's state is that of a program's parameters, however deep they lie in a larger program.
+    DSPy saves the state of all parameters, however deeply they are nested in a larger program.
 
     Args:
         program: The program.
@@ -238,19 +238,19 @@ class ProgramState(Parameter):  # type: ignore[misc]  # DSPy is untyped here
         self._program = program
 
     def reset(self) -> None:
-        """Nothing: optimizers that begin anew keep a program's knowledge."""
+        """Do nothing: an optimizer that starts over keeps a program's knowledge."""
 
     def dump_state(self, json_mode: bool = True) -> dict[str, Any]:
-        """The program's record, always fit for JSON."""
+        """The program's record, always serializable as JSON."""
         return program_record(self._program)
 
     def load_state(self, state: object) -> None:
-        """Make the program what a record says; DSPy loads its predictors before."""
+        """Restore the program from its record; DSPy has loaded the predictors before."""
         read_record(self._program, state, "saved program")
 
 
 def _check_rendering(saved: SavedProgram, path: str | Path) -> None:
-    # Programs from before there were patterns have no field for them.
+    # Programs saved before patterns existed have no field for them.
     if {*saved.fields, "patterns"} != set(GenerateBundles.fields):
         raise ArtifactError(
             f"{path}: compiled for a signature with the fields {saved.fields}, this version's are "

@@ -1,4 +1,4 @@
-"""A program as a tool that an agent calls: what every such tool takes and tells."""
+"""A program as a tool that an agent calls: the inputs and outputs of every such tool."""
 
 import json
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ _ITEM = {
     },
     "required": ["title"],
 }
-# Without a "type" of its own DSPy checks nothing before the call, whose errors an agent reads as
+# With no "type" here, DSPy checks nothing before the call; an agent would get its errors as
 # tracebacks.
 ITEMS: dict[str, Any] = {
     "description": "The items, each with its title; id, price and categories may be left out.",
@@ -36,7 +36,7 @@ NOTHING = "No items belong together."
 
 
 class ToldItem(BaseModel):
-    """An item: its id, or # and its place where it was given none, and its title."""
+    """An item: its id, or # and its position if it was given no id, and its title."""
 
     id: str
     title: str
@@ -52,17 +52,17 @@ class ToldBundle(BaseModel):
 
 
 def bundle_tool(program: Any, name: str = "bundle_items") -> dspy.Tool:
-    """Make a program a tool for an agent: a shopper's items in, their bundles out.
+    """Turn a program into a tool for an agent: a shopper's items in, their bundles out.
 
-    The tool takes what shops have: ``items`` with a title, and perhaps an id, a price and
-    categories. It returns a list of bundles, each with its ``items`` (id, or ``#`` and its place,
-    and title), ``intent`` and where they are known ``kind`` and ``confidence``; or a sentence: that
+    The tool takes what shops have: ``items`` with a title and optionally an id, a price and
+    categories. It returns a list of bundles, each with its ``items`` (id, or ``#`` and position,
+    and title), ``intent`` and, if known, ``kind`` and ``confidence``; or a sentence that says that
     no items belong together, or what to change before the next call.
 
     Args:
         program: A `BundleGenerator`, or any program that takes ``session=`` and answers with
             ``bundles``. It keeps its language model while the agent uses another.
-        name: Of the tool.
+        name: The tool's name.
 
     Example:
         >>> from routedk import BundleGenerator, bundle_tool
@@ -84,14 +84,14 @@ def bundle_tool(program: Any, name: str = "bundle_items") -> dspy.Tool:
 
 
 def read_items(items: Any, others: Iterable[str] = ()) -> Session:
-    """A tool's items as a session; those without an id get their place as one.
+    """A tool's items as a session; items without an id get ``#`` and their position as one.
 
     Args:
-        items: What an agent gave as items.
+        items: What an agent passed as items.
         others: Names of arguments that the tool does not have.
 
     Raises:
-        DataError: There are none, or one has no title or the id of another, or there are others.
+        DataError: No items, one without a title, a duplicate id, or an unknown argument.
     """
     if unknown := ", ".join(others):
         raise DataError(f"There is no argument {unknown}: leave it out.")
@@ -116,7 +116,7 @@ def read_items(items: Any, others: Iterable[str] = ()) -> Session:
 
 
 def told(bundles: Iterable[Bundle], error: str | None, session: Session) -> list[dict[str, Any]]:
-    """Bundles as an agent reads them; what is not known of one is left out.
+    """Bundles as an agent reads them; unknown fields are left out.
 
     Raises:
         AnswerError: The program's answer could not be read.
@@ -153,7 +153,7 @@ def read_ids(ids: Any) -> list[str]:
 
 
 def _listed(value: Any) -> Any:
-    """The value; what a text says in JSON, and None where it says nothing."""
+    """The value; a string is parsed as JSON, and gives None if it is invalid."""
     try:
         return json.loads(value) if isinstance(value, str) else value
     except (ValueError, RecursionError):
@@ -161,5 +161,5 @@ def _listed(value: Any) -> Any:
 
 
 def mistake(error: RouteDKError) -> str:
-    """An error as a sentence for an agent, who reads no file."""
+    """An error as a sentence for an agent, without the file name."""
     return one_line(error.problem) if isinstance(error, DataError) else str(error)

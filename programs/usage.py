@@ -1,4 +1,4 @@
-"""Counting the calls to a language model, and their tokens."""
+"""Count the calls to a language model and their tokens."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ class Usage:
         calls: Requests that were answered; several completions of one request count once.
         input_tokens: Tokens of their prompts.
         output_tokens: Tokens of the answers.
-        unmetered: How many of them came without token counts, e.g. from DSPy's cache.
+        unmetered: Calls without token counts, e.g. answered from DSPy's cache.
     """
 
     calls: int = 0
@@ -27,13 +27,13 @@ class Usage:
     unmetered: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
-        """Both together."""
+        """The sum of both."""
         mine, theirs = asdict(self), asdict(other)
         return Usage(**{name: mine[name] + theirs[name] for name in mine})
 
 
 class Meter(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
-    """Stands among the calling modules, so that DSPy reports their calls to it."""
+    """Joins the calling modules, so that DSPy reports LM calls to it."""
 
     @property
     def usage(self) -> Usage:
@@ -52,15 +52,15 @@ class Meter(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
 def metered() -> Iterator[Meter]:
     """Count the calls to any ``dspy.LM`` that are made within the block.
 
-    Those of this thread, and of the threads that `call_all` starts from it. Blocks may be nested,
-    and each counts its own.
+    This covers the current thread and the threads that `call_all` starts from it. Blocks may be
+    nested, and each counts its own calls.
 
     Yields:
         The meter; its ``usage`` can be read at any time.
     """
     meter = Meter()
     callers = [*(dspy.settings.caller_modules or []), meter]
-    # Where history is off DSPy reports no calls to calling modules, and drops the oldest ones.
+    # DSPy reports calls to modules only with history on, and drops the oldest beyond its size.
     size = max(_HISTORY, dspy.settings.max_history_size)
     with dspy.context(caller_modules=callers, disable_history=False, max_history_size=size):
         yield meter

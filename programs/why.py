@@ -1,4 +1,4 @@
-"""`explain`: why items are a bundle, in facts that are known of them."""
+"""`explain`: why items are a bundle, in facts that are known about them."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -21,18 +21,18 @@ def explain(
     """Say why items are a bundle, whoever made it.
 
     Args:
-        session: The session that they are of.
-        item_ids: Of the bundle, at least two.
-        program: What groups items, and whose knowledge may speak for the bundle; None for one
+        session: The session of the items.
+        item_ids: Ids of the bundle's items, at least two.
+        program: Groups items, and its knowledge may support the bundle; None for a program
             without knowledge.
-        lm: Who states the sentence, e.g. a teacher; None for the language model of the program,
-            which is the packaged student where there is none.
-        sentence: Whether a language model is asked for the sentence. Its sentence is kept where it
-            names nothing but what the bundle's titles say; else a plain one names the two items
-            that tie it most.
+        lm: The language model that states the sentence, e.g. a teacher; None for that of the
+            program, or the packaged student if it has none.
+        sentence: Whether to ask a language model for the sentence. Its sentence is kept if it
+            names nothing but what the bundle's titles say; otherwise a plain one names the two
+            items that are closest.
 
     Raises:
-        DataError: There are fewer than two items, one twice, or one that the session has not.
+        DataError: There are fewer than two items, a duplicate, or one that is not in the session.
 
     Example:
         >>> from routedk import BundleGenerator, explain, load_sessions, student_lm

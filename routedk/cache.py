@@ -1,13 +1,13 @@
-"""Where RouteDK keeps what it made or fetched once, such as the student's weights."""
+"""Where RouteDK caches what it made or downloaded, such as the student's weights."""
 
 import os
 from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """The cache folder: ``$ROUTEDK_CACHE``, else ``$XDG_CACHE_HOME/routedk``, else in the home.
+    """The cache folder: ``$ROUTEDK_CACHE``, ``$XDG_CACHE_HOME/routedk`` or ``~/.cache/routedk``.
 
-    It is not made here.
+    The first whose variable is set counts; the folder is not created here.
     """
     if own := os.environ.get("ROUTEDK_CACHE"):
         return Path(own).expanduser()

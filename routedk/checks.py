@@ -7,10 +7,10 @@ from routedk.errors import SettingError
 
 
 def check_choices(config: object) -> None:
-    """Check each field of a dataclass that is a ``Literal``, optional, or a tuple of such.
+    """Check the ``Literal`` fields of a dataclass, optional ones and tuples included.
 
     Raises:
-        SettingError: A value is not among those of its type.
+        SettingError: A value is not one that its type allows.
     """
     for name, hint in get_type_hints(type(config)).items():
         allowed = list(_literals(hint))
@@ -22,14 +22,14 @@ def check_choices(config: object) -> None:
 
 
 def check_least(config: object, **least: int) -> None:
-    """Check settings against the least value of each; None, not set, is allowed.
+    """Check settings against their minimum values; None (not set) is allowed.
 
     Args:
-        config: Has the settings.
-        **least: From a setting to its least value.
+        config: Holds the settings.
+        **least: Minimum value of each setting, by name.
 
     Raises:
-        SettingError: One is below it.
+        SettingError: A setting is below its minimum.
     """
     for name, bound in least.items():
         value = getattr(config, name)

@@ -1,13 +1,13 @@
-"""The errors of RouteDK: one base, and leaves that are also the standard exception."""
+"""RouteDK's errors: one base class, and subclasses that also inherit a standard exception."""
 
 from pathlib import Path
 
 LONGEST = 300
-"""Characters of an error's message."""
+"""Maximum length of an error message, in characters."""
 
 
 def one_line(text: str, longest: int = LONGEST) -> str:
-    """Text from anywhere on one printable line; the middle of a long one is left out."""
+    """Put text from any source on one printable line; the middle of a long one is left out."""
     head, tail = text[: 4 * longest], text[-longest:] if len(text) > 4 * longest else ""
     line = " ".join((head + tail).split())
     line = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
@@ -25,12 +25,12 @@ class RouteDKError(Exception):
 
 
 class DataError(RouteDKError, ValueError):
-    """A file or record of the user's is broken.
+    """A user's file or record is broken.
 
     Args:
         problem: What is wrong, quoting the bad value.
-        path: The file, where there is one.
-        line: Its line, counted from 1, where there is one.
+        path: The file, if any.
+        line: Its line, counted from 1, if any.
         hint: What to do about it.
     """
 
@@ -44,7 +44,7 @@ class DataError(RouteDKError, ValueError):
     ) -> None:
         place = "" if path is None else f"{path}: " if line is None else f"{path}:{line}: "
         remedy = f" ({hint})" if hint else ""
-        # What a file holds is quoted in part, so that there is room for the rest.
+        # Quote only part of what a file holds, to leave room for the rest of the message.
         room = max(LONGEST // 3, LONGEST - len(place) - len(remedy))
         super().__init__(f"{place}{one_line(problem, room)}{remedy}")
         self.problem = problem
@@ -55,15 +55,15 @@ class SettingError(RouteDKError, ValueError):
 
 
 class AnswerError(RouteDKError, ValueError):
-    """An answer of a language model holds no valid bundle and no "no bundle" statement."""
+    """A language model's answer holds neither a valid bundle nor a "no bundle" statement."""
 
 
 class ArtifactError(RouteDKError, ValueError):
-    """A saved artifact (program, experts, router) is missing, damaged or of another kind."""
+    """A saved artifact (program, experts, router) is missing, damaged or of the wrong kind."""
 
 
 class StudentError(RouteDKError, RuntimeError):
-    """The student's weights cannot be found, or are not what they should be."""
+    """The student's weights cannot be found, or are not the expected ones."""
 
 
 class TrainingDivergedError(RouteDKError, FloatingPointError):

@@ -1,4 +1,4 @@
-"""Files: errors name the file and line, and a write cut short leaves nothing half-written."""
+"""File I/O: errors name the file and line, and an interrupted write leaves no broken file."""
 
 import gzip
 import hashlib
@@ -28,18 +28,18 @@ def atomic_write(
 ) -> Iterator[IO[Any]]:
     """Open a file for writing that appears under its name only once it is complete.
 
-    Missing parent folders are made. Text is UTF-8 with ``\\n`` line ends.
+    Missing parent folders are created. Text is UTF-8 with ``\\n`` line endings.
 
     Args:
-        path: Where the finished file shall stand; an existing file is replaced.
-        binary: Whether bytes are written instead of text.
-        partial: Whether the temporary file is ``PATH.partial``, and stays where it is cut short.
+        path: Where the finished file goes; an existing file is replaced.
+        binary: Whether to write bytes instead of text.
+        partial: Whether the temporary file is ``PATH.partial``, and is kept on an interruption.
 
     Yields:
-        The open temporary file. On an exception it is removed and the old file stays.
+        The open temporary file, removed on an exception unless ``partial``; the old file stays.
 
     Raises:
-        DataError: The place cannot be written to.
+        DataError: The file cannot be written, or another run is writing it (``partial``).
     """
     target = Path(path).resolve()
     if target.exists() and not target.is_file():
@@ -71,13 +71,13 @@ def atomic_write(
 
 @contextmanager
 def held(lock: str | Path, path: Path, problem: str, hint: str) -> Iterator[None]:
-    """Hold a lock against other processes for the block.
+    """Hold a lock against other processes during the block.
 
     Args:
-        lock: Its file, freed when this process ends.
-        path: What it is about.
-        problem: What is wrong where another process holds it.
-        hint: What to do about that.
+        lock: The lock file, released when this process ends.
+        path: What it protects.
+        problem: What is wrong if another process holds it.
+        hint: What to do in that case.
 
     Raises:
         DataError: Another process holds it.
@@ -91,14 +91,14 @@ def held(lock: str | Path, path: Path, problem: str, hint: str) -> Iterator[None
 
 @contextmanager
 def open_file(path: str | Path) -> Iterator[BufferedReader]:
-    """Open a file to read its bytes, those within it where its name ends in ``.gz``.
+    """Open a file to read its bytes, decompressed if its name ends in ``.gz``.
 
     Raises:
         DataError: It is missing, a folder, or not readable.
     """
     try:
         with Path(path).open("rb") as file:
-            # GzipFile reads as a raw file does; the stubs do not know.
+            # GzipFile reads like a raw file, but its type stubs do not say so.
             packed: Any = str(path).lower().endswith(".gz") and gzip.GzipFile(fileobj=file)
             yield BufferedReader(packed) if packed else file
     except (OSError, EOFError, zlib.error) as error:
@@ -109,12 +109,12 @@ def open_file(path: str | Path) -> Iterator[BufferedReader]:
 
 
 def lines_of(file: IO[bytes]) -> Iterator[bytes]:
-    """The lines of an open file, each as soon as it is there; none is read beyond `MAX_BYTES`."""
+    """The lines of an open file, each as soon as it arrives; none is read beyond `MAX_BYTES`."""
     return iter(partial(file.readline, MAX_BYTES + 1), b"")
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a UTF-8 file, without a byte order mark, line ends as they are.
+    """The text of a UTF-8 file, without a byte order mark, line endings unchanged.
 
     Raises:
         DataError: It cannot be read, is too large, or is not UTF-8 (with the line).
@@ -167,7 +167,7 @@ def read_tensors(path: str | Path, framework: Literal["numpy", "pt"]) -> dict[st
 
     Args:
         path: The file.
-        framework: Whether they are NumPy's or PyTorch's.
+        framework: Whether to return NumPy or PyTorch tensors.
 
     Raises:
         DataError: It is missing or damaged.
@@ -182,7 +182,7 @@ def read_tensors(path: str | Path, framework: Literal["numpy", "pt"]) -> dict[st
 
 
 def write_jsonl_records(path: str | Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Write objects as JSONL, atomically, keys in their order, non-ASCII letters as they are."""
+    """Write objects as JSONL, atomically; key order and non-ASCII letters are preserved."""
     with atomic_write(path) as file:
         for record in records:
             file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
@@ -196,22 +196,21 @@ def write_json(path: str | Path, value: object) -> None:
 
 
 class JsonlLog:
-    """An append-only JSONL file: every appended record is on disk, whatever is killed when.
+    """An append-only JSONL file: every appended record is on disk, even after a kill.
 
-    Opening it cuts off a last line that was only half written, zero bytes left by a power cut
-    included. Threads may share a log; only one process at a time may have it open, which
-    the caller ensures.
+    Opening it cuts off an incomplete last line, including zero bytes left by a power cut. Threads
+    may share a log; the caller ensures that only one process at a time has it open.
 
     Args:
-        path: The file; it and its folder are made where they are missing.
-        start: Byte to read from, the `end` of an earlier opening: what was read is not read again.
+        path: The file; it and its folder are created if missing.
+        start: Byte to read from, the `end` of an earlier opening, so that nothing is read twice.
 
     Attributes:
-        records: Line number and object of what was in the file when it was opened.
+        records: Line number and object of each record read when the file was opened.
         end: Byte after the last record.
 
     Raises:
-        DataError: The file cannot be read or written, or a whole line is not a JSON object.
+        DataError: The file cannot be read or written, or a complete line is not a JSON object.
     """
 
     def __init__(self, path: str | Path, *, start: int = 0) -> None:
@@ -219,7 +218,7 @@ class JsonlLog:
         self._lock = Lock()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            # Unbuffered: one write a record, so that a kill leaves at most one half line.
+            # Unbuffered: one write per record, so that a kill leaves at most one incomplete line.
             self._file = self.path.open("ab", buffering=0)
             with self.path.open("rb") as file:
                 file.seek(start)
@@ -249,7 +248,7 @@ class JsonlLog:
         Raises:
             DataError: It cannot be written; the file then ends with the record before it.
         """
-        # ASCII: a text may hold half a surrogate pair, which UTF-8 cannot.
+        # ASCII: a text may hold a lone surrogate, which UTF-8 cannot encode.
         line = json.dumps(record, allow_nan=False).encode("ascii") + b"\n"
         with self._lock:
             try:
@@ -274,7 +273,7 @@ class JsonlLog:
 
 
 def printable_json(value: object, indent: int | None = None) -> str:
-    """A value as JSON that may be shown anywhere: what a terminal would obey is escaped."""
+    """A value as JSON that is safe to print: characters that control a terminal are escaped."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
     shown = (one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text)
     return "".join(shown)

@@ -1,4 +1,4 @@
-"""`ForkLock`: a lock that no forked process finds taken, and torch that it can compute with."""
+"""`ForkLock`: a lock that no forked process finds held; torch is made usable there, too."""
 
 import os
 import sys
@@ -11,10 +11,10 @@ _held: list["ForkLock"] = []
 
 
 class ForkLock:
-    """A lock of what a forked process uses further, such as a model.
+    """A lock for an object that forked processes go on using, such as a model.
 
-    A fork copies locks as they are and no thread that could free them, so it waits until these are
-    free. Who holds one must neither fork, nor make or take another, nor wait for another thread.
+    A fork copies held locks, but not the threads that would release them, so it waits until these
+    locks are free. While holding one, do not fork, make or acquire another, or wait for a thread.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ def _after() -> None:
 
 
 def _in_child() -> None:
-    # OpenMP, too, would wait for threads that a fork does not copy.
+    # OpenMP would also wait for threads that a fork does not copy.
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(1)
     _after()

@@ -1,6 +1,6 @@
-"""Text of JSON and JSONL to values that are safe to use: depth, numbers and text are checked.
+"""Parse JSON and JSONL into values that are safe to use: depth, numbers and text are checked.
 
-What a format allows and later code trips over is refused here, with file and line.
+What the formats allow but later code cannot handle is rejected here, with file and line.
 """
 
 import json
@@ -12,13 +12,13 @@ from typing import Any, NoReturn
 from routedk.errors import DataError
 
 MAX_BYTES = 1 << 28
-"""Bytes of a document, or of a line of JSONL."""
+"""Maximum size of a document, or of a line of JSONL, in bytes."""
 _MAX_DEPTH = 64
 _MAX_BITS = 128
 
 
 def decode(raw: bytes, *, path: str | Path, line: int = 1) -> str:
-    """Bytes of a UTF-8 document, or of one line of it, as text without a byte order mark.
+    """Decode a UTF-8 document, or one line of it, to text without a byte order mark.
 
     Raises:
         DataError: There are more than `MAX_BYTES`, or they are not UTF-8.
@@ -37,10 +37,10 @@ def decode(raw: bytes, *, path: str | Path, line: int = 1) -> str:
 def parse_jsonl(
     lines: Iterable[bytes], *, path: str | Path, lenient: bool = False
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of JSONL lines from anywhere, e.g. ``sys.stdin.buffer``, one at a time.
+    """The objects of JSONL lines from any source, e.g. ``sys.stdin.buffer``, one at a time.
 
     Args:
-        lines: Lines with or without their line ends.
+        lines: Lines with or without their line endings.
         path: Name of the source in error messages, e.g. ``<stdin>``.
         lenient: As for `parse_json`.
 
@@ -56,7 +56,7 @@ def parse_jsonl(
 def scan_jsonl(
     lines: Iterable[bytes], *, path: str | Path, lenient: bool = False
 ) -> Iterator[tuple[int, dict[str, Any] | DataError]]:
-    """As `parse_jsonl`, but a line that cannot be read is its error, and the next ones are read.
+    """Like `parse_jsonl`, but yield the error of an unreadable line and go on with the next.
 
     Raises:
         DataError: A line is too long.
@@ -86,17 +86,17 @@ def parse_json(
     Args:
         text: The JSON.
         path: Name of the source in error messages.
-        line: Line the text stands on; None for a whole file.
-        lenient: Let NaN, long numbers and half surrogate pairs pass, for a caller that reads each
-            value with care.
+        line: Line the text is on; None for a whole file.
+        lenient: Accept NaN, long numbers and lone surrogates, for a caller that validates each
+            value itself.
 
     Raises:
         DataError: It is not JSON, is nested too deeply, or has a number that is too long or a
-            value that this package could not write again.
+            value that this package could not write back.
     """
     try:
         value: object = (_LENIENT if lenient else _STRICT).decode(text)
-        # Sessions are many, and few lines have brackets enough to be too deep.
+        # There are many sessions, and few lines have enough brackets to be too deep.
         if not lenient or text.count("[") + text.count("{") > _MAX_DEPTH:
             check_value(value, lenient=lenient)
     except json.JSONDecodeError as error:
@@ -112,15 +112,15 @@ def parse_json(
 
 
 def check_value(value: object, *, lenient: bool = False) -> None:
-    """Check a parsed value for what later code trips over.
+    """Check a parsed value for what later code cannot handle.
 
     Args:
-        value: Of dicts, lists, texts and numbers.
-        lenient: Check the depth alone.
+        value: Made of dicts, lists, strings and numbers.
+        lenient: Check only the depth.
 
     Raises:
-        ValueError: It is nested too deeply, or has a long number, one that is not finite, or half
-            a surrogate pair.
+        ValueError: It is nested too deeply, or has a number that is too long or not finite, or a
+            lone surrogate.
     """
     level = [value]
     for _ in range(_MAX_DEPTH):

@@ -1,4 +1,4 @@
-"""`BundleRules`: what a catalogue demands of every bundle, and what of it a bundle breaks."""
+"""`BundleRules`: a catalogue's rules for every bundle, and which of them a bundle breaks."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
@@ -29,19 +29,19 @@ _Price = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
 class BundleRules(BaseModel):
     """The rules of a catalogue, which hold for every bundle.
 
-    The price of a bundle is the sum of its items' prices. Where there is a rule about it, an item
-    without a price is in no bundle. Categories are compared without regard to case; an item has all
-    categories of its path.
+    The price of a bundle is the sum of its items' prices. If a rule limits it, an item without a
+    price is in no bundle. Category names are case-insensitive; an item has all categories of its
+    path.
 
     Args:
         out_of_stock: Ids of items that are in no bundle.
-        price_from: Least price of a bundle.
+        price_from: Lowest price of a bundle.
         price_to: Highest price of a bundle.
-        max_items: Most items of a bundle, at least 2.
-        kinds: The only kinds that bundles are of, e.g. complements; empty for all.
+        max_items: Maximum number of items in a bundle, at least 2.
+        kinds: The kinds that bundles may have, e.g. complements; empty for all.
         apart: Pairs of categories that never meet in a bundle: no two of its items have one each.
-        pinned: Pairs of ids of items that are always in one bundle where a session has both.
-        excluded: Pairs of ids of items that are never in one bundle.
+        pinned: Pairs of item ids that are always in one bundle if a session has both.
+        excluded: Pairs of item ids that are never in one bundle.
 
     Raises:
         ValidationError: A value is not allowed, or two rules contradict each other. It is a
@@ -65,7 +65,7 @@ class BundleRules(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        """Refuse rules that no bundle can satisfy together, naming the two."""
+        """Reject a pair that names one id twice, and rules that contradict each other."""
         for name in ("pinned", "excluded"):
             for one, other in getattr(self, name):
                 if one == other:
@@ -77,7 +77,7 @@ class BundleRules(BaseModel):
     def _contradictions(self) -> Iterator[tuple[str, str]]:
         low, high = self.price_from, self.price_to
         if low is not None and high is not None and low > high:
-            # As they were given: no digit is lost.
+            # Prices as they were given, with all their digits.
             yield f"price_from={self.price_from:.15g}", f"price_to={self.price_to:.15g}"
         groups = self.groups(self._pins)
         group_of = {name: group for group in groups for name in group}
@@ -104,7 +104,7 @@ class BundleRules(BaseModel):
 
     @cached_property
     def _apart(self) -> dict[str, dict[str, int]]:
-        """The categories that each never meets, with the place of the first pair that says so."""
+        """By category, those it never meets, with the index of the first pair that says so."""
         found: dict[str, dict[str, int]] = {}
         for place, pair in enumerate(self.apart):
             one, other = (name.casefold() for name in pair)
@@ -120,27 +120,27 @@ class BundleRules(BaseModel):
         return Graph(self.pinned)
 
     def groups(self, ids: Iterable[str]) -> list[frozenset[str]]:
-        """The sets of items, among these, that pinned pairs tie together."""
+        """The groups of these items that pinned pairs connect."""
         from networkx import connected_components
 
         found = map(frozenset, connected_components(self._pins.subgraph(ids)))
         return sorted((group for group in found if len(group) > 1), key=min)
 
     def bar(self, item: Item) -> str:
-        """Why an item is in no bundle at all; empty where nothing speaks against it."""
+        """Why an item cannot be in any bundle; empty if it can."""
         if item.id in self._gone:
             return f"{item.id!r} is out of stock"
         priced = self.price_from is not None or self.price_to is not None
         return f"{item.id!r} has no price" if priced and item.price is None else ""
 
     def clashes(self, items: Iterable[Item]) -> dict[frozenset[str], str]:
-        """Why pairs of these items are never in one bundle, by their ids."""
+        """Why pairs of these items cannot be in one bundle, by their ids."""
         found: dict[frozenset[str], str] = {}
         if not (self.excluded or self.apart):
             return found
         named = {item.id: {name.casefold() for name in item.categories} for item in items}
         present = set[str]().union(*named.values())
-        # What each item's categories never meet, with the place of the first pair that says so.
+        # What each item's categories never meet, with the index of the first pair that says so.
         barred: dict[str, dict[str, int]] = {}
         for name, categories in named.items():
             mine = barred[name] = {}
@@ -165,13 +165,13 @@ class BundleRules(BaseModel):
         kind: Kind | None = None,
         clashes: Mapping[frozenset[str], str] | None = None,
     ) -> list[str]:
-        """The rules that a bundle breaks: each, and how.
+        """List the rules that a bundle breaks, and how.
 
         Args:
-            session: The session that it is of.
-            item_ids: Of its items, at least one.
-            kind: Its kind; None leaves the rule about kinds aside.
-            clashes: Of the session's items, where they are known.
+            session: The session of the bundle.
+            item_ids: Ids of its items, at least one.
+            kind: Its kind; None skips the rule about kinds.
+            clashes: The `clashes` of the session's items, if already computed.
 
         Raises:
             DataError: The session has no such item.
@@ -223,10 +223,10 @@ def read_rules(path: str | Path) -> BundleRules:
 
 
 def rules_of(record: object, *, path: str | Path | None = None) -> BundleRules:
-    """Make rules of a record, e.g. of a request.
+    """Make rules from a record, e.g. from a request.
 
     Args:
-        record: From the names of rules to their values.
+        record: Maps the names of rules to their values.
         path: File named in errors.
 
     Raises:
@@ -237,7 +237,7 @@ def rules_of(record: object, *, path: str | Path | None = None) -> BundleRules:
     except ValidationError as error:
         fault = error.errors()[0]
         if not fault["loc"] and fault["type"] == "value_error":
-            # It names the rules itself: all others would only hide them.
+            # The message names the rules itself: a list of all rules would only hide them.
             raise DataError(f"rules: {fault['ctx']['error']}", path=path) from None
     hint = f"rules are {', '.join(BundleRules.model_fields)}"
     return checked(TypeAdapter(BundleRules), record, path=path, about="rules", hint=hint)

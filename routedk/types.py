@@ -1,4 +1,4 @@
-"""RouteDK's data as immutable types; files that hold them are checked by the annotations."""
+"""RouteDK's data as immutable types; files that hold them are validated by the annotations."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,12 +15,12 @@ NotEmpty = Annotated[str, MinLen(1)]
 
 
 class _Plain:
-    """What DSPy's files hold of a dataclass."""
+    """How DSPy serializes a dataclass to its files."""
 
     __slots__ = ()
 
     def toDict(self: Any) -> dict[str, Any]:
-        """The fields as values that JSON can hold."""
+        """The fields as JSON-serializable values."""
         hidden = ("_index", "image")
         return asdict(self, dict_factory=lambda found: {k: v for k, v in found if k not in hidden})
 
@@ -31,10 +31,10 @@ class Item(_Plain):
 
     Args:
         id: Identifier, unique within its session.
-        title: Title as shown to the shopper; empty where the catalogue has none.
-        categories: Category path from general to special, e.g. ``("Electronics", "Camera")``.
-        price: Price in the catalogue's currency, or None where unknown.
-        image: URL of a picture for people to see; it changes no prompt and no answer.
+        title: Title as shown to the shopper; empty if the catalogue has none.
+        categories: Category path from general to specific, e.g. ``("Electronics", "Camera")``.
+        price: Price in the catalogue's currency, or None if unknown.
+        image: URL of a picture shown to people; it affects no prompt and no answer.
     """
 
     id: str
@@ -46,16 +46,16 @@ class Item(_Plain):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation(_Plain):
-    """Why items are a bundle, in facts that are known of them.
+    """Why items form a bundle, in known facts about them.
 
     Args:
-        ties: Ids of the two items that tie it most.
-        rule: The rule of the program's knowledge that shares most words with the titles; empty
-            where none shares two words, and some with two items.
-        similar: Id of the training session with the nearest labelled bundle that shares as much;
-            empty where there is none.
+        ties: Ids of its two closest items.
+        rule: The rule of the program's knowledge that shares the most words with the titles, at
+            least two, from at least two items; empty if there is none.
+        similar: Id of the training session with the nearest labelled bundle that shares as many;
+            empty if there is none.
         similar_intent: The intent of that bundle.
-        sentence: Names only items of the bundle.
+        sentence: One sentence that names only items of the bundle.
     """
 
     ties: tuple[str, str]
@@ -72,16 +72,16 @@ class Bundle(_Plain):
     Args:
         item_ids: Distinct item ids, in the order they were given.
         intent: What the shopper wants with them; may be empty.
-        kind: complements are bought together, alternatives compared to choose one; None where
-            it is not known.
+        kind: complements are bought together, alternatives compared to choose one; None if
+            unknown.
         why: One sentence on why they belong together; may be empty.
-        confidence: How much of a reference bundle it is expected to match; None where unknown.
-        kind_confidence: Probability of its kind; None where unknown.
-        changed: What a catalogue's rules changed in it, each with its reason.
-        explanation: Why it is one; its sentence is ``why``. None where nobody asked.
+        confidence: How much of a reference bundle it is expected to match; None if unknown.
+        kind_confidence: Probability of its kind; None if unknown.
+        changed: What a catalogue's rules changed in it, each change with its reason.
+        explanation: Why it is a bundle; its sentence is ``why``. None if not requested.
 
     Raises:
-        DataError: With fewer than two items, or an item twice.
+        DataError: It has fewer than two items, or an item twice.
     """
 
     item_ids: tuple[str, ...]
@@ -107,15 +107,15 @@ class Bundle(_Plain):
 
 @dataclass(frozen=True, slots=True)
 class Session(_Plain):
-    """The items one shopper looked at together, with gold bundles where they are known.
+    """The items one shopper looked at together, with gold bundles if they are known.
 
     Args:
         id: Identifier, unique within its data set.
         items: At least one item, ids distinct.
-        bundles: Gold bundles; empty for "no bundle found"; None where it is not annotated.
+        bundles: Gold bundles; empty for "no bundle found"; None if it is not annotated.
 
     Raises:
-        DataError: Without items, with an item id twice, or with a bundle of foreign items.
+        DataError: It has no items, an item id twice, or a bundle with items that it lacks.
     """
 
     id: str
@@ -138,7 +138,7 @@ class Session(_Plain):
         object.__setattr__(self, "_index", index)
 
     def __str__(self) -> str:
-        """The items as numbered lines, without gold: what DSPy compares and shows of a session."""
+        """The items as numbered lines, without gold, as DSPy compares and shows a session."""
         titles = (" ".join(item.title.split()) for item in self.items)
         return "\n".join(f"{number} {title}" for number, title in enumerate(titles, start=1))
 
@@ -146,7 +146,7 @@ class Session(_Plain):
         """The item with this id.
 
         Raises:
-            DataError: When the session has no such item.
+            DataError: The session has no such item.
         """
         try:
             return self._index[item_id]
@@ -154,29 +154,29 @@ class Session(_Plain):
             raise DataError(f"session {self.id!r} has no item {item_id!r}") from None
 
     def number(self, item_id: str) -> int:
-        """The item's number in prompts: its place in the session, counted from 1."""
+        """The item's number in prompts: its position in the session, counted from 1."""
         return self.items.index(self.item(item_id)) + 1
 
     @property
     def gold(self) -> list[frozenset[str]]:
-        """Gold bundles as item sets; empty where there are none."""
+        """Gold bundles as item sets; empty if there are none."""
         return [bundle.items for bundle in self.bundles or ()]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The bundles predicted for one session, with what was dropped and its tokens.
+    """The bundles predicted for one session, with what was dropped and the tokens used.
 
     Args:
         session_id: The session.
         bundles: Distinct bundles of its items, in the answer's order.
-        error: Why the student's text could not be read; empty where it could.
-        dropped: What of the answer was not used, one description each.
+        error: Why the student's text could not be read; empty if it could.
+        dropped: The parts of the answer that were not used, one description each.
         input_tokens: Tokens of the prompts.
         output_tokens: Tokens of the completions.
-        item_intents: The intents of each item, in item order; empty where the student named none.
-        confidence: How sure the answer as a whole is, bundles or none; None where unknown.
-        changed: Of which items a catalogue's rules left no bundle, each with its reason.
+        item_intents: The intents of each item, in item order; empty if the student named none.
+        confidence: Confidence in the answer as a whole, bundles or none; None if unknown.
+        changed: Items that a catalogue's rules left in no bundle, each with the reason.
     """
 
     session_id: str
@@ -204,7 +204,7 @@ class Provenance:
         sessions: Ids of the sessions it was made from.
         prompt_hash: Hash of the teacher's prompt; empty for a teacher without one.
         tokens: Tokens the teacher read and wrote.
-        cost: Cost in US dollars; None where the price is not known.
+        cost: Cost in US dollars; None if the price is unknown.
     """
 
     teacher: NotEmpty
@@ -222,7 +222,7 @@ class Pattern:
         categories: At least two category names.
         support: Share of training bundles that hold all of them, in [0, 1].
         confidence: Largest P(rest | one of them) over its members, in [0, 1].
-        lift: Support over the product of the members' supports; above 1 is attraction.
+        lift: Support over the product of the members' supports; above 1 means attraction.
         provenance: Where it comes from.
     """
 
@@ -252,14 +252,14 @@ class Thought:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherAnswer:
-    """A teacher's bundles of one session, made without its gold: a label to train on.
+    """A teacher's bundles for one session, made without its gold: a label to train on.
 
     Args:
         session_id: The session.
         bundles: What the teacher states; empty for "nothing belongs together".
         item_intents: Item id to the intent it serves; items may be missing.
-        items: The items, where the session is not one of the data set, e.g. composed at random;
-            else empty.
+        items: The items if the session is not in the data set, e.g. composed at random; else
+            empty.
         provenance: Where it comes from.
     """
 
@@ -286,5 +286,5 @@ class KnowledgeBase:
 
 
 def bundle_sets(bundles: Iterable[Bundle]) -> list[frozenset[str]]:
-    """Bundles as item sets, order kept."""
+    """Bundles as item sets, in the same order."""
     return [bundle.items for bundle in bundles]

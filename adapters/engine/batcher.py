@@ -1,4 +1,4 @@
-"""Requests of many threads and event loops, run as batches by one worker."""
+"""Requests from many threads and event loops, run in batches by one worker."""
 
 import asyncio
 import os
@@ -15,12 +15,12 @@ from routedk.forks import ForkLock
 
 # Seconds without a new job after which a batch that is not full starts.
 _WAIT = 0.02
-# Seconds after which a task that waits for room looks again.
+# Seconds between checks by a task that waits for room.
 _LOOK = 0.01
 
 
 class EngineClosedError(RouteDKError, RuntimeError):
-    """A request came to an engine that was closed."""
+    """A request reached a closed engine."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,14 +35,14 @@ class Job:
 
 
 class Batcher:
-    """Collects jobs for a moment and runs them together, in the order they came.
+    """Collects jobs for a moment and runs them together, in order of arrival.
 
     A forked process has a worker of its own.
 
     Args:
-        run: Gives one result per job, in their order; called from one thread only.
-        max_batch: Most jobs in a batch, at least 1.
-        max_queue: Most jobs under way, at least 1; further ones wait.
+        run: Returns one result per job, in order; called from one thread only.
+        max_batch: Maximum jobs in a batch, at least 1.
+        max_queue: Maximum jobs in progress, at least 1; further ones wait.
 
     Raises:
         SettingError: A number is not allowed.
@@ -67,9 +67,9 @@ class Batcher:
         self._process = os.getpid()
 
     def submit(self, job: Job) -> "Future[Any]":
-        """Queue a job; its result, or the error of its batch, comes through its future.
+        """Queue a job; its future gets its result, or the error of its batch.
 
-        The thread is blocked while there is no room for it.
+        Blocks the thread until there is room for the job.
 
         Raises:
             EngineClosedError: After `close`.
@@ -79,7 +79,7 @@ class Batcher:
         return self._queue(job)
 
     async def submit_async(self, job: Job) -> "Future[Any]":
-        """As `submit`, but the task waits for room and not its event loop."""
+        """Like `submit`, but only the task waits for room, not its event loop."""
         self._restart_in_fork()
         while not self._room.acquire(blocking=False):
             await asyncio.sleep(_LOOK)
@@ -96,7 +96,7 @@ class Batcher:
         return job.future
 
     def _restart_in_fork(self) -> None:
-        """Start the worker again where this process is a fork, which has no copy of its thread."""
+        """Restart the worker if this process is a fork, which has no copy of its thread."""
         if os.getpid() != self._process:
             with self._running:
                 if os.getpid() != self._process and not self._closed:

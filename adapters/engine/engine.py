@@ -48,10 +48,10 @@ class _Engine:
 
 
 class StudentLM(dspy.LM):  # type: ignore[misc]  # DSPy is untyped here
-    """A ``dspy.LM`` of a student in this process, of which a saved program holds the name alone."""
+    """A ``dspy.LM`` of a student in this process; a saved program holds only its name."""
 
     def dump_state(self) -> dict[str, Any]:
-        """The state of an LM that cannot be asked, see `routedk.programs.default_lm.lm_of`."""
+        """The state of an LM that cannot be called, see `routedk.programs.default_lm.lm_of`."""
         state: dict[str, Any] = dspy.LM(self.model, cache=False).dump_state()
         return state
 
@@ -67,20 +67,20 @@ class StudentLM(dspy.LM):  # type: ignore[misc]  # DSPy is untyped here
 class StudentEngine(_Engine):
     """Serves a student, routed or plain, to DSPy.
 
-    Callers of many threads and event loops share one worker, which runs what they ask for as
-    batches. Requests of one prompt that meet in a batch share one computation of the prompt. A
-    caller that is canceled has nothing more computed for it.
+    Callers on many threads and event loops share one worker, which runs their requests in batches.
+    Requests in a batch that have the same prompt share one computation of it. For a canceled
+    caller, nothing more is computed.
 
     Args:
         student: A routed student, or a plain one.
-        form: What a request for the bundles of a session is answered with: ``bundles`` (lines of
-            numbers and intents), ``thought, then bundles`` (the same, a thought may stand before
-            them) or ``item-intents`` (a thought that names each item's intents). A student trained
-            for ``bundle-intent`` is to be asked for the intents of bundles only. Every student
-            answers such requests.
-        grouping: What groups items where a program has no grouping of its own.
-        max_batch: Most requests computed together.
-        max_queue: Most requests under way. Further ones wait: threads are blocked, tasks
+        form: How a request for the bundles of a session is answered: ``bundles`` (lines of
+            numbers and intents), ``thought, then bundles`` (the same, optionally preceded by a
+            thought) or ``item-intents`` (a thought that names each item's intents). A student
+            trained for ``bundle-intent`` should only be asked for the intents of bundles. Every
+            student answers such requests.
+        grouping: Groups items for programs without a grouping of their own.
+        max_batch: Maximum requests computed together.
+        max_queue: Maximum requests in progress. Further ones wait: threads are blocked, tasks
             suspended.
 
     Raises:
@@ -114,11 +114,11 @@ class StudentEngine(_Engine):
             job.future.cancel()
 
     def stream(self, request: Request) -> Iterator[Any]:
-        """The finished answer as events of DSPy."""
+        """The finished answer as DSPy events."""
         yield from response_to_events(self.complete(request))
 
     def job(self, request: Request) -> Writing:
-        """Make the writing that a request asks for, about the items being asked about now."""
+        """Make the `Writing` for a request, about the items currently asked about."""
         config, asked = request.config, asked_now()
         prompt = self._encode(_messages_of(request), asked.lines)
         room = self._window - len(prompt.ids)
@@ -165,7 +165,7 @@ class StudentEngine(_Engine):
         )
 
     def prompt_tokens(self, messages: Sequence[layout.Message]) -> int:
-        """Tokens of a prompt with these messages, those of the chat template included."""
+        """Number of tokens in a prompt with these messages, the chat template included."""
         return len(encode_prompt(self.generator.tokenizer, messages).ids)
 
     def close(self) -> None:
@@ -173,7 +173,7 @@ class StudentEngine(_Engine):
         self.batcher.close()
 
     def _encode(self, messages: Sequence[layout.Message], items: Sequence[str]) -> EncodedPrompt:
-        """A prompt that leaves room for an answer in the context window."""
+        """Encode a prompt; it must leave room for an answer in the context window."""
         prompt = encode_prompt(self.generator.tokenizer, messages, items)
         if len(prompt.ids) >= self._window:
             raise ContextWindowExceededError(
@@ -196,7 +196,7 @@ class AsyncStudentEngine(_Engine):
         return self.engine.respond(request, job, await asyncio.wrap_future(future))
 
     async def stream(self, request: Request) -> AsyncIterator[Any]:
-        """The finished answer as events of DSPy."""
+        """The finished answer as DSPy events."""
         for event in response_to_events(await self.complete(request)):
             yield event
 
@@ -206,7 +206,7 @@ class AsyncStudentEngine(_Engine):
 
 
 def _messages_of(request: Request) -> list[layout.Message]:
-    """The chat messages of a request, the system's first."""
+    """The chat messages of a request, the system message first."""
     system = request.system or ""
     text = system if isinstance(system, str) else "".join(part.text for part in system)
     first = [] if request.system is None else [{"role": "system", "content": text}]
@@ -216,8 +216,8 @@ def _messages_of(request: Request) -> list[layout.Message]:
 def engine_lm(engine: StudentEngine) -> dspy.LM:
     """Make a ``dspy.LM`` over an engine, with DSPy's cache off.
 
-    Its name holds a hash of weights, precision, routing, answer form and grouping: all that an
-    answer depends on besides the request.
+    Its name holds a hash of weights, precision, routing, answer form and grouping: everything that
+    an answer depends on besides the request.
     """
     base, routed = engine.generator.base, engine.generator.routed
     routing = "" if routed is None else routed.fingerprint()
@@ -250,13 +250,13 @@ def student_lm(
         experts: Folder of trained experts; None for the student without experts.
         student: Folder or name of the base; None or ``default``: the one that the experts were
             trained on, or without experts the embedded student.
-        fusion: Another fusion than the one saved with the experts.
-        form: Another answer form than the one the experts were trained to write, which
-            ``routing.json`` says.
-        grouping: Another grouping than the one saved with experts that name bundles.
-        dtype: Of the student's weights and products, see `load_student`.
-        max_batch: Most requests computed together.
-        max_queue: Most requests under way, see `StudentEngine`.
+        fusion: A fusion other than the one saved with the experts.
+        form: An answer form other than the one the experts were trained to write, which
+            ``routing.json`` states.
+        grouping: A grouping other than the one saved with experts that name bundles.
+        dtype: Precision of the student's weights and products, see `load_student`.
+        max_batch: Maximum requests computed together.
+        max_queue: Maximum requests in progress, see `StudentEngine`.
     """
     loaded: RoutedStudent | Student
     student = chosen_student(student)

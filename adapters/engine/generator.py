@@ -16,15 +16,15 @@ from routedk.adapters.experts.router import SoftmaxRouter
 from routedk.adapters.prompts import end_of_turn
 from routedk.adapters.student import Student
 
-# Most tokens that are read in one forward pass, padding included; a longer prompt is read alone.
+# Maximum tokens read in one forward pass, padding included; a longer prompt is read alone.
 _READ = 2048
 
 
 class Generator:
-    """Writes with a student, plain or routed; what prompts begin with is computed once.
+    """Writes with a student, plain or routed; shared prompt prefixes are computed once.
 
     Args:
-        student: Its weights must not change any more.
+        student: Its weights must no longer change.
     """
 
     def __init__(self, student: RoutedStudent | Student) -> None:
@@ -36,7 +36,7 @@ class Generator:
         self.prefixes = PrefixCache()
 
     def write(self, jobs: Sequence[Writing]) -> list[list[Branch]]:
-        """Write each job: its lines, in their order. One thread at a time may call this."""
+        """Write the lines of each job, in order. Only one thread at a time may call this."""
         trees: dict[Any, Tree] = {}
         written = []
         for job in jobs:
@@ -50,14 +50,14 @@ class Generator:
         return written
 
     def prepare(self, trees: Sequence[Tree]) -> Gating:
-        """Route prompts and look up their prefixes; gives what sets the gates of rows."""
+        """Route prompts and look up their prefixes; returns what sets the gates of rows."""
         routed = self.routed
         gating: Gating = nullcontext  # A student without experts has no gates.
         if routed is not None:
             gating = routed.gating([tree.prompt for tree in trees])
             alike = not isinstance(routed.fusion, SoftmaxRouter)
             if not alike and routed.settings.experts_from != "session":
-                # What stands before a session is computed by gates that depend on it.
+                # What precedes a session is computed with gates that depend on the session.
                 return gating
         for tree in trees:
             beginning = tree.prompt.ids[: tree.prompt.span[0]]
@@ -66,7 +66,7 @@ class Generator:
         return gating
 
     def _grow(self, trees: Sequence[Tree], gating: Gating) -> None:
-        """Write the branches of trees that share a prefix to their ends."""
+        """Write the branches of trees that share a prefix until they end."""
         batch = TreeBatch(self.base.model, gating, trees)
         nodes, ends = zip(*(tree.nodes() for tree in trees), strict=True)
         columns = [tree.branches for tree in trees]
@@ -84,7 +84,7 @@ class Generator:
 
 
 def _alike(trees: Sequence[Tree]) -> Iterator[list[Tree]]:
-    """Trees to be computed together: of one prefix, small ones together."""
+    """Trees to compute together: they have the same prefix and similar sizes."""
     group: list[Tree] = []
     for tree in sorted(trees, key=lambda tree: (id(tree.prefix), tree.size)):
         full = tree.size * (len(group) + 1) > _READ

@@ -1,7 +1,7 @@
 """Grammars of answers, and the tokens that they allow next: every answer is valid.
 
-A token may be part of a character. Text under way holds the bytes of a character that is not whole
-yet as lone surrogates, as Python's error handler ``surrogateescape`` writes them.
+A token may be part of a character. Unfinished text holds the bytes of an incomplete character as
+lone surrogates, as Python's error handler ``surrogateescape`` writes them.
 """
 
 import re
@@ -23,24 +23,24 @@ MAX_BUNDLES = 6
 
 _STRUCTURE = frozenset("0123456789 |\n" + NO_BUNDLE + THOUGHT_PREFIX)
 _BYTES = "".join(map(chr, range(0xDC80, 0xDD00)))
-# Those that continue a character.
+# Those that continue a character in UTF-8.
 _LATER_BYTES = frozenset(_BYTES[:64])
 
 
 def joined(text: str, piece: str) -> str:
-    """Text under way with what a token adds; bytes that make a character become it."""
+    """Unfinished text plus what a token adds; bytes that complete a character become it."""
     return (text + piece).encode(errors="surrogateescape").decode(errors="surrogateescape")
 
 
 def _printable(text: str) -> bool:
-    """Whether text is printable, or can be once the bytes of its last character are whole."""
+    """Whether text is printable, or can be once its last character is complete."""
     whole = text.rstrip(_BYTES)
     return whole.isprintable() and "\ufffd" not in whole and text[len(whole) :] in _begun()
 
 
 @cache
 def _begun() -> frozenset[str]:
-    """What the UTF-8 of printable characters begins with: nothing, or some of its bytes."""
+    """The beginnings of printable characters in UTF-8: nothing, or some of their bytes."""
     every = map(chr, range(0x80, sys.maxunicode + 1))
     encoded = [one.encode() for one in every if one.isprintable() and one != "\ufffd"]
     begun = {one[:end] for one in encoded for end in range(len(one))}
@@ -48,7 +48,7 @@ def _begun() -> frozenset[str]:
 
 
 def _decoded(token: str) -> str:
-    """The text of a token that is bytes, in GPT-2's alphabet for them or as ``<0xE4>``."""
+    """The text of a token that is bytes, written in GPT-2's byte alphabet or as ``<0xE4>``."""
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
     named = re.fullmatch("<0x([0-9A-F]{2})>", token)
@@ -58,18 +58,18 @@ def _decoded(token: str) -> str:
 
 
 def _length(text: str) -> int:
-    """How many characters there are, the one that is not whole included."""
+    """The number of characters, including an incomplete one."""
     whole = text.rstrip(_BYTES)
     return len(whole) + (whole != text)
 
 
 class FreeText(NamedTuple):
-    """Ordinary text under way: one space, then anything printable.
+    """Unfinished ordinary text: one space, then anything printable.
 
     Args:
-        text: Written of it.
-        most: Characters at most, the space included; 0 where no text may stand.
-        entries: It may hold ``;``, which separates the entries of a thought.
+        text: What is written so far.
+        most: Maximum characters, the space included; 0 if no text is allowed.
+        entries: Whether it may hold ``;``, which separates the entries of a thought.
     """
 
     text: str = ""
@@ -77,7 +77,7 @@ class FreeText(NamedTuple):
     entries: bool = False
 
     def fits(self) -> bool:
-        """Whether the written text is a beginning of such a text."""
+        """Whether what is written can begin such a text."""
         text = self.text
         led = not text or (text[0] == " " and not text.startswith("  "))
         return led and _printable(text) and "|" not in text and _length(text) <= self.most
@@ -88,7 +88,7 @@ class ItemIntent:
     """The rest of a line: a space, then an item's intents, or a bundle's intent or reason.
 
     Args:
-        most: Characters at most, the space included.
+        most: Maximum characters, the space included.
     """
 
     most: int = ITEM_INTENT_CHARACTERS
@@ -98,11 +98,11 @@ class ItemIntent:
         return self.free_text(text).fits()
 
     def complete(self, text: str) -> bool:
-        """Whether this beginning is a whole answer."""
+        """Whether this beginning is a complete answer."""
         return bool(text.strip()) and text.isprintable()
 
     def free_text(self, text: str) -> FreeText:
-        """The ordinary text that this beginning ends in."""
+        """The ordinary text at the end of this beginning."""
         return FreeText(text, self.most)
 
 
@@ -111,12 +111,12 @@ class BundleList:
     """Lines ``1 3 4 | intent``, or ``none``.
 
     The numbers of a line ascend, are items of the session and at least two; no bundle is written
-    twice. Where it ``thinks``, a line ``Thought: ...`` may stand first. No text that begins an
-    answer runs into a dead end.
+    twice. If it ``thinks``, a line ``Thought: ...`` may come first. No text that begins an answer
+    runs into a dead end.
 
     Args:
         num_items: Items of the session, numbered from 1.
-        thinks: Whether a thought may stand first.
+        thinks: Whether a thought may come first.
     """
 
     num_items: int
@@ -139,13 +139,13 @@ class BundleList:
         return more and self._line_begins(last, written)
 
     def complete(self, text: str) -> bool:
-        """Whether this beginning is a whole answer."""
+        """Whether this beginning is a complete answer."""
         *over, last = self._lines(text) or [""]
         whole = self._new(_bundle(last), list(map(_bundle, over)))
         return last.isprintable() and (whole or [*over, last] == [NO_BUNDLE])
 
     def free_text(self, text: str) -> FreeText:
-        """The ordinary text that this beginning ends in."""
+        """The ordinary text at the end of this beginning."""
         lines = self._lines(text)
         if lines is None:
             thought = text.removeprefix(THOUGHT_PREFIX)
@@ -154,7 +154,7 @@ class BundleList:
         return FreeText(intent, 1 + INTENT_CHARACTERS) if bar else FreeText()
 
     def _lines(self, text: str) -> list[str] | None:
-        """The lines of bundles; None where a thought is under way."""
+        """The lines of bundles; None while a thought is being written."""
         first, *rest = text.split("\n")
         thought = self.thinks and first.startswith(THOUGHT_PREFIX)
         return (rest or None) if thought else [first, *rest]
@@ -177,7 +177,7 @@ class BundleList:
         return len(numbers) >= 2 and numbers[-1] <= self.num_items
 
     def _can_grow(self, begun: tuple[int, ...], written: Sequence[Any]) -> bool:
-        """Whether a bundle that is not written yet begins with these numbers."""
+        """Whether some bundle not written yet begins with these numbers."""
         rest = self.num_items - (begun[-1] if begun else 0)
         too_small = {0: 1 + rest, 1: 1}.get(len(begun), 0)
         taken: int = sum(bundle[: len(begun)] == begun for bundle in written)
@@ -188,13 +188,13 @@ Grammar = ItemIntent | BundleList
 
 
 def _bundle(line: str) -> tuple[int, ...] | None:
-    """The numbers of a whole line; None where it is not whole."""
+    """The numbers of a complete line; None if it is incomplete."""
     head, bar, intent = line.partition(" |")
     return None if bar and not intent.strip() else _numbers(head)
 
 
 def _numbers(text: str) -> tuple[int, ...] | None:
-    """Ascending numbers with single spaces between them; None where it is anything else."""
+    """Ascending numbers with single spaces between them; None if the text is anything else."""
     words = text.split(" ")
     if not all(word.isascii() and word.isdecimal() and word[0] != "0" for word in words):
         return None
@@ -203,7 +203,7 @@ def _numbers(text: str) -> tuple[int, ...] | None:
 
 
 class TokenFilter:
-    """Which tokens of a vocabulary a grammar lets through.
+    """Which tokens of a vocabulary a grammar allows.
 
     Args:
         tokenizer: The student's.
@@ -229,7 +229,7 @@ class TokenFilter:
             for token, (text, piece) in enumerate(zip(texts, pieces, strict=True))
         ]
         if not _LATER_BYTES.issubset(self.texts):
-            # What begins a character could have no end.
+            # A character once begun might have no way to end.
             self.texts = ["" if set(_BYTES) & set(text) else text for text in self.texts]
         self._lengths = torch.tensor([_length(text) for text in self.texts])
         self._spaces = torch.tensor([len(text) - len(text.lstrip(" ")) for text in self.texts])
@@ -246,11 +246,11 @@ class TokenFilter:
         """The penalty added to next-token scores: 0 for allowed tokens, else minus infinity.
 
         Args:
-            grammar: Of the answer.
-            text: What is written of it.
+            grammar: The answer's grammar.
+            text: What is written so far.
 
         Returns:
-            Not to be written to. *Shape:* (vocabulary).
+            A shared tensor, not to be modified. *Shape:* (vocabulary).
         """
         free, listed = grammar.free_text(text), self._structural
         if text != text.rstrip(_BYTES):
@@ -265,13 +265,13 @@ class TokenFilter:
     def _make_penalty(
         self, listed: tuple[int, ...], complete: bool, spaces: int | None, room: int, entries: bool
     ) -> Tensor:
-        """Let through listed tokens, the end where the answer is complete, and ordinary text.
+        """Allow listed tokens, the end if the answer is complete, and ordinary text.
 
         Args:
-            listed: Tokens.
+            listed: Token ids.
             complete: Whether the answer may end.
-            spaces: How many ordinary text must begin with; None for any number.
-            room: Characters of it at most.
+            spaces: Number of spaces that ordinary text must begin with; None for any number.
+            room: Maximum characters of ordinary text.
             entries: As in `FreeText`.
         """
         fits = self._plain & (self._lengths <= room)

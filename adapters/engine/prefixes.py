@@ -7,14 +7,14 @@ from routedk.adapters.engine.trees import NO_PREFIX, Prefix
 
 # Fewer shared tokens are not worth an entry.
 _LEAST = 16
-# Entries that are kept: about as many as one program has prompts.
+# Entries kept: about as many as one program has prompts.
 _KEPT = 4
 
 
 class PrefixCache:
-    """Keeps the KV cache of what the latest prompts begin with in common.
+    """Keeps the KV cache of prefixes that the latest prompts share.
 
-    Memory is bounded: a few entries, none longer than a prompt; the oldest goes first.
+    Memory is bounded: a few entries, none longer than a prompt; the oldest is evicted first.
     """
 
     def __init__(self) -> None:
@@ -22,11 +22,11 @@ class PrefixCache:
         self._seen: deque[tuple[int, ...]] = deque(maxlen=_KEPT)
 
     def find(self, ids: tuple[int, ...], compute: Callable[[tuple[int, ...]], Prefix]) -> Prefix:
-        """The longest kept beginning of these tokens, which do not depend on a session.
+        """The longest cached prefix of these tokens, which do not depend on a session.
 
         Args:
-            ids: What a prompt has before its session.
-            compute: Makes an entry of tokens that another prompt began with, too.
+            ids: The tokens of a prompt before its session.
+            compute: Makes an entry for tokens that another prompt began with, too.
         """
         found = max(
             (entry for entry in self._entries if ids[: len(entry.ids)] == entry.ids),
@@ -43,6 +43,6 @@ class PrefixCache:
 
 
 def _shared(one: tuple[int, ...], other: tuple[int, ...]) -> int:
-    """How many tokens two sequences begin with alike."""
+    """The length of the longest common prefix of two sequences."""
     most = min(len(one), len(other))
     return next((place for place in range(most) if one[place] != other[place]), most)

@@ -1,6 +1,6 @@
 """Token trees of several sessions, one batch row each, over one KV cache.
 
-All that is written about a session (a line per item, several samples of each) branches off one
+Everything written about a session (a line per item, several samples of each) branches off one
 prompt. The prompt's keys and values are held once, and the attention mask lets each token see the
 prompt, the head that its branch continues, and its own branch.
 """
@@ -29,9 +29,9 @@ class Node(NamedTuple):
 
     Args:
         token: Its id.
-        position: In its own sequence.
-        branch: Which branch it is on; ``PROMPT`` for the prompt's own.
-        head: The branch that this one continues and sees; its own where that is the prompt.
+        position: Its position in its own sequence.
+        branch: Which branch it is on; ``PROMPT`` for prompt tokens.
+        head: The branch that its branch continues and sees; its own if that continues the prompt.
     """
 
     token: int
@@ -66,10 +66,10 @@ class Tree:
     """A prompt with the heads of its lines, and the branches that continue them.
 
     Args:
-        row: Its number.
+        row: Its row number.
         prompt: The prompt.
         heads: As in `Writing`.
-        prefix: What the prefix cache has of the prompt.
+        prefix: What the prefix cache holds of the prompt.
     """
 
     row: int
@@ -80,11 +80,11 @@ class Tree:
 
     @property
     def size(self) -> int:
-        """How many tokens are to be read."""
+        """The number of tokens to read."""
         return len(self.prompt.ids) - len(self.prefix.ids) + sum(map(len, self.heads))
 
     def nodes(self) -> tuple[list[Node], list[int]]:
-        """The tokens to be read, and the place of the last one of each head."""
+        """The tokens to read, and the index of the last one of each head."""
         ids, known = self.prompt.ids, len(self.prefix.ids)
         nodes = consecutive(ids[known:], known, PROMPT, PROMPT)
         ends = []
@@ -114,7 +114,7 @@ class TreeBatch:
     Args:
         model: The student's.
         gating: Sets the gates of rows.
-        trees: Of one prefix; nothing else of them is read yet.
+        trees: They share one prefix; nothing else of them has been read yet.
     """
 
     def __init__(self, model: Any, gating: Gating, trees: Sequence[Tree]) -> None:
@@ -125,7 +125,7 @@ class TreeBatch:
         shape = (len(self._rows), -1, -1, -1)
         layers = [(keys.expand(shape), values.expand(shape)) for keys, values in prefix.layers]
         self._cache = DynamicCache(layers)
-        # Of each token in the cache.
+        # For each token in the cache.
         self._branches_BT = torch.full((len(self._rows), len(prefix.ids)), PROMPT).to(model.device)
         known_T = torch.arange(len(prefix.ids), device=model.device)
         self._positions_BT = known_T.expand_as(self._branches_BT)
@@ -136,11 +136,11 @@ class TreeBatch:
         """Compute further tokens of each row and append them to the cache.
 
         Args:
-            nodes: For each row its tokens, each after those that it sees.
-            wanted: For each row the places of those whose scores are wanted; of all where None.
+            nodes: For each row, its tokens, each after those that it sees.
+            wanted: For each row, the indices of tokens whose scores are wanted; None for all.
 
         Returns:
-            The next-token scores of the wanted ones, row by row, in the order of the tokens.
+            The next-token scores of the wanted tokens, row by row, in token order.
             *Shape:* (wanted, vocabulary).
         """
         filler = Node(0, 0, PADDING, PADDING)

@@ -1,4 +1,4 @@
-"""The fused layer: all LoRA experts of a linear layer in one pair of products, gated per sample."""
+"""The fused layer: all LoRA experts of a linear layer in two matrix products, gated per sample."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,14 +15,14 @@ from routedk.errors import SettingError
 
 
 class GateState:
-    """The gates of the forward pass under way, shared by all fused layers of one model.
+    """The gates of the current forward pass, shared by all fused layers of one model.
 
     Attributes:
-        gates: As a fusion made them; None for PEFT's own way.
-        starts: Position of the first token of each sample at which experts are active; None where
+        gates: As a fusion made them; None for PEFT's own behavior.
+        starts: Position of the first token of each sample at which experts are active; None if
             they are active from the start. *Shape:* (batch,).
         settled: The gates in each decoder layer that was entered, each repeated over the ranks of
-            its expert, in the precision of what entered. Kept, since a layer that gradient
+            its expert, in the precision of the layer's input. Kept, since a layer that gradient
             checkpointing recomputes is not entered again. *Shape:* (batch, 1 or tokens,
             experts * r).
 
@@ -38,7 +38,7 @@ class GateState:
 
     @contextmanager
     def use(self, gates: Gates, starts: Tensor | None = None) -> Iterator[None]:
-        """Fuse the experts by these gates inside the block, the backward pass included.
+        """Fuse the experts by these gates inside the block, including the backward pass.
 
         Args:
             gates: One row per sample, *shape* (batch, experts); one per sample and layer,
@@ -53,12 +53,12 @@ class GateState:
             self.gates, self.starts = previous
 
     def enter(self, layer: int, hidden_BTH: Tensor, position_ids_BT: Tensor | None = None) -> None:
-        """Settle the gates of a decoder layer, counted from the lowest with experts.
+        """Settle the gates of a decoder layer, counted from the lowest one with experts.
 
         Args:
             layer: Its number.
-            hidden_BTH: What enters it.
-            position_ids_BT: Its tokens' positions; needed where ``starts`` are given.
+            hidden_BTH: Its input.
+            position_ids_BT: Its tokens' positions; needed if ``starts`` are given.
         """
         gates = self.gates
         if gates is None:
@@ -87,9 +87,9 @@ class FusedLinear(LoraLinear):  # type: ignore[misc]  # PEFT is untyped here
 
     .. math:: y = W x + \sum_e g_e \frac{\alpha_e}{r_e} B_e A_e x
 
-    The experts' A are stacked to one (E*R, in) matrix and their B to one (out, E*R), so the sum
-    costs two products whatever E is; the gates scale the middle. Without gates it is PEFT's own
-    layer.
+    The experts' A are stacked into one (E*R, in) matrix and their B into one (out, E*R), so the sum
+    costs two products whatever E is; the gates scale what is between them. Without gates it is
+    PEFT's own layer.
 
     Source: RouteDK (arXiv 2508.17250), dynamic fusion.
     """
@@ -132,9 +132,9 @@ class FusedLinear(LoraLinear):  # type: ignore[misc]  # PEFT is untyped here
         return down, up
 
     def freeze(self) -> None:
-        """Stack once, for inference and router training: the experts no longer change.
+        """Stack once, for inference and router training, where experts no longer change.
 
-        In the base layer's precision, to which PEFT's float32 would be converted in each pass.
+        Uses the base layer's precision, to which PEFT's float32 would be converted in each pass.
         """
         dtype = self.get_base_layer().weight.dtype
         down, up = self.stacked()
@@ -153,7 +153,7 @@ def connect(
 
     Args:
         expert_names: Adapters of the model, in gate order.
-        layers: The decoder layers with experts, the lowest first.
+        layers: The decoder layers with experts, lowest first.
         r: Rank of each expert.
 
     Returns:

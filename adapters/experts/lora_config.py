@@ -11,12 +11,12 @@ CONFIG_FILE = "adapter_config.json"
 
 
 def write_lora_config(config: LoraConfig, base: str, folder: Path) -> None:
-    """Write what differs from PEFT's defaults: PEFT refuses a file with a key it does not know.
+    """Write what differs from PEFT's defaults: PEFT rejects a file with a key it does not know.
 
     Args:
-        config: Of the LoRA.
+        config: The LoRA's config.
         base: Name or folder of the weights that it was trained on.
-        folder: Of ``adapter_model.safetensors``.
+        folder: The folder of ``adapter_model.safetensors``.
     """
     usual = LoraConfig().to_dict()
     told: dict[str, Any] = {

@@ -1,8 +1,8 @@
 """The layers below the experts, computed once per training row instead of once per step.
 
 Experts sit in the upper layers only. The output of the frozen lower layers never changes
-while experts are trained, so it is computed once per row and kept; a step then costs the upper
-layers alone.
+while experts are trained, so it is computed once per row and kept; a step then costs only the
+upper layers.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,11 +17,11 @@ from routedk.adapters.trees import TokenTree, tree_inputs, tree_masks
 
 @contextmanager
 def skipped(layers: Sequence[Any], hidden_BTH: Tensor | None = None) -> Iterator[None]:
-    """Let decoder layers compute nothing inside the block.
+    """Make decoder layers compute nothing inside the block.
 
     Args:
-        layers: Of a transformers decoder, consecutive ones.
-        hidden_BTH: What they hand on; what they are given where None.
+        layers: Consecutive layers of a transformers decoder.
+        hidden_BTH: What they return; None for their own input.
     """
     for layer in layers:
         layer.forward = lambda hidden_states, *args, **kwargs: (
@@ -39,9 +39,9 @@ def lower_hidden(model: Any, trees: Sequence[TokenTree], layers: int) -> list[Te
     """The output of the lowest layers for a batch of rows.
 
     Args:
-        model: The student's; without gates set.
+        model: The student's; no gates may be set.
         trees: The rows.
-        layers: Number of lowest layers; the output of none is empty.
+        layers: Number of lowest layers; for 0 the output is empty.
 
     Returns:
         One tensor per row, *shape* (tokens, hidden), on the CPU.
@@ -51,7 +51,7 @@ def lower_hidden(model: Any, trees: Sequence[TokenTree], layers: int) -> list[Te
     inputs = {name: tensor.to(model.device) for name, tensor in tree_inputs(trees).items()}
     masks = tree_masks(model, inputs.pop("branch_ids"), inputs["position_ids"])
     decoder, outputs = model.base_model, []
-    # The decoder's own output is normed.
+    # The decoder's own output is normalized.
     hook = decoder.layers[layers - 1].register_forward_hook(
         lambda module, args, output: outputs.append(output)
     )

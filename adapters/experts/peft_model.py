@@ -25,12 +25,12 @@ def check_student(student: Student) -> None:
 
 
 def linear_layers(layers: Sequence[nn.Module], wanted: Sequence[str]) -> list[str]:
-    """The linear layers that get experts, by the end of their names.
+    """The linear layers that get experts, by the last part of their names.
 
     Args:
         layers: The decoder layers.
-        wanted: Those asked for. Where these are the usual ones, and the student has them not all,
-            all that it has are taken: some students fuse them.
+        wanted: The requested ones. If these are the default ones, and the student lacks some, all
+            its linear layers are used: some students fuse them.
     """
     modules = (named for layer in layers for named in layer.named_modules())
     found = {name.rpartition(".")[2] for name, each in modules if isinstance(each, nn.Linear)}
@@ -43,9 +43,9 @@ def add_experts(
     """Add fresh experts, which change nothing, to the layers from ``first_layer`` on.
 
     Args:
-        model: The student's; it is changed.
+        model: The student's; it is modified.
         settings: The shape of the experts.
-        adapters: Names of the experts as adapters.
+        adapters: Adapter names of the experts.
         first_layer: The lowest decoder layer that gets experts.
 
     Raises:
@@ -70,7 +70,7 @@ def add_experts(
     for adapter in adapters[1:]:
         wrapped.add_adapter(adapter, config)
     for module in wrapped.modules():
-        # PEFT has no public way to be told of a layer class of ours, which adds no state.
+        # PEFT has no public way to register our own layer class, which adds no state.
         if type(module) is LoraLinear:
             module.__class__ = FusedLinear
     return wrapped

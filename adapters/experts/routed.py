@@ -43,7 +43,7 @@ class RoutedStudent:
         first_layer: The lowest decoder layer that has experts.
         fusion: The fusion as a module; for ``softmax`` the router.
         fusion_name: Its public name.
-        training: How the experts were trained, as ``routing.json`` says.
+        training: How the experts were trained, as ``routing.json`` states.
 
     Raises:
         SettingError: The student has experts already, or the rank is above its hidden size.
@@ -78,12 +78,12 @@ class RoutedStudent:
 
     @property
     def device(self) -> torch.device:
-        """Where the student is."""
+        """The student's device."""
         device: torch.device = self.student.model.device
         return device
 
     def use_fusion(self, name: str) -> None:
-        """Switch to another fusion; a trained router is forgotten."""
+        """Switch to another fusion; a trained router is discarded."""
         config = self.student.model.config
         layers = config.num_hidden_layers - self.first_layer
         self.fusion: nn.Module = make_fusion(
@@ -93,17 +93,17 @@ class RoutedStudent:
         self.fusion_name = name
 
     def freeze(self) -> None:
-        """Stack the experts' matrices once: to be called when the experts no longer change."""
+        """Stack the experts' matrices once; call this when the experts no longer change."""
         for layer in fused_layers(self.model):
             layer.freeze()
 
     def train_experts(self) -> None:
-        """Make the experts, before `freeze`, trainable, and nothing else."""
+        """Make the experts, and nothing else, trainable; call this before `freeze`."""
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_("lora_" in name)
 
     def read_expert(self, name: str, folder: str | Path) -> None:
-        """Overwrite an expert, before `freeze`, with a plain PEFT folder of the same shape.
+        """Overwrite an expert with a plain PEFT folder of the same shape, before `freeze`.
 
         Raises:
             ArtifactError: It is missing, damaged, or of another shape.
@@ -111,7 +111,7 @@ class RoutedStudent:
         read_expert(self.model, f"expert_{name}", Path(folder))
 
     def unload(self) -> Student:
-        """Take the experts off the student, which may then get others."""
+        """Remove the experts from the student, which may then get others."""
         for hook in self._hooks:
             hook.remove()
         self.model.unload()
@@ -131,14 +131,14 @@ class RoutedStudent:
 
     @torch.no_grad()
     def gates(self, prompts: Sequence[EncodedPrompt]) -> Gates:
-        """The gates for these prompts, experts in their order; each prompt is routed once."""
+        """The gates for these prompts, in expert order; each prompt is routed separately."""
         rows: list[Gates] = [self.fusion(row[None]) for row in self.router_inputs(prompts)]
         tensors = [row for row in rows if isinstance(row, Tensor)]
         # Gates per token are computed layer by layer, in the same way for every prompt.
         return torch.cat(tensors) if tensors else rows[0]
 
     def starts(self, session_starts: Sequence[int] | Tensor) -> Tensor | None:
-        """The position from which experts are active in each prompt; None from the first on.
+        """The position from which experts are active in each prompt; None if from the first.
 
         Args:
             session_starts: The position of the first of each session's own tokens.
@@ -150,7 +150,7 @@ class RoutedStudent:
     def gating(
         self, prompts: Sequence[EncodedPrompt]
     ) -> Callable[[Sequence[int]], AbstractContextManager[None]]:
-        """Route prompts once; gives contexts that fuse the experts for some of them, by place."""
+        """Route prompts once; returns a function that fuses the experts for some, by index."""
         gates = self.gates(prompts)
         starts = self.starts([prompt.span[0] for prompt in prompts])
 
@@ -183,7 +183,7 @@ class RoutedStudent:
         """Write plain PEFT folders, ``router.safetensors`` and ``routing.json``.
 
         Args:
-            folder: Made by this call.
+            folder: Created by this call.
 
         Raises:
             ArtifactError: The folder exists and is not empty.
@@ -207,13 +207,13 @@ class RoutedStudent:
         """Load trained experts.
 
         Args:
-            folder: With ``routing.json``.
-            fusion: Another fusion than the saved one, e.g. ``uniform`` or ``single:rule``.
-            student: The base, where it is loaded already; by default found by its saved name.
-            dtype: Of a base that is loaded now, see `load_student`.
+            folder: Folder with ``routing.json``.
+            fusion: A fusion other than the saved one, e.g. ``uniform`` or ``single:rule``.
+            student: The base, if it is already loaded; by default found by its saved name.
+            dtype: Precision of a base loaded now, see `load_student`.
 
         Raises:
-            ArtifactError: The folder is not whole, or belongs to another student.
+            ArtifactError: The folder is incomplete, or belongs to another student.
             SettingError: The fusion is unknown, or would need a router that was not trained.
         """
         folder = Path(folder)
@@ -230,7 +230,7 @@ class RoutedStudent:
             routed = cls(
                 base, settings_of(document), document["fusion"], document.get("mean_gates")
             )
-        except ValueError as error:  # PEFT's, too, e.g. of target_modules that the student lacks
+        except ValueError as error:  # PEFT's, too, e.g. for target_modules that the student lacks
             raise ArtifactError(f"{folder / ROUTING_FILE}: {error}") from error
         routed.training = document.get("training") or {}
         for expert in routed.settings.experts:

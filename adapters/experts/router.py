@@ -42,7 +42,7 @@ Gates: TypeAlias = Tensor | TokenGates
 
 
 class FixedFusion(nn.Module):
-    """The same gates for every session: one expert alone, all alike, or a mean."""
+    """The same gates for every session: one expert alone, all equal, or a mean."""
 
     weights: Tensor
 
@@ -81,7 +81,7 @@ class SoftmaxRouter(nn.Module):
     tokens, and :math:`\mu` and :math:`\sigma` are the mean and the deviation of its normalized
     features over the sessions that the router is trained on (`fit_inputs`; 0 and 1 before).
     Sessions' mean embeddings differ little from each other: without :math:`\mu` one step of the
-    optimizer moves all their gates alike, and without :math:`\sqrt{H}` it moves them to 0 and 1,
+    optimizer moves all their gates equally, and without :math:`\sqrt{H}` it moves them to 0 and 1,
     where gradients vanish. V starts at zero, so training starts from uniform fusion.
 
     Source: RouteDK (arXiv 2508.17250), input-aware router; that it is a softmax over the pooled
@@ -90,8 +90,8 @@ class SoftmaxRouter(nn.Module):
     Args:
         hidden_size: Width H of the student's embeddings.
         num_experts: Number of experts.
-        num_layers: Decoder layers with experts, for gates of their own each; None for one row
-            of gates per session.
+        num_layers: Decoder layers with experts, each with its own gates; None for one row of
+            gates per session.
     """
 
     centre: Tensor
@@ -109,7 +109,7 @@ class SoftmaxRouter(nn.Module):
 
     @torch.no_grad()
     def fit_inputs(self, pooled_BH: Tensor) -> None:
-        """Take mean and deviation of the features from the sessions to be trained on.
+        """Compute mean and deviation of the features over the sessions to train on.
 
         Args:
             pooled_BH: Their pooled prompts, at least one. *Shape:* (sessions, hidden).
@@ -129,7 +129,7 @@ class SoftmaxRouter(nn.Module):
         return self.log_shares(pooled_BH).exp()
 
     def log_shares(self, pooled_BH: Tensor) -> Tensor:
-        """The logarithm of the softmax, of which `top1` keeps the likeliest; shaped as gates."""
+        """The log-softmax, of which `top1` keeps the likeliest expert; shaped like gates."""
         scale = self.centre.shape[0] ** 0.5
         inputs_BH = (self.norm(pooled_BH.float()) - self.centre) / (self.spread * scale)
         logits: Tensor = self.project(inputs_BH)
@@ -137,7 +137,7 @@ class SoftmaxRouter(nn.Module):
 
 
 class Top1Router(SoftmaxRouter):
-    """Only the likeliest expert of each session; gradients go straight through to the softmax."""
+    """Only the likeliest expert of each session, with straight-through gradients to the softmax."""
 
     def forward(self, pooled_BH: Tensor) -> Tensor:
         """Compute gates; *shape* (batch, hidden) to (batch, experts), each row one-hot."""
@@ -146,7 +146,7 @@ class Top1Router(SoftmaxRouter):
         return hard_BE + (soft_BE - soft_BE.detach()) if self.training else hard_BE
 
 
-# Those with something to learn, made from hidden size, experts and decoder layers with experts.
+# Those that are learned, made from hidden size, experts and decoder layers with experts.
 ROUTERS: Mapping[str, Callable[[int, int, int], nn.Module]] = MappingProxyType(
     {
         "softmax": lambda hidden, experts, layers: SoftmaxRouter(hidden, experts),
@@ -176,11 +176,11 @@ def make_fusion(
         mean_gates: For ``merged``: the router's mean gates, one per expert.
 
     Returns:
-        A module from pooled prompts, *shape* (batch, hidden), to `Gates`: finite, non-negative,
-        summing to one over the experts.
+        A module that maps pooled prompts, *shape* (batch, hidden), to `Gates`: finite,
+        non-negative, summing to one over the experts.
 
     Raises:
-        SettingError: The name or its expert is unknown, or the mean gates are.
+        SettingError: The name or its expert is unknown, or the mean gates are missing.
     """
     count = len(experts)
     if name in ROUTERS:

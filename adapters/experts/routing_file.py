@@ -1,4 +1,4 @@
-"""``routing.json``: which experts a folder holds, on which student, fused how."""
+"""``routing.json``: which experts a folder holds, on which student, and how they are fused."""
 
 import os
 import re
@@ -19,7 +19,7 @@ ROUTING_FILE = "routing.json"
 GROUPING_FOLDER = "grouping"
 ROUTER_FILE = "router.safetensors"
 _REMEDY = "train the experts again"
-# The name of the router's input in files from before there was a choice.
+# The router's input as named in files from before there was a choice.
 _FORMER_INPUT = "mean input embedding of the session's tokens"
 EXPERTS = ("base", "rule", "thought")
 RouterInput = Literal["session", "prompt"]
@@ -34,15 +34,15 @@ class ExpertSettings:
         experts: Names, in gate order: lower-case letters, digits and ``_``.
         r: Rank of each expert, at least 1 and at most the student's hidden size.
         lora_alpha: LoRA scaling is ``lora_alpha / r``; at least 1.
-        target_modules: Linear layers that get experts, by the end of their names. Where a student
-            has not all of the usual ones, all its linear layers.
-        layers: Number of uppermost decoder layers that get experts; None for all. The layers
-            below are computed once per row in training.
-        router_input: Over which tokens of a prompt the mean input embedding is that a router sees:
-            ``session``, the session's own, whatever knowledge goes with it; or ``prompt``, all.
-        experts_from: From which token of a prompt on the experts are active, in training and in
-            use: ``start``, or ``session``, the first of the session's own. Then what stands
-            before the session (instruction, rules, demos) is computed by the frozen student
+        target_modules: Linear layers that get experts, by the last part of their names. If a
+            student lacks some of the default ones, all its linear layers.
+        layers: Number of top decoder layers that get experts; None for all. The layers below are
+            computed once per row in training.
+        router_input: Tokens of a prompt whose mean input embedding a router sees: ``session``, the
+            session's own, whatever knowledge goes with it; or ``prompt``, all.
+        experts_from: Token of a prompt from which the experts are active, in training and in use:
+            ``start``, or ``session``, the first of the session's own. In the latter case, what
+            precedes the session (instruction, rules, demos) is computed by the frozen student
             alone, once for all sessions and gates.
     """
 
@@ -72,7 +72,7 @@ class _StudentName(BaseModel):
 
 
 class _Training(BaseModel):
-    """The part of the training's record that is read again."""
+    """The part of the training record that is read back."""
 
     model_config = ConfigDict(strict=True)
 
@@ -100,7 +100,7 @@ class _Routing(BaseModel):
 
 
 def read_routing(folder: str | Path) -> dict[str, Any]:
-    """Read ``routing.json`` of a folder of experts.
+    """Read ``routing.json`` from a folder of experts.
 
     Raises:
         ArtifactError: It is missing, damaged, or of another schema.
@@ -149,7 +149,7 @@ def write_routing(
     """Write ``routing.json`` into a folder of experts.
 
     Args:
-        folder: Of the experts.
+        folder: The folder of experts.
         student: Its ``name`` and ``fingerprint``.
         settings: The shape of the experts.
         fusion: Public name of their fusion.

@@ -27,7 +27,7 @@ def sparsegen(scores: Tensor, lam: Tensor | float) -> Tensor:
         Non-negative, summing to one over the experts. *Shape:* (..., experts).
     """
     room = 1.0 - torch.as_tensor(lam, dtype=scores.dtype, device=scores.device)
-    # Only differences count; with the largest at 0 no sum cancels.
+    # Only differences count; with the largest at 0, no sum suffers from cancellation.
     scores = scores - scores.amax(dim=-1, keepdim=True).detach()
     ranked = scores.sort(dim=-1, descending=True).values
     sums = ranked.cumsum(dim=-1)
@@ -41,10 +41,10 @@ def sparsegen(scores: Tensor, lam: Tensor | float) -> Tensor:
 class SparsegenRouter(nn.Module):
     r"""Gates per token and layer, by `sparsegen`.
 
-    Scores are a linear map of the normalized hidden state, of length 1, that enters a decoder
-    layer, one map per layer; :math:`\lambda = 1 - \mathrm{softplus}(w \cdot \bar h + b)` is
+    Scores are a linear map, one per layer, of the hidden state that enters a decoder layer,
+    normalized to length 1; :math:`\lambda = 1 - \mathrm{softplus}(w \cdot \bar h + b)` is
     predicted per token by a map that all layers share, after LD-MoLE's shared predictor (its
-    exact form is an assumption). All maps start at zero: uniform gates, and :math:`\lambda = 0`.
+    exact form is an assumption). At first gates are uniform, and :math:`\lambda \approx 0`.
 
     Args:
         hidden_size: Width of the student.
@@ -63,7 +63,7 @@ class SparsegenRouter(nn.Module):
         nn.init.constant_(self.room.bias, float(torch.tensor(1.0).expm1().log()))
 
     def forward(self, pooled_BH: Tensor) -> "SparsegenRouter":
-        """Gates do not depend on the pooled prompt: the router itself, for `at`."""
+        """Return the router itself, for `at`: its gates do not depend on the pooled prompt."""
         return self
 
     def at(self, layer: int, hidden_BTH: Tensor) -> Tensor:
@@ -71,14 +71,14 @@ class SparsegenRouter(nn.Module):
 
         Args:
             layer: Counted from the lowest layer that has experts.
-            hidden_BTH: What enters it. *Shape:* (batch, tokens, hidden).
+            hidden_BTH: Its input. *Shape:* (batch, tokens, hidden).
 
         Returns:
             *Shape:* (batch, tokens, experts).
         """
         # In bfloat16 a lambda near 1 would become 1, and gates would not sum to one.
         with torch.autocast(hidden_BTH.device.type, enabled=False):
-            # Of length 1: else one step of the optimizer moves the scores where no gradient is.
+            # Of length 1: else one optimizer step moves the scores to where gradients vanish.
             normed_BTH = self.norm(hidden_BTH.float()) / hidden_BTH.shape[-1] ** 0.5
             room_BT1 = nn.functional.softplus(self.room(normed_BTH)) + _LEAST_ROOM
             return sparsegen(self.scores[layer](normed_BTH), 1.0 - room_BT1)

@@ -39,7 +39,7 @@ def read_router(router: nn.Module, folder: Path) -> None:
 
 
 def _load(path: Path, take: Callable[[dict[str, Tensor]], Any]) -> Any:
-    """Hand a file's tensors to what takes them, all of them finite."""
+    """Pass a file's tensors, which must all be finite, to ``take``."""
     try:
         tensors = read_tensors(path, "pt")
         outcome = take(tensors)

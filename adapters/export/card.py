@@ -10,36 +10,36 @@ from routedk.adapters.student import EMBEDDED_WEIGHTS, GGUF_NAME, GGUF_SHA256, W
 from routedk.adapters.training.examples import FORMER_FORM
 from routedk.programs.prompting.naming import INTENT_HEAD
 
-# What vLLM allows for --max-lora-rank (its LoRAConfig), from 8 on.
+# What vLLM allows for --max-lora-rank (its LoRAConfig), from 8 up.
 SERVER_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 TEXTS = Path(__file__).parent
 TEMPLATE = "intent_template.jinja"
 """The student's chat template with the assistant turn begun, as it learned to name bundles."""
-# Rows of the card by what routing.json calls them.
+# Rows of the card by their names in routing.json.
 _TRAINING = {"answer_form": "answer form", "sessions": "training sessions", "tokens": "tokens seen"}
 
 
 def server_rank(rank: int) -> int | None:
-    """The lowest ``--max-lora-rank`` of vLLM that serves this rank; None where none does."""
+    """The lowest ``--max-lora-rank`` of vLLM that serves this rank; None if none does."""
     return next((allowed for allowed in SERVER_RANKS if allowed >= rank), None)
 
 
 def _base(routed: RoutedStudent) -> tuple[str, bool]:
-    """The name of the base as others may read it, and whether it is in a folder of this machine."""
+    """The name of the base as others may read it, and whether it is local to this machine."""
     name = routed.student.weights_name
-    # A path would say too much about a machine, and is no name on the hub.
+    # A path would reveal too much about a machine, and is not a name on the hub.
     local = Path(name).is_dir() or name == EMBEDDED_WEIGHTS
     return (Path(name).name if local else name), local
 
 
 def student_row(routed: RoutedStudent) -> dict[str, str]:
-    """What a card says of the base."""
+    """What a card says about the base."""
     return {"student": f"{_base(routed)[0]} (fingerprint {routed.student.fingerprint})"}
 
 
 def trained(routed: RoutedStudent) -> dict[str, str]:
-    """What a card says of training and experts."""
+    """What a card says about training and experts."""
     rows = {}
     for key, label in _TRAINING.items():
         if fact := routed.training.get(key):
@@ -53,7 +53,7 @@ def trained(routed: RoutedStudent) -> dict[str, str]:
 
 
 def table(rows: Mapping[str, str]) -> str:
-    """The rows of a table in Markdown."""
+    """The rows of a Markdown table."""
     return "\n".join(f"| {label} | {cell} |" for label, cell in rows.items())
 
 
@@ -67,11 +67,11 @@ def write_card(
     """Write ``README.md``, a model card as the Hugging Face hub reads it.
 
     Args:
-        folder: Of the export.
+        folder: The folder of the export.
         routed: What is exported.
         fusion: Where the gates come from.
-        gates: Of each expert.
-        rank: Of the LoRA that the folder holds; None for full weights.
+        gates: The gate of each expert.
+        rank: Rank of the LoRA that the folder holds; None for full weights.
     """
     base, local = _base(routed)
     rows = student_row(routed)

@@ -23,7 +23,7 @@ class ExportConfig:
         fusion: Gates that are the same for every session: static, uniform, single:EXPERT, or
             merged, the router's mean. Unset: merged.
         gates: Gates of your own instead of a fusion, as NAME=SHARE,..., e.g. base=.5,rule=.5.
-        full: The student with the experts in its weights, instead of a LoRA.
+        full: Export the student with the experts merged into its weights, instead of a LoRA.
 
     Raises:
         SettingError: Settings exclude each other, or the gates are not of that form.
@@ -46,11 +46,11 @@ def export_experts(
 ) -> Path:
     """Write experts as one plain PEFT LoRA, or as full weights, with a model card.
 
-    Sessions are no longer routed each in its own way: evaluate before you serve it. Experts with
-    gate 0 are left out, so ``single:<expert>`` keeps the expert's own rank.
+    Sessions are no longer routed individually: evaluate the export before you serve it. Experts
+    with gate 0 are left out, so ``single:<expert>`` keeps the expert's own rank.
 
     Args:
-        experts: Folder of experts, as `train` makes it.
+        experts: Folder of experts, as `train` writes it.
         output: A new folder for the export.
         config: All settings.
 
@@ -59,7 +59,7 @@ def export_experts(
 
     Raises:
         SettingError: The gates depend on the session, name an unknown expert or do not sum to
-            one; or the experts are active from the session on only.
+            one; or the experts are only active from the session on.
         ArtifactError: The experts are damaged, or the output exists and is not empty.
     """
     from routedk.adapters.experts.routed import RoutedStudent
@@ -68,13 +68,13 @@ def export_experts(
 
     config = config or ExportConfig()
     check_output(output)
-    # Gates of one's own need no router.
+    # Gates given by the user need no router.
     fusion = "uniform" if config.gates else config.fusion or "merged"
     routed = RoutedStudent.load(experts, fusion=fusion, dtype="float32")
     gates = fixed_gates(routed, config.gates)
     lora = fold(routed, list(gates.values()))
     with tempfile.TemporaryDirectory() as made:
-        ready = Path(made) / "export"  # A scratch folder is for its owner alone.
+        ready = Path(made) / "export"  # Only its owner may read a scratch folder.
         ready.mkdir()
         if config.full:
             lora.merge(routed, ready)
@@ -87,7 +87,7 @@ def export_experts(
 
 
 def parse_gates(text: str) -> dict[str, float]:
-    """Gates written as ``base=.5,rule=.5``.
+    """Parse gates written as ``base=.5,rule=.5``.
 
     Raises:
         SettingError: They are not of that form, or name an expert twice.

@@ -1,8 +1,8 @@
 """Routed experts under fixed gates as one plain PEFT LoRA, which any LoRA server loads.
 
-Experts fused by gates that do not change are one LoRA: its A are the experts' A stacked, its B
-their B side by side, each times its gate. The sum is exact, at the sum of the ranks. No
-`modules_to_save`, no bias, no DoRA, no rsLoRA: servers take none of them.
+Experts fused by gates that do not change are one LoRA: its A is the experts' A stacked, its B
+their B side by side, each times its gate. The sum is exact; its rank is the sum of the ranks. No
+`modules_to_save`, no bias, no DoRA, no rsLoRA: servers support none of them.
 """
 
 import tempfile
@@ -43,7 +43,7 @@ class PlainLora:
         write_lora_config(self.config, self.base, folder)
 
     def merge(self, routed: RoutedStudent, folder: Path) -> None:
-        """Write the student with this LoRA in its weights; its experts are taken off."""
+        """Write the student with this LoRA merged into its weights; its experts are removed."""
         with tempfile.TemporaryDirectory() as scratch:
             self.write(Path(scratch))
             model: Any = PeftModel.from_pretrained(routed.unload().model, scratch)
@@ -56,11 +56,11 @@ def fold(routed: RoutedStudent, gates: Sequence[float]) -> PlainLora:
     """The experts, fused by fixed gates; those with gate 0 are left out.
 
     Args:
-        routed: The experts; its own fusion is not asked.
+        routed: The experts; its own fusion is not used.
         gates: One per expert.
 
     Raises:
-        SettingError: The experts are active from the session on only, which no plain LoRA can be.
+        SettingError: The experts are only active from the session on, which no plain LoRA can be.
     """
     settings = routed.settings
     if settings.experts_from != "start":

@@ -39,6 +39,6 @@ def program_card(program: BundleGenerator) -> str:
 
 
 def _public(name: str | None) -> str | None:
-    """The name of a model; of a folder of this machine only its own name."""
+    """The name of a model; for a local folder, only the folder's own name."""
     local = name and (Path(name).is_dir() or name.startswith(("/", ".", "~")))
     return Path(name).name if name and local else name

@@ -41,7 +41,7 @@ from routedk.programs.prompting.item_intents import clean_intent
 from routedk.programs.prompting.naming import labelled_parts
 
 _FOLDS = 3
-# With fewer sessions a fold is trained sooner than a process is started.
+# With fewer sessions, training a fold takes less time than starting a process.
 _WORTH_PROCESSES = 100
 _COMPOSED = 0.1
 _CENTERS = 64
@@ -60,17 +60,17 @@ def fit_grouping(
 ) -> None:
     """Train a grouping and write it as `EncoderGrouping.load` reads it.
 
-    The encoder fits the labels of sessions that it was trained on better than those of others. So
+    An encoder fits the labels of sessions that it was trained on better than those of others. So
     three encoders are each trained without a third of the sessions, and the choice among groupings,
     the confidence and the kinds are fitted on how they read that third. The encoder that is kept is
     then trained on all sessions, for the mean of the three best numbers of epochs.
 
     Args:
-        labelled: Training sessions. Items whose titles do not tell what they are are left out, as
-            they are when a session is answered. Where no session is labelled as empty, some are
-            composed of items that nobody looked at together.
+        labelled: Training sessions. Items are left out if their titles do not say what they are,
+            as when a session is answered. If no session is labelled as empty, some are composed of
+            items that nobody looked at together.
         settings: How the encoder is trained.
-        out: An existing folder; None where another process writes.
+        out: An existing folder; None if another process writes.
 
     Raises:
         DataError: There are too few sessions, or none of them holds a bundle.
@@ -114,11 +114,11 @@ def held_out_readings(
 ) -> Iterator[tuple[float, list[Reading]]]:
     """Train an encoder without each fold in turn, and read that fold's sessions with it.
 
-    A training keeps one CPU core busy, not more: where there are several, folds are trained at the
-    same time, in processes of their own.
+    Training keeps only one CPU core busy: if there are several, folds are trained at the same time,
+    in separate processes.
 
     Yields:
-        For each fold the best number of epochs and how its sessions were read, see `read_sessions`.
+        For each fold, the best number of epochs and its sessions as `read_sessions` returns them.
     """
     alone = (
         torch.cuda.is_available()
@@ -141,7 +141,7 @@ def _held_out(
 
 
 def read_sessions(model: PairEncoder, labelled: Sequence[Labelled]) -> list[Reading]:
-    """For each session the embeddings of its titles, and the logits of its pairs as a matrix."""
+    """For each session, the embeddings of its titles and the logits of its pairs as a matrix."""
     rows = _embeddings(model, titles_of(labelled))
     found = []
     with torch.inference_mode():
@@ -162,7 +162,7 @@ def _embeddings(model: PairEncoder, titles: Sequence[str]) -> dict[str, torch.Te
 def known_intents(
     labelled: Sequence[Labelled], rows: Mapping[str, "np.ndarray[Any, Any]"]
 ) -> KnownIntents | None:
-    """Collect the intents of labelled bundles; None where no bundle has one.
+    """Collect the intents of labelled bundles; None if no bundle has one.
 
     Args:
         labelled: The sessions that were trained on.

@@ -1,4 +1,4 @@
-"""Fine-tunes a sentence encoder on the pairs of labelled sessions, by transformers' Trainer."""
+"""Fine-tunes a sentence encoder on the pairs of labelled sessions, with transformers' Trainer."""
 
 import math
 import tempfile
@@ -19,7 +19,7 @@ from routedk.programs.grouping.titles import MAX_TOKENS, embed
 from routedk.programs.labels import Labelled, bundle_places
 from routedk.similarity.encoders import load_sentence_model
 
-# Sessions over all epochs, for a batch of 16: with fewer the head hardly moves, with more it fits
+# Sessions over all epochs, for a batch of 16: with fewer, the head hardly moves; with more, it fits
 # the labels' noise.
 _SESSIONS_SHOWN = 1800
 
@@ -30,13 +30,13 @@ class PairSettings:
 
     Args:
         encoder: Name or folder of a sentence encoder.
-        epochs: Passes over the sessions; None for 2 to 12, the more the fewer sessions there are.
-        learning_rate: Peak for the LoRA, after a linear warm-up; it falls linearly to 0.
+        epochs: Passes over the sessions; None for 2 to 12, more for fewer sessions.
+        learning_rate: Peak for the LoRA, after a linear warm-up; then it decays linearly to 0.
         head_rate: The same for the head.
         r: Rank of the LoRA.
         batch_size: Sessions per step and process.
         intent_weight: Weight of the item-intent loss, see `PairEncoder`.
-        bf16: Whether a CPU multiplies in bfloat16.
+        bf16: Whether to multiply in bfloat16.
         seed: Seed of initial weights and of the order of sessions.
     """
 
@@ -55,9 +55,9 @@ class PairEncoder(nn.Module):
     """A sentence encoder with a fresh LoRA and a head over pairs.
 
     Its loss is the binary cross-entropy of "these two items are in one bundle", over all pairs of a
-    batch; where labels differ the target is their weighted mean. Where a teacher names the intent
-    of each item, the cross-entropy of picking an item's own intent among those of the batch is
-    added: the encoder learns what the teacher takes an item for.
+    batch; where labels differ, the target is their weighted mean. If a teacher names the intent of
+    each item, the cross-entropy of picking an item's own intent among those of the batch is added,
+    so the encoder learns what the teacher sees in an item.
 
     Args:
         settings: How it is made and trained.
@@ -85,10 +85,10 @@ class PairEncoder(nn.Module):
         """The loss of a batch of sessions.
 
         Args:
-            titles: Of all items, session by session.
-            sizes: Items of each session.
-            targets: Of all pairs, session by session, in [0, 1].
-            intents: Of each item; empty where none is known.
+            titles: Titles of all items, session by session.
+            sizes: Number of items in each session.
+            targets: Targets of all pairs, session by session, in [0, 1].
+            intents: Intent of each item; empty if none is known.
         """
         device = self.sharpness.device
         texts = list(dict.fromkeys([*titles, *filter(None, intents)]))
@@ -114,7 +114,7 @@ class PairEncoder(nn.Module):
 
 
 class _Collator:
-    """Makes batches of sessions, given as places."""
+    """Makes batches of sessions, given by index."""
 
     def __init__(self, labelled: Sequence[Labelled]) -> None:
         self.labelled = labelled
@@ -131,7 +131,7 @@ class _Collator:
 
 
 def pair_targets(labelled: Labelled) -> Tensor:
-    """The share of the labels, by weight, that bundle each pair. *Shape:* (pairs,)."""
+    """For each pair, the weighted share of labels that bundle it. *Shape:* (pairs,)."""
     count = len(labelled.session.items)
     together = torch.zeros(count, count)
     for bundles, weight in labelled.labels:
@@ -144,13 +144,13 @@ def pair_targets(labelled: Labelled) -> Tensor:
 
 
 class _PairTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
-    """A Trainer that stops where the loss is no longer finite."""
+    """A Trainer that stops when the loss is no longer finite."""
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Check loss and weights; called every few steps and at the end.
 
         Raises:
-            TrainingDivergedError: It, or a weight, is not finite.
+            TrainingDivergedError: The loss, or a weight, is not finite.
         """
         whole = all(bool(weight.isfinite().all()) for weight in self.model.parameters())
         if not (whole and math.isfinite(logs.get("loss", 0.0))):
@@ -169,15 +169,15 @@ def train_pairs(
     Args:
         labelled: Sessions with labels, each of at least two items.
         settings: How to train.
-        held_out: Sessions to stop early by, not trained on: training ends after an epoch that does
-            not lower their loss, and the best epoch's weights are kept. Without any, all epochs
-            are trained.
+        held_out: Sessions for early stopping, not trained on: training ends after an epoch that
+            does not lower their loss, and the best epoch's weights are kept. Without any, all
+            epochs are trained.
 
     Returns:
-        The encoder, and the epochs after which it had these weights.
+        The encoder, and the number of epochs after which it had these weights.
 
     Raises:
-        TrainingDivergedError: The loss is not finite any more.
+        TrainingDivergedError: The loss is no longer finite.
         SettingError: The encoder cannot be loaded.
     """
     epochs = settings.epochs or min(12.0, max(2.0, round(_SESSIONS_SHOWN / len(labelled))))
@@ -238,9 +238,9 @@ def _places(labelled: Sequence[Labelled], after: int = 0) -> Dataset:
 
 
 def multiplies_in_bf16(wanted: bool | None) -> bool:
-    """Whether to multiply in bfloat16: as wanted, else where a CPU has instructions for it.
+    """Whether to multiply in bfloat16: as wanted, else if the CPU has instructions for it.
 
-    With AVX-512's alone a training step took half the time.
+    With those of AVX-512 alone, a training step took half the time.
     """
     able = torch.cpu.get_capabilities()
     return bool(able.get("amx_tile") or able.get("avx512_bf16")) if wanted is None else wanted

@@ -10,7 +10,7 @@ def plot_losses(curve: Sequence[Mapping[str, Any]], path: Path) -> None:
 
     Args:
         curve: Records with ``stage``, ``step`` and ``loss``.
-        path: Where to.
+        path: Where to write it.
     """
     from matplotlib.figure import Figure
 

@@ -1,10 +1,10 @@
 """Training rows: the prompt that each expert sees and the answer that it learns to write.
 
 In the default form, `bundle-intent`, there is a row for each labelled bundle: its titles are the
-prompt, and its intent and why it is a bundle, where that is known, are two completions that do
-not see each other. The rule expert's prompts have the rules nearest to the bundle, the thought
-expert's the nearest bundle of another training session with its intent and why. In the other forms
-there is a row for each session:
+prompt, and its intent and, if known, the reason why it is a bundle are two completions that do not
+see each other. The rule expert's prompts have the rules nearest to the bundle, the thought expert's
+the nearest bundle of another training session with its intent and reason. In the other forms there
+is a row for each session:
 
 | expert  | in its prompt with the session   | `item-intents` | `bundles`             |
 |---------|----------------------------------|----------------|-----------------------|
@@ -13,18 +13,18 @@ there is a row for each session:
 | thought | the nearest training session     | item intents   | thought, then bundles |
 |         | with its thought                 |                |                       |
 
-*Item intents* are the lines of the item thought. Such a line is the item's line of the prompt
-again, then its intent: ``3 Gooseneck Kettle 1L | coffee brewing``. Each line is a completion of
-its own that does not see the other lines: otherwise their intents would be copied instead of the
-item being read. All experts write the same form, since fused experts that disagree on form would
-spoil each other's answers.
+*Item intents* are the lines of the item thought. Such a line repeats the item's line of the prompt
+and adds its intent: ``3 Gooseneck Kettle 1L | coffee brewing``. Each line is a separate completion
+that does not see the other lines: otherwise the student would copy their intents instead of reading
+the item. All experts write the same form, since fused experts that disagree on form would spoil
+each other's answers.
 
 *Bundles* are the lines of the gold answer, ``1 3 4 | coffee brewing``, as one completion; the
 thought expert writes the session's thought on a line before them.
 
-That but for `bundles` the knowledge stands in the context and not in the target is one reading
-of RouteDK (arXiv 2508.17250), whose text was not available, and that the thought expert writes the
-thought itself is another: both are assumptions.
+Two points are assumptions, since the text of RouteDK (arXiv 2508.17250) was not available: in all
+forms but `bundles`, the knowledge is in the context and not in the target; in `bundles`, the
+thought expert writes the thought itself.
 """
 
 import logging
@@ -66,11 +66,11 @@ logger = logging.getLogger(__name__)
 
 AnswerForm = Literal["bundle-intent", "item-intents", "bundles"]
 Writes = Literal["bundle-intent", "item-intents", "bundles", "thought, then bundles"]
-# Of experts whose folder does not say.
+# For experts whose folder does not say.
 FORMER_FORM: AnswerForm = "item-intents"
 THOUGHT_FIRST: Writes = "thought, then bundles"
 
-# A session with the bundles to learn, and the thought to learn; empty where there is none.
+# A session with the bundles to learn, and the thought to learn; empty if there is none.
 Lesson = tuple[Session, str]
 # Token ids of a completion, the end of turn included, and how many at its beginning are given.
 Line = tuple[tuple[int, ...], int]
@@ -84,9 +84,9 @@ class TrainingRow:
     """One prompt with its completions, for one expert.
 
     Args:
-        session_id: What it was made from.
+        session_id: The session it was made from.
         prompt: The prompt as tokens.
-        lines: The completions; of each its beginning (the item, where there is one per item) is
+        lines: The completions; the beginning of each (the item, if there is one per item) is
             given.
     """
 
@@ -96,7 +96,7 @@ class TrainingRow:
 
     @property
     def tokens(self) -> int:
-        """Tokens of the prompt with its longest completion."""
+        """Number of tokens in the prompt with its longest completion."""
         return len(self.prompt.ids) + max((len(ids) for ids, _ in self.lines), default=0)
 
 
@@ -110,7 +110,7 @@ def seen_by(expert: str, knowledge: CompiledKnowledge) -> CompiledKnowledge:
 
 
 def written_by(experts: Sequence[str], form: AnswerForm) -> Writes:
-    """The form that an expert, or fused ones, may write, with a thought if one learns to."""
+    """The form that an expert, or fused ones, may write; with a thought if one learns that."""
     return THOUGHT_FIRST if form == "bundles" and "thought" in experts else form
 
 
@@ -121,13 +121,13 @@ def training_rows(
     expert: str,
     form: AnswerForm,
 ) -> list[TrainingRow]:
-    """One row per session, or per bundle; left out where there is nothing to learn from it.
+    """One row per session, or per bundle, unless there is nothing to learn from it.
 
     Args:
         tokenizer: The student's.
         lessons: Training sessions with the bundles to learn.
-        knowledge: Of which the expert sees its part.
-        expert: Its name: base, rule or thought; or mixed, which has the rows of both of these.
+        knowledge: The knowledge, of which the expert sees its part.
+        expert: Its name: base, rule, thought, or mixed, which has the rows of rule and thought.
         form: What it learns to write.
     """
     if expert == "mixed":
@@ -154,8 +154,8 @@ def within_window(
     """The rows that fit a student's context window, and the ids of the sessions of the others.
 
     Args:
-        rows: Of each expert.
-        window: Most tokens of a prompt with its answer.
+        rows: The rows of each expert.
+        window: Maximum tokens of a prompt with its answer.
 
     Raises:
         SettingError: None of an expert's rows fits.
@@ -180,13 +180,13 @@ def encode_rows(
     writes: Writes,
     prompt: Callable[[Session], Prompt],
 ) -> list[TrainingRow]:
-    """One row per lesson; left out where it says nothing in the form that is learned.
+    """One row per lesson, unless it has nothing to say in the form that is learned.
 
     Args:
         tokenizer: The student's.
         lessons: Sessions with the bundles to learn.
         writes: What is learned.
-        prompt: Of a session.
+        prompt: Builds the prompt of a session.
     """
     rows = []
     for session, thought in lessons:
@@ -201,12 +201,12 @@ def encode_rows(
 def naming_rows(
     tokenizer: Tokenizer, sessions: Iterable[Session], prompt: Callable[[Session], Prompt]
 ) -> list[TrainingRow]:
-    """One row per labelled bundle; left out where its intent is junk, see `is_label`.
+    """One row per labelled bundle, unless its intent is junk, see `is_label`.
 
     Args:
         tokenizer: The student's.
-        sessions: With the bundles to learn.
-        prompt: Of a `part`.
+        sessions: Sessions with the bundles to learn.
+        prompt: Builds the prompt of a `part`.
     """
     rows = []
     for one in labelled_parts(sessions):
@@ -227,7 +227,7 @@ def encode_target(
     Args:
         tokenizer: The student's.
         session: With gold.
-        thought: Its thought; empty where there is none.
+        thought: Its thought; empty if there is none.
         writes: What is learned.
     """
     if writes == "item-intents":

@@ -35,15 +35,15 @@ def fit(
     out: Path,
     work: Path,
 ) -> None:
-    """Train the router of a student, or where it has none its one expert.
+    """Train the router of a student or, if it has none, its one expert.
 
     Args:
-        routed: Is changed.
-        rows: To learn from; for a router the rows of all experts.
+        routed: The student; it is modified.
+        rows: What to learn from; for a router, the rows of all experts.
         stage: How to train.
         out: Gets ``router.safetensors`` or the expert as a plain PEFT folder, and
             ``training.json``.
-        work: Keeps checkpoints, from which a run that was killed is resumed.
+        work: Keeps checkpoints, from which a killed run resumes.
     """
     prepared = prepare(routed, rows, stage)
     pooled_BH = torch.stack([row.pooled_H for row in prepared]).to(routed.device)
@@ -73,7 +73,7 @@ def fit(
 
 @torch.no_grad()
 def mean_gates(routed: RoutedStudent, pooled_BH: Tensor) -> list[float] | None:
-    """The mean gates of these rows; None where gates are not one per session and expert."""
+    """The mean gates of these rows; None if gates are not one per session and expert."""
     gates = routed.fusion(pooled_BH)
     if not isinstance(gates, Tensor) or gates.ndim != 2:
         return None
@@ -86,9 +86,9 @@ def expert_losses(routed: RoutedStudent, rows: Sequence[PreparedRow], stage: Sta
     """The loss of each expert alone on each row, per labeled token.
 
     Args:
-        routed: Its experts are run, one by one, by one-hot gates.
+        routed: Its experts are run, one by one, with one-hot gates.
         rows: Prompts with their answers, each given to every expert.
-        stage: Its precision.
+        stage: Sets the precision.
 
     Returns:
         *Shape:* (rows, experts).

@@ -7,14 +7,14 @@ r"""The losses of experts and routers, as modules that hold what a stage trains.
 
 The experts are frozen. `supervised` computes once, without gradients, the loss of each expert alone
 on each prompt that the router is to be trained on: all experts on the same prompt and answer,
-whatever knowledge stands in the prompt, so that their losses compare. The experts were trained on
-some of these prompts, which flatters those that saw them more often. The gates are then fitted to
-:math:`\mathrm{softmax}(-\mathrm{loss} / T)`. A step costs next to nothing, since neither student
-nor experts are run, so that all rows can be used many times.
+whatever knowledge is in the prompt, so that their losses are comparable. The experts were trained
+on some of these prompts, which flatters those that saw them more often. The gates are then fitted
+to :math:`\mathrm{softmax}(-\mathrm{loss} / T)`. A step costs next to nothing, since neither student
+nor experts are run, so all rows can be used many times.
 
 Source: FactorLLM (arXiv 2408.11855), prior-approximate router, whose pseudo labels come from
-what each expert gets wrong; that we take the loss of the answer instead of the distance to a
-teacher's features, and soft labels, is ours.
+what each expert gets wrong; using the loss of the answer instead of the distance to a teacher's
+features, and soft labels, is our own choice.
 """
 
 from pathlib import Path
@@ -35,18 +35,18 @@ from routedk.adapters.trees import IGNORED, tree_masks
 class Objective(PreTrainedModel):  # type: ignore[misc]  # transformers is untyped here
     """Computes a batch's loss; its only parameters are those of the student that are trained.
 
-    To the trainer it is the model: so checkpoints hold the trained weights alone, and the student
+    To the trainer it is the model, so checkpoints hold only the trained weights, and the student
     keeps its own forward pass.
 
     Args:
-        routed: The parameters that require gradients are trained, its router's included.
+        routed: Its parameters that require gradients are trained, including its router's.
     """
 
     config_class = PreTrainedConfig
 
     def __init__(self, routed: RoutedStudent) -> None:
         tokenizer = routed.tokenizer
-        # The trainer warns where the special tokens of tokenizer and model differ.
+        # The trainer warns if the special tokens of tokenizer and model differ.
         names = ("bos_token_id", "eos_token_id", "pad_token_id")
         super().__init__(PreTrainedConfig(**{name: getattr(tokenizer, name) for name in names}))
         named = (*routed.model.named_parameters(), *routed.fusion.named_parameters())
@@ -67,7 +67,7 @@ class Objective(PreTrainedModel):  # type: ignore[misc]  # transformers is untyp
         save_file(tensors, Path(save_directory) / SAFE_WEIGHTS_NAME)
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        """The loss of a batch of all processes, with the gradient of this process's part.
+        """The loss of a batch over all processes, with the gradient of this process's part.
 
         Args:
             batch: As a collator made it; ``present`` is False in rows that do not count.
@@ -83,7 +83,7 @@ class AnswerLoss(Objective):
 
     Args:
         routed: Its layers below the experts are not run: batches hold their output.
-        stage: Of its precision.
+        stage: Sets the precision.
     """
 
     def __init__(self, routed: RoutedStudent, stage: Stage) -> None:
@@ -94,7 +94,7 @@ class AnswerLoss(Objective):
         """See `Objective`."""
         routed = self.routed
         labels_BT = batch["labels"].masked_fill(~batch["present"], IGNORED)
-        # Not a context manager: the gates are needed through the backward pass, too.
+        # Not a context manager: the gates are needed in the backward pass, too.
         routed.gate_state.gates = routed.fusion(batch["pooled"])
         routed.gate_state.starts = routed.starts(batch["start"])
         return shared_mean(token_losses(routed, batch, labels_BT, self.stage)[0])
@@ -103,13 +103,13 @@ class AnswerLoss(Objective):
 def token_losses(
     routed: RoutedStudent, batch: dict[str, Tensor], labels_BT: Tensor, stage: Stage
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of each labeled token of a batch of trees, under the gates now set.
+    """Cross-entropy of each labeled token of a batch of trees, under the current gates.
 
     Args:
         routed: The student.
-        batch: Of a `RowCollator`.
+        batch: From a `RowCollator`.
         labels_BT: The labels that count.
-        stage: Of its precision.
+        stage: Sets the precision.
 
     Returns:
         The losses, *shape* (labeled tokens,), and each one's row.
@@ -141,7 +141,7 @@ def divergence(log_shares: Tensor, targets_BE: Tensor) -> Tensor:
     r"""How far gates are from their targets, :math:`\sum_e t_e (\ln t_e - \ln g_e)` per row.
 
     Args:
-        log_shares: *Shape:* (batch, experts) or (batch, layers, experts): then the layers' mean.
+        log_shares: *Shape:* (batch, experts), or (batch, layers, experts) to average over layers.
         targets_BE: *Shape:* (batch, experts).
 
     Returns:

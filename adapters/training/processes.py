@@ -1,7 +1,7 @@
 """Training in several processes, as ``accelerate launch`` or ``torchrun`` start them.
 
 Each process computes its part of every batch. Losses are means over the batch of all processes,
-and only the main process writes files; alone, a process is the main one.
+and only the main process writes files; a single process is the main one.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from routedk.artifacts import Artifact, ArtifactStore, Recipe
 
 
 def join() -> None:
-    """Find the other processes, if any, and take the GPU that is this one's."""
+    """Find the other processes, if any, and take this one's GPU."""
     PartialState(cpu=not torch.cuda.is_available())
     if not is_main():
         disable_progress_bar()  # transformers' own
@@ -38,11 +38,11 @@ def place() -> tuple[int, int]:
 def obtain_together(
     store: ArtifactStore, recipe: Recipe, make: Callable[[Path, Path], None]
 ) -> Artifact:
-    """As `ArtifactStore.obtain`, called by all processes alike; they make the artifact together.
+    """Like `ArtifactStore.obtain`, but called by all processes, which make the artifact together.
 
     Args:
         store: On a disk that all processes see.
-        recipe: Of the artifact.
+        recipe: The artifact's recipe.
         make: Run by all processes; only the main one may write.
     """
     if place()[1] == 1:
@@ -71,15 +71,15 @@ def obtain_together(
 
 
 def total(values: Tensor) -> Tensor:
-    """The sum over all processes; no gradient passes."""
+    """The sum over all processes, without gradients."""
     summed: Tensor = reduce(values.detach(), reduction="sum")
     return summed
 
 
 def shared_mean(values: Tensor) -> Tensor:
-    """The mean over the first dimension of what all processes have.
+    """The mean over the first dimension of the values of all processes.
 
-    It has the same value in all; its gradient reaches this process's own values alone, of which
+    It is the same in all processes; its gradient reaches only this process's own values, of which
     there may be none.
     """
     own = values.sum(dim=0)
@@ -90,8 +90,8 @@ def shared_mean(values: Tensor) -> Tensor:
 def for_averaging(loss: Tensor) -> Tensor:
     """A loss of `shared_mean`s for processes whose gradients are averaged, as DDP does.
 
-    The value stays, the gradient is multiplied by the number of processes: the average of the
-    parts then is their sum.
+    The value stays the same; the gradient is multiplied by the number of processes, so that the
+    average of the parts is their sum.
     """
     _, processes = place()
     return loss if processes == 1 else loss.detach() + processes * (loss - loss.detach())

@@ -1,4 +1,4 @@
-"""Prepared rows: training rows with all that does not change while they are trained on."""
+"""Prepared rows: training rows with everything that does not change during training."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ _BATCH = 8
 
 @dataclass(frozen=True)
 class PreparedRow:
-    """A training row, its lower layers computed.
+    """A training row with its lower layers computed.
 
     Args:
         tree: Its tokens.
-        hidden_TH: The output of the layers below the experts; empty where there are none.
+        hidden_TH: The output of the layers below the experts; empty if there are none.
         pooled_H: What the router sees of the prompt.
         start: Position of the first of the session's own tokens.
     """
@@ -42,7 +42,7 @@ def prepare(routed: RoutedStudent, rows: Sequence[TrainingRow], stage: Stage) ->
     Args:
         routed: Its layers below the experts are run.
         rows: The rows of one stage.
-        stage: Its precision.
+        stage: Sets the precision.
     """
     trees = [grow_tree(row.prompt.ids, row.lines) for row in rows]
 
@@ -61,12 +61,12 @@ def prepare(routed: RoutedStudent, rows: Sequence[TrainingRow], stage: Stage) ->
 def computed_together(
     what: str, lengths: Sequence[int], compute: Callable[[Sequence[int]], list[Tensor]]
 ) -> list[Tensor]:
-    """One tensor per row, computed by all processes, each a part.
+    """One tensor per row; each process computes a part of them.
 
     Args:
         what: Name for the progress bar.
-        lengths: Tokens of each row; rows of like lengths are computed together.
-        compute: The tensors of some rows, given as places.
+        lengths: Tokens of each row; rows of similar length are computed together.
+        compute: Computes the tensors of some rows, given by index.
     """
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     batches = [order[first : first + _BATCH] for first in range(0, len(order), _BATCH)]
@@ -82,7 +82,7 @@ class RowCollator:
     """Packs prepared rows into one batch of token trees.
 
     Args:
-        rows: The prepared rows; the dataset holds their places only.
+        rows: The prepared rows; the dataset holds only their indices.
     """
 
     def __init__(self, rows: Sequence[PreparedRow]) -> None:
@@ -104,7 +104,7 @@ class RowCollator:
 
 
 class TargetCollator:
-    """Batches of what the router sees and of the gates that it should give.
+    """Makes batches of what the router sees and the gates that it should output.
 
     Args:
         rows: The prepared rows.

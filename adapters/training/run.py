@@ -1,4 +1,4 @@
-"""`TrainingRun`: the artifacts of one training: each expert, the router, and the folder of all."""
+"""`TrainingRun`: the artifacts of one training: each expert, the router, and their folder."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -95,7 +95,7 @@ class TrainingRun:
             )
         names = self.shape.experts
         self.fusion = config.fusion if len(names) > 1 else f"single:{names[0]}"
-        # Base comes first, also where it is not fused: the others start from it.
+        # Base comes first, even if it is not fused: the others start from it.
         self._trained = dict.fromkeys(names if config.experts else ("base", *names))
 
     def rows(
@@ -104,7 +104,7 @@ class TrainingRun:
         """The rows of all experts.
 
         Args:
-            lessons: To learn from.
+            lessons: What to learn from.
             shown: What each expert may see.
 
         Raises:
@@ -133,7 +133,7 @@ class TrainingRun:
         """Train the experts on their rows and the grouping on labels.
 
         Args:
-            rows: Of all experts; those longer than the student's window are left out.
+            rows: The rows of all experts; those longer than the student's window are left out.
             labelled: What the grouping learns from; empty to train none.
 
         Returns:
@@ -187,7 +187,7 @@ class TrainingRun:
         return obtain_together(self.store, recipe, make).folder
 
     def _grouping(self, labelled: Sequence[Labelled]) -> Path | None:
-        """The folder of the grouping; None where items are grouped by what the student writes."""
+        """The folder of the grouping; None if there is none, e.g. if the student groups items."""
         if not labelled or self.form in GENERATIVE_FORMS:
             return None
         if self.config.experts is not None:
@@ -222,13 +222,13 @@ class TrainingRun:
         rows: Sequence[TrainingRow],
         stage: Stage,
     ) -> Artifact:
-        """The artifact of a router, or of an expert where the fusion has nothing to learn.
+        """The artifact of a router, or of an expert if the fusion has nothing to learn.
 
         Args:
-            fusion: Of the experts put on the student.
-            shape: Theirs.
+            fusion: The fusion of the experts put on the student.
+            shape: Their shape.
             start: Folders of the experts that start from trained weights, by name.
-            rows: To learn from, before the stage takes its share.
+            rows: What to learn from, before the stage takes its share.
             stage: How to train.
         """
         sampled = stage.sample(rows)
@@ -269,7 +269,7 @@ class TrainingRun:
         stages: Mapping[str, Artifact],
         told: Mapping[str, Any],
     ) -> None:
-        """Write the folder of experts from its parts, and what is told of its training."""
+        """Write the folder of experts from its parts, with a record of its training."""
         for name, folder in folders.items():
             shutil.copytree(folder, out / f"expert_{name}")
         records: dict[str, Any] = {

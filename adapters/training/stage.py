@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 Row = TypeVar("Row")
 
-# Share of rows, epochs and least batch by router training. A step of `supervised` runs no model:
-# it can afford all rows, many times, in large batches.
+# Share of rows, epochs and minimum batch size by router training. A step of `supervised` runs no
+# model: it can afford all rows, many times, in large batches.
 ROUTER_DEFAULTS = {"answer": (0.1, 2.0, 1), "supervised": (1.0, 10.0, 32)}
 _ROUTER_RATE = 2e-2
-# Of the first expert, where nothing is said. A choice for two CPU cores, not a measured optimum.
+# For the first expert, if epochs are unset. A choice for two CPU cores, not a measured optimum.
 _ROWS_SHOWN, _MOST_EPOCHS = 2500, 6.0
 
 
@@ -29,12 +29,12 @@ class Stage:
         epochs: Passes over these rows; may be a fraction.
         learning_rate: Peak of the schedule (linear warm-up, then cosine).
         batch_size: Rows per step and process.
-        temperature: Of supervised router training; None where the answer is learned.
+        temperature: Temperature of supervised router training; None if the answer is learned.
         bf16: Whether a CPU multiplies in bfloat16.
         gradient_checkpointing: Whether the layers with experts are recomputed in the backward
             pass.
         save_steps: Steps between checkpoints.
-        seed: Of the sample and the order of rows.
+        seed: Seed of the sample and the order of rows.
     """
 
     share: float
@@ -49,7 +49,7 @@ class Stage:
 
     def autocast(self, device: torch.device) -> torch.autocast:
         """The precision of products, as a context manager."""
-        enabled = self.bf16 and device.type == "cpu"  # The trainer sees to a GPU's.
+        enabled = self.bf16 and device.type == "cpu"  # The trainer handles a GPU's.
         return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
     def sample(self, rows: Sequence[Row]) -> list[Row]:
@@ -63,7 +63,7 @@ def expert_stage(config: "TrainConfig", *, first: bool, rows: int = 0) -> Stage:
     """How an expert is trained: the first one, or one that starts from its weights.
 
     Args:
-        config: Of the training.
+        config: The config of the training.
         first: Whether it is the first one.
         rows: How many rows it may learn from.
     """

@@ -29,13 +29,13 @@ class LossBar(ProgressCallback):  # type: ignore[misc]  # transformers is untype
 
 
 class RoutedTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped here
-    """SFTTrainer over an `Objective`, under DDP where there are several processes.
+    """SFTTrainer over an `Objective`, under DDP if there are several processes.
 
     Args:
         kwargs: For SFTTrainer; its model is an `Objective`.
 
     Attributes:
-        tokens: Of the current step, in all processes.
+        tokens: Tokens of the current step, over all processes.
     """
 
     tokens = 0
@@ -43,7 +43,7 @@ class RoutedTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped here
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **kwargs: Any
     ) -> Tensor:
-        """The loss of the rows that do not merely fill up an epoch's last batch."""
+        """The loss of the rows, without those that only pad an epoch's last batch."""
         present_BT = inputs["present"]
         present_BT &= self._counted(len(present_BT)).to(present_BT.device)[:, None]
         self.tokens = int(total(present_BT.sum())) if "labels" in inputs else 0
@@ -52,8 +52,8 @@ class RoutedTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped here
     def _counted(self, rows: int) -> Tensor:
         """Which of this process's rows belong to the step.
 
-        In an epoch's last step accelerate gives all processes full batches, from rows that were
-        seen already; one process alone gets a smaller batch.
+        In an epoch's last step, accelerate fills up the batches of all processes with rows that
+        were already seen; a single process gets a smaller batch.
         """
         number, processes = place()
         size: int = self.args.per_device_train_batch_size
@@ -84,10 +84,10 @@ def run_stage(
 
     Args:
         objective: Computes the loss, and holds what is trained.
-        collator: Makes batches of rows, given as places.
+        collator: Makes batches of rows, given by index.
         count: Number of rows.
         stage: How to train.
-        folder: Keeps checkpoints; a run cut short there is resumed.
+        folder: Keeps checkpoints; a run interrupted there is resumed.
 
     Returns:
         The loss curve: per step ``step``, ``loss`` per token, and ``tokens`` seen by the student
@@ -105,7 +105,7 @@ def run_stage(
         num_train_epochs=stage.epochs,
         learning_rate=stage.learning_rate,
         per_device_train_batch_size=stage.batch_size,
-        # At most half of all steps: short runs learn, too.
+        # At most half of all steps, so that short runs learn, too.
         warmup_steps=min(_WARMUP_STEPS, math.ceil(stage.epochs * batches) // 2),
         lr_scheduler_type="cosine",
         max_length=None,
@@ -121,7 +121,7 @@ def run_stage(
         ddp_find_unused_parameters=False,
         dataloader_pin_memory=not on_cpu,
         report_to="none",
-        disable_tqdm=False,  # else, where transformers is quiet, steps are printed on stdout
+        disable_tqdm=False,  # else, if transformers is quiet, steps are printed on stdout
         log_level_replica="error",
         remove_unused_columns=False,
         dataset_kwargs={"skip_prepare_dataset": True},

@@ -1,4 +1,4 @@
-"""The settings of a search, of its report, and of what names a study."""
+"""Settings that name a study, run a search, and report on it."""
 
 import math
 import re
@@ -13,12 +13,12 @@ from routedk.errors import SettingError
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig:
-    """Which study, e.g. for `export_trial`.
+    """Names a study, e.g. for `export_trial`.
 
     Args:
         study: Name of the study.
         storage: Where it is kept: sqlite:///FILE, another database's URL such as
-            postgresql://USER@HOST/NAME, or Optuna's proxy of one, grpc://HOST:PORT. Unset:
+            postgresql://USER@HOST/NAME, or Optuna's storage proxy, grpc://HOST:PORT. Unset:
             sqlite:///STUDY.db.
 
     Raises:
@@ -47,27 +47,26 @@ class SearchConfig(StudyConfig):
     """Settings of `search`.
 
     Args:
-        study: Name of the study. A study of this name in the storage is resumed, or joined
-            if other workers run it.
+        study: Name of the study. If the storage has a study of this name, it is resumed, or joined
+            if other workers are running it.
         storage: Where the study is kept: sqlite:///FILE, another database's URL such as
-            postgresql://USER@HOST/NAME, or Optuna's proxy of one, grpc://HOST:PORT. Unset:
+            postgresql://USER@HOST/NAME, or Optuna's storage proxy, grpc://HOST:PORT. Unset:
             sqlite:///STUDY.db.
-        space: TOML file of the dimensions that are not to be searched as by default.
-        trials: Trials of the whole study, those of all workers and earlier runs.
-        minutes: Minutes in which this worker begins trials.
-        objective: both (high matched F1 and few tokens per session), or f1 (the first alone, and
-            hopeless trials are pruned).
+        space: TOML file of the dimensions whose values are not the default ones.
+        trials: Trials of the whole study, including those of other workers and earlier runs.
+        minutes: Minutes after which this worker starts no more trials.
+        objective: both (high matched F1 and few tokens per session), or f1 (matched F1 alone, with
+            hopeless trials pruned).
         sampler: Optuna's sampler: tpe, nsgaii, gp or random.
         answers: Recorded answers of a teacher, as distill takes them, used as the source of
             knowledge instead of gold. Repeatable.
-        student: Folder or hub name of a causal LM. Unset or default: the embedded
-            student.
-        dtype: The student's where it answers: float32, bfloat16 or float16. Unset: float32 on a
-            CPU, else bfloat16.
+        student: Folder or hub name of a causal LM. Unset or default: the embedded student.
+        dtype: Student dtype when answering: float32, bfloat16 or float16. Unset: float32 on a CPU,
+            else bfloat16.
         max_validation: Score trials on a seeded sample of this many validation sessions.
-        heartbeat: Seconds between two heartbeats of a worker. After four missing ones its trial is
-            tried again.
-        seed: Seed of all chance.
+        heartbeat: Seconds between a worker's heartbeats. After four missed ones its trial is
+            retried.
+        seed: Seed of all random choices.
 
     Raises:
         SettingError: A value is not allowed.
@@ -101,7 +100,7 @@ class ReportConfig(StudyConfig):
     Args:
         study: Name of the study.
         storage: Where it is kept, as given to search. Unset: sqlite:///STUDY.db.
-        default: Test the default configuration as well, which may have to be trained. Unset: no.
+        default: Also test the default configuration, which may have to be trained. Unset: no.
     """
 
     default: bool | None = None

@@ -1,4 +1,4 @@
-"""`export_trial`: a trial as a ready folder with its program, its experts and how to use them."""
+"""`export_trial`: a trial as a ready-to-use folder of program, experts and instructions."""
 
 import shlex
 import shutil
@@ -28,7 +28,7 @@ def export_trial(
 ) -> Path:
     """Write a trial's ``program.json``, its ``experts`` if it trained any, and a ``README.md``.
 
-    What the store holds is copied, the rest is made again. ``program.json`` holds the training
+    What the store holds is copied, the rest is rebuilt. ``program.json`` contains the training
     sessions that it shows as neighbours.
 
     Args:
@@ -45,7 +45,7 @@ def export_trial(
     Raises:
         SettingError: There is no such study or trial, it is not complete, or the sessions are not
             the study's.
-        ArtifactError: Something is in the folder.
+        ArtifactError: The folder is not empty.
     """
     check_output(output)
     study = read_study(config or StudyConfig())
@@ -59,7 +59,7 @@ def export_trial(
         )
     settings = TrialSettings(**found[trial].user_attrs["settings"])
     with tempfile.TemporaryDirectory() as scratch, runner.built(settings) as (program, experts, _):
-        ready = Path(scratch) / "program"  # A scratch folder is for its owner alone.
+        ready = Path(scratch) / "program"  # A temporary folder is its owner's only.
         program.save(ready / "program.json")
         if experts is not None:
             shutil.copytree(experts, ready / "experts")

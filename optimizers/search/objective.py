@@ -22,38 +22,38 @@ Answering = Callable[[TrialSettings], AbstractContextManager[Iterable[Answer]]]
 
 
 class Space(Protocol):
-    """What settings are chosen from."""
+    """The space that settings are chosen from."""
 
     def suggest(self, trial: BaseTrial) -> TrialSettings:
-        """A trial's settings."""
+        """Choose a trial's settings."""
 
     def model_dump(self, *, mode: str) -> dict[str, Any]:
-        """The choices by their names, ready for JSON."""
+        """The choices by name, ready for JSON."""
 
 
 FIGURES = ("f1", "tokens", "session_f1", "seconds", "memory")
 """User attributes of a complete trial: mean matched F1, tokens per session, the matched F1 of each
-session, seconds per session of answering (next to none where the store holds the answers), and the
-MiB of memory that the process holds after it."""
+session, answering time per session in seconds (almost none if the store holds the answers), and the
+memory of the process afterwards in MiB."""
 
 
 class TrialFailure(RouteDKError, RuntimeError):
-    """This trial cannot be carried out; others can. Its reason is recorded, the study continues."""
+    """This trial cannot be run, but others can. The reason is recorded and the study continues."""
 
 
 def run_trial(
     trial: Trial, *, answer: Answering, space: Space, sessions: Sequence[Session]
 ) -> float | tuple[float, float]:
-    """Carry out one trial and score it on validation sessions.
+    """Run one trial and score it on validation sessions.
 
-    Its user attributes hold ``settings``, then what `_measured` gives or, where the trial fails for
-    a reason of its own, ``failure``. A trial that any other error ends is queued again. One with
-    the settings of a complete trial has its figures.
+    Its user attributes hold ``settings``, then what `_measured` returns or, if the trial fails for
+    a reason of its own, ``failure``. If any other error ends it, it is queued again. If a complete
+    trial has the same settings, its figures are reused.
 
     Args:
-        trial: The trial. Where F1 is its study's only objective it can be pruned.
-        answer: Carries out settings: a context with an answer per session, in their order. It is
-            left where a trial is pruned, so that nothing more is asked.
+        trial: The trial. It can be pruned if F1 is its study's only objective.
+        answer: Applies settings: a context that gives one answer per session, in order. It is
+            exited when a trial is pruned, so that nothing more is asked.
         space: Chooses the settings.
         sessions: Validation sessions with gold, at least one.
 
@@ -61,8 +61,8 @@ def run_trial(
         The mean matched F1 and, where the study has two objectives, the tokens per session.
 
     Raises:
-        TrialFailure: It failed for a reason of its own, which is recorded.
-        TrialPruned: The pruner saw enough.
+        TrialFailure: The trial failed for a reason of its own, which is recorded.
+        TrialPruned: The pruner stopped the trial.
     """
     settings = space.suggest(trial)
     trial.set_user_attr("settings", settings.to_dict())
@@ -82,14 +82,14 @@ def run_trial(
             logger.warning("trial %d failed: %s", trial.number, reason)
             trial.set_user_attr("failure", reason)
             raise TrialFailure(reason) from error
-        # For whoever resumes the study.
+        # Whoever resumes the study runs it again.
         trial.study.enqueue_trial(trial.params)
         raise
     return _recorded(trial, measured)
 
 
 def _equal_trial(trial: Trial, settings: TrialSettings) -> FrozenTrial | None:
-    """A complete trial with the same settings, which would be carried out alike; None without."""
+    """A complete trial with the same settings, which would run the same way; None if none has."""
     complete = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     mine = settings.to_dict()
     return next((one for one in complete if one.user_attrs["settings"] == mine), None)
@@ -108,7 +108,7 @@ def _recorded(trial: Trial, found: Mapping[str, Any]) -> float | tuple[float, fl
 def _measured(
     answers: Iterable[Answer], sessions: Sequence[Session], pruned: Trial | None
 ) -> dict[str, Any]:
-    """The ``FIGURES`` of answers; ``pruned`` may be ended before the last session."""
+    """The ``FIGURES`` of answers; the trial ``pruned`` may end before the last session."""
     scores: list[float] = []
     spent = 0
     started = perf_counter()
@@ -118,7 +118,7 @@ def _measured(
         if pruned and len(scores) < len(sessions):
             pruned.report(scores[-1], len(scores) - 1)
             if pruned.should_prune():
-                # Samplers take the last reported value for the trial's.
+                # Samplers use the last reported value as the trial's.
                 pruned.report(fmean(scores), len(sessions))
                 raise TrialPruned(f"after {len(scores)} of {len(sessions)} sessions")
     return {
@@ -133,12 +133,12 @@ def _measured(
 def own_reason(error: BaseException) -> str | None:
     """Why a trial failed, if the reason is its own; None for an error that must stop the study.
 
-    Its own are settings that do not work together, numbers that are no longer finite and memory
-    that is used up, each on its way through ``dspy.LM`` as well. Everything else (a disk, a
-    database, a language model) would fail every other trial alike.
+    Its own reasons are settings that do not work together, non-finite numbers and running out of
+    memory, also when ``dspy.LM`` wraps the error. Everything else (a disk, a database, a language
+    model) would fail all other trials, too.
 
     Args:
-        error: What was raised.
+        error: The exception.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -146,7 +146,7 @@ def own_reason(error: BaseException) -> str | None:
             return str(cause)
         if isinstance(cause, FloatingPointError):
             return f"not finite: {cause}"
-        # By its name: torch may not be loaded.
+        # Compared by name: torch may not be loaded.
         if isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError":
             return f"out of memory: {cause}".partition("\n")[0]
         cause = cause.__cause__

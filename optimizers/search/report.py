@@ -1,4 +1,4 @@
-"""`report_search`: what a study found, as JSON and as one HTML page that loads nothing.
+"""`report_search`: what a study found, as JSON and as one self-contained HTML page.
 
 The test split, which a search never sees, is answered here.
 """
@@ -36,9 +36,9 @@ logger = logging.getLogger(__name__)
 
 REPORT = "report.json"
 PAGE = "report.html"
-# So many trials are scored on the test split.
+# How many trials are scored on the test split.
 _BEST = 3
-# So many sessions are shown with their answers.
+# How many sessions are shown with their answers.
 _EXAMPLES = 3
 
 
@@ -49,18 +49,18 @@ def report_search(
     parts: Mapping[Any, Sequence[Session]] | None = None,
     store: ArtifactStore | str | Path | None = None,
 ) -> dict[str, Any]:
-    """Write ``report.json`` and ``report.html``, which needs no other file.
+    """Write ``report.json`` and a self-contained ``report.html``.
 
-    The configuration is chosen on validation: the trial with the highest matched F1, of equal ones
-    the one with fewer tokens. With the sessions, the best trials are scored on the test split,
-    which no trial saw, together with the default configuration and the baselines.
+    The configuration is chosen on validation: the trial with the highest matched F1, and among
+    equals the one with the fewest tokens. Given sessions, the best trials are scored on the test
+    split, which no trial saw, with the baselines and, on request, the default configuration.
 
     Args:
         output: The folder; an earlier report in it is replaced.
         config: Settings; None for the defaults.
-        parts: Training, validation and test sessions as `split_sessions` gives them, the first two
-            as they were given to `search`; None for a report of validation alone, which keeps the
-            test of an earlier report in the folder.
+        parts: Training, validation and test sessions as returned by `split_sessions`, the first
+            two as given to `search`; None to report on validation alone, keeping the test figures
+            of an earlier report in the folder.
         store: The artifact store of the search or its folder; None for the one in the cache folder.
 
     Returns:
@@ -68,7 +68,7 @@ def report_search(
 
     Raises:
         SettingError: There is no such study, the sessions are not the study's, or without them the
-            tested figures of an earlier report would be lost.
+            test figures of an earlier report would be lost.
     """
     config = config or ReportConfig()
     study = read_study(config)
@@ -102,7 +102,7 @@ def report_search(
 
 
 def write_page(path: Path, template: Path, **values: Any) -> None:
-    """Write a page; all that came from data, settings or reasons is escaped."""
+    """Render a page; everything from data, settings or failure reasons is escaped."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters["in_words"] = in_words
     with atomic_write(path) as file:
@@ -110,10 +110,10 @@ def write_page(path: Path, template: Path, **values: Any) -> None:
 
 
 def best_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """The complete trials, the best on validation first, each with settings of its own.
+    """The complete trials with distinct settings, best on validation first.
 
     Args:
-        study: As `read_study` gives it.
+        study: As returned by `read_study`.
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     complete.sort(key=lambda t: (-t.user_attrs["f1"], t.user_attrs["tokens"], t.number))
@@ -126,10 +126,10 @@ def best_trials(study: optuna.Study) -> list[FrozenTrial]:
 def _earlier_test(
     report: Path, study: optuna.Study, best: Sequence[FrozenTrial]
 ) -> list[dict[str, Any]]:
-    """What an earlier report has measured on the test split, of the trial that is still the best.
+    """The test figures of an earlier report, if they are of the trial that is still the best.
 
     Raises:
-        SettingError: It was another trial or study.
+        SettingError: They are of another trial or study.
     """
     earlier: Any = read_json(report) if report.is_file() else {}
     tested: list[dict[str, Any]] = earlier.get("test", [])
@@ -152,14 +152,14 @@ _F1, _TOKENS = "matched F1 on validation", "tokens per session"
 
 
 def plot_study(study: optuna.Study) -> dict[str, str]:
-    """Draw the plots as HTML, by their titles; plotly itself is in the first one.
+    """Draw the plots as HTML, by title; the first one includes plotly itself.
 
     Args:
-        study: As `read_study` gives it, with a complete trial.
+        study: As returned by `read_study`, with at least one complete trial.
     """
     figures: dict[str, Any] = {}
     with warnings.catch_warnings():
-        # That few trials tell little is said in the title.
+        # The title says that few trials tell little.
         warnings.simplefilter("ignore")
         figures["History"] = visualization.plot_optimization_history(
             study, target=_f1, target_name=_F1
@@ -167,7 +167,7 @@ def plot_study(study: optuna.Study) -> dict[str, str]:
         if len(study.directions) == 2:
             names = [_F1, _TOKENS]
             figures["Pareto front"] = visualization.plot_pareto_front(study, target_names=names)
-        # PED-ANOVA takes low values for the better ones.
+        # PED-ANOVA assumes that lower values are better.
         figures["Importances (PED-ANOVA; of few trials they are rough)"] = (
             visualization.plot_param_importances(
                 study, target=lambda trial: -_f1(trial), target_name=_F1
@@ -178,7 +178,7 @@ def plot_study(study: optuna.Study) -> dict[str, str]:
 
 
 def as_html(figures: Mapping[str, Any]) -> dict[str, str]:
-    """Figures of plotly's as HTML; plotly itself is in the first one."""
+    """Plotly figures as HTML; the first one includes plotly itself."""
     return {
         title: figure.to_html(full_html=False, include_plotlyjs=place == 0)
         for place, (title, figure) in enumerate(figures.items())
@@ -190,7 +190,7 @@ def _f1(trial: FrozenTrial) -> float:
 
 
 def default_settings() -> TrialSettings:
-    """The settings of a trial that `distill` and `train` have by default."""
+    """The trial settings that correspond to the defaults of `distill` and `train`."""
     training = TrainConfig()
     return TrialSettings(
         utilization="SFT",
@@ -213,15 +213,15 @@ def retest(
 
     Args:
         configurations: Settings by name, the chosen ones first.
-        runner: Makes what the store does not hold, and answers.
+        runner: Builds what the store does not hold, and answers.
         test: Test sessions; those without gold are left out.
-        validation: All validation sessions: the baselines' thresholds are chosen on them.
+        validation: All validation sessions, on which the baselines' thresholds are chosen.
 
     Returns:
         A record for each, ready for JSON: its ``name``, ``settings``, scores as in a results file,
-        ``tokens`` per session, and ``chosen_minus_this``: how much the first one's matched F1 is
-        above this one's, the mean over sessions with a 95% interval. The first one has ``examples``
-        of its answers.
+        ``tokens`` per session, and ``chosen_minus_this``: the first one's matched F1 minus this
+        one's, the mean over sessions with a 95% interval. The first one also has ``examples`` of
+        its answers.
 
     Raises:
         DataError: No test session has gold.
@@ -257,7 +257,7 @@ def retest(
 
 
 def _example(session: Session, answer: Answer) -> dict[str, Any]:
-    """A session in titles, with gold and what the program answers."""
+    """A session as titles, with gold and the program's answer."""
 
     def readable(bundles: Sequence[Bundle]) -> list[dict[str, Any]]:
         return [
@@ -277,7 +277,7 @@ def _example(session: Session, answer: Answer) -> dict[str, Any]:
 def paired_difference(
     scores: Sequence[float], others: Sequence[float], seed: int
 ) -> dict[str, float]:
-    """The mean difference of the same sessions' scores, with a 95% interval."""
+    """The mean difference of scores on the same sessions, with a 95% interval."""
     pairs = zip(scores, others, strict=True)
     (ahead,) = bootstrap([[Score(mine - theirs)] for mine, theirs in pairs], seed=seed)
     return asdict(ahead)

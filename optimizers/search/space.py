@@ -27,12 +27,12 @@ Value = TypeVar("Value")
 
 
 def _listed(value: object) -> object:
-    """A single value is a list of one."""
+    """Turn a single value into a list of one."""
     return (value,) if isinstance(value, str | int | float) else value
 
 
 def _joined(value: object) -> object:
-    """A set that is written with ``+``."""
+    """Split a set that is written with ``+``."""
     return members(value) if isinstance(value, str) else value
 
 
@@ -49,21 +49,21 @@ ExpertName = Literal["base", "rule", "thought", "mixed"]
 class TrialSettings(BaseModel):
     """Everything that distinguishes one trial from another.
 
-    `SearchSpace.suggest` makes them, and only combinations in which each part has a use.
+    `SearchSpace.suggest` creates them, and only combinations in which every part is used.
 
     Args:
         utilization: Where knowledge is used: in prompts (``ICL``), in training (``SFT``) or both;
             or ``AICL``, the method of that name, which has no other settings.
         formats: Formats of the knowledge that is used, in the order pattern, rule, thought.
         strategy: How the training sessions that knowledge is distilled from are sampled.
-        ratio: Share of them, in (0, 1].
-        experts: Experts that are trained, base first; None under ``ICL``.
-        fusion: How they are fused; ``single:NAME`` uses one of them alone.
+        ratio: Share of them that is sampled, in (0, 1].
+        experts: Experts to train, base first; None under ``ICL``.
+        fusion: How the experts are fused; ``single:NAME`` uses only one of them.
         r: Rank of each expert.
         learning_rate: Peak learning rate of the base expert.
         epochs: Passes of the base expert over its rows.
-        neighbours: Similar training sessions in the prompt, with their thoughts where the formats
-            hold thoughts.
+        neighbours: Similar training sessions in the prompt, with their thoughts if the formats
+            include thoughts.
         rules: Rules in the prompt, those nearest to the session.
     """
 
@@ -109,7 +109,7 @@ class TrialSettings(BaseModel):
 
 
 def in_words(settings: Mapping[str, Any]) -> str:
-    """`TrialSettings.to_dict` on one line: what the trial has, sets joined by ``+``."""
+    """`TrialSettings.to_dict` on one line, without unset values, sets joined by ``+``."""
     shown = {
         name: "+".join(value) or "none" if isinstance(value, list) else value
         for name, value in settings.items()
@@ -137,16 +137,16 @@ FusionName = Literal[
 class SearchSpace(BaseModel):
     """The values of each dimension that a search tries.
 
-    A single value fixes a dimension, a shorter list narrows it, other values extend it. There are
-    few values and no ranges, so that trials often share what is expensive to make.
+    A single value fixes a dimension, a shorter list narrows it, other values extend it. Dimensions
+    have few values and no ranges, so that trials often share expensive artifacts.
 
     Args:
         utilization: Where knowledge is used.
         formats: Sets of knowledge formats, joined by ``+``.
         strategy: How the sessions that knowledge is distilled from are sampled.
         ratio: Share of the training sessions, in (0, 1].
-        experts: Sets of experts that are trained, each with base.
-        fusion: How two or more experts are fused; ``single`` uses the one besides base alone.
+        experts: Sets of experts to train, each including base.
+        fusion: How two or more experts are fused; ``single`` uses only the one that is not base.
         r: Rank of each expert, at least 1.
         learning_rate: Peak learning rate of the base expert, above 0.
         epochs: Passes of the base expert over its rows, above 0.
@@ -182,10 +182,10 @@ class SearchSpace(BaseModel):
         return self
 
     def suggest(self, trial: "BaseTrial") -> TrialSettings:
-        """A trial's settings; the trial is asked only for what matters after earlier choices.
+        """Choose a trial's settings, only those that matter after earlier choices.
 
         Args:
-            trial: Is asked for values. The choices of a parameter are the same in every trial.
+            trial: Suggests the values. A parameter has the same choices in every trial.
         """
         possible = self._combinations()
         utilization = self._choose(trial, "utilization", [u for u, _, _ in possible])
@@ -193,7 +193,7 @@ class SearchSpace(BaseModel):
         chosen: dict[str, Any] = {"utilization": utilization, "formats": members(formats)}
         if chosen["formats"]:
             chosen["ratio"] = self._choose(trial, "ratio")
-            # All sessions are the same sample by every strategy.
+            # At a ratio of 1, every strategy samples all sessions.
             if chosen["ratio"] < 1:
                 chosen["strategy"] = self._choose(trial, "strategy")
         if is_trained(utilization):
@@ -210,10 +210,10 @@ class SearchSpace(BaseModel):
         return TrialSettings(**chosen)
 
     def _choose(self, trial: "BaseTrial", name: str, possible: Iterable[Any] | None = None) -> Any:
-        """A value of a dimension; a trial is asked only where there is more than one.
+        """A value of a dimension; the trial is asked only if there is more than one.
 
-        Optuna wants the choices of a parameter to be the same in every trial. So where some values
-        are not possible, the parameter's name says which: ``rules without 0``.
+        Optuna requires a parameter to have the same choices in every trial. So if some values are
+        not possible, the parameter's name says which: ``rules without 0``.
         """
         dimension = getattr(self, name)
         allowed = tuple(dict.fromkeys(dimension if possible is None else possible))
@@ -224,7 +224,7 @@ class SearchSpace(BaseModel):
         return trial.suggest_categorical(name, allowed)
 
     def _combinations(self) -> list[tuple[str, str, str]]:
-        """Utilization, formats and experts that go together; the experts are none under ICL."""
+        """Valid combinations of utilization, formats and experts, which are none under ICL."""
         return [
             (utilization, formats, experts)
             for utilization in self.utilization
@@ -234,7 +234,7 @@ class SearchSpace(BaseModel):
         ]
 
     def _fits(self, utilization: str, formats: Sequence[str], experts: Sequence[str]) -> bool:
-        """Whether each format has a use: it is shown, or an expert learns from it."""
+        """Whether each format is used: shown in the prompt, or learned from by an expert."""
         learnt = {"base", *formats}
         if len(experts) == 3 and self.fusion == ("single",):
             return False
@@ -248,7 +248,7 @@ class SearchSpace(BaseModel):
     def _choose_fusion(self, trial: "BaseTrial", experts: tuple[str, ...]) -> str:
         if len(experts) == 1:
             return f"single:{experts[0]}"
-        # Which one of three experts it uses would be one more choice.
+        # With three experts, which one to use would be another choice.
         possible = [f for f in self.fusion if f != "single" or len(experts) == 2]
         fusion: str = self._choose(trial, "fusion", possible)
         return f"single:{experts[1]}" if fusion == "single" else fusion
@@ -272,5 +272,5 @@ def read_space(path: str | Path) -> SearchSpace:
 
 
 def members(subset: str) -> tuple[str, ...]:
-    """The members of a set that is written with ``+``; of ``none`` no one."""
+    """The members of a set that is written with ``+``; ``none`` has no members."""
     return () if subset == "none" else tuple(subset.split("+"))

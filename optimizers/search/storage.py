@@ -1,4 +1,4 @@
-"""Where studies are kept: an SQLite file, another database of SQLAlchemy's, or a proxy of one."""
+"""Where studies are kept: an SQLite file, another SQLAlchemy database, or a storage proxy."""
 
 import sys
 import time
@@ -21,15 +21,15 @@ from routedk.errors import MissingExtraError, RouteDKError, SettingError
 
 MAX_RETRIES = 3
 GRACE = 4
-"""Missing heartbeats after which a worker counts as dead."""
+"""Missed heartbeats after which a worker counts as dead."""
 _ATTEMPTS = 5
-# Seconds that a proxy has to answer.
+# Seconds to wait for a proxy to answer.
 _PATIENCE = 10
 
 
 @contextmanager
 def experimental() -> Iterator[None]:
-    """Without Optuna's warnings of what may still change."""
+    """Suppress Optuna's warnings about experimental features."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         yield
@@ -37,38 +37,38 @@ def experimental() -> Iterator[None]:
 
 @experimental()
 def open_storage(url: str, *, heartbeat: int = 30) -> BaseStorage:
-    """Open a storage, or make it.
+    """Open a storage, or create it.
 
     Args:
-        url: ``sqlite:///FILE``, any other URL of SQLAlchemy, or ``grpc://HOST:PORT``, Optuna's
-            proxy of one, which knows no heartbeats.
-        heartbeat: Seconds between two heartbeats of a worker; after four missing ones its trial is
+        url: ``sqlite:///FILE``, any other SQLAlchemy URL, or ``grpc://HOST:PORT``, Optuna's
+            storage proxy, which has no heartbeats.
+        heartbeat: Seconds between a worker's heartbeats; after four missed ones its trial is
             queued again.
 
     Raises:
-        SettingError: It is no URL of a database.
+        SettingError: It is not the URL of a database.
         MissingExtraError: The database's driver, or gRPC, is not installed.
-        RouteDKError: The database cannot be reached, or is of another version of Optuna.
+        RouteDKError: The database cannot be reached, or was made by another version of Optuna.
     """
     with storage_errors(url):
         return _proxy(parse_url(url)) if is_proxy(url) else _database(url, heartbeat)
 
 
 def is_proxy(url: str) -> bool:
-    """Whether a storage is Optuna's proxy, behind which no worker has a heartbeat."""
+    """Whether a storage is Optuna's proxy, through which workers send no heartbeats."""
     return parse_url(url).drivername == "grpc"
 
 
 def parse_url(url: str) -> URL:
-    """The parts of a storage's URL; as a string it is without its password.
+    """Parse a storage's URL; its string form hides the password.
 
     Raises:
-        SettingError: It is no URL.
+        SettingError: It is not a URL.
     """
     try:
         return make_url(url)
     except (ArgumentError, ValueError):
-        # What stands before the @ may be a password.
+        # The part before the @ may hold a password.
         raise SettingError(
             f"storage {url.rpartition('@')[2]!r}: not a URL of a database; write sqlite:///FILE, "
             "or for example postgresql://USER@HOST:PORT/NAME"
@@ -77,10 +77,10 @@ def parse_url(url: str) -> URL:
 
 @contextmanager
 def storage_errors(url: str) -> Iterator[None]:
-    """Turn errors of a database into one line that names it, without its password.
+    """Turn database errors into one line that names the storage, without its password.
 
     Raises:
-        SettingError: It is no URL of a database.
+        SettingError: It is not the URL of a database.
         RouteDKError: The database failed.
     """
     shown = parse_url(url)
@@ -94,7 +94,7 @@ def storage_errors(url: str) -> Iterator[None]:
 
 
 def _errors() -> tuple[type[Exception], ...]:
-    """What a database raises, or a proxy where gRPC is in use."""
+    """What a database raises and, if gRPC is in use, a proxy."""
     grpc: Any = sys.modules.get("grpc")
     return (SQLAlchemyError, StorageInternalError, *([grpc.RpcError] if grpc else []))
 
@@ -129,7 +129,7 @@ def _database(url: str, heartbeat: int, attempt: int = 1) -> RDBStorage:
     except RuntimeError as error:  # tables of another version; Optuna says what to do
         raise RouteDKError(f"storage '{parse_url(url)}': {error}") from None
     except SQLAlchemyError as error:
-        # Workers that start at once race to make the tables and to fill them.
+        # Workers that start at the same time race to create the tables and to fill them.
         raced = isinstance(error, IntegrityError) or "exists" in str(error)
         if attempt == _ATTEMPTS or not raced:
             raise

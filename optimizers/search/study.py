@@ -1,4 +1,4 @@
-"""One Optuna study: made, resumed or joined, and run until its budget is used up."""
+"""One Optuna study: created, resumed or joined, and run until its budget is used up."""
 
 import json
 import logging
@@ -33,10 +33,10 @@ logger = logging.getLogger(__name__)
 
 IDENTITY = "routedk"
 """The study's user attribute that holds what it was made with."""
-# Before so many sessions no trial is pruned.
+# No trial is pruned before this many sessions.
 _WARMUP = 6
 _WAIT = 1.0
-# Characters of two values in a message; a study's whole grid says nothing there.
+# Most characters of two values in a message; a study's whole grid would not help there.
 _LONGEST = 300
 OnTrial = Callable[[optuna.Study, FrozenTrial], None]
 Objective = Callable[[optuna.Trial], float | tuple[float, float]]
@@ -49,10 +49,10 @@ SAMPLERS: Mapping[str, Callable[..., BaseSampler]] = {
 
 
 class SeededSampler:
-    """One of ``SAMPLERS``, made anew for each trial, seeded by base seed + trial number.
+    """One of ``SAMPLERS``, recreated for each trial and seeded with base seed + trial number.
 
     Optuna does not store the random state of a sampler. With one state per run, a resumed study
-    would repeat its first samples, and workers that start at once would all try the same.
+    would repeat its first samples, and workers that start together would all try the same ones.
 
     Args:
         name: One of ``SAMPLERS``.
@@ -65,11 +65,11 @@ class SeededSampler:
         self._inner = self._make(seed=seed)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Make the trial's own sampler."""
+        """Create the trial's own sampler."""
         self._inner = self._make(seed=self._seed + trial.number)
 
     def __getattr__(self, name: str) -> Any:
-        """All else that Optuna asks of a sampler is the trial's own."""
+        """Leave everything else to the trial's own sampler."""
         return getattr(self._inner, name)
 
 
@@ -84,22 +84,22 @@ def run_study(
     callbacks: Sequence[OnTrial] = (),
     sampler: BaseSampler | None = None,
 ) -> optuna.Study:
-    """Make a study, or join it, and run trials until the budget is used up.
+    """Create a study, or join it, and run trials until the budget is used up.
 
-    A trial that fails for a reason of its own is recorded with it. Any other error ends the call.
+    If a trial fails for a reason of its own, that is recorded. Any other error ends the call.
 
     Args:
-        answer: Carries out a trial's settings.
+        answer: Applies a trial's settings, as in `run_trial`.
         sessions: Validation sessions with gold, at least one.
-        space: What is chosen from.
+        space: The space that settings are chosen from.
         config: How the study is run.
-        identity: What else must be the same wherever the study is resumed, ready for JSON.
-        callbacks: Called with every trial that ended here, e.g. a tracker.
-        sampler: Instead of the one that the config names.
+        identity: What else must be the same when the study is resumed, ready for JSON.
+        callbacks: Called with every trial that ends in this worker, e.g. a tracker.
+        sampler: Used instead of the one that the config names.
 
     Raises:
         SettingError: The study was made with another space, objective or identity; the message
-            names it.
+            names the difference.
         RouteDKError: The storage failed.
     """
     single = config.objective == "f1"
@@ -122,22 +122,22 @@ def run_study(
         )
         if IDENTITY not in study.user_attrs and not study.get_trials(deepcopy=False):
             study.set_user_attr(IDENTITY, mine)
-        # Read again: of workers that make a study at once, all but the last one see another's.
+        # Read it back: of workers that create a study at the same time, the last one's is kept.
         check_identity(study, mine)
         _run(study, objective, config, callbacks)
     return study
 
 
 def read_study(config: StudyConfig) -> optuna.Study:
-    """Read a study that `run_study` made.
+    """Read a study that `run_study` created.
 
     Raises:
-        SettingError: There is none of this name.
+        SettingError: There is no study of this name.
         RouteDKError: The storage failed.
     """
     url = parse_url(config.url)
     known: list[str] = []
-    # To open an SQLite file would make it.
+    # Opening an SQLite file would create it.
     if url.get_backend_name() != "sqlite" or Path(url.database or "").is_file():
         with storage_errors(config.url):
             storage = open_storage(config.url)
@@ -152,14 +152,14 @@ def read_study(config: StudyConfig) -> optuna.Study:
 
 
 def check_identity(study: optuna.Study, mine: Mapping[str, Any]) -> None:
-    """Check that a study is resumed as it was made.
+    """Check that a study is resumed with what it was made with.
 
     Args:
         study: The study.
         mine: What it would be resumed with, ready for JSON.
 
     Raises:
-        SettingError: It was made with something else, or by something else; the message names the
+        SettingError: It was made with something else, or by another command; the message names the
             first difference.
     """
     name, theirs = study.study_name, study.user_attrs.get(IDENTITY)
@@ -170,7 +170,7 @@ def check_identity(study: optuna.Study, mine: Mapping[str, Any]) -> None:
     if (paper := theirs.get("paper")) != mine.get("paper"):
         made_by = f"study {paper}" if paper else "search"
         raise SettingError(f"study {name!r} is one of routedk {made_by}: choose another name")
-    # JSON, as it comes back from a storage.
+    # Through JSON, as values come back from a storage.
     for key, value in json.loads(json.dumps(mine)).items():
         if theirs.get(key) != value:
             both = f": {theirs.get(key)}, not {value}"
@@ -183,9 +183,9 @@ def check_identity(study: optuna.Study, mine: Mapping[str, Any]) -> None:
 
 @experimental()
 def is_done(trial: FrozenTrial) -> bool:
-    """Whether a trial counts towards those asked for: it ended, and is not tried again.
+    """Whether a trial counts towards the budget: it ended and will not be retried.
 
-    One that killed its worker is tried again a few times.
+    A trial whose worker died is retried a few times.
     """
     if trial.state == TrialState.FAIL:
         killed = len(RetryHeartbeatStaleTrialCallback.retry_history(trial))
@@ -196,22 +196,22 @@ def is_done(trial: FrozenTrial) -> bool:
 def _run(
     study: optuna.Study, objective: Objective, config: SearchConfig, callbacks: Sequence[OnTrial]
 ) -> None:
-    """Trial after trial; where all that are left run elsewhere, wait for how they end."""
+    """Run trial after trial; if all that remain are running elsewhere, wait for them to end."""
     started = time.monotonic()
     waiting = False
     retry_history = RetryHeartbeatStaleTrialCallback.retry_history
     while True:
         trials = study.get_trials(deepcopy=False)
-        # Of a listed system two workers may carry out a trial each.
+        # Two workers may each run a trial of the same listed system.
         done = len({one.params.get("system", one.number) for one in trials if is_done(one)})
-        # A killed worker's trial is tried again, also where another one took its place meanwhile.
+        # A killed worker's trial is retried even if another one took its place in the meantime.
         retry = any(t.state == TrialState.WAITING and retry_history(t) for t in trials)
         minutes = (time.monotonic() - started) / 60
         out_of_time = config.minutes is not None and minutes >= config.minutes
         if out_of_time or (done >= config.trials and not retry):
             logger.info("%d trials, %.1f minutes here", done, minutes)
             return
-        # Without heartbeats one that runs may be a dead worker's: another takes its place.
+        # Without heartbeats, a running trial may be a dead worker's: another takes its place.
         running = 0 if is_proxy(config.url) else _running(trials, config.heartbeat)
         if retry or done + running < config.trials:
             study.optimize(objective, n_trials=1, catch=(TrialFailure,), callbacks=callbacks)
@@ -224,10 +224,10 @@ def _run(
 
 
 def _running(trials: Sequence[FrozenTrial], heartbeat: int) -> int:
-    """The trials that other workers are expected to end: a dead one's is queued again when stale.
+    """How many trials other workers are expected to end; a dead one's is queued again when stale.
 
-    Heartbeats begin after the trial does: one that has not chosen its settings for a whole grace
-    period died before.
+    Heartbeats start after the trial does: a worker that chose no settings for a whole grace period
+    died before its first one.
     """
     recent = datetime.now() - timedelta(seconds=GRACE * heartbeat)
     return sum(

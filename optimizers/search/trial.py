@@ -1,4 +1,4 @@
-"""`TrialRunner`: carries out a trial by calling the verbs with its settings, over one store."""
+"""`TrialRunner`: runs a trial by calling the verbs with its settings, on one store."""
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,24 +28,24 @@ from routedk.programs.knowledge.utilization import is_shown, is_trained
 from routedk.programs.teachers.config import Format
 from routedk.types import Answer, KnowledgeBase, Session
 
-# Patterns in a prompt that shows any, the nearest ones.
+# How many patterns a prompt shows, if any: the nearest ones.
 _PATTERNS = 3
-# What a runner reads of the config of its search.
+# The fields of the search's config that a runner uses.
 _SAME = ("student", "dtype", "seed", "max_validation")
 
 
 class TrialRunner:
-    """Distills, trains, compiles and answers; what the store holds already is not made again.
+    """Distills, trains, compiles and answers, reusing what the store already holds.
 
     Args:
         train: Training sessions.
         validation: Validation sessions. Groupings are chosen and trials are scored on those with
             gold, or on the config's seeded sample of them.
-        config: Of the search.
+        config: The config of the search.
         store: Keeps what the verbs make: an artifact store or its folder; None for the one in the
             cache folder.
-        max_sessions: Experts are trained on a seeded sample of so many training sessions; None
-            for all. Knowledge is distilled from all.
+        max_sessions: Size of the seeded sample of training sessions that experts are trained on;
+            None for all. Knowledge is distilled from all.
 
     Raises:
         SettingError: There is no session to learn from or none to score, or one is in both sets.
@@ -64,7 +64,7 @@ class TrialRunner:
         self.validation = gold_sample(validation, config.max_validation, config.seed)
         self.config = config
         self._store = ArtifactStore.of(store)
-        if config.answers:  # What is wrong with them is wrong for every trial.
+        if config.answers:  # Bad answers would fail every trial: raise now.
             self._distilled(TrialSettings(formats=get_args(FormatName)))
         if not self.validation or not any(session.gold for session in train):
             part = "train" if self.validation else "validation"
@@ -81,7 +81,7 @@ class TrialRunner:
         answers = [[str(path.resolve()), *file_hash(path)[1:]] for path in self.config.answers]
         return {
             **{name: getattr(self.config, name) for name in _SAME},
-            # None as in studies from before there was a choice.
+            # None, as in studies from before answers could be given.
             "answers": answers or None,
             "train": sessions_record(self.train),
             "validation": sessions_record(self.validation),
@@ -91,18 +91,18 @@ class TrialRunner:
     def answers(
         self, settings: TrialSettings, sessions: Sequence[Session] | None = None
     ) -> Iterator[Iterable[Answer]]:
-        """Build what a trial answers with, then answer sessions as it does, in their order.
+        """Build what a trial answers with, then answer sessions with it, in order.
 
         Args:
-            settings: The trial's.
-            sessions: What to answer, none of them from the training sessions; None for the
-                validation sessions.
+            settings: The trial's settings.
+            sessions: Sessions to answer, none of them training sessions; None for the validation
+                sessions.
 
         Yields:
-            The answers, each as soon as it is there.
+            The answers, each as soon as it is available.
 
         Raises:
-            RouteDKError: The trial cannot be carried out.
+            RouteDKError: The trial cannot be run.
         """
         sessions = self.validation if sessions is None else sessions
         with self.built(settings) as (program, _, lm):
@@ -119,8 +119,8 @@ class TrialRunner:
         """The trial's program, its folder of experts and its student, closed after the block.
 
         Yields:
-            The compiled program, or `AICL`; the experts, None for the base model; the student with
-            them.
+            The compiled program, or `AICL`; the folder of experts, None for the base model; the
+            student with these experts.
         """
         if settings.utilization == "AICL":
             lm = self._student()
@@ -153,14 +153,14 @@ class TrialRunner:
             yield program, experts, lm
 
     def _shown(self, settings: TrialSettings, knowledge: KnowledgeBase) -> Sequence[Session]:
-        """The sessions that neighbours are taken from: where thoughts are shown, those with one."""
+        """The sessions that neighbours are taken from: if thoughts are shown, those with one."""
         if not (is_shown(settings.utilization) and "thought" in settings.formats):
             return self.train
         thought_of = {thought.session_id for thought in knowledge.thoughts}
         return [session for session in self.train if session.id in thought_of] or self.train
 
     def train_config(self, settings: TrialSettings) -> TrainConfig:
-        """How a trial trains.
+        """The training config of a trial.
 
         Raises:
             SettingError: Its settings are not allowed.
@@ -180,7 +180,7 @@ class TrialRunner:
         return TrainConfig(**{name: value for name, value in config.items() if value is not None})
 
     def _distilled(self, settings: TrialSettings) -> KnowledgeBase:
-        # All formats at once, for trials to share.
+        # All formats at once, so that trials can share them.
         config = DistillConfig(
             answers=self.config.answers,
             ratio=settings.ratio,
@@ -207,10 +207,10 @@ def runner_of(
     validation: Sequence[Session],
     store: ArtifactStore | str | Path | None,
 ) -> TrialRunner:
-    """The runner of a study that was run.
+    """The runner for an existing study.
 
     Args:
-        study: As `read_study` gives it.
+        study: As returned by `read_study`.
         train: Training sessions, as they were given to `search`.
         validation: Validation sessions, likewise.
         store: The artifact store or its folder.
@@ -227,7 +227,7 @@ def runner_of(
 
 
 def gold_sample(sessions: Sequence[Session], size: int | None, seed: int) -> list[Session]:
-    """The sessions with gold, or a seeded sample of so many of them, in their order."""
+    """The sessions with gold, or a seeded sample of ``size`` of them, in their order."""
     gold = [session for session in sessions if session.gold]
     if size is None or size >= len(gold):
         return gold
@@ -236,6 +236,6 @@ def gold_sample(sessions: Sequence[Session], size: int | None, seed: int) -> lis
 
 
 def sessions_record(sessions: Sequence[Session]) -> str:
-    """The number of sessions and a hash of all that they hold, in their order."""
+    """The number of sessions and a hash of their content, in their order."""
     digest = content_hash([session_to_record(session) for session in sessions])
     return f"{len(sessions)} sessions, {digest[:12]}"

@@ -27,26 +27,26 @@ def search(
 ) -> "optuna.Study":
     """Try combinations of knowledge, training and prompt, each scored on validation sessions.
 
-    Each trial distills, trains, compiles and answers; what trials have in common is made once. The
-    same call resumes an interrupted study, or joins one that others run, as a further worker.
+    Each trial distills, trains, compiles and answers; steps that trials share run only once. The
+    same call resumes an interrupted study, or joins a running one as another worker.
 
     Args:
         train: Training sessions: knowledge, experts and neighbours come from those with gold.
-        validation: Sessions that trials are scored on, those with gold; none of them in ``train``.
+        validation: Validation sessions: trials are scored on those with gold; none in ``train``.
         config: Settings; None for the defaults.
-        space: What is searched, instead of the file that the config names.
-        callbacks: Optuna's, called with every trial that ended here, e.g. the ``MLflowCallback`` of
-            optuna-integration.
+        space: The search space, instead of the file that the config names.
+        callbacks: Optuna callbacks, called with every trial that ends in this worker, e.g. the
+            ``MLflowCallback`` of optuna-integration.
         store: The artifact store or its folder; None for the one in the cache folder.
 
     Returns:
-        The study. ``study.best_trials`` are its best trials, their ``user_attrs["settings"]`` what
-        they did.
+        The study. ``study.best_trials`` are its best trials, their ``user_attrs["settings"]`` their
+        settings.
 
     Raises:
         SettingError: A setting is not allowed, a session is in both sets or none has gold, or the
             study was made with other data or settings.
-        RouteDKError: The storage failed, or a trial did for a reason that is not its own.
+        RouteDKError: The storage failed, or a trial failed for a reason that is not its own.
 
     Example:
         >>> from routedk import SearchConfig, load_sessions, search, split_sessions
@@ -57,7 +57,7 @@ def search(
     from routedk.optimizers.search.study import run_study
     from routedk.optimizers.search.trial import TrialRunner
 
-    # What is wrong for every trial is an error before there is a study.
+    # Errors that would affect every trial are raised before the study is created.
     config = with_student(config or SearchConfig())
     if space is None:
         space = SearchSpace() if config.space is None else read_space(config.space)
@@ -73,7 +73,7 @@ def search(
 
 
 def with_student(config: SearchConfig) -> SearchConfig:
-    """The config with its student as a study keeps it: a folder by its whole path.
+    """The config with its student as a study records it: a folder by its absolute path.
 
     Raises:
         StudentError: The student cannot be found.

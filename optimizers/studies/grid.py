@@ -46,7 +46,7 @@ class _Table(BaseModel):
 
 
 class Common(_Table):
-    """Settings of all systems that they are relevant to; see `TrialSettings`."""
+    """Settings of all systems to which they apply; see `TrialSettings`."""
 
     r: Rank | None = None
     learning_rate: Positive | None = None
@@ -55,7 +55,7 @@ class Common(_Table):
     neighbours: Count | None = None
 
     def fill(self, system: TrialSettings) -> TrialSettings:
-        """The system with the settings that it leaves open."""
+        """The system, with the settings that it leaves open filled in."""
         names = ["r", "learning_rate", "epochs"] if is_trained(system.utilization) else []
         if is_shown(system.utilization) and "rule" in system.formats:
             names.append("rules")
@@ -67,7 +67,7 @@ class Common(_Table):
 
 
 class Vary(_Table):
-    """Values of dimensions, all of whose combinations are systems.
+    """Values of dimensions; every combination is a system.
 
     Args:
         formats: Sets of knowledge formats, joined by ``+``.
@@ -82,7 +82,7 @@ class Vary(_Table):
     utilization: Values[UtilizationName] = ("ICL",)
 
     def systems(self) -> Iterator[tuple[str, TrialSettings]]:
-        """The combinations that differ, by name."""
+        """The distinct combinations, by name."""
         seen = set()
         dimensions = (self.formats, self.strategy, self.ratio, self.utilization)
         for formats, strategy, ratio, utilization in product(*dimensions):
@@ -96,12 +96,12 @@ class Budget(_Table):
     """What a study may spend.
 
     Args:
-        train: Training sessions with gold that experts learn from, a seeded sample; unset: all.
-            Knowledge is distilled from all.
-        validation: Validation sessions with gold, likewise.
-        test: Test sessions with gold, likewise.
-        settings: Override the grid's.
-        vary: Override the grid's.
+        train: Size of the seeded sample of training sessions with gold that experts learn from;
+            unset: all. Knowledge is distilled from all.
+        validation: Size of the sample of validation sessions with gold, likewise.
+        test: Size of the sample of test sessions with gold, likewise.
+        settings: Override the grid's settings.
+        vary: Override the grid's dimensions.
     """
 
     train: _Size | None = None
@@ -112,11 +112,11 @@ class Budget(_Table):
 
 
 class Question(_Table):
-    """A figure: one dimension of the grid against matched F1.
+    """A figure: matched F1 over one dimension of the grid.
 
     Args:
         title: The question.
-        dimension: Its values are compared.
+        dimension: The dimension whose values are compared.
         by: One line for each value of this dimension.
     """
 
@@ -126,14 +126,14 @@ class Question(_Table):
 
 
 class StudyGrid(_Table):
-    """A study as its TOML file states it.
+    """A study as defined by its TOML file.
 
     Args:
-        title: Of the report.
-        budget: By name.
-        settings: Of all systems.
+        title: Title of the report.
+        budget: Budgets by name.
+        settings: Settings of all systems.
         systems: Systems by name.
-        vary: Dimensions whose combinations are further systems.
+        vary: Dimensions whose combinations are additional systems.
         compare: Pairs of systems, baselines or ``teacher`` whose difference is reported.
         questions: The figures.
     """
@@ -163,7 +163,7 @@ class StudyGrid(_Table):
         return self
 
     def varied(self, budget: BudgetName) -> Vary | None:
-        """The dimensions under a budget; None where nothing varies."""
+        """The dimensions under a budget; None if nothing varies."""
         if self.vary is None:
             return None
         override = self.budget[budget].vary
@@ -193,7 +193,7 @@ class ListedSystems:
     """A search space of listed systems.
 
     Args:
-        systems: By name.
+        systems: Systems by name.
     """
 
     def __init__(self, systems: Mapping[str, TrialSettings]) -> None:
@@ -209,10 +209,10 @@ class ListedSystems:
 
 
 def read_grid(grid: str | Path) -> StudyGrid:
-    """Read the grid of a paper, ``kd`` or ``routedk``, or of a TOML file laid out as theirs.
+    """Read the grid of a paper, ``kd`` or ``routedk``, or of a TOML file in the same layout.
 
     Raises:
-        DataError: The file cannot be read, is not TOML, or states what is not allowed.
+        DataError: The file cannot be read, is not TOML, or has a key or value that is not allowed.
     """
     packaged = grid in get_args(Paper)
     path = Path(__file__).with_name(f"{grid}.toml") if packaged else Path(grid)
@@ -222,12 +222,12 @@ def read_grid(grid: str | Path) -> StudyGrid:
 def _combined(
     formats: tuple[str, ...], strategy: str, ratio: float, utilization: str
 ) -> TrialSettings | None:
-    """The system of one combination; None where no expert would learn from its formats."""
+    """The system of one combination; None if no expert would learn from its formats."""
     used = formats if is_shown(utilization) else tuple(f for f in formats if f != "pattern")
     if formats and not used:
         return None
     own: dict[str, Any] = {"utilization": utilization, "formats": used}
-    # Of nothing, or of all sessions, every sample is the same.
+    # Without formats, or with all sessions, sampling makes no difference.
     if used and ratio < 1:
         own |= {"ratio": ratio, "strategy": strategy}
     if is_trained(utilization):

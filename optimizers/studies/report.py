@@ -1,4 +1,4 @@
-"""What a study's systems reach, as JSON and as one HTML page that loads nothing."""
+"""The results of a study's systems, as JSON and as one self-contained HTML page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -42,16 +42,16 @@ def write_study(
     test: Sequence[Session],
     reference: Sequence[Answer] | None,
 ) -> dict[str, Any]:
-    """Write ``report.json`` and ``report.html`` of the systems that are complete.
+    """Write ``report.json`` and ``report.html`` for the systems that are complete.
 
     Args:
         output: The folder.
-        study: Its trials are the systems.
+        study: The study, whose trials are the systems.
         grid: What is compared.
-        config: Of the study.
-        runner: Its training and validation sessions are the baselines'.
+        config: The config of the study.
+        runner: Has the training and validation sessions for the baselines.
         test: The sessions that systems answered.
-        reference: The teacher's answers to them.
+        reference: The teacher's answers to them, if any.
 
     Returns:
         What ``report.json`` holds.
@@ -69,7 +69,7 @@ def write_study(
             failures[name] = known.get("failure", "its process was killed, again and again")
     if not found:
         raise SettingError(f"no system could be run: {'; '.join(sorted({*failures.values()}))}")
-    # In the order of the grid, not in that of the trials.
+    # In the order of the grid, not of the trials.
     systems = {name: found[name] for name in grid.of(config.budget) if name in found}
     scores = {name: one["session_f1"] for name, one in systems.items()}
     scores |= _baselines(runner, test, reference, config.seed)
@@ -125,7 +125,7 @@ def _interval(scores: Sequence[float], seed: int) -> dict[str, float]:
 def _baselines(
     runner: TrialRunner, test: Sequence[Session], reference: Sequence[Answer] | None, seed: int
 ) -> dict[str, Sequence[float]]:
-    """Matched F1 of each session by the baselines and, first, the teacher."""
+    """Matched F1 of each session, for the teacher, if given, and for the baselines."""
     config = EvaluateConfig(baselines=True, intents=False, seed=seed)
     known: dict[str, Any] = {"training": runner.train, "validation": runner.validation}
     report = evaluate(test, None, config, reference=reference, **known)
@@ -161,7 +161,7 @@ def _series(
 
 
 def _has(settings: Mapping[str, Any], dimension: str, value: Any) -> bool:
-    """Whether a system has a value; all sessions are the sample of every strategy."""
+    """Whether a system has a value; every strategy samples all sessions at a ratio of 1."""
     if dimension == "strategy" and settings["ratio"] == 1:
         return True
     found: str | float = settings[dimension]

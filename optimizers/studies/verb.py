@@ -1,4 +1,4 @@
-"""`study_paper`: runs the systems of a paper's grid and reports what they reach."""
+"""`study_paper`: runs the systems of a paper's grid and reports their results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,16 +21,16 @@ class PaperConfig(StudyConfig):
     """Settings of `study_paper`.
 
     Args:
-        study: Name of the study. One of this name in the storage is resumed, or joined.
+        study: Name of the study. If the storage has a study of this name, it is resumed or joined.
         storage: Where the study is kept, as for search. Unset: study.db in the output folder.
         budget: small (for two CPU cores) or full (for a GPU).
         grid: TOML file of systems and budgets, instead of the paper's.
         answers: Recorded answers of a teacher, as distill takes them, used as the source of
             knowledge instead of gold. Repeatable.
         student: Folder or hub name of a causal LM. Unset or default: the embedded student.
-        dtype: The student's where it answers: float32, bfloat16 or float16. Unset: float32 on a
-            CPU, else bfloat16.
-        seed: Seed of all chance.
+        dtype: Student dtype when answering: float32, bfloat16 or float16. Unset: float32 on a CPU,
+            else bfloat16.
+        seed: Seed of all random choices.
 
     Raises:
         SettingError: A value is not allowed.
@@ -60,31 +60,31 @@ def study_paper(
     reference: Sequence[Answer] | None = None,
     store: ArtifactStore | str | Path | None = None,
 ) -> dict[str, Any]:
-    """Run every system of a paper's grid on the test sessions, and report them beside baselines.
+    """Run every system of a paper's grid on the test sessions, and compare them with baselines.
 
     A study is a search over a fixed grid: each system is one trial, which distills, trains,
-    compiles and answers; common steps run only once. The same call resumes an interrupted study,
-    or joins it as a further worker.
+    compiles and answers; steps that systems share run only once. The same call resumes an
+    interrupted study, or joins a running one as another worker.
 
     Args:
         paper: kd (which knowledge, how much, used where; arXiv 2504.17220), or routedk (mixed
             against routed experts; arXiv 2508.17250).
-        parts: Training, validation and test sessions as `split_sessions` gives them. As many of
-            those with gold are used as the budget allows; knowledge is distilled from all training
+        parts: Training, validation and test sessions as returned by `split_sessions`. The budget
+            limits how many of those with gold are used; knowledge is distilled from all training
             sessions.
         output: Folder for ``report.json``, ``report.html`` and the study.
         config: Settings; None for the defaults.
-        reference: The teacher's own answers to the test sessions, which are scored, too.
+        reference: The teacher's own answers to the test sessions, which are scored as well.
         store: The artifact store or its folder; None for the one in the cache folder.
 
     Returns:
         What ``report.json`` holds.
 
     Raises:
-        SettingError: A setting is not allowed, the study was made with others, the reference
-            lacks a test session, or no system could be run.
+        SettingError: A setting is not allowed, the study was made with other settings, the
+            reference lacks a test session, or no system could be run.
         DataError: The grid or the answers cannot be read, or no test session has gold.
-        RouteDKError: The storage failed, or a trial did for a reason that is not its own.
+        RouteDKError: The storage failed, or a trial failed for a reason that is not its own.
 
     Example:
         >>> from routedk import PaperConfig, load_sessions, split_sessions, study_paper
@@ -121,13 +121,13 @@ def study_paper(
         dtype=config.dtype,
         seed=config.seed,
     )
-    # Knowledge may be of any training session, as a teacher's rules are.
+    # Knowledge may come from any training session, as a teacher's rules do.
     runner = TrialRunner(
         parts["train"], validation, with_student(search), store, max_sessions=budget.train
     )
     for settings in systems.values():
         if is_trained(settings.utilization):
-            runner.train_config(settings)  # Raises now what is wrong with any of them.
+            runner.train_config(settings)  # Raises now if any of them is invalid.
     Path(output).mkdir(parents=True, exist_ok=True)
     study = run_study(
         lambda settings: runner.answers(settings, test),

@@ -1,1 +1,1 @@
-"""AICL, a competing method: in-context learning with self-correction and feedback."""
+"""AICL, a baseline: in-context learning with self-correction and feedback."""

@@ -1,4 +1,4 @@
-"""Dialogues about one session, and the lessons that a program keeps of them."""
+"""Dialogues about one session, and the lessons that a program keeps from them."""
 
 import os
 from collections.abc import Callable, Hashable, Sequence
@@ -12,13 +12,13 @@ from routedk.types import Bundle, Session
 
 @dataclass(kw_only=True)
 class Dialogue:
-    """Questions and answers about one session; for one thread.
+    """Questions and answers about one session; not thread-safe.
 
     Args:
-        session: What it is about; its gold is not looked at.
+        session: The session it is about; its gold is ignored.
         rules: Block of rules in the system message; empty for none.
         turns: What is shown before the next question, as demos: turns about other sessions, then
-            those of this one that could be read.
+            the readable ones about this one.
         intent_demos: Bundles of other sessions with their inferred intents.
         answer: The prediction of the last readable answer; of the last answer if none was readable.
         intents: Intents inferred so far, by item set.
@@ -33,7 +33,7 @@ class Dialogue:
 
     @property
     def readable(self) -> bool:
-        """An answer could be read."""
+        """Whether an answer could be read."""
         return self.answer is not None and self.answer.error is None
 
     @property
@@ -61,7 +61,7 @@ class Lesson:
 
 
 class Lessons:
-    """Lessons in memory, each made once; safe to share among threads."""
+    """Lessons in memory, each made once; thread-safe."""
 
     def __init__(self) -> None:
         self._kept: dict[Hashable, Lesson] = {}
@@ -72,8 +72,8 @@ class Lessons:
         return Lessons, ()
 
     def obtain(self, key: Hashable, make: Callable[[], Lesson]) -> Lesson:
-        """The lesson of this key, made now where there is none, while others wait for it."""
-        # A lock that another thread holds stays so in a forked process.
+        """The lesson of this key, made now if there is none, while other threads wait for it."""
+        # A lock that another thread holds stays locked in a forked process.
         with self._locks.setdefault((os.getpid(), key), Lock()):
             if key not in self._kept:
                 self._kept[key] = make()

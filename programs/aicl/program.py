@@ -1,4 +1,4 @@
-"""AICL: a session's bundles by what the language model learned on its nearest neighbours."""
+"""AICL: a session's bundles from what the language model learned on its nearest neighbours."""
 
 import asyncio
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ class FindRules(dspy.Signature):  # type: ignore[misc]
 
 
 def by_intents(dialogue: Dialogue) -> str:
-    """Asks for the bundles again, the ones so far and their inferred intents in view."""
+    """Asks for the bundles again, showing the ones so far and their inferred intents."""
     bundles = [
         replace(bundle, intent=dialogue.intents.get(bundle.items, bundle.intent))
         for bundle in dialogue.bundles
@@ -65,7 +65,7 @@ def by_intents(dialogue: Dialogue) -> str:
 
 
 def by_feedback(feedback: str, causes: str) -> str:
-    """Asks for the bundles again, feedback and the causes of mistakes in view."""
+    """Asks for the bundles again, showing feedback and the causes of mistakes."""
     return _BY_FEEDBACK.format(feedback=feedback, causes=f"Cause: {causes}\n" if causes else "")
 
 
@@ -84,21 +84,21 @@ _AROUND_INTENT = " -*•\"'`.,;"
 class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
     """Generates the bundles of a `Session` after a dialogue about its nearest training sessions.
 
-    On each neighbour the LM states bundles, infers the intent of each, and states the bundles
+    For each neighbour the LM states bundles, infers the intent of each, and states the bundles
     again, given the intents (self-correction: no gold is seen). Then its bundles are compared
-    with the neighbour's gold (`routedk.eval.mistakes`) and it is told, bundle by bundle, in item
-    numbers; it states the causes of its mistakes, the bundles again, and rules. The session
-    itself is answered with these dialogues as demonstrations and the rules in view: bundles,
-    their intents, and bundles again.
+    with the neighbour's gold (`routedk.eval.mistakes`), and it gets feedback on each bundle, in
+    item numbers; it states the causes of its mistakes, the bundles again, and rules. The session
+    itself is answered with these dialogues as demos and the rules shown: bundles, their intents,
+    and bundles again.
 
-    A neighbour's dialogue is kept in memory for other sessions; another LM or temperature, and a
-    copy of the program, makes its own. The prediction has the fields of `BundleGenerator`'s. An
-    answer that cannot be read is data: for a neighbour the feedback says so; a correction that
-    cannot be read corrects nothing (``dropped`` reports it); where no answer could be read there
+    A neighbour's dialogue is kept in memory for other sessions; another LM or temperature, or a
+    copy of the program, makes its own. The prediction has the same fields as `BundleGenerator`'s.
+    An answer that cannot be read is data: for a neighbour the feedback says so; a correction that
+    cannot be read corrects nothing (``dropped`` reports it); if no answer could be read, there
     are no bundles, and ``error`` says why. A failing LM raises.
 
     Args:
-        sessions: Training sessions with gold, ids distinct.
+        sessions: Training sessions with gold and distinct ids.
         k: Number of neighbours, at least 1; the nearest is shown last.
         retriever: How neighbours are found, as in `CompiledKnowledge`.
 
@@ -106,11 +106,11 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         SettingError: A value is not allowed, or a session has no gold.
 
     Source: AICL, arXiv 2312.16262: retrieval, the two tasks that correct each other, feedback by
-    kinds of mistakes, rules, guided inference. *Assumptions*, ours: the wording; one question for
-    the intent of each bundle; causes, asked for before the bundles are adjusted; one round of
-    feedback, none where nothing is wrong; rules in the system message; a dialogue whose adjusted
-    answer cannot be read is not shown; bundles are corrected by their intents once, the session's
-    own, too. A public copy of the authors' code also has raters compare inferred intents with
+    kinds of mistakes, rules, guided inference. *Our assumptions*: the wording; one question for
+    the intent of each bundle; asking for causes before the bundles are adjusted; one round of
+    feedback, none if nothing is wrong; rules in the system message; a dialogue whose adjusted
+    answer cannot be read is not shown; bundles are corrected by their intents once, including the
+    session's own. A public copy of the authors' code also has raters compare inferred intents with
     gold ones: that is left out, so that gold intents are never seen.
     """
 
@@ -130,7 +130,7 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         """Generate the bundles of one session.
 
         Args:
-            session: The session; its gold bundles are not looked at.
+            session: The session; its gold bundles are ignored.
         """
         neighbours = [one.session for one in self.knowledge.context(session).neighbours]
         lessons = [self._lesson(neighbour) for neighbour in neighbours]
@@ -150,7 +150,7 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         return prediction
 
     async def aforward(self, session: Session) -> dspy.Prediction:
-        """As `forward`, on a thread of its own."""
+        """As `forward`, in a separate thread."""
         return await asyncio.to_thread(self.forward, session)
 
     def _lesson(self, neighbour: Session) -> Lesson:
@@ -176,7 +176,7 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
             causes = neutralise(_text(self.causes, 96, **shown), _CAUSES_WORDS)
             problem = self._ask(dialogue, by_feedback(shown["feedback"], causes))
         rules = _text(self.rules, 96, **shown, causes=causes)
-        # Without the adjusted bundles a dialogue would demonstrate its mistakes.
+        # Without the adjusted bundles, a dialogue would demonstrate its mistakes.
         last = () if problem else dialogue.bundles
         return Lesson(
             turns=() if problem else dialogue.turns,
@@ -191,10 +191,10 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
     def _bundle(self, dialogue: Dialogue) -> str | None:
         """State bundles, infer the intent of each, and state them again by their intents.
 
-        A first answer that could not be read is asked for again instead.
+        If the first answer could not be read, it is asked for once more instead.
 
         Returns:
-            Why a correction could not be read.
+            Why a correction could not be read; None otherwise.
         """
         self._ask(dialogue)
         if not dialogue.readable:
@@ -205,7 +205,7 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         return None
 
     def _ask(self, dialogue: Dialogue, question: str = "") -> str | None:
-        """Ask for the bundles, the question above the items; why the answer could not be read."""
+        """Ask for the bundles, the question above the items; return why it could not be read."""
         session = dialogue.session
         request = {
             "patterns": "",
@@ -224,7 +224,7 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
         return error
 
     def _infer_intents(self, dialogue: Dialogue) -> None:
-        """Ask for the intent of each bundle, of the first few where there are many."""
+        """Ask for the intent of each bundle, or of the first few if there are many."""
         demos = [*self.intent.demos, *dialogue.intent_demos]
         for bundle in dialogue.bundles[:_MOST_INTENTS]:
             shown = titles(dialogue.session, bundle)
@@ -236,7 +236,7 @@ class AICL(dspy.Module):  # type: ignore[misc]  # DSPy is untyped here
 
 
 def _text(predictor: Any, limit: int, **inputs: Any) -> str:
-    """One free text; empty where the LM does not end its reasoning, or the prompt is too long."""
+    """One free text; empty if the LM does not end its reasoning or the prompt is too long."""
     # A reasoning model thinks within its limit, which DSPy keeps under another name.
     thinks = "max_completion_tokens" in (predictor.lm or dspy.settings.lm).kwargs
     try:

@@ -1,1 +1,1 @@
-"""Makes bundles of a session's items, by their titles or by the intents named for them."""
+"""Group a session's items into bundles, by their titles or by the intents named for them."""

@@ -1,4 +1,4 @@
-"""The candidate groupings of a session, and the features that one is chosen by."""
+"""The candidate groupings of a session, and the features for choosing among them."""
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations, islice
@@ -10,27 +10,27 @@ from numpy.typing import NDArray
 from routedk.programs.grouping.constraints import Constraints
 from routedk.similarity.dendrogram import Dendrogram
 
-# At least one bundle; bundles are disjoint sets of places of items in the session.
+# At least one bundle; bundles are disjoint sets of item positions in the session.
 Candidate: TypeAlias = tuple[frozenset[int], ...]
 
 FEATURES = 13
 _MOST_BUNDLES = 3
-# Of bundles, and twice as many items: sessions to learn from rarely have more.
+# Cap on the number of bundles, and twice that on items: training sessions rarely have more.
 _MOST_COUNTED = 5
 _MOST_CANDIDATES = 150
-# Logits that stand for "there is none": below any that matters.
+# A logit that stands for "there is none": below any that matters.
 _NONE = -5.0
 
 
 def candidates(logits: NDArray[np.float64], limits: Constraints | None = None) -> list[Candidate]:
     """The groupings of a session that its dendrogram offers.
 
-    These are its flat cuts, and choices of up to three disjoint clusters, the tightest first. In
-    long sessions there are too many: only about 150 of each sort are candidates.
+    These are its flat cuts, and sets of up to three disjoint clusters, the tightest first. In
+    long sessions there are too many: only about 150 of each kind are candidates.
 
     Args:
-        logits: How likely each two items are to be in one bundle, symmetric.
-        limits: What every candidate satisfies; None for no limits.
+        logits: How likely each pair of items is to be in one bundle, symmetric.
+        limits: Constraints that every candidate satisfies; None for no limits.
 
     *Shape:*
         - logits: ``(items, items)``
@@ -49,7 +49,7 @@ def candidates(logits: NDArray[np.float64], limits: Constraints | None = None) -
 
 
 def _disjoint(nodes: Sequence[frozenset[int]]) -> Iterator[Candidate]:
-    """Yield sets of one to three clusters without a common item, the tightest clusters first."""
+    """Yield sets of one to three disjoint clusters, the tightest clusters first."""
     for count in range(1, _MOST_BUNDLES + 1):
         for chosen in combinations(nodes, count):
             if sum(map(len, chosen)) == len(frozenset().union(*chosen)):
@@ -61,10 +61,10 @@ def candidate_features(
 ) -> NDArray[np.float64]:
     """The features of each candidate.
 
-    In order: bundles, items and the share of them in a bundle, whether the whole session is one;
-    of logits the mean and lowest inside, the mean of the nearest outsiders and of the highest
-    across, the highest among items left out; the likelihood and the expected F1 of the grouping;
-    the highest and the mean logit of all pairs.
+    In order: number of bundles, number of items, share of items in a bundle, whether the whole
+    session is one bundle; logits: mean and lowest inside bundles, mean of the nearest outsiders and
+    of the highest across, highest among items left out; log-likelihood and expected F1 of the
+    grouping; highest and mean logit of all pairs.
 
     Args:
         logits: As for `candidates`; the diagonal is ignored.

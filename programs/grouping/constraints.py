@@ -1,4 +1,4 @@
-"""The rules of a catalogue as constraints on the candidate groupings of one session."""
+"""A catalogue's rules as constraints on the candidate groupings of one session."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from routedk.types import Bundle, Item, Kind, Session
 
 Cluster: TypeAlias = frozenset[int]
 
-# Larger clusters are not trimmed: their parts are candidates, too, and bundles are small.
+# Larger clusters are not trimmed: their parts are candidates as well, and bundles are small.
 _MOST_TRIMMED = 20
 # Far above any mean of distances: clusters that break a rule are merged after all others.
 _FAR = 1e6
@@ -25,15 +25,15 @@ class Constraints:
     """What a session's clusters must satisfy.
 
     Args:
-        rules: Of the catalogue.
+        rules: The catalogue's rules.
         session: The session.
-        items: Its items that may be in a bundle, in the order of the places that clusters are
-            made of.
-        logits: Of their pairs.
-        kind_of: The kind of a cluster; asked only where there is a rule about it.
+        items: Its items that may be in a bundle; clusters are sets of positions in this sequence,
+            counted from 0.
+        logits: Logits of the pairs of these items.
+        kind_of: Gives the kind of a cluster; called only if there is a rule about kinds.
 
     Attributes:
-        groups: What is pinned together.
+        groups: The clusters of items pinned together.
     """
 
     rules: BundleRules
@@ -50,7 +50,7 @@ class Constraints:
         self._fitted = cache(self._fit)
 
     def distances(self, distances: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Distances at which pinned items merge first, and those that may not meet last."""
+        """Distances at which pinned items merge first, and items that must be apart merge last."""
         found = distances.copy()
         for group in self.groups:
             places = sorted(group)
@@ -61,10 +61,10 @@ class Constraints:
         return found
 
     def feasible(self, candidates: Iterable[Sequence[Cluster]]) -> list[tuple[Cluster, ...]]:
-        """The candidates with clusters that break no rule, and with all that is pinned.
+        """The candidates made feasible: no cluster breaks a rule, and pinned items are together.
 
-        A cluster that breaks one is replaced by the part of it that breaks none and is tied most,
-        or left out. Pinned items that may be a bundle are added where they are in none.
+        A cluster that breaks a rule is replaced by its most closely tied part that breaks none,
+        or left out. A pinned group that may be a bundle is added if it is in none.
         """
         pinned = [group for group in self.groups if self._fitted(group) == group]
         found: dict[frozenset[Cluster], tuple[Cluster, ...]] = {}
@@ -78,7 +78,7 @@ class Constraints:
         return [one for one, count in covered.items() if count == most]
 
     def satisfied(self, bundles: Sequence[Bundle]) -> bool:
-        """Whether bundles break no rule, and all that is pinned is together."""
+        """Whether bundles break no rule, and all pinned items are together."""
         if not all(one.items <= self._places.keys() for one in bundles):
             return False
         clusters = [self._cluster(one.items) for one in bundles]
@@ -92,9 +92,9 @@ class Constraints:
         return [group for group in self.groups if any(group <= one for one in candidate)]
 
     def _fit(self, cluster: Cluster) -> Cluster | None:
-        """The part of a cluster that breaks no rule; None where there is none."""
+        """The part of a cluster that breaks no rule; None if there is none."""
         while self._breaks(cluster):
-            # What is pinned together is left out together.
+            # Items pinned together are left out together.
             tied = [group & cluster for group in self.groups]
             units = [*tied, *(frozenset((place,)) for place in sorted(cluster.difference(*tied)))]
             smaller = [part for unit in units if 1 < len(part := cluster - unit) < len(cluster)]
@@ -110,7 +110,7 @@ class Constraints:
         return bool(self.rules.broken(self.session, names, clashes=self._clashes))
 
     def _tie(self, cluster: Cluster) -> float:
-        """The mean logit of the pairs of a cluster."""
+        """The mean logit of a cluster's pairs."""
         pairs = [*zip(*combinations(sorted(cluster), 2), strict=True)]
         return float(self.logits[pairs[0], pairs[1]].mean())
 
@@ -122,18 +122,18 @@ def told(
     pinned: Sequence[Bundle],
     after: Sequence[Bundle],
 ) -> tuple[tuple[Bundle, ...], tuple[str, ...]]:
-    """What the rules changed in the bundles of a session, each with its reason.
+    """What the rules changed in a session's bundles, each change with its reason.
 
     Args:
-        rules: Of the catalogue.
+        rules: The catalogue's rules.
         session: The session.
-        before: What would have been chosen without rules.
-        pinned: What is pinned together, as bundles.
+        before: The bundles that would have been chosen without rules.
+        pinned: The items pinned together, as bundles.
         after: The bundles that were chosen.
 
     Returns:
-        These bundles with what each has less and more than the nearest of before; and which other
-        items are in no bundle any more, or in none though they are pinned.
+        The bundles of ``after``, each with the items it lost and gained relative to the nearest
+        one of ``before``; and the other items that lost their bundle, or are pinned but in none.
     """
     every = [*before, *pinned]
     broken = {one.items: rules.broken(session, one.item_ids, one.kind) for one in every}

@@ -1,4 +1,4 @@
-"""Chooses the grouping of a session, or none, and says how sure the choice is."""
+"""Choose the grouping of a session, or none, with a confidence."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _RIDGE = 10.0
 _LOGISTIC = 0.3
 SESSION_FEATURES = 5
 BUNDLE_FEATURES = 6
-# Sessions to learn from are rarely longer; what a linear model learned of sizes ends there.
+# Training sessions are rarely longer; a linear model does not extrapolate sizes beyond this.
 _MOST_ITEMS = 10
 
 
@@ -28,8 +28,8 @@ class Scored:
     """The logits of a session that the encoder was not trained on, with a label.
 
     Args:
-        logits: Of its pairs of items, symmetric.
-        label: Bundles as places of items; empty where nothing belongs together.
+        logits: Logits of its pairs of items, symmetric.
+        label: Bundles as sets of item positions; empty if nothing belongs together.
         weight: How much the label counts, in [0, 1].
 
     *Shape:*
@@ -46,10 +46,10 @@ class Choice:
     """The chosen grouping of a session.
 
     Args:
-        bundles: Disjoint sets of places of items; empty where nothing belongs together.
-        confidence: Expected matched F1 against a label; of no bundles the probability that the
+        bundles: Disjoint sets of item positions; empty if nothing belongs together.
+        confidence: Expected matched F1 against a label; without bundles, the probability that the
             label is empty, too.
-        bundle_confidence: For each bundle its expected Jaccard with the nearest of the label.
+        bundle_confidence: Each bundle's expected Jaccard similarity with its nearest in the label.
     """
 
     bundles: Candidate
@@ -62,9 +62,9 @@ class Decision:
     """Chooses among the candidate groupings of a session, as learned from labels.
 
     A threshold on the similarity of two items cannot see the rest of the session. Here each
-    candidate grouping is judged as a whole: a linear model predicts its matched F1. Another one,
-    logistic, gives the probability that nothing belongs together. The session is left empty where
-    that is above ``empty_above``.
+    candidate grouping is judged as a whole: a linear model predicts its matched F1. A logistic
+    model gives the probability that nothing belongs together; the session is left empty if that is
+    above ``empty_above``.
 
     Args:
         f1: From `candidate_features` to the matched F1, given that there is a bundle.
@@ -82,9 +82,9 @@ class Decision:
         """Choose the bundles of a session.
 
         Args:
-            logits: Of its pairs of items, symmetric.
-            limits: What the bundles must satisfy; what is pinned is chosen even where nothing
-                else is. None for no limits.
+            logits: Logits of its pairs of items, symmetric.
+            limits: Constraints on the bundles; pinned items are chosen even if nothing else is.
+                None for no limits.
 
         *Shape:*
             - logits: ``(items, items)``
@@ -106,7 +106,7 @@ class Decision:
 
 
 def session_features(logits: Floats) -> Floats:
-    """Features of "nothing belongs together": highest and mean logits, and the number of items."""
+    """Features of an empty session: top two logits, mean logit, items, expected bundled pairs."""
     pairs = np.sort(logits[np.triu_indices(len(logits), k=1)])[::-1]
     second = pairs[1] if len(pairs) > 1 else pairs[0]
     together = min(probabilities(pairs).sum(), _MOST_ITEMS * (_MOST_ITEMS - 1) / 2)
@@ -140,8 +140,8 @@ def fit_decision(sessions: Sequence[Scored], *, loss: float = 0.01) -> Decision:
     """Fit a decision on sessions that the encoder was not trained on.
 
     Args:
-        sessions: With labels, each of at least two items; at least one has a bundle.
-        loss: Most of the mean matched F1, over sessions with a bundle, that may be lost by leaving
+        sessions: Labelled sessions of at least two items each; at least one has a bundle.
+        loss: Maximum mean matched F1, over sessions with a bundle, that may be lost by leaving
             some of them empty.
     """
     bundled = [one for one in sessions if one.label]
@@ -177,7 +177,7 @@ def _f1(label: Sequence[frozenset[int]], stated: Candidate) -> float:
 
 
 def _fit_empty(sessions: Sequence[Scored]) -> Linear:
-    """Fit `Decision.empty`; without an empty label it leaves no session empty."""
+    """Fit `Decision.empty`; if no label is empty, it leaves no session empty."""
     features = np.array([session_features(one.logits) for one in sessions])
     labels = np.array([not one.label for one in sessions])
     if not labels.any():
@@ -192,7 +192,7 @@ def _empty_above(empty: Linear, bundled: Sequence[Scored], reached: Floats, loss
     Args:
         empty: As in `Decision`.
         bundled: Sessions with a bundle.
-        reached: The matched F1 of each of them where it is not left empty.
+        reached: The matched F1 of each of them if it is not left empty.
         loss: As for `fit_decision`.
     """
     features = np.array([session_features(one.logits) for one in bundled])
@@ -202,12 +202,12 @@ def _empty_above(empty: Linear, bundled: Sequence[Scored], reached: Floats, loss
     lost = np.cumsum((weights * reached)[order]) / weights.sum()
     within = int(np.searchsorted(lost, loss, side="right"))
     lowest = float(nothing[order[within]]) if within < len(bundled) else 0.0
-    # Whatever it costs: what probably holds a bundle is not called empty.
+    # Whatever the loss allows: a session that probably holds a bundle is not left empty.
     return max(lowest, 0.5)
 
 
 def _fit_jaccard(bundled: Sequence[Scored], stated: Sequence[Candidate], f1: Linear) -> Linear:
-    """Fit `Decision.jaccard` on the Jaccard of each chosen bundle with the label's nearest."""
+    """Fit `Decision.jaccard` on each chosen bundle's Jaccard with the nearest in the label."""
     features: list[Floats] = []
     alike: list[float] = []
     counts: list[float] = []
@@ -216,7 +216,7 @@ def _fit_jaccard(bundled: Sequence[Scored], stated: Sequence[Candidate], f1: Lin
         features.append(bundle_features(one.logits, candidate, expected))
         alike += [max(len(b & gold) / len(b | gold) for gold in one.label) for b in candidate]
         counts += [one.weight] * len(candidate)
-    # A share in [0, 1] is learned as that much of a yes and the rest of a no.
+    # A fraction in [0, 1] is learned as a positive of that weight and a negative of the rest.
     rows, yes = np.concatenate(features), np.array(alike)
     labels = np.concatenate([np.ones(len(rows)), np.zeros(len(rows))])
     weights = np.concatenate([yes, 1 - yes]) * np.array([*counts, *counts])

@@ -1,4 +1,4 @@
-"""`EncoderGrouping`: bundles by a fine-tuned sentence encoder, with kind and confidence."""
+"""`EncoderGrouping`: bundles from a fine-tuned sentence encoder, with kind and confidence."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -55,7 +55,7 @@ class _Record(BaseModel):
 
 
 class EncoderGrouping:
-    """Groups the items of a session by a sentence encoder that was fine-tuned on labels.
+    """Groups the items of a session with a sentence encoder that was fine-tuned on labels.
 
     The bundles of a session depend neither on the order of its items nor on other sessions: its
     items are sorted by title and id, then encoded together.
@@ -64,11 +64,11 @@ class EncoderGrouping:
         encoder: A ``SentenceTransformer`` with the fine-tuned weights.
         head: Computes the logits of pairs.
         decision: Chooses the bundles.
-        kinds: Names their kinds; None where labels had fewer than two kinds.
-        familiarity: Lowers the confidence where titles are unlike those of training.
-        intents: Those of the labelled bundles; None where they are not known.
+        kinds: Names their kinds; None if the labels had fewer than two kinds.
+        familiarity: Lowers the confidence if titles are unlike the training titles.
+        intents: Intents of the labelled bundles; None if they are not known.
         record: The content of ``grouping.json``: encoder, thresholds, and how it was trained.
-        folder: Where it was loaded from, which is what a saved program holds of it.
+        folder: Where it was loaded from; a saved program refers to it by this folder.
     """
 
     def __init__(
@@ -97,18 +97,18 @@ class EncoderGrouping:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A pickled program loads it again."""
+        """A pickled program reloads it from its folder."""
         return type(self).load, (self.folder,)
 
     def fingerprint(self) -> str:
-        """A hash of the weights and of all that the bundles depend on."""
+        """A hash of the weights and of everything else that the bundles depend on."""
         return content_hash(self.record)
 
     def answer(self, session: Session, rules: BundleRules | None = None) -> Answer:
         """Group the items of a session into bundles without intents; see `Grouping`.
 
-        An item whose title does not tell what it is (`is_telling`) is in no bundle. Bundles are
-        chosen anew only where without rules one would break a rule.
+        An item whose title does not say what it is (see `is_telling`) is in no bundle. Bundles are
+        chosen again under rules only if the choice without rules violates one.
         """
         if rules is not None and rules.kinds and self.kinds is None:
             raise SettingError(
@@ -120,7 +120,7 @@ class EncoderGrouping:
             key=lambda item: (item.title, item.id),
         )
         if len(items) < 2:
-            # Of one item there is no bundle; what cannot be read may hold some.
+            # A single item has no bundle; items whose titles say nothing may have some.
             return Answer(session.id, confidence=1.0 if len(session.items) < 2 else 0.0)
         titles_ND, logits_NN = self.read([item.title for item in items])
         choice = self.decision.choose(logits_NN)
@@ -144,7 +144,7 @@ class EncoderGrouping:
         choice: Choice,
         bundles: tuple[Bundle, ...],
     ) -> tuple[Choice, tuple[Bundle, ...], tuple[str, ...]]:
-        """The choice under rules, its bundles, and what became of those chosen without rules."""
+        """The choice under rules, its bundles, and what those chosen without rules lost."""
         free = [place for place, item in enumerate(items) if not rules.bar(item)]
         items, titles_ND = [items[place] for place in free], titles_ND[free]
         logits_NN = self._logits(titles_ND)
@@ -160,7 +160,7 @@ class EncoderGrouping:
         return choice, *told(rules, session, bundles, pinned, found)
 
     def known_intents(self, titles: Sequence[str]) -> Mapping[str, float] | None:
-        """See `Grouping`; None where the mean nearness is below `Familiarity.usual`."""
+        """See `Grouping`; None if the mean nearness is below `Familiarity.usual`."""
         titles_ND = self._embed(sorted(titles))
         if float(self.familiarity.nearness(titles_ND).mean()) < self.familiarity.usual:
             return None
@@ -180,7 +180,7 @@ class EncoderGrouping:
         return titles_ND, self._logits(titles_ND)
 
     def _embed(self, titles: Sequence[str]) -> Floats:
-        """Embeddings of titles; of their words where neither MiniLM nor training knows them."""
+        """Embeddings of titles, or hashed words if neither MiniLM nor training knows them."""
         with self._lock, torch.inference_mode():
             titles_ND: Floats = embed(self.encoder, titles).double().numpy()
         if not np.isfinite(titles_ND).all():
@@ -202,7 +202,7 @@ class EncoderGrouping:
     def _kind(
         self, items: Sequence[Item], titles_ND: Floats, places: Iterable[int]
     ) -> tuple[Kind | None, float | None]:
-        """The kind of a bundle, and its probability; None where this grouping names none."""
+        """The kind of a bundle and its probability; None if this grouping names no kinds."""
         if self.kinds is None:
             return None, None
         inside = sorted(places)
@@ -233,7 +233,7 @@ class EncoderGrouping:
         """Load a grouping that `train` saved.
 
         Args:
-            folder: The folder ``grouping`` of a folder of experts.
+            folder: The folder ``grouping`` in a folder of experts.
 
         Raises:
             ArtifactError: It is missing, damaged, or of another version.
@@ -279,7 +279,7 @@ class EncoderGrouping:
             fold_lora(encoder, folder)
             fitted = (encoder, head, decision, kinds, familiarity, intents)
             grouping = cls(*fitted, record, folder.resolve())
-            # Dimensions of another encoder show only in use.
+            # An encoder of other dimensions fails only when it is used.
             familiarity(grouping.read(["one", "other"])[0])
         except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
             raise ArtifactError(f"{folder}: missing or damaged: {error}") from error

@@ -23,7 +23,7 @@ class Kinds:
     """Names the kind of a bundle.
 
     Args:
-        model: From `kind_features` to a logit per kind, in the order of `KINDS`.
+        model: Maps `kind_features` to a logit per kind, in the order of `KINDS`.
     """
 
     def __init__(self, model: Linear) -> None:
@@ -33,7 +33,7 @@ class Kinds:
         """The likeliest kind of a bundle, and its probability.
 
         Args:
-            titles: Of its items.
+            titles: Titles of its items.
             titles_ND: Their embeddings. *Shape:* (items, dimensions).
         """
         logits = self.model(kind_features(titles, titles_ND)[None])[0]
@@ -44,7 +44,7 @@ class Kinds:
 
 
 def kind_features(titles: Sequence[str], titles_ND: Floats) -> Floats:
-    """Features of whether items do the same job: how alike they are, in meaning and in words.
+    """Features of whether items do the same job: their similarity in meaning and in words.
 
     *Shape:*
         - titles_ND: ``(items, dimensions)``
@@ -74,16 +74,16 @@ def _words(text: str) -> list[str]:
 
 
 def _head(title: str) -> str:
-    """The word that in most titles says what the item is: the last one of the first phrase."""
+    """The word that says, in most titles, what the item is: the last one of the first phrase."""
     words = _words(_BREAK.split(title.lower(), maxsplit=1)[0])
     return words[-1] if words else ""
 
 
 def fit_kinds(bundles: Sequence[tuple[Sequence[str], Floats, Kind, float]]) -> Kinds | None:
-    """Fit the kinds of labelled bundles; None where there are fewer than two kinds.
+    """Fit the kinds of labelled bundles; None if there are fewer than two kinds.
 
     Args:
-        bundles: For each its titles, their embeddings, its kind and how much it counts.
+        bundles: For each, its titles, their embeddings, its kind and its weight.
     """
     seen = {kind for _, _, kind, _ in bundles}
     if len(seen) < 2:
@@ -94,7 +94,7 @@ def fit_kinds(bundles: Sequence[tuple[Sequence[str], Floats, Kind, float]]) -> K
     labels = np.array([present.index(kind) for _, _, kind, _ in bundles])
     model = fit_logistic(features, labels, weights, _STRENGTH)
     if len(present) == 2:
-        # Of two classes scikit-learn gives the second one's logit alone.
+        # For two classes, scikit-learn gives only the second one's logit.
         model = Linear(np.vstack([0 * model.weight, model.weight]), np.append(0.0, model.bias))
     weight, bias = np.zeros((len(KINDS), features.shape[1])), np.full(len(KINDS), -30.0)
     rows = [KINDS.index(kind) for kind in present]

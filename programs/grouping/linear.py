@@ -46,8 +46,8 @@ def fit_ridge(features: Floats, targets: Floats, weights: Floats, strength: floa
     Args:
         features: One row per example.
         targets: What to predict, one per row.
-        weights: How much each row counts.
-        strength: Of the penalty.
+        weights: Weight of each row.
+        strength: Strength of the penalty.
     """
     from sklearn.linear_model import Ridge
 
@@ -61,12 +61,12 @@ def fit_logistic(features: Floats, labels: Floats, weights: Floats, strength: fl
 
     Args:
         features: One row per example.
-        labels: The class of each row, counted from 0; at least two of them occur.
-        weights: How much each row counts.
-        strength: Inverse of the penalty, as scikit-learn's ``C``.
+        labels: The class of each row, counted from 0; at least two classes occur.
+        weights: Weight of each row.
+        strength: Inverse strength of the penalty, scikit-learn's ``C``.
 
     Returns:
-        The logits: one output for two classes, else one per class.
+        A model of the logits: one output for two classes, else one per class.
     """
     from sklearn.linear_model import LogisticRegression
 

@@ -7,13 +7,13 @@ from torch import Tensor, nn
 class PairHead(nn.Module):
     """Computes the logit that two items of a session are in one bundle, for each pair.
 
-    The logit is linear in the cosine of the two embeddings, their products dimension by dimension
-    (which kinds of titles go together), the cosine less the mean over the session's pairs, and the
-    cosine less each of the two items' highest (how the pair compares with others of its session).
-    All of these are symmetric, so neither the order of a pair nor that of the session matters.
+    The logit is linear in the cosine of the two embeddings, their elementwise product (which kinds
+    of titles go together), the cosine minus the mean over the session's pairs, and the cosine minus
+    each of the two items' highest, sorted (how the pair compares with others of its session). All
+    of these are symmetric, so neither the order of a pair nor that of the session matters.
 
     Args:
-        dimensions: Of the embeddings.
+        dimensions: Dimensions of the embeddings.
     """
 
     def __init__(self, dimensions: int) -> None:

@@ -1,4 +1,4 @@
-"""`Grouping`: groups a session's items before a language model names the bundles."""
+"""`Grouping`: group a session's items before a language model names the bundles."""
 
 from collections.abc import Mapping, Sequence
 from inspect import signature
@@ -10,9 +10,9 @@ from routedk.types import Answer, Session
 
 
 class Grouping(Protocol):
-    """Makes bundles of a session's items, without asking a language model.
+    """Groups a session's items into bundles, without asking a language model.
 
-    Threads share one, and so do the copies of a program: one that holds a model defines
+    Threads and the copies of a program share a grouping: one that holds a model defines
     ``__deepcopy__`` to return itself.
     """
 
@@ -20,16 +20,16 @@ class Grouping(Protocol):
         """Group the items of one session.
 
         Args:
-            session: The session; its gold is not looked at.
-            rules: Of the catalogue, which no bundle breaks; None for none.
+            session: The session; its gold is ignored.
+            rules: The catalogue's rules, which no bundle breaks; None for no rules.
 
         Returns:
-            Bundles without intents, in the order of their first items, none where nothing belongs
-            together; and the confidence of the whole. Under rules, bundles say what these changed
-            in them, and the answer which were lost.
+            Bundles without intents, in the order of their first items, none if nothing belongs
+            together; and the overall confidence. Under rules, each bundle says what they changed
+            in it, and the answer says which bundles were lost.
 
         Raises:
-            SettingError: A rule is about what this grouping does not know.
+            SettingError: A rule is about something that this grouping does not know.
         """
         ...
 
@@ -37,9 +37,9 @@ class Grouping(Protocol):
         """The intents of labelled bundles with titles like these, with weights that sum to 1.
 
         Returns:
-            Empty where no intent is known. None where the titles are unlike those that were trained
-            on: a student that was trained on the same sessions would still answer with one of their
-            intents, whatever the items are; so it is not asked.
+            Empty if no intent is known. None if the titles are unlike the training titles: a
+            student that was trained on the same sessions would answer with one of their intents,
+            whatever the items are, so it is not asked.
         """
         ...
 
@@ -49,7 +49,7 @@ class Grouping(Protocol):
 
 
 def ruled(grouping: Grouping | None) -> Grouping:
-    """The grouping, as one that takes rules.
+    """The grouping, once it is known to take rules.
 
     Raises:
         SettingError: There is none, or its ``answer`` takes none.

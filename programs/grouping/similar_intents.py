@@ -1,9 +1,9 @@
 """Bundles from named intents that are alike rather than equal.
 
-Students word one intent in several ways, the more so the more intents a domain has. Here items
-are clustered by the similarity of their intents and of their titles, so that ``camera accessories``
-and ``accessories for nikon camera`` may still meet. Which weight the intents have and how alike
-is alike enough is chosen on validation sessions by `routedk.optimizers.grouping_search`.
+Students word the same intent in several ways, the more so the more intents a domain has. Here items
+are clustered by the similarity of their intents and titles, so that ``camera accessories`` and
+``accessories for nikon camera`` may still end up together. The weight of the intents and the
+threshold are chosen on validation sessions by `routedk.optimizers.grouping_search`.
 """
 
 from collections import Counter
@@ -25,12 +25,12 @@ class SimilarIntents:
     """Average-linkage clusters of items by intent and title, cut at a threshold.
 
     The similarity of two items is ``weight`` times that of their intents plus ``1 - weight`` times
-    that of their titles, both the cosine of embeddings: of several intents of an item the mean, of
-    an item without any its title. Where nothing is alike enough there is no bundle.
+    that of their titles, both the cosine of embeddings: several intents of an item are averaged;
+    an item without any uses its title. If nothing is similar enough, there is no bundle.
 
     Args:
         weight: Weight of the intents, in [0, 1].
-        threshold: Distance, 1 less the similarity, at which the dendrogram is cut, in [0, 2].
+        threshold: Distance (1 minus similarity) at which the dendrogram is cut, in [0, 2].
     """
 
     weight: float
@@ -49,8 +49,8 @@ class SimilarIntents:
         """Group the items of one session.
 
         Args:
-            session: The session; its gold is not looked at.
-            intents: Of each item, in item order, as a student named them.
+            session: The session; its gold is ignored.
+            intents: The intents of each item, in item order, as a student named them.
             encoder: Embeds intents and titles.
         """
         clusters = intent_dendrogram(session, intents, encoder, self.weight).cut(self.threshold)
@@ -70,7 +70,7 @@ def intent_dendrogram(
 
 
 def _bundle(cluster: frozenset[str], session: Session, intents: ItemIntents) -> Bundle:
-    """The cluster under the intent that most of its items have."""
+    """The cluster as a bundle, with the intent that most of its items have."""
     named = [(item.id, mine) for item, mine in zip(session.items, intents, strict=True)]
     votes = Counter(one for name, mine in named if name in cluster for one in mine)
     ids = tuple(name for name, _ in named if name in cluster)
@@ -80,7 +80,7 @@ def _bundle(cluster: frozenset[str], session: Session, intents: ItemIntents) -> 
 def _meant(
     intents: Sequence[str], encoder: TitleEncoder, title: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """The mean direction of an item's intents; without any its title's."""
+    """The mean direction of an item's intents, or that of its title if it has none."""
     if not intents:
         return title
     total: NDArray[np.float32] = meanings(intents, encoder).mean(axis=0)

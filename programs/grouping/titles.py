@@ -1,4 +1,4 @@
-"""Titles as a fine-tuned encoder sees them: its LoRA, their embeddings, how familiar they are."""
+"""Titles as a fine-tuned encoder sees them: its LoRA, their embeddings and their familiarity."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,10 +17,10 @@ from routedk.similarity.words import WORD, is_latin
 HEADS = "heads.safetensors"
 LORA = "adapter_model.safetensors"
 MAX_TOKENS = 40
-"""Tokens of a title that are read."""
+"""Maximum number of tokens read of a title."""
 _BATCH = 32
 _NEAREST = 10
-# Of cosines, in the softmax of the weights.
+# Temperature of the softmax that turns cosines into weights.
 _TEMPERATURE = 0.1
 
 
@@ -63,7 +63,7 @@ def embed(encoder: Any, titles: Sequence[str]) -> torch.Tensor:
     order = sorted(range(len(titles)), key=lambda place: (len(titles[place]), titles[place]))
     parts = []
     for first in range(0, len(order), _BATCH):
-        # Half a surrogate pair, as a cut title may end in, is no text to a tokenizer.
+        # A tokenizer rejects a lone surrogate, which a truncated title may end in.
         batch = [titles[k].encode(errors="replace").decode() for k in order[first : first + _BATCH]]
         features = {
             name: value.to(encoder.device) if isinstance(value, torch.Tensor) else value
@@ -77,12 +77,12 @@ def embed(encoder: Any, titles: Sequence[str]) -> torch.Tensor:
 def foreign(encoder: Any, name: str | None, titles: Sequence[str]) -> NDArray[np.bool_]:
     """Which of a session's titles are in a script or language that MiniLM was not trained on.
 
-    At least .41 of the words of English sessions are tokens of its vocabulary, in 99.5% of those
-    of BundleRec and the demo; of German .27, of Czech, Polish and Turkish .1, of other scripts 0.
+    In 99.5% of the English sessions of BundleRec and the demo, at least .41 of the words are in its
+    vocabulary; of German words .27 are, of Czech, Polish and Turkish .1, of other scripts 0.
 
     Args:
         encoder: A ``SentenceTransformer``.
-        name: Its name; of another than MiniLM nothing is known, and no title is foreign.
+        name: Its name; for any but MiniLM nothing is known, and no title counts as foreign.
         titles: At least one.
 
     *Shape:*
@@ -97,7 +97,7 @@ def foreign(encoder: Any, name: str | None, titles: Sequence[str]) -> NDArray[np
 
 
 def weights_hashes(folder: Path) -> dict[str, str]:
-    """A hash of each file of weights in a grouping's folder; a missing one is a DataError."""
+    """A hash of each weights file in a grouping's folder; a missing one raises DataError."""
     with open_file(folder / LORA) as lora, open_file(folder / HEADS) as heads:
         return {
             name: content_hash(f.read().hex()) for name, f in (("lora", lora), ("heads", heads))
@@ -105,10 +105,10 @@ def weights_hashes(folder: Path) -> dict[str, str]:
 
 
 def fold_lora(encoder: Any, folder: Path) -> None:
-    """Add a saved LoRA to the weights of an encoder, so that it costs nothing in use.
+    """Merge a saved LoRA into the weights of an encoder, so that it costs nothing at inference.
 
     Raises:
-        ValueError: It is of another encoder, or has weights that are not finite.
+        ValueError: It belongs to another encoder, or has weights that are not finite.
     """
     config: Any = read_json(folder / "adapter_config.json")
     tensors = read_tensors(folder / LORA, "pt")
@@ -124,17 +124,17 @@ def fold_lora(encoder: Any, folder: Path) -> None:
 
 
 class KnownIntents:
-    """The intents of labelled bundles, found by how alike the bundles' titles are.
+    """The intents of labelled bundles, looked up by the similarity of the bundles' titles.
 
     Args:
-        intents: One for each labelled bundle.
+        intents: One per labelled bundle.
         bundles: Mean embeddings of their titles, each of length 1.
 
     *Shape:*
         - bundles: ``(intents, dimensions)``
 
     Raises:
-        ValueError: There is not one row for each intent.
+        ValueError: The numbers of intents and rows differ.
     """
 
     def __init__(self, intents: Sequence[str], bundles: Floats) -> None:
@@ -156,7 +156,7 @@ class KnownIntents:
 
 
 def mean_title(titles_ND: Floats) -> Floats:
-    """The mean of titles' embeddings, of length 1."""
+    """The mean of titles' embeddings, scaled to length 1."""
     mean = titles_ND.mean(axis=0)
     unit: Floats = mean / max(float(np.linalg.norm(mean)), 1e-12)
     return unit

@@ -11,7 +11,7 @@ from routedk.errors import RouteDKError
 class BudgetError(RouteDKError, LMError):  # type: ignore[misc]  # DSPy is untyped here
     """A call was not made because it could have exceeded the budget.
 
-    It is also one of DSPy's LM errors, so that ``dspy.LM`` passes it on unchanged.
+    It is also one of DSPy's LM errors, so ``dspy.LM`` passes it on unchanged.
     """
 
 
@@ -23,7 +23,7 @@ class Tally:
         calls: Calls that were answered.
         input_tokens: Tokens of their prompts.
         output_tokens: Tokens of their answers.
-        cost: Their price in US dollars; None where the price of one is not known.
+        cost: Their price in US dollars; None if the price of any is unknown.
     """
 
     calls: int = 0
@@ -37,13 +37,13 @@ class Tally:
         return self.input_tokens + self.output_tokens
 
     def __str__(self) -> str:
-        """Tokens, and dollars where they are known."""
+        """Tokens, and dollars if they are known."""
         return f"{self.tokens} tokens" + (
             "" if self.cost is None else f" ({self.cost:.4f} dollars)"
         )
 
     def __add__(self, other: "Tally") -> "Tally":
-        """Both together."""
+        """The sum of both."""
         return Tally(
             self.calls + other.calls,
             self.input_tokens + other.input_tokens,
@@ -53,7 +53,7 @@ class Tally:
 
 
 def price(model: str, input_tokens: int, output_tokens: int) -> float | None:
-    """The cost of a call in US dollars by LiteLLM's table; None for a model not in the table.
+    """The cost of a call in US dollars by LiteLLM's price table; None for a model not in it.
 
     Args:
         model: LiteLLM's name of the model.
@@ -62,7 +62,7 @@ def price(model: str, input_tokens: int, output_tokens: int) -> float | None:
     """
     import litellm
 
-    # Otherwise it prints advice for a name without a provider.
+    # Otherwise LiteLLM prints advice for a name without a provider.
     litellm.suppress_debug_info = True
     try:
         read, written = litellm.cost_per_token(

@@ -21,7 +21,7 @@ class KeptAnswer(BaseModel):
         text: The answer.
         input_tokens: Tokens of the prompt.
         output_tokens: Tokens of the answer.
-        cost: Its price in US dollars; None where the model's price is not known.
+        cost: Its price in US dollars; None if the model's price is unknown.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -38,15 +38,15 @@ _KEPT = TypeAdapter(KeptAnswer)
 
 
 class Journal:
-    """Keeps the answers of one teacher and the budget of one run; threads may share it.
+    """Keeps the answers of one teacher and the budget of one run; thread-safe.
 
-    Made by `open_journal`.
+    Created by `open_journal`.
 
     Args:
         log: Its file.
         run: Key of the run that asks.
         max_tokens: Tokens that the run may read and write; None for no limit.
-        max_cost: US dollars that it may spend; None for no limit. Costs must then be known.
+        max_cost: US dollars that it may spend; None for no limit. A limit needs known costs.
 
     Attributes:
         run: Key of the run.
@@ -72,11 +72,11 @@ class Journal:
             self._count(checked(_KEPT, record, path=log.path, line=line, hint=hint))
 
     def get(self, key: str) -> KeptAnswer | None:
-        """The answer to a question; None where it was not asked yet."""
+        """The answer to a question; None if it has not been answered yet."""
         return self._answers.get(key)
 
     def add(self, answer: KeptAnswer) -> None:
-        """Keep an answer; on return it is on disk.
+        """Keep an answer; it is on disk when this returns.
 
         Raises:
             DataError: It cannot be written.
@@ -89,10 +89,10 @@ class Journal:
     def reserved(self, most: Tally) -> Iterator[None]:
         """Reserve the most that a call may cost, while it is made and its answer added.
 
-        Waits for calls under way to leave room for it.
+        Waits until the calls in progress leave room for it.
 
         Raises:
-            BudgetError: There is no room for it even when nothing is under way.
+            BudgetError: There is no room for it even with no other call in progress.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._has_room(most))
@@ -119,7 +119,7 @@ class Journal:
         return not self._exceeded(sum(self._reserved, self.spent + most))
 
     def _exceeded(self, total: Tally) -> str:
-        """Name of the limit that a total exceeds; empty where it exceeds none."""
+        """Name of the limit that a total exceeds; empty if it exceeds none."""
         if self.max_tokens is not None and total.tokens > self.max_tokens:
             return "max_tokens"
         if self.max_cost is not None and (total.cost or 0.0) > self.max_cost:
@@ -131,10 +131,10 @@ class Journal:
 def open_journal(
     path: Path, run: str, max_tokens: int | None = None, max_cost: float | None = None
 ) -> Iterator[Journal]:
-    """Open a journal for this process alone.
+    """Open a journal exclusively for this process.
 
     Args:
-        path: The file; it and its folder are made where they are missing.
+        path: The file; it and its folder are created if they are missing.
         run: As for `Journal`.
         max_tokens: As for `Journal`.
         max_cost: As for `Journal`.

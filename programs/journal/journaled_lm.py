@@ -21,13 +21,13 @@ from routedk.programs.lm_identity import CONNECTION
 class NoAnswerError(RouteDKError, LMServerError):  # type: ignore[misc]  # DSPy is untyped here
     """A server's response held no answer, e.g. an empty list of choices.
 
-    DSPy retries, as after any error of a server. An answer that is empty because the model ended
-    at once has tokens, and is an answer.
+    DSPy retries, as after any server error. An empty answer from a model that stopped at once
+    has tokens, and counts as an answer.
     """
 
 
 class JournalEngine:
-    """The engine of a `journaled_lm`: looks a question up in the journal, or asks it.
+    """The engine of a `journaled_lm`: looks a question up in the journal, or asks the model.
 
     Args:
         lm: The language model that is asked.
@@ -40,7 +40,7 @@ class JournalEngine:
     supports_response_schema = False
 
     def __init__(self, lm: Any, journal: Journal) -> None:
-        # The outer `dspy.LM` retries; each try is a call of its own here.
+        # The outer `dspy.LM` retries; each attempt is a separate call here.
         self.asked_lm = lm.copy(cache=False, num_retries=0)
         self.supported_params = set(lm.supported_params)
         self._journal = journal
@@ -58,14 +58,14 @@ class JournalEngine:
             BudgetError: Asking could exceed the budget.
             LMError: The language model failed.
             DataError: The answer cannot be written to the journal.
-            SettingError: This process is a fork: one process at a time writes a journal.
+            SettingError: This process is a fork: only one process at a time may write a journal.
         """
         if os.getpid() != self._process:
             raise SettingError(
                 "a teacher with a journal cannot be asked in a forked process: use threads"
             )
         key, size = _question(request, self.asked_lm.kwargs.get("rollout_id"))
-        # Of threads that have the same question, one asks, and the others find its answer.
+        # If several threads have the same question, one asks, and the others find its answer.
         with self._asking.setdefault(key, Lock()):
             kept = self._journal.get(key) or self._ask(request, key, size)
         return Response(
@@ -79,7 +79,7 @@ class JournalEngine:
     def _ask(self, request: Request, key: str, size: int) -> KeptAnswer:
         longest = _answer_limit(self.asked_lm)
         most = Tally(1, size, longest, price_of(self.asked_lm, size, longest))
-        # DSPy counts and records the outer call.
+        # DSPy already counts and records the outer call.
         silence = dspy.context(disable_history=True, usage_tracker=None, callbacks=[])
         with self._journal.reserved(most), silence:
             try:
@@ -91,9 +91,9 @@ class JournalEngine:
         return kept
 
     def _lm_for(self, key: str) -> Any:
-        """The language model, sending the question's key where it can send headers.
+        """The language model, sending the question's key if it can send headers.
 
-        A server that knows the header computes a call that a killed run had begun only once.
+        A server that supports the header computes a call that a killed run had begun only once.
         """
         if self.asked_lm.engine not in ("auto", "litellm"):
             return self.asked_lm
@@ -101,9 +101,9 @@ class JournalEngine:
         return self.asked_lm.copy(extra_headers={**headers, "Idempotency-Key": key})
 
     def _kept(self, response: Response, key: str, size: int) -> KeptAnswer:
-        # Half a surrogate pair cannot be written as UTF-8.
+        # A lone surrogate cannot be written as UTF-8.
         text = (response.message.text or "").encode(errors="replace").decode()
-        # A server that counts no tokens reports None or, through LiteLLM, 0: bytes are no fewer.
+        # A server that counts no tokens reports None or, via LiteLLM, 0: bytes are an upper bound.
         read = response.usage.input_tokens or size
         written = response.usage.output_tokens or len(text.encode())
         if not written:
@@ -119,19 +119,19 @@ class JournalEngine:
 
 
 def journaled_lm(lm: Any, journal: Journal) -> Any:
-    """A ``dspy.LM`` that takes the place of another and keeps its answers in a journal.
+    """A ``dspy.LM`` that replaces another and keeps its answers in a journal.
 
-    A question is the messages and options of a call. A call waits while calls under way could use
-    up what is left of the journal's budget, and raises `BudgetError` where it could do so alone: it
-    is taken to come to at most a token per byte of its prompt and the model's ``max_tokens``. What
-    a server bills for failed calls is not known.
+    A question is the messages and options of a call. A call waits while the calls in progress could
+    use up the rest of the journal's budget, and raises `BudgetError` if it could exceed it alone:
+    its upper bound is one token per byte of its prompt plus the model's ``max_tokens``. What a
+    server bills for failed calls is not known.
 
     Args:
         lm: The language model; its connection and retries are used, DSPy's cache is not.
         journal: Where answers are kept.
 
     Raises:
-        SettingError: There is a budget, and the model has no ``max_tokens`` or no known price.
+        SettingError: There is a budget, but the model has no ``max_tokens`` or no known price.
     """
     if (journal.max_tokens or journal.max_cost) and not _answer_limit(lm):
         raise SettingError("a budget needs a limit on answers: give the dspy.LM max_tokens")
@@ -142,7 +142,7 @@ def journaled_lm(lm: Any, journal: Journal) -> Any:
     return lm.copy(
         engine=JournalEngine(lm, journal),
         cache=False,
-        # The connection belongs to the language model that is asked.
+        # Connection options belong to the language model that is asked.
         **dict.fromkeys(CONNECTION & lm.kwargs.keys()),
     )
 
@@ -152,7 +152,7 @@ def _answer_limit(lm: Any) -> int:
 
 
 def _question(request: Request, rollout_id: int | None) -> tuple[str, int]:
-    """The key of what is asked, and its bytes, which its tokens are not more than."""
+    """The key of a question, and its prompt's size in bytes, which bounds its tokens."""
     asked = asdict(request)
     prompt = json.dumps([asked.pop("system"), asked.pop("messages")])
     options = json.dumps([asked, rollout_id], sort_keys=True, default=repr)

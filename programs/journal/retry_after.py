@@ -1,4 +1,4 @@
-"""How long a server that refused a call asks to wait."""
+"""How long a server that refused a call asks the client to wait."""
 
 import random
 
@@ -8,7 +8,7 @@ _LONGEST_WAIT_SECONDS = 120.0
 
 
 def seconds_to_wait(error: LMError) -> float | None:
-    """Seconds until the next try: what the server asked for, bounded, and spread over callers.
+    """Seconds until the next retry: what the server asked for, capped, with jitter.
 
     A server may ask for an hour, and callers refused together would retry together.
 
@@ -16,7 +16,7 @@ def seconds_to_wait(error: LMError) -> float | None:
         error: What a call raised.
 
     Returns:
-        None where the server named no seconds.
+        None if the server gave no number of seconds.
     """
     asked, cause = error.retry_after, error.__cause__
     # The header Retry-After, which DSPy 3.4 does not find in LiteLLM's errors.

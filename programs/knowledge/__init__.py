@@ -1,1 +1,1 @@
-"""Knowledge in the prompt: what is kept, what is shown, how it is found."""
+"""Knowledge in the prompt: what is kept, what is shown, and how it is found."""

@@ -1,4 +1,4 @@
-"""The knowledge that a program is compiled with, and what of it is shown for one session."""
+"""The knowledge that a program is compiled with, and the part of it shown for one session."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -18,16 +18,16 @@ from routedk.types import Pattern, Session
 
 TFIDF = "tfidf"
 
-# From a session to one number per training session, at most 1 and higher where nearer.
+# From a session to one number per training session, at most 1; higher is nearer.
 _Similarities = Callable[[Session], Sequence[float]]
 
 
 class Retriever:
-    """Ranks training sessions by nearness to a session.
+    """Ranks training sessions by similarity to a session.
 
-    With ``tfidf`` sessions are near by the words of their titles, by TF-IDF and cosine; with the
-    name of a model by the cosine of their titles' mean embeddings. Sessions without a title, or
-    without a word, are near to nothing. Immutable and safe to share among threads.
+    With ``tfidf`` sessions are compared by the words of their titles (TF-IDF and cosine), with the
+    name of a model by the cosine of their titles' mean embeddings. Sessions without a title or a
+    word are similar to nothing. Immutable and thread-safe.
 
     Args:
         name: ``tfidf``, ``minilm``, or the name or folder of a sentence-transformers model.
@@ -54,18 +54,18 @@ class Retriever:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A pickled program makes it again."""
+        """A pickled program rebuilds it."""
         return type(self), (self._name, self._sessions)
 
     def nearest(self, session: Session, k: int) -> list[Session]:
         """The ``k`` nearest training sessions, nearest first.
 
-        A session with the id of the one asked about is never among them. Equal nearness is
+        A session with the same id as the one asked about is never among them. Ties are
         ordered by session id.
 
         Args:
             session: The session to find neighbours of.
-            k: How many, at least 0; fewer where there are not as many.
+            k: How many, at least 0; fewer are returned if there are not enough.
         """
         if k <= 0 or not self._sessions:
             return []
@@ -79,13 +79,13 @@ class Retriever:
 
 
 def check_retriever(name: str) -> None:
-    """Refuse a name that cannot be a retriever's; nothing is loaded or fetched.
+    """Reject a name that cannot be a retriever's; nothing is loaded or downloaded.
 
     Args:
         name: As for `Retriever`.
 
     Raises:
-        SettingError: The name, the folder or the Hugging Face cache shows that there is none.
+        SettingError: By the name, the folder or the Hugging Face cache, there is none.
     """
     if name == TFIDF:
         return
@@ -96,7 +96,7 @@ def check_retriever(name: str) -> None:
 
 
 def titles(session: Session) -> str:
-    """A session's titles as one text."""
+    """A session's titles as one string."""
     return "\n".join(item.title for item in session.items)
 
 
@@ -107,7 +107,7 @@ def _by_meaning(sessions: Sequence[Session], encoder: TitleEncoder) -> _Similari
         [vector] = session_vectors([session], encoder)
         if not vector.any() or not vectors.any():
             return [0.0] * len(sessions)
-        # Rounding keeps ties ties, whatever the order of a sum.
+        # Rounding keeps ties ties, whatever the order of summation.
         scores: list[float] = (vectors @ vector).round(6).tolist()
         return scores
 
@@ -125,13 +125,13 @@ class CompiledKnowledge:
         patterns: Patterns in the order shown.
         patterns_shown: How many of them are shown; as ``rules_shown``.
         rules: Rules in the order shown.
-        rules_shown: How many of them are shown, at least 1, those nearest to the session in
-            words, the nearest last; None shows all, in their order.
+        rules_shown: How many of them are shown, at least 1: those nearest to the session by
+            TF-IDF, the nearest last; None shows all, in their order.
         k: Number of nearest training sessions shown, at least 0.
-        sessions: Training sessions with gold, the neighbours are among them; one may be there
-            once with each of its labels.
-        thoughts: Thought of a training session by its id.
-        show_thoughts: Neighbours are shown with their thoughts.
+        sessions: Training sessions with gold, from which neighbours are taken; one may occur
+            several times, once with each of its labels.
+        thoughts: Thoughts of training sessions, by session id.
+        show_thoughts: Whether neighbours are shown with their thoughts.
         retriever: How neighbours are found: ``tfidf``, ``minilm``, or the name or folder of a
             sentence-transformers model.
 
@@ -169,10 +169,10 @@ class CompiledKnowledge:
 
     @cached_property
     def of_bundles(self) -> "CompiledKnowledge":
-        """What is shown of it where one bundle is to be named, of which its context asks.
+        """The knowledge for naming one bundle; its `context` takes that bundle as a session.
 
-        Rules stay; a neighbour is a labelled bundle of another session, shown with why it is one
-        where neighbours are shown with their thoughts.
+        Rules stay; a neighbour is a labelled bundle of another session, shown with its ``why``
+        if neighbours are shown with their thoughts.
         """
         parts = labelled_parts(self.sessions) if self.k else []
         if not self.show_thoughts:
@@ -206,7 +206,7 @@ class CompiledKnowledge:
 def _nearest(
     shown: tuple[_Shown, ...], lines: tuple[str, ...], session: Session, count: int | None
 ) -> tuple[_Shown, ...]:
-    """Those whose lines share most words with the session's titles, the nearest last."""
+    """Those whose lines are nearest to the session's titles by TF-IDF, the nearest last."""
     if count is None or count >= len(shown):
         return shown
     places = _word_index(lines).ranked(titles(session))[:count]

@@ -7,9 +7,9 @@
 | `SFT+ICL`   | yes                 | yes                           | yes                    |
 
 Source: the three ways are those of arXiv 2504.17220, and RouteDK (arXiv 2508.17250) trains
-experts of knowledge. That experts see the knowledge in the prompts they are trained on, and not in
-what they learn to write, and that under `SFT` none of it is in the prompt at inference, is
-left open there: assumptions. Neighbours without thoughts are examples, not distilled knowledge.
+experts on knowledge. Both leave open whether experts see knowledge in their training prompts or
+in what they learn to write, and what the prompt holds at inference under `SFT`: the table's answers
+are assumptions. Neighbours without thoughts are examples, not distilled knowledge.
 """
 
 from typing import Literal
@@ -23,5 +23,5 @@ def is_trained(utilization: str) -> bool:
 
 
 def is_shown(utilization: str) -> bool:
-    """Whether the compiled prompt holds the knowledge."""
+    """Whether the compiled prompt contains the knowledge."""
     return "ICL" in utilization.split("+")

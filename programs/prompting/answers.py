@@ -1,8 +1,8 @@
-"""Reading a student's answer: strict about item numbers, tolerant about everything else.
+"""Read a student's answer: strict about item numbers, tolerant about everything else.
 
-The grammar that students are trained on is in ``routedk.programs.prompting.layout``. Around it the
+The grammar that students are trained on is in ``routedk.programs.prompting.layout``. Beyond it, the
 parser accepts bullets, ``Bundle 1:``, brackets, commas, ``and``, text without ``|`` and several
-bracketed groups on a line. An answer may also be a thought alone that names each item's intent,
+bracketed groups on a line. An answer may also be just a thought that names each item's intent,
 see ``routedk.programs.prompting.item_intents``. Whatever is not used is reported.
 """
 
@@ -34,7 +34,7 @@ _HEADING = re.compile(
 )
 _ENUMERATOR = re.compile(r"\A\d{1,3}\s*[.):]\s+(?=[\[({#]*\d)")
 _GROUP = re.compile(r"[\[({]([^\[\](){}]*)[\])}]")
-# Separators, then a word, which is empty at the end of the text or before a colon.
+# Separators, then a word; the word is empty at the end of the text or before a colon.
 _WORD = re.compile(r"(?:[\s,;&+#|]|\band\b|\bitems?\b)*([^\s,;&+#|:]*)", re.IGNORECASE)
 _NUMBER = re.compile(r"[1-9][0-9]{0,5}")
 _NONE = re.compile(
@@ -48,12 +48,12 @@ class ParsedAnswer:
 
     Args:
         bundles: Bundles of the session, in the answer's order, no item set twice.
-        thought: The thought before the answer, neutralized; empty where there is none.
-        item_intents: The intents of each item, in item order, where the answer is a thought that
+        thought: The thought before the answer, neutralized; empty if there is none.
+        item_intents: The intents of each item, in item order, if the answer is a thought that
             names them and nothing else; otherwise empty.
         dropped: What was not used, one description each, neutralized.
-        lone: Ids of items that were stated as a bundle of one, which is none.
-        none: The answer states that there is no bundle.
+        lone: Ids of items that were stated as a bundle of one, which is not a bundle.
+        none: Whether the answer states that there is no bundle.
     """
 
     bundles: tuple[Bundle, ...] = ()
@@ -69,7 +69,7 @@ def _note(problem: str, text: str) -> str:
 
 
 def _split_thought(text: str) -> tuple[str, list[str]]:
-    """Cut an answer without reasoning into its thought and its other lines, both unchecked."""
+    """Split an answer without reasoning into its thought and its other lines, both unchecked."""
     thoughts, lines = [], []
     for line in map(str.strip, text.splitlines()):
         if thought := _THOUGHT.fullmatch(line):
@@ -117,19 +117,19 @@ def _intent(text: str) -> str:
 def read_answer(raw: str, session: Session) -> ParsedAnswer:
     """Read the bundles of one session from a language model's answer.
 
-    A number that is no item of the session is left out of its bundle; a bundle left with fewer
-    than two items, a bundle stated before and a line without item numbers are dropped. Where
-    no line follows it, a thought that names the intents of items (``Thought: 1 tea; 2 tea``)
-    states the bundles of items with an intent in common. The reasoning of a reasoning model is
-    read as a thought. All that is dropped is reported.
+    A number that is not an item of the session is left out of its bundle; a bundle left with fewer
+    than two items, a duplicate bundle and a line without item numbers are dropped. A thought that
+    names the intents of items (``Thought: 1 tea; 2 tea``), with no line after it, states the
+    bundles of items with an intent in common. The reasoning of a reasoning model is read as a
+    thought. Everything dropped is reported.
 
     Args:
-        raw: The answer as written; characters after the 20,000th of what follows the reasoning are
-            not read.
+        raw: The answer as written; after the reasoning, only the first 20,000 characters are
+            read.
         session: The session that was asked about.
 
     Returns:
-        The bundles, or ``none=True`` where the answer states that there are none.
+        The bundles, or ``none=True`` if the answer states that there are none.
 
     Raises:
         AnswerError: The answer has neither a valid bundle nor a statement that there is none, or
@@ -150,7 +150,7 @@ def read_answer(raw: str, session: Session) -> ParsedAnswer:
 
 
 def _read_lines(lines: Sequence[str], session: Session, dropped: list[str]) -> ParsedAnswer:
-    """The bundles that lines state, one or several a line."""
+    """The bundles that the lines state, one or more per line."""
     bundles: dict[frozenset[str], Bundle] = {}
     lone: list[str] = []
     none = False
@@ -179,7 +179,7 @@ def _read_lines(lines: Sequence[str], session: Session, dropped: list[str]) -> P
 def _read_thought(thought: str, session: Session, dropped: list[str]) -> ParsedAnswer:
     """The bundles that item intents imply.
 
-    Prose with a number in it is no statement that there is none: all of it must be entries.
+    Prose with a number in it does not state that there are none: that takes entries only.
     """
     named: dict[int, Sequence[str]] = {}
     prose = False

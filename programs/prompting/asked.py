@@ -1,7 +1,7 @@
 """What a language model is being asked about, apart from the prompt.
 
-An engine that decodes line by line needs to know, and a prompt is text: a layout announces it
-around each call, and the engine reads it on the caller's thread or task.
+An engine that decodes line by line needs to know this, but a prompt is just text: a layout
+announces it around each call, and the engine reads it in the caller's thread or task.
 """
 
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ class Asked:
     """The items that a request is about, and the answer that it wants.
 
     Args:
-        lines: The items' lines, as they stand in the last message; none outside a request about
+        lines: The items' lines, as they appear in the last message; none outside a request about
             items.
-        heads: The beginnings of the answer's lines, where each is a completion of its own; none
-            where an answer states bundles of the items.
+        heads: The beginnings of the answer's lines, if each line is a separate completion; none
+            if the answer states bundles of the items.
     """
 
     lines: tuple[str, ...] = ()

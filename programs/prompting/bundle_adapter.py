@@ -14,16 +14,16 @@ from routedk.types import Session
 
 
 class BundleLayout(dspy.ChatAdapter):  # type: ignore[misc]  # DSPy is untyped here
-    """Renders ``GenerateBundles``, or a signature with its field names.
+    """Renders ``GenerateBundles``, or a signature with the same field names.
 
-    Patterns and rules stand in the system message of the request, similar sessions and items in
-    the user message; demos are complete user and assistant turns. A completion is not
-    parsed here: whether it is valid depends on its session, which an adapter does not know (see
-    `read_answer`). The session's items are announced to the engine (see `asked_now`).
+    Patterns and rules go into the system message, similar sessions and items into the user
+    message; demos are complete user and assistant turns. A completion is not parsed here: whether
+    it is valid depends on its session, which an adapter does not know (see `read_answer`). The
+    session's items are announced to the engine (see `asked_now`).
     """
 
     def __init__(self) -> None:
-        """No options: a layout with switches would not be one layout."""
+        """No options: a layout with switches would be several layouts."""
         super().__init__(use_json_adapter_fallback=False)
 
     def __call__(self, lm: Any, lm_kwargs: Any, signature: Any, demos: Any, inputs: Any) -> Any:
@@ -52,10 +52,10 @@ class BundleLayout(dspy.ChatAdapter):  # type: ignore[misc]  # DSPy is untyped h
 
 
 class NameLayout(BundleLayout):
-    """Renders ``NameBundle``, or a signature with its field names; items are announced as well.
+    """Renders ``NameBundle``, or a signature with the same fields; items are announced as well.
 
     Args:
-        why: Whether the engine is to state why, too.
+        why: Whether the engine should also state why.
     """
 
     def __init__(self, *, why: bool = False) -> None:
@@ -73,7 +73,7 @@ class NameLayout(BundleLayout):
         return naming.naming_messages(str(signature.instructions), demos, inputs)
 
     def parse(self, signature: Any, completion: str) -> dict[str, str]:
-        """The intent and why, empty where the completion does not say.
+        """The intent and why, each empty if the completion does not state it.
 
         Raises:
             AnswerError: It ends inside its reasoning.
@@ -87,17 +87,17 @@ def _lines(text: object) -> tuple[str, ...]:
 
 
 def layout_demo(demo: Mapping[str, Any]) -> dict[str, str] | None:
-    """A demo with a text for every field of `GenerateBundles`.
+    """A demo with a string for every field of `GenerateBundles`.
 
-    DSPy's optimizers make demos of a predictor's own inputs and outputs, which are texts, and of
-    training examples as they are, which hold a `Session`: its items are then rendered as in every
+    DSPy's optimizers make demos from a predictor's own inputs and outputs, which are strings, and
+    from raw training examples, which hold a `Session`: its items are then rendered as in every
     prompt, and its gold is the answer. The reasoning of a reasoning model is not shown.
 
     Args:
         demo: A ``dspy.Example`` or a mapping.
 
     Returns:
-        None where it has no answer: there is nothing to show.
+        None if it has no answer: there is nothing to show.
     """
     found = {name: demo.get(name) for name in GenerateBundles.fields}
     session = found["session"]
@@ -115,7 +115,7 @@ def layout_demo(demo: Mapping[str, Any]) -> dict[str, str] | None:
 
 
 def naming_demo(demo: Mapping[str, Any]) -> dict[str, str] | None:
-    """A demo with a text for every field of `NameBundle`; None where it names nothing.
+    """A demo with a string for every field of `NameBundle`; None if it names nothing.
 
     Args:
         demo: A ``dspy.Example`` or a mapping.

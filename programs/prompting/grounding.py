@@ -1,6 +1,6 @@
-"""Keeps an intent from naming what is not in its bundle.
+"""Keep an intent from naming what is not in its bundle.
 
-A student that was trained on few hundred intents names one of these for anything it is shown.
+A student trained on a few hundred intents names one of them for anything it is shown.
 """
 
 import re
@@ -14,24 +14,24 @@ from routedk.programs.prompting.item_intents import clean_intent
 from routedk.similarity.encoders import TitleEncoder
 from routedk.similarity.words import DENSE, RUN, WORD, is_latin, may_name, terms
 
-# Cosine with the nearest title from which on an intent is taken to be about it: 95% of the intents
-# that a teacher named on held-out sessions reach it.
+# Least cosine with the nearest title at which an intent counts as being about it: 95% of the
+# intents that a teacher named on held-out sessions reach it.
 LEAST_ALIKE = 0.32
-# Weight of a student's intent beside those of ten labelled bundles, which together have 1.
+# Weight of a student's intent; those of ten labelled bundles have a total weight of 1.
 _STUDENT = 0.3
 _LONGEST_PHRASE = 4
 _PHRASE_END = re.compile(r"[,;:(|/，、；：（،]|\s[-–—]\s|\b(?:for|with|by|in)\b")
 _WORD_OR_NUMBER = regex.compile(rf"{WORD.pattern}|\d+")
-# What two words of one meaning begin with in scripts that the encoder does not know.
+# The common beginning of two words of one meaning, in scripts that the encoder does not know.
 _ROOT = regex.compile(
     rf"{DENSE}{{2}}|\p{{Emoji_Presentation}}|[\p{{Arabic}}\p{{Hebrew}}]{{3,}}|\w{{4}}"
 )
-# Languages of these scripts mostly say first what an item is.
+# Languages in these scripts usually say first what an item is.
 _HEAD_FIRST = regex.compile(r"[\p{Arabic}\p{Cyrillic}\p{Greek}\p{Hebrew}\p{Thai}]")
 _LONGEST_RUN = 12
 _COLOURS = frozenset({"black", "blue", "brown", "gray", "green", "grey", "pink", "red", "schwarz"})
 _COLOURS |= {"weiß", "white"}
-# Words that say nothing of what a bundle holds.
+# Words that say nothing about what a bundle holds.
 _EMPTY = _COLOURS | frozenset(
     """accessories accessory and assorted bundle collection count essentials everyday for from
     gear general gift good great große größe item items kit new of other pack packs part parts
@@ -40,7 +40,7 @@ _EMPTY = _COLOURS | frozenset(
     dla do na ile ve için για και με του της от для из на при за
     من في على مع إلى של עם על את के का की में और लिए""".split()  # noqa: SIM905
 )
-# What a sentence may say of items without naming a thing: it stands in no title, and is no fact.
+# Words that a sentence may use without naming a thing: they are in no title, and claim no fact.
 _RELATIONS = frozenset(
     """a alike all alternative an are as at be because been being belong between both but by can
     carry charge choice choose clean close combine compare complement complete connect cook
@@ -55,16 +55,16 @@ _RELATIONS = frozenset(
 def ranked_intents(
     stated: str, known: Mapping[str, float], titles: Sequence[str], encoder: TitleEncoder
 ) -> list[str]:
-    """Rank what a bundle may be called: what a student states, and the known intents.
+    """Rank the candidate intents of a bundle: the student's, and the known ones.
 
     Each is scored by how much it is about the titles, and by how much it agrees with the others:
-    its mean cosine with the titles plus its weighted mean cosine with all of them. A student's own
-    mistakes agree with nothing else.
+    its mean cosine with the titles plus its weighted mean cosine with all candidates. A student's
+    own mistakes agree with nothing else.
 
     Args:
-        stated: What the student wrote; perhaps empty.
+        stated: What the student wrote; may be empty.
         known: The intents of labelled bundles like this one, with weights that sum to 1.
-        titles: Of the bundle's items; untitled ones are empty.
+        titles: Titles of the bundle's items; untitled ones are empty.
         encoder: Embeds intents and titles.
     """
     if not known or not any(titles):
@@ -82,17 +82,17 @@ def ranked_intents(
 def grounded(intents: Sequence[str], titles: Sequence[str], encoder: TitleEncoder) -> str:
     """The first intent that the titles support, else one in the titles' own words.
 
-    Supported is an intent that repeats no word, and whose words all stand in the titles, inflected
-    or as part of a compound; or which is about one of the titles: by their embeddings, or in a
-    script that the encoder does not know, by a word in common.
+    An intent is supported if it repeats no word, and either all its words occur in the titles,
+    perhaps inflected or as part of a compound, or it is about one of the titles: by embeddings or,
+    in a script that the encoder does not know, by a word in common.
 
     Args:
-        intents: At least one, perhaps empty, the best first.
-        titles: Of the bundle's items; untitled ones are empty.
-        encoder: Embeds intents and titles; used only where no word is in common.
+        intents: At least one, best first; each may be empty.
+        titles: Titles of the bundle's items; untitled ones are empty.
+        encoder: Embeds intents and titles; used only if some word is not in the titles.
 
     Returns:
-        The first intent as it is, too, where no title has words to take.
+        If no title has usable words either, the first intent unchanged.
     """
     known = [title for title in titles if title.strip()]
     written = {stem(word) for title in known for word in _words(title)}
@@ -106,7 +106,7 @@ def grounded(intents: Sequence[str], titles: Sequence[str], encoder: TitleEncode
 
 
 def _stands(word: str, written: Iterable[str]) -> bool:
-    """Whether a stem is one of those written, or if it is not short, a part of one."""
+    """Whether a stem is one of those written or, unless it is short, a part of one."""
     return any(word == other or (len(word) > 3 and word in other) for other in written)
 
 
@@ -119,20 +119,20 @@ def _about(intent: str, titles: Sequence[str], encoder: TitleEncoder) -> bool:
 
 
 def _roots(text: str) -> set[str]:
-    """The beginnings of words in other scripts than Latin, without most inflections."""
+    """The beginnings of words in non-Latin scripts, without most inflections."""
     return {found[0] for term in terms(text) if not is_latin(term) and (found := _ROOT.match(term))}
 
 
 def _own_words(titles: Sequence[str]) -> str:
-    """The longest phrase that most titles share, else the last word of the first title's start.
+    """The phrase that most titles share, else the head words of the first two titles.
 
-    A title mostly ends its first phrase with what the item is: ``Fellow kettle, 1 l, black``.
+    A title usually ends its first phrase with what the item is: ``Fellow kettle, 1 l, black``.
     """
     counts: Counter[str] = Counter()
     for title in titles:
-        # Not a set: its order, which decides among equals, differs from process to process.
+        # Not a set: its order, which breaks ties, differs from process to process.
         counts.update([*dict.fromkeys(_phrases(title))])
-    # Two letters are a unit more often than a thing.
+    # Two letters are more often a unit than a thing.
     shared = [phrase for phrase, count in counts.items() if count > 1 and may_name(phrase)]
     if shared:
         best = max(shared, key=lambda phrase: (counts[phrase], len(phrase.split()), len(phrase)))
@@ -158,7 +158,7 @@ def _phrases(title: str) -> Iterator[str]:
 
 
 def phrases_of(title: str) -> list[str]:
-    """The phrases of a title, of which the first mostly says what the item is."""
+    """The phrases of a title; the first one usually says what the item is."""
     return _PHRASE_END.split(title)
 
 
@@ -176,14 +176,14 @@ def stem(word: str) -> str:
 
 
 def supported(sentence: str, titles: Sequence[str]) -> bool:
-    """Whether a sentence on a bundle names nothing but what its titles say.
+    """Whether a sentence about a bundle names nothing but what its titles say.
 
-    Each of its words and numbers stands in a title, perhaps inflected, or is one of the few words
-    that relate items without naming a thing, as "belong" and "together".
+    Each of its words and numbers occurs in a title, perhaps inflected, or is one of the few words
+    that relate items without naming a thing, such as "belong" and "together".
 
     Args:
-        sentence: As a language model wrote it; perhaps empty, which supports nothing.
-        titles: Of the bundle's items.
+        sentence: As a language model wrote it; an empty one is not supported.
+        titles: Titles of the bundle's items.
     """
     said, known = (
         {_root(word) for word in _WORD_OR_NUMBER.findall(text.lower())}
@@ -193,7 +193,7 @@ def supported(sentence: str, titles: Sequence[str]) -> bool:
 
 
 def shared_words(text: str, titles: Iterable[str]) -> int:
-    """How many words, inflected perhaps, a text shares with titles; 0 if all are in one title."""
+    """How many words, perhaps inflected, a text shares with titles; 0 if with one title only."""
     named = _compared(text)
     shared = [found for title in titles if (found := named & _compared(title))]
     return len(frozenset().union(*shared)) if len(shared) > 1 else 0
@@ -204,6 +204,6 @@ def _compared(text: str) -> set[str]:
 
 
 def _root(word: str) -> str:
-    """A word without its inflection: ``charger``, ``charging`` and ``charges`` are one."""
+    """A word without its inflection: ``charger``, ``charging`` and ``charges`` are the same."""
     bare = re.sub(r"(?<=..)(ings?|ers?|ed|e?(?<!s)s|(?<=s)es|e)$", "", word)
     return re.sub(r"(\D)\1$", r"\1", re.sub("y$", "i", bare))

@@ -2,8 +2,8 @@
 
 ``1 coffee brewing; 2 coffee brewing; 3 hike in the rain / wet weather; 4 hike in the rain``
 
-Item numbers alone are cheap for a language model to guess by counting up. Naming an intent
-needs the item's content, and which items go together then follows without a further guess.
+Item numbers alone are easy for a language model to guess by counting up. Naming an intent
+needs the item's content, and which items go together then follows without another guess.
 """
 
 import re
@@ -27,10 +27,10 @@ _ENTRY = re.compile(r"([1-9][0-9]{0,5})[.:)]?\s+(\S.*)")
 
 
 def clean_intent(intent: str) -> str:
-    """An intent as it may stand in a thought: few words, none of the thought's own separators."""
-    # First neutralize: it can introduce separators, e.g. out of full-width ones.
+    """An intent as it may appear in a thought: few words, none of the thought's own separators."""
+    # Neutralize first: this can introduce separators, e.g. from full-width ones.
     plain = neutralise(intent, 4 * ITEM_INTENT_WORDS).lower().translate(_SEPARATORS)
-    # The Turkish capital of i is lowered to an i with two dots.
+    # The Turkish capital dotted I becomes an i with a combining dot in lower case.
     words = plain.replace("i\u0307", "i").split()[:ITEM_INTENT_WORDS]
     while len(words) > 1 and len(" ".join(words)) > ITEM_INTENT_CHARACTERS:
         words.pop()
@@ -38,7 +38,7 @@ def clean_intent(intent: str) -> str:
 
 
 def render_item_intents(intents: ItemIntents) -> str:
-    """The thought that gives each item, in order, its intents; one without any is ``none``."""
+    """The thought that gives each item its intents, in order; an item without any is ``none``."""
     entries = (f"{number} {render_intents(mine)}" for number, mine in enumerate(intents, start=1))
     return _BETWEEN_ITEMS.join(entries)
 
@@ -50,7 +50,7 @@ def render_intents(intents: Sequence[str]) -> str:
 
 
 def read_entries(thought: str) -> Iterator[tuple[int, tuple[str, ...]] | str]:
-    """The entries of a thought: an item's number with its intents, or text that is no entry."""
+    """The entries of a thought: an item's number with its intents, or text that is not an entry."""
     for text in filter(None, map(str.strip, re.split(r"[;\n]", thought))):
         match = _ENTRY.fullmatch(text)
         if match is None:
@@ -60,14 +60,14 @@ def read_entries(thought: str) -> Iterator[tuple[int, tuple[str, ...]] | str]:
 
 
 def read_item_intents(thought: str, num_items: int) -> list[tuple[str, ...]]:
-    """The intents of each item, in item order; empty where the thought names none.
+    """The intents of each item, in item order; empty if the thought names none for it.
 
-    What is not an entry of an item of the session is passed over; of entries for the same item
-    the first counts.
+    Anything that is not an entry for an item of the session is ignored; of several entries for
+    the same item, the first counts.
 
     Args:
         thought: As a student or a teacher wrote it.
-        num_items: Items of the session.
+        num_items: Number of items in the session.
     """
     found: dict[int, tuple[str, ...]] = {}
     for entry in read_entries(thought):
@@ -77,15 +77,15 @@ def read_item_intents(thought: str, num_items: int) -> list[tuple[str, ...]]:
 
 
 def split_intents(text: str) -> tuple[str, ...]:
-    """The intents of one item as a student wrote them, without repetition and ``none``."""
+    """The intents of one item as a student wrote them, without repetitions and ``none``."""
     named = (clean_intent(intent) for intent in text.split("/") if intent.strip())
     return tuple(dict.fromkeys(intent for intent in named if intent != NO_INTENT))
 
 
 def shared_intents(intents: ItemIntents) -> dict[tuple[int, ...], str]:
-    """The numbers, ascending, of at least two items with an intent in common, with that intent.
+    """The ascending numbers of at least two items with an intent in common, with that intent.
 
-    Of intents that the same items share the first counts.
+    If the same items share several intents, the first counts.
     """
     members: dict[str, list[int]] = {}
     for number, mine in enumerate(intents, start=1):
@@ -102,8 +102,8 @@ def compose_bundles(intents: ItemIntents, session: Session) -> tuple[Bundle, ...
     """The bundles that item intents imply: at least two items with an intent in common.
 
     Args:
-        intents: For each item of the session, in order.
-        session: Where the items are.
+        intents: The intents of each item of the session, in order.
+        session: The session of the items.
     """
     return tuple(
         Bundle(tuple(session.items[number - 1].id for number in numbers), intent)

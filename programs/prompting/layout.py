@@ -4,8 +4,8 @@ Pure Python. The ``dspy.Adapter`` of this package calls the same functions, so d
 rows and inference prompts agree byte for byte.
 
 An answer is one line per bundle, ``1 3 4 | camera accessories`` (item numbers, then the
-intent; a bundle without intent is its numbers alone), or ``none``. A thought may stand before
-it on a line of its own, ``Thought: ...``. A thought that names each item's intent implies the
+intent; just the numbers for a bundle without intent), or ``none``. A thought may precede
+it on a separate line, ``Thought: ...``. A thought that names each item's intent implies the
 bundles and stands alone, see ``routedk.programs.prompting.item_intents``.
 """
 
@@ -30,7 +30,7 @@ class Neighbour:
 
     Args:
         session: The training session; its ``bundles`` are its gold.
-        thought: Why they are bundles; empty shows none.
+        thought: Why they are bundles; not shown if empty.
     """
 
     session: Session
@@ -61,7 +61,7 @@ Message: TypeAlias = dict[str, str]
 Fields: TypeAlias = dict[str, str]
 
 LAYOUT = "32b57f592916a2ba"
-"""Names what this layout renders; `tests/programs/prompting/test_layout.py` holds it fast."""
+"""Identifies what this layout renders; `tests/programs/prompting/test_layout.py` pins it."""
 NO_BUNDLE = "none"
 UNTITLED = "untitled"
 THOUGHT_PREFIX = "Thought:"
@@ -73,7 +73,7 @@ class Prompt:
 
     Args:
         messages: The chat messages, the system's first.
-        items: The session's numbered lines, as they stand in the last message.
+        items: The session's numbered lines, as they appear in the last message.
     """
 
     messages: tuple[Message, ...]
@@ -95,7 +95,7 @@ def item_lines(session: Session) -> tuple[str, ...]:
 
 
 def render_items(session: Session) -> str:
-    """The session's numbered lines as one text."""
+    """The session's numbered lines as one string."""
     return "\n".join(item_lines(session))
 
 
@@ -103,7 +103,7 @@ def render_answer(session: Session, bundles: Sequence[Bundle]) -> str:
     """The answer that states these bundles, in the order of their item numbers.
 
     Args:
-        session: Where the items are numbered.
+        session: The session in which the items are numbered.
         bundles: Bundles of this session; none gives ``none``.
     """
     if not bundles:
@@ -140,15 +140,15 @@ def _block(title: str, lines: Iterable[str]) -> str:
 
 
 def assistant_content(answer: str, thought: str = "", *, both: bool = False) -> str:
-    """The assistant message: a thought line where there is one, then the answer.
+    """The assistant message: a thought line, if there is one, then the answer.
 
-    A thought that names item intents, and so implies the answer, stands alone. It does not
-    where the item numbers of the answer differ, or the thought is too long to be shown whole.
+    A thought that names item intents, and so implies the answer, stands alone, unless
+    the item numbers of the answer differ or the thought is too long to be shown whole.
 
     Args:
-        answer: As `render_answer` makes it; perhaps empty.
-        thought: Why it is the answer; perhaps empty.
-        both: The answer follows a thought that implies it, too.
+        answer: As `render_answer` makes it; may be empty.
+        thought: Why it is the answer; may be empty.
+        both: Show the answer even after a thought that implies it.
     """
     line = neutralise(thought, THOUGHT_WORDS)
     if not line:
@@ -159,7 +159,7 @@ def assistant_content(answer: str, thought: str = "", *, both: bool = False) -> 
 
 
 def _implied_lines(thought: str) -> set[str]:
-    """The lines of the answer that a thought implies, without intents; none for another form."""
+    """The lines of the answer that a thought implies, without intents; empty for other forms."""
     entries = list(read_entries(thought))
     numbers = [entry[0] for entry in entries if not isinstance(entry, str)]
     if numbers != list(range(1, len(entries) + 1)):
@@ -185,7 +185,7 @@ def prompt_fields(session: Session, context: PromptContext) -> tuple[Fields, lis
 
 
 def demo_fields(session: Session, answer: str, thought: str = "", similar: str = "") -> Fields:
-    """A demo: one session's items, what stands above them, and the answer to them."""
+    """A demo: one session's items, the text above them, and the answer."""
     return {
         "patterns": "",
         "rules": "",
@@ -202,7 +202,7 @@ def chat_messages(
     """The messages of one request: the system's, two for each demo, and the user's.
 
     Args:
-        instructions: What the system message begins with; patterns and rules follow.
+        instructions: The beginning of the system message; patterns and rules follow.
         demos: As `demo_fields` makes them.
         fields: As `prompt_fields` makes them.
     """
@@ -227,7 +227,7 @@ def build_prompt(session: Session, context: PromptContext = NO_CONTEXT) -> Promp
     """Build the prompt that asks a student for this session's bundles.
 
     Args:
-        session: The session; its gold bundles are not looked at.
+        session: The session; its gold bundles are ignored.
         context: Patterns, rules and neighbours to show.
     """
     fields, neighbours = prompt_fields(session, context)

@@ -1,8 +1,8 @@
 """The layout of a naming request: the titles of one bundle in, its intent out.
 
-Pure Python, like `routedk.programs.prompting.layout`, and used in the same way for training and
-for use. The user message is the bundle's titles, one a line. The answer is ``intent: coffee
-brewing``, and where it is wanted ``why: All for one cup.`` on a second line.
+Pure Python, like `routedk.programs.prompting.layout`, and shared by training and inference in the
+same way. The user message is the bundle's titles, one per line. The answer is ``intent: coffee
+brewing`` and, if requested, ``why: All for one cup.`` on a second line.
 """
 
 import re
@@ -23,9 +23,9 @@ from routedk.similarity.words import WORD, may_name
 from routedk.types import Bundle, Item, Session
 
 NAMING_LAYOUT = "174a9b833c7ab42d"
-"""Names what this layout renders; `tests/programs/prompting/test_naming.py` holds it fast."""
+"""Identifies what this layout renders; `tests/programs/prompting/test_naming.py` pins it."""
 INTENT_HEAD, WHY_HEAD = "intent:", "why:"
-# As the heads are written by models that do not decode line by line.
+# The heads as models that do not decode line by line write them.
 _LINE = re.compile(r"\W*(intent|why)\W*:\s*(.*)", re.IGNORECASE)
 
 
@@ -36,7 +36,7 @@ def naming_instruction() -> str:
 
 
 def part(session: Session, bundle: Bundle) -> Session:
-    """The items of a bundle as a session of the same id, which has this one bundle."""
+    """The items of a bundle as a session with the same id and this one bundle."""
     ids = bundle.items
     items = tuple(item for item in session.items if item.id in ids)
     return Session(session.id, items, (bundle,))
@@ -45,7 +45,7 @@ def part(session: Session, bundle: Bundle) -> Session:
 def is_label(intent: str) -> bool:
     """Whether an annotated intent can be learned from: "2" and a whole sentence cannot.
 
-    One that `clean_intent` would cut is none either: "trench coats and a denim".
+    Nor can one that `clean_intent` would cut, to "trench coats and a denim" for example.
     """
     whole = len(intent.split()) <= ITEM_INTENT_WORDS and len(intent) <= ITEM_INTENT_CHARACTERS
     return whole and may_name("".join(WORD.findall(intent)))
@@ -67,12 +67,12 @@ def title_lines(items: Iterable[Item]) -> tuple[str, ...]:
 
 
 def clean_why(why: str) -> str:
-    """A reason as it may stand in an answer: one line of few words."""
+    """A reason as it may appear in an answer: one short line."""
     return neutralise(why, RULE_WORDS)
 
 
 def render_name(intent: str, why: str = "") -> str:
-    """The answer that states an intent, and why where that is known."""
+    """The answer that states an intent and, if known, why."""
     lines = [f"{INTENT_HEAD} {clean_intent(intent)}"]
     if reason := clean_why(why):
         lines.append(f"{WHY_HEAD} {reason}")
@@ -80,7 +80,7 @@ def render_name(intent: str, why: str = "") -> str:
 
 
 def read_name(raw: str) -> tuple[str, str]:
-    """The intent and the reason of an answer; empty where it states none.
+    """The intent and the reason in an answer; each is empty if it is not stated.
 
     Without the heads, the first line is the intent and the second one the reason.
 
@@ -119,7 +119,7 @@ def naming_messages(
     """The messages of one request: the system's, two for each demo, and the user's.
 
     Args:
-        instructions: What the system message begins with; rules follow.
+        instructions: The beginning of the system message; rules follow.
         demos: With ``titles``, ``intent`` and ``why``.
         fields: As `naming_fields` makes them.
     """

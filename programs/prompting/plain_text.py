@@ -1,7 +1,7 @@
-"""A ``dspy.Adapter`` for small questions: inputs in, one text out, no field markers.
+"""A ``dspy.Adapter`` for small questions: inputs in, one string out, no field markers.
 
-Small language models copy or break the markers of DSPy's own formats; most questions of a
-distiller have one answer, so none are needed.
+Small language models copy or break the markers of DSPy's own formats; most of a distiller's
+questions have one answer, so no markers are needed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,15 +15,15 @@ from routedk.programs.prompting.text import split_reasoning
 
 
 class PlainText(dspy.ChatAdapter):  # type: ignore[misc]  # DSPy is untyped here
-    """The instructions are the system message, the inputs blocks of the user message.
+    """The instructions are the system message, the inputs are blocks of the user message.
 
-    A block is the description of its field, a colon and the value; empty inputs have none. The
-    user message ends with the description of the one output field, which the whole completion is.
-    Demos are complete user and assistant turns.
+    A block is the description of its field, a colon and the value; empty inputs have no block. The
+    user message ends with the description of the only output field; the whole completion is its
+    value. Demos are complete user and assistant turns.
     """
 
     def __init__(self) -> None:
-        """No options; a question is never asked in a second way."""
+        """No options: a question is only ever asked in one way."""
         super().__init__(use_json_adapter_fallback=False)
 
     def format(
@@ -37,7 +37,7 @@ class PlainText(dspy.ChatAdapter):  # type: ignore[misc]  # DSPy is untyped here
         return [*messages, _question(signature, inputs)]
 
     def parse(self, signature: Any, completion: str) -> dict[str, str]:
-        """The completion without reasoning.
+        """The completion without its reasoning.
 
         Raises:
             AnswerError: It ends inside its reasoning.
@@ -58,7 +58,7 @@ def _question(signature: Any, inputs: Mapping[str, Any]) -> Message:
 
 
 def ask(predictor: Any, **inputs: Any) -> str:
-    """The answer of a predictor with one text output; empty for an empty completion.
+    """The answer of a predictor with a single string output; empty for an empty completion.
 
     Raises:
         AnswerError: It ends inside its reasoning.

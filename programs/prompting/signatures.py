@@ -1,7 +1,7 @@
 """The questions a student is asked, as DSPy signatures.
 
-Their instructions stand in ``generate.txt`` and ``name.txt`` next to this module, so that code that
-must not import dspy reads the same text.
+Their instructions are in ``generate.txt`` and ``name.txt`` next to this module, so that code that
+must not import dspy can read the same text.
 """
 
 import dspy

@@ -1,4 +1,4 @@
-"""Untrusted text made harmless before it enters a prompt or leaves an answer."""
+"""Make untrusted text harmless before it enters a prompt or leaves an answer."""
 
 import re
 import unicodedata
@@ -9,10 +9,10 @@ from routedk.errors import AnswerError
 TITLE_WORDS = 12
 INTENT_WORDS = 12
 RULE_WORDS = 32
-# The intents of some tens of items.
+# Enough for the intents of a few dozen items.
 THOUGHT_WORDS = 400
 
-# A word of a catalogue is rarely longer; text without spaces is capped by this, too.
+# Words in a catalogue are rarely longer; text without spaces is capped by this, too.
 _CHARACTERS_PER_WORD = 12
 
 # "|" ends the numbers of an answer, and with "<", "[" and "{" gone no special token
@@ -22,8 +22,8 @@ _ROLE = re.compile(
     r"\b(system|user|assistant|human|developer|tool|thought|rules?|bundles?)\s*:(?:\s*:)*",
     re.IGNORECASE,
 )
-# What NFKC would write without its meaning: 1½ as 11⁄2, 10² as 102, 5″ as two feet marks, Men´s
-# with a blank in it, Lego™ as LegoTM, the Thai and Lao vowel am as two signs in the wrong order.
+# Characters that NFKC would rob of their meaning: 1½ becomes 11⁄2, 10² 102, 5″ two feet marks,
+# Men´s gets a space, Lego™ becomes LegoTM, the Thai and Lao vowel am two signs in the wrong order.
 # Superscript letters may go: 1ˢᵗ is 1st.
 _MEANT = re.compile("([¨¯´¸²³¹¼-¾˘-˝‗″‴‶‷⁗⁰⁴-⁾₀-₎℠™⅐-⅟↉㎟-㎦\u0e33\u0eb3]+)")
 _DROPPED_CATEGORIES = frozenset({"Cf", "Cs", "Co", "Cn"})
@@ -48,24 +48,24 @@ def visible(text: str) -> str:
 
 
 def neutralise(text: str, max_words: int = TITLE_WORDS) -> str:
-    """Make foreign text one harmless line of at most ``max_words`` words.
+    """Turn untrusted text into one harmless line of at most ``max_words`` words.
 
-    Control characters, line ends, bidirectional and zero-width characters go; characters that
-    special tokens and this package's own layout are written with are replaced; a role marker
-    such as ``assistant:`` loses its colon; white space is collapsed.
+    Control characters, line ends, bidirectional and zero-width characters are removed; characters
+    used by special tokens and this package's own layout are replaced; a role marker such as
+    ``assistant:`` loses its colon; white space is collapsed.
 
     Args:
         text: Anything.
         max_words: Words kept, at least 1; characters are capped at 12 times as many.
 
     Returns:
-        One line, perhaps empty, without leading or trailing space.
+        One line, possibly empty, without leading or trailing spaces.
     """
-    # Only the head can survive; NFKC expands one character to at most 18.
+    # Only the beginning can survive; NFKC expands one character to at most 18.
     return _neutral(text[: 4 * max_words * _CHARACTERS_PER_WORD + 1000], max_words)
 
 
-# Distilling asks for the same titles, categories and intents tens of times.
+# Distilling neutralizes the same titles, categories and intents dozens of times.
 @lru_cache(maxsize=1 << 14)
 def _neutral(head: str, max_words: int) -> str:
     parts = _MEANT.split(visible(head))
@@ -78,9 +78,9 @@ def _neutral(head: str, max_words: int) -> str:
 def split_reasoning(text: str) -> tuple[str, str]:
     """Split what a reasoning model wrote into its reasoning and its answer.
 
-    Reasoning stands between tags (``<think>``, ``[THINK]``, ``<|begin_of_thought|>`` and the like),
-    of which the opening one begins a line. Where the chat template wrote that one, the model wrote
-    only the closing one: all before it is reasoning.
+    Reasoning is between tags (``<think>``, ``[THINK]``, ``<|begin_of_thought|>`` and the like); the
+    opening tag is at the start of a line. If the chat template wrote that tag, the model wrote only
+    the closing one: everything before it is reasoning.
 
     Raises:
         AnswerError: The reasoning does not end.

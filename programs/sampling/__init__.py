@@ -1,1 +1,1 @@
-"""Which training sessions knowledge is distilled from."""
+"""Sample the training sessions that knowledge is distilled from."""

@@ -1,4 +1,4 @@
-"""How difficult sessions are: the scores of a model's answers, and their file.
+"""The difficulty of sessions: the scores of a model's answers, and their file.
 
 The file is JSONL, one session per line::
 
@@ -38,10 +38,10 @@ _SCORE = TypeAdapter(_Score)
 def difficulty_scores(sessions: Sequence[Session], asker: "Asker") -> dict[str, float]:
     """Let a model answer every session zero-shot: the lower the score, the harder the session.
 
-    A session whose answer cannot be had counts as difficult.
+    A session for which no answer can be obtained scores 0.
 
     Args:
-        sessions: Sessions with gold, ids distinct.
+        sessions: Sessions with gold and distinct ids.
         asker: Asks the model; its step is ``score``.
 
     Returns:
@@ -69,7 +69,7 @@ def difficulty_scores(sessions: Sequence[Session], asker: "Asker") -> dict[str, 
 def score_sessions(
     sessions: Sequence[Session], lm: Any, *, store: ArtifactStore | str | Path | None = None
 ) -> Path:
-    """Score how well a model answers each session; gives the file for ``DistillConfig(scores=)``.
+    """Score a model's answer to each session; returns the file for ``DistillConfig(scores=)``.
 
     Args:
         sessions: Training sessions; those without annotations get no score.
@@ -99,7 +99,7 @@ def read_scores(path: str | Path) -> dict[str, float]:
 
     Raises:
         DataError: The file cannot be read, or a line has other keys, no session id, no score in
-            [0, 1], or a session that a line before it has; the message names file and line.
+            [0, 1], or a session scored before; the message names file and line.
     """
     scores: dict[str, float] = {}
     for line, record in read_jsonl(path):

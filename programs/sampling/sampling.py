@@ -1,9 +1,9 @@
 """Sampling: which training sessions knowledge is distilled from, by strategy and ratio.
 
-A strategy orders the whole pool, and a sample is the beginning of that order, so a smaller ratio's
-sample is inside a larger one's. The study (arXiv 2504.17220) names the strategies random, length,
-diversity and difficulty; its full text was not available, so what exactly each puts first is an
-assumption, stated at each function.
+A strategy orders the whole pool, and a sample is a prefix of that order, so the sample of a smaller
+ratio is contained in that of a larger one. The study (arXiv 2504.17220) names the strategies
+random, length, diversity and difficulty; its full text was not available, so what exactly each
+puts first is an assumption, stated in each function.
 """
 
 import random
@@ -26,14 +26,14 @@ def sample_sessions(
     """Sample sessions by a strategy, in the order of the pool.
 
     Args:
-        sessions: The pool; ids distinct.
+        sessions: The pool, with distinct ids.
         strategy: One of ``STRATEGIES``.
         ratio: Share of the pool, in (0, 1].
-        seed: Seed of all chance.
+        seed: Seed of all randomness.
         scores: For ``difficulty``: how well each session was answered, by id, in [0, 1].
 
     Raises:
-        SettingError: A value is not allowed, an id is there twice, or a score is missing.
+        SettingError: A value is not allowed, an id is a duplicate, or a score is missing.
     """
     size = sample_size(len(sessions), ratio)
     if size == len(sessions):
@@ -46,9 +46,9 @@ def sample_sessions(
 def order_sessions(
     sessions: Sequence[Session], strategy: str, *, seed: int, scores: Scores | None = None
 ) -> list[Session]:
-    """The pool from the first session to be taken to the last; arguments as `sample_sessions`.
+    """The pool in the order in which it is sampled; arguments as for `sample_sessions`.
 
-    The result does not depend on the order in which sessions are given, nor on the process.
+    The result depends neither on the order in which sessions are given nor on the process.
     """
     if strategy not in STRATEGIES:
         raise SettingError(f"strategy {strategy!r}: it must be one of {', '.join(STRATEGIES)}")
@@ -65,7 +65,7 @@ def sample_size(pool: int, ratio: float) -> int:
     The ratio counts as the decimal number that it is written as: 0.29 of 50 is 14.5, so 15.
 
     Args:
-        pool: Sessions in the pool; of none, none are taken.
+        pool: Number of sessions in the pool; the sample of an empty pool is empty.
         ratio: Share of the pool, in (0, 1].
 
     Raises:
@@ -82,12 +82,12 @@ def _random(pool: list[Session], scores: Scores) -> list[Session]:
 
 
 def _longest_first(pool: list[Session], scores: Scores) -> list[Session]:
-    """Sessions with most items first: they hold most bundles to learn from (assumption)."""
+    """Sessions with the most items first: they hold the most bundles to learn from (assumption)."""
     return sorted(pool, key=lambda session: -len(session.items))
 
 
 def _hardest_first(pool: list[Session], scores: Scores) -> list[Session]:
-    """Sessions that a model answers worst first: they hold what it does not know (assumption)."""
+    """The sessions a model answers worst come first: they hold what it lacks (assumption)."""
     unknown = sorted(session.id for session in pool if session.id not in scores)
     if unknown:
         raise SettingError(
@@ -100,9 +100,9 @@ def _hardest_first(pool: list[Session], scores: Scores) -> list[Session]:
 def _farthest_first(pool: list[Session], scores: Scores) -> list[Session]:
     """Each next session is the one farthest from all sessions before it (assumption).
 
-    A session is the normalized mean embedding of its titles, distance is one less the cosine, and
-    the distance from a set is that from its nearest member. Takes time and distances in the square
-    of the pool.
+    A session is the normalized mean embedding of its titles, distance is one minus the cosine, and
+    the distance from a set is that from its nearest member. Takes time quadratic in the size of
+    the pool.
 
     Source: farthest-point traversal, Gonzalez 1985, "Clustering to minimize the maximum
     intercluster distance"; as k-center greedy in Sener and Savarese, arXiv 1708.00489.
@@ -117,10 +117,10 @@ def _farthest_first(pool: list[Session], scores: Scores) -> list[Session]:
     distances = np.where(vectors.any(axis=1), np.inf, -1.0)
     taken: list[Session] = []
     for _ in pool:
-        # Of equal ones the first: the pool's own order is the seeded one.
+        # The first one wins ties: the pool is already shuffled by the seed.
         place = int(distances.argmax())
         taken.append(pool[place])
-        # Rounding keeps ties ties, whatever the order of a sum.
+        # Rounding keeps ties ties, whatever the order of summation.
         distances = np.minimum(distances, 1 - (vectors @ vectors[place]).round(6))
         distances[place] = -np.inf
     return taken

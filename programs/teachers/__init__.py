@@ -1,1 +1,1 @@
-"""Teachers, which distill knowledge from sessions: language models, and gold annotations."""
+"""Teachers, which distill knowledge from sessions: language models and gold annotations."""

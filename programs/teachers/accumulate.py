@@ -1,7 +1,7 @@
-"""Accumulation: knowledge bases of several formats and domains become one.
+"""Accumulation: merge knowledge bases of several formats and domains into one.
 
-Session ids are distinct within a data set only: there is a session ``12`` in many domains.
-Knowledge of another domain is therefore marked with the domain's name before it is merged, so
+Session ids are distinct only within a data set: many domains have a session ``12``.
+Knowledge from another domain is therefore marked with the domain's name before it is merged, so
 that none of its thoughts is taken for one of this domain's sessions, and none of its sources for
 a test session.
 """
@@ -28,11 +28,11 @@ def of_domain(knowledge: KnowledgeBase, name: str) -> KnowledgeBase:
     """Mark knowledge as another domain's: its session ids become ``NAME:id``.
 
     Args:
-        knowledge: Of another domain than the one it is to be used for.
-        name: The domain's.
+        knowledge: Knowledge from a domain other than the one it will be used for.
+        name: The name of that domain.
 
     Raises:
-        SettingError: The name has other characters than letters, digits, ``_``, ``.``, ``-``.
+        SettingError: The name has characters other than letters, digits, ``_``, ``.``, ``-``.
     """
     if not is_domain_name(name):
         raise SettingError(f"domain {name!r}: names are of letters, digits, _, . and -")
@@ -53,14 +53,14 @@ def of_domain(knowledge: KnowledgeBase, name: str) -> KnowledgeBase:
 
 
 def accumulate(bases: Sequence[KnowledgeBase]) -> KnowledgeBase:
-    """Merge knowledge bases, dropping repetitions.
+    """Merge knowledge bases, dropping duplicates.
 
-    Patterns are the same that have the same categories, rules that have the same text, whatever
-    its case. What is kept has the numbers and wording of the first, and the sources, tokens and
-    costs of all. Of thoughts, and of answers, of one session the first is kept as it is.
+    Patterns with the same categories are duplicates, and so are rules with the same text, ignoring
+    case. The merged piece has the numbers and wording of the first, and the sources, tokens and
+    costs of all. Of several thoughts or answers for a session, the first is kept unchanged.
 
     Args:
-        bases: In the order in which they count; knowledge of another domain through `of_domain`.
+        bases: In order of precedence; mark knowledge from another domain with `of_domain` first.
     """
     return KnowledgeBase(
         patterns=_once(pattern for base in bases for pattern in base.patterns),
@@ -86,7 +86,7 @@ def _once(pieces: Iterable[_Piece]) -> tuple[_Piece, ...]:
 
 
 def joint_provenance(sources: Sequence[Provenance]) -> Provenance:
-    """The provenance of a piece found in several bases: all teachers, sessions, tokens and cost."""
+    """The provenance of a piece found several times: all teachers, sessions, tokens and costs."""
     teachers = [teacher for source in sources for teacher in source.teacher.split(" + ")]
     return Provenance(
         teacher=" + ".join(dict.fromkeys(teachers)),

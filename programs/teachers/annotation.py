@@ -23,13 +23,13 @@ _PLAIN = regex.compile(rf"(?<!\S)(?:[^\W\d_]{{3,}}|\S*{DENSE}\S*)(?!\S)")
 
 
 def annotation_knowledge(sessions: Sequence[Session], config: DistillConfig) -> KnowledgeBase:
-    """Compose knowledge from annotations.
+    """Make knowledge from annotations.
 
     A thought names the intent of each item, see `routedk.programs.prompting.item_intents`; a rule
     says which kinds of items serve a frequent intent, named in the same words.
 
     Args:
-        sessions: Training sessions with gold; nothing else is looked at.
+        sessions: Training sessions with gold, the only input.
         config: Which formats, and how many patterns and rules.
     """
     intents = GoldIntents(sessions)
@@ -49,7 +49,7 @@ def annotation_knowledge(sessions: Sequence[Session], config: DistillConfig) -> 
 
 
 def _rules(sessions: Sequence[Session], intents: GoldIntents) -> tuple[Rule, ...]:
-    """A rule for each intent of several bundles, those that tell most about kinds first."""
+    """A rule for each intent with kinds that recur in its bundles, the most telling rules first."""
     serving: defaultdict[str, list[tuple[str, frozenset[str]]]] = defaultdict(list)
     for session in sessions:
         for bundle in session.bundles or ():
@@ -62,7 +62,7 @@ def _rules(sessions: Sequence[Session], intents: GoldIntents) -> tuple[Rule, ...
     rules: list[tuple[float, Rule]] = []
     for intent, found in serving.items():
         inside = Counter(kind for _, held in found for kind in held)
-        # How much more often a kind is held than in all bundles: n log(n / expected).
+        # How much more often a kind occurs than in all bundles: n log(n / expected).
         weights = {
             kind: count * log(count * total / (overall[kind] * len(found)))
             for kind, count in inside.items()
@@ -79,7 +79,7 @@ def _rules(sessions: Sequence[Session], intents: GoldIntents) -> tuple[Rule, ...
 
 
 def _most_telling(weights: Mapping[str, float]) -> list[str]:
-    """The kinds of highest weight, no word twice among them."""
+    """The kinds of highest weight, with no word in two of them."""
     chosen: list[str] = []
     used: set[str] = set()
     for kind in sorted(weights, key=lambda kind: (-weights[kind], kind)):
@@ -91,7 +91,7 @@ def _most_telling(weights: Mapping[str, float]) -> list[str]:
 
 
 def _joined(kinds: Sequence[str]) -> str:
-    """``a with b, c and d``, or ``several a`` where there is one."""
+    """``a with b, c and d``, or ``several a`` if there is only one."""
     if len(kinds) == 1:
         return f"several {kinds[0]}"
     first, *between, last = kinds
@@ -101,8 +101,8 @@ def _joined(kinds: Sequence[str]) -> str:
 def kind_names(item: Item) -> frozenset[str]:
     """The names for the kind of thing an item is, e.g. ``{"cases", "battery case"}``.
 
-    They are its leaf category, and the last two plain words of its title's first phrase that has
-    any, without plural endings.
+    They are its leaf category, and the last two plain words, without plural endings, of the first
+    phrase of its title that has any.
     """
     phrases = phrases_of(neutralise(item.title, 24).lower())
     named: list[str] = next(filter(None, map(_PLAIN.findall, phrases)), [])

@@ -1,4 +1,4 @@
-"""Which intent each item serves, from gold bundles and their titles."""
+"""Which intent each item serves, according to gold bundles and their titles."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ from routedk.similarity.encoders import default_encoder
 from routedk.similarity.words import DENSE, is_latin
 from routedk.types import Session
 
-# Average distance up to which two intents are taken to be one, see `GoldIntents`.
+# Average distance up to which two intents count as one, see `GoldIntents`.
 _SAME_INTENT = 0.45
-# Comparing each two intents takes memory; rarer ones keep their own wording.
+# Comparing all pairs of intents takes memory; rarer intents keep their own wording.
 _MOST_COMPARED = 4000
 _UNNAMED = "bundle"
 # Words that people write in intents without saying what the bundle is for.
@@ -42,17 +42,17 @@ class GoldIntents:
     """Names the intent of every item of a training session.
 
     An item of a gold bundle serves the bundle's intent. Annotators word one intent in many
-    ways, so intents are merged first (average linkage; the distance of two intents is one less
+    ways, so intents are merged first (average linkage; the distance of two intents is one minus
     the mean of two cosines, of their wordings and of the titles bundled under them), and the
-    most frequent wording stands for all. The encoder knows no other script than Latin: intents in
-    others are merged only where they are equal. An item outside all bundles serves none that is
-    known.
+    most frequent wording stands for all. The encoder knows only the Latin script: intents in
+    others are merged only if they are equal. An item outside all bundles serves no known intent.
 
     Args:
-        sessions: Training sessions with gold; nothing else is looked at.
+        sessions: Training sessions with gold, the only input.
 
     Attributes:
-        wording: For each intent, as `plain_intent` gives it, the wording of all merged with it.
+        wording: For each intent, as `plain_intent` gives it, the wording shared by all merged
+            with it.
     """
 
     def __init__(self, sessions: Sequence[Session]) -> None:
@@ -84,9 +84,9 @@ class GoldIntents:
         held /= np.maximum(np.linalg.norm(held, axis=1, keepdims=True), 1e-9)
         words = self._encoder.encode(intents).astype(np.float64)
         distances = 1 - (words @ words.T + held @ held.T) / 2
-        # The encoder knows no other letters than Latin ones.
+        # The encoder knows only Latin letters.
         known = [is_latin(intent) for intent in intents]
-        # Rounding keeps ties ties, whatever the order of a sum.
+        # Rounding keeps ties ties, whatever the order of summation.
         return np.where(np.outer(known, known), distances.clip(0, 2).round(6), 1.0)
 
     def word(self, intent: str) -> str:
@@ -94,7 +94,7 @@ class GoldIntents:
         return self.wording.get(plain_intent(intent), _UNNAMED)
 
     def thought(self, session: Session) -> str:
-        """The thought that names each item's intent; exactly its gold bundles follow from it."""
+        """The thought that names each item's intent; it implies exactly the gold bundles."""
         intents: list[list[str]] = [[] for _ in session.items]
         used: set[str] = set()
         shared = Counter(self.word(bundle.intent) for bundle in session.bundles or ())
@@ -109,7 +109,7 @@ class GoldIntents:
 
 
 def _unlike(intents: Sequence[str], used: AbstractSet[str]) -> str:
-    """The first intent that is not used, else numbered: a session's bundles must stay apart."""
+    """The first unused intent, else a numbered one: a session's bundles must stay distinct."""
     for intent in intents:
         if intent not in used and intent != NO_INTENT:
             return intent
@@ -124,7 +124,7 @@ def plain_intent(intent: str) -> str:
     if _empty_words().issuperset(map(stem, _WORD.findall(neutralise(intent).lower()))):
         return ""
     words = neutralise(intent, 8).rstrip(".!?,;。 ").split()
-    # Capitals that mean something (TV, iPad) stay, those of a sentence or a heading go.
+    # Capitals that mean something (TV, iPad) stay; those of a sentence or a heading do not.
     return " ".join(w.lower() if w[1:].islower() or len(w) == 1 else w for w in words)
 
 

@@ -1,4 +1,4 @@
-"""A teacher's own bundles of a session, stated without gold: the labels of `TeacherAnswer`."""
+"""A teacher's own bundles for a session, stated without gold: the labels of `TeacherAnswer`."""
 
 import json
 import re
@@ -35,12 +35,12 @@ class StateBundles(dspy.Signature):  # type: ignore[misc]  # noqa: D101
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """What a teacher states of a session.
+    """What a teacher states about a session.
 
     Args:
         bundles: Distinct bundles of its items; empty for "nothing belongs together".
         item_intents: Item id to the intent that it serves; items may be missing.
-        dropped: What of the answer was not used, one description each, neutralized.
+        dropped: The parts of the answer that were not used, one description each, neutralized.
     """
 
     bundles: tuple[Bundle, ...]
@@ -52,7 +52,7 @@ def state_bundles(session: Session) -> Statement:
     """Ask the LM of the surrounding ``dspy.context`` for a session's bundles; it sees no gold.
 
     Raises:
-        AnswerError: As `read_statement`.
+        AnswerError: As for `read_statement`.
     """
     return read_statement(ask(dspy.Predict(StateBundles), session=render_items(session)), session)
 
@@ -68,16 +68,16 @@ def statement_messages(session: Session) -> list[Message]:
 def read_statement(text: str, session: Session) -> Statement:
     """Read a teacher's answer: strict about item numbers, tolerant about everything else.
 
-    The object may stand in a fence or among prose. A number that is no item of the session is left
-    out of its bundle; a bundle left with fewer than two items, or stated before, is dropped.
+    The object may be in a code fence or in prose. A number that is not an item of the session is
+    left out of its bundle; a bundle left with fewer than two items, or a duplicate, is dropped.
 
     Args:
-        text: The answer; characters after the 20,000th of what follows any reasoning are not read.
+        text: The answer; after any reasoning, only the first 20,000 characters are read.
         session: The session that was asked about.
 
     Raises:
-        AnswerError: It holds no JSON object with a list of bundles, or none of the bundles is one,
-            or it ends inside its reasoning.
+        AnswerError: It has no JSON object with a list of bundles, none of the bundles is valid, or
+            it ends inside its reasoning.
     """
     _, text = split_reasoning(text)
     answer = next(_objects(text[:MAX_CHARACTERS]), None)
@@ -140,7 +140,7 @@ def _item_intents(stated: Any, session: Session, dropped: list[str]) -> dict[str
 
 
 def _item_id(number: Any, session: Session, dropped: list[str]) -> str:
-    """The id of the item with a number; empty, and noted, where there is none."""
+    """The id of the item with this number; empty, with a note, if there is none."""
     text = str(number).strip()
     if not _NUMBER.fullmatch(text) or int(text) > len(session.items):
         dropped.append(_note("no such item", number))

@@ -1,4 +1,4 @@
-"""Knowledge made from a teacher's answers, without gold: patterns, rules and thoughts."""
+"""Knowledge from a teacher's answers, without gold: patterns, rules and thoughts."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -35,10 +35,10 @@ class StateGeneralRules(dspy.Signature):  # type: ignore[misc]
 
 @dataclass(frozen=True, slots=True)
 class AnswerSample:
-    """Sessions whose bundles are a teacher's, of which it states rules.
+    """Sessions with a teacher's bundles, from which it states rules.
 
     Args:
-        id: What the sample is called in messages.
+        id: Name of the sample in messages.
         sessions: Labelled sessions.
     """
 
@@ -47,7 +47,7 @@ class AnswerSample:
 
     @classmethod
     def of(cls, sessions: Sequence[Session], seed: int) -> "AnswerSample":
-        """At most forty of the sessions, in their order."""
+        """A random sample of at most forty of the sessions, in their order."""
         places = random.Random(seed).sample(range(len(sessions)), min(_SAMPLE, len(sessions)))
         taken = tuple(sessions[place] for place in sorted(places))
         return cls(f"{len(taken)} answers", taken)
@@ -70,12 +70,12 @@ def knowledge_of_answers(
     rules: Sequence[Rule],
     config: DistillConfig,
 ) -> KnowledgeBase:
-    """The knowledge that a teacher's answers hold; no language model is asked.
+    """The knowledge in a teacher's answers; no language model is asked.
 
     Args:
-        sessions: Where the answers' items are, but for answers that bring their own.
-        answers: Of these sessions.
-        rules: The teacher's, in falling importance.
+        sessions: The sessions of the answers, except for answers that bring their own items.
+        answers: The teacher's answers.
+        rules: The teacher's rules, the most important first.
         config: Which formats, and how many.
     """
     labelled = answered_sessions(sessions, answers)
@@ -106,10 +106,10 @@ def answered_sessions(
 
 
 def _thought(session: Session, answer: TeacherAnswer) -> Thought | None:
-    """Each item's intent and why; None where other bundles than the answer's follow from it.
+    """Each item's intent and why; None if that implies bundles other than the answer's.
 
-    An item of no bundle has no intent. One of a bundle for which the teacher named none has that
-    of its bundle.
+    An item in no bundle has no intent. A bundled item for which the teacher named none has its
+    bundle's.
     """
     intents = []
     for item in session.items:
@@ -121,6 +121,6 @@ def _thought(session: Session, answer: TeacherAnswer) -> Thought | None:
     whys = (neutralise(bundle.why, RULE_WORDS).replace(";", ",") for bundle in answer.bundles)
     why = " ".join(filter(None, whys))
     text = render_item_intents(intents) + (f"; why: {why}" if why else "")
-    # The answer's cost stands with the answer.
+    # The cost is already recorded with the answer.
     source = replace(answer.provenance, tokens=0, cost=0.0)
     return Thought(session_id=session.id, text=text, provenance=source)

@@ -1,4 +1,4 @@
-"""Asking a language model about each session: what fails for one session stops no other."""
+"""Ask a language model about each session; a failure for one session does not stop others."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class Asked(Protocol):
-    """What is asked about: a session, or several of them."""
+    """The subject of a question: a session, or several of them."""
 
     @property
     def id(self) -> str:
@@ -43,21 +43,21 @@ _OF_A_SESSION = (
 
 
 class Asker:
-    """Asks one language model about sessions, on threads.
+    """Asks one language model about sessions, in threads.
 
-    An error that concerns one session quarantines it. Where the budget is exhausted no further
-    call is made, and what could be had without is returned.
+    An error that concerns one session quarantines it. A call that could exceed the budget is not
+    made, and the answers available without it are returned.
 
     Args:
         lm: The ``dspy.LM`` that is asked.
-        threads: Calls under way at once, at least 1.
+        threads: Maximum number of concurrent calls, at least 1.
         on_step: Called from any thread after each session of a step.
 
     Attributes:
         quarantined: Sessions left out of a step because it has no usable answer for them, each
             with ``session_id``, ``step`` and ``error``.
-        dropped: What of usable answers was not used, each with ``session_id`` and ``dropped``.
-        stopped: Why calls were not made; empty where all were.
+        dropped: Unused parts of usable answers, each with ``session_id`` and ``dropped``.
+        stopped: Why calls were not made; empty if all were made.
         level: Level of the log messages about sessions that are left out.
     """
 
@@ -77,11 +77,11 @@ class Asker:
 
         Args:
             step: What is asked for: ``score``, ``rule``, ``thought`` or ``answer``.
-            call: Asks about one session, the LM that of the surrounding ``dspy.context``.
-            sessions: What it is asked about.
+            call: Asks about one session, with the LM of the surrounding ``dspy.context``.
+            sessions: The sessions to ask about.
 
         Returns:
-            Sessions, what was answered and what that cost, in the sessions' order.
+            Sessions with their answers and the usage of each, in the order of the sessions.
 
         Raises:
             RouteDKError: The language model refuses every session.
@@ -125,9 +125,8 @@ class Asker:
 def is_session_error(error: BaseException) -> bool:
     """Whether an error concerns one session alone, so that others may succeed.
 
-    An answer that is missing or cannot be used, and a request that the model refuses, such as
-    one beyond its context window, do. A refused key, an unknown model, a server that could not be
-    reached or failed through all retries, a disk that cannot be written and anything unexpected
-    do not.
+    A missing or unusable answer does, and so does a request that the model refuses, such as
+    one beyond its context window. A rejected key, an unknown model, a server that is unreachable
+    or fails through all retries, a disk that cannot be written and anything unexpected do not.
     """
     return isinstance(error, _OF_A_SESSION) and not isinstance(error, LMUnsupportedModelError)

@@ -1,4 +1,4 @@
-"""`DistillConfig`: all settings of distilling."""
+"""`DistillConfig`: all settings of distillation."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -10,11 +10,11 @@ from routedk.errors import SettingError
 
 Format: TypeAlias = Literal["pattern", "rule", "thought", "answer"]
 Strategy: TypeAlias = Literal["random", "length", "diversity", "difficulty"]
-# Called with the name of a step, how many of its sessions are done, and how many there are.
+# Called with the name of a step, the number of its sessions that are done, and their total.
 OnStep: TypeAlias = Callable[[str, int, int], None]
 
 ANNOTATION = "annotation"
-# What is recorded by its content, and what changes only how knowledge is made.
+# Settings recorded by their content, and those that change only how knowledge is made.
 _NOT_RECORDED = ("teacher", "answers", "scores", "api_base", "max_tokens", "max_cost", "threads")
 
 
@@ -25,25 +25,25 @@ class DistillConfig:
     Args:
         teacher: annotation (offline, from gold bundles alone), or a model by its LiteLLM name,
             e.g. openai/gpt-4o-mini or hosted_vllm/llama; its key is read from the environment.
-        answers: Recorded answers instead of a teacher that is asked: bundles of sessions, rules,
-            or results of a batch of requests; the teacher, where given, is then only their name.
+        answers: Recorded answers to use instead of asking a teacher: bundles of sessions, rules,
+            or results of a batch of requests; the teacher, if given, then only names their source.
             Repeatable.
-        formats: Kinds of knowledge to make. An answer holds a teacher's own bundles of a session,
-            made without gold. Unset, pattern, rule and thought where sessions have gold bundles,
-            and all four where a teacher's answers take the place of gold. Repeatable.
+        formats: Formats of knowledge to make. An answer holds a teacher's own bundles of a session,
+            made without gold. Unset: pattern, rule and thought if sessions have gold bundles, and
+            all four if a teacher's answers replace gold. Repeatable.
         strategy: Sampling strategy: which training sessions are taken first.
         ratio: Share of the training sessions to distill from, in (0, 1].
-        scores: Scores for the strategy difficulty, one {"session_id", "score"} a line; without
+        scores: Scores for the strategy difficulty, one {"session_id", "score"} per line; without
             them the LM teacher answers every training session first.
-        max_rules: Most rules, at least 0.
-        max_patterns: Most patterns, at least 0.
-        min_support: Least share of bundles that a pattern holds for, in (0, 1].
-        patterns_feed_rules: The LM teacher states rules with patterns in view.
-        rules_feed_thoughts: The LM teacher makes thoughts with rules in view.
+        max_rules: Maximum number of rules, at least 0.
+        max_patterns: Maximum number of patterns, at least 0.
+        min_support: Minimum share of bundles that contain a pattern, in (0, 1].
+        patterns_feed_rules: Show patterns to the LM teacher when it states rules.
+        rules_feed_thoughts: Show rules to the LM teacher when it makes thoughts.
         api_base: Address of the LM teacher's server.
         max_tokens: Most tokens that the LM teacher may read and write, interrupted runs included.
         max_cost: Most US dollars that it may cost, interrupted runs included.
-        threads: Calls of the LM teacher under way at once.
+        threads: Maximum number of concurrent calls to the LM teacher.
         seed: Seed of the sampling.
 
     Raises:
@@ -70,7 +70,7 @@ class DistillConfig:
     def __post_init__(self) -> None:
         check_choices(self)
         check_least(self, max_rules=0, max_patterns=0, threads=1, seed=0, max_tokens=1)
-        # In the order in which they build on each other.
+        # In the order in which formats build on each other.
         formats = tuple(name for name in get_args(Format) if name in self.formats)
         object.__setattr__(self, "formats", formats)
         for name in ("api_base", "max_tokens", "max_cost"):
@@ -87,7 +87,7 @@ class DistillConfig:
             raise SettingError(f"max_cost={self.max_cost}: it must be above 0")
 
     def makes(self, name: Format) -> bool:
-        """Whether a format is to be made: it is named, or none is."""
+        """Whether to make a format: it is named, or no format is."""
         return not self.formats or name in self.formats
 
     @property

@@ -9,7 +9,7 @@ from routedk.types import Bundle, Session
 def session_verdicts(
     session: Session, bundles: Sequence[Bundle], lone: Sequence[str] = ()
 ) -> list[Verdict]:
-    """Judge an answer by the session's gold, see `routedk.eval.mistakes.judge`.
+    """Judge an answer against the session's gold, see `routedk.eval.mistakes.judge`.
 
     Args:
         session: A session with gold.
@@ -21,11 +21,11 @@ def session_verdicts(
 
 
 def missed_bundles(session: Session, verdicts: Sequence[Verdict]) -> list[frozenset[str]]:
-    """The gold bundles that no stated bundle came near, none twice.
+    """The gold bundles that no stated bundle came near, without duplicates.
 
     Args:
         session: A session with gold.
-        verdicts: What `session_verdicts` said of the answer.
+        verdicts: The verdicts of `session_verdicts` on the answer.
     """
     touched = {verdict.gold for verdict in verdicts if verdict.kind != "invalid"}
     return [gold for gold in dict.fromkeys(session.gold) if gold not in touched]
@@ -38,7 +38,7 @@ def render_feedback(session: Session, verdicts: Sequence[Verdict]) -> str:
 
     Args:
         session: The session with gold; items are shown by their numbers in it.
-        verdicts: What `session_verdicts` said of the answer.
+        verdicts: The verdicts of `session_verdicts` on the answer.
     """
     lines = [_line(session, verdict) for verdict in verdicts]
     lines += [

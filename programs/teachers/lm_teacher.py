@@ -1,4 +1,4 @@
-"""The LM teacher: its answers, and rules and thoughts from gold or from these answers."""
+"""The LM teacher: its answers, and its rules and thoughts from gold or from these answers."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -33,15 +33,15 @@ from routedk.types import KnowledgeBase, Provenance, Rule, Session, TeacherAnswe
 def lm_knowledge(sessions: Sequence[Session], config: DistillConfig, asker: Asker) -> KnowledgeBase:
     """Distill with a language model: mistakes into rules, gold into thoughts.
 
-    Formats build on each other: patterns, counted from gold, are evidence for rules; rules are
-    shown where thoughts are made. Where no session has gold bundles, the teacher answers every
-    session, and patterns, rules and thoughts are made from its answers. It sees no gold where it
-    answers.
+    Formats build on each other: patterns, mined from gold, are evidence for rules; rules are
+    shown when thoughts are made. If no session has gold bundles, the teacher answers every
+    session, and patterns, rules and thoughts are made from its answers. It never sees gold when
+    it answers.
 
     Args:
-        sessions: Training sessions; nothing else is looked at.
+        sessions: Training sessions, the only input.
         config: Which formats, how many, and how they feed each other.
-        asker: Asks the teacher, and holds which sessions were left out.
+        asker: Asks the teacher, and records which sessions were left out.
 
     Raises:
         RouteDKError: The teacher refuses every session.
@@ -95,7 +95,7 @@ def _rules(
     asked: Sequence[Session | AnswerSample],
     prompts: Sequence[Any],
 ) -> list[Rule]:
-    """The rules that the teacher states of each session, or of a sample of its answers."""
+    """The rules that the teacher states from each session, or from a sample of its answers."""
     stated = []
     for one, texts, usage in asker.ask("rule", call, asked):
         sessions = one.sessions if isinstance(one, AnswerSample) else [one]

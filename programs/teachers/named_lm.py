@@ -12,15 +12,15 @@ logger = logging.getLogger(__name__)
 _ANSWER_TOKENS = 1024
 # Reasoning models think within the limit.
 _REASONING_TOKENS = 16_000
-# With waits of 1, 2, 4 ... 60 seconds where the server names none: five minutes.
+# With waits of 1, 2, 4 ... 60 seconds, unless the server states one: five minutes.
 _RETRIES = 10
 _TIMEOUT_SECONDS = 180
-# Of providers that can be reached without these: by a profile, a token or a default address.
+# Prefixes of variables that providers can do without: by a profile, token or default address.
 _OPTIONAL = ("AWS_", "AZURE_", "OLLAMA_", "VERTEXAI_")
 
 
 def teacher_lm(config: DistillConfig) -> Any:
-    """The ``dspy.LM`` that a config names; None where none is asked.
+    """The ``dspy.LM`` that a config names; None if no language model is asked.
 
     Raises:
         SettingError: LiteLLM does not know the provider, or a setting of LM teachers is given to
@@ -43,13 +43,13 @@ def teacher_lm(config: DistillConfig) -> Any:
 
 
 def named_lm(model: str, max_tokens: int, **options: Any) -> Any:
-    """A ``dspy.LM`` whose answers are the likeliest ones, where the model has a temperature.
+    """A ``dspy.LM`` that decodes at temperature 0, if the model takes a temperature.
 
     Args:
         model: LiteLLM's name.
         max_tokens: Most tokens of an answer; a model without a temperature reasons first, within
-            a limit of its own.
-        **options: Others of ``dspy.LM``; its cache is off.
+            a separate limit.
+        **options: Other options of ``dspy.LM``; its cache is off.
 
     Raises:
         SettingError: LiteLLM does not know the provider.
@@ -72,10 +72,10 @@ def named_lm(model: str, max_tokens: int, **options: Any) -> Any:
 
 @cache
 def refuses_temperature(model: str) -> bool:
-    """Whether a model is one that reasons and takes no temperature; it is logged once.
+    """Whether a model reasons and takes no temperature; if so, that is logged once.
 
     Args:
-        model: LiteLLM's name; one that it does not know takes a temperature.
+        model: LiteLLM's name; a model that LiteLLM does not know is taken to accept one.
     """
     import dspy
     import litellm
@@ -84,7 +84,7 @@ def refuses_temperature(model: str) -> bool:
     try:
         name, provider, *_ = litellm.get_llm_provider(model)
         litellm.get_optional_params(model=name, custom_llm_provider=provider, temperature=0.0)
-        # DSPy knows others, by the limit that they need.
+        # DSPy knows other such models by the token limit that they need.
         dspy.LM(model, max_tokens=1)
     except (litellm.exceptions.UnsupportedParamsError, LMConfigurationError):
         logger.warning(

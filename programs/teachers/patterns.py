@@ -1,4 +1,4 @@
-"""Patterns: categories that are often bundled together, found by FP-growth."""
+"""Patterns: categories that are often bundled together, mined by FP-growth."""
 
 from collections.abc import Sequence
 from math import prod
@@ -14,18 +14,18 @@ _MOST_CATEGORIES = 3
 def mine_patterns(
     sessions: Sequence[Session], config: DistillConfig, teacher: str = ANNOTATION
 ) -> tuple[Pattern, ...]:
-    """Find sets of leaf categories that bundles hold together.
+    """Find sets of leaf categories that occur together in bundles.
 
-    A transaction is the set of leaf categories of one gold bundle. A set counts only where at
-    least two bundles hold it.
+    A transaction is the set of leaf categories of one bundle. A set counts only if at
+    least two bundles contain it.
 
     Args:
-        sessions: Training sessions; those without gold bundles or categories add nothing.
-        config: Least support, and most patterns.
+        sessions: Training sessions; those without bundles or categories add nothing.
+        config: Minimum support, and maximum number of patterns.
         teacher: Who stated the bundles.
 
     Returns:
-        Patterns by falling support x lift; ties in the order of their names.
+        Patterns by descending support x lift; ties in the order of their names.
     """
     transactions = [
         (session.id, {leaf_category(session.item(i).categories) for i in bundle.item_ids} - {""})
@@ -33,7 +33,7 @@ def mine_patterns(
         for bundle in session.bundles or ()
     ]
     names = sorted(set[str]().union(*(held for _, held in transactions)))
-    # Fewer than two bundles are an anecdote, not a pattern.
+    # A single bundle is an anecdote, not a pattern.
     if not names or len(transactions) < 2:
         return ()
     import pandas as pd

@@ -11,12 +11,12 @@ from routedk.programs.teachers.answer_knowledge import StateGeneralRules
 from routedk.programs.teachers.rule_distiller import StateCauses, StateRules
 from routedk.programs.teachers.thought_distiller import NameIntents
 
-# Its tokenizer counts prompts to any model: another one's may not be here.
+# Prompts to any model are counted with its tokenizer: that of another may not be available.
 _COUNTED_BY = "gpt-4o"
-# Answers that are never right, so that every further call is made.
+# Answers that are never right, so that every follow-up call is made.
 _ANSWER = "Items that serve one intent belong together."
 _STATEMENT = '{"bundles": []}'
-# The tokens of a typical answer to each question, which is told by its instructions.
+# The tokens of a typical answer to each question, which is recognized by its instructions.
 _QUESTIONS = {
     StateBundles.instructions: ("state bundles", 150),
     StateGeneralRules.instructions: ("state rules", 500),
@@ -28,7 +28,7 @@ _BUNDLE = ("bundle", 40)
 
 
 class PlanEngine:
-    """Stands in for a teacher and notes what it is asked; ``lm`` is the ``dspy.LM`` of it."""
+    """Stands in for a teacher and records what it is asked; ``lm`` is its ``dspy.LM``."""
 
     supports_response_schema = False
     supported_params: frozenset[str] = frozenset()
@@ -50,7 +50,7 @@ class PlanEngine:
         )
 
     def steps(self, model: str) -> dict[str, Tally]:
-        """The calls that were noted, by what is asked in them.
+        """The recorded calls, by what they ask for.
 
         Args:
             model: LiteLLM's name.

@@ -8,7 +8,7 @@ A line is one of three::
     {"custom_id": "s1", "response": {"body": {"choices": [{"message": {"content": "..."}}]}}}
 
 The first may bring its own ``items``; the third is a result of an OpenAI batch, whose requests
-`routedk.programs.distill.write_requests` writes.
+`routedk.programs.distill_plan.write_requests` writes.
 """
 
 from collections import Counter
@@ -49,21 +49,21 @@ _RULE, _ANSWER, _BODY = TypeAdapter(_Rule), TypeAdapter(_Answer), TypeAdapter(_B
 
 
 class RecordedAnswers:
-    """Reads what is recorded of a sample of sessions; what cannot be used is named.
+    """Reads what is recorded about a sample of sessions, and reports what cannot be used.
 
     Args:
         pool: The sessions of the split that is distilled.
-        sample: Those of them that answers are taken of.
-        held_out: The data set's other sessions: nothing is learned from an answer or a rule of
-            theirs, nor from an answer that brings items of its own if these are items of theirs.
-        teacher: Name of the teacher; empty for what the lines or else the file's name say.
+        sample: The sessions of the pool whose answers are used.
+        held_out: The data set's other sessions: nothing is learned from their answers or rules,
+            nor from an answer that brings its own items if these are items of theirs.
+        teacher: Name of the teacher; if empty, the one in the line, or else the file's name.
 
     Attributes:
-        answers: In the order of the files, one of a session.
+        answers: In the order of the files, one per session.
         rules: In the order of the files.
         bad_lines: Lines that could not be used, each with ``file``, ``line`` and ``problem``.
-        left_out: How many good lines were left out, by the reason.
-        dropped: What of usable answers was not used, each with ``session_id`` and ``dropped``.
+        left_out: Number of valid lines that were left out, by reason.
+        dropped: Unused parts of usable answers, each with ``session_id`` and ``dropped``.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class RecordedAnswers:
         """Read files.
 
         Raises:
-            DataError: A file cannot be read, or no line of any can be used.
+            DataError: A file cannot be read, or none of the lines can be used.
         """
         for path in paths:
             with open_file(path) as file:
@@ -128,13 +128,13 @@ class RecordedAnswers:
             self.dropped += [{"session_id": piece.session_id, "dropped": text} for text in dropped]
 
     def _reason(self, piece: TeacherAnswer | Rule) -> str:
-        """Why nothing is learned from a good line; empty where something is."""
+        """Why nothing is learned from a valid line; empty if something is."""
         if self._others.intersection(piece.provenance.sessions):
             return "of other sessions of the data set"
         if isinstance(piece, Rule):
             return ""
         items = {item.id for item in piece.items}
-        # A session composed of held-out sessions may hold items that training ones have, too.
+        # A session composed from held-out sessions may hold items that training ones also have.
         if items and (items <= self._other_items or items & (self._other_items - self._items)):
             return "composed of items of other sessions of the data set"
         return "" if items or piece.session_id in self._sampled else "of sessions not sampled"
@@ -142,7 +142,7 @@ class RecordedAnswers:
     def _piece(
         self, record: _Record | DataError, path: Path
     ) -> tuple[TeacherAnswer | Rule, Sequence[str]]:
-        """What a line states, and what of it was dropped."""
+        """What a line states, and which parts of it were dropped."""
         if isinstance(record, DataError):
             raise record
         if "custom_id" in record:

@@ -20,17 +20,17 @@ from routedk.types import Pattern, Rule, Session
 _PATTERNS_SHOWN = 5
 _RULES_OF_A_SESSION = 3
 _LEAST_WORDS = 4
-# Average cosine distance up to which two rules are taken to say the same.
+# Average cosine distance up to which two rules count as saying the same.
 _SAME_RULE = 0.25
 _BULLET = re.compile(r"^(?:[-*•]|\(?\d{1,2}[.):])\s*")
-# What models write around a list, and instead of one.
+# What models write around a list, or instead of one.
 _TALK = re.compile(
     r"(here (are|is)|sure|certainly|of course|sorry|i (hope|can|cannot|can't|am|will)|as an ai|"
     r"let me|note that|the (above|following)|these (rules|are))\b",
     re.IGNORECASE,
 )
 _ANSWER_LINE = re.compile(r"\W*\d+(?:[ ,]+\d+)*\s*\|")
-# What a rule says must hold for other sessions, where the numbers are other items'.
+# A rule must hold for other sessions, in which the numbers refer to other items.
 _ITEM_NUMBER = re.compile(r"\bitems?\s+#?\d|\bbundle\s+#?\d|#\d", re.IGNORECASE)
 
 
@@ -63,12 +63,12 @@ def reflecting_generator(patterns: Sequence[Pattern]) -> BundleGenerator:
 
 
 def reflect(session: Session, generator: BundleGenerator) -> list[str]:
-    """The rules that a teacher's mistakes on one session teach.
+    """The rules that follow from a teacher's mistakes on one session.
 
     The teacher is the LM of the surrounding ``dspy.context``. It bundles the session; its
-    bundles are judged by gold (`routedk.eval.mistakes`), which is never shown; it states causes
-    of its mistakes, and rules that follow from the causes. A session without a mistake ends after
-    the first call.
+    bundles are judged against gold (`routedk.eval.mistakes`), which is shown only as feedback; it
+    states the causes of its mistakes, and rules that follow from them. A session without a mistake
+    ends after the first call.
 
     Args:
         session: A session with gold.
@@ -98,10 +98,10 @@ def reflect(session: Session, generator: BundleGenerator) -> list[str]:
 
 
 def read_rules(text: str) -> list[str]:
-    """The rules in a teacher's answer: its lines without bullets, neutralized, none twice.
+    """The rules in a teacher's answer: its lines without bullets, neutralized, deduplicated.
 
-    No rules are lines of fewer than four words, lines that name an item number, lines of an
-    answer, and what models say around a list.
+    Lines of fewer than four words, lines that name an item number, lines of an answer, and what
+    models say around a list are not rules.
     """
     found = []
     for line in text.splitlines():
@@ -113,22 +113,22 @@ def read_rules(text: str) -> list[str]:
 
 
 def merge_rules(rules: Sequence[Rule], *, limit: int) -> tuple[Rule, ...]:
-    """Merge rules that say the same and keep those that most sessions taught.
+    """Merge rules that say the same and keep those that come from most sessions.
 
-    Rules are clustered by the meaning of their sentences (average linkage). A cluster's rule is
-    the sentence most like the others of it; its provenance is all of theirs, costs summed.
+    Rules are clustered by sentence embeddings (average linkage). A cluster's rule is the sentence
+    most similar to the others; its provenance combines all of theirs, with costs summed.
 
     Args:
-        rules: In a stable order, which decides between equals.
-        limit: Most rules, at least 0.
+        rules: In a stable order, which breaks ties.
+        limit: Maximum number of rules, at least 0.
 
     Returns:
-        Rules by falling number of sessions.
+        Rules by descending number of sessions.
     """
     if not rules:
         return ()
     rows = meanings([rule.text for rule in rules], default_encoder())
-    # Rounding keeps ties ties, whatever the order of a sum.
+    # Rounding keeps ties ties, whatever the order of summation.
     cosines = (rows @ rows.T).clip(-1, 1).astype(np.float64).round(6)
     clusters = Dendrogram(range(len(rules)), 1 - cosines).cut(_SAME_RULE)
     alone = [{place} for place in set(range(len(rules))).difference(*clusters)]

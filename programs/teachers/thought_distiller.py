@@ -1,4 +1,4 @@
-"""Thoughts with gold given: a teacher names each item's intent, and the gold must follow."""
+"""Thoughts, given gold: a teacher names each item's intent, which must imply the gold bundles."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ class NameIntents(dspy.Signature):  # type: ignore[misc]
 
 
 def guiding_rules(rules: Sequence[str]) -> CompiledKnowledge:
-    """Rules for `think`, of which a teacher sees those nearest to the session in words."""
+    """Rules for `think`; a teacher sees those nearest to the session by TF-IDF."""
     return CompiledKnowledge(rules=tuple(rules), rules_shown=_RULES_SHOWN if rules else None)
 
 
@@ -53,15 +53,15 @@ def think(session: Session, rules: CompiledKnowledge) -> str:
     """The thought that leads to a session's gold bundles.
 
     The teacher is the LM of the surrounding ``dspy.context``, and is shown the gold. A thought is
-    checked (`problem_of`): it names every item of the session, nothing else, and exactly the gold
-    bundles follow from it. A wrong one is retried once, the teacher told what was wrong.
+    checked (`problem_of`): it must name every item of the session and nothing else, and imply
+    exactly the gold bundles. A wrong one is retried once; the teacher is told what was wrong.
 
     Args:
         session: A session with gold.
         rules: See `guiding_rules`.
 
     Raises:
-        AnswerError: It is wrong again.
+        AnswerError: The second one is wrong, too.
 
     Source: thoughts as distilled knowledge, arXiv 2504.17220; their form, which can be checked,
     is ours (`routedk.programs.prompting.item_intents`).
@@ -82,7 +82,7 @@ def think(session: Session, rules: CompiledKnowledge) -> str:
 
 
 def problem_of(thought: str, session: Session) -> str:
-    """Describe what is wrong with a thought; empty where it is right.
+    """Describe what is wrong with a thought; empty if nothing is.
 
     Args:
         thought: As a teacher wrote it.

@@ -1,4 +1,4 @@
-"""The artifact store, which finds what was made once by the hash of what it is made from."""
+"""The artifact store, which finds an artifact by the hash of what it was made from."""
 
 import lazy_loader
 

@@ -18,8 +18,8 @@ class Recipe:
     Args:
         stage: The kind of artifact; names a folder: lower-case letters, digits and ``-``.
         inputs: What it is made from, by name: content hashes, keys of other artifacts, LM names.
-        settings: The settings that making it reads. A setting that is not read would keep equal
-            artifacts apart.
+        settings: The settings that making it reads. Any other setting would give equal artifacts
+            different keys.
     """
 
     stage: str
@@ -45,10 +45,10 @@ def content_hash(value: object) -> str:
     """Hash a value by SHA-256 as canonical JSON: keys sorted, no spaces, tuples as lists.
 
     Args:
-        value: Of JSON's types. 1 and 1.0 are different.
+        value: Of JSON types. 1 and 1.0 are different.
 
     Raises:
-        SettingError: JSON cannot hold it.
+        SettingError: JSON cannot represent it.
     """
     try:
         text = json.dumps(
@@ -56,5 +56,5 @@ def content_hash(value: object) -> str:
         )
     except (TypeError, ValueError) as error:
         raise SettingError(f"{value!r:.200} cannot be part of a key: {error}") from None
-    # A title may hold half a surrogate pair, which plain UTF-8 refuses.
+    # A title may hold a lone surrogate, which plain UTF-8 rejects.
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,6 +1,6 @@
-"""Artifacts at a URL of fsspec's, such as ``s3://BUCKET/PATH``: one archive each.
+"""Artifacts at an fsspec URL, such as ``s3://BUCKET/PATH``: one archive each.
 
-Whoever may write there is trusted.
+Whoever can write there is trusted.
 """
 
 import tarfile
@@ -15,11 +15,11 @@ _FOLDER = "artifact"
 
 
 def fetch(url: str, stage: str, key: str, folder: Path) -> None:
-    """Copy an artifact, if it is there, to a folder that is not, whole or not at all.
+    """Download an artifact, if it exists, to a new folder, completely or not at all.
 
     Raises:
         ArtifactError: Its archive is damaged.
-        SettingError: fsspec does not know such URLs, or lacks a package for them.
+        SettingError: fsspec does not support such URLs, or lacks a package for them.
     """
     files, place = _open(url, stage, key)
     if not files.exists(place):
@@ -37,7 +37,7 @@ def fetch(url: str, stage: str, key: str, folder: Path) -> None:
 
 
 def share(url: str, stage: str, key: str, folder: Path) -> bool:
-    """Copy an artifact to the URL, whole or not at all; False where another one is there."""
+    """Upload an artifact, completely or not at all; return False if there is one already."""
     files, place = _open(url, stage, key)
     if files.exists(place):
         return False
@@ -52,7 +52,7 @@ def share(url: str, stage: str, key: str, folder: Path) -> bool:
 
 
 def _open(url: str, stage: str, key: str) -> tuple[Any, str]:
-    """A file system of its own, as its transaction is, and the place of an artifact in it."""
+    """A file system with its own transaction, and the path of an artifact in it."""
     from fsspec.core import url_to_fs
 
     try:

@@ -3,16 +3,16 @@
 ::
 
     artifacts/STAGE/KEY/   a finished artifact: its files and manifest.json
-    work/STAGE-KEY/        what is being made, or was when its process was killed
-    locks/STAGE-KEY        held by the process that makes it, freed when that process ends
+    work/STAGE-KEY/        an artifact being made, or left by a process that was killed
+    locks/STAGE-KEY        held by the process that makes it, released when that process ends
 
-An artifact appears under its name by one rename, all its files on disk, so what has a manifest is
-whole. What a killed process left in its work folder (checkpoints of a training run) is there for
-the next one to resume from. Only the artifacts of answers grow afterwards.
+An artifact appears under its name by one rename, with all its files on disk, so one that has a
+manifest is complete. What a killed process left in its work folder (checkpoints of a training run)
+is kept for the next one to resume from. Only the artifacts of answers grow afterwards.
 
-A store at a URL, such as ``s3://BUCKET/PATH``, is such a folder in the cache, and at the URL one
-archive of each finished artifact. There are no locks there: machines may make the same artifact at
-once, and take that of the first one to finish.
+A store at a URL, such as ``s3://BUCKET/PATH``, is such a folder in the cache, plus one archive per
+finished artifact at the URL. There are no locks at the URL: machines may make the same artifact at
+the same time, and all use that of the first one to finish.
 """
 
 import logging
@@ -36,7 +36,7 @@ from routedk.errors import ArtifactError, DataError, SettingError
 from routedk.files import read_json, write_json
 
 logger = logging.getLogger(__name__)
-# Seconds after which a wait is explained.
+# Seconds of waiting after which the reason is logged.
 _QUIET = 2.0
 
 MANIFEST = "manifest.json"
@@ -50,8 +50,8 @@ class Artifact:
     Args:
         folder: Where its files are.
         key: The hash of its recipe.
-        reused: Whether it was there already when it was asked for.
-        seconds: How long making it took.
+        reused: Whether it existed already when it was requested.
+        seconds: How long it took to make.
     """
 
     folder: Path
@@ -61,10 +61,10 @@ class Artifact:
 
 
 class ArtifactStore:
-    """Keeps artifacts by their recipes; several processes and machines may share its folder.
+    """Keeps artifacts by recipe; several processes and machines may share its folder.
 
     Args:
-        folder: Made with the first artifact; or a URL of fsspec's. None for ``store`` in RouteDK's
+        folder: Created with the first artifact; or an fsspec URL. None for ``store`` in RouteDK's
             cache folder.
 
     Raises:
@@ -81,21 +81,21 @@ class ArtifactStore:
 
     @staticmethod
     def of(store: "ArtifactStore | str | Path | None") -> "ArtifactStore":
-        """The store that a caller named: itself, a folder, or None for the default one."""
+        """The store that a caller named: a store, a folder or URL, or None for the default one."""
         return store if isinstance(store, ArtifactStore) else ArtifactStore(store)
 
     def obtain(self, recipe: Recipe, make: Callable[[Path, Path], None]) -> Artifact:
-        """The artifact of a recipe, from the store or made now.
+        """Get the artifact of a recipe from the store, or make it.
 
-        Of several callers that ask at once, one makes it and the others wait.
+        If several callers request it at once, one makes it and the others wait.
 
         Args:
             recipe: What determines it.
             make: Called with an empty folder for the artifact's files, and with a work folder
-                that survives when making is cut short and is removed once it succeeds.
+                that survives an interruption and is removed on success.
 
         Raises:
-            Exception: What ``make`` raises; only the work folder is kept then.
+            Exception: Whatever ``make`` raises; only the work folder is kept.
             OSError: The store cannot be written to.
         """
         if (found := self.find(recipe)) is not None:
@@ -113,31 +113,31 @@ class ArtifactStore:
             return self._make(recipe, make)
 
     def find(self, recipe: Recipe) -> Artifact | None:
-        """The artifact of a recipe, where the store has it; else None."""
+        """The artifact of a recipe if the store has it, else None."""
         folder = self.folder(recipe.stage, recipe.key)
         if self._url is not None and not read_manifest(folder):
             fetch(self._url, recipe.stage, recipe.key, folder)
         if not (manifest := read_manifest(folder)):
             return None
-        # The time of its last use, which `prune` goes by; a store may be read-only.
+        # Record the time of last use for `prune`; a store may be read-only.
         with suppress(OSError):
             os.utime(folder / MANIFEST)
         return Artifact(folder=folder, key=recipe.key, reused=True, seconds=manifest["seconds"])
 
     def folder(self, stage: str, key: str) -> Path:
-        """Where an artifact stands, or would."""
+        """Where an artifact is, or would be."""
         return self.root / "artifacts" / stage / key
 
     def work_folder(self, stage: str, key: str) -> Path:
-        """Where it is made."""
+        """Where an artifact is made."""
         return self.root / "work" / f"{stage}-{key}"
 
     def lock(self, stage: str, key: str, *, timeout: float = -1) -> FileLock:
-        """The lock that the maker of an artifact holds; freed when its process ends.
+        """The lock held while an artifact is made; released when its process ends.
 
         Args:
-            stage: Of the artifact.
-            key: Of the artifact.
+            stage: Stage of the artifact.
+            key: Key of the artifact.
             timeout: Seconds to wait for it; -1 waits forever.
         """
         folder = self.root / "locks"
@@ -148,7 +148,7 @@ class ArtifactStore:
         target = self.folder(recipe.stage, recipe.key)
         here = self.work_folder(recipe.stage, recipe.key)
         out, work = here / "out", here / "work"
-        if not read_manifest(out):  # It is whole where only sharing it failed.
+        if not read_manifest(out):  # It is complete if only sharing it failed.
             shutil.rmtree(out, ignore_errors=True)
             out.mkdir(parents=True)
             work.mkdir(exist_ok=True)
@@ -161,11 +161,11 @@ class ArtifactStore:
             write_json(out / MANIFEST, recipe.to_dict() | manifest)
             _flush(out)
         shared = self._url is None or share(self._url, recipe.stage, recipe.key, out)
-        # Another machine was faster: all shall use the same.
+        # Another machine was faster: all should use the same artifact.
         if not shared and (found := self.find(recipe)) is not None:
             shutil.rmtree(here)
             return found
-        # What a removal that was cut short has left there, or an artifact that was damaged.
+        # What an interrupted removal left there, or a damaged artifact.
         shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         out.rename(target)
@@ -175,7 +175,7 @@ class ArtifactStore:
 
 
 def _flush(folder: Path) -> None:
-    """Bring all files of a folder to disk, so that a power cut leaves none of them hollow."""
+    """Sync all files of a folder to disk, so that a power cut leaves none of them empty."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
@@ -183,7 +183,7 @@ def _flush(folder: Path) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of an artifact or a copy of one; empty where none is, or not one of ours."""
+    """The manifest of an artifact or a copy of one; empty if there is none, or not one of ours."""
     try:
         manifest = read_json(folder / MANIFEST)
     except DataError:
@@ -194,7 +194,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def copy_artifact(folder: Path, output: str | Path) -> None:
-    """Copy a folder, e.g. an artifact's, to where a user wants it, whole or not at all.
+    """Copy a folder, e.g. an artifact's, to where a user wants it, completely or not at all.
 
     Args:
         folder: What to copy.
@@ -207,7 +207,7 @@ def copy_artifact(folder: Path, output: str | Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".routedk-", dir=target.parent) as scratch:
         copy = shutil.copytree(folder, Path(scratch) / "copy")
-        # As late as can be: what is there now is what would be replaced.
+        # As late as possible: what is there now is what would be replaced.
         check_output(output)
         if target.exists():
             target.rename(Path(scratch) / "replaced")

@@ -1,4 +1,4 @@
-"""Upkeep of a store: what it holds, finished or not, and the removal of what is no longer used."""
+"""Maintain a store: list what it holds, finished or not, and remove what is no longer used."""
 
 import shutil
 import time
@@ -26,10 +26,10 @@ class Entry:
         stage: The kind of artifact.
         key: The hash of its recipe.
         folder: Where its files are.
-        size: Bytes of all of them.
+        size: Their total size in bytes.
         used: When it was last made, found or written to, in seconds since 1970.
-        seconds: How long making it took; None where it is not finished, or damaged.
-        created: When it was made, as ISO 8601; None as well.
+        seconds: How long it took to make; None if it is unfinished or damaged.
+        created: When it was made, as ISO 8601; None likewise.
     """
 
     stage: str
@@ -43,12 +43,12 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class PruneConfig:
-    """Settings of `prune`: it removes what is too old, then the longest unused beyond a size.
+    """Settings of `prune`: it removes what is too old, then the least recently used beyond a size.
 
     Args:
         stage: Only artifacts of this stage. Repeatable.
-        older_than: Remove what was not used for so many days.
-        max_size: Remove the longest unused until the rest is at most so large, e.g. 500MB, 2GiB.
+        older_than: Remove what has not been used for this many days.
+        max_size: Remove the least recently used until at most this much is left, e.g. 500MB, 2GiB.
         dry_run: Say what would be removed, and remove nothing.
 
     Raises:
@@ -93,7 +93,7 @@ def prune(store: ArtifactStore, config: PruneConfig) -> list[Entry]:
     """Remove artifacts and abandoned work folders; what a process is making is left alone.
 
     Returns:
-        What was removed, or would be in a dry run, the longest unused first.
+        What was removed, or would be in a dry run, the least recently used first.
     """
     found = sorted(entries(store, config.stage), key=attrgetter("used"))
     left, limit = sum(entry.size for entry in found), config.max_size
@@ -105,7 +105,7 @@ def prune(store: ArtifactStore, config: PruneConfig) -> list[Entry]:
         if everything or old or (limit is not None and left > limit):
             with suppress(Timeout), store.lock(entry.stage, entry.key, timeout=0):
                 if not config.dry_run:
-                    # The manifest first: without it a folder is no artifact, if this is cut short.
+                    # The manifest first: without it, what an interruption leaves is no artifact.
                     (entry.folder / MANIFEST).unlink(missing_ok=True)
                     shutil.rmtree(entry.folder, ignore_errors=True)
                 gone.append(entry)

@@ -42,11 +42,11 @@ _ORDER = (
 
 class _InOrder(TyperGroup):
     def list_commands(self, ctx: object) -> list[str]:
-        """The commands in the order of the work."""
+        """The commands in the order of the workflow."""
         return [*_ORDER]
 
 
-# Help without rich's tables, which cut the names of options on 80 columns.
+# Help without rich's tables, which truncate option names at 80 columns.
 app = typer.Typer(
     cls=_InOrder, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
 )
@@ -78,10 +78,10 @@ _add(search, report, export=export_trial)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; an error, in use or of a file, is one line on stderr and code 2.
+    """Run the command line; a usage or file error is one line on stderr and exit code 2.
 
     Args:
-        arguments: Instead of the process's arguments.
+        arguments: Used instead of the process's arguments.
     """
     # litellm otherwise asks the network for a price list at import, with retries.
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         given = None if arguments is None else list(arguments)
         sys.exit(app(args=given, prog_name="routedk", standalone_mode=False))
     except typer.TyperException as error:
-        if (message := error.format_message()).startswith("Usage:"):  # Of a group without command.
+        if (message := error.format_message()).startswith("Usage:"):  # A group without a command.
             typer.echo(message, err=True)
             sys.exit(2)
         _fail(f"{message.removesuffix('.')} (see --help)")
@@ -98,23 +98,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except RouteDKError as error:
         _fail(str(error))
     except _lm_errors() as error:
-        # An error of ours, such as a spent budget, on its way through dspy.LM; or the model's.
+        # An error of ours that came through dspy.LM, such as a spent budget; or the model's.
         if isinstance(error.__cause__, RouteDKError):
             _fail(str(error.__cause__))
         _fail(f"the language model failed: {error}{_lm_hint(error)}")
-    except OSError as error:  # no permission, disk full, name too long: no fault of RouteDK
+    except OSError as error:  # no permission, disk full, name too long: not RouteDK's fault
         place = "" if error.filename is None else f"{error.filename}: "
         _fail(f"{place}{error.strerror or error}")
 
 
 def _lm_errors() -> tuple[type[Exception], ...]:
-    """DSPy's base of errors of language models, where a command has loaded DSPy."""
+    """DSPy's base class of language model errors, if a command has loaded DSPy."""
     dspy_errors = sys.modules.get("dspy.utils.exceptions")
     return () if dspy_errors is None else (dspy_errors.LMError,)
 
 
 def _lm_hint(error: Exception) -> str:
-    """What to do where a server failed or could not be reached; nothing for what failed here."""
+    """What to do if a server failed or could not be reached; empty for a local failure."""
     from dspy.utils.exceptions import LMNotConfiguredError, LMProviderError, LMTransportError
 
     remote = isinstance(error, LMNotConfiguredError | LMProviderError | LMTransportError)
@@ -124,7 +124,7 @@ def _lm_hint(error: Exception) -> str:
 def _fail(message: str) -> NoReturn:
     """Say what is wrong and exit with code 2.
 
-    Processes under one launcher usually fail alike, and the main one says so. The others wait for
+    Processes of one launcher usually fail alike, and the main one reports it. The others wait for
     the launcher to end them; one that is not ended reports after all, since the error is its own.
     """
     if not is_main_process():

@@ -1,4 +1,4 @@
-"""``routedk cache``: lists what the artifact store holds, and removes what is not needed."""
+"""``routedk cache``: lists what the artifact store holds, and removes what is no longer needed."""
 
 import time
 from collections.abc import Sequence
@@ -44,10 +44,10 @@ def list_artifacts(
 
 @with_config_options
 def prune(config: PruneConfig, store: StoreFolder = None) -> None:
-    """Remove artifacts, and what was left unfinished, by stage, age or size.
+    """Remove artifacts and unfinished leftovers, by stage, age or size.
 
-    What is removed is made again when it is needed. Do not remove what a running command is
-    using: give an age.
+    Whatever is removed is made again when needed. To keep what a running command is using, give
+    an age.
 
     Example: routedk cache prune --older-than 30 --max-size 2GB --dry-run
     """

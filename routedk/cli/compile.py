@@ -25,8 +25,8 @@ def compile(
     """Choose instruction, knowledge and similar sessions for the prompt, and the grouping.
 
     Neighbours come from the training split, scores from the validation split; the test split is not
-    used. Scores are matched F1 or, where items are grouped before bundles are named, the similarity
-    of intents. The plain program stays unless another is better session by session, beyond chance.
+    used. Scores are matched F1 or, if items are grouped before bundles are named, the similarity of
+    intents. The plain program stays unless another is significantly better, session by session.
 
     Example: routedk compile --data demo --knowledge knowledge/knowledge.jsonl --experts experts
     --output program.json
@@ -61,7 +61,7 @@ def compile(
 
 
 def _in_words(grouping: Any) -> str:
-    """By what items are grouped."""
+    """How items are grouped, in words."""
     if grouping is None:
         return "items with the same intent"
     return (
@@ -71,7 +71,7 @@ def _in_words(grouping: Any) -> str:
 
 
 def _tell_level(level: float, sessions: int) -> None:
-    """The p-value that a candidate needs, and whether there are sessions enough to reach it."""
+    """Print the p-value that a candidate needs, and whether there are enough sessions for it."""
     from routedk.eval.paired import sessions_needed
 
     typer.echo(

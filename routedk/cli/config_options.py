@@ -1,4 +1,4 @@
-"""Command-line options out of config dataclasses, so that names, defaults and help are said once.
+"""Command-line options from config dataclasses, so that names, defaults and help are stated once.
 
 A command declares what it needs as plain parameters::
 
@@ -7,8 +7,8 @@ A command declares what it needs as plain parameters::
 
 Each parameter whose type is a dataclass is replaced by one option per field: ``learning_rate``
 becomes ``--learning-rate``, its help is the field's text in the ``Args:`` section of the class.
-Fields of one name, of which ``seed`` is the only one, are one option that says what it is for, and
-every config gets its value.
+Fields of the same name (``seed`` is the only one) share one option, whose help says all that it is
+for, and every config gets its value.
 """
 
 import inspect
@@ -26,7 +26,7 @@ from routedk.errors import SettingError
 
 
 def with_config_options(command: Callable[..., None]) -> Callable[..., None]:
-    """A command in which each parameter that is a config dataclass is one option per field."""
+    """Replace each parameter of a command that is a config dataclass by one option per field."""
     signature = inspect.signature(command, eval_str=True)
     parameters: dict[str, inspect.Parameter] = {}
     configs: dict[str, Any] = {}
@@ -67,7 +67,7 @@ def config_options(config: Any) -> list[inspect.Parameter]:
 
 
 def _join_seeds(option: inspect.Parameter, other: inspect.Parameter) -> None:
-    """Let the help of a seed say that it is the other one, too."""
+    """Make the help of a seed option name the other seed, too."""
     (shown,), (added,) = (one.annotation.__metadata__ for one in (option, other))
     shown.help = f"{added.help.removesuffix('.')}, and {shown.help.removeprefix('Seed ')}"
 

@@ -25,7 +25,7 @@ def describe(
 ) -> None:
     """Count the sessions, items and bundles of a source, under the policies.
 
-    Items are distinct ids over all sessions; a bundle is a gold bundle.
+    Items are counted by distinct id over all sessions; bundles are gold bundles.
 
     Example: routedk data describe demo --json
     """
@@ -51,7 +51,7 @@ def convert(
     """
     if out.suffix not in _WRITERS:
         raise SettingError(f"{out}: the name must end in one of {', '.join(_WRITERS)}")
-    # A converted file cannot be told from sessions of the user's own.
+    # A converted file cannot be told apart from a user's own sessions.
     if out.exists():
         raise SettingError(f"{out}: exists already: name another file, or remove it")
     sessions = load_split(data, options, split)

@@ -11,7 +11,7 @@ from routedk.cli.output import OutputFolder
 
 _EXAMPLES = 3
 
-# Out of the box: the bundler that the package carries, which never saw these sessions.
+# Out of the box: the packaged bundler, which never saw these sessions.
 FIRST = "generate --data demo --split test --output {output}/general.jsonl"
 # Sizes for two CPU cores.
 COMMANDS = (
@@ -34,7 +34,7 @@ def demo(context: typer.Context, output: OutputFolder = Path("artifacts/demo")) 
 
     The commands are printed as they run. First the packaged bundler groups the sessions without
     any training; then a student is trained on them, and both are scored beside the baselines. What
-    an earlier run made is taken from the artifact store.
+    an earlier run made is reused from the artifact store.
 
     Example: routedk demo --output artifacts/demo
     """

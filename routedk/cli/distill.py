@@ -39,9 +39,9 @@ def distill(
 
     The annotation teacher works from gold bundles, needs no network and no language model, and
     gives the same knowledge for the same sessions. An LM teacher needs no gold: it states the
-    bundles itself. Its answers are kept as they arrive: a run that was interrupted resumes when
-    the same command is given again, and no answer is paid for twice. --answers takes what was
-    answered elsewhere.
+    bundles itself. Its answers are saved as they arrive: the same command resumes an
+    interrupted run, and no answer is paid for twice. --answers reads answers that were made
+    elsewhere.
 
     Example: routedk distill --data demo --output knowledge; of sessions without gold:
     routedk distill --data carts.jsonl --teacher openai/gpt-4o-mini --output knowledge, or
@@ -79,7 +79,7 @@ def distill(
 
 
 def _print_unused(told: dict[str, Any], report: Path) -> None:
-    """Say what of a teacher's answers was not used: counts, the first ones, and where the rest."""
+    """Print which parts of a teacher's answers were not used: counts, examples, and the report."""
     for reason, count in told.get("left_out", {}).items():
         typer.echo(f"Left out: {count} {reason}")
     bad = [f"{one['file']}:{one['line']}: {one['problem']}" for one in told.get("bad_lines", ())]

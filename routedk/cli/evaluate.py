@@ -50,10 +50,10 @@ def evaluate(
 ) -> None:
     """Score bundles against gold bundles, with 95% intervals over sessions.
 
-    Sessions annotated as empty are scored in figures of their own; sessions that the predictions
-    leave out count as unanswered. The baselines' thresholds are chosen on the validation split,
-    whatever split is scored. With --reference, agreement with the teacher is reported, on sessions
-    without gold alone, and what student and teacher reach together.
+    Sessions annotated as empty are scored in separate figures; sessions missing from the
+    predictions count as unanswered. The baselines' thresholds are chosen on the validation split,
+    whichever split is scored. With --reference, agreement with the teacher is reported (the only
+    figure for sessions without gold), and what student and teacher reach together.
 
     Example: routedk evaluate --data demo --baselines --output result.json
     """

@@ -17,8 +17,8 @@ def export(
 ) -> None:
     """Write the experts as one plain PEFT LoRA, or as full weights.
 
-    Any server of LoRAs or causal LMs can then serve the student; the card, README.md, says how to
-    serve and prompt it. All sessions are then answered with the same gates: evaluate the
+    Any server for LoRAs or causal LMs can then serve the student; the card, README.md, says how
+    to serve and prompt it. All sessions are then answered with the same gates: evaluate the
     export before you serve it.
 
     Example: routedk export --experts experts --fusion merged --output lora

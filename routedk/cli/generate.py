@@ -44,10 +44,10 @@ def generate(
     """Generate the bundles of each session, as JSONL that routedk evaluate reads.
 
     Sessions come from a file or, with --data -, from standard input, as JSONL or CSV. A session's
-    line is written when it and those before it are answered; with --output to FILE.partial, which
-    becomes FILE at the end. A session that cannot be answered has a line with an error. Answers are
-    kept: a run that was interrupted resumes when the same command is given again. With --engine ray
-    the lines are rows of Parquet files, in no order.
+    line is written once it and all before it are answered; with --output, to FILE.partial, which
+    becomes FILE at the end. A session that cannot be answered gets a line with an error. Answers
+    are kept: the same command resumes an interrupted run. With --engine ray, the lines are rows of
+    Parquet files, in no particular order.
 
     Example: routedk generate --data demo --split test --experts experts --program program.json
     --output bundles.jsonl
@@ -82,7 +82,7 @@ def generate(
 
 
 def _written(answers: Iterable[Answer], output: Path | None) -> Iterator[tuple[str, str]]:
-    """Write each answer as a line; then its id and error."""
+    """Write each answer as a line, then yield its session id and error."""
     from routedk.eval.predictions import prediction_record
 
     # Whatever the terminal's encoding: readers of JSONL expect UTF-8.

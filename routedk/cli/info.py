@@ -16,7 +16,7 @@ _LIBRARIES = "torch transformers peft trl dspy optuna datasets sentence-transfor
 def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Show versions, the license, and where RouteDK's cache and DSPy's are.
+    """Show versions, the license, and the cache folders of RouteDK and DSPy.
 
     Example: routedk info --json
     """

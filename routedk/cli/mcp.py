@@ -16,12 +16,12 @@ _HTTP = (
 def mcp(
     config: ServeConfig, http: Annotated[bool, typer.Option("--http", help=_HTTP)] = False
 ) -> None:
-    """Serve bundles as tools for agents, by the Model Context Protocol (MCP).
+    """Serve bundles as tools for agents over the Model Context Protocol (MCP).
 
     The tools are bundle_items and explain_bundle; the resource routedk://card says what the program
-    is and what its limits are. An agent's client starts this command and speaks with it over stdin
-    and stdout; logs go to stderr. Options of addresses, tokens and requests
-    are for --http.
+    is and what its limits are. An agent's client starts this command and talks to it over stdin and
+    stdout; logs go to stderr. Options for addresses, tokens and requests apply to --http, except
+    --max-items, which always applies.
 
     Example: routedk mcp --program program.json --experts experts
     """

@@ -29,7 +29,7 @@ def print_json(value: object) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table; numbers stand to the right, text is taken literally."""
+    """Print a table; numbers are right-aligned, text is taken literally."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -49,11 +49,11 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
 
 @contextmanager
 def progress() -> Iterator[Callable[[str, int, int | None], None]]:
-    """Progress bars on stderr, where that is a terminal.
+    """Progress bars on stderr, if it is a terminal.
 
     Yields:
-        To be called after each piece of a step: the step's name, pieces done, and how many there
-        are, None where it is not known.
+        A function to call after each piece of a step, with the step's name, the pieces done, and
+        their total, None if it is unknown.
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -72,9 +72,9 @@ def progress() -> Iterator[Callable[[str, int, int | None], None]]:
 
 
 def set_up_logging() -> None:
-    """Show our progress messages on stderr, and hide libraries' advice to programmers.
+    """Show our progress messages on stderr, and hide libraries' warnings to developers.
 
-    Where stderr is no terminal there are no bars, as tqdm reads when it is imported.
+    If stderr is not a terminal, there are no bars; tqdm reads this setting on import.
     """
     from rich.console import Console
     from rich.logging import RichHandler
@@ -84,8 +84,8 @@ def set_up_logging() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     for name in ("transformers", "dspy.clients.lm"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    logging.getLogger("LiteLLM").propagate = False  # It has a handler of its own.
-    # Of the root: a library that finds none there adds its own.
+    logging.getLogger("LiteLLM").propagate = False  # It has its own handler.
+    # On the root logger: a library that finds no handler there adds its own.
     root = logging.getLogger()
     if is_main_process() and not any(isinstance(one, RichHandler) for one in root.handlers):
         root.addHandler(RichHandler(console=Console(stderr=True), show_path=False))
@@ -97,7 +97,7 @@ def refuse_foreign(output: Path, is_ours: Callable[[dict[str, Any]], bool]) -> N
 
     Args:
         output: The file.
-        is_ours: Whether an earlier output begins with such a JSON object.
+        is_ours: Whether an earlier output would begin with this JSON object.
 
     Raises:
         DataError: Something else is there.
@@ -107,7 +107,7 @@ def refuse_foreign(output: Path, is_ours: Callable[[dict[str, Any]], bool]) -> N
     try:
         with open_file(output) as file:
             line = next(lines_of(file), b"")
-        # JSONL, or one document on many lines.
+        # JSONL, or one document over many lines.
         first: object = next((one for _, one in scan_jsonl([line], path=output)), {})
         if isinstance(first, DataError):
             first = read_json(output)
@@ -123,5 +123,5 @@ def refuse_foreign(output: Path, is_ours: Callable[[dict[str, Any]], bool]) -> N
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one that speaks, of those that a launcher started together."""
+    """Whether this process is the one that prints, among those that a launcher started."""
     return os.environ.get("RANK", "0") == "0"

@@ -30,9 +30,9 @@ def review(
 ) -> None:
     """Look at bundles in a browser, correct them and accept them as gold.
 
-    Without --predictions a session begins with its own bundles, or, if it is not annotated, with
-    those of the packaged bundler. Every edit is saved at once; --data with the output trains on
-    what was accepted. The same command goes on, and several may share an output.
+    Without --predictions, a session starts with its own bundles or, if it is not annotated, with
+    those of the packaged bundler. Every edit is saved at once; to train on what was accepted, give
+    the output as --data. The same command resumes the review, and several may share an output.
 
     Example: routedk review --data sessions.jsonl --predictions bundles.jsonl --output gold.jsonl
     """

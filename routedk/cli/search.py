@@ -37,8 +37,8 @@ def run(
     """Search which knowledge to distill, how to train on it and how to show it.
 
     Each trial distills, trains, compiles and answers the validation sessions; what trials have in
-    common is made once. The test split is not used. The same command resumes a study that was
-    interrupted and, on further machines, joins it.
+    common is made once. The test split is not used. The same command resumes an interrupted study
+    and, on other machines, joins it.
     """
     if context.invoked_subcommand is not None:
         return
@@ -60,19 +60,19 @@ def run(
 
 
 def quiet_optuna() -> None:
-    """Leave it to RouteDK to log trials: on a line each, and without tracebacks."""
+    """Leave it to RouteDK to log trials, on one line each and without tracebacks."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 def _is_report(document: dict[str, Any]) -> bool:
-    """Whether a report is one of a search; those of studies have a title."""
+    """Whether a report is that of a search; those of paper studies have a title."""
     return document.keys() >= {"study", "made_with"} and "title" not in document
 
 
 def _given(data: str, config: SearchConfig, options: DataOptions, store: str | None) -> str:
-    """The options by which other commands find a search and its data."""
+    """The options with which other commands find a search and its data."""
     values: dict[str, Any] = {
         "data": data,
         "study": config.study,
@@ -97,12 +97,12 @@ def report(
     data: OptionalData = None,
     store: StoreFolder = None,
 ) -> None:
-    """Report what a study found: report.html, which needs no other file, and report.json.
+    """Report what a study found: report.html, which is self-contained, and report.json.
 
-    With --data, as it was given to routedk search, the best configurations are scored on the
-    untouched test split, with intervals, embedding-clusters and pair-clusters, and three sessions
-    are shown with their bundles. Without it the report is about validation alone, and keeps what an
-    earlier one in the folder has measured on the test split.
+    With the --data of routedk search, the best configurations are scored on the untouched test
+    split, with intervals, beside embedding-clusters and pair-clusters, and three sessions are shown
+    with their bundles. Without it, the report covers validation alone, and keeps the test scores of
+    an earlier report in the folder.
 
     Example: routedk search report --data demo --study mine --output report
     """
@@ -130,7 +130,7 @@ def export_trial(
 ) -> None:
     """Write a trial as a ready program: program.json, its experts, and a README with the command.
 
-    What the artifact store holds is copied, the rest is made again.
+    What the artifact store holds is copied; the rest is made again.
 
     Example: routedk search export 7 --data demo --study mine --output best
     """

@@ -9,8 +9,8 @@ def serve(config: ServeConfig) -> None:
     """Serve bundles, and the student as a model for OpenAI's clients, over HTTP.
 
     POST /v1/bundles answers sessions as routedk generate does; /v1/chat/completions and /v1/models
-    are OpenAI's; /healthz, /readyz and /metrics are for who runs it, and /docs shows all of them.
-    Requests that meet are computed together. SIGTERM finishes what is under way.
+    are OpenAI's; /healthz, /readyz and /metrics are for operators, and /docs shows all of them.
+    Concurrent requests are batched. SIGTERM lets requests in progress finish.
 
     Example: routedk serve --program program.json --experts experts
     """

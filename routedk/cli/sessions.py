@@ -35,10 +35,10 @@ _Asked = TypeVar("_Asked", bound=Session | Answer)
 def load_parts(
     data: str, options: DataOptions, needed: SplitName = "all"
 ) -> dict[SplitName, list[Session]]:
-    """All sessions by split; on stderr a warning about items without a title in what is needed.
+    """Load all sessions by split; warn on stderr about items without a title in the needed one.
 
     Raises:
-        DataError: There is none in the split that is needed.
+        DataError: The needed split has no session.
     """
     sessions = load_sessions(data, options)
     parts = dict[SplitName, list[Session]](split_sessions(sessions, options).items())
@@ -63,18 +63,18 @@ def sessions_to_answer(
 ) -> tuple[Iterable[Session | Answer], int | None]:
     """The sessions of one split, with an error in the place of each that cannot be answered.
 
-    All of a source come one at a time, since there may be more than memory holds; those of standard
-    input, ``-``, each as soon as its line is there.
+    The split ``all`` is streamed, since it may not fit in memory; on standard input, ``-``, each
+    session comes as soon as its line arrives.
 
     Returns:
-        The sessions, and how many they are; None where they come one at a time.
+        The sessions and their number; None if they are streamed.
     """
     all_items = replace(options, untitled="keep")
     if split == "all":
-        # The split plays no part: sessions that it names may be missing.
+        # The split file plays no part: sessions that it names may be missing.
         every = scan_sessions(data, replace(all_items, split_file=None))
         return warn_untitled(_asked(one, options) for one in every), None
-    # Of a seeded split, a session that was dropped is no part.
+    # A seeded split does not contain the sessions that were dropped.
     if options.untitled == "keep" or options.split_file is None:
         listed: list[Session | Answer] = [*load_split(data, options, split)]
     else:
@@ -92,13 +92,13 @@ def _asked(one: Session | UnreadSession, options: DataOptions) -> Session | Answ
 
 
 def data_record(data: str, options: DataOptions, split: SplitName) -> dict[str, str | int | None]:
-    """The record of a result's sessions, ready for JSON."""
+    """The record of where a result's sessions came from, ready for JSON."""
     read = {name: str(v) if isinstance(v, Path) else v for name, v in asdict(options).items()}
     return {"data": data, **read, "split": split}
 
 
 def warn_untitled(sessions: Iterable[_Asked]) -> Iterator[_Asked]:
-    """The sessions; after the last a warning about items without a title, unseen by a student."""
+    """Yield the sessions; after the last, warn about items without a title."""
     items = untitled = 0
     for session in sessions:
         yield session
@@ -114,14 +114,14 @@ def warn_untitled(sessions: Iterable[_Asked]) -> Iterator[_Asked]:
 
 
 def load_knowledge(files: Sequence[str], parts: Mapping[SplitName, list[Session]]) -> KnowledgeBase:
-    """The knowledge that ``--knowledge`` names, merged.
+    """Load and merge the knowledge that ``--knowledge`` names.
 
     Args:
-        files: Each a path, or ``NAME=path`` for knowledge of another domain than the sessions'.
+        files: Each a path, or ``NAME=path`` for knowledge from a different domain.
         parts: All sessions by split; no knowledge may have been made from a test session.
 
     Raises:
-        DataError: A file cannot be read.
+        DataError: A file cannot be read, or holds no knowledge.
         SettingError: Knowledge was made from a test session, or a session's id looks like one of
             a named domain.
     """

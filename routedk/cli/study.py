@@ -1,4 +1,4 @@
-"""``routedk study``: the questions of a paper, on one's own sessions."""
+"""``routedk study``: a paper's comparisons, on your own sessions."""
 
 from pathlib import Path
 from typing import Annotated
@@ -31,9 +31,9 @@ def study(
     """Rerun a paper's comparisons on your own sessions, and report them.
 
     kd: which formats of knowledge, how much of it, and where to use it. routedk: the student alone,
-    by prompts, by each expert, mixed, uniform and routed, beside AICL, the baselines and the
+    with prompts, with each expert, mixed, uniform and routed, beside AICL, the baselines and the
     teacher. Systems are scored on the test split. The same command resumes an interrupted study.
-    report.html needs no other file.
+    report.html is self-contained.
 
     Example: routedk study routedk --data demo --output study
     """

@@ -20,11 +20,11 @@ def train(
     options: DataOptions,
     split: Split = "train",
 ) -> None:
-    """Train what groups items, three LoRA experts that name bundles, and the router over them.
+    """Train the grouping of items, three LoRA experts that name bundles, and the router over them.
 
-    A run that was interrupted resumes from its last checkpoint when the same command is given
-    again. Several processes share the work under accelerate launch --multi_gpu --num_processes 2
-    -m routedk train ..., on GPUs or, where there are none, on CPUs.
+    The same command resumes an interrupted run from its last checkpoint. Several processes share
+    the work under accelerate launch --multi_gpu --num_processes 2 -m routedk train ..., on GPUs or,
+    if there are none, on CPUs.
 
     Example: routedk train --data demo --knowledge knowledge/knowledge.jsonl --output experts
     """

@@ -1,4 +1,4 @@
-"""BundleRec's folder of CSVs, read as published.
+"""BundleRec's folder of CSV files, read as published.
 
 Source: Sun et al., "Revisiting Bundle Recommendation" (SIGIR 2022), the released data sets.
 """
@@ -17,15 +17,15 @@ _TABLES = {
     "bundle_item": ("bundle ID", "item ID"),
 }
 SESSION_ITEM = "session_item.csv"
-"""By which a folder of BundleRec is known."""
+"""The file that identifies a BundleRec folder."""
 
 
 def read_bundlerec(folder: Path, missing: MissingValues) -> list[Session]:
     """The sessions of one BundleRec domain, in the order of ``session_item.csv``.
 
     Sessions without an entry in ``session_bundle.csv`` have no bundle (``bundles == ()``). Items
-    without an entry in ``item_titles.csv`` have an empty title. Of several category paths the
-    first is kept.
+    without an entry in ``item_titles.csv`` have an empty title. Only the first of several category
+    paths is kept.
 
     Args:
         folder: The folder.
@@ -73,10 +73,10 @@ def read_bundlerec(folder: Path, missing: MissingValues) -> list[Session]:
 def first_path(text: str) -> tuple[str, ...]:
     """The first path of BundleRec's bracketed categories, ``[[A,B, C],[D]]`` -> A / "B, C".
 
-    Paths end with ``]``, names with a comma that no blank follows.
+    Paths end with ``]``, names with a comma that no space follows.
 
     Raises:
-        ValueError: The text is not two brackets deep.
+        ValueError: The text is not in double brackets.
     """
     text = text.strip()
     if not (text.startswith("[[") and text.endswith("]]")):
@@ -104,7 +104,7 @@ def _bundles(
     folder: Path,
     items: dict[str, dict[str, Item]],
 ) -> dict[str, list[Bundle]]:
-    """Bundles by session; every error names the line that asks for what is not there."""
+    """Bundles by session; an error names the bundle's line in ``session_bundle.csv``."""
     members: dict[str, list[str]] = {}
     for _, bundle_id, item_id in tables["bundle_item"]:
         members.setdefault(bundle_id, []).append(item_id)

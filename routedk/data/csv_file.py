@@ -1,4 +1,4 @@
-"""CSV as people and programs save it, and columns of BundleRec's tables."""
+"""Read CSV as people and programs save it, and columns of BundleRec's tables."""
 
 import codecs
 import csv
@@ -22,26 +22,26 @@ _SEPARATORS = ",;\t|"
 _STATED = re.compile(r"sep=(.)\s*", re.IGNORECASE)
 _QUOTED = re.compile(r'"[^"]*"')
 _LONGEST = 1 << 20
-"""Characters of a line."""
+"""Maximum length of a line, in characters."""
 _HEAD = 20
-"""Lines of which the first that is not empty has the header, or says what separates."""
+"""Number of lines in which the first non-empty one is the header or a ``sep=`` line."""
 
 
 def read_csv(
     file: BufferedReader, path: str | Path, required: Sequence[str] = ()
 ) -> Iterator[tuple[int, dict[str, str] | DataError]]:
-    """The rows of a CSV by the names in its header, each with the line on which it ends.
+    """Yield the rows of a CSV file by column name, each with the line on which it ends.
 
-    Text is UTF-8 or UTF-16, and bytes that are neither are read as Windows-1252. The separator is
-    the one of ``, ; |`` and tab that the header has most of, or that Excel's ``sep=;`` above it
-    names. Empty lines are skipped; of columns with the same name the first is read. A row that is
-    not valid CSV, or has more or fewer fields than the header, is an error for each of its lines,
-    and the next ones are read.
+    Text is UTF-8 or UTF-16; bytes that are neither are read as Windows-1252. The separator is the
+    most frequent of ``, ; |`` and tab in the header, or the one that Excel's ``sep=;`` line above
+    it names. Empty lines are skipped; of columns with the same name, the first is read. A row that
+    is not valid CSV, or has more or fewer fields than the header, yields an error for each of its
+    lines, and reading goes on.
 
     Args:
         file: The open file.
         path: Its name.
-        required: Names that the header must have.
+        required: Column names that the header must have.
 
     Raises:
         DataError: It has a line that is too long, or its header is not valid CSV or lacks a name.
@@ -98,7 +98,7 @@ def _lines(file: BufferedReader, path: str | Path) -> Iterator[str]:
 
 
 def _windows(error: UnicodeError) -> tuple[str, int]:
-    """Decodes bytes that are not of a file's encoding."""
+    """Decode bytes that are invalid in a file's encoding."""
     assert isinstance(error, UnicodeDecodeError)
     return error.object[error.start : error.end].decode("cp1252", "replace"), error.end
 
@@ -107,11 +107,11 @@ codecs.register_error(_windows.__name__, _windows)
 
 
 def read_columns(path: Path, first: str, second: str) -> list[Row]:
-    """Two columns of a CSV with a header, with the line on which each row ends.
+    """Read two columns of a CSV file with a header, with the line on which each row ends.
 
     Args:
         path: The file.
-        first: Name of the first column; no field of it may be empty.
+        first: Name of the first column; none of its fields may be empty.
         second: Name of the second column.
 
     Raises:
@@ -133,17 +133,17 @@ def read_columns(path: Path, first: str, second: str) -> list[Row]:
 def read_values(
     path: Path, key: str, column: str, read: Callable[[str], Value], missing: MissingValues
 ) -> dict[str, Value]:
-    """A column of values by another column, which is unique.
+    """Read a column as a dict keyed by another column, whose fields are unique.
 
     Args:
-        path: A CSV as for `read_columns`.
-        key: Name of the other column.
-        column: Name of the column.
-        read: Makes a value of a field.
+        path: A CSV file as for `read_columns`.
+        key: Name of the key column.
+        column: Name of the value column.
+        read: Converts a field to a value.
         missing: Counts the fields that cannot be read.
 
     Raises:
-        DataError: As `read_columns`, or a field cannot be read and ``missing`` is strict.
+        DataError: As `read_columns`, a repeated key, or an unreadable field (strict ``missing``).
     """
     values: dict[str, Value] = {}
     for line, found, text in read_columns(path, key, column):

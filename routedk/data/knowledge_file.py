@@ -33,7 +33,7 @@ def sources_of(knowledge: KnowledgeBase) -> frozenset[str]:
 
 
 def joint_cost(sources: Iterable[Provenance]) -> float | None:
-    """The total cost of pieces; None where the cost of one is not known."""
+    """The total cost of these sources; None if the cost of one is unknown."""
     costs = [source.cost for source in sources]
     known = [cost for cost in costs if cost is not None]
     return round(sum(known), 8) if len(known) == len(costs) else None
@@ -48,7 +48,7 @@ def write_knowledge(knowledge: KnowledgeBase, path: str | Path) -> None:
 
 
 def _stated(found: list[tuple[str, Any]]) -> dict[str, Any]:
-    """What a teacher can state of a bundle: no rules changed it, and its ``why`` explains it."""
+    """Leave out what no teacher states of a bundle: rules' changes and an explanation."""
     return {name: value for name, value in found if name not in ("changed", "explanation")}
 
 
@@ -56,7 +56,7 @@ def read_knowledge(path: str | Path) -> KnowledgeBase:
     """Read a knowledge base; order is kept within each kind.
 
     Raises:
-        DataError: The file cannot be read, a line is no piece of knowledge, or a session has two
+        DataError: The file cannot be read, a line is not a piece of knowledge, or a session has two
             thoughts or two answers; the message names file and line.
     """
     found: dict[str, list[Any]] = {kind: [] for kind in _KINDS}

@@ -31,21 +31,21 @@ _ROW = "a row is a mapping with session_id and items"
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """Settings of reading and splitting sessions.
+    """Settings for reading and splitting sessions.
 
     Args:
-        extra_titles: CSV with the columns item ID and titles; fills in missing titles and changes
-            no other.
+        extra_titles: CSV with the columns item ID and titles; fills in missing titles and keeps
+            all others.
         gold: Gold bundles: minimal drops duplicates and supersets of other bundles, all keeps
             every bundle as given.
-        untitled: Items without a title: keep, or drop, which leaks part of the answer where they
-            are never in a gold bundle, as in BundleRec.
-        split_file: JSON of session ids by split, train, val and test; unset: 7:1:2 by the seed.
+        untitled: Items without a title: keep, or drop, which leaks part of the answer if they are
+            never in a gold bundle, as in BundleRec.
+        split_file: JSON of session ids by split (train, val and test); unset: 7:1:2 by the seed.
         seed: Seed of the split.
-        strict: Refuse a value that cannot be read, such as the price "ask us", instead of taking
+        strict: Reject a value that cannot be read, such as the price "ask us", instead of treating
             it as missing.
         columns: Columns of order lines, such as session=InvoiceNo,item=StockCode,title=Description;
-            those that it does not name are found by their usual names.
+            all others are found by their usual names.
 
     Raises:
         SettingError: A value is not allowed.
@@ -68,17 +68,17 @@ class DataOptions:
 def load_sessions(source: str | Path, options: DataOptions | None = None) -> list[Session]:
     """Read the sessions of a source; `split_sessions` splits them.
 
-    Values that cannot be read are missing, and a warning that is logged counts them.
+    Values that cannot be read count as missing; a logged warning says how many there are.
 
     Args:
-        source: ``"demo"`` for the embedded set, a ``.jsonl``, ``.ndjson`` or ``.parquet`` file of
+        source: ``"demo"`` for the embedded set; a ``.jsonl``, ``.ndjson`` or ``.parquet`` file of
             native records, or one with a line per item, as shops export orders, also ``.csv`` or
-            ``.tsv``; a folder of such files, or a BundleRec folder as published. Text may be
-            compressed, ``.csv.gz``.
+            ``.tsv``; a folder of such files; or a BundleRec folder as published. Text files may be
+            compressed, e.g. ``.csv.gz``.
         options: Extra titles and policies; None for the defaults.
 
     Raises:
-        DataError: The source is missing, of no known kind, or broken, or a session is.
+        DataError: The source is missing, of unknown kind or broken, or a session is broken.
 
     Example:
         >>> from routedk import load_sessions
@@ -92,7 +92,7 @@ def load_sessions(source: str | Path, options: DataOptions | None = None) -> lis
 def scan_sessions(
     source: str | Path, options: DataOptions | None = None
 ) -> Iterator[Session | UnreadSession]:
-    """Read the sessions of a source one at a time, with those that cannot be read in their places.
+    """Read sessions one at a time, with an `UnreadSession` in place of each unreadable one.
 
     Args:
         source: As for `load_sessions`, or ``"-"`` for JSONL or CSV from standard input.
@@ -113,7 +113,7 @@ def from_dataset(
 
     Args:
         dataset: A Hugging Face ``Dataset`` or ``IterableDataset``, a pandas ``DataFrame``, or any
-            rows that are mappings.
+            iterable of mappings.
         options: As for `load_sessions`.
 
     Raises:
@@ -147,12 +147,12 @@ def from_dataset(
 def apply_options(
     found: Iterable[Session | UnreadSession], options: DataOptions, missing: MissingValues
 ) -> Iterator[Session | UnreadSession]:
-    """Sessions with extra titles, under the policies.
+    """Add extra titles to sessions and apply the policies.
 
     Args:
         found: The sessions as they were read.
         options: Extra titles and policies.
-        missing: What counted the values that cannot be read; it is logged after the last session.
+        missing: Has counted the values that cannot be read; logged after the last session.
 
     Raises:
         DataError: A file that the options name is broken, or names sessions that do not exist; or
@@ -198,16 +198,16 @@ def _read(
         hint = f"expected {kinds} (save a table as CSV), a folder of these, of BundleRec, or demo"
         raise DataError(problem, path=path, hint=hint)
     found = ((part, *row) for part in parts for row in _rows(part))
-    # Of a pipe the next line may be long in coming.
+    # The next line of a pipe may take long to arrive.
     head = list(islice(found, 1 if path is _STDIN else 100))
     rows = chain(head, found)
     names = set(chain(*(record for *_, record in head if isinstance(record, Mapping))))
-    # What has nothing but an id is a broken session.
+    # A record with nothing but an id is a broken session.
     lines = bool(names - {"session_id", "bundles"}) and "items" not in names
     if lines and path is _STDIN:
         try:
             find_columns(names, {}, path)
-        except DataError:  # The one line that was looked at is a broken session, too.
+        except DataError:  # The only line read so far is a broken session, too.
             lines = False
     if columns or _kind(parts[0]) in _CSV or lines:
         return read_order_lines(rows, parse_columns(columns), missing, path)
@@ -215,10 +215,10 @@ def _read(
 
 
 def _parts(path: Path) -> list[Path]:
-    """A file, or those of a folder, if they are of the kinds that can be read."""
+    """The file, or the files of a folder, if they are of readable kinds."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     found = [file for file in files if _kind(file) in _READERS and file.name[0] not in "._"]
-    # A CSV beside sessions is about something else.
+    # A CSV file next to session files holds something else.
     return [file for file in found if _kind(file) not in _CSV] or found
 
 
@@ -227,10 +227,10 @@ def _kind(path: Path) -> str:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | DataError]]:
-    """The records of a file, or of standard input, which is JSONL where it begins as such."""
+    """The records of a file or of standard input, which is JSONL if it begins like JSONL."""
     opened: AbstractContextManager[BufferedReader] = open_file(path)
     if path is _STDIN:
-        # A buffer of its own: at exit a thread that waits for a line must not hold sys.stdin's.
+        # A separate buffer: at exit, a thread waiting for a line must not hold sys.stdin's lock.
         opened = open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115
     with opened as file:
         kind = _kind(path)

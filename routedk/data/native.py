@@ -19,7 +19,7 @@ def write_jsonl(path: str | Path, sessions: Iterable[Session]) -> None:
     """Write sessions as JSONL, atomically.
 
     Raises:
-        DataError: The place cannot be written to.
+        DataError: The file cannot be written.
     """
     write_jsonl_records(path, map(partial(session_to_record, images=True), sessions))
 
@@ -28,7 +28,7 @@ def write_parquet(path: str | Path, sessions: Iterable[Session]) -> None:
     """Write sessions as Parquet, atomically.
 
     Raises:
-        DataError: The place cannot be written to.
+        DataError: The file cannot be written.
     """
     import pyarrow.parquet as pq
 
@@ -45,7 +45,7 @@ def to_dataset(sessions: Iterable[Session]) -> Any:
 
 
 def read_parquet(file: BufferedReader, path: str | Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """The rows of a Parquet file, counted from 1; of native records without further columns.
+    """The rows of a Parquet file, counted from 1; native records without additional columns.
 
     Args:
         file: The open file.
@@ -64,7 +64,7 @@ def read_parquet(file: BufferedReader, path: str | Path) -> Iterator[tuple[int, 
         chosen = [name for name in _COLUMNS if name in names] if native else names
         batches = (batch.to_pylist() for batch in table.iter_batches(8192, columns=chosen))
         yield from enumerate(chain.from_iterable(batches), start=1)
-    # The last two: texts that are not UTF-8, and dates that Python does not have.
+    # The last two: text that is not UTF-8, and dates that Python cannot represent.
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         problem = f"not a readable Parquet file: {error}"
         raise DataError(problem, path=path, hint="write it again") from error

@@ -1,7 +1,7 @@
-"""Sessions from what shops export, one line per item, with columns of the usual names.
+"""Sessions from shop exports, one line per item, whose columns have the usual names.
 
-The lines of a session need not stand together: SQLite sorts them in a temporary file, so that
-memory does not grow with their number.
+The lines of a session need not be adjacent: SQLite sorts them in a temporary file, so that memory
+does not grow with their number.
 """
 
 import re
@@ -21,7 +21,7 @@ from routedk.data.values import NO_TEXT, MissingValues
 from routedk.errors import DataError, SettingError
 from routedk.types import Item, Session
 
-# In lower case, without blanks and punctuation; the first match wins.
+# In lower case, without spaces and punctuation; the first match wins.
 _NAMES = {
     "session": "order session usersession basket cart invoice transaction",
     "item": "lineitemsku sku asin product stock item article productsku itemsku",
@@ -32,12 +32,12 @@ _NAMES = {
     "timestamp": "timestamp time datetime date createdat orderdate invoicedate eventtime",
     "quantity": "quantity qty lineitemquantity itemquantity orderquantity qtyordered",
 }
-# Of ids.
+# Suffixes of id columns.
 _ENDS = ("id", "number", "no", "nr", "code", "key", "")
-# Often the place of a line in its order: an id only where there is no other.
+# Often a line's position in its order: an id only if there is no other.
 _PLACES = ("itemnumber", "itemno", "itemnr")
 _RETURN = re.compile(r"\s*(?:[-−(]\s*\d.*|0+(?:[.,]0*)?)\s*")
-# Times that sort as texts.
+# Times that sort correctly as text.
 _ISO = re.compile(r"\d{4}-\d\d-\d\d|\d{10}")
 _ID: TypeAdapter[str] = TypeAdapter(Id)
 _ITEM = TypeAdapter(ItemRecord)
@@ -57,7 +57,7 @@ LEFT JOIN titled USING (item) ORDER BY first, time, number
 
 
 def parse_columns(text: str | None) -> dict[str, str]:
-    """The columns that a user names, e.g. ``session=InvoiceNo,item=StockCode``, by what they say.
+    """Parse the columns that a user names, e.g. ``session=InvoiceNo,item=StockCode``, by role.
 
     Raises:
         SettingError: It is not of this form.
@@ -74,16 +74,16 @@ def parse_columns(text: str | None) -> dict[str, str]:
 def find_columns(
     names: Iterable[str], given: Mapping[str, str], path: str | Path
 ) -> dict[str, str]:
-    """The columns of order lines, by what they say.
+    """Find the columns of order lines, by role.
 
     Args:
         names: All columns of the file.
-        given: Those that the user names; case, blanks and punctuation do not matter.
+        given: Those that the user names; case, spaces and punctuation do not matter.
         path: The file.
 
     Raises:
-        DataError: A column that is given is missing, there is none for sessions or for items, or
-            several could be the session.
+        DataError: A given column is missing, there is none for sessions or for items, or several
+            could be the session.
     """
     columns = [*names]
     by_key = {_key(name): name for name in reversed(columns)}
@@ -128,14 +128,14 @@ def read_order_lines(
         rows: The lines.
         columns: Those that the user names.
         missing: Counts what cannot be read and what is left out.
-        path: Name of all files in an error.
+        path: Name of the whole source in errors.
 
     Raises:
-        DataError: A column is missing, or there is no such session.
+        DataError: A column is missing, no session has two items, or a line is unreadable (strict).
     """
     sessions = items = 0
     try:
-        # Threads take turns with a generator.
+        # Several threads may advance this generator in turn.
         with closing(sqlite3.connect("", check_same_thread=False)) as base:
             base.execute(_CREATE)
             base.executemany(_INSERT, _kept(rows, columns, missing))
@@ -158,9 +158,9 @@ def read_order_lines(
 def _kept(
     rows: Rows, columns: Mapping[str, str], missing: MissingValues
 ) -> Iterator[tuple[Any, ...]]:
-    """The lines as the table holds them, without those that are left out."""
+    """The lines as rows of the table, without those that are left out."""
     for path, group in groupby(rows, key=itemgetter(0)):
-        # A record of JSONL may lack what others have.
+        # A JSONL record may lack keys that others have.
         head = list(islice(group, 100))
         errors = [record for _, _, record in head if isinstance(record, DataError)]
         if len(errors) == len(head):
@@ -169,7 +169,7 @@ def _kept(
         chosen = find_columns(dict.fromkeys(names), columns, path)
         missing.read = missing.read or ",".join(f"{role}={name}" for role, name in chosen.items())
         for _, line, record in chain(head, group):
-            # Half a surrogate pair, as a file's name may have, is no text to SQLite.
+            # SQLite rejects a lone surrogate, which a file's name may contain.
             missing.place = f"{path}:{line}".encode(errors="replace").decode()
             if isinstance(record, DataError):
                 if missing.strict:
@@ -208,7 +208,7 @@ def _sessions(rows: Iterable[tuple[Any, ...]], missing: MissingValues) -> Iterat
 
 
 def _id(value: object) -> str:
-    """An id as text; empty where there is none."""
+    """An id as text; empty if there is none."""
     with suppress(ValueError):
         text = _ID.validate_python(value).strip()
         return "" if text.casefold() in NO_TEXT else text

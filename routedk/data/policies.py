@@ -6,7 +6,7 @@ from dataclasses import replace
 from routedk.similarity.words import RUN, WORD
 from routedk.types import Bundle, Item, Session
 
-# What exports write where a title is missing.
+# What exports write for a missing title.
 _NO_TITLE = frozenset({"item", "n/a", "na", "nan", "none", "null", "product", "sku", "untitled"})
 
 
@@ -23,7 +23,7 @@ def minimal_bundles(bundles: Sequence[Bundle]) -> tuple[Bundle, ...]:
 def drop_untitled(session: Session) -> Session | None:
     """The session without its untitled items; None when fewer than two items are left.
 
-    A gold bundle left with fewer than two items goes, too.
+    A gold bundle left with fewer than two items is dropped, too.
     """
     items = tuple(item for item in session.items if has_title(item))
     if len(items) < 2:
@@ -40,7 +40,7 @@ def drop_untitled(session: Session) -> Session | None:
 
 
 def fill_titles(session: Session, titles: Mapping[str, str]) -> Session:
-    """The session with titles given by id where its items have none."""
+    """The session with missing titles filled in by item id."""
     items = (
         item if has_title(item) else replace(item, title=titles.get(item.id, item.title))
         for item in session.items
@@ -49,13 +49,13 @@ def fill_titles(session: Session, titles: Mapping[str, str]) -> Session:
 
 
 def has_title(item: Item) -> bool:
-    """Whether the item has a title that is more than blanks."""
+    """Whether the item has a title that is more than whitespace."""
     return bool(item.title.strip())
 
 
 def is_telling(title: str) -> bool:
-    """Whether a title says what the item is: it has a word, which a bare number or SKU has not."""
+    """Whether a title says what the item is: it has a word, unlike a bare number or SKU."""
     words = (word.strip(".,:;()[]#-") for word in title.lower().split())
-    # A word with a digit in it is a model number, unless there are no spaces around it.
+    # A word with a digit is a model number, except in scripts without spaces between words.
     plain = (word for word in words if RUN.search(word) or not any(map(str.isdigit, word)))
     return any(WORD.search(word) and word not in _NO_TITLE for word in plain)

@@ -15,16 +15,16 @@ from routedk.types import Bundle, Item, Kind, Session, Share
 _HINT = "fix or remove this session"
 
 Rows: TypeAlias = Iterable[tuple[str | Path, int, Mapping[str, Any] | DataError]]
-"""Of each record its file and line, and where it could not be read, the error instead."""
+"""File, line and content of each record; if it could not be read, the error instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnreadSession:
-    """A session that cannot be read, in its place among the others.
+    """A session that cannot be read, in its position among the others.
 
     Args:
-        id: Its id; where it has none its place, e.g. ``line 7``.
-        error: Why, with file and line.
+        id: Its id, or its position if it has none, e.g. ``line 7``.
+        error: Why it cannot be read, with file and line.
     """
 
     id: str
@@ -46,11 +46,11 @@ Reasons = Annotated[
     tuple[str, ...],
     BeforeValidator(lambda v: [t for t in v if isinstance(t, str)] if isinstance(v, list) else ()),
 ]
-"""Texts of a list; what else another system may write under this name is no text."""
+"""The strings of a list; anything else that another system writes here is ignored."""
 
 
 class ItemRecord(BaseModel):
-    """An item as files hold it."""
+    """An item as stored in files."""
 
     id: Id
     title: _Text = ""
@@ -60,7 +60,7 @@ class ItemRecord(BaseModel):
 
 
 class BundleRecord(BaseModel):
-    """A bundle as files hold it."""
+    """A bundle as stored in files."""
 
     items: Annotated[list[Id], BeforeValidator(as_list)]
     intent: _Text = ""
@@ -100,10 +100,10 @@ def session_from_record(
     Args:
         record: ``{"session_id", "items": [{"id", "title", "categories", "price", "image"}],
             "bundles": [{"items": [ids], "intent"}]}``; all but ``session_id``, ``items`` and their
-            ``id`` may be missing or null. Ids may be whole numbers, prices and categories texts.
+            ``id`` may be missing or null. Ids may be whole numbers, prices and categories text.
         path: File named in error messages.
         line: Line (or row) of the record, counted from 1.
-        missing: Counts the values that cannot be read; None: nobody does.
+        missing: Counts the values that cannot be read; None to skip counting.
 
     Raises:
         DataError: A key is missing, an id or a list has the wrong type, or the session is not
@@ -129,11 +129,11 @@ def session_from_record(
 def sessions_from_records(
     rows: Rows, *, path: str | Path, missing: MissingValues
 ) -> Iterator[Session | UnreadSession]:
-    """Sessions from native records, ids distinct, one at a time.
+    """Yield sessions with distinct ids from native records.
 
     Args:
         rows: The records.
-        path: Name of them all in an error.
+        path: Name of the whole source in errors.
         missing: Counts the values that cannot be read.
 
     Raises:
@@ -160,10 +160,10 @@ def sessions_from_records(
 
 
 def readable(sessions: Iterable[Session | UnreadSession]) -> Iterator[Session]:
-    """The sessions, of which all must be readable.
+    """Yield the sessions, all of which must be readable.
 
     Raises:
-        DataError: One is not.
+        DataError: One of them is not.
     """
     for session in sessions:
         if isinstance(session, UnreadSession):
@@ -176,7 +176,7 @@ def session_to_record(session: Session, *, images: bool = False) -> dict[str, An
 
     Args:
         session: The session.
-        images: Whether it has the pictures' URLs, which no answer depends on.
+        images: Whether to include the URLs of pictures, which no answer depends on.
     """
     items = []
     for item in session.items:
@@ -188,7 +188,7 @@ def session_to_record(session: Session, *, images: bool = False) -> dict[str, An
 
 
 def bundle_records(bundles: Iterable[Bundle]) -> list[dict[str, Any]]:
-    """The native records of bundles; what is not known of one is left out."""
+    """The native records of bundles; unknown values are left out."""
     records = []
     for bundle in bundles:
         more = {n: getattr(bundle, n) for n in ("kind", "kind_confidence", "confidence", "why")}

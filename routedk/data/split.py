@@ -17,7 +17,7 @@ def split_sessions(
 ) -> dict[Part, list[Session]]:
     """Split sessions, in the order of the split file or in their own order.
 
-    Without a split file all sessions, with gold or without, are shuffled by the seed and cut
+    Without a split file, all sessions, with or without gold, are shuffled by the seed and split
     7:1:2; neither their order in the file nor the platform matters. With one, sessions that it
     does not name are in no split.
 
@@ -37,7 +37,7 @@ def split_sessions(
         }
     ids = read_split_file(options.split_file)
     by_id = {session.id: session for session in sessions}
-    # Under "drop" whole sessions may be gone; load_sessions checked the ids before that.
+    # With "drop", whole sessions may be gone; load_sessions checked the ids before that.
     if options.untitled == "keep":
         check_split_ids(ids, by_id.keys(), options.split_file)
     return {part: [by_id[name] for name in ids[part] if name in by_id] for part in PARTS}

@@ -23,7 +23,7 @@ def read_split_file(path: str | Path) -> dict[Part, list[str]]:
     """The session ids of a split file by split.
 
     Raises:
-        DataError: It is not an object of id lists with known names, or an id comes twice.
+        DataError: It is not an object of id lists with known names, or an id occurs twice.
     """
     given = checked(_SPLITS, read_json(path), path=path, hint=_HINT)
     named = {_OTHER_NAMES.get(name, name): ids for name, ids in given.items()}
@@ -42,7 +42,7 @@ def check_split_ids(parts: dict[Part, list[str]], known: Set[str], path: str | P
     """Check that every session a split file names is known.
 
     Raises:
-        DataError: Some are not; it names the first five.
+        DataError: Some are not; the message names the first five.
     """
     unknown = [name for part in PARTS for name in parts[part] if name not in known]
     if unknown:

@@ -1,4 +1,4 @@
-"""Records of a user's file against pydantic types; errors name file, line, place and value."""
+"""Validate user records against pydantic types; errors name file, line, place and value."""
 
 import re
 from decimal import Decimal
@@ -32,10 +32,10 @@ def checked(
         line: Its line, counted from 1.
         about: What the value is, e.g. ``session '7'``; the place inside it follows.
         hint: What to do about an error.
-        context: What the validators of the type are told.
+        context: Passed to the validators of the type.
 
     Raises:
-        DataError: It is not of this type; the first fault is named, list places counted from 1.
+        DataError: It is not of this type; names the first error, list positions counted from 1.
     """
     try:
         return kind.validate_python(value, context=context)
@@ -44,15 +44,15 @@ def checked(
         place = ".".join(str(step + 1 if isinstance(step, int) else step) for step in fault["loc"])
         found = "" if fault["type"] == "missing" else f", found {shown(fault['input'])}"
         message = fault["msg"].removeprefix("Value error, ")
-        # A class of ours says nothing to who wrote the file.
+        # Our class names mean nothing to the author of the file.
         message = re.sub(r" or (an )?instance of \w+", "", message)
         problem = ": ".join(filter(None, (about, place, message + found)))
         raise DataError(problem, path=path, line=line, hint=hint) from None
 
 
 def as_number(value: object) -> Any:
-    """A number, also one of NumPy's, as one of Python's; None where it is none or a truth value."""
-    # Most values are texts, and asking whether one is a number takes long.
+    """A number, NumPy's included, as a Python number; None for anything else, bools included."""
+    # Most values are strings, and the check for numbers is slow.
     if isinstance(value, str | bool) or not isinstance(value, Real | Decimal):
         return None
     return value.item() if hasattr(value, "item") else value
@@ -60,7 +60,7 @@ def as_number(value: object) -> Any:
 
 def _as_id(value: object) -> object:
     number = as_number(value)
-    # NaN is not below anything.
+    # NaN is not less than anything.
     if number is not None and abs(number) < 1e40 and number == int(number):
         return str(int(number))
     value = value.decode() if isinstance(value, bytes) else value
@@ -70,13 +70,13 @@ def _as_id(value: object) -> object:
 
 
 def _encodable(text: str) -> str:
-    """The text; half a surrogate pair, which no file can hold, is an encoding error."""
+    """The text; a lone surrogate, which no file can hold, raises an encoding error."""
     text.encode()
     return text
 
 
 Id = Annotated[str, BeforeValidator(_as_id), AfterValidator(_encodable)]
-"""An id as text; files may hold whole numbers, or its bytes."""
+"""An id as text; files may hold it as a whole number or as bytes."""
 
 Text = Annotated[
     str,
@@ -87,6 +87,6 @@ Text = Annotated[
 
 
 def shown(value: object) -> str:
-    """A value in an error; only the beginning of a long one."""
+    """A value as shown in an error; a long one is truncated."""
     text = ascii(value[:60] if isinstance(value, str | bytes | list | tuple) else value)
     return text if len(text) <= 60 else text[:57] + "..."

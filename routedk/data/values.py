@@ -1,4 +1,4 @@
-"""Values of sessions as people write them: one treatment of texts, prices and categories."""
+"""Values of sessions as people write them: how texts, prices and categories are read."""
 
 import html
 import logging
@@ -12,13 +12,13 @@ from typing import Any
 from routedk.data.validation import as_number, shown
 
 _LOG = logging.getLogger(__name__)
-# What exports write where a text is missing.
+# What exports write for a missing text.
 NO_TEXT = frozenset({"#n/a", "<na>", "n/a", "na", "nan", "none", "null", "undefined"})
 _ENTITY = re.compile(r"&#?\w{1,32};")
 _TWICE_ESCAPED = re.compile(r"&(?:amp;)+")
 _LONGEST_PRICE = 40
 _IMAGE = re.compile(r"https?://[A-Za-z0-9_.-]+(:\d{1,5})?/[^\x00-\x1f\x7f]{,2000}")
-# An amount with its currency before or after it. A point after letters ends these: "Rs.500".
+# An amount with its currency before or after it. In "Rs.500" the point is the currency's.
 _AMOUNT = re.compile(
     r"[^\d\-−(]{0,12}?((?:(?<![^\W\d_])[.,])?\d[\d.,'’\s]*)(?![kKmM]\b)[-–—]{0,2}"
     r"[^\d\-−)%½¼¾⅓⅔]{0,12}"
@@ -27,16 +27,16 @@ _GROUPED = re.compile(r"\d*|\d{1,3}(?:[.,'’\s]\d{2,3})*[.,'’\s]\d{3}")
 
 
 class MissingValues:
-    """What reading takes as missing because it cannot be read, and what it leaves out, counted.
+    """Counts values that are missing because they cannot be read, and what is left out.
 
     Args:
-        strict: Whether such a value is an error instead.
+        strict: Whether an unreadable value is an error instead.
 
     Attributes:
-        counts: How many there are, by what they should be.
-        left_out: How many lines or sessions are left out, by what they are.
-        read: What was read of order lines, for the message.
-        place: Where reading is, for the message.
+        counts: Number of unreadable values, by what they should be.
+        left_out: Number of lines or sessions left out, by what they are.
+        read: What was read from order lines, for the message.
+        place: The place being read, for the message.
     """
 
     def __init__(self, *, strict: bool = False) -> None:
@@ -51,7 +51,7 @@ class MissingValues:
         """Count a value.
 
         Raises:
-            ValueError: If strict.
+            ValueError: ``strict`` is set.
         """
         if self.strict:
             raise ValueError(f"not a {name}")
@@ -59,7 +59,7 @@ class MissingValues:
         self._first.setdefault(name, f"{shown(value)} in {self.place}")
 
     def leave_out(self, name: str) -> None:
-        """Count a line or a session."""
+        """Count a line or a session that is left out."""
         self.left_out[name] += 1
         self._first.setdefault(name, self.place.rpartition("/")[2])
 
@@ -82,23 +82,23 @@ class MissingValues:
 
 
 def as_text(value: object, name: str, missing: MissingValues) -> str:
-    """A text on the way in: entities are unescaped, and "nan" and the like are no text.
+    """Read a text: HTML entities are unescaped, and "nan" and the like count as missing.
 
     Args:
         value: A text, its bytes, a number, or nothing.
         name: What it should be, e.g. ``title``.
-        missing: Counts what is not.
+        missing: Counts values that are not text.
     """
     if (value := _plain(value)) is None:
         return ""
-    # Of what is neither text nor number, "None".
+    # "None" for what is neither text nor number.
     text = value if isinstance(value, str) else str(as_number(value))
     if text.strip().casefold() in NO_TEXT:
         missing.add(name, value)
         return ""
     if "&" in text:
         text = _ENTITY.sub(lambda found: html.unescape(found[0]), _TWICE_ESCAPED.sub("&", text))
-    # Half a surrogate pair, as a cut text may end in, can be neither written nor tokenized.
+    # A lone surrogate, as a truncated text may end in, can be neither written nor tokenized.
     return text.encode(errors="replace").decode()
 
 
@@ -108,8 +108,8 @@ def as_price(value: object, missing: MissingValues) -> float | None:
     A point or comma before exactly three digits separates thousands, else cents.
 
     Args:
-        value: What should be one.
-        missing: Counts what is not.
+        value: The value to read.
+        missing: Counts values that are not prices.
     """
     value, price = _plain(value), math.nan
     if value is None or value == "":
@@ -128,11 +128,11 @@ def as_price(value: object, missing: MissingValues) -> float | None:
 def as_categories(value: object, missing: MissingValues) -> tuple[str, ...]:
     """A category path: a list of names, a text such as ``Kitchen > Kettles``, or a list of paths.
 
-    Of several paths the first is kept.
+    Of several paths, the first is kept.
 
     Args:
-        value: What should be one.
-        missing: Counts what is not.
+        value: The value to read.
+        missing: Counts values that are not category paths.
     """
     value = as_list(value)
     if isinstance(value, str):
@@ -148,12 +148,12 @@ def as_categories(value: object, missing: MissingValues) -> tuple[str, ...]:
 
 
 def as_image(value: object) -> str | None:
-    """The URL of a picture, http or https with a plain host; what is none is no picture."""
+    """The URL of a picture, http or https with a plain host; None for anything else."""
     return value if isinstance(value, str) and _IMAGE.fullmatch(value) else None
 
 
 def as_list(value: Any) -> Any:
-    """A list, where a value is another kind of one: a tuple, an array, or a dict of equal lists.
+    """Convert a tuple, an array, or a dict of lists of equal length to a list.
 
     The last is what ``datasets`` makes of a list of dicts.
     """
@@ -164,12 +164,12 @@ def as_list(value: Any) -> Any:
             return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
     if isinstance(value, tuple):
         return list(value)
-    # Of NumPy, which this module does not import.
+    # NumPy's, which this module does not import.
     return value.tolist() if hasattr(value, "tolist") and value.ndim else value
 
 
 def _amount(text: str) -> float:
-    """The amount of a price with its currency; NaN where it is none."""
+    """The amount of a price with its currency; NaN if it is not a price."""
     found = _AMOUNT.fullmatch(" ".join(text.split())) if len(text) <= _LONGEST_PRICE else None
     if found is None:
         return math.nan
@@ -185,7 +185,7 @@ def _amount(text: str) -> float:
 
 
 def _plain(value: Any) -> Any:
-    """The value; bytes as text, and NaN, as pandas writes nothing, as None."""
+    """The value; bytes as text, and NaN, pandas' missing value, as None."""
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     number = as_number(value)

@@ -1,1 +1,1 @@
-"""`routedk review`: a page on which people look at bundles, correct them and accept them."""
+"""`routedk review`: a page where people look at bundles, correct them and accept them."""

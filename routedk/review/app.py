@@ -34,8 +34,8 @@ def make_app(desk: Desk, user: str, token: str | None = None) -> FastAPI:
 
     Args:
         desk: The sessions.
-        user: Who edits, where a browser gives no name.
-        token: The password that browsers must send; None where none is asked for.
+        user: Who edits if a browser gives no name.
+        token: The password that browsers must send; None if none is required.
     """
     loader = FileSystemLoader(Path(__file__).parent)
     templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
@@ -68,7 +68,7 @@ def make_app(desk: Desk, user: str, token: str | None = None) -> FastAPI:
 
     @app.exception_handler(RequestValidationError)
     async def malformed(_: Request, error: RequestValidationError) -> Response:
-        # FastAPI repeats the input, of which not all is JSON or UTF-8.
+        # FastAPI would repeat the input, which may not be JSON or UTF-8.
         found = (f"{one['loc'][-1]}: {one['msg']}" for one in error.errors())
         return PlainTextResponse("; ".join(found), 422, _HEADERS)
 
@@ -84,12 +84,12 @@ def make_app(desk: Desk, user: str, token: str | None = None) -> FastAPI:
 
 
 def _knows(token: str | None, user: str) -> Callable[..., Awaitable[str]]:
-    """A dependency that checks who asks, and gives the name."""
+    """A dependency that authenticates a user and returns the name."""
 
     async def check(request: Request) -> str:
         if token is None:
             return user
-        # FastAPI's HTTPBasic refuses a name such as Jörg.
+        # FastAPI's HTTPBasic rejects a name such as Jörg.
         given = request.headers.get("authorization", "").partition(" ")[2]
         with suppress(ValueError):
             name, _, password = b64decode(given).decode(errors="replace").partition(":")

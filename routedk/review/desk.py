@@ -1,4 +1,4 @@
-"""`Desk`: the sessions that are reviewed, in the order and by the filters that a person chose."""
+"""`Desk`: the sessions under review, in the order and with the filters that a person chose."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ class Change(BaseModel):
     user: str = Field("", max_length=_LONGEST)
 
     def edit(self, draft: Version) -> Version:
-        """The version that it makes of one."""
+        """Apply the edit to a version."""
         edits: dict[str, Callable[[], Version]] = {
             "move": lambda: move(draft, self.items, self.to),
             "merge": lambda: merge(draft, self.bundle, self.to),
@@ -76,11 +76,11 @@ class Page:
     Args:
         rows: The part of the list around the session.
         found: How many sessions the filters let through.
-        accepted: How many of all are accepted.
-        total: How many there are.
-        current: The session; None where the filters let none through.
-        before: The session before it in the list; empty at its end.
-        after: The session after it.
+        accepted: How many of all sessions are accepted.
+        total: How many sessions there are.
+        current: The session shown; None if the filters let none through.
+        before: The session before it in the list; empty if it is the first.
+        after: The session after it; empty if it is the last.
     """
 
     rows: Sequence[Version]
@@ -97,9 +97,9 @@ class Desk:
 
     Args:
         sessions: The data set.
-        answers: The proposed bundles; a session without an answer begins with none.
-        output: The file of gold; see `ReviewLog`.
-        rules: Of the catalogue; people are told which of them a bundle breaks.
+        answers: The proposed bundles; a session without an answer starts with none.
+        output: The gold file; see `ReviewLog`.
+        rules: The catalogue's; people are told which of them a bundle breaks.
     """
 
     def __init__(
@@ -114,13 +114,13 @@ class Desk:
         found = {name: Answer(name) for name in self.sessions}
         found |= {answer.session_id: answer for answer in answers}
         self.confidence = {name: session_confidence(one) for name, one in found.items()}
-        # A session of unknown confidence may be anything.
+        # Unknown confidence counts as the lowest.
         unsure = sorted(self.sessions, key=lambda name: self.confidence[name] or 0.0)
         self._orders = {"file": [*self.sessions], "unsure": unsure}
         self._log = ReviewLog(output, (proposed(one, found[one.id].bundles) for one in sessions))
 
     def page(self, view: View) -> Page:
-        """What a view shows.
+        """The page that a view shows.
 
         Raises:
             DataError: There is no such session.
@@ -152,7 +152,7 @@ class Desk:
         """Save an edit; see `ReviewLog.save`.
 
         Raises:
-            DataError: There is no such session, or it is not possible.
+            DataError: There is no such session, or the edit is not possible.
         """
         edit = None if change.do == "undo" else change.edit
         return self._log.save(self._known(change.session), change.base, change.do, edit, by)
@@ -164,5 +164,5 @@ class Desk:
 
 
 def one_visible_line(text: str) -> str:
-    """A text of anyone's as the page shows it: without invisible characters, on one line."""
+    """Any text as the page shows it: without invisible characters, on one line."""
     return " ".join(visible(text).split())

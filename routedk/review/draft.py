@@ -1,7 +1,7 @@
-"""A session's bundles under review, and what a person does to them.
+"""A session's bundles under review, and the edits to them.
 
 Each edit is a function from one version to the next. An edited version is no longer accepted, and a
-bundle whose items change loses its confidence, which was about others.
+bundle whose items change loses its confidence, which was about other items.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,8 +26,8 @@ class Version(BaseModel):
     Args:
         session_id: The session.
         items: Its items, as in a native record.
-        bundles: Its bundles, numbered from 1 by their place, without an item in common. One may
-            have a single item until it is accepted.
+        bundles: Its bundles, numbered from 1 in order, with no item in common. A bundle may have a
+            single item until it is accepted.
         accepted: Whether they are gold.
         version: Number of the version; version 0 is what was proposed to the reviewers.
         change: The edit that made it, e.g. ``move``.
@@ -73,7 +73,7 @@ class Version(BaseModel):
 
 
 def proposed(session: Session, bundles: Iterable[Bundle]) -> Version:
-    """The version that a review begins with: an item of several bundles stays in the first."""
+    """The version that a review starts with: an item in several bundles stays in the first."""
     found: list[BundleRecord] = []
     free = {item.id for item in session.items}
     for record in bundle_records(bundles):
@@ -88,10 +88,10 @@ def move(draft: Version, items: Sequence[str], to: int) -> Version:
     """Move items to a bundle.
 
     Args:
-        draft: Where they are.
-        items: Their ids, of one bundle or several.
-        to: The bundle; 0 takes them out of theirs, one above the last makes a new one, which is
-            how a bundle is split.
+        draft: The version to edit.
+        items: Their ids, from one bundle or several.
+        to: Number of the bundle; 0 takes them out of theirs, one above the last makes a new one,
+            which is how a bundle is split.
 
     Raises:
         DataError: There is no such item or bundle.
@@ -110,7 +110,7 @@ def move(draft: Version, items: Sequence[str], to: int) -> Version:
 
 
 def merge(draft: Version, bundle: int, to: int) -> Version:
-    """Move all items of one bundle to another, which gets the intent if it has none.
+    """Move all items of one bundle to another, which takes over the intent and kind it lacks.
 
     Raises:
         DataError: There is no such bundle, or they are the same.
@@ -126,7 +126,7 @@ def rename(draft: Version, bundle: int, intent: str, kind: Kind | None) -> Versi
     """Give a bundle this intent and kind.
 
     Raises:
-        DataError: There is no such bundle, or a file with this intent is read as without one.
+        DataError: There is no such bundle, or this intent would be read back as empty.
     """
     old = _bundle(draft, bundle)
     # As it will be read as gold: on one line, entities unescaped.
@@ -148,7 +148,7 @@ def reject(draft: Version, bundle: int) -> Version:
 
 
 def accept(draft: Version) -> Version:
-    """Make the bundles gold; none at all says that nothing belongs together.
+    """Make the bundles gold; no bundles at all means that nothing belongs together.
 
     Raises:
         DataError: A bundle has a single item.
@@ -166,14 +166,14 @@ def _bundle(draft: Version, number: int) -> BundleRecord:
 
 
 def _holding(bundle: BundleRecord, items: list[str]) -> BundleRecord:
-    """A bundle with these items; where they are others, what was said of the former goes."""
+    """The bundle with these items; if they changed, only its intent and kind are kept."""
     if set(items) == set(bundle.items):
         return bundle
     return BundleRecord(items=items, intent=bundle.intent, kind=bundle.kind)
 
 
 def _edited(draft: Version, bundles: Iterable[BundleRecord]) -> Version:
-    """The version with other bundles, empty ones gone; itself if nothing changed."""
+    """The version with other bundles, without empty ones; itself if nothing changed."""
     kept = [bundle for bundle in bundles if bundle.items]
     changed = {"bundles": kept, "accepted": False}
     return draft if kept == draft.bundles else draft.model_copy(update=changed)

@@ -1,9 +1,9 @@
-"""`ReviewLog`: every version of every session, saved at once, and the gold that they make.
+"""`ReviewLog`: every version of every session, saved at once, and the resulting gold.
 
-Two files: the history, to which each edit adds a line, and the gold, written anew from the history
+Two files: the history, to which each edit adds a line, and the gold, rewritten from the history
 whenever what is accepted changes. Both are written under one lock, so that any number of processes
-may share them. An edit names the version that it was made on. Of two edits of one version the
-first counts; the second is in the history, and who made it is told.
+may share them. An edit names the version that it is based on. Of two edits of one version, the
+first counts; the second is kept in the history, and its author is told.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -26,12 +26,11 @@ class ReviewLog:
     """The reviews of a data set; threads and processes may share them.
 
     Args:
-        output: The file of gold; the history is next to it, its name followed by ``.history``.
-        proposed: What reviewers begin with. The files may hold
-            reviews of others, too.
+        output: The gold file; the history is next to it, its name followed by ``.history``.
+        proposed: What reviewers start with. The files may hold reviews of other sessions, too.
 
     Raises:
-        DataError: A file cannot be read or written, the history is of sessions with other items,
+        DataError: A file cannot be read or written, the history has sessions with other items,
             or there is gold without a history.
     """
 
@@ -68,12 +67,12 @@ class ReviewLog:
             session_id: The session.
             base: The version that the person saw.
             change: What the edit is called.
-            edit: None to undo the last edit that is not undone.
+            edit: Makes the new version; None undoes the last edit that is not undone.
             by: Who edits.
 
         Returns:
             Whether it counts. If not, another edit of that version came first, and the person
-            shall be shown what it made.
+            should be shown its result.
 
         Raises:
             DataError: The edit is not possible, there is nothing to undo, or a file cannot be
@@ -99,7 +98,7 @@ class ReviewLog:
 
     @contextmanager
     def _opened(self) -> Iterator[JsonlLog]:
-        """The history, of which what others wrote is read."""
+        """Open the history and read what others wrote."""
         self._output.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self._output.with_name(f".{self._output.name}.lock")):
             if _size(self._history) < self._end:
@@ -123,12 +122,12 @@ class ReviewLog:
                     self._end = log.end
 
     def _take(self, found: Version, line: int | None = None) -> None:
-        """Add a version, unless another of this number came first."""
+        """Add a version, unless another with this number came first."""
         versions = self._versions.setdefault(found.session_id, [found])
         if {item.id for item in found.items} != {item.id for item in versions[0].items}:
             problem = f"session {found.session_id!r} has other items in the data"
             raise DataError(problem, path=self._history, line=line, hint="name another --output")
-        found.items = versions[0].items  # Of many versions they are kept once.
+        found.items = versions[0].items  # Kept once for all versions.
         if found.version == 0:
             versions[0] = found
         elif found.version == len(versions):
@@ -140,7 +139,7 @@ class ReviewLog:
 
 
 def _size(path: Path) -> int:
-    """How many bytes a file has; 0 where it is missing."""
+    """Size of a file in bytes; 0 if it is missing."""
     return path.stat().st_size if path.exists() else 0
 
 

@@ -23,13 +23,13 @@ class ReviewConfig(ListenConfig):
     """Settings of a review.
 
     Args:
-        token_file: File with the token that browsers must send as password.
-        rules: TOML file with the rules of a catalogue: bundles are proposed under them where none
-            are given, and those that break one say so.
-        user: Who reviews, where a browser gives no name; unset: the login's name, $USER.
+        token_file: File with the token that browsers must send as the password.
+        rules: TOML file with a catalogue's rules: bundles are proposed under them if none are
+            given, and those that break one are marked.
+        user: Who reviews if a browser gives no name; unset: the login name, $USER.
 
     Raises:
-        SettingError: A value is not allowed, or there is no token where one is needed.
+        SettingError: A value is not allowed, or a required token is missing.
     """
 
     port: int = 8001
@@ -44,14 +44,14 @@ def review(
 
     Args:
         sessions: What is reviewed.
-        answers: The proposed bundles; may be made while they are taken.
-        output: The file of gold.
+        answers: The proposed bundles; may be a generator.
+        output: The gold file.
         config: Settings.
 
     Raises:
         DataError: As `ReviewLog`.
         MissingExtraError: The server's libraries are not installed.
-        OSError: The address cannot be listened on.
+        OSError: The server cannot listen on the address.
     """
     need_extra("serve", "fastapi", "prometheus_client", "uvicorn")
     rules = read_rules(config.rules) if config.rules else None

@@ -1,4 +1,4 @@
-"""The application: routes from HTTP to a program and its student, and errors back."""
+"""The application: HTTP routes to a program and its student, and error responses."""
 
 import asyncio
 import secrets
@@ -62,8 +62,8 @@ class Service:
     """The endpoints.
 
     Args:
-        program: With its language model set.
-        config: Its limits hold.
+        program: The program, with its language model set.
+        config: Its limits apply.
     """
 
     def __init__(self, program: BundleGenerator, config: ServeConfig) -> None:
@@ -77,9 +77,9 @@ class Service:
     async def bundles(self, body: _Sessions) -> dict[str, Any]:
         """Group the items of one session, or of many, into bundles with intents.
 
-        A session is answered by a line of predictions as routedk generate writes it, sessions by
-        such answers in their order; one that is not valid has an error, and no bundles. Bundles
-        break none of the rules that a session or the body states.
+        A session is answered with a prediction as routedk generate writes it, sessions with such
+        answers in the same order; an invalid one gets an error and no bundles. Bundles break none
+        of the rules that a session or the body states.
         """
         if "sessions" not in body:
             return (await self._answers([await self._asked(body, self.rules)]))[0]
@@ -94,7 +94,7 @@ class Service:
         return {"answers": [next(found) if isinstance(one, tuple) else one for one in read]}
 
     async def _read(self, record: Any, rules: BundleRules | None) -> _Asked | dict[str, Any]:
-        """What is asked, or what is answered to a session that is not valid."""
+        """Parse a record into what is asked, or into the answer to an invalid session."""
         try:
             return await self._asked(record, rules)
         except DataError as error:
@@ -105,7 +105,7 @@ class Service:
         return refused
 
     async def _asked(self, record: Any, rules: BundleRules | None) -> _Asked:
-        """A session and its own rules, else those given."""
+        """The session and its own rules, else those given."""
         if not isinstance(record, dict):
             raise DataError('a session is an object: {"session_id": ..., "items": [...]}')
         session = session_from_record(record)
@@ -115,7 +115,7 @@ class Service:
         return session, await _own_rules(record, rules)
 
     async def _answers(self, asked: list[_Asked]) -> list[dict[str, Any]]:
-        """Lines of predictions."""
+        """Answer sessions with predictions."""
         answers = list[Answer]()
         with self.queue.room(len(asked)):
             for part in _parts(asked, self.config.max_items):
@@ -131,12 +131,12 @@ class Service:
         return self.counted(await answer_async(session, self.program, rules))
 
     def counted(self, answer: Answer) -> Answer:
-        """The answer, once it is in the metrics."""
+        """Count an answer in the metrics and return it."""
         self.metrics.sessions.labels("unread" if answer.error else "answered").inc()
         return answer
 
     async def chat(self, body: _Chat) -> Any:
-        """Ask the student, in OpenAI's wire format; a stream is the finished answer."""
+        """Ask the student, in OpenAI's wire format; a stream sends the finished answer."""
         if body.get("model") != MODEL:
             raise HTTPException(404, f"there is no such model here: the only one is {MODEL!r}")
         request = read_request(body, self.lm.model)
@@ -173,10 +173,10 @@ def make_app(program: BundleGenerator, config: ServeConfig, token: str | None = 
     """Make the ASGI application.
 
     Args:
-        program: With its language model set; its items are grouped and its bundles named as
-            `generate` does it.
+        program: The program, with its language model set; it groups items and names bundles as
+            `generate` does.
         config: Limits and origins.
-        token: What clients must send; None where no token is asked for.
+        token: What clients must send; None if no token is required.
     """
     service = Service(program, config)
     tools = _Tools(service) if find_spec("mcp") else None
@@ -209,7 +209,7 @@ def make_app(program: BundleGenerator, config: ServeConfig, token: str | None = 
 
 
 class _Tools(Response):
-    """Answers a request for tools, each by itself: no state is kept between them."""
+    """Answers tool requests independently: no state is kept between them."""
 
     def __init__(self, service: Service) -> None:
         from mcp.server.transport_security import TransportSecuritySettings
@@ -240,13 +240,13 @@ class _Tools(Response):
 
 
 async def _own_rules(record: dict[str, Any], rules: BundleRules | None) -> BundleRules | None:
-    """The rules that a record states, else those given; there may be many to validate."""
+    """The record's own rules, else those given; in a thread, as there may be many to validate."""
     stated = record.get("rules")
     return rules if stated is None else await in_thread(rules_of, stated)
 
 
 def _parts(asked: list[_Asked], most: int) -> list[list[_Asked]]:
-    """Sessions in parts of at most so many items together, so that no request takes all threads."""
+    """Split sessions into parts of at most so many items, so that no request takes all threads."""
     parts, count = list[list[_Asked]](), most
     for session, rules in asked:
         count += len(session.items)
@@ -270,7 +270,7 @@ def _bearer(token: str) -> Callable[..., Awaitable[None]]:
 
 
 def _explain_errors(app: FastAPI, metrics: Metrics) -> None:
-    """Answer every error in one form."""
+    """Return every error in the same format."""
     expected = "expected a JSON object as body, sent as application/json"
 
     @app.exception_handler(StarletteHTTPException)
@@ -295,6 +295,6 @@ def _explain_errors(app: FastAPI, metrics: Metrics) -> None:
 
     @app.exception_handler(ContextWindowExceededError)
     async def too_long(_: Request, error: ContextWindowExceededError) -> Response:
-        # LiteLLM knows this error by these words, others by its code.
+        # LiteLLM recognizes this error by these words, other clients by its code.
         text = f"this model's maximum context length is exceeded: {error}"
         return problem(400, text, code="context_length_exceeded")

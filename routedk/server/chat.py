@@ -13,7 +13,7 @@ MODEL = "routedk"
 """The name under which the student is served."""
 
 _USED = {"messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "seed"}
-# They change nothing in an answer.
+# They do not affect an answer.
 _IGNORED = {"model", "stream", "stream_options", "user", "safety_identifier", "store", "metadata"}
 _IGNORED |= {"service_tier", "prompt_cache_key"}
 _USUAL = {"n": 1, "response_format": {"type": "text"}, "tool_choice": "none"}
@@ -23,20 +23,20 @@ def read_request(body: Mapping[str, Any], model: str) -> Request:
     """Read the body of a request.
 
     Args:
-        body: Of ``POST /v1/chat/completions``; its ``model`` is passed over.
-        model: The name that the language model has in this process.
+        body: Of ``POST /v1/chat/completions``; its ``model`` is ignored.
+        model: The name of the language model in this process.
 
     Raises:
-        HTTPException: It is not valid, or asks for what the student cannot do; status 400.
+        HTTPException: It is invalid, or asks for what the student cannot do; status 400.
     """
-    # What is null, empty, zero or usual is the case anyway.
+    # Null, empty, zero and default values change nothing.
     asked = {key for key, value in body.items() if value and value != _USUAL.get(key)}
     if refused := sorted(asked - _USED - _IGNORED):
         raise HTTPException(400, f"the student does not support {', '.join(refused)}: leave it out")
     given = {key: body[key] for key in _USED if body.get(key) is not None}
     try:
         request = request_from_openai_chat({**given, "model": model})
-        # Half a surrogate pair is no text.
+        # A lone surrogate is not valid text.
         json.dumps(given, ensure_ascii=False).encode()
     except (LM15Error, TypeError, ValueError) as error:
         raise HTTPException(400, " ".join(str(error).split())) from None
@@ -48,7 +48,7 @@ def read_request(body: Mapping[str, Any], model: str) -> Request:
 
 
 def completion(response: Response) -> dict[str, Any]:
-    """The body of an answer; its fingerprint tells all that it depends on besides the request."""
+    """The body of an answer; its fingerprint covers all that it depends on besides the request."""
     usage = response.usage
     return {
         "id": f"chatcmpl-{uuid.uuid4().hex}",
@@ -76,8 +76,8 @@ def events(answer: Mapping[str, Any], body: Mapping[str, Any]) -> Iterator[str]:
     """A finished answer as server-sent events.
 
     Args:
-        answer: Of `completion`.
-        body: Of the request; its ``stream_options`` say whether to end with the tokens.
+        answer: From `completion`.
+        body: Of the request; its ``stream_options`` say whether to end with the token usage.
     """
     (choice,) = answer["choices"]
     head = {**answer, "object": "chat.completion.chunk", "usage": None}

@@ -15,12 +15,12 @@ class ListenConfig:
     """Where a server listens, and whom it lets in.
 
     Args:
-        host: Address to listen on; one beyond loopback needs a token.
-        port: Port to listen on; 0 takes a free one.
+        host: Address to listen on; any but loopback needs a token.
+        port: Port to listen on; 0 picks a free one.
         token_file: File with the token that clients must send.
 
     Raises:
-        SettingError: A value is not allowed, or there is no token where one is needed.
+        SettingError: A value is not allowed, or a required token is missing.
     """
 
     host: str = "127.0.0.1"
@@ -39,11 +39,11 @@ class ListenConfig:
             )
 
     def token(self) -> str | None:
-        """The token that clients must send; None where none is asked for.
+        """The token that clients must send; None if none is required.
 
         Raises:
             DataError: The file cannot be read.
-            SettingError: It does not hold one token.
+            SettingError: It does not hold exactly one token.
         """
         if self.token_file is None:
             return None
@@ -58,27 +58,27 @@ class ListenConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ServeConfig(ListenConfig):
-    """Settings of a server of bundles.
+    """Settings of a bundle server.
 
     Args:
-        program: A program.json of routedk compile; unset: prompts show no knowledge.
-        experts: Folder of routed experts that routedk train wrote: the student with these experts.
+        program: A program.json from routedk compile; unset: prompts show no knowledge.
+        experts: Folder of routed experts written by routedk train, which the student then uses.
         student: Folder or hub name of a causal LM. Unset or default: the student that the experts
-            were trained on, or without experts the embedded student, zero-shot. With neither
-            experts nor student: the general bundler that the package carries.
-        dtype: The student's: float32, bfloat16 or float16. Unset: float32 on a CPU, else bfloat16.
-        rules: TOML file with the rules of a catalogue, for sessions that bring none of their own.
+            were trained on or, without experts, the embedded student, zero-shot. With neither
+            experts nor student: the packaged general bundler.
+        dtype: Student dtype: float32, bfloat16 or float16. Unset: float32 on a CPU, else bfloat16.
+        rules: TOML file with a catalogue's rules, for sessions that have none of their own.
         token_file: File with the token that clients must send, as Authorization: Bearer TOKEN.
         cors_origins: Origin whose pages may call the server from a browser, e.g.
             https://shop.example. Repeatable; unset: none.
-        max_body: Most bytes of a request's body.
-        max_sessions: Most sessions of a request.
-        max_items: Most items of a session.
-        max_queue: Most sessions and completions under way; further requests get status 429.
-        timeout: Seconds after which a request is given up, with status 504.
+        max_body: Maximum size of a request's body, in bytes.
+        max_sessions: Maximum number of sessions in a request.
+        max_items: Maximum number of items in a session.
+        max_queue: Maximum number of sessions and completions in progress; others get status 429.
+        timeout: Seconds after which a request is aborted, with status 504.
 
     Raises:
-        SettingError: A value is not allowed, or there is no token where one is needed.
+        SettingError: A value is not allowed, or a required token is missing.
     """
 
     program: Path | None = None
@@ -105,7 +105,7 @@ class ServeConfig(ListenConfig):
 
 
 def is_loopback(host: str | None) -> bool:
-    """Whether a name or address is this machine's, for itself alone."""
+    """Whether a name or address is a loopback one, reachable from this machine alone."""
     try:
         return host == "localhost" or ip_address(host or "").is_loopback
     except ValueError:  # Any other name may lead anywhere.

@@ -1,4 +1,4 @@
-"""What holds for every request: a time limit, a client that may leave, failures, metrics."""
+"""What applies to every request: time limit, client disconnects, failures and metrics."""
 
 import asyncio
 import logging
@@ -26,14 +26,14 @@ _BUCKETS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
 def problem(
     status: int, message: str, *, code: str | None = None, headers: Any = None
 ) -> JSONResponse:
-    """An error as OpenAI's clients read it."""
+    """An error in the format that OpenAI's clients read."""
     kind = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
     error = {"message": message, "type": kind, "param": None, "code": code}
     return JSONResponse({"error": error}, status, headers)
 
 
 class Metrics:
-    """What Prometheus reads, in a registry of its own."""
+    """Prometheus metrics, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = own = CollectorRegistry()
@@ -50,10 +50,10 @@ class Metrics:
 
 
 class Queue:
-    """Counts what is under way, on one event loop.
+    """Counts what is in progress, on one event loop.
 
     Args:
-        size: Most sessions and completions at once.
+        size: Maximum number of sessions and completions at once.
         gauge: Shows their number.
     """
 
@@ -63,15 +63,15 @@ class Queue:
 
     @property
     def full(self) -> bool:
-        """Whether there is no room."""
+        """Whether there is no room left."""
         return self._left < 1
 
     @contextmanager
     def room(self, count: int) -> Iterator[None]:
-        """Hold room for the block.
+        """Reserve room for the duration of the block.
 
         Raises:
-            HTTPException: There is not enough of it, status 429.
+            HTTPException: There is not enough room; status 429.
         """
         if count > self._left:
             raise HTTPException(429, "the queue is full: try again later", {"Retry-After": "1"})
@@ -87,14 +87,14 @@ class Queue:
 def refused(
     headers: Headers, any_host: bool, origins: Iterable[str] = ()
 ) -> tuple[int, str] | None:
-    """Why a request is not answered, whatever it asks for: a status and a text.
+    """Why a request is rejected, whatever it asks for: a status and a text; None if it is not.
 
     Args:
         headers: Of the request.
-        any_host: Whether it may name any host, since it needs a token. Else only the names of
-            loopback are answered to: a page whose name leads to this machine could ask what it
-            likes.
-        origins: Whose pages may ask besides the server's own.
+        any_host: Whether it may name any host, since it needs a token. Otherwise only loopback
+            names are accepted: a page whose domain resolves to this machine could send any
+            request.
+        origins: Origins whose pages may send requests, besides the server's own.
     """
     host, origin = headers.get("host", ""), headers.get("origin")
     if not any_host and not is_loopback(_name(host)):
@@ -114,12 +114,12 @@ def _name(host: str) -> str | None:
 
 
 class Guard:
-    """ASGI middleware that refuses a request, or ends it after a time or when its client leaves.
+    """ASGI middleware that rejects a request, or cancels it on a timeout or client disconnect.
 
     Args:
-        app: What answers.
-        config: Whose requests are answered, and the limit on seconds, those of reading the body
-            included.
+        app: The application that answers.
+        config: Which requests are answered, and the time limit, which includes reading the
+            body.
         metrics: Counts requests and their seconds.
     """
 
@@ -150,7 +150,7 @@ class Guard:
             return message
 
         async def leave() -> None:
-            await whole.wait()  # Until then it is the application that reads.
+            await whole.wait()  # Until then the application reads.
             while (await receive())["type"] != "http.disconnect":
                 pass
             work.cancel()

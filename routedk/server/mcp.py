@@ -38,13 +38,13 @@ _Ids = Annotated[Any, WithJsonSchema(_IDS)]
 
 
 class Found(BaseModel):
-    """The bundles, none where no items belong together."""
+    """The bundles; none if no items belong together."""
 
     bundles: list[shared.ToldBundle]
 
 
 class Explained(BaseModel):
-    """Why items are a bundle, in facts that are known of them."""
+    """Why items form a bundle, in known facts about them."""
 
     sentence: str
     ties: Annotated[list[shared.ToldItem], Field(description="The two that tie it most.")]
@@ -62,11 +62,11 @@ def make_mcp(
     """Make the server, for any of the protocol's transports.
 
     Args:
-        loaded: Gives the program, with its language model set.
-        max_items: Most items of a call.
-        rules: Of the catalogue.
-        counted: Is told every answer.
-        lifespan: What is entered while the server runs, as for `MCPServer`.
+        loaded: Returns the program, with its language model set.
+        max_items: Maximum number of items in a call.
+        rules: The catalogue's rules.
+        counted: Called with every answer, which it returns.
+        lifespan: Context that is entered while the server runs, as for `MCPServer`.
     """
     server: MCPServer[Any] = MCPServer(
         "routedk", "RouteDK", version=routedk.__version__, lifespan=lifespan, subscriptions=False
@@ -112,7 +112,7 @@ def make_mcp(
 
 
 def _told(tool: Callable[..., Awaitable[CallToolResult]]) -> Callable[..., Any]:
-    """The tool, with the user's mistakes as sentences."""
+    """The tool, with a user's mistakes returned as sentences."""
 
     @wraps(tool)
     async def call(**arguments: Any) -> CallToolResult:

@@ -35,14 +35,14 @@ def need_extra(name: str, *modules: str) -> None:
 
 
 def serve(config: ServeConfig) -> None:
-    """Serve until SIGTERM or SIGINT; what is under way is finished.
+    """Serve until SIGTERM or SIGINT; requests in progress are finished.
 
     Args:
         config: Settings.
 
     Raises:
         MissingExtraError: The server's libraries are not installed.
-        OSError: The address cannot be listened on.
+        OSError: The server cannot listen on the address.
     """
     need_extra("serve", "fastapi", "prometheus_client", "uvicorn")
 
@@ -61,15 +61,15 @@ def run(config: ListenConfig, load: Callable[[str], Any], *, patience: float) ->
 
     Args:
         config: Where to listen.
-        load: Makes the application; it is told the URL. Early clients wait for it.
-        patience: Seconds that requests under way have to finish at the end.
+        load: Makes the application, given the URL. Early clients wait for it.
+        patience: Seconds that requests in progress have to finish on shutdown.
 
     Raises:
-        OSError: The address cannot be listened on.
+        OSError: The server cannot listen on the address.
     """
     import uvicorn
 
-    config.token()  # Before the model is loaded, what is wrong is said at once.
+    config.token()  # Before the model is loaded, so that an error shows at once.
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     with socket.create_server((config.host, config.port), family=family) as listener:
         name = f"[{config.host}]" if ":" in config.host else config.host
@@ -90,7 +90,7 @@ def serve_stdio(config: ServeConfig) -> None:
     """Serve tools over stdin and stdout until stdin ends.
 
     Args:
-        config: Which program; of the limits ``max_items`` holds.
+        config: Which program; of the limits, only ``max_items`` applies.
 
     Raises:
         MissingExtraError: The library is not installed.
@@ -107,7 +107,7 @@ def serve_stdio(config: ServeConfig) -> None:
 
     @asynccontextmanager
     async def running(_: object) -> AsyncIterator[None]:
-        diverted.set()  # By now whatever else is printed goes to stderr.
+        diverted.set()  # From now on, anything else printed goes to stderr.
         yield
         sys.stdout.flush()
 
@@ -122,8 +122,8 @@ def serve_stdio(config: ServeConfig) -> None:
         finally:
             diverted.set()
 
-    # Clients wait for a first answer only seconds. A daemon: it may be reading stdin when this
-    # process ends because of a signal or of an error in loading.
+    # Clients wait only seconds for a first answer. A daemon: it may be reading stdin when a
+    # signal or an error in loading ends this process.
     talking = Thread(target=talk, daemon=True)
     talking.start()
     diverted.wait()
@@ -139,6 +139,6 @@ def _program(config: ServeConfig) -> "BundleGenerator":
     named = {name: getattr(config, name) for name in ("program", "experts", "student", "dtype")}
     program = resolve_program(GenerateConfig(**named))
     if rules is not None:
-        # Raises now where rules cannot hold.
+        # Raises now if rules cannot be applied.
         ruled(program.groups_by()).answer(Session("any", (Item("any", ""),)), rules)
     return program

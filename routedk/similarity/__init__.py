@@ -1,4 +1,4 @@
-"""How alike titles, items and sessions are: encoders, dendrograms, pairs and word indices."""
+"""Similarity of titles, items and sessions: encoders, dendrograms, pairs and word indices."""
 
 import lazy_loader
 

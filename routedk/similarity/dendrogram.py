@@ -14,17 +14,17 @@ Name = TypeVar("Name", bound=Hashable)
 
 
 class Dendrogram(Generic[Name]):
-    """The dendrogram of named things by average linkage.
+    """An average-linkage dendrogram of named things.
 
     Args:
         names: Distinct names.
-        distances: Of each two of them, symmetric, at least 0.
+        distances: Between each two of them, symmetric, at least 0.
 
     *Shape:*
         - distances: ``(names, names)``
 
     Attributes:
-        merges: Of each step of the clustering, by height, the members of the new cluster and the
+        merges: For each clustering step, by height: the members of the new cluster and the
             height.
     """
 
@@ -42,13 +42,13 @@ class Dendrogram(Generic[Name]):
             self.merges.append((clusters[-1], float(height)))
 
     def cut(self, threshold: float) -> list[frozenset[Name]]:
-        """Clusters of at least two members when every merge up to this height is done.
+        """Clusters of at least two members after every merge up to this height.
 
         Args:
             threshold: A distance.
 
         Returns:
-            Disjoint clusters in the order of the names of their first members.
+            Disjoint clusters, ordered by their first members' positions in ``names``.
         """
         standing: list[frozenset[Name]] = []
         for members, height in self.merges:
@@ -66,7 +66,7 @@ def session_dendrogram(
     Args:
         session: The session.
         encoder: Encoder of the titles.
-        pairs: A pair is as far apart as it is improbable; None for cosine distance.
+        pairs: Gives distances of 1 - probability; None for cosine distance.
     """
     items = [item for item in session.items if item.title.strip()]
     names = [item.id for item in items]

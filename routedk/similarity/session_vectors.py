@@ -1,4 +1,4 @@
-"""Sessions as unit vectors: what their titles are about on average."""
+"""Sessions as unit vectors: the normalized means of their titles' vectors."""
 
 from collections.abc import Sequence
 
@@ -17,8 +17,8 @@ def session_vectors(sessions: Sequence[Session], encoder: TitleEncoder) -> NDArr
         encoder: Encodes titles.
 
     Returns:
-        One row per session in the same order, of length 1, or all 0 where no item has a title
-        that the encoder knows something of.
+        One row per session in the same order, of unit length, or all 0 if no item has a title
+        that the encoder knows.
 
     *Shape:*
         - output: ``(sessions, dimensions)``

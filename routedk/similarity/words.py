@@ -1,6 +1,6 @@
 """Words in any script, and the similarity of texts in them.
 
-Texts are compared by TF-IDF without English stop words, sublinear, unit length.
+Texts are compared by sublinear TF-IDF vectors of unit length, without English stop words.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 _SYLLABIC = r"\p{Han}\p{Hiragana}\p{Katakana}ー\p{Hangul}"
 _UNSPACED = r"\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 DENSE = rf"[{_SYLLABIC}\p{{Emoji_Presentation}}]"
-"""A pattern for characters that say as much as several letters: one can be a word."""
+"""A pattern for characters that say as much as several letters: a single one can be a word."""
 RUN = regex.compile(rf"(?P<pairs>[{_SYLLABIC}]+)|(?P<fours>[{_UNSPACED}]+)")
-"""Words with no spaces between them. Korean has some, but not everywhere."""
+"""Words with no spaces between them. Korean has spaces, but not everywhere."""
 WORD = regex.compile(
     rf"(?V1)[{_SYLLABIC}]+|[{_UNSPACED}]+|\p{{Emoji_Presentation}}"
     rf"|[[^\W\d_]--[{_SYLLABIC}{_UNSPACED}]]{{2,}}"
@@ -31,10 +31,10 @@ _SIZES = {"pairs": 2, "fours": 4}
 
 
 def terms(text: str) -> list[str]:
-    """What a text is compared with others by: its words and numbers, in lower case.
+    """The terms by which texts are compared: words and numbers, in lower case.
 
-    Where there are no spaces between words it is each two neighbouring characters, in Thai, Arabic
-    and the like each four.
+    Where there are no spaces between words, they are character bigrams; in Thai, Arabic and the
+    like, character 4-grams.
     """
     found: list[str] = []
     for run in _TERM.finditer(text.lower()):
@@ -44,7 +44,7 @@ def terms(text: str) -> list[str]:
 
 
 def may_name(word: str) -> bool:
-    """Whether a word may name a thing; two letters are a unit more often."""
+    """Whether a word may name a thing; two letters are more often a unit."""
     return len(word) > 2 or bool(regex.search(DENSE, word))
 
 
@@ -55,7 +55,7 @@ def is_latin(text: str) -> bool:
 
 
 def hashed_terms(texts: Sequence[str], dimensions: int) -> NDArray[np.float64]:
-    """Vectors of the terms of texts, each of length 1, or all 0 where there is none.
+    """Hashed vectors of the terms of texts, each of unit length, or all 0 without terms.
 
     *Shape:*
         - result: ``(texts, dimensions)``
@@ -94,7 +94,7 @@ class WordIndex:
 
     Args:
         texts: The texts, in the order in which similarities are given.
-        ngrams: Most words of a phrase that counts as one word, at least 1.
+        ngrams: Maximum number of words in a phrase that counts as one term, at least 1.
     """
 
     def __init__(self, texts: Sequence[str], *, ngrams: int = 1) -> None:
@@ -107,18 +107,18 @@ class WordIndex:
         if self._vectorizer is None:
             return [0.0] * self._size
         vector = self._vectorizer.transform([text])
-        # Rounding keeps ties ties, whatever the order of a sum.
+        # Rounding preserves ties, whatever the order of summation.
         scores: list[float] = (self._vectors @ vector.T).toarray().ravel().round(9).tolist()
         return scores
 
     def ranked(self, text: str) -> list[int]:
-        """Indices of all texts, the most similar first, equal ones in their order."""
+        """Indices of all texts, the most similar first, ties in their original order."""
         scores = self.similarities(text)
         return sorted(range(self._size), key=lambda place: (-scores[place], place))
 
 
 def _fitted(texts: Sequence[str], ngrams: int = 1) -> Any:
-    """A vectorizer of these texts; None where they have no word, which scikit-learn refuses."""
+    """A vectorizer fitted on texts; None if they have no words, which scikit-learn rejects."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectorizer = TfidfVectorizer(
