@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+ExpertName = Literal["base", "rule", "thought", "mixed"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -52,7 +54,7 @@ class TrainConfig:
             session if bundles are named, else start.
         epochs: Passes of the base expert over its rows. Unset: 1 to 6, more for fewer rows.
         learning_rate: Peak learning rate of the base expert; the others get half of it.
-        knowledge_share: Share of rows that the rule and thought experts are trained on.
+        knowledge_share: Share of rows that the experts after the base one are trained on.
         knowledge_epochs: Passes over these rows.
         fusion: How experts are fused: softmax, static, top1, layerwise, sparsegen (a router learns
             these), merged (the mean gates of a softmax router), uniform or single:EXPERT.
@@ -73,7 +75,7 @@ class TrainConfig:
         batch_size: Rows per step and process.
         max_sessions: Train on a seeded sample of this many sessions.
         gradient_checkpointing: Recompute layers in the backward pass: less memory, more time.
-        bf16: Multiply in bfloat16 on a CPU. Unset: if it has AMX (grouping: or AVX-512 BF16).
+        bf16: Multiply in bfloat16. Unset: on a CPU with AMX (for grouping, AVX-512 BF16, too).
         save_steps: Steps between checkpoints, from which a killed run resumes.
         seed: Seed of all randomness: initial weights, samples, row order.
 
@@ -86,9 +88,7 @@ class TrainConfig:
     encoder: str = "minilm"
     grouping_epochs: float | None = None
     student: str | None = None
-    expert_names: tuple[Literal["base", "rule", "thought", "mixed"], ...] = (
-        *("base", "rule", "thought"),
-    )
+    expert_names: tuple[ExpertName, ...] = ("base", "rule", "thought")
     experts: Path | None = None
     r: int = 8
     lora_alpha: int = 16

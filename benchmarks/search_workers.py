@@ -194,13 +194,14 @@ def account(trials: list[FrozenTrial]) -> dict[str, Any]:
         trials: All trials of a study.
     """
     again = {}
+    retried_trial_number = RetryHeartbeatStaleTrialCallback.retried_trial_number
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         for trial in trials:
             for number in RetryHeartbeatStaleTrialCallback.retry_history(trial)[-1:]:
                 again[number] = trial
         origins = Counter(
-            RetryHeartbeatStaleTrialCallback.retried_trial_number(trial) or trial.number
+            trial.number if (first := retried_trial_number(trial)) is None else first
             for trial in trials
             if trial.state == TrialState.COMPLETE
         )

@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from routedk.adapters.train import ExpertName
 from routedk.data.validation import checked
 from routedk.files import read_toml
 from routedk.programs.knowledge.utilization import UtilizationName, is_shown, is_trained
@@ -43,7 +44,6 @@ Positive = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
 Rank = Annotated[int, Strict(), Field(ge=1)]
 Count = Annotated[int, Strict(), Field(ge=0)]
 FormatName = Literal["pattern", "rule", "thought"]
-ExpertName = Literal["base", "rule", "thought", "mixed"]
 
 
 class TrialSettings(BaseModel):

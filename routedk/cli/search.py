@@ -114,7 +114,8 @@ def report(
         refuse_foreign(output / PAGE, lambda document: False)
     parts = None if data is None else load_parts(data, options)
     found = report_search(output, config, parts=parts, store=store)
-    for best in found["best"][:1]:
+    if found["best"]:
+        best = found["best"][0]
         typer.echo(f"Chosen: trial {best['trial']}, matched F1 on validation {best['f1']:.3f}")
     typer.echo(f"Report: {output / 'report.html'}")
 
