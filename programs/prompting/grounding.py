@@ -6,6 +6,7 @@ A student trained on a few hundred intents names one of them for anything it is 
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 
 import numpy as np
 import regex
@@ -40,6 +41,12 @@ _EMPTY = _COLOURS | frozenset(
     dla do na ile ve için για και με του της от для из на при за
     من في على مع إلى של עם על את के का की में और लिए""".split()  # noqa: SIM905
 )
+# For whom items are made, by stem: alone these words name no item.
+_WEARERS = frozenset(
+    """boy child dame damen girl herren junior kid kinder lady man men unisex woman
+    women""".split()  # noqa: SIM905
+)
+_AND = re.compile(r"\s+(?:and|with|und|mit)\s+|\s*[,&+]\s*")
 # Words that a sentence may use without naming a thing: they are in no title, and claim no fact.
 _RELATIONS = frozenset(
     """a alike all alternative an are as at be because been being belong between both but by can
@@ -82,9 +89,10 @@ def ranked_intents(
 def grounded(intents: Sequence[str], titles: Sequence[str], encoder: TitleEncoder) -> str:
     """The first intent that the titles support, else one in the titles' own words.
 
-    An intent is supported if it repeats no word, and either all its words occur in the titles,
-    perhaps inflected or as part of a compound, or it is about one of the titles: by embeddings or,
-    in a script that the encoder does not know, by a word in common.
+    An intent is supported if it names something, repeats no word, and each of its parts, such as
+    the two of "jeans and shorts", is supported: all its words occur in the titles, perhaps
+    inflected or as part of a compound, or it is about one of the titles, by embeddings or, in a
+    script that the encoder does not know, by a word in common.
 
     Args:
         intents: At least one, best first; each may be empty.
@@ -96,13 +104,21 @@ def grounded(intents: Sequence[str], titles: Sequence[str], encoder: TitleEncode
     """
     known = [title for title in titles if title.strip()]
     written = {stem(word) for title in known for word in _words(title)}
+
+    def is_supported(part: str) -> bool:
+        new = [word for word in _words(part) if not _stands(stem(word), written)]
+        return not new or (bool(known) and _about(part, known, encoder))
+
     for intent in intents:
         named = _words(intent)
-        new = [word for word in named if not _stands(stem(word), written)]
         repeated = len({stem(word) for word in named}) < len(named)
-        if named and not repeated and (not new or (known and _about(intent, known, encoder))):
+        if _names_item(named) and not repeated and all(map(is_supported, _AND.split(intent))):
             return intent
     return _own_words(known) or intents[0]
+
+
+def _names_item(words: Iterable[str]) -> bool:
+    return any(stem(word) not in _WEARERS for word in words)
 
 
 def _stands(word: str, written: Iterable[str]) -> bool:
@@ -126,25 +142,30 @@ def _roots(text: str) -> set[str]:
 def _own_words(titles: Sequence[str]) -> str:
     """The phrase that most titles share, else the head words of the first two titles.
 
-    A title usually ends its first phrase with what the item is: ``Fellow kettle, 1 l, black``.
+    A title usually ends its first phrase with what the item is: ``Fellow kettle, 1 l, black``. Of
+    shared phrases, one that ends so is better than a brand or a material.
     """
+    starts = [phrases_of(title)[0] or title for title in titles]
+    named = [[*filter(may_name, _words(start))] for start in starts]
+    heads = [next(filter(_HEAD_FIRST.match, words), words[-1]) for words in named if words]
+    ends = Counter(map(stem, heads))
     counts: Counter[str] = Counter()
     for title in titles:
         # Not a set: its order, which breaks ties, differs from process to process.
         counts.update([*dict.fromkeys(_phrases(title))])
     # Two letters are more often a unit than a thing.
-    shared = [phrase for phrase, count in counts.items() if count > 1 and may_name(phrase)]
+    shared = [
+        (count, ends[stem(words[-1])], len(words), len(phrase), phrase)
+        for phrase, count in counts.items()
+        if count > 1 and may_name(phrase) and _names_item(words := _words(phrase))
+    ]
     if shared:
-        best = max(shared, key=lambda phrase: (counts[phrase], len(phrase.split()), len(phrase)))
-        return clean_intent(best)
-    starts = [phrases_of(title)[0] or title for title in titles]
-    named = [[*filter(may_name, _words(start))] for start in starts]
-    heads = [next(filter(_HEAD_FIRST.match, words), words[-1]) for words in named if words]
+        return clean_intent(max(shared, key=itemgetter(0, 1, 2, 3))[-1])
     return clean_intent(" & ".join(dict.fromkeys(heads[:2]))) if heads else ""
 
 
 def _phrases(title: str) -> Iterator[str]:
-    words = regex.findall(r"\w+|\p{Emoji_Presentation}", title.lower())
+    words = regex.findall(r"\w+(?:['’]\w+)*|\p{Emoji_Presentation}", title.lower())
     for first in range(len(words)):
         for length in range(1, _LONGEST_PHRASE + 1):
             phrase = words[first : first + length]

@@ -33,6 +33,14 @@ CAMERAS = ["Nikon camera body, black", "Camera strap for Nikon"]
         ("coffee", ["B07-11", "4711"], "coffee"),
         ("tv", ["LG TV 4K", "HD TV"], "tv"),
         ("socks socks", ["Red wool socks", "Wool socks for men"], "wool socks"),
+        # Each part of an intent needs a title.
+        ("photography and tea", CAMERAS, "camera"),
+        ("photography with strap", CAMERAS, "photography with strap"),
+        ("photography & accessories", CAMERAS, "photography & accessories"),
+        # For whom things are is not what they are.
+        ("women", ["Ava women's loafer", "Ida women's boot"], "loafer & boot"),
+        ("", ["Ava women's loafer", "Ida women's loafer"], "women's loafer"),
+        ("", ["Ivy Lane Sheer Lace Tank", "Ivy Lane Sheer Skull Tank (M)"], "tank"),
         # Of equal ones the first: another order of a set would give another answer.
         ("", ["vest mesh lace silk", "silk lace mesh vest"], "vest"),
     ],
