@@ -1,11 +1,18 @@
 """`StudyGrid`: the systems of a study, how much data a budget gives them, what is compared."""
 
 from collections.abc import Iterator, Mapping
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    model_validator,
+)
 
 from routedk.data.validation import checked
 from routedk.errors import SettingError
@@ -92,6 +99,14 @@ class Vary(_Table):
                 yield _label(one), one
 
 
+def _listed(value: object) -> object:
+    """Turn a single table into a list of one."""
+    return [value] if isinstance(value, dict) else value
+
+
+_Tables = Annotated[tuple[Vary, ...], BeforeValidator(_listed)]
+
+
 class Budget(_Table):
     """What a study may spend.
 
@@ -101,14 +116,14 @@ class Budget(_Table):
         validation: Size of the sample of validation sessions with gold, likewise.
         test: Size of the sample of test sessions with gold, likewise.
         settings: Override the grid's settings.
-        vary: Override the grid's dimensions.
+        vary: Override the grid's dimensions; of several tables, each gives systems of its own.
     """
 
     train: _Size | None = None
     validation: _Size | None = None
     test: _Size | None = None
     settings: Common = Common()
-    vary: Vary = Vary()
+    vary: _Tables = ()
 
 
 class Question(_Table):
@@ -162,12 +177,19 @@ class StudyGrid(_Table):
                 raise ValueError(f"compare: {unknown!r} is neither a system nor a baseline")
         return self
 
-    def varied(self, budget: BudgetName) -> Vary | None:
-        """The dimensions under a budget; None if nothing varies."""
+    def varied(self, budget: BudgetName) -> list[Vary]:
+        """The dimensions under a budget; empty if nothing varies."""
         if self.vary is None:
-            return None
-        override = self.budget[budget].vary
-        return self.vary.model_copy(update=override.model_dump(include=override.model_fields_set))
+            return []
+        overrides = self.budget[budget].vary or (Vary(),)
+        updates = [one.model_dump(include=one.model_fields_set) for one in overrides]
+        return [self.vary.model_copy(update=update) for update in updates]
+
+    def values(self, budget: BudgetName, dimension: Dimension) -> list[Any]:
+        """The values of a dimension under a budget, in the grid's order."""
+        used = [*chain.from_iterable(getattr(vary, dimension) for vary in self.varied(budget))]
+        first = getattr(self.vary, dimension) if used else ()
+        return [value for value in dict.fromkeys((*first, *used)) if value in used]
 
     def of(self, budget: BudgetName) -> dict[str, TrialSettings]:
         """The systems under a budget, by name.
@@ -180,12 +202,10 @@ class StudyGrid(_Table):
         override = self.budget[budget].settings
         update = override.model_dump(include=override.model_fields_set)
         common = self.settings.model_copy(update=update)
-        vary = self.varied(budget)
-        found = dict(self.systems)
-        for name, system in vary.systems() if vary else ():
-            if name in found:
-                raise ValueError(f"systems: {name!r} is one of vary, too")
-            found[name] = system
+        found = dict(chain.from_iterable(vary.systems() for vary in self.varied(budget)))
+        if both := min(self.systems.keys() & found, default=None):
+            raise ValueError(f"systems: {both!r} is one of vary, too")
+        found = self.systems | found
         return {name: common.fill(system) for name, system in found.items()}
 
 

@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import optuna
 from optuna.trial import TrialState
@@ -26,7 +25,7 @@ from routedk.optimizers.search.report import (
 )
 from routedk.optimizers.search.study import is_done
 from routedk.optimizers.search.trial import TrialRunner
-from routedk.optimizers.studies.grid import TEACHER, Question, StudyGrid, Vary
+from routedk.optimizers.studies.grid import TEACHER, Dimension, Question, StudyGrid
 from routedk.types import Answer, Session
 
 if TYPE_CHECKING:
@@ -73,7 +72,6 @@ def write_study(
     systems = {name: found[name] for name in grid.of(config.budget) if name in found}
     scores = {name: one["session_f1"] for name, one in systems.items()}
     scores |= _baselines(runner, test, reference, config.seed)
-    vary = grid.varied(config.budget) or Vary()
     gold = sum(bool(session.gold) for session in runner.train)
     most = grid.budget[config.budget].train
     sizes = {
@@ -103,8 +101,8 @@ def write_study(
         "questions": [
             {
                 **question.model_dump(),
-                "values": [*map(str, getattr(vary, question.dimension))],
-                "series": _series(question, vary, config.seed, systems),
+                "values": [*map(str, grid.values(config.budget, question.dimension))],
+                "series": _series(question, grid, config, systems),
             }
             for question in grid.questions
         ],
@@ -134,29 +132,40 @@ def _baselines(
 
 
 def _series(
-    question: Question, vary: Vary, seed: int, systems: Mapping[str, Any]
+    question: Question, grid: StudyGrid, config: "PaperConfig", systems: Mapping[str, Any]
 ) -> dict[str, list[dict[str, Any]]]:
-    """The points of each line: mean matched F1 of all systems with a value of the dimension."""
+    """The points of each line: mean matched F1 of the systems with a value of the dimension.
+
+    The points of a line are comparable: a system counts only if each other point has one that
+    differs from it in this dimension alone.
+    """
     point: dict[str, Any]
     found: dict[str, list[dict[str, Any]]] = {}
-    for line, value in product(getattr(vary, question.by), getattr(vary, question.dimension)):
-        scores = [
-            one["session_f1"]
-            for one in systems.values()
-            if _has(one["settings"], question.by, line)
-            and _has(one["settings"], question.dimension, value)
-        ]
-        if scores:
+    rest = [name for name in get_args(Dimension) if name not in (question.dimension, question.by)]
+    for line in grid.values(config.budget, question.by):
+        by_value: dict[Any, dict[Any, Sequence[float]]] = {}
+        for value in grid.values(config.budget, question.dimension):
+            alike = {
+                tuple(str(one["settings"][name]) for name in rest): one["session_f1"]
+                for one in systems.values()
+                if _has(one["settings"], question.by, line)
+                and _has(one["settings"], question.dimension, value)
+            }
+            if alike:
+                by_value[value] = alike
+        common = set.intersection(*map(set, by_value.values())) if by_value else set()
+        for value, alike in by_value.items() if common else ():
+            scores = [alike[key] for key in common]
             means = [sum(mine) / len(mine) for mine in zip(*scores, strict=True)]
             point = {"value": str(value), "systems": len(scores), "session_f1": means}
             found.setdefault(str(line), []).append(point)
     for points in found.values():
         first = points[0]
         for point in points:
-            point["matched_f1"] = _interval(point["session_f1"], seed)
+            point["matched_f1"] = _interval(point["session_f1"], config.seed)
             point["minus"] = first["value"]
             pair = point["session_f1"], first["session_f1"]
-            point["difference"] = paired_difference(*pair, seed)
+            point["difference"] = paired_difference(*pair, config.seed)
     return found
 
 

@@ -36,15 +36,25 @@ def test_kd_has_every_combination_that_differs() -> None:
 
 
 def test_what_a_system_of_kd_learns_and_shows() -> None:
-    systems = read_grid("kd").of("small")
+    systems = read_grid("kd").of("full")
     both = systems["SFT+ICL, pattern+rule+thought, difficulty 0.1"]
     assert (both.experts, both.fusion) == (("base", "mixed"), "single:mixed")
-    assert (both.rules, both.neighbours, both.epochs) == (3, 1, 1.0)
+    assert (both.rules, both.neighbours, both.epochs) == (3, 1, 3.0)
     shown = systems["ICL, rule, all"]
     assert (shown.experts, shown.r, shown.rules, shown.neighbours) == (None, None, 3, 0)
     alone = systems["SFT+ICL, pattern, all"]
     assert (alone.experts, alone.fusion, alone.rules) == (("base",), "single:base", 0)
-    assert {one.ratio for one in systems.values()} == {0.1, 1.0}
+    assert {one.ratio for one in systems.values()} == {0.1, 0.3, 1.0}
+
+
+def test_the_small_kd_asks_every_question() -> None:
+    grid = read_grid("kd")
+    small = grid.of("small")
+    assert len(small) == 27
+    assert small.keys() <= grid.of("full").keys()
+    assert grid.values("small", "formats") == grid.values("full", "formats")
+    assert grid.values("small", "strategy") == grid.values("full", "strategy")
+    assert grid.values("small", "ratio") == [0.1, 1.0]
 
 
 def test_routedk_compares_systems_that_it_has() -> None:

@@ -201,6 +201,42 @@ def test_failed_and_killed_systems_are_told(
         study_paper("routedk", parts, tmp_path / "none", config, store=tmp_path / "store")
 
 
+def test_points_of_a_question_are_of_systems_alike(
+    parts: Parts, student_folder: Path, tmp_path: Path
+) -> None:
+    text = """
+        title = "t"
+        vary = {formats = ["rule", "rule+thought"]}
+        [[questions]]
+        title = "Quantity?"
+        dimension = "ratio"
+        by = "strategy"
+        [[questions]]
+        title = "Formats?"
+        dimension = "formats"
+        by = "utilization"
+        [budget.small]
+        test = 2
+        [[budget.small.vary]]
+        [[budget.small.vary]]
+        formats = "rule+thought"
+        ratio = 0.5
+        strategy = ["length", "random"]
+    """
+    config = PaperConfig(grid=grid(tmp_path, text), student=str(student_folder))
+    record = study_paper("kd", parts, tmp_path / "out", config, store=tmp_path / "store")
+    quantity, formats = record["questions"]
+    assert quantity["values"] == ["1.0", "0.5"]
+    of_all = {one["name"]: one.get("session_f1") for one in record["systems"]}
+    for strategy in ("random", "length"):
+        whole, half = quantity["series"][strategy]
+        assert (whole["systems"], half["systems"]) == (1, 1)
+        assert whole["session_f1"] == of_all["ICL, rule+thought, all"]
+        assert half["session_f1"] == of_all[f"ICL, rule+thought, {strategy} 0.5"]
+    assert [one["systems"] for one in formats["series"]["ICL"]] == [1, 1]
+    assert formats["series"]["ICL"][1]["session_f1"] == of_all["ICL, rule+thought, all"]
+
+
 def test_a_teachers_rules_may_be_of_any_training_session(
     parts: Parts, student_folder: Path, tmp_path: Path
 ) -> None:
