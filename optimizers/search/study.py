@@ -171,9 +171,10 @@ def check_identity(study: optuna.Study, mine: Mapping[str, Any]) -> None:
         made_by = f"study {paper}" if paper else "search"
         raise SettingError(f"study {name!r} is one of routedk {made_by}: choose another name")
     # Through JSON, as values come back from a storage.
-    for key, value in json.loads(json.dumps(mine)).items():
-        if theirs.get(key) != value:
-            both = f": {theirs.get(key)}, not {value}"
+    wanted = json.loads(json.dumps(mine))
+    for key in dict.fromkeys((*wanted, *theirs)) if wanted else ():
+        if theirs.get(key) != wanted.get(key):
+            both = f": {theirs.get(key)}, not {wanted.get(key)}"
             raise SettingError(
                 f"study {name!r} was made with a different {key.replace('space ', 'choice of ')}"
                 f"{both if len(both) < _LONGEST else ''}; "

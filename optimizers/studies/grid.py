@@ -10,6 +10,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    Strict,
     TypeAdapter,
     model_validator,
 )
@@ -38,7 +39,7 @@ Paper = Literal["kd", "routedk"]
 BudgetName = Literal["small", "full"]
 Dimension = Literal["formats", "strategy", "ratio", "utilization"]
 TEACHER = "teacher"
-_Size = Annotated[int, Field(ge=1)]
+_Size = Annotated[int, Strict(), Field(ge=1)]
 # The expert that learns from a set of formats, in a study without routing.
 _EXPERTS: Mapping[tuple[str, ...], str] = {
     (): "base",
@@ -169,12 +170,20 @@ class StudyGrid(_Table):
         titles = [question.title for question in self.questions]
         if len({*titles}) < len(titles):
             raise ValueError("questions: two have the same title")
+        if bad := next((one.title for one in self.questions if one.dimension == one.by), None):
+            raise ValueError(f"questions: {bad!r} compares a dimension by itself")
         for name in self.budget:
             if not (known := self.of(name)):
                 raise ValueError(f"budget.{name}: there is no system")
+            if self.budget[name].vary and self.vary is None:
+                raise ValueError(f"budget.{name}: vary overrides a table [vary], and there is none")
+            if bad := next((name for name, one in known.items() if _shows_nothing(one)), None):
+                raise ValueError(f"systems: {bad!r} shows knowledge: set rules and neighbours")
             pairs = (one for pair in self.compare for one in pair)
             if unknown := next((one for one in pairs if one not in known.keys() | others), None):
                 raise ValueError(f"compare: {unknown!r} is neither a system nor a baseline")
+            if alone := next((one for one, other in self.compare if one == other), None):
+                raise ValueError(f"compare: {alone!r} is compared with itself")
         return self
 
     def varied(self, budget: BudgetName) -> list[Vary]:
@@ -237,6 +246,13 @@ def read_grid(grid: str | Path) -> StudyGrid:
     packaged = grid in get_args(Paper)
     path = Path(__file__).with_name(f"{grid}.toml") if packaged else Path(grid)
     return checked(TypeAdapter(StudyGrid), read_toml(path), path=path, hint="see docs/papers.md")
+
+
+def _shows_nothing(system: TrialSettings) -> bool:
+    """Whether a format is to be shown in the prompt, but no piece of it."""
+    counts = {"rule": system.rules, "thought": system.neighbours}
+    shown = is_shown(system.utilization)
+    return shown and any(not count for name, count in counts.items() if name in system.formats)
 
 
 def _combined(

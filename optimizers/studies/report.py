@@ -1,7 +1,9 @@
 """The results of a study's systems, as JSON and as one self-contained HTML page."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -137,7 +139,8 @@ def _series(
     """The points of each line: mean matched F1 of the systems with a value of the dimension.
 
     The points of a line are comparable: a system counts only if each other point has one that
-    differs from it in this dimension alone.
+    differs from it in this dimension alone. A value with no such system, as where one failed, has
+    no point.
     """
     point: dict[str, Any]
     found: dict[str, list[dict[str, Any]]] = {}
@@ -153,9 +156,13 @@ def _series(
             }
             if alike:
                 by_value[value] = alike
-        common = set.intersection(*map(set, by_value.values())) if by_value else set()
-        for value, alike in by_value.items() if common else ():
-            scores = [alike[key] for key in common]
+        counts = Counter(chain.from_iterable(by_value.values()))
+        most = max(counts, key=counts.__getitem__, default=None)
+        compared = {value: alike for value, alike in by_value.items() if most in alike}
+        for value, alike in compared.items():
+            scores = [
+                mine for key, mine in alike.items() if all(key in one for one in compared.values())
+            ]
             means = [sum(mine) / len(mine) for mine in zip(*scores, strict=True)]
             point = {"value": str(value), "systems": len(scores), "session_f1": means}
             found.setdefault(str(line), []).append(point)

@@ -51,6 +51,13 @@ class PaperConfig(StudyConfig):
         check_least(self, seed=0)
 
 
+def _database(file: Path) -> str:
+    """The URL of an SQLite file, whatever characters its path has."""
+    from sqlalchemy import URL
+
+    return URL.create("sqlite", database=str(file)).render_as_string()
+
+
 def study_paper(
     paper: Paper,
     parts: Mapping[Any, Sequence[Session]],
@@ -109,12 +116,12 @@ def study_paper(
     if both := {s.id for s in test} & {s.id for s in (*parts["train"], *validation)}:
         raise SettingError(f"test sessions are in other splits, too, e.g. {min(both)!r}")
     if reference is not None:
-        answered = {answer.session_id for answer in reference}
+        answered = {answer.session_id for answer in reference if not answer.error}
         if count := sum(session.id not in answered for session in test):
             raise SettingError(f"reference: lacks {count} of the {len(test)} test sessions")
     search = SearchConfig(
         study=config.study,
-        storage=config.storage or f"sqlite:///{Path(output).resolve() / 'study.db'}",
+        storage=config.storage or _database(Path(output).resolve() / "study.db"),
         trials=len(systems),
         answers=config.answers,
         student=config.student,
@@ -138,7 +145,7 @@ def study_paper(
             **runner.identity,
             "paper": paper,
             "test": sessions_record(test),
-            "budget": config.budget,
+            "budget": {"name": config.budget, "train": budget.train},
         },
         sampler=GridSampler({"system": list(systems)}, seed=config.seed),
     )

@@ -93,6 +93,21 @@ def test_routedk_compares_systems_that_it_has() -> None:
         (f'title = "t"\n[settings]\nratio = 1\n[systems.a]\n{BUDGETS}', "settings.ratio"),
         (f'title = "t"\n[vary]\nformats = ["idea"]\n{BUDGETS}', "idea"),
         (f'title = "t"\n[systems.a]\n{BUDGETS}[budget.tiny]', "tiny"),
+        ('title = "t"\n[systems.a]\n[budget.small]\ntest = true', "budget.small.test"),
+        ('title = "t"\n[systems.a]\n[budget.small]\ntest = "4"', "budget.small.test"),
+        ('title = "t"\n[systems.a]\n[budget.small.vary]\nratio = [0.5]', r"a table \[vary\]"),
+        (f'title = "t"\n[vary]\nformats = ["rule"]\n{BUDGETS}', "set rules and neighbours"),
+        (
+            f'title = "t"\n[systems.a]\n{BUDGETS}[settings]\nrules = 2\n'
+            '[systems.b]\nformats = "rule+thought"',
+            "'b' shows knowledge",
+        ),
+        (f'title = "t"\ncompare = [["a", "a"]]\n[systems.a]\n{BUDGETS}', "'a' is compared with"),
+        (
+            f'title = "t"\n[vary]\n{BUDGETS}[[questions]]\ntitle = "q"\ndimension = "ratio"\n'
+            'by = "ratio"',
+            "'q' compares a dimension by itself",
+        ),
     ],
 )
 def test_a_grid_that_is_wrong_is_one_line(text: str, message: str, tmp_path: Path) -> None:
@@ -106,7 +121,8 @@ def test_a_grid_that_is_wrong_is_one_line(text: str, message: str, tmp_path: Pat
 def test_a_grid_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "grid.toml"
     path.write_text(
-        'title = "t"\n[vary]\nformats = ["none", "rule"]\nratio = [0.5, 1.0]\n[budget.small]\n'
+        'title = "t"\n[settings]\nrules = 1\n[vary]\nformats = ["none", "rule"]\n'
+        "ratio = [0.5, 1.0]\n[budget.small]\n"
         '[systems.mine]\nutilization = "SFT"\nformats = "rule+thought"\nexperts = "base+mixed"\n'
     )
     grid = read_grid(path)

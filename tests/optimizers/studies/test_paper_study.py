@@ -163,6 +163,9 @@ def test_what_is_wrong_is_said_before_anything_is_made(
     blind = {**parts, "test": [Session(one.id, one.items) for one in parts["test"]]}
     with pytest.raises(DataError, match="test: no session has gold"):
         study_paper("routedk", blind, tmp_path / "out", config, store=tmp_path / "store")
+    failed = [Answer(session.id, error="rate limit") for session in parts["test"]]
+    with pytest.raises(SettingError, match="reference: lacks 2 of the 2 test sessions"):
+        study_paper("routedk", parts, tmp_path / "out", config, reference=failed)
     few = [Answer(parts["test"][0].id)]
     with pytest.raises(SettingError, match=r"reference: lacks [12] of the 2 test sessions"):
         study_paper("routedk", parts, tmp_path / "out", config, reference=few)
@@ -206,6 +209,7 @@ def test_points_of_a_question_are_of_systems_alike(
 ) -> None:
     text = """
         title = "t"
+        settings = {rules = 2, neighbours = 1}
         vary = {formats = ["rule", "rule+thought"]}
         [[questions]]
         title = "Quantity?"
@@ -235,6 +239,46 @@ def test_points_of_a_question_are_of_systems_alike(
         assert half["session_f1"] == of_all[f"ICL, rule+thought, {strategy} 0.5"]
     assert [one["systems"] for one in formats["series"]["ICL"]] == [1, 1]
     assert formats["series"]["ICL"][1]["session_f1"] == of_all["ICL, rule+thought, all"]
+
+    more = PaperConfig(grid=grid(tmp_path, text.replace("test = 2", "test = 2\n        train = 3")))
+    more = replace(more, student=config.student)
+    with pytest.raises(SettingError, match=r"made with a different budget: .*None.*3"):
+        study_paper("kd", parts, tmp_path / "out", more, store=tmp_path / "store")
+    fewer = text.replace('"random"]', '"length"]')
+    config = replace(config, grid=grid(tmp_path, fewer))
+    with pytest.raises(SettingError, match=r"different choice of ICL, rule\+thought, random 0\.5"):
+        study_paper("kd", parts, tmp_path / "out", config, store=tmp_path / "store")
+
+
+def test_a_system_that_failed_leaves_the_others_of_its_line(
+    parts: Parts, student_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = """
+        title = "t"
+        settings = {rules = 2, neighbours = 1}
+        vary = {formats = ["none", "rule", "rule+thought"], ratio = [0.5, 1.0]}
+        [[questions]]
+        title = "Formats?"
+        dimension = "formats"
+        by = "utilization"
+        [budget.small]
+        test = 2
+    """
+    built = TrialRunner.built
+
+    def failing(self: TrialRunner, settings: TrialSettings) -> object:
+        if "thought" in settings.formats and settings.ratio == 1:
+            raise MemoryError("too much")
+        return built(self, settings)
+
+    monkeypatch.setattr(TrialRunner, "built", failing)
+    config = PaperConfig(grid=grid(tmp_path, text), student=str(student_folder))
+    output = tmp_path / "what? 50%20"
+    record = study_paper("kd", parts, output, config, store=tmp_path / "store")
+    assert (output / "study.db").is_file()
+    (question,) = record["questions"]
+    points = {one["value"]: one["systems"] for one in question["series"]["ICL"]}
+    assert points == {"none": 1, "rule": 1}
 
 
 def test_a_teachers_rules_may_be_of_any_training_session(
