@@ -30,22 +30,46 @@ _ROOT = regex.compile(
 # Languages in these scripts usually say first what an item is.
 _HEAD_FIRST = regex.compile(r"[\p{Arabic}\p{Cyrillic}\p{Greek}\p{Hebrew}\p{Thai}]")
 _LONGEST_RUN = 12
-_COLOURS = frozenset({"black", "blue", "brown", "gray", "green", "grey", "pink", "red", "schwarz"})
-_COLOURS |= {"weiß", "white"}
+# Colours, units and remarks of sellers: what an item is like, and not what it is.
+_ATTRIBUTES = frozenset(
+    """beige black blue brown gray green grey navy pink purple red white yellow azul bianco blanc
+    blanco bleu negro nero noir rojo rouge vert wit zwart
+    cm feet gram inch inches kg liter litre meter metre ml mm oz pair pcs volt watt zoll
+    free http https large medium sealed shipping sku small www""".split()  # noqa: SIM905
+) | {
+    colour + ending
+    for colour in (
+        "blau",
+        "braun",
+        "gelb",
+        "grau",
+        "grün",
+        "lila",
+        "rosa",
+        "rot",
+        "schwarz",
+        "weiß",
+    )
+    for ending in ("", "e", "er", "es", "en")
+}
 # Words that say nothing about what a bundle holds.
-_EMPTY = _COLOURS | frozenset(
+_EMPTY = _ATTRIBUTES | frozenset(
     """accessories accessory and assorted bundle collection count essentials everyday for from
     gear general gift good great große größe item items kit new of other pack packs part parts
     piece pieces product products set sets shopping size stuff stück style teilig the thing
     things tin to und use various with your
+    aus das der die ein eine mit oder von zum zur avec für de des du en et la le les pour sur une
+    con da del della di el gli il las los para per por een het met op voor för med och på
     dla do na ile ve için για και με του της от для из на при за
     من في على مع إلى של עם על את के का की में और लिए""".split()  # noqa: SIM905
 )
 # For whom items are made, by stem: alone these words name no item.
-_WEARERS = frozenset(
-    """boy child dame damen girl herren junior kid kinder lady man men unisex woman
-    women""".split()  # noqa: SIM905
-)
+_WEARERS = {
+    **dict.fromkeys(("dame", "damen", "lady", "woman", "women"), "women"),
+    **dict.fromkeys(("herren", "man", "men"), "men"),
+    **dict.fromkeys(("child", "children", "junior", "kid", "kinder"), "children"),
+    **{"boy": "boys", "girl": "girls", "unisex": "all"},
+}
 _AND = re.compile(r"\s+(?:and|with|und|mit)\s+|\s*[,&+]\s*")
 # Words that a sentence may use without naming a thing: they are in no title, and claim no fact.
 _RELATIONS = frozenset(
@@ -92,7 +116,8 @@ def grounded(intents: Sequence[str], titles: Sequence[str], encoder: TitleEncode
     An intent is supported if it names something, repeats no word, and each of its parts, such as
     the two of "jeans and shorts", is supported: all its words occur in the titles, perhaps
     inflected or as part of a compound, or it is about one of the titles, by embeddings or, in a
-    script that the encoder does not know, by a word in common.
+    script that the encoder does not know, by a word in common. For whom the items are, such as
+    "women's", is left out unless a title says so and none says otherwise.
 
     Args:
         intents: At least one, best first; each may be empty.
@@ -104,21 +129,35 @@ def grounded(intents: Sequence[str], titles: Sequence[str], encoder: TitleEncode
     """
     known = [title for title in titles if title.strip()]
     written = {stem(word) for title in known for word in _words(title)}
+    said = [found for title in known if (found := _wearers(title))]
 
     def is_supported(part: str) -> bool:
         new = [word for word in _words(part) if not _stands(stem(word), written)]
         return not new or (bool(known) and _about(part, known, encoder))
 
-    for intent in intents:
+    for stated in intents:
+        wearers = _wearers(stated)
+        fits = wearers <= set().union(*said) and all(wearers & one for one in said if wearers)
+        intent = stated if fits else _without_wearers(stated)
         named = _words(intent)
         repeated = len({stem(word) for word in named}) < len(named)
-        if _names_item(named) and not repeated and all(map(is_supported, _AND.split(intent))):
+        parts = _AND.split(intent)
+        if _names_item(named) and not repeated and all(map(is_supported, parts)):
             return intent
     return _own_words(known) or intents[0]
 
 
 def _names_item(words: Iterable[str]) -> bool:
     return any(stem(word) not in _WEARERS for word in words)
+
+
+def _wearers(text: str) -> set[str]:
+    return {_WEARERS[name] for word in _words(text) if (name := stem(word)) in _WEARERS}
+
+
+def _without_wearers(text: str) -> str:
+    words = (word for word in text.split() if not _wearers(word))
+    return re.sub(r"^(?:and|with|&)\s+", "", " ".join(words))
 
 
 def _stands(word: str, written: Iterable[str]) -> bool:
@@ -208,7 +247,7 @@ def supported(sentence: str, titles: Sequence[str]) -> bool:
     """
     said, known = (
         {_root(word) for word in _WORD_OR_NUMBER.findall(text.lower())}
-        for text in (sentence, " ".join([*titles, *_RELATIONS, *_EMPTY - _COLOURS]))
+        for text in (sentence, " ".join([*titles, *_RELATIONS, *_EMPTY - _ATTRIBUTES]))
     )
     return bool(said) and said <= known
 
