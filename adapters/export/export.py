@@ -14,6 +14,9 @@ from routedk.errors import SettingError
 if TYPE_CHECKING:
     from routedk.adapters.experts.routed import RoutedStudent
 
+# How far from 1 the sum of given gates may be, as three times .3333 is.
+_ROUNDING = 1e-3
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
@@ -137,6 +140,7 @@ def fixed_gates(routed: "RoutedStudent", given: str | None) -> dict[str, float]:
     unknown = [name for name in gates if name not in experts]
     if unknown:
         raise SettingError(f"gates of {', '.join(unknown)}: the experts are {', '.join(experts)}")
-    if not abs(sum(gates.values()) - 1) <= 1e-6:
-        raise SettingError(f"gates {given}: each at least 0, summing to 1")
-    return {name: gates.get(name, 0.0) for name in experts}
+    total = sum(gates.values())
+    if not abs(total - 1) <= _ROUNDING:
+        raise SettingError(f"gates {given}: their sum is {total:g}, it must be 1")
+    return {name: gates.get(name, 0.0) / total for name in experts}

@@ -74,8 +74,8 @@ def run_trial(
     try:
         with answer(settings) as answers:
             measured = _measured(answers, sessions, trial if single else None)
-    except TrialPruned as reason:
-        logger.info("trial %d pruned %s", trial.number, reason)
+    except TrialPruned as pruned:
+        logger.info("trial %d pruned %s", trial.number, pruned)
         raise
     except BaseException as error:
         if reason := own_reason(error):

@@ -63,7 +63,9 @@ def generate(
         refuse_foreign(output, lambda first: {"session_id", "bundles"} <= first.keys() <= known)
     sessions, total = sessions_to_answer(data, options, split)
     if engine == "ray" and output is not None:
-        made_with = data_record(data, options, split)
+        # Another file of the same name, seen from another folder, is other data.
+        place = str(Path(data).resolve()) if Path(data).exists() else data
+        made_with = data_record(place, options, split)
         answers = answers_on_ray(sessions, output, config, ray=ray, made_with=made_with)
     else:
         answers = _written(routedk.stream_answers(sessions, config), output)

@@ -17,6 +17,7 @@ from routedk.parsing import scan_jsonl
 
 STORE = "The artifact store; unset: the one in the cache folder."
 _LONGEST = 10_000
+_HANDLER = "routedk"
 _OUTPUT = "Where the result goes; an earlier one is replaced."
 OutputFolder = Annotated[Path, typer.Option("--output", metavar="DIR", help=_OUTPUT)]
 OptionalFolder = Annotated[Path | None, typer.Option("--output", metavar="DIR", help=_OUTPUT)]
@@ -87,8 +88,15 @@ def set_up_logging() -> None:
     logging.getLogger("LiteLLM").propagate = False  # It has its own handler.
     # On the root logger: a library that finds no handler there adds its own.
     root = logging.getLogger()
-    if is_main_process() and not any(isinstance(one, RichHandler) for one in root.handlers):
-        root.addHandler(RichHandler(console=Console(stderr=True), show_path=False))
+    for handler in [one for one in root.handlers if one.name == _HANDLER]:
+        root.removeHandler(handler)  # Its stream may be an earlier stderr.
+    if is_main_process():
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        if sys.stderr.isatty():
+            handler = RichHandler(console=Console(stderr=True), show_path=False)
+        handler.set_name(_HANDLER)
+        root.addHandler(handler)
         logging.getLogger("routedk").setLevel(logging.INFO)
 
 

@@ -24,7 +24,9 @@ def study(
     options: DataOptions,
     reference: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The teacher's recorded answers to test sessions."),
+        typer.Option(
+            metavar="FILE", help="The teacher's answers to test sessions, as predictions."
+        ),
     ] = None,
     store: StoreFolder = None,
 ) -> None:

@@ -66,6 +66,7 @@ KEYS = {
         (ExportConfig(fusion="uniform"), THIRDS, 12),
         (ExportConfig(fusion="single:rule"), [0.0, 1.0, 0.0], 4),
         (ExportConfig(gates="base=.25,rule=.75"), [0.25, 0.75, 0.0], 8),
+        (ExportConfig(gates="base=.3333,rule=.3333,thought=.3333"), [1 / 3] * 3, 12),
     ],
 )
 def test_a_plain_lora_is_the_fused_experts(
@@ -158,8 +159,8 @@ def test_refusals(loaded: Student, tmp_path: Path) -> None:
     saved("softmax", loaded, tmp_path / "experts")
     for gates, message in (
         ("rules=1", "gates of rules: the experts are base, rule, thought"),
-        ("base=.5", "each at least 0, summing to 1"),
-        ("base=nan", "each at least 0, summing to 1"),
+        ("base=.5", "their sum is 0.5, it must be 1"),
+        ("base=nan", "their sum is nan, it must be 1"),
     ):
         with pytest.raises(SettingError, match=message):
             export_experts(tmp_path / "experts", tmp_path / "lora", ExportConfig(gates=gates))
