@@ -73,6 +73,8 @@ def sole_writer(folder: Path, made_with: Mapping[str, Any]) -> Iterator[None]:
         problem = f"{folder}: another run is writing it: wait for it, or name another folder"
         raise ArtifactError(problem) from None
     with held:
+        for left in folder.glob(".*.tmp"):  # A driver was killed while it wrote this.
+            left.unlink()
         if not any(folder.glob(_PARTS)):  # Nothing answered yet: settings may still change.
             write_json(job, made_with)
         theirs: Any = read_json(job)

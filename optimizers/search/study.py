@@ -123,7 +123,7 @@ def run_study(
         if IDENTITY not in study.user_attrs and not study.get_trials(deepcopy=False):
             study.set_user_attr(IDENTITY, mine)
         # Read it back: of workers that create a study at the same time, the last one's is kept.
-        check_identity(study, mine)
+        check_identity(study, mine, whole=True)
         _run(study, objective, config, callbacks)
     return study
 
@@ -151,12 +151,13 @@ def read_study(config: StudyConfig) -> optuna.Study:
     )
 
 
-def check_identity(study: optuna.Study, mine: Mapping[str, Any]) -> None:
+def check_identity(study: optuna.Study, mine: Mapping[str, Any], *, whole: bool = False) -> None:
     """Check that a study is resumed with what it was made with.
 
     Args:
         study: The study.
         mine: What it would be resumed with, ready for JSON.
+        whole: Whether that is all, so that nothing else may have been part of it.
 
     Raises:
         SettingError: It was made with something else, or by another command; the message names the
@@ -172,7 +173,7 @@ def check_identity(study: optuna.Study, mine: Mapping[str, Any]) -> None:
         raise SettingError(f"study {name!r} is one of routedk {made_by}: choose another name")
     # Through JSON, as values come back from a storage.
     wanted = json.loads(json.dumps(mine))
-    for key in dict.fromkeys((*wanted, *theirs)) if wanted else ():
+    for key in dict.fromkeys((*wanted, *(theirs if whole else ()))):
         if theirs.get(key) != wanted.get(key):
             both = f": {theirs.get(key)}, not {wanted.get(key)}"
             raise SettingError(

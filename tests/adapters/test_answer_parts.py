@@ -23,6 +23,18 @@ def test_a_damaged_part_is_named(content: bytes, tmp_path: Path) -> None:
     assert [*stored(tmp_path)] == [("a", "")]
 
 
+def test_what_a_killed_driver_was_writing_is_removed(tmp_path: Path) -> None:
+    add_part(tmp_path, [{"session_id": "a", "bundles": []}])
+    (tmp_path / "_job.json").write_text("{}")
+    (tmp_path / ".part-000002.parquet.0a1b2c3d.tmp").write_bytes(b"PAR1")
+    with sole_writer(tmp_path, {}):
+        assert sorted(one.name for one in tmp_path.iterdir()) == [
+            ".lock",
+            "_job.json",
+            "part-000001.parquet",
+        ]
+
+
 def test_the_record_of_a_job_is_an_object(tmp_path: Path) -> None:
     add_part(tmp_path, [{"session_id": "a", "bundles": []}])
     (tmp_path / "_job.json").write_text("[]")

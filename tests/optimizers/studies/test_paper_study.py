@@ -240,12 +240,10 @@ def test_points_of_a_question_are_of_systems_alike(
     assert [one["systems"] for one in formats["series"]["ICL"]] == [1, 1]
     assert formats["series"]["ICL"][1]["session_f1"] == of_all["ICL, rule+thought, all"]
 
-    more = PaperConfig(grid=grid(tmp_path, text.replace("test = 2", "test = 2\n        train = 3")))
-    more = replace(more, student=config.student)
+    more = replace(config, grid=grid(tmp_path, text.replace("test = 2", "test = 2\ntrain = 3")))
     with pytest.raises(SettingError, match=r"made with a different budget: .*None.*3"):
         study_paper("kd", parts, tmp_path / "out", more, store=tmp_path / "store")
-    fewer = text.replace('"random"]', '"length"]')
-    config = replace(config, grid=grid(tmp_path, fewer))
+    config = replace(config, grid=grid(tmp_path, text.replace('"random"]', '"length"]')))
     with pytest.raises(SettingError, match=r"different choice of ICL, rule\+thought, random 0\.5"):
         study_paper("kd", parts, tmp_path / "out", config, store=tmp_path / "store")
 
