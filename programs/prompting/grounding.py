@@ -38,18 +38,7 @@ _ATTRIBUTES = frozenset(
     free http https large medium sealed shipping sku small www""".split()  # noqa: SIM905
 ) | {
     colour + ending
-    for colour in (
-        "blau",
-        "braun",
-        "gelb",
-        "grau",
-        "grün",
-        "lila",
-        "rosa",
-        "rot",
-        "schwarz",
-        "weiß",
-    )
+    for colour in "blau braun gelb grau grün lila rosa rot schwarz weiß".split()  # noqa: SIM905
     for ending in ("", "e", "er", "es", "en")
 }
 # Words that say nothing about what a bundle holds.
