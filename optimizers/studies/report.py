@@ -156,13 +156,7 @@ def _series(
             }
             if alike:
                 by_value[value] = alike
-        counts = Counter(chain.from_iterable(by_value.values()))
-        most = max(counts, key=counts.__getitem__, default=None)
-        compared = {value: alike for value, alike in by_value.items() if most in alike}
-        for value, alike in compared.items():
-            scores = [
-                mine for key, mine in alike.items() if all(key in one for one in compared.values())
-            ]
+        for value, scores in _comparable(by_value).items():
             means = [sum(mine) / len(mine) for mine in zip(*scores, strict=True)]
             point = {"value": str(value), "systems": len(scores), "session_f1": means}
             found.setdefault(str(line), []).append(point)
@@ -174,6 +168,17 @@ def _series(
             pair = point["session_f1"], first["session_f1"]
             point["difference"] = paired_difference(*pair, config.seed)
     return found
+
+
+def _comparable(
+    by_value: Mapping[Any, Mapping[Any, Sequence[float]]],
+) -> dict[Any, list[Sequence[float]]]:
+    """The systems of each value that have a counterpart, by their other settings, at each other."""
+    counts = Counter(chain.from_iterable(by_value.values()))
+    most = max(counts, key=counts.__getitem__, default=None)
+    kept = {value: alike for value, alike in by_value.items() if most in alike}
+    common = [key for key in counts if all(key in alike for alike in kept.values())]
+    return {value: [alike[key] for key in common] for value, alike in kept.items()}
 
 
 def _has(settings: Mapping[str, Any], dimension: str, value: Any) -> bool:
