@@ -14,7 +14,13 @@ from routedk.types import Answer, Session
 
 Parts = dict[str, list[Session]]
 TRAINED = TrialSettings(utilization="SFT", experts=("base",))
-VARIED = """
+FORMATS = """
+[[questions]]
+title = "Formats?"
+dimension = "formats"
+by = "utilization"
+"""
+VARIED = f"""
 title = "Small"
 [settings]
 r = 2
@@ -26,10 +32,7 @@ neighbours = 1
 formats = ["rule", "rule+thought"]
 ratio = [0.5, 1.0]
 utilization = ["ICL", "SFT"]
-[[questions]]
-title = "Formats?"
-dimension = "formats"
-by = "utilization"
+{FORMATS}
 [[questions]]
 title = "Quantity?"
 dimension = "ratio"
@@ -207,18 +210,15 @@ def test_failed_and_killed_systems_are_told(
 def test_points_of_a_question_are_of_systems_alike(
     parts: Parts, student_folder: Path, tmp_path: Path
 ) -> None:
-    text = """
+    text = f"""
         title = "t"
-        settings = {rules = 2, neighbours = 1}
-        vary = {formats = ["rule", "rule+thought"]}
+        settings = {{rules = 2, neighbours = 1}}
+        vary = {{formats = ["rule", "rule+thought"]}}
         [[questions]]
         title = "Quantity?"
         dimension = "ratio"
         by = "strategy"
-        [[questions]]
-        title = "Formats?"
-        dimension = "formats"
-        by = "utilization"
+        {FORMATS}
         [budget.small]
         test = 2
         [[budget.small.vary]]
@@ -251,14 +251,11 @@ def test_points_of_a_question_are_of_systems_alike(
 def test_a_system_that_failed_leaves_the_others_of_its_line(
     parts: Parts, student_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = """
+    text = f"""
         title = "t"
-        settings = {rules = 2, neighbours = 1}
-        vary = {formats = ["none", "rule", "rule+thought"], ratio = [0.5, 1.0]}
-        [[questions]]
-        title = "Formats?"
-        dimension = "formats"
-        by = "utilization"
+        settings = {{rules = 2, neighbours = 1}}
+        vary = {{formats = ["none", "rule", "rule+thought"], ratio = [0.5, 1.0]}}
+        {FORMATS}
         [budget.small]
         test = 2
     """
